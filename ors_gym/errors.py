@@ -1,0 +1,213 @@
+"""Every error that ors_gym raises, in one tree.
+
+    ORSError
+    ├── ConnectionFailedError       the server could not be reached
+    ├── ServerError                 the server answered with an error status
+    ├── ProtocolError               the server's answer is not ORS
+    │   └── LimitExceededError      the answer is larger than the limits allow
+    ├── AuthenticationError         401 or 403
+    ├── InvalidRequestError         the request cannot be right
+    │   ├── UnknownEnvironmentError
+    │   ├── UnknownTaskError        unknown split, index or task
+    │   └── InsecureTransportError  a key or secret over plain http
+    ├── SetupFailedError            the environment's set-up raised
+    ├── SessionLostError            the server no longer has the session
+    ├── SessionClosedError          the session was closed by this process
+    ├── AmbiguousCallError          the tool may have run; its result is lost
+    │   └── CallTimeoutError        ... because the deadline passed
+    ├── ToolFailedError             the tool raised; the session is alive
+    ├── ToolRejectedError           the server refused the call; nothing ran
+    ├── EpisodeOverError            step before reset, after the end, after close
+    └── MissingExtraError           an optional dependency is not installed
+
+An error holds a message and plain fields, nothing of an HTTP library: it survives
+pickling, and can be rebuilt from one argument, as Gymnasium's vector workers do.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gymnasium.error import ResetNeeded
+
+__all__ = [
+    "AmbiguousCallError",
+    "AuthenticationError",
+    "CallTimeoutError",
+    "ConnectionFailedError",
+    "EpisodeOverError",
+    "InsecureTransportError",
+    "InvalidRequestError",
+    "LimitExceededError",
+    "MissingExtraError",
+    "ORSError",
+    "ProtocolError",
+    "ServerError",
+    "SessionClosedError",
+    "SessionLostError",
+    "SetupFailedError",
+    "ToolFailedError",
+    "ToolRejectedError",
+    "UnknownEnvironmentError",
+    "UnknownTaskError",
+]
+
+
+class ORSError(Exception):
+    """The base class of every error of this package.
+
+    Args:
+        message: What happened, where, and what to do; or another error of this
+            package, whose message and fields are taken over.
+        **fields: Values for the fields that the class declares.
+
+    Raises:
+        TypeError: If a field is not one of the class.
+
+    Example:
+        >>> error = AmbiguousCallError("lost", task_id="7f")
+        >>> error.task_id, AmbiguousCallError(error).task_id
+        ('7f', '7f')
+    """
+
+    kind: ClassVar[str] = "error"
+    """What ``info["error_kind"]`` says of this error."""
+
+    outage: ClassVar[bool] = False
+    """Whether the network or the server failed, rather than the caller."""
+
+    def __init__(self, message: object = "", **fields: str | int) -> None:
+        super().__init__(str(message))
+        if isinstance(message, ORSError):
+            self.__dict__.update(vars(message))
+        for name, value in fields.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no field {name!r}")
+            setattr(self, name, value)
+
+
+class ConnectionFailedError(ORSError):
+    """Raised when the server cannot be reached, or the connection broke."""
+
+    kind = "connection"
+    outage = True
+
+
+class ServerError(ORSError):
+    """Raised when the server answers with an error status of its own making."""
+
+    kind = "server"
+    outage = True
+    status: int = 0
+    """The HTTP status code."""
+
+
+class ProtocolError(ORSError):
+    """Raised when an answer is not what the Open Reward Standard allows."""
+
+    kind = "protocol"
+    outage = True
+
+
+class LimitExceededError(ProtocolError):
+    """Raised when an answer is larger than the client's limits allow."""
+
+    kind = "limit"
+
+
+class AuthenticationError(ORSError):
+    """Raised when the server answers 401 or 403."""
+
+    kind = "authentication"
+    status: int = 0
+    """The HTTP status code."""
+
+
+class InvalidRequestError(ORSError):
+    """Raised when a request cannot be right, whoever receives it."""
+
+    kind = "invalid_request"
+    status: int = 0
+    """The HTTP status code, or 0 if nothing was sent."""
+
+
+class UnknownEnvironmentError(InvalidRequestError):
+    """Raised when the server has no environment of that name."""
+
+    kind = "unknown_environment"
+
+
+class UnknownTaskError(InvalidRequestError):
+    """Raised when there is no such split, or no such task in it."""
+
+    kind = "unknown_task"
+
+
+class InsecureTransportError(InvalidRequestError):
+    """Raised before a key or a secret would travel over plain http."""
+
+    kind = "insecure_transport"
+
+
+class SetupFailedError(ORSError):
+    """Raised when the environment's own set-up raised on the server."""
+
+    kind = "setup_failed"
+
+
+class SessionLostError(ORSError):
+    """Raised when the server no longer has the session."""
+
+    kind = "session_lost"
+    outage = True
+
+
+class SessionClosedError(ORSError):
+    """Raised when a session is used after this process closed it."""
+
+    kind = "session_closed"
+
+
+class AmbiguousCallError(ORSError):
+    """Raised when a tool may have run but its result is lost.
+
+    The call is never sent again. Where the server had named its ``task_id``,
+    ``Session.resume_call(task_id)`` asks for the result once more.
+    """
+
+    kind = "ambiguous_call"
+    outage = True
+    task_id: str = ""
+    """The server's id of the call, or ``""`` if it never named one."""
+
+
+class CallTimeoutError(AmbiguousCallError):
+    """Raised when the deadline of a tool call passed; the tool may still run."""
+
+    kind = "timeout"
+
+
+class ToolFailedError(ORSError):
+    """Raised when a tool raised on the server; its session stays open."""
+
+    kind = "tool_failed"
+
+
+class ToolRejectedError(ORSError):
+    """Raised when the server refused a call (``ok: false``); nothing ran."""
+
+    kind = "invalid_action"
+    reason: str = ""
+    """The server's word for why, where it gives one, such as ``not_found``."""
+
+
+class EpisodeOverError(ORSError, ResetNeeded):
+    """Raised when an env is stepped before a reset, after its end, or closed."""
+
+    kind = "episode_over"
+
+
+class MissingExtraError(ORSError, ImportError):
+    """Raised when an optional dependency is missing; says how to install it."""
+
+    kind = "missing_extra"
