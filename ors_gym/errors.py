@@ -9,7 +9,8 @@
     ├── InvalidRequestError         the request cannot be right
     │   ├── UnknownEnvironmentError
     │   ├── UnknownTaskError        unknown split, index or task
-    │   └── InsecureTransportError  a key or secret over plain http
+    │   ├── InsecureTransportError  a key or secret over plain http
+    │   └── SchemaError             a tool's schema cannot be sampled or enumerated
     ├── SetupFailedError            the environment's set-up raised
     ├── SessionLostError            the server no longer has the session
     ├── SessionClosedError          the session was closed by this process
@@ -42,6 +43,7 @@ __all__ = [
     "MissingExtraError",
     "ORSError",
     "ProtocolError",
+    "SchemaError",
     "ServerError",
     "SessionClosedError",
     "SessionLostError",
@@ -147,6 +149,12 @@ class InsecureTransportError(InvalidRequestError):
     """Raised before a key or a secret would travel over plain http."""
 
     kind = "insecure_transport"
+
+
+class SchemaError(InvalidRequestError):
+    """Raised when a tool's JSON Schema cannot be sampled or enumerated."""
+
+    kind = "schema"
 
 
 class SetupFailedError(ORSError):
