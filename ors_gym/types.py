@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 JSONValue: TypeAlias = (
-    str | int | float | bool | None | Sequence[Any] | Mapping[str, Any]
+    str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 )
 JSONObject: TypeAlias = dict[str, Any]
 TaskSpec: TypeAlias = JSONObject

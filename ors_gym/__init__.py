@@ -1,0 +1,1 @@
+"""A Gymnasium adapter for every server that speaks the Open Reward Standard."""

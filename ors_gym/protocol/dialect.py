@@ -1,0 +1,146 @@
+"""What a server speaks, read from its own description (WIRE.md, "Dialects")."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import re
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["Dialect", "SecretsChannel", "read_openapi", "read_probe"]
+
+
+class SecretsChannel(enum.Enum):
+    """Where a server looks for the secrets of a session."""
+
+    NONE = "none"
+    BODY = "body"
+    """The optional field ``secrets`` of /create: a string for each name."""
+    REQUIRED_BODY = "required body"
+    """The same, but /create without it is refused."""
+    HEADER = "header"
+    """The header ``X-Secrets`` of /create."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Dialect:
+    """What one server speaks.
+
+    A flag that is None is not known: the endpoint is tried, and 404, 405 or a
+    redirect says that it is not there.
+
+    Args:
+        secrets: Where the server looks for secrets.
+        create_session: Whether it hands out session ids.
+        create_by_index: Whether /create takes a split and an index.
+        num_tasks: Whether it counts tasks and gives one by its index.
+        task_range: Whether it gives a range of tasks.
+        task_tools: Whether it lists the tools of a session.
+        messages: Whether it gives the prompt as a conversation.
+        score_group: Whether it scores groups of rollouts.
+        delete_session: Whether it wants a session id handed back.
+    """
+
+    secrets: SecretsChannel
+    create_session: bool | None = None
+    create_by_index: bool | None = None
+    num_tasks: bool | None = None
+    task_range: bool | None = None
+    task_tools: bool | None = None
+    messages: bool | None = None
+    score_group: bool | None = None
+    delete_session: bool | None = None
+
+
+def read_openapi(document: object) -> Dialect | None:
+    """Read the dialect from ``/openapi.json``.
+
+    Args:
+        document: The decoded JSON.
+
+    Returns:
+        The dialect, or None if the document does not describe an ORS server.
+    """
+    if not isinstance(document, Mapping):
+        return None
+    paths = document.get("paths")
+    if not isinstance(paths, Mapping):
+        return None
+    known = {re.sub(r"\{[^}]*\}", "{}", str(path)) for path in paths}
+    if "/create" not in known or "/{}/call" not in known:
+        return None
+    schema = _create_schema(document)
+    properties = schema.get("properties")
+    fields = set(properties) if isinstance(properties, Mapping) else set()
+    return Dialect(
+        secrets=_secrets_channel(fields, schema.get("required"), known),
+        create_session="/create_session" in known,
+        create_by_index={"split", "index"} <= fields,
+        num_tasks={"/{}/num_tasks", "/{}/task"} <= known,
+        task_range="/{}/task_range" in known,
+        task_tools="/{}/task_tools" in known,
+        messages="/{}/messages" in known,
+        score_group="/{}/score_group" in known,
+        delete_session="/delete_session" in known,
+    )
+
+
+def read_probe(status: int, document: object) -> Dialect | None:
+    """Read what can be known from a /create that must be refused.
+
+    The probe is ``{"secrets": {}}`` for a session that does not exist: nothing is
+    created and nothing secret is sent (WIRE.md, point 1).
+
+    Args:
+        status: The reply's HTTP status.
+        document: The reply's decoded JSON.
+
+    Returns:
+        The dialect, or None if the reply does not say.
+    """
+    if status != 422 or not isinstance(document, Mapping):
+        return None
+    errors = document.get("detail")
+    if not isinstance(errors, list):
+        return None
+    for error in errors:
+        if not isinstance(error, Mapping) or error.get("loc") != ["body", "secrets"]:
+            continue
+        if error.get("type") == "extra_forbidden":
+            return Dialect(secrets=SecretsChannel.HEADER)
+    return Dialect(secrets=SecretsChannel.REQUIRED_BODY)
+
+
+def _create_schema(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Find the schema of /create's body, by reference or by its usual name."""
+    schemas = _descend(document, "components", "schemas")
+    body = _descend(
+        document,
+        *("paths", "/create", "post", "requestBody", "content"),
+        *("application/json", "schema"),
+    )
+    reference = str(body.get("$ref", "#/components/schemas/CreateSession"))
+    if "properties" in body:
+        return body
+    return _descend(schemas, reference.rpartition("/")[2])
+
+
+def _descend(value: object, *keys: str) -> Mapping[str, Any]:
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _secrets_channel(
+    fields: set[Any], required: object, paths: set[str]
+) -> SecretsChannel:
+    if "secrets" in fields:
+        if isinstance(required, list) and "secrets" in required:
+            return SecretsChannel.REQUIRED_BODY
+        return SecretsChannel.BODY
+    # The header is not in the description. Every server that reads it hands out
+    # session ids; openreward 0.1.0, which has no channel at all, does not.
+    if "/create_session" in paths:
+        return SecretsChannel.HEADER
+    return SecretsChannel.NONE

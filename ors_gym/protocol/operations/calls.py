@@ -1,0 +1,308 @@
+"""Running a tool exactly once (WIRE.md, points 4 to 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ors_gym.errors import (
+    AmbiguousCallError,
+    CallTimeoutError,
+    InvalidRequestError,
+    ORSError,
+    ProtocolError,
+    ToolFailedError,
+    ToolRejectedError,
+)
+from ors_gym.protocol.exchange import Failure, Operation, Outcome, Send
+from ors_gym.protocol.operations.fetching import wait
+from ors_gym.protocol.operations.sessions import note_loss
+from ors_gym.protocol.reading import parse_json, read_scores, read_tool_output
+from ors_gym.protocol.replies import StreamReader, failure_error, status_error
+from ors_gym.protocol.requests import call_body, call_head, encode
+from ors_gym.protocol.retries import Patience, is_starting
+from ors_gym.protocol.wire import SessionState, Wire
+from ors_gym.types import JSONObject, ToolOutput
+
+__all__ = ["call_tool", "resume_call", "score_group"]
+
+_REUSE_WITHIN: Final = 3.0
+"""Seconds for which an idle connection serves a call: a stale one would look like a
+lost reply (WIRE.md, point 6)."""
+
+_UNKNOWN_TASK: Final = "unknown task_id"
+
+
+def call_tool(
+    wire: Wire,
+    state: SessionState,
+    tool: str,
+    tool_input: Mapping[str, Any],
+    *,
+    timeout: float,
+) -> Operation[ToolOutput]:
+    """Run a tool, exactly once whatever breaks.
+
+    Args:
+        wire: The server.
+        state: The session.
+        tool: The tool's name.
+        tool_input: Its arguments, plain JSON.
+        timeout: Seconds for the call, resumptions included.
+
+    Returns:
+        What the tool gave back.
+
+    Raises:
+        ToolRejectedError: If the server refused the call.
+        ToolFailedError: If the tool raised.
+        AmbiguousCallError: If the tool may have run and its result is lost.
+        CallTimeoutError: If the time passed; the tool may still run.
+        SessionLostError: If the server no longer has the session.
+        ConnectionFailedError: If the server cannot be reached; nothing ran.
+        InvalidRequestError: If the call cannot be right; nothing ran.
+    """
+    state.check_callable()
+    body = call_body(tool, tool_input)
+    state.busy = True
+    state.pending = ""
+    try:
+        patience = wire.patience(timeout)
+        reader = yield from _start(wire, state, body, patience)
+        if reader.result is None and reader.failed is None and reader.error is None:
+            task_id = state.pending = reader.task_id or ""
+            resume = call_body(tool, {}, task_id)
+            reader = yield from _resume(wire, state, resume, task_id, patience)
+        state.pending = None
+    finally:
+        state.busy = False
+    return _tool_output(state, tool, reader)
+
+
+def resume_call(
+    wire: Wire, state: SessionState, task_id: str, *, timeout: float
+) -> Operation[ToolOutput]:
+    """Wait longer for a call whose result did not come (WIRE.md, point 9).
+
+    Args:
+        wire: The server.
+        state: The session on which the call was made.
+        task_id: The call, as its error named it.
+        timeout: Seconds.
+
+    Returns:
+        What the tool gave back.
+
+    Raises:
+        AmbiguousCallError: If the server no longer has the result.
+        CallTimeoutError: If the time passed again.
+    """
+    state.check_callable(task_id)
+    if not task_id:
+        raise InvalidRequestError("a call without a task_id cannot be resumed")
+    state.busy = True
+    try:
+        patience = wire.patience(timeout)
+        body = call_body("", {}, task_id)
+        reader = yield from _resume(wire, state, body, task_id, patience)
+        if state.pending == task_id:
+            state.pending = None
+    finally:
+        state.busy = False
+    return _tool_output(state, "the resumed call", reader)
+
+
+def score_group(
+    wire: Wire,
+    state: SessionState,
+    candidates: Sequence[Mapping[str, Any]],
+    *,
+    timeout: float,
+) -> Operation[list[JSONObject]]:
+    """Have a group of rollouts of the session's task scored together.
+
+    Args:
+        wire: The server.
+        state: The session.
+        candidates: Objects with ``messages`` and, if wanted, ``metadata``.
+        timeout: Seconds.
+
+    Returns:
+        One object with ``reward`` and ``metadata`` for each candidate, in order.
+
+    Raises:
+        InvalidRequestError: If the server or the environment cannot do it.
+        ProtocolError: If the number of scores is not that of the candidates.
+    """
+    if not wire.spoken.score_group:
+        raise InvalidRequestError(
+            f"{wire.where} runs a server that cannot score groups; openreward does "
+            "from 0.1.157 on"
+        )
+    state.check_callable(task_id="")
+    body = encode({"candidates": list(candidates)}, "the candidates")
+    scoring = SessionState(
+        state.session_id,
+        state.environment,
+        call_head(state.environment, state.session_id, "score_group"),
+        state.redact,
+    )
+    patience = wire.patience(timeout)
+    reader = yield from _start(wire, scoring, body, patience)
+    if reader.result is None and reader.failed is None and reader.error is None:
+        task_id = reader.task_id or ""
+        resume = encode({"candidates": [], "task_id": task_id}, "the resumption")
+        reader = yield from _resume(wire, scoring, resume, task_id, patience)
+    scores = read_scores(
+        parse_json(_result(state, "score_group", reader), "the scores")
+    )
+    if len(scores) != len(candidates):
+        raise ProtocolError(f"{len(scores)} scores for {len(candidates)} candidates")
+    return scores
+
+
+def _start(
+    wire: Wire, state: SessionState, body: bytes, patience: Patience
+) -> Operation[StreamReader]:
+    """Send a call until it was received once: never again after that.
+
+    Returns:
+        A reader that has a result or a task_id.
+    """
+    while True:
+        reader = StreamReader(wire.limits)
+        timeout = patience.remaining if patience.remaining > 0 else 0.001
+        outcome = yield Send(state.call_head, body, reader, timeout, _REUSE_WITHIN)
+        if reader.result is not None:
+            return reader
+        patience.spend(outcome)
+        reader.finish()
+        if reader.task_id is not None or reader.failed is not None:
+            return reader
+        if outcome.sent and reader.status not in (429, 503):
+            raise _unanswered(state, outcome, reader)
+        if outcome.sent and not (outcome.status == 429 or is_starting(outcome)):
+            raise _unanswered(state, outcome, reader)
+        if not (yield from wait(wire, patience, outcome, state.call_head)):
+            raise _never_ran(state, outcome, reader)
+
+
+def _unanswered(
+    state: SessionState, outcome: Outcome, reader: StreamReader
+) -> ORSError:
+    """Choose the error for a call that was sent and named no task_id (point 5)."""
+    request = f"POST {state.call_head.target}"
+    complete = outcome.failure is None
+    if complete and outcome.status in (400, 401, 403, 422):
+        state.pending = None
+        return status_error(outcome, reader.body, request, state.redact)
+    if complete and outcome.status in (404, 410):
+        try:
+            note_loss(state, outcome, reader.body)
+        except ORSError as error:
+            return error
+    if outcome.failure is Failure.TIMEOUT:
+        return CallTimeoutError(
+            f"{request} was not answered in time; the tool may have run and may still "
+            "be running. The session takes no further call: open a new one"
+        )
+    if not complete:
+        what = failure_error(outcome, request)
+    else:
+        what = reader.error or status_error(outcome, reader.body, request, state.redact)
+    return AmbiguousCallError(
+        f"the tool may have run, and its result is lost: {what}. It is not run again; "
+        "open a new session"
+    )
+
+
+def _never_ran(state: SessionState, outcome: Outcome, reader: StreamReader) -> ORSError:
+    """Choose the error for a call that was certainly not run, for lack of time."""
+    state.pending = None
+    request = f"POST {state.call_head.target}"
+    if outcome.failure is not None:
+        return failure_error(outcome, request)
+    return status_error(outcome, reader.body, request, state.redact)
+
+
+def _resume(
+    wire: Wire, state: SessionState, body: bytes, task_id: str, patience: Patience
+) -> Operation[StreamReader]:
+    """Ask for a call's result by its task_id until it comes or the time is over."""
+    head = state.call_head
+    request = f"POST {head.target}"
+    while patience.remaining > 0:
+        reader = StreamReader(wire.limits)
+        # From the start: a server that knows the call names it at once.
+        outcome = yield Send(head, body, reader, patience.remaining, _REUSE_WITHIN)
+        patience.spend(outcome)
+        reader.finish()
+        if reader.error is not None:
+            return reader
+        if reader.failed == _UNKNOWN_TASK and reader.task_id is None:
+            raise AmbiguousCallError(
+                f"the server no longer has the result of call {task_id}; the tool ran, "
+                "or the server was restarted. Open a new session",
+                task_id=task_id,
+            )
+        if reader.result is not None or reader.failed is not None:
+            return reader
+        _check_resumable(state, outcome, reader, request, task_id)
+        if not (yield from wait(wire, patience, outcome, head)):
+            break
+    if patience.remaining > 0 and outcome.failure is None and outcome.status != 200:
+        said = status_error(outcome, reader.body, request, state.redact)
+        raise AmbiguousCallError(
+            f"the result of call {task_id} did not come: {said}", task_id=task_id
+        )
+    raise CallTimeoutError(
+        f"the result of call {task_id} did not come in time; the tool may still be "
+        "running. Session.resume_call(task_id) waits longer",
+        task_id=task_id,
+    )
+
+
+def _check_resumable(
+    state: SessionState,
+    outcome: Outcome,
+    reader: StreamReader,
+    request: str,
+    task_id: str,
+) -> None:
+    """Raise if asking again for a call's result is of no use (point 7)."""
+    if outcome.failure is not None or outcome.status == 200:
+        return
+    note_loss(state, outcome, reader.body)
+    if outcome.status in (401, 429) or outcome.status >= 500:
+        return
+    said = status_error(outcome, reader.body, request, state.redact)
+    raise AmbiguousCallError(
+        f"the result of call {task_id} is lost: {said}", task_id=task_id
+    )
+
+
+def _result(state: SessionState, tool: str, reader: StreamReader) -> bytes:
+    if reader.error is not None:
+        raise reader.error
+    if reader.failed is not None:
+        text = state.redact(reader.failed)
+        raise ToolFailedError(f"{tool} raised on the server: {text or '(no text)'}")
+    return reader.result or b""
+
+
+def _tool_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOutput:
+    """Read a call's result: an output, or the server's refusal."""
+    value = parse_json(_result(state, tool, reader), f"the result of {tool!r}")
+    verdict = value.get("ok") if isinstance(value, dict) else None
+    if verdict is True:
+        output = read_tool_output(value.get("output"))
+        state.finished = state.finished or output["finished"]
+        return output
+    if verdict is not False:
+        raise ProtocolError(f"the result of {tool!r} does not say whether it is ok")
+    reason = value.get("reason")
+    reason = reason if isinstance(reason, str) else ""
+    state.finished = state.finished or reason == "episode_finished"
+    error = value.get("error")
+    text = error if isinstance(error, str) else "the server gave no reason"
+    raise ToolRejectedError(state.redact(text), reason=reason)

@@ -1,0 +1,161 @@
+"""Server-sent events: bytes in, events out (WHATWG HTML, section 9.2).
+
+Works on bytes: text-level line splitting would also break lines at U+2028, U+2029
+and U+0085, which real servers send raw inside ``data:`` (WIRE.md, "Exact bytes").
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from ors_gym.errors import LimitExceededError, ProtocolError
+
+__all__ = ["Event", "EventDecoder"]
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class Event(NamedTuple):
+    """One event of a stream."""
+
+    name: bytes
+    """Its ``event:`` field, ``b"message"`` if it has none."""
+    data: bytes
+    """Its ``data:`` lines, joined by line feeds."""
+
+    def text(self) -> str:
+        """Return the data as text.
+
+        Returns:
+            The decoded data.
+
+        Raises:
+            ProtocolError: If the data is not UTF-8.
+        """
+        try:
+            return self.data.decode()
+        except UnicodeDecodeError as error:
+            raise ProtocolError(
+                f"the {self.name.decode('latin-1')[:40]!r} event is not UTF-8: "
+                f"byte {error.start} is 0x{self.data[error.start]:02x}"
+            ) from None
+
+
+class EventDecoder:
+    r"""Decodes an event stream that arrives in pieces, cut anywhere.
+
+    Fields other than ``event`` and ``data`` are ignored; an event without a data
+    line is not an event (WHATWG HTML, section 9.2.6).
+
+    Args:
+        line_bytes: How long one line may be.
+
+    Example:
+        >>> decoder = EventDecoder()
+        >>> decoder.feed(b"event: end\r\nda"), decoder.feed(b"ta: {}\r\n\r\n")
+        ([], [Event(name=b'end', data=b'{}')])
+    """
+
+    __slots__ = (
+        "_after_return",
+        "_data",
+        "_first_line",
+        "_line_bytes",
+        "_name",
+        "_tail",
+        "_tail_bytes",
+    )
+
+    def __init__(self, line_bytes: int = 32 * 2**20) -> None:
+        self._line_bytes = line_bytes
+        self._tail: list[bytes] = []
+        self._tail_bytes = 0
+        self._name = b""
+        self._data: list[bytes] = []
+        self._after_return = False
+        self._first_line = True
+
+    def feed(self, piece: bytes) -> list[Event]:
+        """Decode the next piece.
+
+        Args:
+            piece: Bytes of the stream, of any length.
+
+        Returns:
+            The events that the piece completes.
+
+        Raises:
+            LimitExceededError: If a line is longer than ``line_bytes``.
+        """
+        events: list[Event] = []
+        if self._after_return and piece:
+            # A carriage return ended a line at once; its line feed may follow here.
+            self._after_return = False
+            if piece[:1] == b"\n":
+                piece = piece[1:]
+        if not piece:
+            return events
+        lines = piece.splitlines(keepends=True)
+        last = lines[-1]
+        if last[-1:] == b"\r":
+            self._after_return = True
+        elif last[-1:] != b"\n":
+            lines.pop()
+        else:
+            last = b""
+        for line in lines:
+            if self._tail:
+                self._tail.append(line)
+                line = b"".join(self._tail)  # noqa: PLW2901
+                self._tail.clear()
+                self._tail_bytes = 0
+            self._take_line(line.rstrip(b"\r\n"), events)
+        if last and not self._after_return:
+            self._keep_tail(last)
+        return events
+
+    def finish(self) -> list[Event]:
+        """End the stream, taking what came as if a blank line had followed.
+
+        WHATWG discards an event without its blank line; WIRE.md, point 15, lets an
+        ``end`` count if its JSON is complete, which the caller finds out.
+
+        Returns:
+            The event that was under way, if it has data.
+        """
+        events: list[Event] = []
+        if self._tail:
+            tail = b"".join(self._tail)
+            self._tail.clear()
+            self._take_line(tail, events)
+        self._take_line(b"", events)
+        return events
+
+    def _keep_tail(self, piece: bytes) -> None:
+        self._tail.append(piece)
+        self._tail_bytes += len(piece)
+        if self._tail_bytes > self._line_bytes:
+            raise LimitExceededError(
+                f"a line of the event stream is longer than {self._line_bytes} bytes; "
+                "raise Limits.line_bytes if that is right for this server"
+            )
+
+    def _take_line(self, line: bytes, events: list[Event]) -> None:
+        if self._first_line:
+            self._first_line = False
+            line = line.removeprefix(_BOM)
+        if not line:
+            if self._data:
+                data = self._data
+                text = data[0] if len(data) == 1 else b"\n".join(data)
+                events.append(Event(self._name or b"message", text))
+                self._data = []
+            self._name = b""
+            return
+        field, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if field == b"data":
+            self._data.append(value)
+        elif field == b"event":
+            self._name = value
