@@ -1,0 +1,61 @@
+"""Fixtures for the whole suite: real servers, one of each kind per worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+
+from tests.servers.process import RunningServer, start_server
+from tests.servers.venvs import SDKS, VenvBuildError
+
+# Imports a server SDK, which is there in that SDK's own environment only.
+collect_ignore = ["servers/contract"]
+
+CURRENT: Final = [name for name, sdk in SDKS.items() if sdk.current]
+EVERY: Final = [
+    name if sdk.current else pytest.param(name, marks=pytest.mark.old_sdks)
+    for name, sdk in SDKS.items()
+]
+
+
+@pytest.fixture(scope="session")
+def shared_server() -> Iterator[Callable[[str], RunningServer]]:
+    """Give the one server of an SDK version that this worker shares.
+
+    Started when first asked for. A test that kills, restarts or configures its server
+    uses `start_server` instead.
+    """
+    running: dict[str, RunningServer] = {}
+    with contextlib.ExitStack() as stack:
+
+        def share(name: str) -> RunningServer:
+            if name not in running:
+                try:
+                    running[name] = stack.enter_context(start_server(name))
+                except VenvBuildError as error:
+                    if SDKS[name].current:
+                        raise
+                    pytest.skip(str(error))
+            running[name].mark()
+            return running[name]
+
+        yield share
+
+
+@pytest.fixture(params=CURRENT)
+def server(
+    request: pytest.FixtureRequest, shared_server: Callable[[str], RunningServer]
+) -> RunningServer:
+    """A server of each current SDK, its log marked at the start of the test."""
+    return shared_server(request.param)
+
+
+@pytest.fixture(params=EVERY)
+def any_server(
+    request: pytest.FixtureRequest, shared_server: Callable[[str], RunningServer]
+) -> RunningServer:
+    """A server of each SDK version, its log marked at the start of the test."""
+    return shared_server(request.param)

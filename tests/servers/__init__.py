@@ -1,0 +1,1 @@
+"""Real servers of every supported SDK version, in child processes."""
