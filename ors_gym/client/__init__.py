@@ -1,0 +1,1 @@
+"""Connections to a server, and the clients that drive operations over them."""

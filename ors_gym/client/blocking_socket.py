@@ -1,0 +1,197 @@
+"""A connected blocking socket that carries exchanges, plain or over TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import struct
+import time
+from typing import Final
+
+from ors_gym.client.http1 import ReplyReader
+
+__all__ = ["BlockingSocket", "TLSBlockingSocket"]
+
+_READ_BYTES: Final = 2**16
+_LARGE_READ_BYTES: Final = 2**18
+_TICK: Final = 5.0
+_SHORTEST_WAIT: Final = 0.001
+_SETTLE_SECONDS: Final = 0.25
+_SETTLE_READS: Final = 8
+_READABLE: Final = select.POLLIN | select.POLLPRI
+
+
+class BlockingSocket:
+    """A plain connection.
+
+    The socket blocks, with a timeout inside of the kernel: a socket with a timeout of
+    Python's asks `poll` before each read and write, which doubles the system calls.
+    That timeout is only set when it is to change, so it is a few seconds at most and
+    a longer wait is made of several.
+
+    Args:
+        connected: The socket, connected and blocking.
+        reader: Reads its replies.
+    """
+
+    __slots__ = ("_poll", "_read_bytes", "_tick", "last_byte", "reader", "socket")
+
+    def __init__(self, connected: socket.socket, reader: ReplyReader) -> None:
+        self.socket = connected
+        self.reader = reader
+        self.last_byte = time.monotonic()
+        self._read_bytes = _READ_BYTES
+        # Not `select.select`, which knows no descriptor above 1023.
+        self._poll = select.poll()
+        self._poll.register(connected.fileno(), _READABLE)
+        self._tick = 0.0
+        self._set_tick(_TICK)
+
+    def receive(self, wait: float) -> bytes | None:
+        """Wait for bytes.
+
+        Args:
+            wait: Seconds to wait at most; it may be less.
+
+        Returns:
+            The bytes, ``b""`` at the end of the connection, or None if none came.
+
+        Raises:
+            OSError: If the connection broke.
+        """
+        if wait < self._tick or self._tick < _TICK:
+            self._set_tick(min(max(wait, _SHORTEST_WAIT), _TICK))
+        try:
+            data = self.socket.recv(self._read_bytes)
+        except (BlockingIOError, TimeoutError):
+            return None
+        if len(data) == _READ_BYTES:
+            # A large reply: take more of it with each call from now on.
+            self._read_bytes = _LARGE_READ_BYTES
+        return data
+
+    def write(self, data: bytes, deadline: float) -> bool:
+        """Send a request, unless the server answers before it has all of it.
+
+        Args:
+            data: The request.
+            deadline: When to give up, on the clock of `time.monotonic`.
+
+        Returns:
+            False if the deadline passed.
+
+        Raises:
+            OSError: If the connection broke.
+        """
+        sent = self.socket.send(data, socket.MSG_DONTWAIT)
+        return sent == len(data) or self._write_rest(memoryview(data)[sent:], deadline)
+
+    def settle(self) -> bool:
+        """Read the last reply to its end, and look for anything behind it.
+
+        Returns:
+            Whether the connection is clean: the reply was read to its end, and neither
+            a byte nor the end of the connection follows it (WIRE.md, point 6).
+        """
+        reader = self.reader
+        try:
+            for _ in range(_SETTLE_READS):
+                if reader.drained or not reader.reusable:
+                    break
+                data = self._receive_soon()
+                if not data:
+                    return False
+                reader.feed(data)
+            return reader.drained and reader.reusable and not self._readable()
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """Close the descriptor, without a word to the server."""
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+    def interrupt(self) -> None:
+        """End the connection under a thread that is reading from it."""
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)
+
+    def _set_tick(self, seconds: float) -> None:
+        """Let a read return after so long without a byte."""
+        self._tick = seconds
+        whole = int(seconds)
+        value = struct.pack("@ll", whole, int((seconds - whole) * 1e6))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+
+    def _readable(self) -> bool:
+        """Tell whether the kernel has bytes, or the connection's end, to read."""
+        return bool(self._poll.poll(0))
+
+    def _receive_soon(self) -> bytes:
+        """Return bytes that are here or on their way, or nothing."""
+        try:
+            return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            # The last chunk of an event stream is a write of its own.
+            if not self._poll.poll(_SETTLE_SECONDS * 1000):
+                return b""
+            return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+
+    def _write_rest(self, data: memoryview, deadline: float) -> bool:
+        """Send what did not fit into the kernel's buffer."""
+        poll = select.poll()
+        poll.register(self.socket.fileno(), _READABLE | select.POLLOUT)
+        while data:
+            wait = deadline - time.monotonic()
+            if wait <= 0:
+                return False
+            for _, events in poll.poll(min(wait, _TICK) * 1000):
+                if not events & select.POLLOUT or events & _READABLE:
+                    # Early words: a refusal of the whole request, most of the time.
+                    early = self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+                    if not early or self.reader.feed(early):
+                        self.reader.end()
+                        return True
+                else:
+                    data = data[self.socket.send(data, socket.MSG_DONTWAIT) :]
+        return True
+
+
+class TLSBlockingSocket(BlockingSocket):
+    """A connection over TLS: the same, with the timeouts of Python's sockets.
+
+    OpenSSL reads records, not bytes: the kernel's timeout would not reach us.
+    """
+
+    __slots__ = ()
+
+    socket: ssl.SSLSocket
+
+    def write(self, data: bytes, deadline: float) -> bool:
+        """Send a request; see `BlockingSocket.write`."""
+        view = memoryview(data)
+        while view:
+            wait = deadline - time.monotonic()
+            if wait <= 0:
+                return False
+            if wait < self._tick:
+                self._set_tick(wait)
+            with contextlib.suppress(TimeoutError):
+                view = view[self.socket.send(view[:_LARGE_READ_BYTES]) :]
+        return True
+
+    def _set_tick(self, seconds: float) -> None:
+        self._tick = seconds
+        self.socket.settimeout(seconds)
+
+    def _readable(self) -> bool:
+        return bool(self.socket.pending() or self._poll.poll(0))
+
+    def _receive_soon(self) -> bytes:
+        self._set_tick(_SETTLE_SECONDS)
+        try:
+            return self.socket.recv(_READ_BYTES)
+        except TimeoutError:
+            return b""

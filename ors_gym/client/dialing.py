@@ -1,0 +1,113 @@
+"""What opening a connection needs, blocking or not: addresses, sockets, TLS."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import socket
+import ssl
+from typing import Any, TypeAlias
+
+import certifi
+
+from ors_gym.client.origin import Origin
+
+__all__ = [
+    "Address",
+    "default_ssl_context",
+    "literal_address",
+    "open_socket",
+    "read_addresses",
+    "refuse_self_connection",
+]
+
+Address: TypeAlias = tuple[int, Any]
+"""An address family, and an address as the socket module takes it."""
+
+
+@functools.cache
+def default_ssl_context() -> ssl.SSLContext:
+    """Return the context of every TLS connection that was not given its own.
+
+    It verifies certificate and host name. There is one per process, since building
+    one takes 20 to 120 ms.
+
+    Returns:
+        The context.
+
+    Example:
+        >>> default_ssl_context() is default_ssl_context()
+        True
+    """
+    context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not paths.capath:
+        context.load_verify_locations(certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def literal_address(origin: Origin) -> list[Address] | None:
+    """Return the address of an origin that is one already, else None.
+
+    Args:
+        origin: Where to connect to.
+
+    Returns:
+        A list of one address, or None if the name has to be looked up.
+
+    Example:
+        >>> literal_address(Origin("http://127.0.0.1:80")) == [
+        ...     (socket.AF_INET, ("127.0.0.1", 80))
+        ... ]
+        True
+    """
+    if origin.literal is None:
+        return None
+    family = socket.AF_INET if origin.literal.version == 4 else socket.AF_INET6
+    return [(family, (origin.host, origin.port))]
+
+
+def read_addresses(infos: list[tuple[Any, ...]]) -> list[Address]:
+    """Return the addresses of an answer of `getaddrinfo`, in its order.
+
+    Args:
+        infos: What `socket.getaddrinfo` returned.
+
+    Returns:
+        The addresses, each once.
+    """
+    return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
+
+
+def open_socket(family: int) -> socket.socket:
+    """Return an unconnected TCP socket that sends small packets at once.
+
+    Args:
+        family: The address family.
+
+    Returns:
+        The socket.
+
+    Raises:
+        OSError: If the process may not open another one.
+    """
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return opened
+
+
+def refuse_self_connection(connected: socket.socket) -> None:
+    """Refuse a connection to itself.
+
+    Where nobody listens on a local port of the ephemeral range, TCP can pick that same
+    port for our own end and connect it to itself (simultaneous open, RFC 9293).
+
+    Args:
+        connected: The connected socket.
+
+    Raises:
+        ConnectionRefusedError: If both ends are the same.
+    """
+    if connected.getsockname() == connected.getpeername():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

@@ -1,0 +1,132 @@
+"""Which idle connection may carry which request."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import weakref
+from collections.abc import Callable
+from typing import Final, Generic, Protocol, TypeVar
+
+from ors_gym.client.http1 import ReplyReader
+from ors_gym.protocol.limits import Limits
+
+__all__ = ["DEFAULT_LIMITS", "FreeList", "Pooled", "forget_after_fork"]
+
+DEFAULT_LIMITS: Final = Limits()
+"""The limits of a transport that was given none."""
+
+_KEPT_SECONDS: Final = 60.0
+
+
+class Pooled(Protocol):
+    """A connection as the free list sees it."""
+
+    last_byte: float
+    """When the last byte of its last reply came, on the clock of `time.monotonic`."""
+    reader: ReplyReader
+    """What reads its replies."""
+
+
+class _Forgetful(Protocol):
+    def forget(self) -> None: ...
+
+
+C = TypeVar("C", bound=Pooled)
+
+
+class FreeList(Generic[C]):
+    """The idle connections of one origin; the one used last is used next.
+
+    So the fewest are kept warm, and the others age and are closed. Threads may share
+    it without a lock: a deque's ends are atomic.
+
+    Args:
+        close: Closes a connection that is too old for anything.
+    """
+
+    __slots__ = ("_close", "_free")
+
+    def __init__(self, close: Callable[[C], None]) -> None:
+        self._close = close
+        self._free: collections.deque[C] = collections.deque()
+
+    def __len__(self) -> int:
+        return len(self._free)
+
+    def take(self, now: float, reuse_within: float) -> C | None:
+        """Take the connection used last, if it is young enough (WIRE.md, point 6).
+
+        Args:
+            now: The time, on the clock of `time.monotonic`.
+            reuse_within: Seconds since its last byte after which a connection may not
+                carry the request; a server's ``Keep-Alive: timeout=N`` lowers it.
+
+        Returns:
+            The connection, or None to open a new one.
+        """
+        free = self._free
+        while free:
+            try:
+                connection = free.pop()
+            except IndexError:
+                break
+            age = now - connection.last_byte
+            if age > connection.reader.idle_seconds:
+                self._close(connection)
+            elif age <= reuse_within:
+                return connection
+            else:
+                # The others are older still. A new connection takes the place of the
+                # oldest, or a session that is slow to think would pile them up.
+                free.append(connection)
+                self.close_oldest()
+                break
+        return None
+
+    def give(self, connection: C) -> None:
+        """Put a connection back after an exchange.
+
+        Args:
+            connection: The connection, its `last_byte` up to date.
+        """
+        free = self._free
+        free.append(connection)
+        with contextlib.suppress(IndexError):
+            while free[0].last_byte < connection.last_byte - _KEPT_SECONDS:
+                self.close_oldest()
+
+    def close_oldest(self) -> bool:
+        """Close the connection that was idle longest.
+
+        Returns:
+            Whether there was one.
+        """
+        try:
+            connection = self._free.popleft()
+        except IndexError:
+            return False
+        self._close(connection)
+        return True
+
+
+_transports: Final[weakref.WeakSet[_Forgetful]] = weakref.WeakSet()
+
+
+def forget_after_fork(transport: _Forgetful) -> None:
+    """Make a forked child drop a transport's connections (WIRE.md, point 14).
+
+    Args:
+        transport: Its `forget` closes descriptors, without a word to the server: the
+            connections are still the parent's.
+    """
+    _transports.add(transport)
+
+
+def _forget_all() -> None:
+    for transport in list(_transports):
+        transport.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,290 @@
+"""The blocking connections: exchanges over a pool of HTTP/1.1 connections."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Sequence
+
+from ors_gym.client.blocking_socket import BlockingSocket, TLSBlockingSocket
+from ors_gym.client.dialing import (
+    Address,
+    default_ssl_context,
+    literal_address,
+    open_socket,
+    read_addresses,
+    refuse_self_connection,
+)
+from ors_gym.client.failures import (
+    describe_full,
+    explain_connect_error,
+    explain_failure,
+    refuse,
+)
+from ors_gym.client.heads import HeadReader
+from ors_gym.client.http1 import ReplyReader
+from ors_gym.client.origin import Origin
+from ors_gym.client.pool import DEFAULT_LIMITS, FreeList, forget_after_fork
+from ors_gym.client.request_writer import RequestWriter
+from ors_gym.protocol.exchange import Failure, Outcome, Send
+from ors_gym.protocol.limits import Limits
+
+__all__ = ["Transport"]
+
+
+class Transport:
+    """Exchanges over pooled connections to one server, for any number of threads.
+
+    A forked child starts with an empty pool and leaves its parent's alone.
+
+    Args:
+        base_url: The server; its path comes before each target.
+        headers: Header lines of every request.
+        limits: Bounds on each reply, and on open connections.
+        connect_timeout: Seconds for a connection to come about, waiting for a free
+            place in the pool and TLS included.
+        ssl_context: For https, instead of the one that all transports share.
+
+    Raises:
+        InvalidRequestError: If the URL or a header cannot be used.
+
+    Example:
+        >>> from ors_gym.protocol.exchange import Head
+        >>> transport = Transport("http://127.0.0.1:1")
+        >>> outcome = transport.exchange(Send(Head("GET", "/"), None, None, 5.0, 3.0))
+        >>> outcome.failure, outcome.sent
+        (<Failure.CONNECT: 'connect'>, False)
+        >>> transport.close()
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        limits: Limits = DEFAULT_LIMITS,
+        connect_timeout: float = 10.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.origin = Origin(base_url)
+        self._writer = RequestWriter(self.origin, headers)
+        self._limits = limits
+        self._connect_timeout = connect_timeout
+        if self.origin.scheme == "https" and ssl_context is None:
+            ssl_context = default_ssl_context()
+        self._ssl_context = ssl_context
+        self._heads = HeadReader()
+        self._closed = False
+        self._reset()
+        forget_after_fork(self)
+
+    def _reset(self) -> None:
+        """Begin with an empty pool."""
+        self._free: FreeList[BlockingSocket] = FreeList(self._drop)
+        self._open: set[BlockingSocket] = set()
+        self._changed = threading.Condition()
+        self._dialing = 0
+        self._waiting = 0
+
+    def __repr__(self) -> str:
+        return f"Transport('{self.origin.scheme}://{self.origin}')"
+
+    def exchange(self, send: Send) -> Outcome:
+        """Do one exchange.
+
+        Args:
+            send: What to send, and the sink that reads the reply.
+
+        Returns:
+            What came of it; failures of the network and the server too.
+
+        Raises:
+            InvalidRequestError: If a header of the request is the connection's own.
+        """
+        started = time.monotonic()
+        request = self._writer.render(send.head, send.body)
+        connection: BlockingSocket | None = None
+        try:
+            connection = self._reuse(started, send.reuse_within)
+            if connection is None:
+                opened = self._connect(send, started)
+                if isinstance(opened, Outcome):
+                    return opened
+                connection = opened
+            outcome = self._run(connection, send, request, started)
+        except BaseException:
+            if connection is not None:
+                self._drop(connection)
+            raise
+        if connection.reader.reusable and not self._closed:
+            self._free.give(connection)
+            if self._waiting:
+                with self._changed:
+                    self._changed.notify()
+        else:
+            self._drop(connection)
+        return outcome
+
+    def close(self) -> None:
+        """Close every connection; exchanges that are under way end as failures."""
+        self._closed = True
+        while self._free.close_oldest():
+            pass
+        with self._changed:
+            busy = list(self._open)
+            self._changed.notify_all()
+        for connection in busy:
+            connection.interrupt()
+
+    def forget(self) -> None:
+        """Drop the connections of the parent process, in a child that was forked."""
+        inherited = list(self._open)
+        self._reset()
+        for connection in inherited:
+            connection.close()
+
+    def __del__(self) -> None:
+        for connection in list(getattr(self, "_open", ())):
+            connection.close()
+
+    def _run(
+        self, connection: BlockingSocket, send: Send, request: bytes, started: float
+    ) -> Outcome:
+        """Send a request over a connection and read the reply."""
+        sink = send.sink
+        reader = connection.reader
+        reader.begin(sink)
+        deadline = started + send.timeout
+        last = now = started
+        ended = _write(connection, request, deadline)
+        while not reader.finished and ended is not Failure.TIMEOUT:
+            idle = sink.idle_timeout
+            limit = deadline if idle is None else min(deadline, last + idle)
+            try:
+                data = connection.receive(limit - now)
+            except OSError as error:
+                ended = error
+                break
+            now = time.monotonic()
+            if data:
+                last = now
+                reader.feed(data)
+            elif data is not None:
+                reader.end()
+            elif now >= limit:
+                ended = Failure.STALL if limit < deadline else Failure.TIMEOUT
+                break
+        connection.last_byte = last
+        if ended is None and reader.failure is None:
+            return Outcome(
+                status=reader.status, headers=reader.headers, elapsed=now - started
+            )
+        return explain_failure(self.origin, send, reader, ended, now - started)
+
+    def _reuse(self, now: float, reuse_within: float) -> BlockingSocket | None:
+        """Take an idle connection that may carry a request."""
+        while (connection := self._free.take(now, reuse_within)) is not None:
+            if connection.settle():
+                return connection
+            self._drop(connection)
+        return None
+
+    def _drop(self, connection: BlockingSocket) -> None:
+        """Close a connection."""
+        with self._changed:
+            self._open.discard(connection)
+            connection.close()
+            self._changed.notify()
+
+    def _connect(self, send: Send, started: float) -> BlockingSocket | Outcome:
+        """Open a connection, when there is a place for one."""
+        deadline = started + min(self._connect_timeout, send.timeout)
+        with self._changed:
+            # Before looking for an idle one: whoever gives one back looks here after.
+            self._waiting += 1
+            try:
+                while self._is_full() and not self._free.close_oldest():
+                    self._changed.wait(max(deadline - time.monotonic(), 0.0))
+                    now = time.monotonic()
+                    if (connection := self._reuse(now, send.reuse_within)) is not None:
+                        return connection
+                    if now >= deadline:
+                        return refuse(describe_full(self.origin, self._limits), started)
+            finally:
+                self._waiting -= 1
+            self._dialing += 1
+        try:
+            return self._dial(deadline)
+        except OSError as error:
+            return refuse(explain_connect_error(self.origin, error), started)
+        finally:
+            with self._changed:
+                self._dialing -= 1
+                self._changed.notify()
+
+    def _is_full(self) -> bool:
+        return len(self._open) + self._dialing >= self._limits.connections
+
+    def _dial(self, deadline: float) -> BlockingSocket:
+        """Connect to the first address that answers."""
+        origin = self.origin
+        addresses = literal_address(origin) or read_addresses(
+            socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        )
+        for left in range(len(addresses), 0, -1):
+            # Each gets its share: the first may be a route into nowhere.
+            share = max(deadline - time.monotonic(), 0.001) / left
+            try:
+                connected = self._dial_address(addresses[-left], share)
+            except OSError:
+                if left == 1:
+                    raise
+            else:
+                break
+        with self._changed:
+            if self._closed:
+                connected.close()
+                raise OSError(errno.ENOTCONN, "this client is closed")
+            self._open.add(connected)
+        return connected
+
+    def _dial_address(self, address: Address, timeout: float) -> BlockingSocket:
+        """Connect to one address."""
+        connected = open_socket(address[0])
+        try:
+            connected.settimeout(timeout)
+            connected.connect(address[1])
+            refuse_self_connection(connected)
+            reader = ReplyReader(self._limits, self._heads)
+            if self._ssl_context is None:
+                connected.settimeout(None)
+                return BlockingSocket(connected, reader)
+            secured = self._ssl_context.wrap_socket(
+                connected,
+                server_hostname=self.origin.host,
+                do_handshake_on_connect=False,
+                # The end of a body that has no length must be signed by the server.
+                suppress_ragged_eofs=False,
+            )
+            connected = secured
+            secured.do_handshake()
+            return TLSBlockingSocket(secured, reader)
+        except BaseException:
+            connected.close()
+            raise
+
+
+def _write(
+    connection: BlockingSocket, request: bytes, deadline: float
+) -> Failure | OSError | None:
+    """Send a request; return why it did not go out, if it did not."""
+    try:
+        if connection.write(request, deadline):
+            return None
+    except OSError as error:
+        # The server may have answered before it hung up; then its answer counts.
+        return error
+    return Failure.TIMEOUT
