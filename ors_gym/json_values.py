@@ -1,0 +1,262 @@
+"""Strict JSON: reading it, and the plain JSON form of a Python value.
+
+`json.loads` reads NaN, which is not JSON (RFC 8259, section 6). `json.dumps` turns
+non-string keys into strings without a word and refuses numpy's scalars; this module
+does the opposite, and says where in the value the fault is.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, Final, NoReturn
+
+__all__ = [
+    "STRICT_DECODER",
+    "describe_json_fault",
+    "explain_unserialisable",
+    "is_flat_json",
+    "to_plain_json",
+]
+
+_MAX_DEPTH: Final = 128
+"""Deeper values exhaust the recursion of common JSON readers, ours included."""
+_MAX_VALUES: Final = 1_000_000
+_LARGEST: Final = sys.float_info.max
+_SIMPLE: Final = frozenset({str, bool, type(None)})
+_NUMBERS: Final = frozenset({int, float})
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w{0,63}")
+
+
+class _ConstantError(ValueError):
+    """Raised for NaN and the infinities."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise _ConstantError(f"{name} is not a JSON number")
+
+
+STRICT_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+"""Reads JSON, and nothing else; raises what `describe_json_fault` explains."""
+
+
+def describe_json_fault(error: Exception, start: int = 0) -> str:
+    """Say what is wrong with a text that was to be JSON, and where.
+
+    Args:
+        error: The ValueError or RecursionError that the decoder raised.
+        start: Where in the decoder's text the JSON begins; columns count from there.
+
+    Returns:
+        A phrase that follows "the JSON is not valid: ".
+
+    Example:
+        >>> try:
+        ...     STRICT_DECODER.decode('{"a": 1 "b": 2}')
+        ... except ValueError as error:
+        ...     describe_json_fault(error)
+        "Expecting ',' delimiter at column 9"
+    """
+    if isinstance(error, json.JSONDecodeError):
+        line_start = max(error.doc.rfind("\n", start, error.pos) + 1, start)
+        lines = error.doc.count("\n", start, error.pos)
+        line = f" of line {lines + 1}" if lines else ""
+        return f"{error.msg} at column {error.pos - line_start + 1}{line}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    # The interpreter's own limit on digits is the only other cause.
+    is_constant = isinstance(error, _ConstantError)
+    return str(error) if is_constant else "a number has too many digits"
+
+
+class _Fault(Exception):  # noqa: N818 - never leaves this module
+    """Why a value is not JSON; the path grows while the error travels up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path: list[object] = []
+
+
+def is_flat_json(value: dict[Any, Any]) -> bool:
+    """Tell cheaply whether a dict is plain JSON without anything nested.
+
+    Args:
+        value: The dict to look at.
+
+    Returns:
+        True if every key is a string and every value a string, a bool, None or a
+        finite number that JSON readers can hold; False if it must be looked at
+        closely with `to_plain_json`.
+
+    Example:
+        >>> is_flat_json({"a": 1.5}), is_flat_json({"a": [1]}), is_flat_json({1: 2})
+        (True, False, False)
+    """
+    for key, item in value.items():
+        if type(key) is not str:
+            return False
+        kind = type(item)
+        # Comparing is False for NaN and for what is infinite, so it checks both.
+        if kind not in _SIMPLE and not (
+            kind in _NUMBERS and -_LARGEST <= item <= _LARGEST
+        ):
+            return False
+    return True
+
+
+def to_plain_json(value: object, *, root: str = "input") -> Any:
+    """Return the plain JSON form of a value: the value itself if it is plain.
+
+    Tuples become lists, mappings dicts, numpy scalars and arrays (and whatever else
+    has ``tolist()``) numbers and lists, and objects with ``model_dump()``, such as
+    pydantic models, what that gives. Lone surrogates in strings stay: `json.dumps`
+    escapes them.
+
+    Args:
+        value: Any object.
+        root: What the value is called in an error's path.
+
+    Returns:
+        A value that ``json.dumps(value, allow_nan=False)`` accepts and that reads
+        back equal. Parts that need no conversion are not copied.
+
+    Raises:
+        ValueError: If a part is not JSON: NaN, bytes, a set, a key that is not a
+            string, or nesting of more than 128 levels; the message has its path.
+
+    Example:
+        >>> import numpy as np
+        >>> to_plain_json({"n": np.int64(3), "xs": (1, 2)})
+        {'n': 3, 'xs': [1, 2]}
+        >>> to_plain_json({"a": [1, float("nan")]})
+        Traceback (most recent call last):
+            ...
+        ValueError: input.a[1]: nan is not a JSON number
+    """
+    try:
+        return _plain(value, 0, [_MAX_VALUES])
+    except _Fault as fault:
+        path = "".join(_step(part) for part in reversed(fault.path))
+        message = f"{root}{path}: {fault.reason}"
+    raise ValueError(message)
+
+
+def explain_unserialisable(value: object, *, root: str = "input") -> str:
+    """Say why `json.dumps` refuses a value.
+
+    Args:
+        value: What could not be serialised.
+        root: What the value is called in the path.
+
+    Returns:
+        The path of the fault and the reason; the empty string if there is none.
+
+    Example:
+        >>> explain_unserialisable({"a": {"b": b"raw"}})
+        'input.a.b: bytes is not a JSON type'
+        >>> explain_unserialisable({"a": 1})
+        ''
+    """
+    try:
+        to_plain_json(value, root=root)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return ""
+
+
+def _step(part: object) -> str:
+    """Render one step of a path."""
+    if isinstance(part, int):
+        return f"[{part}]"
+    text = str(part)
+    if _IDENTIFIER.fullmatch(text):
+        return f".{text}"
+    return f"[{text[:64]!r}]"
+
+
+def _plain(value: Any, depth: int, budget: list[int]) -> Any:
+    """Return the plain form of any value.
+
+    The budget counts containers' items, since a list that holds another one twice,
+    64 levels deep, is small in memory and endless to walk.
+    """
+    kind = type(value)
+    if kind in _SIMPLE or (kind in _NUMBERS and -_LARGEST <= value <= _LARGEST):
+        return value
+    if kind in _NUMBERS:
+        return _unusual_number(value)
+    if depth >= _MAX_DEPTH:
+        raise _Fault(f"nested more than {_MAX_DEPTH} levels deep")
+    if kind is not dict and kind is not list:
+        return _converted(value, depth, budget)
+    budget[0] -= len(value)
+    if budget[0] < 0:
+        raise _Fault(f"holds more than {_MAX_VALUES} values")
+    if kind is dict:
+        return _plain_dict(value, depth + 1, budget)
+    return _plain_list(value, depth + 1, budget)
+
+
+def _plain_dict(value: dict[Any, Any], depth: int, budget: list[int]) -> dict[str, Any]:
+    """Return the dict itself, or a copy if an item had to be converted."""
+    changed: dict[str, Any] | None = None
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise _Fault(f"a key is of type {type(key).__name__}, not a string")
+        try:
+            plain = _plain(item, depth, budget)
+        except _Fault as fault:
+            fault.path.append(key)
+            raise
+        if plain is not item:
+            changed = dict(value) if changed is None else changed
+            changed[key] = plain
+    return value if changed is None else changed
+
+
+def _plain_list(value: list[Any], depth: int, budget: list[int]) -> list[Any]:
+    """Return the list itself, or a copy if an item had to be converted."""
+    changed: list[Any] | None = None
+    for index, item in enumerate(value):
+        try:
+            plain = _plain(item, depth, budget)
+        except _Fault as fault:
+            fault.path.append(index)
+            raise
+        if plain is not item:
+            changed = list(value) if changed is None else changed
+            changed[index] = plain
+    return value if changed is None else changed
+
+
+def _converted(value: Any, depth: int, budget: list[int]) -> Any:
+    """Convert what is not of a JSON type but stands for one, then look at it."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return _plain(int(value), depth + 1, budget)
+    if isinstance(value, float):
+        return _plain(float(value), depth + 1, budget)
+    if isinstance(value, Mapping):
+        return _plain(dict(value), depth + 1, budget)
+    if isinstance(value, tuple | list):
+        return _plain(list(value), depth + 1, budget)
+    for method in ("tolist", "model_dump"):
+        convert = getattr(value, method, None)
+        if callable(convert):
+            return _plain(convert(), depth + 1, budget)
+    raise _Fault(f"{type(value).__name__} is not a JSON type")
+
+
+def _unusual_number(value: Any) -> Any:
+    """Return an integer beyond the range of floats if its digits can be written."""
+    if isinstance(value, float):
+        raise _Fault(f"{value} is not a JSON number")
+    try:
+        int.__repr__(value)
+    except ValueError:
+        raise _Fault("the number has too many digits") from None
+    return value

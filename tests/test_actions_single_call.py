@@ -1,0 +1,381 @@
+"""`parse_action`: every accepted form of one call, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ors_gym import actions
+from ors_gym.actions import InvalidAction
+from ors_gym.tool_names import provider_tool_name
+
+
+def parse_action(action: object, **session: Any) -> Any:
+    """Any, so that a test may say what it got by using it."""
+    return actions.parse_action(action, **session)
+
+
+CALL: dict[str, Any] = {"tool": "add", "input": {"a": 1, "b": [1.5, None, "x"]}}
+NAMED = {"name": "add", "arguments": CALL["input"]}
+ARGUMENTS = json.dumps(CALL["input"])
+OPENAI: dict[str, Any] = {
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "add", "arguments": ARGUMENTS},
+}
+RESPONSES = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "call_1",
+    "name": "add",
+    "arguments": ARGUMENTS,
+    "status": "completed",
+}
+ANTHROPIC = {"type": "tool_use", "id": "t1", "name": "add", "input": CALL["input"]}
+ACCEPTED: dict[str, Any] = {
+    "canonical": CALL,
+    "canonical of other types": types.MappingProxyType(
+        {"tool": np.str_("add"), "input": types.MappingProxyType(CALL["input"])}
+    ),
+    "name and arguments": NAMED,
+    "name and arguments as JSON": {"name": "add", "arguments": ARGUMENTS},
+    "openai": OPENAI,
+    "openai without type": {"function": OPENAI["function"]},
+    "openai with an object of arguments": {"type": "function", "function": NAMED},
+    "openai message": {"role": "assistant", "content": None, "tool_calls": [OPENAI]},
+    "openai message with text": {
+        "role": "assistant",
+        "content": "I add.",
+        "tool_calls": [OPENAI],
+    },
+    "responses": RESPONSES,
+    "responses output": [
+        {"type": "reasoning", "summary": []},
+        {"type": "message", "content": [{"type": "output_text", "text": "I add."}]},
+        RESPONSES,
+    ],
+    "anthropic": ANTHROPIC,
+    "anthropic message": {
+        "role": "assistant",
+        "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "text", "text": "I add."},
+            ANTHROPIC,
+        ],
+    },
+    "ors message block": {**ANTHROPIC, "type": "tool_call"},
+    "list of one": [CALL],
+    "tuple of one": (CALL,),
+    "hermes": f"<tool_call>\n{json.dumps(NAMED)}\n</tool_call>",
+    "hermes in text": f"I <b>see</b>. <tool_call>{json.dumps(NAMED)}</tool_call> ok",
+    "hermes in a message": {
+        "role": "assistant",
+        "content": f"<tool_call>{json.dumps(NAMED)}</tool_call>",
+    },
+    "numpy text": np.str_(json.dumps(CALL)),
+    "array without axes": np.array(json.dumps(CALL)),
+    "object array without axes": np.array(CALL, dtype=object),
+}
+
+
+@pytest.mark.parametrize("form", ACCEPTED)
+def test_accepted_form_is_the_canonical_call(form):
+    parsed = parse_action(ACCEPTED[form])
+    assert parsed == CALL
+    assert json.loads(json.dumps(parsed, allow_nan=False)) == CALL
+
+
+@pytest.mark.parametrize(
+    "form", [form for form, action in ACCEPTED.items() if type(action) in (dict, list)]
+)
+def test_accepted_form_may_come_as_json(form):
+    assert parse_action(f"\n{json.dumps(ACCEPTED[form])}  ") == CALL
+
+
+class Model:
+    """Looks like an object of a client library."""
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def model_dump(self) -> object:
+        return self._value
+
+
+def test_objects_of_client_libraries():
+    assert parse_action(Model(OPENAI)) == CALL
+    assert parse_action({"role": "assistant", "tool_calls": [Model(OPENAI)]}) == CALL
+    assert parse_action([Model({"type": "text", "text": ""}), Model(ANTHROPIC)]) == CALL
+    assert parse_action({"tool": "add", "input": Model(CALL["input"])}) == CALL
+
+
+def test_canonical_call_is_returned_as_it_is():
+    action = {
+        "tool": "add",
+        "input": {"a": 1, "b": 2.5, "c": "x", "d": None, "e": True},
+    }
+    assert parse_action(action) is action
+    nested = {"tool": "add", "input": {"a": [{"b": 1}]}}
+    assert parse_action(nested)["input"] is nested["input"]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"tool": "look"},
+        {"tool": "look", "input": None},
+        {"tool": "look", "input": {}},
+        {"name": "look"},
+        {"name": "look", "arguments": None},
+        {"name": "look", "arguments": ""},
+        {"name": "look", "arguments": "null"},
+        {"name": "look", "arguments": "{}"},
+        {"type": "function", "function": {"name": "look"}},
+        {"type": "tool_use", "id": "1", "name": "look", "input": {}},
+        "<tool_call>{'name': 'look'}</tool_call>".replace("'", '"'),
+    ],
+)
+def test_tools_without_arguments(action):
+    assert parse_action(action) == {"tool": "look", "input": {}}
+
+
+def test_numpy_values_become_plain_json():
+    given: dict[str, Any] = {
+        "int": np.int64(3),
+        "float": np.float32(0.5),
+        "double": np.float64(0.25),
+        "bool": np.bool_(True),
+        "text": np.str_("x"),
+        "array": np.arange(4).reshape(2, 2),
+        "scalar": np.array(7),
+        "nested": [{"deep": (np.int8(1), 2)}],
+    }
+    parsed = parse_action({"tool": "t", "input": given})
+    assert parsed["input"] == {
+        "int": 3,
+        "float": 0.5,
+        "double": 0.25,
+        "bool": True,
+        "text": "x",
+        "array": [[0, 1], [2, 3]],
+        "scalar": 7,
+        "nested": [{"deep": [1, 2]}],
+    }
+    kinds = {key: type(value) for key, value in parsed["input"].items()}
+    assert kinds["int"] is int
+    assert kinds["bool"] is bool
+    assert kinds["text"] is str
+    assert isinstance(given["nested"][0]["deep"], tuple), "the action was changed"
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        ({"a": math.nan}, "input.a: nan is not a JSON number"),
+        (
+            {"a": [0, {"b c": -math.inf}]},
+            "input.a[1]['b c']: -inf is not a JSON number",
+        ),
+        ({"a": b"raw"}, "input.a: bytes is not a JSON type"),
+        ({"a": {1, 2}}, "input.a: set is not a JSON type"),
+        ({"a": {1: 2}}, "input.a: a key is of type int, not a string"),
+        ({1: 2}, "input: a key is of type int, not a string"),
+        ({"a": object()}, "input.a: object is not a JSON type"),
+        ({"a": 1j}, "input.a: complex is not a JSON type"),
+        ({"a": np.array([np.nan])}, "input.a[0]: nan is not a JSON number"),
+        ({"a": 10**5000}, "input.a: the number has too many digits"),
+    ],
+)
+def test_values_that_are_not_json_are_named(value, complaint):
+    parsed = parse_action({"tool": "t", "input": value})
+    assert isinstance(parsed, InvalidAction)
+    assert complaint in parsed.message
+
+
+@pytest.mark.parametrize(
+    ("action", "complaint"),
+    [
+        (None, "null is not an action"),
+        (7, "a number is not an action"),
+        (b"{}", "a bytes is not an action"),
+        ("", "the action is empty"),
+        (" \n", "the action is empty"),
+        ([], "the action is empty"),
+        ({}, "neither a tool call nor a message"),
+        ("four", "the text holds no tool call"),
+        ('"four"', "the text holds no tool call"),
+        ("[1, 2]", "the JSON holds no tool call"),
+        ('{"x": 1}', "the JSON holds no tool call"),
+        ([1, 2], "a number is not a tool call"),
+        ([{"x": 1}], "the list holds what is not a tool call"),
+        ({"role": "user", "content": "hi"}, "neither a tool call nor a message"),
+        ({"role": "assistant", "content": "hi"}, "the text holds no tool call"),
+        ({"role": "assistant", "content": None}, "the action is empty"),
+        ({"tool": "", "input": {}}, "the call names no tool"),
+        ({"tool": None, "input": {}}, "the call names no tool"),
+        ({"tool": 3, "input": {}}, "the call names no tool"),
+        ({"tool": "t", "input": [1]}, "the input of 't' is a list, not an object"),
+        ({"tool": "t", "input": "{}"}, "the input of 't' is a string, not an object"),
+        ({"tool": "t", "inputs": {}}, "unexpected key 'inputs'; the arguments belong"),
+        ({"tool": "t", "arguments": {}}, "unexpected key 'arguments'"),
+        ({"name": "t", "parameters": {}}, "unexpected key 'parameters'"),
+        ({"name": "t", "arguments": [1]}, "the arguments of 't' is a list"),
+        ({"name": "t", "arguments": "[1]"}, "the arguments of 't' is a list"),
+        (
+            {"name": "t", "arguments": '{"a": NaN}'},
+            "the arguments of 't' is not valid: NaN is not a JSON number",
+        ),
+        (
+            {"name": "t", "arguments": '{"a": 1 "b": 2}'},
+            "in the arguments of 't' is not valid: Expecting ',' delimiter at column 9",
+        ),
+        ({"type": "function", "function": "t"}, "the function is a string"),
+        ({"role": "assistant", "tool_calls": ["t"]}, "a string is not a tool call"),
+        ([CALL, CALL], "2 tool calls at once"),
+        ({"role": "assistant", "tool_calls": [OPENAI] * 3}, "3 tool calls at once"),
+        ({"role": "assistant", "content": [ANTHROPIC] * 2}, "2 tool calls at once"),
+        ('<tool_call>{"name": "a"}</tool_call>' * 2, "2 tool calls at once"),
+        ('{"tool": "t", "input": {', "the JSON is not valid: "),
+        ('{"tool": "t"} I call it', "the JSON is not valid: Extra data at column 15"),
+        ('{"a": 1,\n "b": ?}', "not valid: Expecting value at column 7 of line 2"),
+        (
+            'x <tool_call>{"name": "t" "arguments": {}}</tool_call>',
+            "inside <tool_call> is not valid: Expecting ',' delimiter at column 14",
+        ),
+        ("<tool_call></tool_call>", "Expecting value at column 1"),
+        ('<tool_call>{"name": "t"}', "not followed by </tool_call>"),
+        ('<tool_call>{"name": "t"}; bye</tool_call>', "not followed by </tool_call>"),
+        ("<tool_call>[1]</tool_call>", "a list is not a tool call"),
+        ('{"tool": "t", "input": {"a": ' + "9" * 5000 + "}}", "too many digits"),
+    ],
+)
+def test_what_is_refused_and_why(action, complaint):
+    parsed = parse_action(action)
+    assert isinstance(parsed, InvalidAction)
+    assert complaint in parsed.message
+    assert len(parsed.message) < 400
+
+
+def test_message_shows_the_form_and_the_tools():
+    tools = [
+        {"name": f"tool{i}", "description": "", "input_schema": None} for i in range(12)
+    ]
+    message = parse_action("hm", tools=tools).message
+    assert 'Send one call as {"tool": "<name>", "input": {...}}.' in message
+    assert "Tools: tool0, tool1," in message
+    assert message.endswith("tool9 and 2 more.")
+    message = parse_action("<tool_call>hm</tool_call>", tools=tools[:1]).message
+    assert '<tool_call>{"name": "<name>", "arguments": {...}}</tool_call>' in message
+    assert message.endswith("Tools: tool0.")
+
+
+def test_closing_tag_inside_a_string_does_not_close():
+    text = '<tool_call>{"name": "t", "arguments": {"a": "</tool_call>"}}</tool_call>'
+    assert parse_action(text) == {"tool": "t", "input": {"a": "</tool_call>"}}
+
+
+def test_opening_tag_inside_a_json_call_is_data():
+    action = {"tool": "t", "input": {"a": "<tool_call>"}}
+    assert parse_action(json.dumps(action)) == action
+
+
+def test_schema_is_never_checked():
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    tools = [{"name": "t", "description": "", "input_schema": schema}]
+    action = {"tool": "unknown", "input": {"b": "no"}}
+    assert parse_action(action, tools=tools) == action
+
+
+def test_lone_surrogates_survive_until_they_are_written():
+    parsed = parse_action('{"tool": "t", "input": {"a": "\\ud800"}}')
+    assert parsed == {"tool": "t", "input": {"a": "\ud800"}}
+    assert json.dumps(parsed).isascii()
+
+
+def test_stand_in_names_become_the_servers_names():
+    tools = [{"name": "files.read", "description": "", "input_schema": None}]
+    name = provider_tool_name("files.read")
+    assert parse_action({"name": name}, tools=tools)["tool"] == "files.read"
+    canonical = {"tool": name, "input": {}}
+    assert parse_action(canonical, tools=tools) is canonical
+
+
+def make_tool(name: str, properties: object, required: object) -> dict[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": required}
+    return {"name": name, "description": "", "input_schema": schema}
+
+
+ANSWER = make_tool("answer", {"text": {"type": "string"}, "n": {}}, ["text"])
+ADD = make_tool("add", {"a": {"type": "integer"}}, ["a"])
+LOOK = {"name": "look", "description": "", "input_schema": None}
+
+
+def test_plain_text_goes_to_the_terminal_tool():
+    terminal = {"name": "submit", "arg": "message", "description": "Ends."}
+    text = "  It is 4.\n"
+    expected = {"tool": "submit", "input": {"message": text}}
+    assert parse_action(text, terminal_tool=terminal) == expected
+    message: dict[str, Any] = {"role": "assistant", "content": text}
+    assert parse_action(message, terminal_tool=terminal) == expected
+    content: Any = [
+        {"type": "thinking", "thinking": "2+2"},
+        {"type": "text", "text": text},
+    ]
+    message = {"role": "assistant", "content": content}
+    assert parse_action(message, terminal_tool=terminal) == expected
+    assert parse_action(CALL, terminal_tool=terminal) == CALL
+
+
+@pytest.mark.parametrize("terminal", [{"name": "end"}, {"name": "end", "arg": None}])
+def test_terminal_tool_without_argument_drops_the_text(terminal):
+    assert parse_action("bye", terminal_tool=terminal) == {"tool": "end", "input": {}}
+
+
+@pytest.mark.parametrize(
+    "answer", ["[1, 2]", "{x | x > 2}", '{"name": "Ada", "age": 3}']
+)
+def test_answers_that_look_like_json_are_answers(answer):
+    parsed = parse_action(answer, terminal_tool={"name": "submit", "arg": "text"})
+    assert parsed == {"tool": "submit", "input": {"text": answer}}
+
+
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        '{"tool": "add", "input": {',
+        '{"name": "add", "parameters": {"a": 1}}',
+        "<tool_call>add(1)</tool_call>",
+        '{"tool": "a", "input": {}} {"tool": "b", "input": {}}',
+    ],
+)
+def test_a_broken_call_is_not_submitted_as_the_answer(attempt):
+    parsed = parse_action(attempt, terminal_tool={"name": "submit", "arg": "text"})
+    assert isinstance(parsed, InvalidAction)
+
+
+def test_submit_finds_the_one_tool_with_one_required_string():
+    parsed = parse_action("four", tools=[ADD, ANSWER, LOOK], plain_text="submit")
+    assert parsed == {"tool": "answer", "input": {"text": "four"}}
+    assert isinstance(parse_action("four", tools=[ANSWER]), InvalidAction)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [],
+        [ADD, LOOK],
+        [ANSWER, make_tool("say", {"x": {"type": "string"}}, ["x"])],
+        [make_tool("two", {"x": {"type": "string"}, "y": {}}, ["x", "y"])],
+        [make_tool("odd", {"x": True}, ["x"])],
+        [make_tool("odd", [], ["x"])],
+        [make_tool("odd", {"x": {"type": "string"}}, "x")],
+    ],
+)
+def test_submit_needs_exactly_one_such_tool(tools):
+    parsed = parse_action("four", tools=tools, plain_text="submit")
+    assert "no tool, or more than one, takes plain text" in parsed.message
