@@ -102,6 +102,7 @@ class SessionState:
     """
 
     __slots__ = (
+        "__weakref__",
         "busy",
         "call_head",
         "closed",

@@ -24,6 +24,7 @@ from ors_gym.protocol.operations.sessions import (
     list_task_tools,
     open_session,
     ping,
+    start_episode,
 )
 
 __all__ = [
@@ -46,4 +47,5 @@ __all__ = [
     "resolve_environment",
     "resume_call",
     "score_group",
+    "start_episode",
 ]

@@ -56,6 +56,7 @@ __all__ = [
     "list_task_tools",
     "open_session",
     "ping",
+    "start_episode",
 ]
 
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
@@ -96,9 +97,7 @@ def open_session(
     secrets = secrets or {}
     environment = yield from resolve_environment(wire, environment)
     check_secrets(wire, secrets)
-    if "index" in task and not wire.spoken.create_by_index:
-        spec = yield from get_task(wire, environment, task["split"], task["index"])
-        task = {"task_spec": spec}
+    task = yield from _known_task(wire, environment, task)
     patience = wire.patience(timeout)
     while True:
         session_id = yield from create_session(
@@ -252,6 +251,55 @@ def _create_error(
     if outcome.status == 500:
         return SetupFailedError(f"environment {environment!r} failed to start: {said}")
     return error
+
+
+def start_episode(
+    wire: Wire,
+    session_id: str,
+    environment: str,
+    task: Mapping[str, Any],
+    *,
+    timeout: float,
+    secrets: Mapping[str, str] | None = None,
+) -> Operation[SessionState]:
+    """Start the episode of a session id that the caller chose, or not at all.
+
+    Args:
+        wire: The server.
+        session_id: The session's id.
+        environment: The environment's name, in any case.
+        task: ``{"task_spec": ...}``, or ``{"split": ..., "index": ...}``.
+        timeout: Seconds.
+        secrets: Values for the environment, by name.
+
+    Returns:
+        The session.
+
+    Raises:
+        ConnectionFailedError: If nobody knows whether it was started.
+    """
+    environment = yield from resolve_environment(wire, environment)
+    task = yield from _known_task(wire, environment, task)
+    patience = wire.patience(timeout)
+    state = yield from create_episode(
+        wire, session_id, environment, task, patience=patience, secrets=secrets
+    )
+    if state is None:
+        raise ConnectionFailedError(
+            f"nobody knows whether session {session_id} was started; it is abandoned. "
+            "Get a new session id and start again"
+        )
+    return state
+
+
+def _known_task(
+    wire: Wire, environment: str, task: Mapping[str, Any]
+) -> Operation[Mapping[str, Any]]:
+    """Replace split and index by the task, for a server that does not take them."""
+    if "index" not in task or wire.spoken.create_by_index:
+        return task
+    spec = yield from get_task(wire, environment, task["split"], task["index"])
+    return {"task_spec": spec}
 
 
 def get_prompt(

@@ -1,0 +1,408 @@
+"""The async client: many sessions at once on one event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from ors_gym.client.background import abandon_in_background
+from ors_gym.client.drivers import run_async
+from ors_gym.client.link import Link
+from ors_gym.client.async_session import AsyncSession
+from ors_gym.client.session_core import (
+    CALL_TIMEOUT,
+    CLOSE_TIMEOUT,
+    SETUP_TIMEOUT,
+    task_request,
+)
+from ors_gym.client.transports import choose_async_transport
+from ors_gym.protocol import operations
+from ors_gym.protocol.exchange import Operation
+from ors_gym.protocol.limits import Limits
+from ors_gym.protocol.retries import Retry
+from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
+
+__all__ = ["AsyncORSClient"]
+
+T = TypeVar("T")
+
+class AsyncORSClient:
+    """An async client for one ORS server, for many sessions at once on one loop.
+
+    Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
+
+    Args:
+        base_url: The server's address.
+        api_key: Sent as ``X-API-Key``; the variable ``ORS_API_KEY`` if None.
+        headers: Sent with every request, such as a gateway's authorization.
+        timeout: Seconds for a request that is neither a call nor part of set-up.
+        trust_env: Whether proxies of the environment are used, through httpx.
+        allow_insecure: Whether a key or a secret may travel over plain http to
+            another machine.
+        limits: Bounds on what a server may send.
+        transport: An httpx transport to use in place of ours: correct, and slower.
+        client: An httpx client to use in place of ours. It is not closed here, and
+            WIRE.md's point 6 (no stale connection for a call) is kept by closing
+            the connection of each call.
+        on_retry: Told before a request is repeated.
+
+    Raises:
+        InvalidRequestError: If the address or a header cannot be right.
+        InsecureTransportError: If a key would travel over plain http.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.server import serve
+        >>> async def play(base_url):
+        ...     async with AsyncORSClient(base_url) as client:
+        ...         async with client.session("guess", split="train", index=0) as session:
+        ...             await session.get_prompt()
+        ...             return await session.call_tool("guess", {"number": 1})
+        >>> with serve() as base_url:
+        ...     asyncio.run(play(base_url))["finished"]
+        False
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        trust_env: bool = False,
+        allow_insecure: bool = False,
+        limits: Limits | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        client: httpx.AsyncClient | None = None,
+        on_retry: Callable[[Retry], None] | None = None,
+    ) -> None:
+        self._link = Link(
+            base_url,
+            api_key=api_key,
+            headers=headers,
+            timeout=timeout,
+            allow_insecure=allow_insecure,
+            limits=limits,
+            on_retry=on_retry,
+        )
+        abandon_in_background(self._link)
+        self._transport = choose_async_transport(
+            self._link, trust_env=trust_env, transport=transport, client=client
+        )
+        self._sessions: dict[str, AsyncSession] = {}
+
+    def __repr__(self) -> str:
+        return f"AsyncORSClient({self.base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self._link.base_url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def _run(self, operation: Operation[T]) -> T:
+        return await run_async(operation, self._transport.exchange)
+
+    async def list_environments(self) -> list[str]:
+        """List the environments of the server.
+
+        Returns:
+            Their names, as the server spells them.
+
+        Raises:
+            ProtocolError: If it is not an ORS server.
+            ConnectionFailedError: If it cannot be reached.
+        """
+        await self._run(operations.connect(self._link.wire))
+        return list(self._link.wire.environments)
+
+    async def list_tools(self, env: str) -> list[ToolSpec]:
+        """List the tools that every session of an environment has.
+
+        Args:
+            env: The environment's name, in any case.
+
+        Returns:
+            Objects with ``name``, ``description`` and ``input_schema``.
+
+        Raises:
+            UnknownEnvironmentError: If there is none of that name.
+        """
+        tools, _ = await self._run(operations.list_tools(self._link.wire, env))
+        return tools
+
+    async def list_splits(self, env: str) -> list[Split]:
+        """List the splits of an environment.
+
+        Args:
+            env: The environment's name, in any case.
+
+        Returns:
+            Objects with ``name`` and ``type`` (train, validation or test).
+        """
+        return await self._run(operations.list_splits(self._link.wire, env))
+
+    async def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
+        """List all tasks of a split: for small sets; see `num_tasks`, `get_task`.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+
+        Returns:
+            The tasks. A task usually holds its answer.
+
+        Raises:
+            UnknownTaskError: If there is no such split.
+        """
+        return await self._run(operations.list_tasks(self._link.wire, env, split))
+
+    async def num_tasks(self, env: str, split: str) -> int:
+        """Count the tasks of a split.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+
+        Returns:
+            The number of tasks.
+
+        Raises:
+            UnknownTaskError: If there is no such split.
+        """
+        return await self._run(operations.num_tasks(self._link.wire, env, split))
+
+    async def get_task(self, env: str, split: str, index: int) -> TaskSpec:
+        """Get one task.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+            index: The task's place in the split, from 0.
+
+        Returns:
+            The task. It usually holds its answer.
+
+        Raises:
+            UnknownTaskError: If there is no such split, or no such task in it.
+        """
+        return await self._run(operations.get_task(self._link.wire, env, split, index))
+
+    async def get_task_range(
+        self,
+        env: str,
+        split: str,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> list[TaskSpec]:
+        """Get the tasks of a range, as Python's slices count.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+            start: The first index; from the start if None.
+            stop: The index after the last one; to the end if None.
+
+        Returns:
+            The tasks.
+        """
+        operation = operations.get_task_range(self._link.wire, env, split, start, stop)
+        return await self._run(operation)
+
+    def session(
+        self,
+        env: str,
+        task_spec: TaskSpec | None = None,
+        *,
+        split: str | None = None,
+        index: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+        create_options: Mapping[str, Any] | None = None,
+        session_options: Mapping[str, Any] | None = None,
+        call_timeout: float = CALL_TIMEOUT,
+        setup_timeout: float = SETUP_TIMEOUT,
+    ) -> AsyncSession:
+        """Make a session; entering it opens it, leaving it deletes it.
+
+        Args:
+            env: The environment's name, in any case.
+            task_spec: The task itself,
+            split: or the split that it is in
+            index: and its place there, from 0.
+            secrets: Values for the environment, by name.
+            create_options: Further fields for the body of /create.
+            session_options: The body of /create_session.
+            call_timeout: Seconds for a tool call.
+            setup_timeout: Seconds for opening, set-up included.
+
+        Returns:
+            The session.
+
+        Raises:
+            InvalidRequestError: If the task is not named one way or the other.
+        """
+        return AsyncSession(
+            self._link,
+            self._transport.exchange,
+            env,
+            task_request(task_spec, split, index),
+            secrets=secrets,
+            create_options=create_options,
+            session_options=session_options,
+            call_timeout=call_timeout,
+            setup_timeout=setup_timeout,
+        )
+
+    async def create_session(self) -> str:
+        """Get a session id, for `create_episode`.
+
+        Returns:
+            The id.
+        """
+        await self._run(operations.connect(self._link.wire))
+        return await self._run(operations.create_session(self._link.wire))
+
+    async def create_episode(
+        self,
+        session_id: str,
+        env: str,
+        task_spec: TaskSpec | None = None,
+        *,
+        split: str | None = None,
+        index: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> JSONObject:
+        """Start an episode on a session id.
+
+        Args:
+            session_id: The id, used only once.
+            env: The environment's name, in any case.
+            task_spec: The task itself,
+            split: or the split that it is in
+            index: and its place there, from 0.
+            secrets: Values for the environment, by name.
+
+        Returns:
+            ``{"sid": session_id}``.
+
+        Raises:
+            ConnectionFailedError: If nobody knows whether it was started; the id is
+                of no use then.
+        """
+        task = task_request(task_spec, split, index)
+        session = AsyncSession(self._link, self._transport.exchange, env, task)
+        operation = operations.start_episode(
+            self._link.wire,
+            session_id,
+            env,
+            task,
+            secrets=secrets,
+            timeout=SETUP_TIMEOUT,
+        )
+        session.adopt(await self._run(operation))
+        self._sessions[session_id] = session
+        return {"sid": session_id}
+
+    async def get_prompt(self, session_id: str, env: str) -> list[Block]:
+        """Get the prompt of a session; waits until it is set up.
+
+        Args:
+            session_id: The session's id.
+            env: The environment's name, in any case.
+
+        Returns:
+            The blocks of the prompt.
+        """
+        return await (await self._session(session_id, env)).get_prompt()
+
+    async def list_task_tools(self, session_id: str, env: str) -> list[ToolSpec]:
+        """List the tools of a session; ask after the prompt.
+
+        Args:
+            session_id: The session's id.
+            env: The environment's name, in any case.
+
+        Returns:
+            The tools.
+        """
+        return await (await self._session(session_id, env)).list_tools()
+
+    async def call_tool(
+        self, session_id: str, env: str, tool: str, input: Mapping[str, Any]
+    ) -> ToolOutput:
+        """Run a tool of a session; see `AsyncSession.call_tool`.
+
+        Args:
+            session_id: The session's id.
+            env: The environment's name, in any case.
+            tool: The tool's name.
+            input: Its arguments, plain JSON.
+
+        Returns:
+            ``blocks``, ``metadata``, ``reward`` and ``finished``.
+        """
+        return await (await self._session(session_id, env)).call_tool(tool, input)
+
+    async def ping(self, session_id: str) -> bool:
+        """Ask whether the server has a session.
+
+        Args:
+            session_id: The session's id.
+
+        Returns:
+            Whether the server said that it has.
+        """
+        operation = operations.ping(
+            self._link.wire, session_id, timeout=self._link.wire.timeout
+        )
+        return await self._run(operation) is True
+
+    async def delete_episode(self, session_id: str) -> JSONObject:
+        """Delete a session. Deleting twice is fine.
+
+        Args:
+            session_id: The session's id.
+
+        Returns:
+            ``{"sid": session_id}``.
+        """
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            await session.close()
+        else:
+            operation = operations.delete_session(
+                self._link.wire, session_id, timeout=CLOSE_TIMEOUT
+            )
+            await self._run(operation)
+        return {"sid": session_id}
+
+    async def aclose(self) -> None:
+        """Delete the episodes that are still open and close the connections."""
+        for session in list(self._sessions.values()):
+            await session.close()
+        self._sessions.clear()
+        await self._transport.aclose()
+
+    async def _session(self, session_id: str, env: str) -> AsyncSession:
+        """Find a session by its id; one of somebody else's is taken as it is."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            name = await self._run(operations.resolve_environment(self._link.wire, env))
+            session = AsyncSession(self._link, self._transport.exchange, name, {})
+            session.attach(session_id, name)
+            self._sessions[session_id] = session
+        return session

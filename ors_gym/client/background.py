@@ -1,0 +1,323 @@
+"""One lazy loop thread per process: heartbeats, deletes, sessions opened ahead.
+
+It starts with the first session and stops some seconds after the last. It holds no
+strong reference to a session, so one that nobody holds is deleted (WIRE.md, points
+12 and 14). After a fork the child starts from nothing: the parent's sessions are the
+parent's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Coroutine
+from random import random
+from typing import Any, Final, TypeVar
+
+from ors_gym.client.async_transport import AsyncTransport
+from ors_gym.client.drivers import AsyncExchange, run_async
+from ors_gym.client.link import Link
+from ors_gym.protocol import operations
+from ors_gym.protocol.exchange import Operation
+from ors_gym.protocol.wire import SessionState
+
+__all__ = ["Background", "abandon_in_background", "background"]
+
+T = TypeVar("T")
+
+_PING_EVERY: Final = 45.0
+_PING_TIMEOUT: Final = 10.0
+_DELETE_TIMEOUT: Final = 10.0
+_DELETE_AGAIN_AFTER: Final = 60.0
+"""Seconds until an abandoned session is deleted once more: by then a constructor
+that swallowed the first delete is usually over."""
+_TICK: Final = 0.5
+_LINGER: Final = 5.0
+_EXIT_TIMEOUT: Final = 5.0
+_AT_ONCE: Final = 64
+
+
+@dataclasses.dataclass(slots=True)
+class _Watched:
+    """A session that is kept alive."""
+
+    link: Link
+    state: weakref.ref[SessionState]
+    due: float
+
+
+@dataclasses.dataclass(slots=True, order=True)
+class _Doomed:
+    """A session to be deleted."""
+
+    due: float
+    session_id: str = dataclasses.field(compare=False)
+    link: Link = dataclasses.field(compare=False)
+
+
+class _Channel:
+    """The background's own connections to one server."""
+
+    __slots__ = ("exchange", "idle_since", "transport", "users")
+
+    def __init__(self, link: Link) -> None:
+        self.transport: AsyncTransport | None = None
+        if link.background_exchange is not None:
+            self.exchange: AsyncExchange = link.background_exchange
+        else:
+            self.transport = AsyncTransport(
+                link.base_url, headers=link.headers, limits=link.limits
+            )
+            self.exchange = self.transport.exchange
+        self.users = 0
+        self.idle_since = time.monotonic()
+
+
+class Background:
+    """The loop thread of one process. Use the module's `background()`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watched: dict[str, _Watched] = {}
+        self._doomed: deque[_Doomed] = deque()
+        self._channels: dict[int, tuple[Link, _Channel]] = {}
+        self._jobs: set[asyncio.Task[Any]] = set()
+        self._owner = os.getpid()
+
+    def watch(self, link: Link, state: SessionState) -> None:
+        """Keep a session alive from now on.
+
+        Args:
+            link: How its server is reached.
+            state: The session; referred to weakly.
+        """
+        due = time.monotonic() + _PING_EVERY * (0.5 + random() / 2)  # noqa: S311
+        self._watched[state.session_id] = _Watched(link, weakref.ref(state), due)
+        self._start()
+
+    def forget(self, state: SessionState) -> None:
+        """Stop keeping a session alive.
+
+        Args:
+            state: The session.
+        """
+        self._watched.pop(state.session_id, None)
+
+    def delete(self, link: Link, session_id: str, *, again: bool = False) -> None:
+        """Delete a session soon.
+
+        Args:
+            link: How its server is reached.
+            session_id: The session's id.
+            again: Whether to delete it once more later (WIRE.md, points 10 and 11).
+        """
+        self.doom(link, session_id)
+        if again:
+            later = time.monotonic() + _DELETE_AGAIN_AFTER
+            self._doomed.append(_Doomed(later, session_id, link))
+        loop = self._start()
+        loop.call_soon_threadsafe(self._reap)
+
+    def doom(self, link: Link, session_id: str) -> None:
+        """Note that a session is to be deleted: safe in a finaliser.
+
+        No lock, no I/O, no thread; the running loop finds the note at its next tick.
+
+        Args:
+            link: How its server is reached.
+            session_id: The session's id.
+        """
+        if os.getpid() == self._owner:
+            self._watched.pop(session_id, None)
+            self._doomed.append(_Doomed(0.0, session_id, link))
+
+    def submit(
+        self, link: Link, operation: Operation[T]
+    ) -> concurrent.futures.Future[T]:
+        """Run an operation on the loop thread.
+
+        Args:
+            link: How its server is reached.
+            operation: The operation.
+
+        Returns:
+            Its future result.
+        """
+        loop = self._start()
+        return asyncio.run_coroutine_threadsafe(self._run(link, operation), loop)
+
+    def flush(self, timeout: float = _EXIT_TIMEOUT) -> None:
+        """Delete every session of this process, in bounded time.
+
+        Args:
+            timeout: Seconds for all of them together.
+        """
+        loop = self._loop
+        if os.getpid() != self._owner or loop is None or not loop.is_running():
+            return
+        future = asyncio.run_coroutine_threadsafe(self._delete_all(), loop)
+        with contextlib.suppress(concurrent.futures.TimeoutError):
+            future.result(timeout)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._work, args=(self._loop,), name="ors_gym", daemon=True
+                )
+                self._thread.start()
+            return self._loop
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_until_complete(self._live())
+        finally:
+            loop.close()
+
+    async def _live(self) -> None:
+        idle_since = time.monotonic()
+        while True:
+            self._reap()
+            self._ping_due()
+            await self._close_idle_channels()
+            if self._watched or self._doomed or self._jobs:
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > _LINGER and self._end():
+                break
+            await asyncio.sleep(_TICK)
+        for _, channel in self._channels.values():
+            if channel.transport is not None:
+                await channel.transport.aclose()
+        self._channels.clear()
+
+    def _end(self) -> bool:
+        """Let the thread go, unless something came in at the last moment."""
+        with self._lock:
+            if self._watched or self._doomed or self._jobs:
+                return False
+            self._loop = self._thread = None
+            return True
+
+    def _reap(self) -> None:
+        """Start the deletes that are due."""
+        now = time.monotonic()
+        for _ in range(len(self._doomed)):
+            if len(self._jobs) >= _AT_ONCE:
+                return
+            doomed = self._doomed.popleft()
+            if doomed.due > now:
+                self._doomed.append(doomed)
+            else:
+                self._begin(self._delete(doomed))
+
+    def _ping_due(self) -> None:
+        now = time.monotonic()
+        for session_id, watched in list(self._watched.items()):
+            state = watched.state()
+            if state is None or state.closed or state.lost:
+                self._watched.pop(session_id, None)
+            elif watched.due <= now and len(self._jobs) < _AT_ONCE:
+                watched.due = now + _PING_EVERY
+                self._begin(self._ping(watched.link, state.session_id))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._jobs.add(task)
+        task.add_done_callback(self._finish_job)
+
+    def _finish_job(self, task: asyncio.Task[Any]) -> None:
+        self._jobs.discard(task)
+        if self._doomed:
+            self._reap()
+
+    async def _ping(self, link: Link, session_id: str) -> None:
+        operation = operations.ping(link.wire, session_id, timeout=_PING_TIMEOUT)
+        alive = await self._run(link, operation)
+        watched = self._watched.get(session_id)
+        state = watched.state() if watched is not None else None
+        if alive is False and state is not None and not state.closed:
+            state.lost = "the server no longer knows it"
+            self._watched.pop(session_id, None)
+
+    async def _delete(self, doomed: _Doomed) -> None:
+        operation = operations.delete_session(
+            doomed.link.wire, doomed.session_id, timeout=_DELETE_TIMEOUT
+        )
+        await self._run(doomed.link, operation)
+
+    async def _delete_all(self) -> None:
+        doomed = list(self._doomed)
+        self._doomed.clear()
+        for session_id, watched in list(self._watched.items()):
+            state = watched.state()
+            if state is not None and not state.closed:
+                state.closed = True
+                doomed.append(_Doomed(0.0, session_id, watched.link))
+        self._watched.clear()
+        await asyncio.gather(*map(self._delete, doomed), *self._jobs)
+
+    async def _run(self, link: Link, operation: Operation[T]) -> T:
+        _, channel = self._channels.setdefault(id(link), (link, _Channel(link)))
+        channel.users += 1
+        try:
+            return await run_async(operation, channel.exchange)
+        finally:
+            channel.users -= 1
+            channel.idle_since = time.monotonic()
+
+    async def _close_idle_channels(self) -> None:
+        stale = time.monotonic() - 2 * _PING_EVERY
+        for key, (_, channel) in list(self._channels.items()):
+            if channel.users == 0 and channel.idle_since < stale:
+                del self._channels[key]
+                if channel.transport is not None:
+                    await channel.transport.aclose()
+
+
+_background = Background()
+_inherited: list[Background] = []
+"""What a forked child got from its parent: kept, so that nothing is finalised."""
+
+
+def background() -> Background:
+    """Return this process's background.
+
+    Returns:
+        The one instance; its thread starts when it is needed.
+    """
+    return _background
+
+
+def abandon_in_background(link: Link) -> None:
+    """Have the sessions that operations give up deleted by the background.
+
+    Args:
+        link: How their server is reached.
+    """
+
+    def abandon(session_id: str) -> None:
+        background().delete(link, session_id, again=True)
+
+    link.wire.abandon = abandon
+
+
+def _start_anew_after_fork() -> None:
+    global _background  # noqa: PLW0603
+    _inherited.append(_background)
+    _background = Background()
+
+
+os.register_at_fork(after_in_child=_start_anew_after_fork)
+atexit.register(lambda: _background.flush())

@@ -1,0 +1,115 @@
+"""What an env is told when it is made, checked once for every kind of env."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.tasks import TaskOrder, TaskSet
+
+__all__ = ["EnvConfig", "without_secrets"]
+
+_CHOICES: Final = {
+    "observation_mode": ("text", "dict"),
+    "action_mode": ("tool_call", "text"),
+    "plain_text": ("invalid", "submit"),
+    "on_tool_error": ("observe", "raise", "truncate"),
+    "on_error": ("raise", "truncate"),
+}
+_SECRET_ARGUMENTS: Final = ("api_key", "secrets", "headers", "client", "client_options")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """The arguments of an env. `ors_gym.env.ORSEnv` documents them.
+
+    Raises:
+        InvalidRequestError: If one of them cannot be right.
+    """
+
+    env_name: str
+    base_url: str | None = None
+    split: str | None = None
+    tasks: TaskSet | None = None
+    task_order: TaskOrder = "sequential"
+    task_offset: int = 0
+    task_stride: int = 1
+    observation_mode: Literal["text", "dict"] = "text"
+    action_mode: Literal["tool_call", "text"] = "tool_call"
+    plain_text: Literal["invalid", "submit"] = "invalid"
+    max_episode_steps: int | None = None
+    call_timeout: float = 600.0
+    setup_timeout: float = 600.0
+    invalid_action_reward: float = 0.0
+    on_tool_error: Literal["observe", "raise", "truncate"] = "observe"
+    on_error: Literal["raise", "truncate"] = "raise"
+    prefetch: bool = False
+    render_mode: str | None = None
+    api_key: str | None = dataclasses.field(default=None, repr=False)
+    secrets: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    headers: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    create_options: Mapping[str, Any] | None = None
+    session_options: Mapping[str, Any] | None = None
+    client_options: Mapping[str, Any] | None = dataclasses.field(
+        default=None, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.env_name, str) or not self.env_name:
+            raise InvalidRequestError(
+                f"env_name is the name of an environment on the server, "
+                f"not {self.env_name!r}"
+            )
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                listed = " or ".join(repr(choice) for choice in choices)
+                raise InvalidRequestError(f"{name} is {value!r}; it must be {listed}")
+        for name in ("call_timeout", "setup_timeout"):
+            if not getattr(self, name) > 0:
+                raise InvalidRequestError(f"{name} must be more than 0 seconds")
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise InvalidRequestError("max_episode_steps must be at least 1")
+        if not math.isfinite(self.invalid_action_reward):
+            raise InvalidRequestError("invalid_action_reward must be a finite number")
+
+    def session_arguments(self) -> dict[str, Any]:
+        """Return what every session of the env is opened with."""
+        return {
+            "secrets": self.secrets,
+            "create_options": self.create_options,
+            "session_options": self.session_options,
+            "call_timeout": self.call_timeout,
+            "setup_timeout": self.setup_timeout,
+        }
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Return what the env's own client is made with."""
+        return {
+            **(self.client_options or {}),
+            "api_key": self.api_key,
+            "headers": self.headers,
+        }
+
+
+def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the arguments that hold, or may hold, a secret.
+
+    Args:
+        arguments: Arguments of an env by name.
+
+    Returns:
+        The others: fit for an ``EnvSpec``, a pickle, a log.
+
+    Example:
+        >>> without_secrets({"env_name": "math", "api_key": "hunter22"})
+        {'env_name': 'math'}
+    """
+    return {
+        name: value
+        for name, value in arguments.items()
+        if name not in _SECRET_ARGUMENTS
+    }

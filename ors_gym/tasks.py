@@ -1,0 +1,272 @@
+"""Which task an episode plays: splits, sets of tasks, and their order.
+
+Pure arithmetic: it asks nothing of a server, and a set of 10^9 tasks takes no more
+memory than one of ten.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from ors_gym.errors import InvalidRequestError, UnknownTaskError
+from ors_gym.types import Split, TaskSpec
+
+__all__ = [
+    "Task",
+    "TaskHistory",
+    "TaskOrder",
+    "TaskSchedule",
+    "TaskSet",
+    "choose_split",
+    "permute",
+]
+
+TaskOrder: TypeAlias = Literal["sequential", "shuffle", "random"]
+TaskHistory: TypeAlias = Sequence[tuple[int, float | None]]
+"""The episodes of an env so far: task index, and total reward (None: an outage)."""
+TaskSet: TypeAlias = (
+    range
+    | Sequence[int]
+    | Sequence[TaskSpec]
+    | Callable[[np.random.Generator, TaskHistory], int]
+)
+
+_SEED_LIMIT: Final = 2**31
+_SHARED_START: Final = int.from_bytes(os.urandom(4)) % _SEED_LIMIT
+"""The start that unseeded envs which share a set (``stride`` above 1) agree on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """The task of one episode.
+
+    Args:
+        split: The split's name.
+        index: The task's place in the split, or -1 where only its spec is known.
+        spec: The task itself, where it was given.
+    """
+
+    split: str
+    index: int
+    spec: TaskSpec | None = None
+
+
+def choose_split(splits: Sequence[Split], wanted: str | None) -> str:
+    """Choose the split to play: never silently validation or test.
+
+    Args:
+        splits: The server's splits.
+        wanted: The split that the user asked for, if any.
+
+    Returns:
+        The split's name: ``train`` if nobody asked and there is one, else the only
+        one.
+
+    Raises:
+        UnknownTaskError: If there is no such split, or several and none is train.
+
+    Example:
+        >>> choose_split([{"name": "train", "type": "train"}], None)
+        'train'
+    """
+    names = [split["name"] for split in splits]
+    listed = ", ".join(repr(name) for name in names) or "none"
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        raise UnknownTaskError(f"there is no split {wanted!r}; the splits: {listed}")
+    if "train" in names:
+        return "train"
+    if len(names) == 1:
+        return names[0]
+    raise UnknownTaskError(f"there is no split 'train'; pass split=, one of: {listed}")
+
+
+def permute(place: int, count: int, key: int) -> int:
+    """Map a place to an index by a permutation that the key chooses.
+
+    A Feistel network over the next power of four, walked until it lands within the
+    set (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): constant
+    memory, whatever the size of the set.
+
+    Args:
+        place: A number in ``range(count)``.
+        count: The size of the set, at least 1.
+        key: Chooses the permutation.
+
+    Returns:
+        A number in ``range(count)``; a different one for each place.
+
+    Example:
+        >>> sorted(permute(place, 10, key=7) for place in range(10))
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = place >> half, place & mask
+        for turn in range(4):
+            left, right = right, left ^ (_scramble(key, turn, right) & mask)
+        place = left << half | right
+        if place < count:
+            return place
+
+
+def _scramble(*numbers: int) -> int:
+    """Return 64 bits that depend on every number, the same on every machine."""
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+
+class TaskSchedule:
+    """The sequence of tasks that one env plays.
+
+    A seed selects a task; later episodes go on from there, ``stride`` places at a
+    time. N envs with offsets 0 to N-1, stride N and seeds s to s+N-1 (as Gymnasium's
+    vector envs seed theirs) play N different tasks, then N others.
+
+    Args:
+        tasks: What the set is narrowed to; None for the whole split.
+        order: ``sequential``: s, s+1, ... modulo the size of the set; ``shuffle``: a
+            permutation that the seed chooses, from its s-th place on; ``random``:
+            drawn with replacement.
+        offset: Which of the envs that share the set this one is.
+        stride: How many envs share it.
+
+    Raises:
+        InvalidRequestError: If the set is empty or an argument cannot be right.
+    """
+
+    def __init__(
+        self,
+        tasks: TaskSet | None = None,
+        order: TaskOrder = "sequential",
+        offset: int = 0,
+        stride: int = 1,
+    ) -> None:
+        if order not in ("sequential", "shuffle", "random"):
+            raise InvalidRequestError(
+                f"task_order is {order!r}; it is 'sequential', 'shuffle' or 'random'"
+            )
+        if offset < 0 or stride < 1:
+            raise InvalidRequestError(
+                f"task_offset {offset} must not be negative, nor task_stride {stride} "
+                "be less than 1"
+            )
+        self._order = order
+        self._offset = offset
+        self._stride = stride
+        self._start = -1
+        self._round = 0
+        self.history: list[tuple[int, float | None]] = []
+        self.set_tasks(tasks)
+
+    def set_tasks(self, tasks: TaskSet | None) -> None:
+        """Narrow the set; the next episode is chosen from it.
+
+        Args:
+            tasks: A range, indexes, task specs, a function of the env's random
+                generator and its history, or None for the whole split.
+
+        Raises:
+            InvalidRequestError: If the set is empty, or is none of these.
+        """
+        if tasks is not None and not callable(tasks):
+            if isinstance(tasks, str | bytes | dict) or not hasattr(tasks, "__len__"):
+                raise InvalidRequestError(
+                    "tasks= takes a range, a list of indexes, a list of task specs, or "
+                    f"a function f(rng, history) -> index; not {type(tasks).__name__}"
+                )
+            if len(tasks) == 0:
+                raise InvalidRequestError("tasks= is empty; there is nothing to play")
+        self._tasks = tasks
+
+    @property
+    def size(self) -> int | None:
+        """The number of tasks, or None where the server has to be asked."""
+        if self._tasks is None or callable(self._tasks):
+            return None
+        return len(self._tasks)
+
+    def seed(self, seed: int) -> None:
+        """Let the next episode play the task that a seed selects.
+
+        Args:
+            seed: The seed of a reset.
+        """
+        self._start = seed
+        self._round = 0
+
+    def next_task(
+        self, split: str, count: int | None, random: np.random.Generator
+    ) -> Task:
+        """Choose the task of the next episode.
+
+        Args:
+            split: The split that is played.
+            count: The number of its tasks; may be None where `size` is known.
+            random: The env's generator.
+
+        Returns:
+            The task.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+        """
+        if callable(self._tasks):
+            return self.task_at(split, self._tasks(random, tuple(self.history)), count)
+        size = self.size if self.size is not None else count
+        if not size:
+            raise UnknownTaskError(f"split {split!r} has no tasks")
+        if self._start < 0:
+            self._start = self._draw(random)
+        index = self._index(size)
+        self._round += 1
+        if self._tasks is None:
+            return Task(split, index)
+        chosen: Any = self._tasks[index]
+        if isinstance(chosen, dict):
+            return Task(split, -1, chosen)
+        return self.task_at(split, chosen, count)
+
+    def task_at(self, split: str, index: object, count: int | None) -> Task:
+        """Check an index that somebody chose.
+
+        Args:
+            split: The split that is played.
+            index: The task's place in it.
+            count: The number of its tasks, where it is known.
+
+        Returns:
+            The task.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+        """
+        if isinstance(index, bool) or not isinstance(index, int | np.integer):
+            raise UnknownTaskError(f"a task's index is a whole number, not {index!r}")
+        if index < 0 or (count is not None and index >= count):
+            size = "" if count is None else f", which has {count} tasks"
+            raise UnknownTaskError(f"there is no task {index} in split {split!r}{size}")
+        return Task(split, int(index))
+
+    def _draw(self, random: np.random.Generator) -> int:
+        """Draw a start; envs of one process that share a set draw the same."""
+        shared = self._stride > 1
+        start = _SHARED_START if shared else int(random.integers(_SEED_LIMIT))
+        return start + self._offset
+
+    def _index(self, size: int) -> int:
+        place = self._start + self._round * self._stride
+        key = self._start - self._offset
+        if self._order == "sequential":
+            return place % size
+        if self._order == "shuffle":
+            return permute(place % size, size, key)
+        return (_scramble(key, self._round) + self._offset) % size
