@@ -64,6 +64,7 @@ class BlockingSocket:
         if wait < self._tick or self._tick < _TICK:
             self._set_tick(min(max(wait, _SHORTEST_WAIT), _TICK))
         try:
+            # More than a TLS record: what OpenSSL has read, it gives.
             data = self.socket.recv(self._read_bytes)
         except (BlockingIOError, TimeoutError):
             return None
@@ -104,7 +105,7 @@ class BlockingSocket:
                 if not data:
                     return False
                 reader.feed(data)
-            return reader.drained and reader.reusable and not self._readable()
+            return reader.drained and reader.reusable and not self._poll.poll(0)
         except OSError:
             return False
 
@@ -124,10 +125,6 @@ class BlockingSocket:
         whole = int(seconds)
         value = struct.pack("@ll", whole, int((seconds - whole) * 1e6))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
-
-    def _readable(self) -> bool:
-        """Tell whether the kernel has bytes, or the connection's end, to read."""
-        return bool(self._poll.poll(0))
 
     def _receive_soon(self) -> bytes:
         """Return bytes that are here or on their way, or nothing."""
@@ -185,9 +182,6 @@ class TLSBlockingSocket(BlockingSocket):
     def _set_tick(self, seconds: float) -> None:
         self._tick = seconds
         self.socket.settimeout(seconds)
-
-    def _readable(self) -> bool:
-        return bool(self.socket.pending() or self._poll.poll(0))
 
     def _receive_soon(self) -> bytes:
         self._set_tick(_SETTLE_SECONDS)

@@ -6,7 +6,9 @@ import errno
 import functools
 import socket
 import ssl
-from typing import Any, TypeAlias
+import time
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
 
 import certifi
 
@@ -14,15 +16,19 @@ from ors_gym.client.origin import Origin
 
 __all__ = [
     "Address",
+    "attempts",
     "default_ssl_context",
     "literal_address",
     "open_socket",
     "read_addresses",
     "refuse_self_connection",
+    "secure",
 ]
 
 Address: TypeAlias = tuple[int, Any]
 """An address family, and an address as the socket module takes it."""
+
+_SHORTEST_ATTEMPT: Final = 0.001
 
 
 @functools.cache
@@ -80,6 +86,25 @@ def read_addresses(infos: list[tuple[Any, ...]]) -> list[Address]:
     return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
 
 
+def attempts(
+    addresses: list[Address], deadline: float
+) -> Iterator[tuple[Address, float, bool]]:
+    """Yield which address to try for how long.
+
+    Each gets its share of the time: the first may be a route into nowhere.
+
+    Args:
+        addresses: What a name resolved to.
+        deadline: When to give up, on the clock of `time.monotonic`.
+
+    Yields:
+        An address, seconds for it, and whether it is the last.
+    """
+    for left in range(len(addresses), 0, -1):
+        remaining = max(deadline - time.monotonic(), _SHORTEST_ATTEMPT)
+        yield addresses[-left], remaining / left, left == 1
+
+
 def open_socket(family: int) -> socket.socket:
     """Return an unconnected TCP socket that sends small packets at once.
 
@@ -95,6 +120,29 @@ def open_socket(family: int) -> socket.socket:
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return opened
+
+
+def secure(
+    connected: socket.socket, context: ssl.SSLContext, origin: Origin
+) -> ssl.SSLSocket:
+    """Put TLS on a connection; its handshake is yet to be done.
+
+    Args:
+        connected: The connected socket; the result takes it over.
+        context: Verifies the server.
+        origin: Whose certificate it has to be.
+
+    Returns:
+        The socket for what is secret.
+    """
+    return context.wrap_socket(
+        connected,
+        server_hostname=origin.host,
+        do_handshake_on_connect=False,
+        # A body without a length ends where the server says so, not where somebody
+        # cuts the connection.
+        suppress_ragged_eofs=False,
+    )
 
 
 def refuse_self_connection(connected: socket.socket) -> None:

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from ors_gym.client.blocking_socket import BlockingSocket, TLSBlockingSocket
 from ors_gym.client.dialing import (
     Address,
+    attempts,
     default_ssl_context,
     literal_address,
     open_socket,
     read_addresses,
     refuse_self_connection,
+    secure,
 )
 from ors_gym.client.failures import (
     describe_full,
@@ -234,13 +236,11 @@ class Transport:
         addresses = literal_address(origin) or read_addresses(
             socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
         )
-        for left in range(len(addresses), 0, -1):
-            # Each gets its share: the first may be a route into nowhere.
-            share = max(deadline - time.monotonic(), 0.001) / left
+        for address, share, last in attempts(addresses, deadline):
             try:
-                connected = self._dial_address(addresses[-left], share)
+                connected = self._dial_address(address, share)
             except OSError:
-                if left == 1:
+                if last:
                     raise
             else:
                 break
@@ -262,14 +262,7 @@ class Transport:
             if self._ssl_context is None:
                 connected.settimeout(None)
                 return BlockingSocket(connected, reader)
-            secured = self._ssl_context.wrap_socket(
-                connected,
-                server_hostname=self.origin.host,
-                do_handshake_on_connect=False,
-                # The end of a body that has no length must be signed by the server.
-                suppress_ragged_eofs=False,
-            )
-            connected = secured
+            connected = secured = secure(connected, self._ssl_context, self.origin)
             secured.do_handshake()
             return TLSBlockingSocket(secured, reader)
         except BaseException:

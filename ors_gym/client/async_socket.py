@@ -1,0 +1,330 @@
+"""A connected socket that carries exchanges on an event loop, plain or over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import select
+import socket
+import ssl
+import time
+from typing import Final
+
+from ors_gym.client.http1 import ReplyReader
+from ors_gym.protocol.exchange import Failure, Sink
+
+__all__ = ["AsyncSocket", "Deadlines"]
+
+_READ_BYTES: Final = 2**16
+_LARGE_READ_BYTES: Final = 2**18
+_SETTLE_SECONDS: Final = 0.25
+_SWEEP_SECONDS: Final = 0.05
+_READABLE: Final = select.POLLIN | select.POLLPRI
+_AGAIN: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
+
+class Deadlines:
+    """One timer for all exchanges of an event loop.
+
+    A timer for each would be made and cancelled with each exchange, and again with
+    each byte where silence is limited. This one is set when some deadline is the
+    first of all; when it fires it looks for the next.
+
+    Args:
+        loop: The event loop.
+    """
+
+    __slots__ = ("_busy", "_loop", "_timer", "due")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._busy: set[AsyncSocket] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self.due = float("inf")
+        """When the timer fires, on the clock of `time.monotonic`."""
+
+    def watch(self, connection: AsyncSocket) -> None:
+        """End the connection's exchange when its time is over.
+
+        Args:
+            connection: A connection that has begun an exchange.
+        """
+        self._busy.add(connection)
+        due = connection.due()
+        if due < self.due:
+            self.set(due)
+
+    def release(self, connection: AsyncSocket) -> None:
+        """Stop watching a connection.
+
+        Args:
+            connection: The connection.
+        """
+        self._busy.discard(connection)
+
+    def set(self, due: float) -> None:
+        """Let the timer fire earlier.
+
+        Args:
+            due: When, on the clock of `time.monotonic`.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self.due = due
+        delay = max(due - time.monotonic(), 0.0)
+        self._timer = self._loop.call_later(delay, self._sweep)
+
+    def _sweep(self) -> None:
+        """End what is over, and wait for the next."""
+        self._timer = None
+        self.due = float("inf")
+        now = time.monotonic()
+        following = float("inf")
+        for connection in list(self._busy):
+            due = connection.due()
+            if due <= now:
+                connection.expire(now)
+            elif due < following:
+                following = due
+        if following < float("inf"):
+            # Not once for each of a thousand deadlines that are close together.
+            self.set(max(following, now + _SWEEP_SECONDS))
+
+
+class AsyncSocket:
+    """A connection on an event loop.
+
+    It reads the descriptor itself when the loop says so, instead of through an asyncio
+    transport: it costs less, a forked child can close it without touching the loop of
+    its parent, and what the kernel holds can be looked at before the loop turns.
+
+    Args:
+        loop: The running event loop.
+        connected: The socket, connected, not blocking, after its TLS handshake.
+        reader: Reads its replies.
+        deadlines: Watches its exchanges.
+        opened: Where it is listed for as long as it is open.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_deadlines",
+        "_loop",
+        "_opened",
+        "_poll",
+        "_read_bytes",
+        "_sink",
+        "_unsent",
+        "_waiter",
+        "closed",
+        "ended",
+        "last_byte",
+        "reader",
+        "socket",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        connected: socket.socket,
+        reader: ReplyReader,
+        deadlines: Deadlines,
+        opened: set[AsyncSocket],
+    ) -> None:
+        self._loop = loop
+        self.socket = connected
+        self.reader = reader
+        self._deadlines = deadlines
+        self._opened = opened
+        self._sink: Sink | None = None
+        self._deadline = float("inf")
+        self._read_bytes = _READ_BYTES
+        self._unsent = memoryview(b"")
+        self._waiter: asyncio.Future[None] | None = None
+        self.closed = False
+        """Whether the descriptor is closed."""
+        self.ended: Failure | OSError | None = None
+        """Why the exchange ended before its reply did, if it did."""
+        self.last_byte = time.monotonic()
+        # Not `select.select`, which knows no descriptor above 1023.
+        self._poll = select.poll()
+        self._poll.register(connected.fileno(), _READABLE)
+        loop.add_reader(connected.fileno(), self._read)
+        opened.add(self)
+
+    def begin(
+        self, request: bytes, sink: Sink, deadline: float
+    ) -> asyncio.Future[None]:
+        """Send a request.
+
+        Args:
+            request: Its bytes.
+            sink: Reads the reply.
+            deadline: When to give up, on the clock of `time.monotonic`.
+
+        Returns:
+            Done when the exchange is over: see `reader` and `ended`.
+        """
+        self._sink = sink
+        self._deadline = deadline
+        self.last_byte = time.monotonic()
+        self.reader.begin(sink)
+        self._waiter = waiter = self._loop.create_future()
+        sent = 0
+        try:
+            sent = self.socket.send(request)
+        except _AGAIN:
+            pass
+        except OSError as error:
+            # The server may have answered before it hung up; then its answer counts.
+            self.ended = error
+        if sent < len(request) and self.ended is None:
+            self._unsent = memoryview(request)[sent:]
+            self._loop.add_writer(self.socket.fileno(), self._write)
+        self._deadlines.watch(self)
+        return waiter
+
+    def finish(self) -> None:
+        """Take note that the exchange is over."""
+        self._deadlines.release(self)
+        self._sink = self._waiter = None
+        if self._unsent:
+            # An answer to half a request: the other half must not follow.
+            self.reader.end()
+
+    def due(self) -> float:
+        """Return when the exchange is over if nothing comes.
+
+        Returns:
+            A time on the clock of `time.monotonic`.
+        """
+        idle = self._sink.idle_timeout if self._sink is not None else None
+        if idle is None:
+            return self._deadline
+        return min(self._deadline, self.last_byte + idle)
+
+    def expire(self, now: float) -> None:
+        """End the exchange, which took too long.
+
+        Args:
+            now: The time, on the clock of `time.monotonic`.
+        """
+        self.ended = Failure.TIMEOUT if now >= self._deadline else Failure.STALL
+        self._wake()
+
+    def settled(self) -> bool | None:
+        """Look whether the connection is clean (WIRE.md, point 6).
+
+        Returns:
+            True if the last reply was read to its end and neither a byte nor the end
+            of the connection follows it, False if the connection is of no use, None
+            if the end of the reply may be on its way.
+        """
+        if not self.closed and not self.reader.drained:
+            # What the loop has not read yet may be all that is missing.
+            self._read()
+            if not self.closed and not self.reader.drained:
+                return None
+        return not self.closed and self.reader.reusable and not self._poll.poll(0)
+
+    async def settle(self) -> bool:
+        """Wait a moment for the end of the last reply.
+
+        Returns:
+            Whether the connection is clean.
+        """
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_later(_SETTLE_SECONDS, self.close)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+            timer.cancel()
+        return self.settled() is True
+
+    def close(self) -> None:
+        """Close the descriptor, without a word to the server."""
+        if self.closed:
+            return
+        if not self.reader.finished and self.ended is None:
+            reason = "closed on this side"
+            self.ended = ConnectionAbortedError(errno.ECONNABORTED, reason)
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self.socket.fileno())
+            self._loop.remove_writer(self.socket.fileno())
+            self._wake()
+        self.forget()
+
+    def forget(self) -> None:
+        """Close the descriptor without touching the event loop."""
+        self.closed = True
+        self._opened.discard(self)
+        self._deadlines.release(self)
+        with contextlib.suppress(OSError):
+            self.socket.close()
+
+    def _wake(self) -> None:
+        """Let whoever waits for this connection go on."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _read(self) -> None:
+        """Read what there is; the loop's callback."""
+        try:
+            # More than a TLS record: what OpenSSL has read, it gives.
+            data = self.socket.recv(self._read_bytes)
+        except _AGAIN:
+            return
+        except OSError as error:
+            self._take_end(error)
+            return
+        if not data:
+            self._take_end(None)
+            return
+        if len(data) == _READ_BYTES:
+            # A large reply: take more of it with each call from now on.
+            self._read_bytes = _LARGE_READ_BYTES
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Take bytes of the reply, or bytes that nobody asked for."""
+        reader = self.reader
+        if reader.finished:
+            reader.feed(data)
+            if not reader.reusable:
+                self.close()
+            elif reader.drained:
+                self._wake()
+            return
+        self.last_byte = now = time.monotonic()
+        if reader.feed(data):
+            self._wake()
+        elif self._sink is not None and self._sink.idle_timeout is not None:
+            due = now + self._sink.idle_timeout
+            if due < self._deadlines.due:
+                self._deadlines.set(due)
+
+    def _take_end(self, error: OSError | None) -> None:
+        """Take the end of the connection."""
+        if self.reader.finished:
+            self.close()
+            return
+        if error is None:
+            self.reader.end()
+        elif self.ended is None:
+            self.ended = error
+        # Nothing more can come, and the loop would say so again and again.
+        self._loop.remove_reader(self.socket.fileno())
+        self._wake()
+
+    def _write(self) -> None:
+        """Send more of a request that did not fit; the loop's callback."""
+        try:
+            self._unsent = self._unsent[self.socket.send(self._unsent) :]
+        except _AGAIN:
+            return
+        except OSError as error:
+            self.ended = error
+        if not self._unsent or self.ended is not None:
+            self._loop.remove_writer(self.socket.fileno())

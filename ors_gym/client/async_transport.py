@@ -1,0 +1,335 @@
+"""The async connections: exchanges over a pool of HTTP/1.1 connections."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import errno
+import socket
+import ssl
+import time
+from collections.abc import Callable, Sequence
+
+from ors_gym.client.async_socket import AsyncSocket, Deadlines
+from ors_gym.client.dialing import (
+    Address,
+    attempts,
+    default_ssl_context,
+    literal_address,
+    open_socket,
+    read_addresses,
+    refuse_self_connection,
+    secure,
+)
+from ors_gym.client.failures import (
+    describe_full,
+    explain_connect_error,
+    explain_failure,
+    refuse,
+)
+from ors_gym.client.heads import HeadReader
+from ors_gym.client.http1 import ReplyReader
+from ors_gym.client.origin import Origin
+from ors_gym.client.pool import DEFAULT_LIMITS, FreeList, forget_after_fork
+from ors_gym.client.request_writer import RequestWriter
+from ors_gym.protocol.exchange import Outcome, Send
+from ors_gym.protocol.limits import Limits
+
+__all__ = ["AsyncTransport"]
+
+
+class AsyncTransport:
+    """Exchanges over pooled connections to one server, on the running event loop.
+
+    The first exchange binds it to its loop. When another loop comes, the connections
+    of the one before are dropped. A forked child starts with an empty pool and leaves
+    its parent's alone.
+
+    Args:
+        base_url: The server; its path comes before each target.
+        headers: Header lines of every request.
+        limits: Bounds on each reply, and on open connections.
+        connect_timeout: Seconds for a connection to come about, waiting for a free
+            place in the pool and TLS included.
+        ssl_context: For https, instead of the one that all transports share.
+
+    Raises:
+        InvalidRequestError: If the URL or a header cannot be used.
+
+    Example:
+        >>> from ors_gym.protocol.exchange import Head
+        >>> async def ask(transport):
+        ...     send = Send(Head("GET", "/"), None, None, 5.0, 3.0)
+        ...     return (await transport.exchange(send)).failure
+        >>> asyncio.run(ask(AsyncTransport("http://127.0.0.1:1")))
+        <Failure.CONNECT: 'connect'>
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        limits: Limits = DEFAULT_LIMITS,
+        connect_timeout: float = 10.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.origin = Origin(base_url)
+        self._writer = RequestWriter(self.origin, headers)
+        self._limits = limits
+        self._connect_timeout = connect_timeout
+        if self.origin.scheme == "https" and ssl_context is None:
+            ssl_context = default_ssl_context()
+        self._ssl_context = ssl_context
+        self._heads = HeadReader()
+        self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reset()
+        forget_after_fork(self)
+
+    def _reset(self) -> None:
+        """Begin with an empty pool."""
+        self._free: FreeList[AsyncSocket] = FreeList(AsyncSocket.close)
+        self._open: set[AsyncSocket] = set()
+        self._waiters: collections.deque[asyncio.Future[None]] = collections.deque()
+        self._dialing = 0
+
+    def __repr__(self) -> str:
+        return f"AsyncTransport('{self.origin.scheme}://{self.origin}')"
+
+    async def exchange(self, send: Send) -> Outcome:
+        """Do one exchange; being cancelled closes its connection.
+
+        Args:
+            send: What to send, and the sink that reads the reply.
+
+        Returns:
+            What came of it; failures of the network and the server too.
+
+        Raises:
+            InvalidRequestError: If a header of the request is the connection's own.
+        """
+        started = time.monotonic()
+        request = self._writer.render(send.head, send.body)
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._bind(loop)
+        connection = self._free.take(started, send.reuse_within)
+        try:
+            if connection is None or connection.settled() is not True:
+                connection = await self._reuse(connection, send)
+            if connection is None:
+                opened = await self._connect(send, started)
+                if isinstance(opened, Outcome):
+                    return opened
+                connection = opened
+            waiter = connection.begin(request, send.sink, started + send.timeout)
+            await waiter
+        except BaseException:
+            if connection is not None:
+                connection.close()
+                self._admit()
+            raise
+        return self._finish(connection, send, started)
+
+    async def aclose(self) -> None:
+        """Close every connection; exchanges that are under way end as failures."""
+        self._closed = True
+        self._unbind()
+        while self._waiters:
+            self._admit()
+
+    def forget(self) -> None:
+        """Drop the connections of the parent process, in a child that was forked."""
+        inherited = list(self._open)
+        self._loop = None
+        self._reset()
+        for connection in inherited:
+            connection.forget()
+
+    def __del__(self) -> None:
+        if getattr(self, "_open", None):
+            self._unbind()
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Work on this event loop from now on."""
+        self._unbind()
+        self._reset()
+        self._loop = loop
+        self._deadlines = Deadlines(loop)
+
+    def _unbind(self) -> None:
+        """Drop the connections of the event loop, which may run in another thread."""
+        loop = self._loop
+        for connection in list(self._open):
+            if loop is None or loop.is_closed():
+                connection.forget()
+            elif loop is _running_loop():
+                connection.close()
+            else:
+                loop.call_soon_threadsafe(connection.close)
+
+    def _finish(self, connection: AsyncSocket, send: Send, started: float) -> Outcome:
+        """Put the connection back, if it is good for more, and say what came."""
+        connection.finish()
+        reader = connection.reader
+        elapsed = time.monotonic() - started
+        if connection.ended is None and reader.failure is None:
+            outcome = Outcome(
+                status=reader.status, headers=reader.headers, elapsed=elapsed
+            )
+        else:
+            outcome = explain_failure(
+                self.origin, send, reader, connection.ended, elapsed
+            )
+        if reader.reusable and not connection.closed:
+            self._free.give(connection)
+        else:
+            connection.close()
+        if self._waiters:
+            self._admit()
+        return outcome
+
+    async def _reuse(
+        self, connection: AsyncSocket | None, send: Send
+    ) -> AsyncSocket | None:
+        """Take an idle connection that may carry a request, this one if it may."""
+        while connection is not None:
+            try:
+                clean = connection.settled()
+                if clean is None:
+                    clean = await connection.settle()
+            except BaseException:
+                connection.close()
+                raise
+            if clean:
+                return connection
+            connection.close()
+            connection = self._free.take(time.monotonic(), send.reuse_within)
+        return None
+
+    async def _connect(self, send: Send, started: float) -> AsyncSocket | Outcome:
+        """Open a connection, when there is a place for one."""
+        deadline = started + min(self._connect_timeout, send.timeout)
+        while self._is_full() and not self._free.close_oldest():
+            if not await self._wait(deadline):
+                return refuse(describe_full(self.origin, self._limits), started)
+            idle = self._free.take(time.monotonic(), send.reuse_within)
+            if (connection := await self._reuse(idle, send)) is not None:
+                return connection
+        self._dialing += 1
+        try:
+            return await self._dial(deadline)
+        except OSError as error:
+            return refuse(explain_connect_error(self.origin, error), started)
+        finally:
+            self._dialing -= 1
+            self._admit()
+
+    def _is_full(self) -> bool:
+        return len(self._open) + self._dialing >= self._limits.connections
+
+    async def _wait(self, deadline: float) -> bool:
+        """Wait for a place in the pool."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await waiter
+        except TimeoutError:
+            return False
+        except BaseException:
+            if waiter.done() and not waiter.cancelled():
+                self._admit()
+            raise
+        return True
+
+    def _admit(self) -> None:
+        """Let the next that waits for a place look again."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    async def _dial(self, deadline: float) -> AsyncSocket:
+        """Connect to the first address that answers."""
+        origin = self.origin
+        loop = asyncio.get_running_loop()
+        async with asyncio.timeout(deadline - time.monotonic()):
+            addresses = literal_address(origin) or read_addresses(
+                await loop.getaddrinfo(
+                    origin.host, origin.port, type=socket.SOCK_STREAM
+                )
+            )
+        for address, share, last in attempts(addresses, deadline):
+            try:
+                async with asyncio.timeout(share):
+                    connected = await self._dial_address(loop, address)
+            except OSError:
+                if last:
+                    raise
+            else:
+                break
+        if self._closed:
+            connected.close()
+            raise OSError(errno.ENOTCONN, "this client is closed")
+        reader = ReplyReader(self._limits, self._heads)
+        return AsyncSocket(loop, connected, reader, self._deadlines, self._open)
+
+    async def _dial_address(
+        self, loop: asyncio.AbstractEventLoop, address: Address
+    ) -> socket.socket:
+        """Connect to one address."""
+        connected = open_socket(address[0])
+        try:
+            connected.setblocking(False)
+            await loop.sock_connect(connected, address[1])
+            refuse_self_connection(connected)
+            if self._ssl_context is not None:
+                connected = secured = secure(connected, self._ssl_context, self.origin)
+                await _shake_hands(loop, secured)
+        except BaseException:
+            connected.close()
+            raise
+        return connected
+
+
+async def _shake_hands(loop: asyncio.AbstractEventLoop, secured: ssl.SSLSocket) -> None:
+    """Do the TLS handshake without blocking the event loop."""
+    while True:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(secured, loop.add_reader, loop.remove_reader)
+        except ssl.SSLWantWriteError:
+            await _ready(secured, loop.add_writer, loop.remove_writer)
+        else:
+            return
+
+
+async def _ready(
+    waiting: socket.socket,
+    add: Callable[..., None],
+    remove: Callable[[int], object],
+) -> None:
+    """Wait until the loop says that a socket is ready."""
+    ready = asyncio.get_running_loop().create_future()
+    add(waiting.fileno(), _set_ready, ready)
+    try:
+        await ready
+    finally:
+        remove(waiting.fileno())
+
+
+def _set_ready(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop of this thread, if it has one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
