@@ -1,0 +1,13 @@
+"""Gymnasium spaces for text and for tool calls.
+
+`FreeText` is any text; `ToolCallSpace` is the calls that a server's tools take;
+`ToolCallText` is those calls as text. `ors_gym.spaces.json_schema` samples, validates
+and enumerates any JSON Schema. Nothing here imports jsonschema before it is needed.
+"""
+
+from __future__ import annotations
+
+from ors_gym.spaces.text import FreeText
+from ors_gym.spaces.tool_call import ToolCallSpace, ToolCallText
+
+__all__ = ["FreeText", "ToolCallSpace", "ToolCallText"]

@@ -1,0 +1,248 @@
+"""References and ``allOf`` undone: the schemas that a value must satisfy at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote
+
+from ors_gym.spaces.schema.nodes import Unusable
+
+__all__ = ["ASSERTIONS", "HARD", "Part", "flatten"]
+
+_MAX_NESTING = 100
+_MAX_PARTS = 2_000
+
+HARD = frozenset(
+    {
+        "contains",
+        "dependentRequired",
+        "dependentSchemas",
+        "maxContains",
+        "minContains",
+        "not",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    }
+)
+"""Keywords that draws ignore and jsonschema then checks."""
+
+BY_TYPE = {
+    "string": {
+        "contentMediaType",
+        "format",
+        "maxLength",
+        "minLength",
+        "pattern",
+    },
+    "number": {
+        "exclusiveMaximum",
+        "exclusiveMinimum",
+        "maximum",
+        "minimum",
+        "multipleOf",
+    },
+    "object": {
+        "additionalProperties",
+        "maxProperties",
+        "minProperties",
+        "patternProperties",
+        "properties",
+        "propertyNames",
+        "required",
+    },
+    "array": {"items", "maxItems", "minItems", "prefixItems", "uniqueItems"},
+}
+"""The type that a keyword is about; a value of another type satisfies it."""
+
+ASSERTIONS = (
+    HARD
+    | frozenset({"anyOf", "const", "enum", "if", "oneOf", "type"})
+    | frozenset[str]().union(*BY_TYPE.values())
+)
+"""Keywords that matter to a draw, besides references and ``allOf``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """One of the schemas that a value must satisfy.
+
+    Args:
+        schema: The schema.
+        path: Where it stands, as a JSON pointer.
+        done: Keywords that have been dealt with.
+    """
+
+    schema: Any
+    path: str
+    done: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> tuple[int, frozenset[str]]:
+        """What makes two parts the same."""
+        return id(self.schema), self.done
+
+    def has(self, keyword: str) -> bool:
+        """Return whether a keyword is there and still to be dealt with.
+
+        Args:
+            keyword: Its name.
+        """
+        return keyword in self.schema and keyword not in self.done
+
+    def without(self, keyword: str) -> Part:
+        """Return this part with one keyword more dealt with.
+
+        Args:
+            keyword: Its name.
+        """
+        return Part(self.schema, self.path, self.done | {keyword})
+
+    def child(self, schema: Any, *keys: str | int) -> Part:
+        """Return a schema inside of this one as a part of its own.
+
+        Args:
+            schema: The inner schema.
+            *keys: The way to it.
+        """
+        escaped = (str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+        return Part(schema, "/".join([self.path, *escaped]))
+
+    def wrong(self, keyword: str, expected: str) -> Unusable:
+        """Return the error of a keyword whose value is not what it must be.
+
+        Args:
+            keyword: Its name.
+            expected: What it must be.
+        """
+        return Unusable(
+            f"{self.path}/{keyword}",
+            f"it must be {expected}, not {self.schema[keyword]!r:.100}",
+        )
+
+    def mapping(self, keyword: str) -> dict[str, Any]:
+        """Return a keyword's object; empty if it is not there."""
+        value = self.schema.get(keyword, {})
+        if not isinstance(value, dict):
+            raise self.wrong(keyword, "an object")
+        return value
+
+    def listing(self, keyword: str) -> list[Any]:
+        """Return a keyword's array; empty if it is not there."""
+        value = self.schema.get(keyword, [])
+        if not isinstance(value, list):
+            raise self.wrong(keyword, "an array")
+        return value
+
+    def names(self, keyword: str) -> list[str]:
+        """Return a keyword's array of strings; empty if it is not there."""
+        value = self.listing(keyword)
+        if not all(isinstance(name, str) for name in value):
+            raise self.wrong(keyword, "an array of strings")
+        return value
+
+    def text(self, keyword: str) -> str | None:
+        """Return a keyword's string; None if it is not there."""
+        value = self.schema.get(keyword)
+        if keyword in self.schema and not isinstance(value, str):
+            raise self.wrong(keyword, "a string")
+        return value
+
+    def number(self, keyword: str) -> int | float | None:
+        """Return a keyword's number; None if it is not there."""
+        value = self.schema.get(keyword)
+        if keyword not in self.schema:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(keyword, "a number")
+        if not math.isfinite(value):
+            raise self.wrong(keyword, "finite")
+        return value
+
+    def size(self, keyword: str) -> int | None:
+        """Return a keyword's whole number of things; None if it is not there."""
+        value = self.number(keyword)
+        if value is not None and (value < 0 or value != int(value)):
+            raise self.wrong(keyword, "a whole number of at least 0")
+        return None if value is None else int(value)
+
+
+def flatten(root: Any, parts: Iterable[Part]) -> list[Part]:
+    """Return the schemas that some schemas amount to, without references and allOf.
+
+    Args:
+        root: The schema that references are about.
+        parts: The schemas.
+
+    Returns:
+        Schemas that are objects and assert something, each once.
+
+    Raises:
+        Unusable: If one is ``false``, no schema at all, or refers to nowhere.
+    """
+    found: dict[tuple[int, frozenset[str]], Part] = {}
+    for part in parts:
+        _flatten(root, part, found, ())
+    return [part for part in found.values() if _asserts(part)]
+
+
+def _asserts(part: Part) -> bool:
+    return any(key in ASSERTIONS and key not in part.done for key in part.schema)
+
+
+def _flatten(
+    root: Any,
+    part: Part,
+    found: dict[tuple[int, frozenset[str]], Part],
+    above: tuple[int, ...],
+) -> None:
+    schema = part.schema
+    if schema is True:
+        return
+    if schema is False:
+        raise Unusable(part.path, "no value is allowed here")
+    if not isinstance(schema, dict):
+        raise Unusable(part.path, f"{schema!r:.100} is not a schema")
+    if id(schema) in above:
+        raise Unusable(part.path, "the schema refers to itself without end")
+    undone = {"$ref", "allOf"} & schema.keys() - part.done
+    flat = Part(schema, part.path, part.done | undone)
+    if flat.key in found:
+        return
+    if len(above) > _MAX_NESTING or len(found) > _MAX_PARTS:
+        raise Unusable(part.path, "too many schemas within each other apply at once")
+    found[flat.key] = flat
+    above = (*above, id(schema))
+    for keyword in ("$dynamicRef", "$recursiveRef"):
+        if keyword in schema:
+            raise Unusable(f"{part.path}/{keyword}", f"{keyword} is not sampled")
+    reference = part.text("$ref") if "$ref" in undone else None
+    if reference is not None:
+        _flatten(root, _resolve(root, reference, part), found, above)
+    if "allOf" in undone:
+        for index, inner in enumerate(part.listing("allOf")):
+            _flatten(root, part.child(inner, "allOf", index), found, above)
+
+
+def _resolve(root: Any, reference: str, part: Part) -> Part:
+    """Follow a reference within the document; others are never fetched."""
+    path = f"{part.path}/$ref"
+    if not reference.startswith("#") or reference[1:2] not in ("", "/"):
+        raise Unusable(
+            path,
+            f"the reference {reference!r:.200} leads out of the schema; only references "
+            f'that begin with "#/" are followed, nothing is fetched',
+        )
+    target = root
+    for raw in reference.split("/")[1:]:
+        # RFC 6901, sections 4 and 6.
+        key = unquote(raw).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, dict) and key in target:
+            target = target[key]
+        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+            target = target[int(key)]
+        else:
+            raise Unusable(path, f"the reference {reference!r:.200} leads nowhere")
+    return Part(target, unquote(reference).rstrip("/"))
