@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NotRequired, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias
 
 from ors_gym.call_shapes import (
     UnreadableError,
@@ -26,7 +26,6 @@ __all__ = [
     "InvalidAction",
     "MessageReader",
     "ParsedCall",
-    "TerminalTool",
     "TextParser",
 ]
 
@@ -39,6 +38,8 @@ _BROKEN_CALL: Final = re.compile(
     r'\s*\[?\s*\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
 )
 _MAX_REASON: Final = 300
+_MAX_BLOCKS: Final = 256
+"""A model that repeats itself is stopped here: placing each fault takes time."""
 _LISTED_TOOLS: Final = 10
 _CANONICAL_FORM: Final = 'Send one call as {"tool": "<name>", "input": {...}}.'
 _HERMES_FORM: Final = (
@@ -47,18 +48,6 @@ _HERMES_FORM: Final = (
 
 TextParser: TypeAlias = Callable[[str], object]
 """Reads a model's own call syntax; see `ors_gym.actions.parse_actions`."""
-
-
-class TerminalTool(TypedDict):
-    """The tool that takes a plain answer, as newer servers describe it in ``/tools``.
-
-    ``arg`` is the input's key for the text; None or missing means that the tool takes
-    no arguments and the text only ends the episode.
-    """
-
-    name: str
-    arg: NotRequired[str | None]
-    description: NotRequired[str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,7 +88,7 @@ class MessageReader:
         self,
         tools: Sequence[ToolSpec],
         plain_text: str,
-        terminal_tool: TerminalTool | None,
+        terminal_tool: Mapping[str, Any] | None,
         parse: TextParser | None = None,
     ) -> None:
         self.tools = tools
@@ -198,7 +187,11 @@ class MessageReader:
     def read_blocks(self, text: str) -> Iterator[ParsedCall]:
         """Read the ``<tool_call>`` blocks of Hermes and Qwen models."""
         position = text.find(_OPEN)
+        count = 0
         while position >= 0:
+            count += 1
+            if count > _MAX_BLOCKS:
+                raise UnreadableError(f"more than {_MAX_BLOCKS} tool calls at once")
             call, stop = self.read_block(text, position + len(_OPEN))
             yield call
             # A block that is never closed is the last one.

@@ -1,20 +1,19 @@
 """Every accepted form of an action, read into a tool call.
 
-The forms are those of DESIGN.md ("ORSEnv: Actions") and TRAINING.md ("Formats"). What
-cannot be read is an `InvalidAction`, never an exception: a model's mistake is part of
-an episode. Nothing is checked against a tool's schema, since the server decides.
+What cannot be read is an `InvalidAction`, never an exception: a model's mistake is part
+of an episode. Nothing is checked against a tool's schema, since the server decides
+(WIRE.md, point 16).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from ors_gym.action_reader import (
     InvalidAction,
     MessageReader,
     ParsedCall,
-    TerminalTool,
     TextParser,
 )
 from ors_gym.json_values import explain_unserialisable, is_flat_json
@@ -23,7 +22,6 @@ from ors_gym.types import ToolCall, ToolSpec
 __all__ = [
     "InvalidAction",
     "ParsedCall",
-    "TerminalTool",
     "TextParser",
     "explain_unserialisable",
     "parse_action",
@@ -36,7 +34,7 @@ def parse_action(
     *,
     tools: Sequence[ToolSpec] = (),
     plain_text: Literal["invalid", "submit"] = "invalid",
-    terminal_tool: TerminalTool | None = None,
+    terminal_tool: Mapping[str, Any] | None = None,
 ) -> ToolCall | InvalidAction:
     """Read one action. Never raises, whatever the action is.
 
@@ -51,7 +49,9 @@ def parse_action(
             ``plain_text="submit"``, and used to undo `ors_gym.formats`' renaming.
         plain_text: Whether text without a call is invalid, or goes to the one tool
             that requires exactly one property, a string.
-        terminal_tool: The tool that takes plain text, if the server declares one.
+        terminal_tool: The tool that takes plain text, if the server declares one in
+            ``/tools``: its ``name``, and as ``arg`` the input's key for the text; with
+            no ``arg`` the tool takes no arguments, and the text only ends the episode.
 
     Returns:
         A call whose input is plain JSON (the action itself if it is one already), or
@@ -92,7 +92,7 @@ def parse_actions(
     *,
     tools: Sequence[ToolSpec] = (),
     plain_text: Literal["invalid", "submit"] = "invalid",
-    terminal_tool: TerminalTool | None = None,
+    terminal_tool: Mapping[str, Any] | None = None,
     parse: TextParser | None = None,
 ) -> list[ParsedCall]:
     """Read all calls of one assistant turn. Never raises, whatever the message is.

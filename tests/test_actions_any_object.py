@@ -1,0 +1,242 @@
+"""Any object at all is a tool call or an invalid action, and never an exception."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import strategies
+
+from ors_gym.actions import (
+    InvalidAction,
+    explain_unserialisable,
+    parse_action,
+    parse_actions,
+)
+
+KEYS = strategies.sampled_from(
+    [
+        "tool",
+        "input",
+        "name",
+        "arguments",
+        "function",
+        "type",
+        "id",
+        "call_id",
+        "role",
+        "content",
+        "tool_calls",
+        "text",
+        "parameters",
+    ]
+)
+WORDS = strategies.sampled_from(
+    [
+        "function",
+        "function_call",
+        "tool_use",
+        "text",
+        "message",
+        "assistant",
+        "{}",
+        '{"a": 1}',
+        "[",
+        "<tool_call>",
+        "</tool_call>",
+        '<tool_call>{"name": "t"}</tool_call>',
+        '{"tool": "t", "input": {}}',
+    ]
+)
+LEAVES = (
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text()
+    | strategies.characters(categories=["Cs"])
+    | WORDS
+    | strategies.binary(max_size=3)
+    | strategies.complex_numbers()
+    | strategies.sampled_from(
+        [np.int64(3), np.float32("nan"), np.array("x"), np.zeros((2, 2)), object(), int]
+    )
+)
+OBJECTS = strategies.recursive(
+    LEAVES,
+    lambda inner: (
+        strategies.lists(inner, max_size=4)
+        | strategies.dictionaries(KEYS | strategies.integers(), inner, max_size=5)
+        | strategies.tuples(inner, inner)
+        | strategies.builds(np.array, inner, dtype=strategies.just(object))
+    ),
+    max_leaves=12,
+)
+TOOLS: Any = [
+    {
+        "name": "t",
+        "description": "",
+        "input_schema": {
+            "type": "object",
+            "properties": {"a": {"type": "string"}},
+            "required": ["a"],
+        },
+    }
+]
+SESSIONS = strategies.fixed_dictionaries(
+    {
+        "tools": strategies.sampled_from([(), TOOLS]),
+        "plain_text": strategies.sampled_from(["invalid", "submit"]),
+        "terminal_tool": strategies.sampled_from([None, {"name": "t", "arg": "a"}]),
+    }
+)
+
+
+def check(parsed: object) -> None:
+    """Check that a result is a sendable call or a message."""
+    if isinstance(parsed, InvalidAction):
+        assert parsed.message.startswith("Invalid action: ")
+        parsed.message.encode("utf-8", "surrogatepass")
+        return
+    assert isinstance(parsed, dict)
+    assert parsed.keys() == {"tool", "input"}
+    assert type(parsed["tool"]) is str
+    assert json.loads(json.dumps(parsed, allow_nan=False)) == parsed
+
+
+@hypothesis.given(OBJECTS, SESSIONS)
+@hypothesis.settings(max_examples=500)
+def test_any_object(value, session):
+    check(parse_action(value, **session))
+    for parsed in parse_actions(value, **session):
+        check(parsed.action)
+
+
+@hypothesis.given(OBJECTS, SESSIONS)
+def test_any_input(value, session):
+    parsed = parse_action({"tool": "t", "input": value}, **session)
+    check(parsed)
+    if isinstance(value, dict):
+        fault = explain_unserialisable(value)
+        assert bool(fault) == isinstance(parsed, InvalidAction)
+
+
+@hypothesis.given(strategies.lists(WORDS | strategies.text()), SESSIONS)
+@hypothesis.settings(max_examples=500)
+def test_any_text(parts, session):
+    check(parse_action("".join(parts), **session))
+
+
+JSON_VALUES = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats(allow_nan=False, allow_infinity=False)
+    | strategies.text(),
+    lambda inner: (
+        strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner)
+    ),
+    max_leaves=10,
+)
+
+
+@hypothesis.given(strategies.dictionaries(strategies.text(), JSON_VALUES))
+def test_every_json_input_arrives_through_every_form(given):
+    expected = {"tool": "t", "input": given}
+    named = {"name": "t", "arguments": given}
+    encoded = {"name": "t", "arguments": json.dumps(given)}
+    for action in (
+        expected,
+        named,
+        encoded,
+        {"type": "function", "function": encoded},
+        {"type": "tool_use", "name": "t", "input": given},
+        json.dumps(expected),
+        f"<tool_call>{json.dumps(named)}</tool_call>",
+    ):
+        assert parse_action(action) == expected
+
+
+def nest(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+DEEP = 100_000
+BRACKETS = "[" * DEEP + "]" * DEEP
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        BRACKETS,
+        "[" * DEEP,
+        '{"a":' * DEEP,
+        '{"tool": "t", "input": {"a": ' + BRACKETS + "}}",
+        f"<tool_call>{BRACKETS}</tool_call>",
+        {"name": "t", "arguments": '{"a":' * DEEP},
+        {"tool": "t", "input": {"a": nest(DEEP)}},
+        {"tool": "t", "input": nest(DEEP)},
+        nest(DEEP),
+    ],
+    ids=range(9),
+)
+def test_deep_nesting_is_invalid(action):
+    assert isinstance(parse_action(action), InvalidAction)
+
+
+def test_nesting_that_any_reader_takes_is_fine():
+    action = {"tool": "t", "input": {"a": nest(100)}}
+    assert parse_action(action) == action
+
+
+def test_deep_messages_within_messages_are_invalid():
+    message: Any = "hi"
+    for _ in range(DEEP):
+        message = {"role": "assistant", "content": message}
+    assert isinstance(parse_action(message), InvalidAction)
+
+
+def test_values_that_hold_themselves_are_invalid():
+    endless: list[Any] = []
+    endless.extend([endless, endless])
+    wide: Any = 0
+    for _ in range(60):
+        wide = [wide, wide]
+    for value in (endless, wide):
+        parsed = parse_action({"tool": "t", "input": {"a": value}})
+        assert isinstance(parsed, InvalidAction)
+
+
+def test_endless_repetition_is_one_invalid_action():
+    for block in ("<tool_call>", '<tool_call>{"a', "<tool_call>[</tool_call>"):
+        text = block * 50_000
+        assert isinstance(parse_action(text), InvalidAction)
+        assert len(parse_actions(text)) == 1
+
+
+class Hostile:
+    """Raises wherever it is touched."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("touched")
+
+
+def test_hostile_objects_are_invalid():
+    # In the test, since pytest looks at parameters.
+    actions: list[Any] = [
+        Hostile(),
+        [Hostile()],
+        {"tool": "t", "input": Hostile()},
+        {"tool": "t", "input": {"a": Hostile()}},
+        {"role": "assistant", "content": Hostile()},
+        {"type": [], "content": {}},
+        [{"type": []}],
+    ]
+    for action in actions:
+        assert isinstance(parse_action(action), InvalidAction)
