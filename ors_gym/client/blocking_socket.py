@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import ssl
 import struct
 import time
 from typing import Final
 
 from ors_gym.client.http1 import ReplyReader
+from ors_gym.protocol.exchange import Failure, Sink
 
 __all__ = ["BlockingSocket", "TLSBlockingSocket"]
 
@@ -36,12 +36,27 @@ class BlockingSocket:
         reader: Reads its replies.
     """
 
-    __slots__ = ("_poll", "_read_bytes", "_tick", "last_byte", "reader", "socket")
+    __slots__ = (
+        "_deadline",
+        "_now",
+        "_poll",
+        "_read_bytes",
+        "_sink",
+        "_tick",
+        "ended",
+        "last_byte",
+        "reader",
+        "socket",
+    )
 
     def __init__(self, connected: socket.socket, reader: ReplyReader) -> None:
         self.socket = connected
         self.reader = reader
-        self.last_byte = time.monotonic()
+        self.last_byte = self._now = time.monotonic()
+        self.ended: Failure | OSError | None = None
+        """Why the exchange ended before its reply did, if it did."""
+        self._sink: Sink
+        self._deadline = float("inf")
         self._read_bytes = _READ_BYTES
         # Not `select.select`, which knows no descriptor above 1023.
         self._poll = select.poll()
@@ -49,45 +64,58 @@ class BlockingSocket:
         self._tick = 0.0
         self._set_tick(_TICK)
 
-    def receive(self, wait: float) -> bytes | None:
-        """Wait for bytes.
+    def begin(
+        self, request: bytes, sink: Sink, started: float, deadline: float
+    ) -> None:
+        """Send a request.
 
         Args:
-            wait: Seconds to wait at most; it may be less.
+            request: Its bytes.
+            sink: Reads the reply.
+            started: The time, on the clock of `time.monotonic`.
+            deadline: When to give up, on the same clock.
+        """
+        self._sink = sink
+        self._deadline = deadline
+        self._now = self.last_byte = started
+        self.reader.begin(sink)
+        try:
+            self._write(request)
+        except OSError as error:
+            # The server may have answered before it hung up; then its answer counts.
+            self.ended = error
+
+    def step(self) -> bool:
+        """Wait for bytes of the reply, and read them.
 
         Returns:
-            The bytes, ``b""`` at the end of the connection, or None if none came.
-
-        Raises:
-            OSError: If the connection broke.
+            Whether the exchange is over: see `reader` and `ended`.
         """
+        reader = self.reader
+        if reader.finished or self.ended is Failure.TIMEOUT:
+            return True
+        idle = self._sink.idle_timeout
+        until = self._deadline if idle is None else self.last_byte + idle
+        wait = min(until, self._deadline) - self._now
         if wait < self._tick or self._tick < _TICK:
             self._set_tick(min(max(wait, _SHORTEST_WAIT), _TICK))
         try:
             # More than a TLS record: what OpenSSL has read, it gives.
             data = self.socket.recv(self._read_bytes)
         except (BlockingIOError, TimeoutError):
-            return None
+            self._now = time.monotonic()
+            return self._expire(until)
+        except OSError as error:
+            self.ended = error
+            return True
+        self._now = self.last_byte = time.monotonic()
+        if not data:
+            reader.end()
+            return True
         if len(data) == _READ_BYTES:
             # A large reply: take more of it with each call from now on.
             self._read_bytes = _LARGE_READ_BYTES
-        return data
-
-    def write(self, data: bytes, deadline: float) -> bool:
-        """Send a request, unless the server answers before it has all of it.
-
-        Args:
-            data: The request.
-            deadline: When to give up, on the clock of `time.monotonic`.
-
-        Returns:
-            False if the deadline passed.
-
-        Raises:
-            OSError: If the connection broke.
-        """
-        sent = self.socket.send(data, socket.MSG_DONTWAIT)
-        return sent == len(data) or self._write_rest(memoryview(data)[sent:], deadline)
+        return reader.feed(data)
 
     def settle(self) -> bool:
         """Read the last reply to its end, and look for anything behind it.
@@ -136,24 +164,40 @@ class BlockingSocket:
                 return b""
             return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
 
-    def _write_rest(self, data: memoryview, deadline: float) -> bool:
+    def _expire(self, until: float) -> bool:
+        """Tell whether a wait was the last one."""
+        if self._now >= self._deadline:
+            self.ended = Failure.TIMEOUT
+        elif self._now >= until:
+            self.ended = Failure.STALL
+        else:
+            return False
+        return True
+
+    def _write(self, request: bytes) -> None:
+        """Send a request, unless the server answers before it has all of it."""
+        sent = self.socket.send(request, socket.MSG_DONTWAIT)
+        if sent < len(request):
+            self._write_rest(memoryview(request)[sent:])
+
+    def _write_rest(self, data: memoryview) -> None:
         """Send what did not fit into the kernel's buffer."""
         poll = select.poll()
         poll.register(self.socket.fileno(), _READABLE | select.POLLOUT)
         while data:
-            wait = deadline - time.monotonic()
+            wait = self._deadline - time.monotonic()
             if wait <= 0:
-                return False
+                self.ended = Failure.TIMEOUT
+                return
             for _, events in poll.poll(min(wait, _TICK) * 1000):
                 if not events & select.POLLOUT or events & _READABLE:
                     # Early words: a refusal of the whole request, most of the time.
                     early = self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
                     if not early or self.reader.feed(early):
                         self.reader.end()
-                        return True
+                        return
                 else:
                     data = data[self.socket.send(data, socket.MSG_DONTWAIT) :]
-        return True
 
 
 class TLSBlockingSocket(BlockingSocket):
@@ -164,20 +208,17 @@ class TLSBlockingSocket(BlockingSocket):
 
     __slots__ = ()
 
-    socket: ssl.SSLSocket
-
-    def write(self, data: bytes, deadline: float) -> bool:
-        """Send a request; see `BlockingSocket.write`."""
-        view = memoryview(data)
-        while view:
-            wait = deadline - time.monotonic()
+    def _write(self, request: bytes) -> None:
+        data = memoryview(request)
+        while data:
+            wait = self._deadline - time.monotonic()
             if wait <= 0:
-                return False
+                self.ended = Failure.TIMEOUT
+                return
             if wait < self._tick:
                 self._set_tick(wait)
             with contextlib.suppress(TimeoutError):
-                view = view[self.socket.send(view[:_LARGE_READ_BYTES]) :]
-        return True
+                data = data[self.socket.send(data[:_LARGE_READ_BYTES]) :]
 
     def _set_tick(self, seconds: float) -> None:
         self._tick = seconds

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ors_gym.client.blocking_socket import BlockingSocket, TLSBlockingSocket
 from ors_gym.client.dialing import (
@@ -31,7 +31,7 @@ from ors_gym.client.http1 import ReplyReader
 from ors_gym.client.origin import Origin
 from ors_gym.client.pool import DEFAULT_LIMITS, FreeList, forget_after_fork
 from ors_gym.client.request_writer import RequestWriter
-from ors_gym.protocol.exchange import Failure, Outcome, Send
+from ors_gym.protocol.exchange import Outcome, Send
 from ors_gym.protocol.limits import Limits
 
 __all__ = ["Transport"]
@@ -106,6 +106,25 @@ class Transport:
         Raises:
             InvalidRequestError: If a header of the request is the connection's own.
         """
+        for outcome in self.steps(send):
+            if outcome is not None:
+                return outcome
+        raise AssertionError  # the last step is the outcome
+
+    def steps(self, send: Send) -> Iterator[Outcome | None]:
+        """Do one exchange, read by read.
+
+        Closing the iterator early closes the connection.
+
+        Args:
+            send: What to send, and the sink that reads the reply.
+
+        Yields:
+            None after each read, and at last what came of the exchange.
+
+        Raises:
+            InvalidRequestError: If a header of the request is the connection's own.
+        """
         started = time.monotonic()
         request = self._writer.render(send.head, send.body)
         connection: BlockingSocket | None = None
@@ -114,21 +133,17 @@ class Transport:
             if connection is None:
                 opened = self._connect(send, started)
                 if isinstance(opened, Outcome):
-                    return opened
+                    yield opened
+                    return
                 connection = opened
-            outcome = self._run(connection, send, request, started)
+            connection.begin(request, send.sink, started, started + send.timeout)
+            while not connection.step():
+                yield None
         except BaseException:
             if connection is not None:
                 self._drop(connection)
             raise
-        if connection.reader.reusable and not self._closed:
-            self._free.give(connection)
-            if self._waiting:
-                with self._changed:
-                    self._changed.notify()
-        else:
-            self._drop(connection)
-        return outcome
+        yield self._finish(connection, send, started)
 
     def close(self) -> None:
         """Close every connection; exchanges that are under way end as failures."""
@@ -152,39 +167,28 @@ class Transport:
         for connection in list(getattr(self, "_open", ())):
             connection.close()
 
-    def _run(
-        self, connection: BlockingSocket, send: Send, request: bytes, started: float
+    def _finish(
+        self, connection: BlockingSocket, send: Send, started: float
     ) -> Outcome:
-        """Send a request over a connection and read the reply."""
-        sink = send.sink
+        """Put the connection back, if it is good for more, and say what came."""
         reader = connection.reader
-        reader.begin(sink)
-        deadline = started + send.timeout
-        last = now = started
-        ended = _write(connection, request, deadline)
-        while not reader.finished and ended is not Failure.TIMEOUT:
-            idle = sink.idle_timeout
-            limit = deadline if idle is None else min(deadline, last + idle)
-            try:
-                data = connection.receive(limit - now)
-            except OSError as error:
-                ended = error
-                break
-            now = time.monotonic()
-            if data:
-                last = now
-                reader.feed(data)
-            elif data is not None:
-                reader.end()
-            elif now >= limit:
-                ended = Failure.STALL if limit < deadline else Failure.TIMEOUT
-                break
-        connection.last_byte = last
-        if ended is None and reader.failure is None:
-            return Outcome(
-                status=reader.status, headers=reader.headers, elapsed=now - started
+        elapsed = time.monotonic() - started
+        if connection.ended is None and reader.failure is None:
+            outcome = Outcome(
+                status=reader.status, headers=reader.headers, elapsed=elapsed
             )
-        return explain_failure(self.origin, send, reader, ended, now - started)
+        else:
+            outcome = explain_failure(
+                self.origin, send, reader, connection.ended, elapsed
+            )
+        if reader.reusable and not self._closed:
+            self._free.give(connection)
+            if self._waiting:
+                with self._changed:
+                    self._changed.notify()
+        else:
+            self._drop(connection)
+        return outcome
 
     def _reuse(self, now: float, reuse_within: float) -> BlockingSocket | None:
         """Take an idle connection that may carry a request."""
@@ -268,16 +272,3 @@ class Transport:
         except BaseException:
             connected.close()
             raise
-
-
-def _write(
-    connection: BlockingSocket, request: bytes, deadline: float
-) -> Failure | OSError | None:
-    """Send a request; return why it did not go out, if it did not."""
-    try:
-        if connection.write(request, deadline):
-            return None
-    except OSError as error:
-        # The server may have answered before it hung up; then its answer counts.
-        return error
-    return Failure.TIMEOUT
