@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from ors_gym.client.link import is_secret_header
 from ors_gym.errors import InvalidRequestError
 from ors_gym.tasks import TaskOrder, TaskSet
 
-__all__ = ["EnvConfig", "without_secrets"]
+__all__ = ["UNPICKLED", "EnvConfig", "without_secrets"]
 
 _CHOICES: Final = {
     "observation_mode": ("text", "dict"),
@@ -19,7 +20,9 @@ _CHOICES: Final = {
     "on_tool_error": ("observe", "raise", "truncate"),
     "on_error": ("raise", "truncate"),
 }
-_SECRET_ARGUMENTS: Final = ("api_key", "secrets", "headers", "client", "client_options")
+UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
+"""Stands for secrets that an unpickled env had: it must not run without them."""
+_LEFT_OUT: Final = ("api_key", "secrets", "client", "transport")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +99,7 @@ class EnvConfig:
 
 
 def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the arguments that hold, or may hold, a secret.
+    """Leave out the arguments that hold a secret.
 
     Args:
         arguments: Arguments of an env by name.
@@ -107,9 +110,16 @@ def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
     Example:
         >>> without_secrets({"env_name": "math", "api_key": "hunter22"})
         {'env_name': 'math'}
+        >>> without_secrets({"headers": {"X-Deployment": "a/b", "Authorization": "x"}})
+        {'headers': {'X-Deployment': 'a/b'}}
     """
-    return {
-        name: value
-        for name, value in arguments.items()
-        if name not in _SECRET_ARGUMENTS
-    }
+    kept = {k: v for k, v in arguments.items() if k not in _LEFT_OUT}
+    if kept.get("headers"):
+        kept["headers"] = {
+            name: value
+            for name, value in kept["headers"].items()
+            if not is_secret_header(name)
+        }
+    if kept.get("client_options"):
+        kept["client_options"] = without_secrets(kept["client_options"])
+    return kept

@@ -203,6 +203,10 @@ class TaskSchedule:
         self._start = seed
         self._round = 0
 
+    def step_back(self) -> None:
+        """Take back the last choice, which was made ahead and will not be played."""
+        self._round = max(0, self._round - 1)
+
     def next_task(
         self, split: str, count: int | None, random: np.random.Generator
     ) -> Task:

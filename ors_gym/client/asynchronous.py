@@ -8,10 +8,10 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from ors_gym.client.async_session import AsyncSession
 from ors_gym.client.background import abandon_in_background
 from ors_gym.client.drivers import run_async
 from ors_gym.client.link import Link
-from ors_gym.client.async_session import AsyncSession
 from ors_gym.client.session_core import (
     CALL_TIMEOUT,
     CLOSE_TIMEOUT,
@@ -28,6 +28,7 @@ from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSp
 __all__ = ["AsyncORSClient"]
 
 T = TypeVar("T")
+
 
 class AsyncORSClient:
     """An async client for one ORS server, for many sessions at once on one loop.
@@ -80,7 +81,7 @@ class AsyncORSClient:
         client: httpx.AsyncClient | None = None,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
-        self._link = Link(
+        self.link = Link(
             base_url,
             api_key=api_key,
             headers=headers,
@@ -89,9 +90,9 @@ class AsyncORSClient:
             limits=limits,
             on_retry=on_retry,
         )
-        abandon_in_background(self._link)
+        abandon_in_background(self.link)
         self._transport = choose_async_transport(
-            self._link, trust_env=trust_env, transport=transport, client=client
+            self.link, trust_env=trust_env, transport=transport, client=client
         )
         self._sessions: dict[str, AsyncSession] = {}
 
@@ -101,7 +102,7 @@ class AsyncORSClient:
     @property
     def base_url(self) -> str:
         """The server's address."""
-        return self._link.base_url
+        return self.link.base_url
 
     async def __aenter__(self) -> Self:
         return self
@@ -114,7 +115,15 @@ class AsyncORSClient:
     ) -> None:
         await self.aclose()
 
-    async def _run(self, operation: Operation[T]) -> T:
+    async def run(self, operation: Operation[T]) -> T:
+        """Run an operation of the protocol.
+
+        Args:
+            operation: The operation, from `ors_gym.protocol.operations`.
+
+        Returns:
+            What it returns.
+        """
         return await run_async(operation, self._transport.exchange)
 
     async def list_environments(self) -> list[str]:
@@ -127,8 +136,8 @@ class AsyncORSClient:
             ProtocolError: If it is not an ORS server.
             ConnectionFailedError: If it cannot be reached.
         """
-        await self._run(operations.connect(self._link.wire))
-        return list(self._link.wire.environments)
+        await self.run(operations.connect(self.link.wire))
+        return list(self.link.wire.environments)
 
     async def list_tools(self, env: str) -> list[ToolSpec]:
         """List the tools that every session of an environment has.
@@ -142,7 +151,7 @@ class AsyncORSClient:
         Raises:
             UnknownEnvironmentError: If there is none of that name.
         """
-        tools, _ = await self._run(operations.list_tools(self._link.wire, env))
+        tools, _ = await self.run(operations.list_tools(self.link.wire, env))
         return tools
 
     async def list_splits(self, env: str) -> list[Split]:
@@ -154,7 +163,7 @@ class AsyncORSClient:
         Returns:
             Objects with ``name`` and ``type`` (train, validation or test).
         """
-        return await self._run(operations.list_splits(self._link.wire, env))
+        return await self.run(operations.list_splits(self.link.wire, env))
 
     async def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
         """List all tasks of a split: for small sets; see `num_tasks`, `get_task`.
@@ -169,7 +178,7 @@ class AsyncORSClient:
         Raises:
             UnknownTaskError: If there is no such split.
         """
-        return await self._run(operations.list_tasks(self._link.wire, env, split))
+        return await self.run(operations.list_tasks(self.link.wire, env, split))
 
     async def num_tasks(self, env: str, split: str) -> int:
         """Count the tasks of a split.
@@ -184,7 +193,7 @@ class AsyncORSClient:
         Raises:
             UnknownTaskError: If there is no such split.
         """
-        return await self._run(operations.num_tasks(self._link.wire, env, split))
+        return await self.run(operations.num_tasks(self.link.wire, env, split))
 
     async def get_task(self, env: str, split: str, index: int) -> TaskSpec:
         """Get one task.
@@ -200,7 +209,7 @@ class AsyncORSClient:
         Raises:
             UnknownTaskError: If there is no such split, or no such task in it.
         """
-        return await self._run(operations.get_task(self._link.wire, env, split, index))
+        return await self.run(operations.get_task(self.link.wire, env, split, index))
 
     async def get_task_range(
         self,
@@ -220,8 +229,8 @@ class AsyncORSClient:
         Returns:
             The tasks.
         """
-        operation = operations.get_task_range(self._link.wire, env, split, start, stop)
-        return await self._run(operation)
+        operation = operations.get_task_range(self.link.wire, env, split, start, stop)
+        return await self.run(operation)
 
     def session(
         self,
@@ -256,7 +265,7 @@ class AsyncORSClient:
             InvalidRequestError: If the task is not named one way or the other.
         """
         return AsyncSession(
-            self._link,
+            self.link,
             self._transport.exchange,
             env,
             task_request(task_spec, split, index),
@@ -273,8 +282,8 @@ class AsyncORSClient:
         Returns:
             The id.
         """
-        await self._run(operations.connect(self._link.wire))
-        return await self._run(operations.create_session(self._link.wire))
+        await self.run(operations.connect(self.link.wire))
+        return await self.run(operations.create_session(self.link.wire))
 
     async def create_episode(
         self,
@@ -304,16 +313,16 @@ class AsyncORSClient:
                 of no use then.
         """
         task = task_request(task_spec, split, index)
-        session = AsyncSession(self._link, self._transport.exchange, env, task)
+        session = AsyncSession(self.link, self._transport.exchange, env, task)
         operation = operations.start_episode(
-            self._link.wire,
+            self.link.wire,
             session_id,
             env,
             task,
             secrets=secrets,
             timeout=SETUP_TIMEOUT,
         )
-        session.adopt(await self._run(operation))
+        session.adopt(await self.run(operation))
         self._sessions[session_id] = session
         return {"sid": session_id}
 
@@ -367,9 +376,9 @@ class AsyncORSClient:
             Whether the server said that it has.
         """
         operation = operations.ping(
-            self._link.wire, session_id, timeout=self._link.wire.timeout
+            self.link.wire, session_id, timeout=self.link.wire.timeout
         )
-        return await self._run(operation) is True
+        return await self.run(operation) is True
 
     async def delete_episode(self, session_id: str) -> JSONObject:
         """Delete a session. Deleting twice is fine.
@@ -385,9 +394,9 @@ class AsyncORSClient:
             await session.close()
         else:
             operation = operations.delete_session(
-                self._link.wire, session_id, timeout=CLOSE_TIMEOUT
+                self.link.wire, session_id, timeout=CLOSE_TIMEOUT
             )
-            await self._run(operation)
+            await self.run(operation)
         return {"sid": session_id}
 
     async def aclose(self) -> None:
@@ -401,8 +410,8 @@ class AsyncORSClient:
         """Find a session by its id; one of somebody else's is taken as it is."""
         session = self._sessions.get(session_id)
         if session is None:
-            name = await self._run(operations.resolve_environment(self._link.wire, env))
-            session = AsyncSession(self._link, self._transport.exchange, name, {})
+            name = await self.run(operations.resolve_environment(self.link.wire, env))
+            session = AsyncSession(self.link, self._transport.exchange, name, {})
             session.attach(session_id, name)
             self._sessions[session_id] = session
         return session

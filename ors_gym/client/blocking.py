@@ -29,6 +29,7 @@ __all__ = ["ORSClient"]
 
 T = TypeVar("T")
 
+
 class ORSClient:
     """A blocking client for one ORS server. Threads may share it.
 
@@ -77,7 +78,7 @@ class ORSClient:
         client: httpx.Client | None = None,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
-        self._link = Link(
+        self.link = Link(
             base_url,
             api_key=api_key,
             headers=headers,
@@ -86,9 +87,9 @@ class ORSClient:
             limits=limits,
             on_retry=on_retry,
         )
-        abandon_in_background(self._link)
+        abandon_in_background(self.link)
         self._transport = choose_transport(
-            self._link, trust_env=trust_env, transport=transport, client=client
+            self.link, trust_env=trust_env, transport=transport, client=client
         )
         self._sessions: dict[str, Session] = {}
 
@@ -98,7 +99,7 @@ class ORSClient:
     @property
     def base_url(self) -> str:
         """The server's address."""
-        return self._link.base_url
+        return self.link.base_url
 
     def __enter__(self) -> Self:
         return self
@@ -111,7 +112,15 @@ class ORSClient:
     ) -> None:
         self.close()
 
-    def _run(self, operation: Operation[T]) -> T:
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation of the protocol.
+
+        Args:
+            operation: The operation, from `ors_gym.protocol.operations`.
+
+        Returns:
+            What it returns.
+        """
         return run_blocking(operation, self._transport.exchange)
 
     def list_environments(self) -> list[str]:
@@ -124,8 +133,8 @@ class ORSClient:
             ProtocolError: If it is not an ORS server.
             ConnectionFailedError: If it cannot be reached.
         """
-        self._run(operations.connect(self._link.wire))
-        return list(self._link.wire.environments)
+        self.run(operations.connect(self.link.wire))
+        return list(self.link.wire.environments)
 
     def list_tools(self, env: str) -> list[ToolSpec]:
         """List the tools that every session of an environment has.
@@ -139,7 +148,7 @@ class ORSClient:
         Raises:
             UnknownEnvironmentError: If there is none of that name.
         """
-        return self._run(operations.list_tools(self._link.wire, env))[0]
+        return self.run(operations.list_tools(self.link.wire, env))[0]
 
     def list_splits(self, env: str) -> list[Split]:
         """List the splits of an environment.
@@ -150,7 +159,7 @@ class ORSClient:
         Returns:
             Objects with ``name`` and ``type`` (train, validation or test).
         """
-        return self._run(operations.list_splits(self._link.wire, env))
+        return self.run(operations.list_splits(self.link.wire, env))
 
     def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
         """List all tasks of a split: for small sets; see `num_tasks`, `get_task`.
@@ -165,7 +174,7 @@ class ORSClient:
         Raises:
             UnknownTaskError: If there is no such split.
         """
-        return self._run(operations.list_tasks(self._link.wire, env, split))
+        return self.run(operations.list_tasks(self.link.wire, env, split))
 
     def num_tasks(self, env: str, split: str) -> int:
         """Count the tasks of a split.
@@ -180,7 +189,7 @@ class ORSClient:
         Raises:
             UnknownTaskError: If there is no such split.
         """
-        return self._run(operations.num_tasks(self._link.wire, env, split))
+        return self.run(operations.num_tasks(self.link.wire, env, split))
 
     def get_task(self, env: str, split: str, index: int) -> TaskSpec:
         """Get one task.
@@ -196,7 +205,7 @@ class ORSClient:
         Raises:
             UnknownTaskError: If there is no such split, or no such task in it.
         """
-        return self._run(operations.get_task(self._link.wire, env, split, index))
+        return self.run(operations.get_task(self.link.wire, env, split, index))
 
     def get_task_range(
         self,
@@ -216,8 +225,8 @@ class ORSClient:
         Returns:
             The tasks.
         """
-        operation = operations.get_task_range(self._link.wire, env, split, start, stop)
-        return self._run(operation)
+        operation = operations.get_task_range(self.link.wire, env, split, start, stop)
+        return self.run(operation)
 
     def session(
         self,
@@ -252,7 +261,7 @@ class ORSClient:
             InvalidRequestError: If the task is not named one way or the other.
         """
         return Session(
-            self._link,
+            self.link,
             self._transport.exchange,
             env,
             task_request(task_spec, split, index),
@@ -269,8 +278,8 @@ class ORSClient:
         Returns:
             The id.
         """
-        self._run(operations.connect(self._link.wire))
-        return self._run(operations.create_session(self._link.wire))
+        self.run(operations.connect(self.link.wire))
+        return self.run(operations.create_session(self.link.wire))
 
     def create_episode(
         self,
@@ -300,16 +309,16 @@ class ORSClient:
                 of no use then.
         """
         task = task_request(task_spec, split, index)
-        session = Session(self._link, self._transport.exchange, env, task)
+        session = Session(self.link, self._transport.exchange, env, task)
         operation = operations.start_episode(
-            self._link.wire,
+            self.link.wire,
             session_id,
             env,
             task,
             secrets=secrets,
             timeout=SETUP_TIMEOUT,
         )
-        session.adopt(self._run(operation))
+        session.adopt(self.run(operation))
         self._sessions[session_id] = session
         return {"sid": session_id}
 
@@ -363,9 +372,9 @@ class ORSClient:
             Whether the server said that it has.
         """
         operation = operations.ping(
-            self._link.wire, session_id, timeout=self._link.wire.timeout
+            self.link.wire, session_id, timeout=self.link.wire.timeout
         )
-        return self._run(operation) is True
+        return self.run(operation) is True
 
     def delete_episode(self, session_id: str) -> JSONObject:
         """Delete a session. Deleting twice is fine.
@@ -381,9 +390,9 @@ class ORSClient:
             session.close()
         else:
             operation = operations.delete_session(
-                self._link.wire, session_id, timeout=CLOSE_TIMEOUT
+                self.link.wire, session_id, timeout=CLOSE_TIMEOUT
             )
-            self._run(operation)
+            self.run(operation)
         return {"sid": session_id}
 
     def close(self) -> None:
@@ -397,8 +406,8 @@ class ORSClient:
         """Find a session by its id; one of somebody else's is taken as it is."""
         session = self._sessions.get(session_id)
         if session is None:
-            name = self._run(operations.resolve_environment(self._link.wire, env))
-            session = Session(self._link, self._transport.exchange, name, {})
+            name = self.run(operations.resolve_environment(self.link.wire, env))
+            session = Session(self.link, self._transport.exchange, name, {})
             session.attach(session_id, name)
             self._sessions[session_id] = session
         return session

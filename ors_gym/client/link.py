@@ -18,7 +18,7 @@ from ors_gym.protocol.redaction import Redactor
 from ors_gym.protocol.retries import Retry
 from ors_gym.protocol.wire import Wire
 
-__all__ = ["AsyncTransportLike", "Link", "TransportLike"]
+__all__ = ["AsyncTransportLike", "Link", "TransportLike", "is_secret_header"]
 
 _logger: Final = logging.getLogger("ors_gym")
 
@@ -116,10 +116,26 @@ def _client_headers(
     checked = Head("GET", "/", tuple(own.items())).headers
     secrets: list[str] = []
     for name, value in checked:
-        if any(word in name.lower() for word in _SECRET_WORDS):
+        if is_secret_header(name):
             scheme, _, credentials = value.partition(" ")
             secrets += [value, credentials] if credentials else [scheme]
     return checked, secrets
+
+
+def is_secret_header(name: str) -> bool:
+    """Say whether a header's value is a secret, by its name.
+
+    Args:
+        name: The header's name.
+
+    Returns:
+        Whether it is hidden in messages and kept off plain http.
+
+    Example:
+        >>> is_secret_header("Authorization"), is_secret_header("X-Deployment")
+        (True, False)
+    """
+    return any(word in name.lower() for word in _SECRET_WORDS)
 
 
 def _is_loopback(host: str) -> bool:

@@ -14,7 +14,13 @@ from ors_gym.protocol import operations
 from ors_gym.protocol.exchange import Operation
 from ors_gym.protocol.requests import call_head
 from ors_gym.protocol.wire import SessionState
-from ors_gym.types import Block, JSONObject, TaskSpec, ToolOutput, ToolSpec
+from ors_gym.types import (
+    Block,
+    JSONObject,
+    TaskSpec,
+    ToolOutput,
+    ToolSpec,
+)
 
 __all__ = [
     "CALL_TIMEOUT",
@@ -128,9 +134,9 @@ class SessionCore:
 
     @property
     def terminal_tool(self) -> JSONObject | None:
-        """The tool that ends the episode on plain text, with ``name`` and ``arg``."""
+        """The tool that takes plain text, with ``name`` and ``arg``, if there is one."""
         tool = self.tool_options.get("terminal_tool")
-        return tool if isinstance(tool, dict) and tool.get("name") else None
+        return tool if isinstance(tool, dict) else None
 
     @property
     def state(self) -> SessionState:

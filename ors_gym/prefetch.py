@@ -1,0 +1,68 @@
+"""The session of the next task, opened while this one is played."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from ors_gym.client.background import background
+from ors_gym.client.link import Link
+from ors_gym.client.session_core import SessionCore
+from ors_gym.env_core import Opened
+from ors_gym.protocol.exchange import Operation
+from ors_gym.tasks import Task
+
+__all__ = ["Prefetch", "Prefetched"]
+
+S = TypeVar("S", bound=SessionCore)
+
+
+class Prefetched(NamedTuple, Generic[S]):
+    """A task and the session that is being opened for it."""
+
+    task: Task
+    future: concurrent.futures.Future[Opened[S]]
+
+
+class Prefetch(Generic[S]):
+    """Opens one session ahead, on the background's loop.
+
+    Args:
+        link: How the server is reached.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._next: Prefetched[S] | None = None
+
+    def open(self, task: Task, operation: Operation[Opened[S]]) -> None:
+        """Start to open a session.
+
+        Args:
+            task: The task that comes next.
+            operation: Opens its session.
+        """
+        self.drop()
+        future = background().submit(self._link, operation)
+        self._next = Prefetched(task, future)
+
+    def take(self) -> Prefetched[S] | None:
+        """Return what was opened ahead, if anything; it is the caller's now."""
+        taken, self._next = self._next, None
+        return taken
+
+    def drop(self) -> bool:
+        """Have what was opened ahead deleted.
+
+        Returns:
+            Whether there was anything.
+        """
+        dropped = self.take()
+        if dropped is not None:
+            dropped.future.add_done_callback(_discard)
+        return dropped is not None
+
+
+def _discard(future: concurrent.futures.Future[Opened[Any]]) -> None:
+    if not future.cancelled() and future.exception() is None:
+        future.result().session.discard()
