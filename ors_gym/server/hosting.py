@@ -1,0 +1,138 @@
+"""The server itself, as it runs in the child process and in ``ors_gym serve``.
+
+The only module that imports ors-sdk and uvicorn, apart from the environments.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+# The SDK logs every request. It reads its level when it is imported, so this comes
+# first; whoever sets the variable gets what they asked for.
+os.environ.setdefault("ORS_LOG_LEVEL", "CRITICAL")
+
+import ors
+import uvicorn
+
+from ors_gym.server.tracebacks import show_tracebacks
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+__all__ = ["ReportingServer", "build_server", "load_environment", "open_socket"]
+
+# Both SDKs keep an idle connection for 60 s (WIRE.md, "Dialects").
+_KEEP_ALIVE = 60
+_GRACE = 2
+
+
+class ReportingServer(uvicorn.Server):
+    """A uvicorn server that says when it takes requests.
+
+    Args:
+        config: uvicorn's settings.
+        on_start: Called once, when the first request may come.
+    """
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so.
+
+        Args:
+            sockets: The sockets to listen on.
+        """
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_start()
+
+
+def load_environment(reference: str) -> type[Any]:
+    """Import the class that a string names.
+
+    Args:
+        reference: ``"module:Class"``.
+
+    Returns:
+        The class.
+
+    Raises:
+        ImportError: If the module cannot be imported.
+        AttributeError: If it has no such name.
+    """
+    module, _, name = reference.partition(":")
+    found: type[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Listen.
+
+    Args:
+        host: The address to listen on.
+        port: The port, or 0 for any free one.
+
+    Returns:
+        A listening socket.
+
+    Raises:
+        OSError: If the port is in use or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol by its number: asyncio turns Nagle's algorithm off only where it is
+    # TCP by name, and a reply of two writes would wait 40 ms for an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def build_server(
+    environments: Sequence[type[Any]],
+    *,
+    on_start: Callable[[], None],
+    headers: Sequence[tuple[str, str]] = (),
+) -> ReportingServer:
+    """Build a server that serves environments.
+
+    Args:
+        environments: Environment classes of ors-sdk; the first is the default.
+        on_start: Called once, when the first request may come.
+        headers: Added to every reply.
+
+    Returns:
+        A server to run on an open socket.
+
+    Raises:
+        TypeError: If a class is not an Environment.
+        ValueError: If a class has no tool or no split, or two have the same name.
+    """
+    for environment in environments:
+        if not (
+            isinstance(environment, type) and issubclass(environment, ors.Environment)
+        ):
+            raise TypeError(f"{environment!r} is not a subclass of ors.Environment")
+    show_tracebacks()
+    application: ASGIApp = ors.Server(list(environments)).app
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        ws="none",
+        headers=list(headers),
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_GRACE,
+    )
+    return ReportingServer(config, on_start)

@@ -1,0 +1,187 @@
+"""The owner's side of the process that serves: start it, and see that it ends.
+
+The process ends when the pipe to its standard input does, so it cannot outlive its
+owner, however that ends. For this the owner must be the only one that holds the pipe:
+its descriptor is not inherited by programs that the owner starts, and a forked child
+closes its copy, or the server would live as long as the last forked worker.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ors_gym.errors import ConnectionFailedError, InvalidRequestError
+
+__all__ = ["IDENTITY_HEADER", "ServerProcess"]
+
+IDENTITY_HEADER: Final = "x-ors-gym-server"
+"""The reply header by which a process recognises its own server."""
+
+_START_SECONDS: Final = 60.0
+# Longer than the process gives the environments to be torn down.
+_STOP_SECONDS: Final = 6.0
+_BOOTSTRAP: Final = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from ors_gym.server.child import main; main()"
+)
+
+_living: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
+# Held while a process is started, and by a fork: none may happen between the making of
+# the pipe and its being known here.
+_fork_lock = threading.Lock()
+
+
+class ServerProcess:
+    """A process on a free loopback port, serving environments.
+
+    Args:
+        environments: What to serve, as `describe_environment` writes it.
+        port: The port, or 0 for any free one.
+
+    Raises:
+        InvalidRequestError: If an environment cannot be loaded or served, or the port
+            is in use; the message holds the traceback of the process.
+        ConnectionFailedError: If the process ended or was silent.
+    """
+
+    def __init__(self, environments: list[dict[str, str]], port: int = 0) -> None:
+        self.identity = secrets.token_hex(8)
+        """What the server sends as `IDENTITY_HEADER`."""
+        self._owner = os.getpid()
+        with _fork_lock:
+            self._process = _start()
+            _living.add(self)
+        try:
+            request = {
+                "environments": environments,
+                "port": port,
+                "headers": {IDENTITY_HEADER: self.identity},
+            }
+            self._send(json.dumps(request).encode() + b"\n")
+            self.base_url = f"http://127.0.0.1:{self._receive_port()}"
+            """Where the server listens."""
+        except BaseException:
+            self.stop()
+            raise
+
+    def is_running(self) -> bool:
+        """Say whether this process owns the server and it has not ended.
+
+        Returns:
+            Whether requests can be sent to it.
+        """
+        return self._owner == os.getpid() and self._process.poll() is None
+
+    def stop(self) -> None:
+        """End the process within seconds; does nothing in a forked child."""
+        if self._owner != os.getpid():
+            return
+        self.close_pipes()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def close_pipes(self) -> None:
+        """Let go of the process: it ends once nobody holds its standard input."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def disown(self) -> None:
+        """Let go of the process in a forked child, whose parent still owns it."""
+        self.close_pipes()
+        # It is no child of this process: nothing is to be waited for or warned about.
+        self._process.returncode = 0
+
+    def _send(self, line: bytes) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - for the type checker
+        # A process that ended early is reported by the missing answer.
+        with contextlib.suppress(BrokenPipeError):
+            view = memoryview(line)
+            while view:
+                view = view[self._process.stdin.write(view) :]
+
+    def _receive_port(self) -> int:
+        answer = self._receive_line()
+        if not answer:
+            raise ConnectionFailedError(
+                "The process that serves the environments gave no address within "
+                f"{_START_SECONDS:.0f} s (exit status {self._process.poll()}); "
+                "what it printed is on standard error."
+            )
+        report: dict[str, Any] = json.loads(answer)
+        if "error" in report:
+            raise InvalidRequestError(
+                f"The environments cannot be served: {report['error']}\n\n"
+                f"{report['traceback']}"
+            )
+        return int(report["port"])
+
+    def _receive_line(self) -> bytes:
+        assert self._process.stdout is not None  # noqa: S101 - for the type checker
+        line = b""
+        deadline = time.monotonic() + _START_SECONDS
+        # Not select(), which cannot take a descriptor above 1023.
+        poll = select.poll()
+        poll.register(self._process.stdout, select.POLLIN)
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not poll.poll(left * 1000):
+                return b""
+            piece = self._process.stdout.read(1 << 16)
+            if not piece:
+                self._process.wait(_STOP_SECONDS)
+                return b""
+            line += piece
+        return line
+
+
+def _start() -> subprocess.Popen[bytes]:
+    path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+    return subprocess.Popen(  # noqa: S603 - this interpreter
+        # -P: no directory of the caller's may shadow a module.
+        [sys.executable, "-P", "-c", _BOOTSTRAP, path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        bufsize=0,
+        # Ctrl-C in a terminal or a notebook is for the owner, who may go on.
+        start_new_session=True,
+    )
+
+
+def _stop_all(processes: Iterable[ServerProcess]) -> None:
+    """End servers at the same time rather than one after another."""
+    owned = [one for one in processes if one.is_running()]
+    for one in owned:
+        one.close_pipes()
+    for one in owned:
+        one.stop()
+
+
+def _after_fork() -> None:
+    for one in list(_living):
+        one.disown()
+    _living.clear()
+    _fork_lock.release()
+
+
+atexit.register(lambda: _stop_all(list(_living)))
+os.register_at_fork(
+    before=_fork_lock.acquire,
+    after_in_parent=_fork_lock.release,
+    after_in_child=_after_fork,
+)
