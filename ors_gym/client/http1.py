@@ -158,6 +158,43 @@ class ReplyReader:
             self._fail(Failure.LIMIT, "sent a reply larger than the limit")
         return self.finished
 
+    def start(self, head: ReplyHead, rest: bytes) -> None:
+        """Take a whole head; `feed` does it, unless somebody else has read the head.
+
+        Args:
+            head: The head.
+            rest: What came behind it.
+        """
+        if head.status < 200:
+            self._skip_interim(head.status, rest)
+            return
+        self.status = head.status
+        self.headers = head.headers
+        self.idle_seconds = head.idle_seconds
+        self._persistent = head.persistent
+        self._sink.start(head.status, head.headers)
+        if head.encoding and head.encoding != b"identity":
+            if head.encoding not in (b"gzip", b"x-gzip", b"deflate"):
+                self._fail(
+                    Failure.PROTOCOL, "sent a content encoding that nobody asked for"
+                )
+                return
+            self._inflater = Inflater()
+        if head.chunked:
+            self._phase = _CHUNKED
+            self._last = False
+            self._chunks = HttpResponseParser(self)
+            self._chunks.feed_data(_CHUNKED_HEAD)
+            if rest:
+                self._feed_chunked(rest)
+        elif head.length is None:
+            self._phase = _UNTIL_CLOSE
+            self._deliver(rest)
+        else:
+            self._phase = _SIZED
+            self._remaining = head.length
+            self._feed_sized(rest)
+
     def end(self) -> None:
         """Take the end of the connection (RFC 9112, section 8)."""
         if self._phase == _UNTIL_CLOSE:
@@ -201,41 +238,9 @@ class ReplyReader:
             if (end + 4 if end >= 0 else len(partial)) > self._limits.head_bytes:
                 self._fail(Failure.LIMIT, "sent a head larger than the limit")
             elif end >= 0:
-                self._start(self._heads.read(data[: end + 4]), data[end + 4 :])
+                self.start(self._heads.read(data[: end + 4]), data[end + 4 :])
         except BadReplyError as error:
             self._fail(Failure.PROTOCOL, str(error))
-
-    def _start(self, head: ReplyHead, rest: bytes) -> None:
-        """Take a whole head and what came behind it."""
-        if head.status < 200:
-            self._skip_interim(head.status, rest)
-            return
-        self.status = head.status
-        self.headers = head.headers
-        self.idle_seconds = head.idle_seconds
-        self._persistent = head.persistent
-        self._sink.start(head.status, head.headers)
-        if head.encoding and head.encoding != b"identity":
-            if head.encoding not in (b"gzip", b"x-gzip", b"deflate"):
-                self._fail(
-                    Failure.PROTOCOL, "sent a content encoding that nobody asked for"
-                )
-                return
-            self._inflater = Inflater()
-        if head.chunked:
-            self._phase = _CHUNKED
-            self._last = False
-            self._chunks = HttpResponseParser(self)
-            self._chunks.feed_data(_CHUNKED_HEAD)
-            if rest:
-                self._feed_chunked(rest)
-        elif head.length is None:
-            self._phase = _UNTIL_CLOSE
-            self._deliver(rest)
-        else:
-            self._phase = _SIZED
-            self._remaining = head.length
-            self._feed_sized(rest)
 
     def _skip_interim(self, status: int, rest: bytes) -> None:
         """Skip a 1xx reply; the final one follows (RFC 9110, section 15.2)."""

@@ -7,7 +7,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from ors_gym.client.blocking_socket import BlockingSocket, TLSBlockingSocket
 from ors_gym.client.dialing import (
@@ -111,7 +111,7 @@ class Transport:
                 return outcome
         raise AssertionError  # the last step is the outcome
 
-    def steps(self, send: Send) -> Iterator[Outcome | None]:
+    def steps(self, send: Send) -> Generator[Outcome | None]:
         """Do one exchange, read by read.
 
         Closing the iterator early closes the connection.
