@@ -165,9 +165,9 @@ class Background:
         loop = self._loop
         if os.getpid() != self._owner or loop is None or not loop.is_running():
             return
-        future = asyncio.run_coroutine_threadsafe(self._delete_all(), loop)
+        future = asyncio.run_coroutine_threadsafe(self._delete_all(timeout), loop)
         with contextlib.suppress(concurrent.futures.TimeoutError):
-            future.result(timeout)
+            future.result(timeout + 1.0)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -251,13 +251,14 @@ class Background:
             state.lost = "the server no longer knows it"
             self._watched.pop(session_id, None)
 
-    async def _delete(self, doomed: _Doomed) -> None:
+    async def _delete(self, doomed: _Doomed, timeout: float = _DELETE_TIMEOUT) -> None:
         operation = operations.delete_session(
-            doomed.link.wire, doomed.session_id, timeout=_DELETE_TIMEOUT
+            doomed.link.wire, doomed.session_id, timeout=timeout
         )
         await self._run(doomed.link, operation)
 
-    async def _delete_all(self) -> None:
+    async def _delete_all(self, timeout: float) -> None:
+        """Delete what is open and what is doomed, whether it is due or not."""
         doomed = list(self._doomed)
         self._doomed.clear()
         for session_id, watched in list(self._watched.items()):
@@ -266,7 +267,14 @@ class Background:
                 state.closed = True
                 doomed.append(_Doomed(0.0, session_id, watched.link))
         self._watched.clear()
-        await asyncio.gather(*map(self._delete, doomed), *self._jobs)
+        loop = asyncio.get_running_loop()
+        tasks = {loop.create_task(self._delete(item, timeout)) for item in doomed}
+        tasks |= self._jobs
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     async def _run(self, link: Link, operation: Operation[T]) -> T:
         _, channel = self._channels.setdefault(id(link), (link, _Channel(link)))
@@ -319,5 +327,9 @@ def _start_anew_after_fork() -> None:
     _background = Background()
 
 
+def _flush_at_exit() -> None:
+    _background.flush()
+
+
 os.register_at_fork(after_in_child=_start_anew_after_fork)
-atexit.register(lambda: _background.flush())
+atexit.register(_flush_at_exit)

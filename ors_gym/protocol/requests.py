@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 JSON_HEADERS: Final = (("Content-Type", "application/json"),)
+_encode: Final = json.JSONEncoder(allow_nan=False).encode
 _RESERVED: Final = ("env_name", "task_spec", "split", "index", "secrets")
 
 
@@ -43,7 +44,7 @@ def encode(value: object, what: str) -> bytes:
         InvalidRequestError: If it is not plain JSON.
     """
     try:
-        return json.dumps(value, allow_nan=False).encode()
+        return _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{what} cannot be sent as JSON: {error}") from None
 
