@@ -201,7 +201,8 @@ def find_header(headers: Headers, name: bytes) -> str | None:
         >>> find_header([(b"Content-Type", b" text/html")], b"content-type")
         'text/html'
     """
+    length = len(name)
     for key, value in headers:
-        if key.lower() == name:
+        if len(key) == length and key.lower() == name:
             return value.strip().decode("latin-1")
     return None

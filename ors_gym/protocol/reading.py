@@ -43,7 +43,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_decode: Final = json.JSONDecoder(parse_constant=_refuse_constant).decode
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(data: bytes | str, what: str) -> Any:
@@ -64,7 +64,12 @@ def parse_json(data: bytes | str, what: str) -> Any:
         {'sid': '7f'}
     """
     try:
-        return _decode(data.decode() if isinstance(data, bytes) else data)
+        text = data.decode() if isinstance(data, bytes) else data
+        if text[:1] == "{":
+            value, end = _decoder.raw_decode(text)
+            if end == len(text):
+                return value
+        return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         start = data[:60]
         raise ProtocolError(
