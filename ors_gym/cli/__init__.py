@@ -1,0 +1,49 @@
+"""The command line: ``python -m ors_gym`` or ``ors-gym``.
+
+Exit codes: 0 if all went well, 1 for an error that is explained on standard error,
+2 for a command line that cannot be read, 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ors_gym.cli import demo, serve
+from ors_gym.errors import ORSError
+
+__all__ = ["main"]
+
+_COMMANDS = (demo, serve)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: The command line; that of the process if None.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["serve", "--port", "nowhere"])
+        Traceback (most recent call last):
+        SystemExit: 2
+    """
+    parser = argparse.ArgumentParser(
+        prog="ors-gym", description="Drive ORS servers as Gymnasium environments."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        command.add_parser(commands)
+    options = parser.parse_args(arguments)
+    try:
+        code: int = options.run(options)
+    except ORSError as error:
+        print(f"ors-gym: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return code
