@@ -18,7 +18,8 @@ import numpy as np
 from ors_gym.errors import SchemaError
 from ors_gym.spaces.schema.compiler import compile_schema
 from ors_gym.spaces.schema.listing import list_values
-from ors_gym.spaces.schema.nodes import Draw, Node, Unusable, why_impossible
+from ors_gym.spaces.schema.nodes import Draw, Node, Unusable
+from ors_gym.spaces.schema.sizes import why_impossible
 from ors_gym.spaces.schema.validation import SchemaValidator
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]

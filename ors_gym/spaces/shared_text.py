@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import tempfile
 import weakref
 from collections.abc import Sequence
@@ -30,8 +29,8 @@ _FIRST_READ = 64 * 1024
 
 def _anonymous_file() -> int:
     # A file in memory where there are such: /dev/shm is 64 MB in many containers.
-    if sys.platform == "linux":
-        return os.memfd_create("ors_gym_text", os.MFD_CLOEXEC)
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("ors_gym_text")
     with tempfile.TemporaryFile(prefix="ors_gym_text") as file:
         return os.dup(file.fileno())
 

@@ -16,7 +16,6 @@ from gymnasium.vector.utils import (
     read_from_shared_memory,
     write_to_shared_memory,
 )
-from numpy.typing import NDArray
 
 from ors_gym.spaces.shared_text import SharedText, SharedTextView
 
@@ -64,8 +63,8 @@ class FreeText(Text):
 
     def sample(
         self,
-        mask: tuple[int | None, NDArray[np.int8] | None] | None = None,
-        probability: tuple[int | None, NDArray[np.float64] | None] | None = None,
+        mask: Any = None,
+        probability: Any = None,
     ) -> str:
         """Draw a short, printable text.
 
@@ -148,10 +147,12 @@ def _flatten_text_space(space: FreeText) -> FreeText:
     return space
 
 
-@flatten.register(FreeText)
-@unflatten.register(FreeText)
-def _same_text(space: FreeText, x: str) -> str:  # noqa: ARG001
+def _same_text(space: FreeText, x: Any) -> Any:  # noqa: ARG001
     return x
+
+
+flatten.register(FreeText, _same_text)
+unflatten.register(FreeText, _same_text)
 
 
 # Gymnasium looks for the very class here, not for its bases.

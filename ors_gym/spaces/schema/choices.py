@@ -15,6 +15,9 @@ from ors_gym.spaces.schema.strings import word
 __all__ = ["AnythingBody", "CheckedBody", "ChoiceBody", "DecimalBody", "ValuesBody"]
 
 _ATTEMPTS = 200
+# Digits after the point, and what to divide by to have fewer before it.
+_MANY_DIGITS = ((2, 1), (1, 1), (0, 1), (1, 10), (0, 10), (0, 100))
+_FEW_DIGITS = ((0, 10), (0, 1), (1, 1), (2, 1))
 
 
 class ChoiceBody(Body):
@@ -111,25 +114,27 @@ class DecimalBody(Body):
 
     Args:
         number: The numbers within the bounds.
-        pattern: What the text must match.
+        pattern: What the text must match, or None where the schema does not say how
+            many digits there may be: then they are few.
         path: Where in the schema, for errors.
     """
 
     def __init__(
-        self, number: MultiplesBody | RealsBody, pattern: Pattern, path: str
+        self, number: MultiplesBody | RealsBody, pattern: Pattern | None, path: str
     ) -> None:
         self._number = number
         self._pattern = pattern
         self._path = path
+        self._roundings = _FEW_DIGITS if pattern is None else _MANY_DIGITS
 
     def draw(self, draw: Draw, depth: int) -> Any:  # noqa: D102
         for _ in range(_ATTEMPTS):
             drawn = self._number.draw(draw, depth)
-            # Fewer digits after the point, and before it, until the pattern agrees.
-            for digits, divisor in ((2, 1), (1, 1), (0, 1), (1, 10), (0, 10), (0, 100)):
-                value = round(drawn / divisor, digits)
+            for digits, divisor in self._roundings:
+                value = round(drawn / divisor, digits or None)
                 text = f"{value:.{digits}f}"
-                if self._pattern.matches(text) and self._number.wanted.accepts(value):
+                fits = self._pattern is None or self._pattern.matches(text)
+                if fits and self._number.wanted.accepts(value):
                     return text if draw.random.random() < 0.5 else value
         raise Unusable(self._path, f"{_ATTEMPTS} attempts gave no such decimal")
 

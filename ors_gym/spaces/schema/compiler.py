@@ -28,9 +28,9 @@ from ors_gym.spaces.schema.nodes import (
     Node,
     Unusable,
     distinct_key,
-    measure,
 )
 from ors_gym.spaces.schema.patterns import Pattern
+from ors_gym.spaces.schema.sizes import measure
 from ors_gym.spaces.schema.validation import SchemaValidator
 
 __all__ = ["compile_schema"]
@@ -38,7 +38,6 @@ __all__ = ["compile_schema"]
 _MAX_WORK = 100_000
 _MAX_CHECKED_VALUES = 10_000
 _DECIMAL_PATTERN = "^(?!^[-+.]*$)"
-_ANY_DECIMAL = r"^-?\d+(\.\d+)?$"
 
 
 def compile_schema(schema: Any, validator: Callable[[], SchemaValidator]) -> Node:
@@ -147,14 +146,12 @@ class _Compiler:
     def _join_decimals(self, branches: list[Part], options: list[Node]) -> None:
         """Replace pydantic's two branches of a Decimal by a node that draws both."""
         for index, (one, two) in enumerate(itertools.pairwise(branches)):
-            pattern = _decimal_pattern(one.schema, two.schema)
-            if pattern is not None:
+            if _is_decimal(one.schema, two.schema):
+                text = two.text("pattern")
+                pattern = None if text is None else Pattern(text, two.path)
+                number = number_body([one], integer=False)
                 node = Node(one.path)
-                node.body = DecimalBody(
-                    number_body([one], integer=False),
-                    Pattern(pattern, f"{two.path}/pattern"),
-                    one.path,
-                )
+                node.body = DecimalBody(number, pattern, one.path)
                 self._decimals.append(node)
                 options[index : index + 2] = [node]
                 return
@@ -241,23 +238,21 @@ def _implied(parts: list[Part]) -> frozenset[str]:
     return frozenset()
 
 
-def _types_of(value: Any) -> frozenset[str]:
-    match value:
-        case None:
-            return frozenset({"null"})
-        case bool():
-            return frozenset({"boolean"})
-        case int():
-            return frozenset({"integer"})
-        case float():
-            whole = {"integer"} if value.is_integer() else set[str]()
-            return frozenset({"number", *whole})
-        case str():
-            return frozenset({"string"})
-        case list():
-            return frozenset({"array"})
-        case _:
-            return frozenset({"object"})
+_TYPES_OF = {
+    bool: {"boolean"},
+    dict: {"object"},
+    float: {"number"},
+    int: {"integer"},
+    list: {"array"},
+    str: {"string"},
+    type(None): {"null"},
+}
+
+
+def _types_of(value: Any) -> set[str]:
+    if isinstance(value, float) and value.is_integer():
+        return {"integer", "number"}
+    return _TYPES_OF[type(value)]
 
 
 def _discriminator(part: Part) -> str | None:
@@ -269,14 +264,13 @@ def _discriminator(part: Part) -> str | None:
     return None
 
 
-def _decimal_pattern(number: Any, text: Any) -> str | None:
-    """The pattern of a Decimal's text, if two branches are one of pydantic's."""
+def _is_decimal(number: Any, text: Any) -> bool:
+    """Whether two branches are those by which pydantic describes a Decimal."""
     if not isinstance(number, dict) or not isinstance(text, dict):
-        return None
+        return False
     if number.get("type") != "number" or text.get("type") != "string":
-        return None
-    pattern = text.get("pattern", "")
-    if isinstance(pattern, str) and pattern.startswith(_DECIMAL_PATTERN):
-        return pattern
-    # Older servers give the text no pattern; nothing but "type" is asked of it.
-    return _ANY_DECIMAL if text.keys() == {"type"} else None
+        return False
+    # Some versions, and Decimals without bounds on both digits, give no pattern.
+    pattern = text.get("pattern", _DECIMAL_PATTERN)
+    known = isinstance(pattern, str) and pattern.startswith(_DECIMAL_PATTERN)
+    return known and text.keys() <= {"pattern", "type"}

@@ -145,8 +145,10 @@ class Part:
 
     def text(self, keyword: str) -> str | None:
         """Return a keyword's string; None if it is not there."""
-        value = self.schema.get(keyword)
-        if keyword in self.schema and not isinstance(value, str):
+        if keyword not in self.schema:
+            return None
+        value = self.schema[keyword]
+        if not isinstance(value, str):
             raise self.wrong(keyword, "a string")
         return value
 
@@ -182,48 +184,53 @@ def flatten(root: Any, parts: Iterable[Part]) -> list[Part]:
     Raises:
         Unusable: If one is ``false``, no schema at all, or refers to nowhere.
     """
-    found: dict[tuple[int, frozenset[str]], Part] = {}
+    flattened = _Flattened(root)
     for part in parts:
-        _flatten(root, part, found, ())
-    return [part for part in found.values() if _asserts(part)]
+        flattened.add(part, ())
+    return [part for part in flattened.parts.values() if _asserts(part)]
 
 
 def _asserts(part: Part) -> bool:
     return any(key in ASSERTIONS and key not in part.done for key in part.schema)
 
 
-def _flatten(
-    root: Any,
-    part: Part,
-    found: dict[tuple[int, frozenset[str]], Part],
-    above: tuple[int, ...],
-) -> None:
-    schema = part.schema
-    if schema is True:
-        return
-    if schema is False:
-        raise Unusable(part.path, "no value is allowed here")
-    if not isinstance(schema, dict):
-        raise Unusable(part.path, f"{schema!r:.100} is not a schema")
-    if id(schema) in above:
-        raise Unusable(part.path, "the schema refers to itself without end")
-    undone = {"$ref", "allOf"} & schema.keys() - part.done
-    flat = Part(schema, part.path, part.done | undone)
-    if flat.key in found:
-        return
-    if len(above) > _MAX_NESTING or len(found) > _MAX_PARTS:
-        raise Unusable(part.path, "too many schemas within each other apply at once")
-    found[flat.key] = flat
-    above = (*above, id(schema))
-    for keyword in ("$dynamicRef", "$recursiveRef"):
-        if keyword in schema:
-            raise Unusable(f"{part.path}/{keyword}", f"{keyword} is not sampled")
-    reference = part.text("$ref") if "$ref" in undone else None
-    if reference is not None:
-        _flatten(root, _resolve(root, reference, part), found, above)
-    if "allOf" in undone:
-        for index, inner in enumerate(part.listing("allOf")):
-            _flatten(root, part.child(inner, "allOf", index), found, above)
+class _Flattened:
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self.parts: dict[tuple[int, frozenset[str]], Part] = {}
+
+    def add(self, part: Part, above: tuple[int, ...]) -> None:
+        """Add a schema and what it refers to; ``above`` is what led to it."""
+        if part.schema is True:
+            return
+        self._refuse(part, above)
+        undone = {"$ref", "allOf"} & part.schema.keys() - part.done
+        flat = Part(part.schema, part.path, part.done | undone)
+        if flat.key in self.parts:
+            return
+        self.parts[flat.key] = flat
+        above = (*above, id(part.schema))
+        reference = part.text("$ref") if "$ref" in undone else None
+        if reference is not None:
+            self.add(_resolve(self._root, reference, part), above)
+        if "allOf" in undone:
+            for index, inner in enumerate(part.listing("allOf")):
+                self.add(part.child(inner, "allOf", index), above)
+
+    def _refuse(self, part: Part, above: tuple[int, ...]) -> None:
+        if part.schema is False:
+            raise Unusable(part.path, "no value is allowed here")
+        if not isinstance(part.schema, dict):
+            raise Unusable(part.path, f"{part.schema!r:.100} is not a schema")
+        if id(part.schema) in above:
+            raise Unusable(part.path, "the schema refers to itself without end")
+        if len(above) > _MAX_NESTING or len(self.parts) > _MAX_PARTS:
+            raise Unusable(
+                part.path, "too many schemas within each other apply at once"
+            )
+        for keyword in ("$dynamicRef", "$recursiveRef"):
+            if keyword in part.schema:
+                raise Unusable(f"{part.path}/{keyword}", f"{keyword} is not sampled")
 
 
 def _resolve(root: Any, reference: str, part: Part) -> Part:
@@ -232,8 +239,8 @@ def _resolve(root: Any, reference: str, part: Part) -> Part:
     if not reference.startswith("#") or reference[1:2] not in ("", "/"):
         raise Unusable(
             path,
-            f"the reference {reference!r:.200} leads out of the schema; only references "
-            f'that begin with "#/" are followed, nothing is fetched',
+            f"the reference {reference!r:.200} leads out of the schema; only such that "
+            f'begin with "#/" are followed, nothing is fetched',
         )
     target = root
     for raw in reference.split("/")[1:]:

@@ -16,6 +16,9 @@ from ors_gym.spaces.schema.strings import JSONTextBody, StringBody
 __all__ = ["NodeMaker", "array_body", "number_body", "object_body", "string_body"]
 
 _MAX_PLACES = 10_000
+# Pydantic's ByteSize: its pattern allows any word as a unit, which it then refuses.
+_BYTE_SIZE = r"^\s*(\d*\.?\d+)\s*(\w+)?"
+_PLAIN_BYTE_SIZE = r"^\d{1,6}$"
 
 
 class NodeMaker(Protocol):
@@ -87,6 +90,8 @@ def string_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
     formats = []
     for part in parts:
         pattern = part.text("pattern")
+        if pattern == _BYTE_SIZE:
+            pattern = _PLAIN_BYTE_SIZE
         if pattern is not None and pattern not in patterns:
             patterns[pattern] = Pattern(pattern, f"{part.path}/pattern")
         if isinstance(part.schema.get("format"), str):

@@ -32,13 +32,13 @@ class NumberRange:
     """
 
     integer: bool = False
-    minimum: int | float | None = None
-    above: int | float | None = None
-    maximum: int | float | None = None
-    below: int | float | None = None
-    steps: tuple[int | float, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    below: float | None = None
+    steps: tuple[float, ...] = ()
 
-    def accepts(self, value: int | float) -> bool:
+    def accepts(self, value: float) -> bool:
         """Return whether a value is in the range, as jsonschema would decide.
 
         Args:
@@ -69,12 +69,12 @@ class NumberRange:
     def low(self) -> Fraction | None:
         """Return the lower bound, whether or not it belongs to the range."""
         bounds = [Fraction(b) for b in (self.minimum, self.above) if b is not None]
-        return max(bounds, default=None)
+        return max(bounds) if bounds else None
 
     def high(self) -> Fraction | None:
         """Return the upper bound, whether or not it belongs to the range."""
         bounds = [Fraction(b) for b in (self.maximum, self.below) if b is not None]
-        return min(bounds, default=None)
+        return min(bounds) if bounds else None
 
 
 def number_body(wanted: NumberRange, path: str) -> MultiplesBody | RealsBody:
@@ -124,7 +124,7 @@ class MultiplesBody(Body):
             start = -_REACH if last is None else min(-_REACH, last - _REACH)
         self._span = (start, max(_REACH, start + _REACH) if last is None else last)
 
-    def draw(self, draw: Draw, depth: int) -> int | float:  # noqa: ARG002, D102
+    def draw(self, draw: Draw, depth: int) -> float:  # noqa: ARG002, D102
         first, last = self._span
         for _ in range(_ATTEMPTS):
             value = self._multiple(draw.random.randint(first, last))
@@ -132,7 +132,7 @@ class MultiplesBody(Body):
                 return value
         raise Unusable(self._path, f"{_ATTEMPTS} attempts gave no such number")
 
-    def _multiple(self, times: int) -> int | float:
+    def _multiple(self, times: int) -> float:
         if self._step is None:
             return times
         value = times * self._step
@@ -163,11 +163,12 @@ class RealsBody(Body):
     def __init__(self, wanted: NumberRange, path: str) -> None:
         self.wanted = wanted
         self._path = path
+        reach = Fraction(_REACH)
         low, high = wanted.low(), wanted.high()
         if low is None:
-            low = Fraction(-_REACH) if high is None else high - max(_REACH, abs(high))
+            low = -reach if high is None else high - max(reach, abs(high))
         if high is None:
-            high = max(Fraction(_REACH), low + max(_REACH, abs(low)))
+            high = max(reach, low + max(reach, abs(low)))
         self._low, self._high = _as_float(low), _as_float(high)
         if low > high or (low == high and not wanted.accepts(self._low)):
             raise Unusable(path, "no number lies between its bounds")
@@ -191,13 +192,13 @@ class RealsBody(Body):
         yield self._low
 
 
-def _reaches(value: Fraction, bound: int | float | None, sign: int = 1) -> bool:
+def _reaches(value: Fraction, bound: float | None, sign: int = 1) -> bool:
     """Whether a value is at or before a bound that it must be beyond."""
     return bound is not None and value <= sign * Fraction(bound)
 
 
-def _is_multiple(value: int | float, step: int | float) -> bool:
-    if not isinstance(step, float):
+def _is_multiple(value: float, step: float) -> bool:
+    if isinstance(step, int):
         return value % step == 0
     try:
         quotient = value / step

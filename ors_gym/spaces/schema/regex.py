@@ -7,27 +7,24 @@ generates from the tree asks ``re`` in the end.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import TypeAlias
+from ors_gym.spaces.schema.regex_tree import (
+    Alternation,
+    Assertion,
+    Backreference,
+    Characters,
+    Concatenation,
+    Group,
+    Repeat,
+    Span,
+    Tree,
+)
 
-__all__ = [
-    "Alternation",
-    "Assertion",
-    "Backreference",
-    "Characters",
-    "Concatenation",
-    "Group",
-    "Regex",
-    "Repeat",
-    "UnsupportedPatternError",
-    "parse",
-]
-
-Span: TypeAlias = tuple[int, int]
+__all__ = ["UnsupportedPatternError", "parse"]
 
 _LAST_CHARACTER = 0xFFFF
 _SURROGATES = (0xD800, 0xDFFF)
 _PRINTABLE = (0x20, 0x7E)
+_LINE_ENDS = ((0x0A, 0x0A), (0x0D, 0x0D))
 _MAX_DEPTH = 50
 
 # ECMA 262: \d and \w are ASCII, so these are whole; \s is not.
@@ -36,6 +33,7 @@ _CLASSES: dict[str, tuple[Span, ...]] = {
     "w": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
     "s": ((0x20, 0x20), (0x09, 0x0D)),
 }
+_ASSERTIONS = {"A": "^", "B": "", "Z": "$", "b": "", "z": "$"}
 _ESCAPES = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "a": 7, "0": 0}
 
 
@@ -43,77 +41,7 @@ class UnsupportedPatternError(ValueError):
     """Raised when a pattern has a construct that this parser does not know."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Characters:
-    """One character out of a set.
-
-    Args:
-        spans: Code points to draw from, first and last of each span.
-        whole: Whether these are all that the set has, so that it can be listed.
-    """
-
-    spans: tuple[Span, ...]
-    whole: bool = True
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Concatenation:
-    """One thing after another."""
-
-    items: tuple[Regex, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Alternation:
-    """One of several."""
-
-    options: tuple[Regex, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Repeat:
-    """The same again: ``minimum`` to ``maximum`` times (None: any number)."""
-
-    item: Regex
-    minimum: int
-    maximum: int | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Group:
-    """What a backreference can refer to, by number or by name."""
-
-    number: int
-    name: str | None
-    item: Regex
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Backreference:
-    """The text of a group again."""
-
-    group: int | str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Assertion:
-    """Something of no width: ``^``, ``$``, or another (``""``), left to ``re``."""
-
-    kind: str
-
-
-Regex: TypeAlias = (
-    Characters
-    | Concatenation
-    | Alternation
-    | Repeat
-    | Group
-    | Backreference
-    | Assertion
-)
-
-
-def parse(pattern: str) -> Regex:
+def parse(pattern: str) -> Tree:
     r"""Parse a regular expression.
 
     Args:
@@ -169,7 +97,7 @@ class _Parser:
         self.position = stop + len(end)
         return text
 
-    def alternation(self) -> Regex:
+    def alternation(self) -> Tree:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise self.unsupported(f"more than {_MAX_DEPTH} nested groups")
@@ -179,15 +107,15 @@ class _Parser:
         self.depth -= 1
         return options[0] if len(options) == 1 else Alternation(tuple(options))
 
-    def concatenation(self) -> Regex:
-        items: list[Regex] = []
+    def concatenation(self) -> Tree:
+        items: list[Tree] = []
         while self.position < len(self.pattern) and not (
             self.peek("|") or self.peek(")")
         ):
             items.append(self.repetition(self.atom()))
         return items[0] if len(items) == 1 else Concatenation(tuple(items))
 
-    def repetition(self, item: Regex) -> Regex:
+    def repetition(self, item: Tree) -> Tree:
         while True:
             bounds = self.quantifier()
             if bounds is None:
@@ -222,12 +150,12 @@ class _Parser:
             raise self.unsupported("too large a number")
         return self.pattern[start : self.position]
 
-    def atom(self) -> Regex:
+    def atom(self) -> Tree:
         character = self.take()
         if character in "^$":
             return Assertion(character)
         if character == ".":
-            return _prefer_printable(_complement(((0x0A, 0x0A), (0x0D, 0x0D))), False)
+            return _prefer_printable(_complement(_LINE_ENDS), whole=False)
         if character == "[":
             return self.character_class()
         if character == "(":
@@ -236,25 +164,23 @@ class _Parser:
             return self.escape()
         return _one(ord(character))
 
-    def group(self) -> Regex:
+    def group(self) -> Tree:
         if not self.accept("?"):
             return self.captured(None)
-        for opening in ("=", "!", "<=", "<!"):
-            if self.accept(opening):
-                self.closed()
-                return Assertion("")
+        if any(self.accept(opening) for opening in ("=", "!", "<=", "<!")):
+            self.closed()
+            return Assertion("")
+        if self.accept("P=") or self.peek("#"):
+            name = self.until(")")
+            # What begins with # is a comment.
+            return Concatenation(()) if name[:1] == "#" else Backreference(name)
         if self.accept("P<") or self.accept("<"):
             return self.captured(self.until(">"))
-        if self.accept("P="):
-            return Backreference(self.until(")"))
-        if self.accept("#"):
-            self.until(")")
-            return Concatenation(())
         if self.accept(":") or self.accept(">"):
             return self.closed()
         return self.flags()
 
-    def flags(self) -> Regex:
+    def flags(self) -> Tree:
         start = self.position
         while self.take() in "aiLmsu-":
             pass
@@ -265,35 +191,30 @@ class _Parser:
             return self.closed()
         raise self.unsupported("an unknown kind of group")
 
-    def captured(self, name: str | None) -> Regex:
+    def captured(self, name: str | None) -> Tree:
         self.groups += 1
         number = self.groups
         return Group(number, name, self.closed())
 
-    def closed(self) -> Regex:
+    def closed(self) -> Tree:
         item = self.alternation()
         if not self.accept(")"):
             raise self.unsupported("a missing ')'")
         return item
 
-    def escape(self) -> Regex:
+    def escape(self) -> Tree:
         letter = self.take()
-        if letter in "bBG":
-            return Assertion("")
-        if letter in "AZz":
-            return Assertion("^" if letter == "A" else "$")
+        if letter in _ASSERTIONS:
+            return Assertion(_ASSERTIONS[letter])
         if letter in "123456789":
-            digits = letter
-            while self.pattern[self.position : self.position + 1].isdigit():
-                digits += self.take()
-            return Backreference(int(digits))
+            return Backreference(int(letter + self.number()))
         if letter == "k" and self.accept("<"):
             return Backreference(self.until(">"))
         if letter.lower() in _CLASSES:
             spans = _CLASSES[letter.lower()]
             if letter.isupper():
-                return _prefer_printable(_complement(spans), False)
-            return _prefer_printable(spans, letter != "s")
+                return _prefer_printable(_complement(spans), whole=False)
+            return _prefer_printable(spans, whole=letter != "s")
         return _one(self.code_point(letter))
 
     def code_point(self, letter: str) -> int:
@@ -316,7 +237,7 @@ class _Parser:
             raise self.unsupported(f"the escape \\{letter}")
         return ord(letter)
 
-    def character_class(self) -> Regex:
+    def character_class(self) -> Tree:
         negated = self.accept("^")
         spans: list[Span] = []
         whole = not negated
@@ -337,7 +258,7 @@ class _Parser:
         result = _complement(tuple(spans)) if negated else tuple(spans)
         if not result:
             raise self.unsupported("a class without characters")
-        return _prefer_printable(result, whole)
+        return _prefer_printable(result, whole=whole)
 
     def class_member(self) -> tuple[tuple[Span, ...], bool]:
         character = self.take()
@@ -369,7 +290,7 @@ def _complement(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     return tuple(result)
 
 
-def _prefer_printable(spans: tuple[Span, ...], whole: bool) -> Characters:
+def _prefer_printable(spans: tuple[Span, ...], *, whole: bool) -> Characters:
     """Draw from printable ASCII where a set that cannot be listed has any."""
     if whole:
         return Characters(spans)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import string
 from collections.abc import Callable, Iterator
@@ -79,7 +80,9 @@ def _ipv6(random: Random) -> str:
 
 
 def _base64(random: Random) -> str:
-    return "".join(random.choices(string.ascii_letters, k=4 * random.randint(0, 4)))
+    # Of text, since a server may want to decode that too; of letters, so that the
+    # ordinary alphabet and that of URLs (RFC 4648, section 5) agree.
+    return base64.urlsafe_b64encode(word(random, random.randint(0, 8)).encode()).decode()
 
 
 FORMATS: dict[str, Callable[[Random], str]] = {
@@ -91,6 +94,7 @@ FORMATS: dict[str, Callable[[Random], str]] = {
     "directory-path": lambda _: ".",
     "duration": _duration,
     "email": _email,
+    "fraction": lambda random: f"{random.randint(-9, 9)}/{random.randint(1, 9)}",
     "hostname": lambda random: f"{_name(random)}.example.com",
     "idn-email": _email,
     "idn-hostname": lambda random: f"{_name(random)}.example.com",
@@ -107,6 +111,7 @@ FORMATS: dict[str, Callable[[Random], str]] = {
     "iri-reference": _url,
     "json-pointer": lambda random: f"/{_name(random)}",
     "json-string": lambda random: str(random.randrange(100)),
+    "multi-host-uri": lambda random: f"postgresql://{_name(random)}:5432/{_name(random)}",
     "name-email": lambda random: f"{_name(random)} <{_email(random)}>",
     "path": lambda random: f"{_name(random)}/{_name(random)}.txt",
     "regex": lambda random: f"^{_name(random)}$",
@@ -123,6 +128,7 @@ FORMATS: dict[str, Callable[[Random], str]] = {
     "uuid6": _uuid(6),
     "uuid7": _uuid(7),
     "uuid8": _uuid(8),
+    "zoneinfo": lambda _: "UTC",
 }
 """How a text of each format is drawn: those of JSON Schema and of pydantic."""
 

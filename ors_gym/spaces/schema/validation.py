@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ors_gym.errors import SchemaError
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import Validator
+    from jsonschema.protocols import (  # type: ignore[import-untyped, unused-ignore]
+        Validator,
+    )
 
 __all__ = ["SchemaValidator"]
 
@@ -33,7 +36,9 @@ class SchemaValidator:
 
     def __init__(self, schema: Any, name: str) -> None:
         # Imported here: it takes longer than the rest of the package together.
-        from jsonschema import Draft202012Validator  # noqa: PLC0415
+        from jsonschema import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
+            Draft202012Validator,
+        )
         from referencing import Registry  # noqa: PLC0415
 
         self._name = name
@@ -48,8 +53,7 @@ class SchemaValidator:
         Args:
             schema: A part of this schema, or one made from its parts.
         """
-        part = object.__new__(SchemaValidator)
-        part._name = self._name  # noqa: SLF001
+        part = copy.copy(self)
         part._validator = self._validator.evolve(schema=schema)  # noqa: SLF001
         return part
 
@@ -89,7 +93,9 @@ class SchemaValidator:
         ]
 
     def _guard(self, action: Callable[[], Any]) -> Any:
-        from jsonschema.exceptions import UnknownType  # noqa: PLC0415
+        from jsonschema.exceptions import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
+            UnknownType,
+        )
         from referencing.exceptions import Unresolvable  # noqa: PLC0415
 
         try:

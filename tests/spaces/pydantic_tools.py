@@ -1,0 +1,460 @@
+"""Pydantic models of every kind that tools take, as an ORS environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import decimal
+import enum
+import ipaddress
+import pathlib
+import re
+import uuid
+from collections import deque
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Optional,
+    TypeVar,
+    Union,
+)
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+
+class Color(enum.Enum):
+    RED = "red"
+    GREEN = "green"
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class PlainString(BaseModel):
+    text: str
+
+
+class BoundedString(BaseModel):
+    short: str = Field(max_length=3)
+    exact: str = Field(min_length=4, max_length=4)
+    long: str = Field(min_length=200)
+    stripped: Annotated[
+        str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)
+    ]
+
+
+class PatternString(BaseModel):
+    code: str = Field(pattern=r"^[A-Z]{2,3}-\d{4}$")
+    anywhere: str = Field(pattern=r"a+b")
+    either: str = Field(pattern=r"^(cat|dog|[xyz]{3})s?$")
+    with_length: str = Field(pattern=r"^[a-z]+(-[a-z]+)*$", max_length=12)
+    at_least: str = Field(pattern=r"^\w+$", min_length=30)
+    address: str = Field(
+        pattern=r"^((25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)\.){3}"
+        r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)$"
+    )
+    escaped: str = Field(pattern=r"^\$\d+\.\d{2}\t[^\s,;]+$")
+
+
+class LookaroundPattern(BaseModel):
+    model_config = ConfigDict(regex_engine="python-re")
+
+    password: str = Field(pattern=r"^(?=.*[A-Z])(?=.*\d)[A-Za-z\d]{8,}$")
+    not_admin: str = Field(pattern=r"^(?!admin$)[a-z]{3,8}$")
+    twice: str = Field(pattern=r"^(?P<half>[ab]{2})-(?P=half)$")
+    bounded: str = Field(pattern=r"\bword\b")
+
+
+class Integers(BaseModel):
+    free: int
+    low: int = Field(ge=10)
+    high: int = Field(lt=-5)
+    between: int = Field(gt=0, le=3)
+    large: int = Field(ge=10**15, le=10**18)
+    even: int = Field(multiple_of=2, ge=1, le=9)
+    strict: pydantic.StrictInt
+
+
+class Numbers(BaseModel):
+    free: float
+    unit: float = Field(ge=0, le=1)
+    open: float = Field(gt=0, lt=0.001)
+    huge: float = Field(ge=1e300)
+    quarter: float = Field(multiple_of=0.25, ge=-1, le=1)
+    tenth: float = Field(multiple_of=0.1)
+    finite: pydantic.FiniteFloat
+
+
+class Booleans(BaseModel):
+    plain: bool
+    strict: pydantic.StrictBool
+    nothing: None
+
+
+class Literals(BaseModel):
+    one: Literal["only"]
+    several: Literal["a", "b", 3, True, None]
+    number: Literal[1, 2, 3] = 1
+
+
+class Enums(BaseModel):
+    color: Color
+    level: Level
+    optional: Color | None = None
+    listed: list[Color] = []
+
+
+class Optionals(BaseModel):
+    old: Optional[int] = None  # noqa: UP045
+    new: str | None
+    deep: list[int | None] | None = None
+
+
+class Unions(BaseModel):
+    simple: int | str
+    old: Union[bool, list[int]]  # noqa: UP007
+    mixed: float | str | None = None
+    constrained: (
+        Annotated[int, Field(ge=0, le=5)] | Annotated[str, Field(max_length=2)]
+    )
+
+
+class Inner(BaseModel):
+    x: int = Field(ge=0)
+    label: str = "none"
+
+
+class Middle(BaseModel):
+    inner: Inner
+    others: list[Inner] = []
+
+
+class Nested(BaseModel):
+    middle: Middle
+    again: Inner | None = None
+    by_name: dict[str, Inner] = {}
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+    lives: int = Field(ge=1, le=9)
+
+
+class Dog(BaseModel):
+    kind: Literal["dog", "hound"]
+    good: bool = True
+
+
+class Lizard(BaseModel):
+    kind: Literal["lizard"] = "lizard"
+    colour: Literal["black", "white"] = "black"
+
+
+class Discriminated(BaseModel):
+    pet: Annotated[Cat | Dog | Lizard, Field(discriminator="kind")]
+    pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = []
+
+
+class NestedDiscriminated(BaseModel):
+    pet: Annotated[
+        Annotated[Cat | Dog, Field(discriminator="kind")] | Lizard,
+        Field(discriminator="kind"),
+    ]
+
+
+class Tree(BaseModel):
+    value: int
+    children: list[Tree] = []
+    parent: Tree | None = None
+
+
+class Expression(BaseModel):
+    operator: Literal["+", "*"]
+    left: Expression | float
+    right: Expression | float
+
+
+class Person(BaseModel):
+    name: str
+    pets: list[Animal] = []
+
+
+class Animal(BaseModel):
+    species: str
+    owner: Person | None = None
+
+
+class Lists(BaseModel):
+    plain: list[int]
+    sized: list[str] = Field(min_length=2, max_length=4)
+    nested: list[list[bool]]
+    anything: list[Any]
+    queue: deque[int]
+    many: list[int] = Field(min_length=30)
+
+
+class Tuples(BaseModel):
+    pair: tuple[int, str]
+    homogeneous: tuple[float, ...]
+    empty: tuple[()]
+    nested: tuple[tuple[int, int], list[bool]]
+
+
+class Sets(BaseModel):
+    numbers: set[int]
+    letters: frozenset[Literal["a", "b", "c"]]
+    all_of_them: set[Literal[1, 2, 3]] = Field(min_length=3)
+    flags: set[bool] = Field(min_length=2)
+    words: set[str] = Field(min_length=3, max_length=5)
+
+
+class Mappings(BaseModel):
+    plain: dict[str, int]
+    by_number: dict[int, str]
+    by_enum: dict[Color, int]
+    by_pattern: dict[Annotated[str, Field(pattern=r"^[a-z]{2}\d$")], bool]
+    by_length: dict[Annotated[str, Field(min_length=3, max_length=5)], bool]
+    anything: dict[str, Any]
+    sized: dict[str, int] = Field(min_length=2, max_length=3)
+    untyped: dict  # type: ignore[type-arg]
+
+
+class Forbidding(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    a: int
+    b: int = 2
+
+
+class Allowing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    a: int
+    b: str | None = None
+
+
+class AllowingTyped(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    __pydantic_extra__: dict[str, int]
+    a: str
+
+
+class Aliased(BaseModel):
+    name: str = Field(alias="fullName", min_length=1)
+    items: list[int] = Field(default_factory=list, alias="the items")
+    slashed: int = Field(0, alias="a/b~c")
+
+
+class Times(BaseModel):
+    moment: datetime.datetime
+    aware: pydantic.AwareDatetime
+    day: datetime.date
+    clock: datetime.time
+    span: datetime.timedelta
+
+
+class Identifiers(BaseModel):
+    any_uuid: uuid.UUID
+    one: pydantic.UUID1
+    three: pydantic.UUID3
+    four: pydantic.UUID4
+    five: pydantic.UUID5
+
+
+class Networks(BaseModel):
+    v4: ipaddress.IPv4Address
+    v6: ipaddress.IPv6Address
+    net4: ipaddress.IPv4Network
+    net6: ipaddress.IPv6Network
+    interface4: ipaddress.IPv4Interface
+    interface6: ipaddress.IPv6Interface
+    either: pydantic.IPvAnyAddress
+    any_net: pydantic.IPvAnyNetwork
+    any_interface: pydantic.IPvAnyInterface
+    url: pydantic.AnyUrl
+    http: pydantic.HttpUrl
+
+
+class Bytes(BaseModel):
+    raw: bytes
+    encoded: pydantic.Base64Bytes
+    text: pydantic.Base64Str
+    url: pydantic.Base64UrlStr
+    sized: bytes = Field(min_length=3, max_length=9)
+
+
+class Decimals(BaseModel):
+    plain: decimal.Decimal
+    bounded: decimal.Decimal = Field(gt=0, le=10)
+    digits: decimal.Decimal = Field(max_digits=4, decimal_places=2)
+    money: decimal.Decimal = Field(ge=0, max_digits=6, decimal_places=2)
+
+
+class Special(BaseModel):
+    path: pathlib.Path
+    directory: pydantic.DirectoryPath
+    expression: re.Pattern[str]
+    secret: pydantic.SecretStr
+    document: pydantic.Json[list[int]]
+    any_document: pydantic.Json[Any]
+    anything: Any
+    thing: object
+    size: pydantic.ByteSize
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+class Options(TypedDict, total=False):
+    verbose: bool
+    depth: int
+
+
+@dataclasses.dataclass
+class Box:
+    width: float
+    height: float = 1.0
+
+
+class OtherClasses(BaseModel):
+    point: Point
+    options: Options
+    box: Box
+
+
+class Roots(pydantic.RootModel[dict[str, int]]):
+    pass
+
+
+class RootList(pydantic.RootModel[list[int]]):
+    pass
+
+
+class Rooted(BaseModel):
+    mapping: Roots
+    listing: RootList
+
+
+
+T = TypeVar("T")
+
+
+class Page(BaseModel, Generic[T]):
+    items: list[T]
+    next: T | None = None
+
+
+class Described(BaseModel):
+    """Fields whose schema was written by hand, with keywords pydantic has no use for."""
+
+    narrowed: Annotated[
+        int,
+        pydantic.WithJsonSchema(
+            {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}
+        ),
+    ]
+    excluded: Annotated[
+        int,
+        pydantic.WithJsonSchema(
+            {"type": "integer", "minimum": 0, "maximum": 9, "not": {"enum": [3, 4]}}
+        ),
+    ]
+    exactly_one: Annotated[
+        int,
+        pydantic.WithJsonSchema(
+            {
+                "oneOf": [
+                    {"type": "integer", "minimum": 0, "maximum": 6},
+                    {"type": "integer", "minimum": 4, "maximum": 9},
+                ]
+            }
+        ),
+    ]
+    conditional: Annotated[
+        dict[str, Any],
+        pydantic.WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {"mode": {"enum": ["on", "off"]}},
+                "required": ["mode"],
+                "if": {"properties": {"mode": {"const": "on"}}},
+                "then": {
+                    "properties": {"power": {"type": "integer"}},
+                    "required": ["power"],
+                },
+            }
+        ),
+    ]
+    typed: Annotated[
+        Any, pydantic.WithJsonSchema({"type": ["integer", "null", "string"]})
+    ]
+    either_member: Annotated[
+        dict[str, int],
+        pydantic.WithJsonSchema(
+            {
+                "type": "object",
+                "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+                "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+                "additionalProperties": False,
+            }
+        ),
+    ]
+
+
+class Nothing(BaseModel):
+    pass
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__.lower().replace("[", "_").replace("]", ""): model
+    for model in (
+        Aliased,
+        Allowing,
+        AllowingTyped,
+        Booleans,
+        BoundedString,
+        Bytes,
+        Decimals,
+        Described,
+        Discriminated,
+        Enums,
+        Expression,
+        Forbidding,
+        Identifiers,
+        Integers,
+        Lists,
+        Literals,
+        LookaroundPattern,
+        Mappings,
+        NestedDiscriminated,
+        Nested,
+        Networks,
+        Nothing,
+        Numbers,
+        Optionals,
+        OtherClasses,
+        Page[int],
+        Page[Inner],
+        PatternString,
+        Person,
+        PlainString,
+        Rooted,
+        Sets,
+        Special,
+        Times,
+        Tree,
+        Tuples,
+        Unions,
+    )
+}
+"""A tool's name to what its input must be."""
