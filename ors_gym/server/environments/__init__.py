@@ -13,6 +13,9 @@ __all__ = ["BUNDLED"]
 BUNDLED: Final[dict[str, str]] = {
     "math": f"{__name__}.arithmetic:Math",
     "guess": f"{__name__}.guess:Guess",
+    "blackjack": f"{__name__}.blackjack:Blackjack",
+    "maze": f"{__name__}.maze:Maze",
+    "sql": f"{__name__}.sql:Sql",
 }
 """Served name to ``"module:Class"``; the first is the server's default.
 

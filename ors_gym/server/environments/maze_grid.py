@@ -1,0 +1,87 @@
+"""Mazes as text: made, measured and searched."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Final, TypeAlias
+
+__all__ = ["DIRECTIONS", "WALL", "Square", "carve", "distances_from"]
+
+Square: TypeAlias = tuple[int, int]
+"""A row and a column, from the top left."""
+
+WALL: Final = "#"
+_FLOOR: Final = "."
+
+DIRECTIONS: Final[dict[str, Square]] = {
+    "up": (-1, 0),
+    "down": (1, 0),
+    "left": (0, -1),
+    "right": (0, 1),
+}
+"""What each direction adds to row and column."""
+
+
+def carve(size: int, generator: Random) -> list[str]:
+    """Make a maze with one way between any two squares.
+
+    Args:
+        size: How many rooms there are in a row and in a column.
+        generator: Decides where the walls go.
+
+    Returns:
+        Rows of text of ``2 * size + 1`` characters, ``#`` for a wall and ``.`` for the
+        floor. The top left room is at row 1, column 1.
+
+    Example:
+        >>> carve(1, Random(0))
+        ['###', '#.#', '###']
+    """
+    width = 2 * size + 1
+    grid = [[WALL] * width for _ in range(width)]
+    grid[1][1] = _FLOOR
+    trail = [(1, 1)]
+    while trail:
+        row, column = trail[-1]
+        ahead = [
+            (down, right)
+            for down, right in DIRECTIONS.values()
+            if 0 < row + 2 * down < width
+            and 0 < column + 2 * right < width
+            and grid[row + 2 * down][column + 2 * right] == WALL
+        ]
+        if not ahead:
+            trail.pop()
+            continue
+        down, right = generator.choice(ahead)
+        grid[row + down][column + right] = _FLOOR
+        grid[row + 2 * down][column + 2 * right] = _FLOOR
+        trail.append((row + 2 * down, column + 2 * right))
+    return ["".join(row) for row in grid]
+
+
+def distances_from(start: Square, grid: list[str]) -> dict[Square, int]:
+    """Count the moves to every square.
+
+    Args:
+        start: Where to begin.
+        grid: Rows of text, ``#`` for a wall, anything else for the floor.
+
+    Returns:
+        The least number of moves to each square that can be reached.
+
+    Example:
+        >>> distances_from((1, 1), ["####", "#..#", "####"])
+        {(1, 1): 0, (1, 2): 1}
+    """
+    distances = {start: 0}
+    queue = deque([start])
+    while queue:
+        row, column = square = queue.popleft()
+        for down, right in DIRECTIONS.values():
+            reached = (row + down, column + right)
+            if grid[reached[0]][reached[1]] != WALL and reached not in distances:
+                distances[reached] = distances[square] + 1
+                queue.append(reached)
+    return distances
