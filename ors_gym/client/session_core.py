@@ -9,7 +9,11 @@ from typing import Any
 
 from ors_gym.client.background import background
 from ors_gym.client.link import Link
-from ors_gym.errors import InvalidRequestError, SessionClosedError
+from ors_gym.errors import (
+    InvalidRequestError,
+    SessionClosedError,
+    UnknownTaskError,
+)
 from ors_gym.protocol import operations
 from ors_gym.protocol.exchange import Operation
 from ors_gym.protocol.requests import call_head
@@ -53,6 +57,7 @@ def task_request(
 
     Raises:
         InvalidRequestError: If it is neither the one nor the other.
+        UnknownTaskError: If the index is negative.
 
     Example:
         >>> task_request(None, "train", 3)
@@ -61,6 +66,9 @@ def task_request(
     if task_spec is not None and split is None and index is None:
         return {"task_spec": task_spec}
     if task_spec is None and split is not None and index is not None:
+        if index < 0:
+            # Servers take it for a place counted from the end.
+            raise UnknownTaskError(f"a task's index counts from 0; got {index}")
         return {"split": split, "index": index}
     raise InvalidRequestError("name the task: either task_spec, or split and index")
 

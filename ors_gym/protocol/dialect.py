@@ -104,12 +104,20 @@ def read_probe(status: int, document: object) -> Dialect | None:
     errors = document.get("detail")
     if not isinstance(errors, list):
         return None
-    for error in errors:
-        if not isinstance(error, Mapping) or error.get("loc") != ["body", "secrets"]:
-            continue
-        if error.get("type") == "extra_forbidden":
-            return Dialect(secrets=SecretsChannel.HEADER)
-    return Dialect(secrets=SecretsChannel.REQUIRED_BODY)
+    places = [e.get("loc") for e in errors if isinstance(e, Mapping)]
+    forbidden = any(
+        isinstance(error, Mapping)
+        and error.get("loc") == ["body", "secrets"]
+        and error.get("type") == "extra_forbidden"
+        for error in errors
+    )
+    if not forbidden:
+        return Dialect(secrets=SecretsChannel.REQUIRED_BODY)
+    # openreward 0.1.0, which has no channel, also misses the other fields; servers
+    # that read the header look at those later.
+    if ["body", "env_name"] in places:
+        return Dialect(secrets=SecretsChannel.NONE)
+    return Dialect(secrets=SecretsChannel.HEADER)
 
 
 def _create_schema(document: Mapping[str, Any]) -> Mapping[str, Any]:
