@@ -191,7 +191,7 @@ class AsyncSocket:
         self._sink = self._waiter = None
         if self._unsent:
             # An answer to half a request: the other half must not follow.
-            self.reader.end()
+            self.reader.abandon()
 
     def due(self) -> float:
         """Return when the exchange is over if nothing comes.
@@ -261,6 +261,7 @@ class AsyncSocket:
         self.closed = True
         self._opened.discard(self)
         self._deadlines.release(self)
+        self.reader.abandon()
         with contextlib.suppress(OSError):
             self.socket.close()
 

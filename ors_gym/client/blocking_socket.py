@@ -38,13 +38,13 @@ class BlockingSocket:
 
     __slots__ = (
         "_deadline",
-        "_now",
         "_poll",
         "_read_bytes",
         "_sink",
         "_tick",
         "ended",
         "last_byte",
+        "now",
         "reader",
         "socket",
     )
@@ -52,7 +52,9 @@ class BlockingSocket:
     def __init__(self, connected: socket.socket, reader: ReplyReader) -> None:
         self.socket = connected
         self.reader = reader
-        self.last_byte = self._now = time.monotonic()
+        self.last_byte = time.monotonic()
+        self.now = self.last_byte
+        """The time after the last read."""
         self.ended: Failure | OSError | None = None
         """Why the exchange ended before its reply did, if it did."""
         self._sink: Sink
@@ -77,7 +79,7 @@ class BlockingSocket:
         """
         self._sink = sink
         self._deadline = deadline
-        self._now = self.last_byte = started
+        self.now = self.last_byte = started
         self.reader.begin(sink)
         try:
             self._write(request)
@@ -94,21 +96,23 @@ class BlockingSocket:
         reader = self.reader
         if reader.finished or self.ended is Failure.TIMEOUT:
             return True
+        until = self._deadline
         idle = self._sink.idle_timeout
-        until = self._deadline if idle is None else self.last_byte + idle
-        wait = min(until, self._deadline) - self._now
-        if wait < self._tick or self._tick < _TICK:
+        if idle is not None and self.last_byte + idle < until:
+            until = self.last_byte + idle
+        wait = until - self.now
+        if not self._tick == _TICK <= wait:
             self._set_tick(min(max(wait, _SHORTEST_WAIT), _TICK))
         try:
             # More than a TLS record: what OpenSSL has read, it gives.
             data = self.socket.recv(self._read_bytes)
         except (BlockingIOError, TimeoutError):
-            self._now = time.monotonic()
+            self.now = time.monotonic()
             return self._expire(until)
         except OSError as error:
             self.ended = error
             return True
-        self._now = self.last_byte = time.monotonic()
+        self.now = self.last_byte = time.monotonic()
         if not data:
             reader.end()
             return True
@@ -124,21 +128,14 @@ class BlockingSocket:
             Whether the connection is clean: the reply was read to its end, and neither
             a byte nor the end of the connection follows it (WIRE.md, point 6).
         """
-        reader = self.reader
         try:
-            for _ in range(_SETTLE_READS):
-                if reader.drained or not reader.reusable:
-                    break
-                data = self._receive_soon()
-                if not data:
-                    return False
-                reader.feed(data)
-            return reader.drained and reader.reusable and not self._poll.poll(0)
+            return (self.reader.drained or self._drain()) and not self._poll.poll(0)
         except OSError:
             return False
 
     def close(self) -> None:
         """Close the descriptor, without a word to the server."""
+        self.reader.abandon()
         with contextlib.suppress(OSError):
             self.socket.close()
 
@@ -154,6 +151,18 @@ class BlockingSocket:
         value = struct.pack("@ll", whole, int((seconds - whole) * 1e6))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
 
+    def _drain(self) -> bool:
+        """Read what is left of the last reply; tell whether it ended well."""
+        reader = self.reader
+        for _ in range(_SETTLE_READS):
+            data = self._receive_soon()
+            if not data:
+                return False
+            reader.feed(data)
+            if reader.drained or not reader.reusable:
+                break
+        return reader.drained and reader.reusable
+
     def _receive_soon(self) -> bytes:
         """Return bytes that are here or on their way, or nothing."""
         try:
@@ -166,12 +175,9 @@ class BlockingSocket:
 
     def _expire(self, until: float) -> bool:
         """Tell whether a wait was the last one."""
-        if self._now >= self._deadline:
-            self.ended = Failure.TIMEOUT
-        elif self._now >= until:
-            self.ended = Failure.STALL
-        else:
+        if self.now < until:
             return False
+        self.ended = Failure.STALL if until < self._deadline else Failure.TIMEOUT
         return True
 
     def _write(self, request: bytes) -> None:
@@ -193,8 +199,10 @@ class BlockingSocket:
                 if not events & select.POLLOUT or events & _READABLE:
                     # Early words: a refusal of the whole request, most of the time.
                     early = self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-                    if not early or self.reader.feed(early):
+                    if not early:
                         self.reader.end()
+                    if not early or self.reader.feed(early):
+                        self.reader.abandon()
                         return
                 else:
                     data = data[self.socket.send(data, socket.MSG_DONTWAIT) :]
@@ -223,6 +231,18 @@ class TLSBlockingSocket(BlockingSocket):
     def _set_tick(self, seconds: float) -> None:
         self._tick = seconds
         self.socket.settimeout(seconds)
+
+    def _drain(self) -> bool:
+        """Read what is left of the last reply; tell whether it ended well."""
+        reader = self.reader
+        for _ in range(_SETTLE_READS):
+            data = self._receive_soon()
+            if not data:
+                return False
+            reader.feed(data)
+            if reader.drained or not reader.reusable:
+                break
+        return reader.drained and reader.reusable
 
     def _receive_soon(self) -> bytes:
         self._set_tick(_SETTLE_SECONDS)

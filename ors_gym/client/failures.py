@@ -90,7 +90,7 @@ def explain_failure(
             failure = Failure.RESET
             reason = getattr(ended, "strerror", None) or type(ended).__name__
             detail = f"the connection to {origin} broke: {reason}"
-    reader.end()
+    reader.abandon()
     return Outcome(
         status=reader.status,
         headers=reader.headers,

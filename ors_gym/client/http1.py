@@ -73,6 +73,7 @@ class ReplyReader:
         "_silent",
         "_sink",
         "detail",
+        "drained",
         "failure",
         "finished",
         "headers",
@@ -90,7 +91,8 @@ class ReplyReader:
         # which would wrap an exception.
         self.on_body = self._pieces.append
         self._sink: Sink
-        # Only while a body comes in chunks: the parser holds this object.
+        # Made at the first body in chunks, used for those that follow on a connection
+        # whose replies all ended well; given up with it, as it holds this object.
         self._chunks: Any = None
         self._last = False
         self._inflater: Inflater | None = None
@@ -102,6 +104,8 @@ class ReplyReader:
         """Why the reply is not a good one; None as long as it is."""
         self.detail = ""
         """The failure in words that follow the server's name."""
+        self.drained = True
+        """Whether the reply was read to its end."""
         self.finished = True
         """Whether the exchange may return: all read, sink satisfied, or failed."""
         self.status = 0
@@ -110,14 +114,9 @@ class ReplyReader:
         """The header lines of the final reply."""
 
     @property
-    def drained(self) -> bool:
-        """Whether the reply was read to its end."""
-        return self._phase == _DONE
-
-    @property
     def reusable(self) -> bool:
         """Whether the connection may carry another request, once it is drained."""
-        return self._persistent and self._phase != _BROKEN and self.finished
+        return self.finished and self._persistent and self._phase != _BROKEN
 
     def begin(self, sink: Sink) -> None:
         """Expect the reply to a request.
@@ -129,7 +128,7 @@ class ReplyReader:
         self._phase = _HEAD
         self._raw = self._body = self._inflated = self._interim = self._silent = 0
         self._inflater = None
-        self.finished = False
+        self.drained = self.finished = False
         self.status = 0
         self.headers = ()
 
@@ -143,18 +142,19 @@ class ReplyReader:
             Whether the exchange may return: see `finished`.
         """
         self._raw += len(data)
-        if self._phase == _CHUNKED:
-            self._feed_chunked(data)
-        elif self._phase == _HEAD:
+        phase = self._phase
+        if phase == _HEAD:
             self._feed_head(data)
-        elif self._phase == _SIZED:
+        elif phase == _CHUNKED:
+            self._feed_chunked(data)
+        elif phase == _SIZED:
             self._feed_sized(data)
-        elif self._phase == _UNTIL_CLOSE:
+        elif phase == _UNTIL_CLOSE:
             self._deliver(data)
         else:
             # Bytes after a complete reply: nobody asked for them.
             self._phase = _BROKEN
-        if self._raw > self._limits.reply_bytes and self._phase != _DONE:
+        if self._raw > self._limits.reply_bytes and not self.drained:
             self._fail(Failure.LIMIT, "sent a reply larger than the limit")
         return self.finished
 
@@ -183,7 +183,8 @@ class ReplyReader:
         if head.chunked:
             self._phase = _CHUNKED
             self._last = False
-            self._chunks = HttpResponseParser(self)
+            if self._chunks is None:
+                self._chunks = HttpResponseParser(self)
             self._chunks.feed_data(_CHUNKED_HEAD)
             if rest:
                 self._feed_chunked(rest)
@@ -206,7 +207,12 @@ class ReplyReader:
             self._fail(
                 Failure.RESET, "closed the connection in the middle of its reply"
             )
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Take note that the connection is of no further use."""
         self._phase = _BROKEN
+        self._chunks = None
 
     def on_message_begin(self) -> None:
         """Llhttp's callback: a message begins, the second if one is complete."""
@@ -323,18 +329,16 @@ class ReplyReader:
 
     def _complete(self) -> None:
         """Take the end of the reply."""
-        self._chunks = None
         inflater = self._inflater
         if inflater is not None and not self.finished and not inflater.finished:
             self._fail(Failure.PROTOCOL, "cut its compressed content short")
-        if self._phase != _BROKEN:
+        elif self._phase != _BROKEN:
             self._phase = _DONE
-        self.finished = True
+            self.drained = self.finished = True
 
     def _fail(self, failure: Failure, detail: str) -> None:
         """Give the reply up; a satisfied sink keeps what it has."""
-        self._phase = _BROKEN
-        self._chunks = None
+        self.abandon()
         if not self.finished:
             self.finished = True
             self.failure = failure

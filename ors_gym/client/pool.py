@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import contextlib
 import os
 import weakref
 from collections.abc import Callable
@@ -67,11 +66,11 @@ class FreeList(Generic[C]):
             The connection, or None to open a new one.
         """
         free = self._free
-        while free:
+        while True:
             try:
                 connection = free.pop()
             except IndexError:
-                break
+                return None
             age = now - connection.last_byte
             if age > connection.reader.idle_seconds:
                 self._close(connection)
@@ -82,8 +81,7 @@ class FreeList(Generic[C]):
                 # oldest, or a session that is slow to think would pile them up.
                 free.append(connection)
                 self.close_oldest()
-                break
-        return None
+                return None
 
     def give(self, connection: C) -> None:
         """Put a connection back after an exchange.
@@ -93,9 +91,12 @@ class FreeList(Generic[C]):
         """
         free = self._free
         free.append(connection)
-        with contextlib.suppress(IndexError):
+        try:
             while free[0].last_byte < connection.last_byte - _KEPT_SECONDS:
                 self.close_oldest()
+        except IndexError:
+            # Another thread has taken the last one.
+            return
 
     def close_oldest(self) -> bool:
         """Close the connection that was idle longest.

@@ -106,10 +106,17 @@ class Transport:
         Raises:
             InvalidRequestError: If a header of the request is the connection's own.
         """
-        for outcome in self.steps(send):
-            if outcome is not None:
-                return outcome
-        raise AssertionError  # the last step is the outcome
+        started = time.monotonic()
+        connection = self._begin(send, started)
+        if isinstance(connection, Outcome):
+            return connection
+        try:
+            while not connection.step():
+                pass
+        except BaseException:
+            self._drop(connection)
+            raise
+        return self._finish(connection, send, started)
 
     def steps(self, send: Send) -> Generator[Outcome | None]:
         """Do one exchange, read by read.
@@ -126,22 +133,15 @@ class Transport:
             InvalidRequestError: If a header of the request is the connection's own.
         """
         started = time.monotonic()
-        request = self._writer.render(send.head, send.body)
-        connection: BlockingSocket | None = None
+        connection = self._begin(send, started)
+        if isinstance(connection, Outcome):
+            yield connection
+            return
         try:
-            connection = self._reuse(started, send.reuse_within)
-            if connection is None:
-                opened = self._connect(send, started)
-                if isinstance(opened, Outcome):
-                    yield opened
-                    return
-                connection = opened
-            connection.begin(request, send.sink, started, started + send.timeout)
             while not connection.step():
                 yield None
         except BaseException:
-            if connection is not None:
-                self._drop(connection)
+            self._drop(connection)
             raise
         yield self._finish(connection, send, started)
 
@@ -167,12 +167,28 @@ class Transport:
         for connection in list(getattr(self, "_open", ())):
             connection.close()
 
+    def _begin(self, send: Send, started: float) -> BlockingSocket | Outcome:
+        """Send a request over an idle connection, or over a new one."""
+        request = self._writer.render(send.head, send.body)
+        connection = self._reuse(started, send.reuse_within)
+        if connection is None:
+            opened = self._connect(send, started)
+            if isinstance(opened, Outcome):
+                return opened
+            connection = opened
+        try:
+            connection.begin(request, send.sink, started, started + send.timeout)
+        except BaseException:
+            self._drop(connection)
+            raise
+        return connection
+
     def _finish(
         self, connection: BlockingSocket, send: Send, started: float
     ) -> Outcome:
         """Put the connection back, if it is good for more, and say what came."""
         reader = connection.reader
-        elapsed = time.monotonic() - started
+        elapsed = connection.now - started
         if connection.ended is None and reader.failure is None:
             outcome = Outcome(
                 status=reader.status, headers=reader.headers, elapsed=elapsed
