@@ -1,0 +1,249 @@
+"""Blocks, results and prompts in the providers' formats.
+
+The shapes are those of ``openai.types.chat`` and ``anthropic.types``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from ors_gym.formats import (
+    ToolResult,
+    to_anthropic_content,
+    to_openai_content,
+    tool_result_messages,
+)
+from ors_gym.prompt_formats import to_anthropic_messages, to_openai_messages
+
+DATA = "R0lGODdhCgAUAA=="
+
+
+def text(value: str) -> Any:
+    return {"type": "text", "text": value}
+
+
+def image(media_type: str = "image/gif") -> Any:
+    return {"type": "image", "data": DATA, "mimeType": media_type}
+
+
+OPENAI_IMAGE = {
+    "type": "image_url",
+    "image_url": {"url": f"data:image/gif;base64,{DATA}"},
+}
+ANTHROPIC_IMAGE = {
+    "type": "image",
+    "source": {"type": "base64", "media_type": "image/gif", "data": DATA},
+}
+
+
+def test_openai_content():
+    blocks = [text("a\ud800"), image(), {"type": "audio", "s": 1}, image("image/tiff")]
+    assert to_openai_content(blocks) == [
+        text("a\ufffd"),
+        OPENAI_IMAGE,
+        text('[audio: {"s": 1}]'),
+        text("[image: image/tiff, 10x20]"),
+    ]
+
+
+def test_anthropic_content_has_no_blank_text():
+    blocks = [text(""), text(" \n"), text("a\ud800"), image(), image("image/tiff")]
+    assert to_anthropic_content(blocks) == [
+        text("a\ufffd"),
+        ANTHROPIC_IMAGE,
+        text("[image: image/tiff, 10x20]"),
+    ]
+
+
+def test_media_types_are_named_as_the_providers_do():
+    (part,) = to_anthropic_content([image("image/JPG")])
+    assert part["source"]["media_type"] == "image/jpeg"
+
+
+RESULTS = [
+    ToolResult("c1", [text("first"), image()]),
+    ToolResult("c2", [], is_error=True),
+    ToolResult("c3", [image(), text("third"), image()]),
+]
+SHOWN = "[image: image/gif, 10x20]"
+HEADING = text("Images of the tool results above, in order:")
+
+
+def test_openai_images_follow_all_results_by_default():
+    expected = [
+        {
+            "role": "tool",
+            "tool_call_id": "c1",
+            "content": "first\n\n[image: image/gif, 10x20]",
+        },
+        {"role": "tool", "tool_call_id": "c2", "content": ""},
+        {
+            "role": "tool",
+            "tool_call_id": "c3",
+            "content": f"{SHOWN}\n\nthird\n\n{SHOWN}",
+        },
+        {"role": "user", "content": [HEADING, *[OPENAI_IMAGE] * 3]},
+    ]
+    assert tool_result_messages(RESULTS) == expected
+    assert tool_result_messages(RESULTS, "openai", "user") == expected
+
+
+def test_openai_images_in_results():
+    first, second, third = tool_result_messages(RESULTS, images="tool")
+    assert first["content"] == [text("first"), OPENAI_IMAGE]
+    assert second["content"] == ""
+    assert third["content"] == [OPENAI_IMAGE, text("third"), OPENAI_IMAGE]
+
+
+def test_anthropic_images_in_results_by_default():
+    (message,) = tool_result_messages(RESULTS, "anthropic")
+    assert message["role"] == "user"
+    assert message["content"] == [
+        {
+            "type": "tool_result",
+            "tool_use_id": "c1",
+            "content": [text("first"), ANTHROPIC_IMAGE],
+        },
+        {"type": "tool_result", "tool_use_id": "c2", "content": [], "is_error": True},
+        {
+            "type": "tool_result",
+            "tool_use_id": "c3",
+            "content": [ANTHROPIC_IMAGE, text("third"), ANTHROPIC_IMAGE],
+        },
+    ]
+
+
+def test_anthropic_images_after_results():
+    (message,) = tool_result_messages(RESULTS, "anthropic", "user")
+    *results, heading, one, two, three = message["content"]
+    assert [result["type"] for result in results] == ["tool_result"] * 3
+    assert results[0]["content"] == [text("first\n\n[image: image/gif, 10x20]")]
+    assert heading == HEADING
+    assert one == two == three == ANTHROPIC_IMAGE
+
+
+@pytest.mark.parametrize("images", ["user", "tool", None])
+def test_results_without_images_need_no_user_message(images):
+    results = [ToolResult("c1", [text("a"), image("image/tiff")])]
+    (message,) = tool_result_messages(results, "openai", images)
+    assert message["content"] == "a\n\n[image: image/tiff, 10x20]"
+    assert tool_result_messages([], "openai", images) == []
+    assert tool_result_messages([], "anthropic", images) == []
+
+
+def test_prompt_of_blocks():
+    assert to_openai_messages([text("a"), text("b")]) == [
+        {"role": "user", "content": "a\n\nb"}
+    ]
+    assert to_openai_messages([text("a"), image()]) == [
+        {"role": "user", "content": [text("a"), OPENAI_IMAGE]}
+    ]
+    assert to_anthropic_messages([text("a"), image()]) == {
+        "messages": [{"role": "user", "content": [text("a"), ANTHROPIC_IMAGE]}]
+    }
+
+
+CALL = {"type": "tool_call", "id": "c1", "name": "look.at", "input": {"a": 1}}
+RESULT = {
+    "type": "tool_result",
+    "tool_call_id": "c1",
+    "blocks": [text("seen"), image()],
+    "is_error": True,
+}
+CONVERSATION: list[Any] = [
+    {"role": "system", "blocks": [text("Be brief."), image()]},
+    {"role": "user", "blocks": [text("Look."), image()]},
+    {
+        "role": "assistant",
+        "blocks": [
+            {"type": "reasoning", "text": "unsigned"},
+            {"type": "reasoning", "text": "signed", "signature": "s"},
+            text("I look."),
+            CALL,
+        ],
+    },
+    {"role": "user", "blocks": [text("Well?"), RESULT]},
+    {"role": "assistant", "blocks": [{**CALL, "id": "c2"}]},
+    {"role": "user", "blocks": [{**RESULT, "tool_call_id": "c2", "blocks": []}]},
+    {"role": "assistant", "blocks": [image()]},
+]
+
+
+def test_conversation_for_openai():
+    messages = to_openai_messages(CONVERSATION)
+    roles = [message["role"] for message in messages]
+    assert roles == [
+        *("system", "user", "assistant", "tool", "user", "user"),
+        *("assistant", "tool", "assistant"),
+    ]
+    assert messages[0]["content"] == "Be brief.\n\n[image: image/gif, 10x20]"
+    assert messages[2]["content"] == "I look."
+    (call,) = messages[2]["tool_calls"]
+    assert call["id"] == messages[3]["tool_call_id"] == "c1"
+    assert json.loads(call["function"]["arguments"]) == {"a": 1}
+    assert messages[4]["content"] == [HEADING, OPENAI_IMAGE]
+    assert messages[5]["content"] == "Well?"
+    assert messages[6]["content"] is None
+    assert messages[8] == {
+        "role": "assistant",
+        "content": "[image: image/gif, 10x20]",
+    }
+
+
+def test_conversation_for_anthropic():
+    arguments = to_anthropic_messages(CONVERSATION)
+    assert arguments["system"] == [text("Be brief.\n\n[image: image/gif, 10x20]")]
+    messages = arguments["messages"]
+    roles = [message["role"] for message in messages]
+    assert roles == ["user", "assistant"] * 3
+    thinking, said, call = messages[1]["content"]
+    assert thinking == {"type": "thinking", "thinking": "signed", "signature": "s"}
+    assert said == text("I look.")
+    assert call["name"].startswith("look_at_")
+    result, asked = messages[2]["content"]
+    assert result["tool_use_id"] == call["id"] == "c1"
+    assert result["is_error"] is True
+    assert asked == text("Well?")
+    assert messages[5]["content"] == [text("[image: image/gif, 10x20]")]
+
+
+def test_empty_prompts():
+    assert to_openai_messages([]) == [{"role": "user", "content": ""}]
+    assert to_anthropic_messages([]) == {"messages": []}
+    said_nothing: Any = [{"role": "assistant", "blocks": []}]
+    assert to_openai_messages(said_nothing) == [{"role": "assistant", "content": ""}]
+
+
+KINDS = strategies.sampled_from(
+    ["text", "image", "audio", "reasoning", "tool_call", "tool_result", None]
+)
+BLOCKS = strategies.lists(
+    strategies.fixed_dictionaries(
+        {"type": KINDS},
+        optional={
+            "text": strategies.text() | strategies.none(),
+            "data": strategies.text() | strategies.none(),
+            "mimeType": strategies.sampled_from(["image/png", "x", None]),
+            "signature": strategies.text() | strategies.none(),
+            "id": strategies.text(),
+            "name": strategies.text(min_size=1),
+            "input": strategies.dictionaries(strategies.text(), strategies.integers()),
+        },
+    ),
+    max_size=5,
+)
+ROLES = strategies.sampled_from(["system", "user", "assistant"])
+PROMPTS = BLOCKS | strategies.lists(
+    strategies.fixed_dictionaries({"role": ROLES, "blocks": BLOCKS}), max_size=4
+)
+
+
+@hypothesis.given(PROMPTS)
+def test_any_prompt_becomes_json_that_can_be_encoded(prompt):
+    for messages in (to_openai_messages(prompt), to_anthropic_messages(prompt)):
+        json.dumps(messages, allow_nan=False)

@@ -1,0 +1,257 @@
+"""Tool specs and calls in the providers' formats, and the way back."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import hypothesis
+import jsonschema  # type: ignore[import-untyped]
+import pytest
+from hypothesis import strategies
+
+from ors_gym.actions import parse_action
+from ors_gym.formats import (
+    to_anthropic_tool_call,
+    to_anthropic_tools,
+    to_openai_tool_call,
+    to_openai_tools,
+)
+from ors_gym.provider_schema import provider_schema
+from ors_gym.tool_names import original_tool_name, provider_tool_name
+
+ADD: Any = {
+    "name": "add",
+    "description": "Add.",
+    "input_schema": {
+        "type": "object",
+        "properties": {"a": {"$ref": "#/$defs/N"}, "b": {"anyOf": [{}, {}]}},
+        "required": ["a"],
+        "additionalProperties": False,
+        "$defs": {"N": {"type": "integer"}},
+    },
+}
+LOOK: Any = {"name": "look", "description": "Look.", "input_schema": None}
+
+
+def test_openai_tools():
+    assert to_openai_tools([ADD, LOOK]) == [
+        {
+            "type": "function",
+            "function": {
+                "name": "add",
+                "description": "Add.",
+                "parameters": ADD["input_schema"],
+            },
+        },
+        {
+            "type": "function",
+            "function": {
+                "name": "look",
+                "description": "Look.",
+                "parameters": {"type": "object", "properties": {}},
+            },
+        },
+    ]
+
+
+def test_anthropic_tools():
+    assert to_anthropic_tools([ADD, LOOK]) == [
+        {
+            "name": "add",
+            "description": "Add.",
+            "input_schema": ADD["input_schema"],
+        },
+        {
+            "name": "look",
+            "description": "Look.",
+            "input_schema": {"type": "object", "properties": {}},
+        },
+    ]
+
+
+def test_what_is_returned_shares_nothing_with_the_tools():
+    before = json.dumps(ADD)
+    to_openai_tools([ADD])[0]["function"]["parameters"]["properties"].clear()
+    to_anthropic_tools([ADD])[0]["input_schema"]["$defs"].clear()
+    assert json.dumps(ADD) == before
+
+
+@hypothesis.given(strategies.lists(strategies.text(), unique=True, max_size=5))
+def test_names_are_accepted_distinct_and_reversible(names):
+    tools: Any = [{**LOOK, "name": name} for name in names]
+    given = [tool["function"]["name"] for tool in to_openai_tools(tools)]
+    assert given == [tool["name"] for tool in to_anthropic_tools(tools)]
+    assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in given)
+    assert len(set(given)) == len(names)
+    assert [original_tool_name(name, tools) for name in given] == names
+
+
+@pytest.mark.parametrize("name", ["a", "A-b_9", "x" * 64])
+def test_fitting_names_stay(name):
+    assert provider_tool_name(name) == name
+
+
+def test_a_tool_that_has_the_stand_in_as_its_name_keeps_it():
+    name = provider_tool_name("a.b")
+    tools: Any = [{**LOOK, "name": "a.b"}, {**LOOK, "name": name}]
+    assert original_tool_name(name, tools) == name
+    assert original_tool_name("unknown_0123456789", tools) == "unknown_0123456789"
+
+
+@pytest.mark.parametrize("name", ["add", "files.read", "ä" * 100, "\ud800"])
+def test_calls_return_as_they_left(name):
+    tools: Any = [{**LOOK, "name": name}]
+    call: Any = {"tool": name, "input": {"a": [1, "é", None]}}
+    openai = to_openai_tool_call(call, "c1")
+    assert openai["id"] == "c1"
+    assert isinstance(openai["function"]["arguments"], str)
+    anthropic = to_anthropic_tool_call(call, "c1")
+    assert anthropic["input"] == call["input"]
+    for message in (openai, anthropic):
+        assert parse_action(message, tools=tools) == call
+
+
+REFUSED = {"$ref", "allOf", "anyOf", "const", "enum", "not", "oneOf", "discriminator"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({}, {"type": "object", "properties": {}}),
+        ({"title": "T"}, {"title": "T", "type": "object", "properties": {}}),
+        ({"type": "array", "properties": 3}, {"type": "object", "properties": {}}),
+        (
+            {"type": "object", "enum": [{"a": 1}], "properties": {"a": {}}},
+            {"type": "object", "properties": {"a": {}}},
+        ),
+        (
+            {
+                "oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
+                "discriminator": {"propertyName": "kind"},
+                "$defs": {
+                    "A": {
+                        "properties": {"kind": {"const": "a"}, "x": {}},
+                        "required": ["kind", "x"],
+                    },
+                    "B": {"properties": {"kind": {"const": "b"}}, "required": ["kind"]},
+                },
+            },
+            {
+                "properties": {
+                    "kind": {"anyOf": [{"const": "a"}, {"const": "b"}]},
+                    "x": {},
+                },
+                "required": ["kind"],
+            },
+        ),
+        (
+            {
+                "$ref": "#/$defs/Node",
+                "$defs": {
+                    "Node": {
+                        "properties": {"next": {"$ref": "#/$defs/Node"}},
+                        "required": ["next"],
+                    }
+                },
+            },
+            {"properties": {"next": {"$ref": "#/$defs/Node"}}, "required": ["next"]},
+        ),
+        (
+            {
+                "allOf": [{"$ref": "#/a~1b/c~0d"}, {"required": ["y"]}],
+                "properties": {"y": {}},
+                "a/b": {"c~d": {"properties": {"x": {}}, "required": ["x"]}},
+            },
+            {"properties": {"y": {}, "x": {}}, "required": ["y", "x"]},
+        ),
+        ({"$ref": "#/$defs/none"}, {"properties": {}}),
+        ({"$ref": "http://elsewhere"}, {"properties": {}}),
+        ({"$ref": "#"}, {"properties": {}}),
+        ({"anyOf": 3, "allOf": [True, None]}, {"properties": {}}),
+        ({"anyOf": [{"properties": []}, {"required": "x"}]}, {"properties": {}}),
+    ],
+)
+def test_outermost_schema_is_a_plain_object(schema, expected):
+    result = provider_schema(schema)
+    assert result["type"] == "object"
+    assert not result.keys() & REFUSED
+    assert {key: result.get(key) for key in expected} == expected
+    if "required" not in expected:
+        assert "required" not in result
+
+
+def test_references_that_multiply_are_followed_once():
+    definitions: dict[str, Any] = {
+        f"L{i}": {"allOf": [{"$ref": f"#/$defs/L{i + 1}"}] * 2} for i in range(60)
+    }
+    definitions["L60"] = {"properties": {"x": {}}}
+    schema = {"$ref": "#/$defs/L0", "$defs": definitions}
+    assert provider_schema(schema)["properties"] == {}
+    schema = {"$ref": "#/$defs/L50", "$defs": definitions}
+    assert provider_schema(schema)["properties"] == {"x": {}}
+
+
+NAMES = strategies.sampled_from("abc")
+PROPERTIES = strategies.sampled_from(
+    [{}, {"type": "integer"}, {"type": "string"}, {"enum": [1, "x"]}, {"const": 1}]
+)
+PARTS = strategies.fixed_dictionaries(
+    {},
+    optional={
+        "properties": strategies.dictionaries(NAMES, PROPERTIES),
+        "required": strategies.lists(NAMES, unique=True),
+        "additionalProperties": strategies.booleans(),
+        "$ref": strategies.sampled_from(["#/$defs/A", "#/$defs/B"]),
+    },
+)
+SCHEMAS = strategies.recursive(
+    PARTS,
+    lambda inner: strategies.builds(
+        dict.__or__,
+        PARTS,
+        strategies.fixed_dictionaries(
+            {},
+            optional={
+                key: strategies.lists(inner, min_size=1, max_size=3)
+                for key in ("anyOf", "oneOf", "allOf")
+            },
+        ),
+    ),
+    max_leaves=6,
+)
+DEFINITIONS = strategies.fixed_dictionaries(
+    {
+        "A": strategies.fixed_dictionaries(
+            {"properties": strategies.dictionaries(NAMES, PROPERTIES)}
+        ),
+        "B": strategies.fixed_dictionaries(
+            {"required": strategies.lists(NAMES, unique=True)}
+        ),
+    }
+)
+INSTANCES = strategies.dictionaries(NAMES, strategies.sampled_from([1, "x", 2, None]))
+
+
+def find_named_properties(schema: Any) -> set[str]:
+    """Return every property named at the outermost level, unions included."""
+    found = set(schema.get("properties", ()))
+    for key in ("anyOf", "oneOf", "allOf"):
+        for part in schema.get(key, ()):
+            found |= find_named_properties(part)
+    return found
+
+
+@hypothesis.given(SCHEMAS, DEFINITIONS, strategies.lists(INSTANCES, min_size=5))
+@hypothesis.settings(max_examples=200)
+def test_no_property_is_lost_and_none_is_required_that_was_not(
+    schema, definitions, instances
+):
+    whole = {**schema, "$defs": definitions}
+    result = provider_schema(whole)
+    assert find_named_properties(schema) <= result["properties"].keys()
+    validator = jsonschema.Draft202012Validator(whole)
+    for instance in instances:
+        if validator.is_valid(instance) and schema.keys() & REFUSED:
+            assert set(result.get("required", ())) <= instance.keys()
