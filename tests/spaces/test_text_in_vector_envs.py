@@ -1,0 +1,253 @@
+"""Text, images of text and tool calls in Gymnasium's own vector envs."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import multiprocessing
+import os
+import pickle
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Dict, Tuple
+from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
+from gymnasium.vector.utils import (
+    batch_differing_spaces,
+    batch_space,
+    concatenate,
+    create_empty_array,
+    iterate,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
+from ors_gym.spaces.shared_text import SharedText, SharedTextView
+from tests.spaces.pydantic_tools import MODELS
+from tests.spaces.texts import TEXTS, EchoEnv
+
+KINDS = {
+    "sync": SyncVectorEnv,
+    "async": AsyncVectorEnv,
+    "async spawned": functools.partial(AsyncVectorEnv, context="spawn"),
+    "async forkserver": functools.partial(AsyncVectorEnv, context="forkserver"),
+    "async without shared memory": functools.partial(AsyncVectorEnv, shared_memory=False),
+    "async without copies": functools.partial(AsyncVectorEnv, copy=False),
+    "async different": functools.partial(AsyncVectorEnv, observation_mode="different"),
+}
+TOOLS = [
+    {"name": name, "description": "", "input_schema": MODELS[name].model_json_schema()}
+    for name in ("discriminated", "nested", "tree", "unions")
+]
+
+
+class NestedTextEnv(gymnasium.Env[Any, str]):
+    """Observes its last action deep inside of other spaces."""
+
+    def __init__(self) -> None:
+        self.observation_space = Dict(
+            {
+                "text": FreeText(),
+                "pair": Tuple([FreeText(max_length=40), Box(0, 9, (2,))]),
+            }
+        )
+        self.action_space = FreeText()
+
+    def observed(self, text):
+        return {"text": text, "pair": (text[:40], np.full(2, 3, np.float32))}
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.observed("start"), {}
+
+    def step(self, action):
+        return self.observed(action), 0.0, False, False, {}
+
+
+class ToolEnv(gymnasium.Env[str, Any]):
+    """Observes its last tool call, as JSON."""
+
+    def __init__(self) -> None:
+        self.observation_space = FreeText()
+        self.action_space = ToolCallSpace(TOOLS)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return "", {}
+
+    def step(self, action):
+        assert action in self.action_space
+        return json.dumps(action), 0.0, False, False, {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_survives_byte_for_byte(kind: str) -> None:
+    envs = KINDS[kind]([EchoEnv] * 2)
+    try:
+        observations, _ = envs.reset(seed=0)
+        assert tuple(observations) == ("start", "start")
+        for one, two in zip(TEXTS, reversed(TEXTS), strict=True):
+            observations, *_ = envs.step((one, two))
+            assert tuple(observations) == (one, two)
+            if envs.copy:
+                assert observations in envs.observation_space
+    finally:
+        envs.close()
+
+
+def test_a_copy_does_not_change_with_the_next_step() -> None:
+    envs = AsyncVectorEnv([EchoEnv] * 2)
+    try:
+        first, _ = envs.reset()
+        second, *_ = envs.step(("a", "b"))
+        envs.step(("c", "d"))
+        assert (first, second) == (("start", "start"), ("a", "b"))
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_text_survives_autoreset(mode: str) -> None:
+    envs = AsyncVectorEnv([EchoEnv] * 2, autoreset_mode=mode)
+    try:
+        envs.reset()
+        observations, _, terminated, _, infos = envs.step(("end", "ü"))
+        assert list(terminated) == [True, False]
+        if mode == "SameStep":
+            assert infos["final_obs"][0] == "end"
+        else:
+            assert observations == ("end", "ü")
+            observations, *_ = envs.step(("ignored", "ü"))
+        assert observations == ("start", "ü")
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_text_within_other_spaces(kind: Any) -> None:
+    envs = kind([NestedTextEnv] * 2)
+    try:
+        envs.reset()
+        observations, *_ = envs.step(("日本" * 30, ""))
+        assert observations["text"] == ("日本" * 30, "")
+        assert observations["pair"][0] == ("日本" * 20, "")
+        assert observations["pair"][1].tolist() == [[3, 3], [3, 3]]
+        assert observations in envs.observation_space
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
+def test_tool_calls_arrive_as_they_were_sampled(kind: Any) -> None:
+    envs = kind([ToolEnv] * 3)
+    try:
+        envs.action_space.seed(4)
+        envs.reset()
+        different = set()
+        for _ in range(20):
+            calls = envs.action_space.sample()
+            assert calls in envs.action_space
+            observations, *_ = envs.step(calls)
+            assert [json.loads(text) for text in observations] == list(calls)
+            different |= set(observations)
+        assert len(different) > 30
+    finally:
+        envs.close()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_text_that_is_too_long_is_an_error_and_not_garbage() -> None:
+    envs = AsyncVectorEnv([functools.partial(EchoEnv, 10)] * 2)
+    try:
+        envs.reset()
+        with pytest.raises(ValueError, match=r"11 characters, but the space allows 10"):
+            envs.step(("x" * 11, "y"))
+    finally:
+        envs.close(terminate=True)
+
+
+def test_batches_of_calls() -> None:
+    space = ToolCallSpace(TOOLS, seed=1)
+    batched = batch_space(space, 3)
+    assert isinstance(batched, Tuple)
+    assert [type(inner) for inner in batched.spaces] == [ToolCallSpace] * 3
+    batched.seed(2)
+    calls = batched.sample()
+    assert calls in batched
+    assert len({json.dumps(call) for call in calls}) == 3
+    assert list(iterate(batched, calls)) == list(calls)
+    assert concatenate(space, calls, create_empty_array(space, 3)) == calls
+    mask = {"tree": 0, "nested": 0, "unions": 0}
+    masked = batched.sample(mask=(mask, None, mask))
+    assert {masked[0]["tool"], masked[2]["tool"]} == {"discriminated"}
+    assert len(batch_differing_spaces([space, ToolCallSpace(TOOLS[:1])]).spaces) == 2
+
+
+def test_batches_of_call_text() -> None:
+    batched = batch_space(ToolCallText(ToolCallSpace(TOOLS, seed=1)), 3)
+    batched.seed([1, 1, 2])
+    one, two, three = batched.sample()
+    assert one == two != three
+
+
+@given(st.lists(st.text(alphabet=st.characters()), min_size=3, max_size=3))
+def test_shared_text_keeps_any_text(texts: list[str]) -> None:
+    shared = SharedText(3, max_length=10**9)
+    for region, text in enumerate(["longer than what follows"] * 3):
+        shared.write(region, text)
+    for region, text in enumerate(texts):
+        shared.write(region, text)
+    assert SharedTextView(shared) == tuple(texts)
+
+
+def test_shared_text_keeps_lone_surrogates() -> None:
+    shared = SharedText(1, max_length=3)
+    shared.write(0, "a\ud800b")
+    assert shared.read(0) == "a\ud800b"
+
+
+def test_shared_text_takes_memory_only_for_what_is_there() -> None:
+    shared = SharedText(1000, max_length=10**9)
+    shared.write(999, "x")
+    assert os.fstat(shared._descriptor).st_blocks * 512 < 2**20
+
+
+def test_shared_text_travels_only_to_a_process_being_started() -> None:
+    with pytest.raises(RuntimeError, match="inheritance"):
+        pickle.dumps(SharedText(1, 1))
+
+
+def test_a_closed_vector_env_leaves_no_descriptor_open() -> None:
+    def open_descriptors() -> int:
+        return len(os.listdir(f"/proc/{os.getpid()}/fd"))
+
+    if multiprocessing.get_start_method() != "fork":
+        pytest.skip("counts what a forked vector env leaves")
+    AsyncVectorEnv([EchoEnv]).close()
+    before = open_descriptors()
+    for _ in range(3):
+        envs = AsyncVectorEnv([EchoEnv] * 2)
+        envs.reset()
+        envs.close()
+        del envs
+    assert open_descriptors() <= before
+
+
+def test_a_view_is_a_sequence() -> None:
+    shared = SharedText(3, 10)
+    for region, text in enumerate(("a", "b", "c")):
+        shared.write(region, text)
+    view = SharedTextView(shared)
+    assert (len(view), view[0], view[-1], view[1:]) == (3, "a", "c", ("b", "c"))
+    assert list(reversed(view)) == ["c", "b", "a"]
+    assert "b" in view
+    assert (repr(view), view) == ("('a', 'b', 'c')", ("a", "b", "c"))
+    assert view != ["a", "b", "c"]
+    assert copy.copy(view) == copy.deepcopy(view) == pickle.loads(pickle.dumps(view))
+    assert isinstance(copy.copy(view), tuple)
+    with pytest.raises(IndexError):
+        view[3]
