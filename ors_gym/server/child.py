@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import pickle
 import sys
@@ -61,6 +62,8 @@ class _Owner:
         while os.read(self._input, 1 << 16):
             pass
         if self.server is not None:
+            # Nobody is left to be told which of their requests are cut off.
+            logging.getLogger("uvicorn.error").disabled = True
             self.server.should_exit = True
             time.sleep(_GRACE_SECONDS)
         os._exit(0)

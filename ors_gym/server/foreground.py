@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -70,4 +71,6 @@ def run(
             )
         except (TypeError, ValueError) as error:
             raise InvalidRequestError(f"Cannot serve: {error}") from error
-        server.run(sockets=[listener])
+        # uvicorn raises Ctrl-C once more after it has shut down.
+        with contextlib.suppress(KeyboardInterrupt):
+            server.run(sockets=[listener])

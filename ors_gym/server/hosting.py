@@ -11,10 +11,6 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-# The SDK logs every request. It reads its level when it is imported, so this comes
-# first; whoever sets the variable gets what they asked for.
-os.environ.setdefault("ORS_LOG_LEVEL", "CRITICAL")
-
 import ors
 import uvicorn
 
@@ -123,7 +119,9 @@ def build_server(
             isinstance(environment, type) and issubclass(environment, ors.Environment)
         ):
             raise TypeError(f"{environment!r} is not a subclass of ors.Environment")
-    show_tracebacks()
+    # Whoever sets the SDK's own variable gets the SDK's own log.
+    if "ORS_LOG_LEVEL" not in os.environ:
+        show_tracebacks()
     application: ASGIApp = ors.Server(list(environments)).app
     config = uvicorn.Config(
         application,

@@ -40,7 +40,7 @@ _BOOTSTRAP: Final = (
 _living: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
 # Held while a process is started, and by a fork: none may happen between the making of
 # the pipe and its being known here.
-_fork_lock = threading.Lock()
+_fork_lock = threading.RLock()
 
 
 class ServerProcess:
@@ -118,10 +118,15 @@ class ServerProcess:
     def _receive_port(self) -> int:
         answer = self._receive_line()
         if not answer:
+            status = self._process.poll()
+            event = (
+                f"was not ready within {_START_SECONDS:.0f} s"
+                if status is None
+                else f"ended with exit status {status} before it was ready"
+            )
             raise ConnectionFailedError(
-                "The process that serves the environments gave no address within "
-                f"{_START_SECONDS:.0f} s (exit status {self._process.poll()}); "
-                "what it printed is on standard error."
+                f"The process that serves the environments {event}; see what it "
+                "printed to standard error."
             )
         report: dict[str, Any] = json.loads(answer)
         if "error" in report:
@@ -154,7 +159,8 @@ def _start() -> subprocess.Popen[bytes]:
     path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
     return subprocess.Popen(  # noqa: S603 - this interpreter
         # -P: no directory of the caller's may shadow a module.
-        [sys.executable, "-P", "-c", _BOOTSTRAP, path],
+        # -u: what an environment prints is seen at once.
+        [sys.executable, "-P", "-u", "-c", _BOOTSTRAP, path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,

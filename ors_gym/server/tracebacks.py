@@ -2,7 +2,7 @@
 
 The SDK logs each request, and an exception of a prompt or a set-up two or three times
 over. Its loggers are module globals; should a later version keep them elsewhere, its
-own log shows at the level that `ors_gym.server.hosting` sets.
+own log shows instead.
 """
 
 from __future__ import annotations

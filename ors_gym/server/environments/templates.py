@@ -9,8 +9,11 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from string import Formatter
+from typing import Final
 
 __all__ = ["Template"]
+
+_VALUE: Final = r"[^\s.,;:?][^.,;:?]*?"
 
 
 class Template:
@@ -56,7 +59,7 @@ class Template:
     @cached_property
     def _pattern(self) -> re.Pattern[str]:
         parts = [
-            re.escape(literal) + (f"(?P<{gap}>[^.,;:?]+?)" if gap else "")
+            re.escape(literal) + (f"(?P<{gap}>{_VALUE})" if gap else "")
             for literal, gap, _, _ in Formatter().parse(self.text)
         ]
         return re.compile("".join(parts))
