@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import types
@@ -173,6 +174,21 @@ def test_numpy_values_become_plain_json():
     assert isinstance(given["nested"][0]["deep"], tuple), "the action was changed"
 
 
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Word(enum.StrEnum):
+    YES = "yes"
+
+
+def test_subclasses_and_large_integers_are_plain_json():
+    given = {"level": Level.HIGH, "word": Word.YES, "large": 10**400}
+    parsed = parse_action({"tool": "t", "input": given})
+    assert parsed["input"] == {"level": 3, "word": "yes", "large": 10**400}
+    assert [type(value) for value in parsed["input"].values()] == [int, str, int]
+
+
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
@@ -328,6 +344,8 @@ def test_plain_text_goes_to_the_terminal_tool():
     ]
     message = {"role": "assistant", "content": content}
     assert parse_action(message, terminal_tool=terminal) == expected
+    output = [{"type": "reasoning"}, {"type": "message", "content": text}]
+    assert parse_action(output, terminal_tool=terminal) == expected
     assert parse_action(CALL, terminal_tool=terminal) == CALL
 
 

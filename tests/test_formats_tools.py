@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import hypothesis
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from hypothesis import strategies
 

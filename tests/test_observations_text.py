@@ -65,7 +65,20 @@ def test_jpeg_with_fill_bytes_and_markers_without_length():
     assert read_image_size(base64.b64encode(head).decode()) == (30, 20)
 
 
-@pytest.mark.parametrize("data", ["", "?", "é", "AAAA", "iVBORw0KGgo=", "/9j/", "R0lG"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "?",
+        "é",
+        "AAAA",
+        "iVBORw0KGgo=",
+        "/9j/",
+        "R0lGODlh",
+        base64.b64encode(b"RIFF____WEBPVP8?" + bytes(20)).decode(),
+        base64.b64encode(b"RIFF____WAVE" + bytes(20)).decode(),
+    ],
+)
 def test_images_of_unknown_size(data):
     block = {"type": "image", "data": data, "mimeType": "image/png"}
     assert render_text([block]) == "[image: image/png]"
