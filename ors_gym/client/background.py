@@ -251,9 +251,14 @@ class Background:
             state.lost = "the server no longer knows it"
             self._watched.pop(session_id, None)
 
-    async def _delete(self, doomed: _Doomed, timeout: float = _DELETE_TIMEOUT) -> None:
+    async def _delete(
+        self,
+        doomed: _Doomed,
+        timeout: float = _DELETE_TIMEOUT,
+        attempts: int | None = None,
+    ) -> None:
         operation = operations.delete_session(
-            doomed.link.wire, doomed.session_id, timeout=timeout
+            doomed.link.wire, doomed.session_id, timeout=timeout, attempts=attempts
         )
         await self._run(doomed.link, operation)
 
@@ -268,7 +273,8 @@ class Background:
                 doomed.append(_Doomed(0.0, session_id, watched.link))
         self._watched.clear()
         loop = asyncio.get_running_loop()
-        tasks = {loop.create_task(self._delete(item, timeout)) for item in doomed}
+        # Two attempts: a process that ends does not wait for a server that is gone.
+        tasks = {loop.create_task(self._delete(item, timeout, 2)) for item in doomed}
         tasks |= self._jobs
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=timeout)

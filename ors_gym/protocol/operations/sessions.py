@@ -441,20 +441,23 @@ def ping(wire: Wire, session_id: str, *, timeout: float) -> Operation[bool | Non
     return False if outcome.status in (404, 410) else None
 
 
-def delete_session(wire: Wire, session_id: str, *, timeout: float) -> Operation[bool]:
+def delete_session(
+    wire: Wire, session_id: str, *, timeout: float, attempts: int | None = None
+) -> Operation[bool]:
     """Delete a session, as often as it takes within the time.
 
     Args:
         wire: The server.
         session_id: The session's id.
         timeout: Seconds for all of it.
+        attempts: How often it is tried at most; None for no limit but the time.
 
     Returns:
         Whether the server confirmed that the session is gone.
     """
     head = session_head("POST", "/delete", session_id)
     try:
-        outcome, _ = yield from fetch(wire, head, budget=timeout)
+        outcome, _ = yield from fetch(wire, head, budget=timeout, attempts=attempts)
         if wire.spoken.delete_session:
             head = session_head("POST", "/delete_session", session_id)
             yield from fetch(wire, head, budget=timeout, attempts=1)
