@@ -104,7 +104,7 @@ class AsyncORSEnv:
             self._prefetch.drop()
         core.leave()
         result = core.begin(await self._next_episode(options))
-        if self._config.prefetch:
+        if self._config.prefetch and not self._prefetch.pending:
             task = await self._client.run(core.plan(self._random, None))
             self._prefetch.open(task, core.open(task))
         return result

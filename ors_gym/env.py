@@ -175,7 +175,7 @@ class ORSEnv(gymnasium.Env[Any, Any]):
             self._prefetch.drop()
         core.leave()
         result = core.begin(self._next_episode(options))
-        if self._config.prefetch:
+        if self._config.prefetch and not self._prefetch.pending:
             task = self._run(core.plan(self.np_random, None))
             self._prefetch.open(task, core.open(task))
         if self.render_mode == "human":

@@ -35,6 +35,11 @@ class Prefetch(Generic[S]):
         self._link = link
         self._next: Prefetched[S] | None = None
 
+    @property
+    def pending(self) -> bool:
+        """Whether a session was opened ahead and not taken yet."""
+        return self._next is not None
+
     def open(self, task: Task, operation: Operation[Opened[S]]) -> None:
         """Start to open a session.
 
