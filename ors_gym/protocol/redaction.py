@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 __all__ = ["Redactor"]
 
 _MASK: Final = "[redacted]"
 _SHORTEST: Final = 4
 """Shorter values would blot out ordinary words, and are no secrets."""
+_ESCAPE: Final = re.compile("%[0-9A-F]{2}")
 
 
 class Redactor:
@@ -20,7 +23,8 @@ class Redactor:
 
     Args:
         secrets: The values to hide, also in the forms in which a server may echo
-            them: JSON-escaped, percent-encoded and base64.
+            them: JSON-escaped, HTML-escaped, percent-encoded, and base64, also as
+            a part of something larger, such as the ``X-Secrets`` header.
 
     Example:
         >>> Redactor(["hunter22"])("password hunter22 refused")
@@ -73,5 +77,25 @@ def _forms(secret: str) -> Iterable[str]:
     yield json.dumps(secret)[1:-1]
     yield json.dumps(secret, ensure_ascii=False)[1:-1]
     yield repr(secret)[1:-1]
-    yield quote(raw, safe="")
+    yield html.escape(secret)
+    for percent_encoded in (quote(raw, safe=""), quote(raw), quote_plus(raw)):
+        yield percent_encoded
+        yield _ESCAPE.sub(lambda match: match[0].lower(), percent_encoded)
     yield base64.b64encode(raw).decode()
+    for written in {raw, json.dumps(secret)[1:-1].encode()}:
+        yield from _base64_forms(written)
+
+
+def _base64_forms(raw: bytes) -> Iterable[str]:
+    """Yield what bytes look like inside of a longer text in base64.
+
+    Three bytes make four characters, so there are three ways to be aligned; the
+    characters at both ends hold bits of the neighbours and are left out.
+    """
+    for before in range(3):
+        encoded = base64.b64encode(bytes(before) + raw).decode()
+        first, last = -(-8 * before // 6), 8 * (before + len(raw)) // 6
+        form = encoded[first:last]
+        if len(form) >= _SHORTEST:
+            yield form
+            yield form.replace("+", "-").replace("/", "_")
