@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, cast
 
 from ors_gym.errors import LimitExceededError, ProtocolError
@@ -36,6 +36,7 @@ __all__ = [
     "read_tools",
 ]
 
+_SHOWN: Final = 4096
 _SPLIT_TYPES: Final = ("train", "validation", "test")
 
 
@@ -46,12 +47,13 @@ def _refuse_constant(name: str) -> NoReturn:
 _decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
-def parse_json(data: bytes | str, what: str) -> Any:
+def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
     """Decode JSON strictly: UTF-8 only, no NaN, no Infinity.
 
     Args:
         data: The text, or its bytes.
         what: Where it comes from, for the message.
+        redact: Hides secrets in what the message shows of the text.
 
     Returns:
         The decoded value.
@@ -71,10 +73,12 @@ def parse_json(data: bytes | str, what: str) -> Any:
                 return value
         return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
-        start = data[:60]
+        start = data[:_SHOWN]
+        text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
+        # Redacted before it is cut: half of a secret would not be recognised.
         raise ProtocolError(
-            f"{what} is not JSON ({type(error).__name__}: {str(error)[:120]}); "
-            f"it begins with {start!r}. Is this the address of an ORS server?"
+            f"{what} is not JSON ({type(error).__name__}: {str(error)[:120]}); it "
+            f"begins with {redact(text)[:60]!r}. Is this the address of an ORS server?"
         ) from None
 
 
@@ -85,8 +89,14 @@ def _field(value: object, name: str, what: str) -> Any:
 
 
 def _excerpt(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:120]}..."
+    """Describe a value without what is in it: secrets, answers, endless depth."""
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, Mapping):
+        return f"an object of {len(value)} fields"
+    return repr(value)[:40]
 
 
 def read_environments(value: object) -> tuple[str, ...]:

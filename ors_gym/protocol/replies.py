@@ -20,13 +20,21 @@ from ors_gym.protocol.limits import Limits
 from ors_gym.protocol.reading import parse_json
 from ors_gym.protocol.sse import Event, EventDecoder
 
-__all__ = ["BodyReader", "StreamReader", "failure_error", "server_text", "status_error"]
+__all__ = [
+    "HEARTBEATS_MISSED",
+    "BodyReader",
+    "StreamReader",
+    "failure_error",
+    "server_text",
+    "status_error",
+]
 
 HEARTBEATS_MISSED: Final = 30.0
 """Seconds without a byte that mean a dead connection: three heartbeats of the
 servers (WIRE.md, point 7)."""
 
 _EXCERPT_BYTES: Final = 2**16
+_TASK_ID_BYTES: Final = 1024
 
 
 class BodyReader:
@@ -148,6 +156,10 @@ class StreamReader:
             if name == b"chunk":
                 self._parts.append(event.data)
             elif name == b"task_id":
+                if not 0 < len(event.data) <= _TASK_ID_BYTES:
+                    raise ProtocolError(
+                        f"a task_id of {len(event.data)} bytes cannot be asked for"
+                    )
                 self.task_id = event.text()
                 self.idle_timeout = HEARTBEATS_MISSED
             elif name == b"error":
@@ -156,7 +168,7 @@ class StreamReader:
         return False
 
 
-def server_text(body: bytes) -> str:
+def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     """Make a short text of an error's body.
 
     FastAPI's ``detail`` is taken out of its JSON, and of a 422 only where and why:
@@ -164,6 +176,8 @@ def server_text(body: bytes) -> str:
 
     Args:
         body: The body.
+        redact: Hides secrets; before the text is cut, since half of a secret would
+            not be recognised.
 
     Returns:
         At most a few hundred characters.
@@ -172,11 +186,14 @@ def server_text(body: bytes) -> str:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return _shorten(" ".join(text.split()))
+        return _shorten(" ".join(redact(text).split()))
     detail: Any = value.get("detail", value) if isinstance(value, Mapping) else value
     if isinstance(detail, list):
         detail = "; ".join(_validation_text(item) for item in detail[:5])
-    return _shorten(detail if isinstance(detail, str) else json.dumps(detail))
+    elif not isinstance(detail, str):
+        # As it came: a depth that can be read need not be one that can be written.
+        detail = text
+    return _shorten(redact(detail))
 
 
 def _validation_text(item: object) -> str:
@@ -184,9 +201,12 @@ def _validation_text(item: object) -> str:
         return "an error without a description"
     location = item.get("loc")
     where = (
-        ".".join(str(part) for part in location) if isinstance(location, list) else "?"
+        ".".join(str(part) for part in location if isinstance(part, str | int))
+        if isinstance(location, list)
+        else "?"
     )
-    return f"{where}: {item.get('msg', '')}"
+    message = item.get("msg")
+    return f"{where}: {message if isinstance(message, str) else '?'}"
 
 
 def _shorten(text: str) -> str:
@@ -208,7 +228,7 @@ def status_error(
         The error, to be raised by the caller.
     """
     status = outcome.status
-    text = redact(server_text(body))
+    text = server_text(body, redact)
     said = f"{request} was answered {status}: {text or '(no text)'}"
     if status in (401, 403):
         return AuthenticationError(

@@ -101,13 +101,8 @@ class EventDecoder:
         if not piece:
             return events
         lines = piece.splitlines(keepends=True)
-        last = lines[-1]
-        if last[-1:] == b"\r":
-            self._after_return = True
-        elif last[-1:] != b"\n":
-            lines.pop()
-        else:
-            last = b""
+        self._after_return = piece[-1:] == b"\r"
+        cut = b"" if piece[-1:] in b"\r\n" else lines.pop()
         for line in lines:
             if self._tail:
                 self._tail.append(line)
@@ -115,8 +110,8 @@ class EventDecoder:
                 self._tail.clear()
                 self._tail_bytes = 0
             self._take_line(line.rstrip(b"\r\n"), events)
-        if last and not self._after_return:
-            self._keep_tail(last)
+        if cut:
+            self._keep_tail(cut)
         return events
 
     def finish(self) -> list[Event]:
