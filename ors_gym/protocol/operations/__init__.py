@@ -15,16 +15,18 @@ from ors_gym.protocol.operations.metadata import (
     num_tasks,
     resolve_environment,
 )
-from ors_gym.protocol.operations.sessions import (
+from ors_gym.protocol.operations.opening import (
     create_episode,
     create_session,
+    open_session,
+    start_episode,
+)
+from ors_gym.protocol.operations.sessions import (
     delete_session,
     get_messages,
     get_prompt,
     list_task_tools,
-    open_session,
     ping,
-    start_episode,
 )
 
 __all__ = [

@@ -9,6 +9,7 @@ from ors_gym.errors import (
     AmbiguousCallError,
     CallTimeoutError,
     InvalidRequestError,
+    LimitExceededError,
     ORSError,
     ProtocolError,
     ToolFailedError,
@@ -18,7 +19,12 @@ from ors_gym.protocol.exchange import Failure, Operation, Outcome, Send
 from ors_gym.protocol.operations.fetching import wait
 from ors_gym.protocol.operations.sessions import note_loss
 from ors_gym.protocol.reading import parse_json, read_scores, read_tool_output
-from ors_gym.protocol.replies import StreamReader, failure_error, status_error
+from ors_gym.protocol.replies import (
+    HEARTBEATS_MISSED,
+    StreamReader,
+    failure_error,
+    status_error,
+)
 from ors_gym.protocol.requests import call_body, call_head, encode
 from ors_gym.protocol.retries import Patience, is_starting
 from ors_gym.protocol.wire import SessionState, Wire
@@ -31,6 +37,8 @@ _REUSE_WITHIN: Final = 3.0
 lost reply (WIRE.md, point 6)."""
 
 _UNKNOWN_TASK: Final = "unknown task_id"
+_REFUSALS: Final = frozenset({400, 401, 403, 422})
+"""Statuses that say that a call was not run (WIRE.md, point 5)."""
 
 
 def call_tool(
@@ -76,7 +84,7 @@ def call_tool(
         state.pending = None
     finally:
         state.busy = False
-    return _tool_output(state, tool, reader)
+    return _tool_output(state, tool, reader, reader.task_id or "")
 
 
 def resume_call(
@@ -109,7 +117,7 @@ def resume_call(
             state.pending = None
     finally:
         state.busy = False
-    return _tool_output(state, "the resumed call", reader)
+    return _tool_output(state, "the resumed call", reader, task_id)
 
 
 def score_group(
@@ -148,21 +156,29 @@ def score_group(
         state.redact,
     )
     patience = wire.patience(timeout)
-    reader = yield from _start(wire, scoring, body, patience)
-    if reader.result is None and reader.failed is None and reader.error is None:
-        task_id = reader.task_id or ""
-        resume = encode({"candidates": [], "task_id": task_id}, "the resumption")
-        reader = yield from _resume(wire, scoring, resume, task_id, patience)
-    scores = read_scores(
-        parse_json(_result(state, "score_group", reader), "the scores")
-    )
+    # Nothing but an environment that has no scores answers 404 for its own reasons.
+    refusals = _REFUSALS | {404, 405}
+    try:
+        reader = yield from _start(wire, scoring, body, patience, refusals)
+        if reader.result is None and reader.failed is None and reader.error is None:
+            task_id = reader.task_id or ""
+            resume = encode({"candidates": [], "task_id": task_id}, "the resumption")
+            reader = yield from _resume(wire, scoring, resume, task_id, patience)
+    finally:
+        state.lost = state.lost or scoring.lost
+    result = _result(state, "score_group", reader)
+    scores = read_scores(parse_json(result, "the scores", state.redact))
     if len(scores) != len(candidates):
         raise ProtocolError(f"{len(scores)} scores for {len(candidates)} candidates")
     return scores
 
 
 def _start(
-    wire: Wire, state: SessionState, body: bytes, patience: Patience
+    wire: Wire,
+    state: SessionState,
+    body: bytes,
+    patience: Patience,
+    refusals: frozenset[int] = _REFUSALS,
 ) -> Operation[StreamReader]:
     """Send a call until it was received once: never again after that.
 
@@ -176,31 +192,43 @@ def _start(
         if reader.result is not None:
             return reader
         patience.spend(outcome)
-        reader.finish()
+        _finish(reader, outcome, state)
         if reader.task_id is not None or reader.failed is not None:
             return reader
-        if outcome.sent and reader.status not in (429, 503):
-            raise _unanswered(state, outcome, reader)
         if outcome.sent and not (outcome.status == 429 or is_starting(outcome)):
-            raise _unanswered(state, outcome, reader)
+            raise _unanswered(state, outcome, reader, refusals)
+        if outcome.failure is Failure.TLS:
+            raise _never_ran(state, outcome, reader)
         if not (yield from wait(wire, patience, outcome, state.call_head)):
             raise _never_ran(state, outcome, reader)
 
 
+def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None:
+    """Take the end of a reply that holds no result yet."""
+    reader.finish()
+    if outcome.failure is Failure.LIMIT and reader.task_id is not None:
+        # It would be as large the next time.
+        request = f"POST {state.call_head.target}"
+        reader.error = LimitExceededError(str(failure_error(outcome, request)))
+
+
 def _unanswered(
-    state: SessionState, outcome: Outcome, reader: StreamReader
+    state: SessionState,
+    outcome: Outcome,
+    reader: StreamReader,
+    refusals: frozenset[int],
 ) -> ORSError:
     """Choose the error for a call that was sent and named no task_id (point 5)."""
     request = f"POST {state.call_head.target}"
     complete = outcome.failure is None
-    if complete and outcome.status in (400, 401, 403, 422):
-        state.pending = None
-        return status_error(outcome, reader.body, request, state.redact)
     if complete and outcome.status in (404, 410):
         try:
             note_loss(state, outcome, reader.body)
         except ORSError as error:
             return error
+    if complete and outcome.status in refusals:
+        state.pending = None
+        return status_error(outcome, reader.body, request, state.redact)
     if outcome.failure is Failure.TIMEOUT:
         return CallTimeoutError(
             f"{request} was not answered in time; the tool may have run and may still "
@@ -234,9 +262,10 @@ def _resume(
     while patience.remaining > 0:
         reader = StreamReader(wire.limits)
         # From the start: a server that knows the call names it at once.
+        reader.idle_timeout = HEARTBEATS_MISSED
         outcome = yield Send(head, body, reader, patience.remaining, _REUSE_WITHIN)
         patience.spend(outcome)
-        reader.finish()
+        _finish(reader, outcome, state)
         if reader.error is not None:
             return reader
         if reader.failed == _UNKNOWN_TASK and reader.task_id is None:
@@ -250,8 +279,12 @@ def _resume(
         _check_resumable(state, outcome, reader, request, task_id)
         if not (yield from wait(wire, patience, outcome, head)):
             break
-    if patience.remaining > 0 and outcome.failure is None and outcome.status != 200:
+    said: ORSError | None = None
+    if patience.remaining > 0 and outcome.failure is Failure.CONNECT:
+        said = failure_error(outcome, request)
+    elif patience.remaining > 0 and outcome.failure is None and outcome.status != 200:
         said = status_error(outcome, reader.body, request, state.redact)
+    if said is not None:
         raise AmbiguousCallError(
             f"the result of call {task_id} did not come: {said}", task_id=task_id
         )
@@ -290,9 +323,22 @@ def _result(state: SessionState, tool: str, reader: StreamReader) -> bytes:
     return reader.result or b""
 
 
-def _tool_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOutput:
+def _tool_output(
+    state: SessionState, tool: str, reader: StreamReader, task_id: str
+) -> ToolOutput:
     """Read a call's result: an output, or the server's refusal."""
-    value = parse_json(_result(state, tool, reader), f"the result of {tool!r}")
+    try:
+        return _read_output(state, tool, reader)
+    except ProtocolError:
+        # What cannot be read may have ended the episode: a server that does not look
+        # would pay for another call.
+        state.pending = task_id
+        raise
+
+
+def _read_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOutput:
+    result = _result(state, tool, reader)
+    value = parse_json(result, f"the result of {tool!r}", state.redact)
     verdict = value.get("ok") if isinstance(value, dict) else None
     if verdict is True:
         output = read_tool_output(value.get("output"))
@@ -305,4 +351,4 @@ def _tool_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOu
     state.finished = state.finished or reason == "episode_finished"
     error = value.get("error")
     text = error if isinstance(error, str) else "the server gave no reason"
-    raise ToolRejectedError(state.redact(text), reason=reason)
+    raise ToolRejectedError(state.redact(text), reason=state.redact(reason))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol.exchange import (
     Failure,
     Head,
@@ -25,7 +26,9 @@ from ors_gym.protocol.retries import (
 )
 from ors_gym.protocol.wire import Wire
 
-__all__ = ["REUSE_WITHIN", "fetch", "wait"]
+__all__ = ["REUSE_WITHIN", "fetch", "wait", "within"]
+
+T = TypeVar("T")
 
 REUSE_WITHIN: Final = 50.0
 """Seconds for which an idle connection serves a request that may be repeated; the
@@ -68,10 +71,10 @@ def fetch(
         outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
         patience.spend(outcome)
         wire.reached = wire.reached or outcome.status > 0
-        target = None if redirected else _inner_redirect(wire, outcome)
-        if target is not None:
+        moved = None if redirected else _inner_redirect(wire, head, outcome)
+        if moved is not None:
             redirected = True
-            head = Head(head.method, target, head.headers)
+            head = moved
             continue
         if attempts is not None and patience.attempts + 1 >= attempts:
             break
@@ -113,13 +116,50 @@ def wait(
     return True
 
 
-def _inner_redirect(wire: Wire, outcome: Outcome) -> str | None:
+def within(patience: Patience, operation: Operation[T]) -> Operation[T]:
+    """Run an operation on what is left of the budget of a larger one.
+
+    Args:
+        patience: The larger operation's budget.
+        operation: The operation, with any budget of its own.
+
+    Returns:
+        What the operation returns.
+
+    Raises:
+        ConnectionFailedError: If the larger budget ends first.
+    """
+    try:
+        step = next(operation)
+        while True:
+            left = patience.remaining
+            if isinstance(step, Pause):
+                # A wait that does not fit counts as waited: what comes next fails.
+                fits = step.seconds < left
+                outcome = (yield step) if fits else Outcome(elapsed=step.seconds)
+            elif left > 0:
+                step.timeout = min(step.timeout, left)
+                outcome = yield step
+            else:
+                outcome = Outcome(
+                    sent=False, failure=Failure.TIMEOUT, detail="the time was over"
+                )
+            patience.spend(outcome)
+            step = operation.send(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        operation.close()
+
+
+def _inner_redirect(wire: Wire, head: Head, outcome: Outcome) -> Head | None:
     """Return the target of a redirect that stays within the origin, else None."""
     if outcome.failure is not None or outcome.status not in (301, 302, 307, 308):
         return None
     location = find_header(outcome.headers, b"location") or ""
     try:
-        parts = urlsplit(urljoin(f"{wire.origin}/", location))
+        parts = urlsplit(urljoin(f"{wire.where}{head.target}", location))
     except ValueError:
         return None
     prefix = urlsplit(wire.where).path.rstrip("/")
@@ -127,4 +167,8 @@ def _inner_redirect(wire: Wire, outcome: Outcome) -> str | None:
         return None
     if not parts.path.startswith(f"{prefix}/"):
         return None
-    return parts.path[len(prefix) :] + (f"?{parts.query}" if parts.query else "")
+    target = parts.path[len(prefix) :] + (f"?{parts.query}" if parts.query else "")
+    try:
+        return Head(head.method, target, head.headers)
+    except InvalidRequestError:
+        return None

@@ -9,11 +9,12 @@ from ors_gym.errors import (
     InvalidRequestError,
     ORSError,
     ProtocolError,
+    ServerError,
     UnknownEnvironmentError,
     UnknownTaskError,
 )
 from ors_gym.protocol.dialect import Dialect, SecretsChannel, read_openapi, read_probe
-from ors_gym.protocol.exchange import Operation
+from ors_gym.protocol.exchange import Operation, Outcome
 from ors_gym.protocol.operations.fetching import fetch
 from ors_gym.protocol.reading import (
     parse_json,
@@ -26,6 +27,7 @@ from ors_gym.protocol.reading import (
 )
 from ors_gym.protocol.replies import status_error
 from ors_gym.protocol.requests import encode, environment_head, plain_head, session_head
+from ors_gym.protocol.retries import may_repeat
 from ors_gym.protocol.wire import Wire
 from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
@@ -51,6 +53,7 @@ def connect(wire: Wire) -> Operation[None]:
         ProtocolError: If it is not an ORS server.
         AuthenticationError: If it wants a key.
         ConnectionFailedError: If it cannot be reached.
+        ServerError: If it is there and does not work.
     """
     if wire.environments:
         return
@@ -61,7 +64,9 @@ def connect(wire: Wire) -> Operation[None]:
     try:
         if outcome.status != 200:
             raise status_error(outcome, body, "GET /list_environments", wire.redact)
-        environments = read_environments(parse_json(body, "the reply"))
+        environments = read_environments(parse_json(body, "the reply", wire.redact))
+    except ServerError:
+        raise
     except ORSError as error:
         raise ProtocolError(
             f"{wire.where} does not look like an ORS server: {error}"
@@ -75,6 +80,7 @@ def connect(wire: Wire) -> Operation[None]:
 def _learn_dialect(wire: Wire) -> Operation[Dialect]:
     """Ask for the server's description, or failing that, for a refusal."""
     outcome, body = yield from fetch(wire, plain_head("GET", "/openapi.json"))
+    _check_passing(wire, outcome, body, "GET /openapi.json")
     dialect = None
     if outcome.status == 200:
         try:
@@ -82,8 +88,13 @@ def _learn_dialect(wire: Wire) -> Operation[Dialect]:
         except ProtocolError:
             dialect = None
     if dialect is None:
-        head = session_head("POST", "/create", wire.new_id())
+        session_id = wire.new_id()
+        head = session_head("POST", "/create", session_id)
         outcome, body = yield from fetch(wire, head, encode({"secrets": {}}, "probe"))
+        _check_passing(wire, outcome, body, "POST /create")
+        if outcome.status == 200:
+            # No server that is known to us takes the probe for a request.
+            wire.abandon(session_id)
         try:
             dialect = read_probe(outcome.status, parse_json(body, "the reply"))
         except ProtocolError:
@@ -91,6 +102,12 @@ def _learn_dialect(wire: Wire) -> Operation[Dialect]:
     # A server that describes itself neither way is taken for the published page's,
     # which always has the field (WIRE.md, "Dialects").
     return dialect or Dialect(secrets=SecretsChannel.REQUIRED_BODY)
+
+
+def _check_passing(wire: Wire, outcome: Outcome, body: bytes, request: str) -> None:
+    """Raise for a status that passes: it would be taken for what the server speaks."""
+    if may_repeat(outcome):
+        raise status_error(outcome, body, request, wire.redact)
 
 
 def resolve_environment(wire: Wire, name: str) -> Operation[str]:
@@ -275,7 +292,7 @@ def _ask(
     encoded = None if body is None else encode(body, "the request")
     outcome, reply = yield from fetch(wire, head, encoded)
     if outcome.status == 200:
-        return parse_json(reply, f"the reply of {head.target}")
+        return parse_json(reply, f"the reply of {head.target}", wire.redact)
     error = status_error(outcome, reply, f"{method} {head.target}", wire.redact)
     if outcome.status == 400 and body is not None:
         raise UnknownTaskError(f"{error} (asked for {body})", status=400)
