@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from ors_gym.call_shapes import (
+from ors_gym.actions.call_shapes import (
     UnreadableError,
     is_call,
     name_type,
@@ -19,7 +19,7 @@ from ors_gym.call_shapes import (
     type_of,
     unwrap,
 )
-from ors_gym.json_values import STRICT_DECODER, describe_json_fault
+from ors_gym.actions.json_values import STRICT_DECODER, describe_json_fault
 from ors_gym.types import ToolCall, ToolSpec
 
 __all__ = [

@@ -12,9 +12,13 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
-from ors_gym.observations import describe_block, render_text, replace_surrogates
-from ors_gym.provider_schema import provider_schema
-from ors_gym.tool_names import provider_tool_name
+from ors_gym.actions.tool_names import provider_tool_name
+from ors_gym.formats.provider_schema import provider_schema
+from ors_gym.observations.rendering import (
+    describe_block,
+    render_text,
+    replace_surrogates,
+)
 from ors_gym.types import Block, JSONObject, ToolCall, ToolSpec
 
 __all__ = [
@@ -62,7 +66,7 @@ def to_openai_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
 
     Returns:
         ``ChatCompletionFunctionToolParam`` dicts. Names that OpenAI refuses are
-        replaced by `ors_gym.tool_names.provider_tool_name`; `parse_action`, given
+        replaced by `provider_tool_name`; `parse_action`, given
         the tools, puts the server's names back.
 
     Example:

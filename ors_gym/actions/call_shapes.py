@@ -15,8 +15,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from ors_gym.json_values import STRICT_DECODER, describe_json_fault, to_plain_json
-from ors_gym.tool_names import original_tool_name
+from ors_gym.actions.json_values import (
+    STRICT_DECODER,
+    describe_json_fault,
+    to_plain_json,
+)
+from ors_gym.actions.tool_names import original_tool_name
 from ors_gym.types import ToolCall, ToolSpec
 
 __all__ = ["UnreadableError", "is_call", "name_type", "read_call", "type_of", "unwrap"]
@@ -121,7 +125,7 @@ def read_call(call: Mapping[Any, Any], tools: Sequence[ToolSpec]) -> ToolCall:
 
     Args:
         call: The call.
-        tools: The session's tools, to undo the renaming of `ors_gym.tool_names`. A
+        tools: The session's tools, to undo the renaming of `tool_names`. A
             canonical call has the server's own name already.
 
     Raises:

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import strategies
 
 from ors_gym.actions import parse_action
+from ors_gym.actions.tool_names import original_tool_name, provider_tool_name
 from ors_gym.formats import (
     to_anthropic_tool_call,
     to_anthropic_tools,
     to_openai_tool_call,
     to_openai_tools,
 )
-from ors_gym.provider_schema import provider_schema
-from ors_gym.tool_names import original_tool_name, provider_tool_name
+from ors_gym.formats.provider_schema import provider_schema
 
 ADD: Any = {
     "name": "add",

@@ -8,7 +8,12 @@ import re
 from collections.abc import Sequence
 from typing import Final, TypedDict
 
-from ors_gym.images import MAX_PIXELS, ImageArray, decode_image, read_image_size
+from ors_gym.observations.images import (
+    MAX_PIXELS,
+    ImageArray,
+    decode_image,
+    read_image_size,
+)
 from ors_gym.types import Block
 
 __all__ = [

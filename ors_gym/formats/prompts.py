@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from ors_gym.formats import (
+from ors_gym.formats.results import (
     ToolResult,
     to_anthropic_content,
     to_anthropic_tool_call,
@@ -18,7 +18,7 @@ from ors_gym.formats import (
     to_openai_tool_call,
     tool_result_messages,
 )
-from ors_gym.observations import render_text
+from ors_gym.observations.rendering import render_text
 from ors_gym.types import Block, JSONObject, ToolCall
 
 __all__ = ["to_anthropic_messages", "to_openai_messages"]

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ors_gym.action_reader import (
+from ors_gym.actions.json_values import explain_unserialisable, is_flat_json
+from ors_gym.actions.reader import (
     InvalidAction,
     MessageReader,
     ParsedCall,
     TextParser,
 )
-from ors_gym.json_values import explain_unserialisable, is_flat_json
 from ors_gym.types import ToolCall, ToolSpec
 
 __all__ = [

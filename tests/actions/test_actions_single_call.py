@@ -13,7 +13,7 @@ import pytest
 
 from ors_gym import actions
 from ors_gym.actions import InvalidAction
-from ors_gym.tool_names import provider_tool_name
+from ors_gym.actions.tool_names import provider_tool_name
 
 
 def parse_action(action: object, **session: Any) -> Any:
