@@ -33,7 +33,6 @@ __all__ = ["Background", "abandon_in_background", "background"]
 
 T = TypeVar("T")
 
-_PING_EVERY: Final = 45.0
 _PING_TIMEOUT: Final = 10.0
 _DELETE_TIMEOUT: Final = 10.0
 _DELETE_AGAIN_AFTER: Final = 60.0
@@ -41,6 +40,8 @@ _DELETE_AGAIN_AFTER: Final = 60.0
 that swallowed the first delete is usually over."""
 _TICK: Final = 0.5
 _LINGER: Final = 5.0
+_CHANNEL_IDLE: Final = 90.0
+"""Seconds after which unused connections to a server are closed."""
 _EXIT_TIMEOUT: Final = 5.0
 _AT_ONCE: Final = 64
 
@@ -101,7 +102,7 @@ class Background:
             link: How its server is reached.
             state: The session; referred to weakly.
         """
-        due = time.monotonic() + _PING_EVERY * (0.5 + random() / 2)  # noqa: S311
+        due = time.monotonic() + link.ping_every * (0.5 + random() / 2)  # noqa: S311
         self._watched[state.session_id] = _Watched(link, weakref.ref(state), due)
         self._start()
 
@@ -229,7 +230,7 @@ class Background:
             if state is None or state.closed or state.lost:
                 self._watched.pop(session_id, None)
             elif watched.due <= now and len(self._jobs) < _AT_ONCE:
-                watched.due = now + _PING_EVERY
+                watched.due = now + watched.link.ping_every
                 self._begin(self._ping(watched.link, state.session_id))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
@@ -292,7 +293,7 @@ class Background:
             channel.idle_since = time.monotonic()
 
     async def _close_idle_channels(self) -> None:
-        stale = time.monotonic() - 2 * _PING_EVERY
+        stale = time.monotonic() - _CHANNEL_IDLE
         for key, (_, channel) in list(self._channels.items()):
             if channel.users == 0 and channel.idle_since < stale:
                 del self._channels[key]
