@@ -59,7 +59,8 @@ class AsyncORSClient:
         >>> from ors_gym.server import serve
         >>> async def play(base_url):
         ...     async with AsyncORSClient(base_url) as client:
-        ...         async with client.session("guess", split="train", index=0) as session:
+        ...         task = {"split": "train", "index": 0}
+        ...         async with client.session("guess", **task) as session:
         ...             await session.get_prompt()
         ...             return await session.call_tool("guess", {"number": 1})
         >>> with serve() as base_url:

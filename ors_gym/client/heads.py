@@ -120,6 +120,8 @@ class HeadReader:
             raise BadReplyError("sent a status line that is not one of HTTP/1.1")
         if _BARE_LF.search(data):
             raise BadReplyError("ended a header line with a bare line feed")
+        if line[2] == b"101":
+            raise BadReplyError("switched to a protocol that nobody asked for")
         lines = _Lines()
         try:
             HttpResponseParser(lines).feed_data(data)

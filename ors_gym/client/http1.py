@@ -62,7 +62,6 @@ class ReplyReader:
         "_inflated",
         "_inflater",
         "_interim",
-        "_last",
         "_limits",
         "_partial",
         "_persistent",
@@ -72,6 +71,7 @@ class ReplyReader:
         "_remaining",
         "_silent",
         "_sink",
+        "_whole",
         "detail",
         "drained",
         "failure",
@@ -94,7 +94,8 @@ class ReplyReader:
         # Made at the first body in chunks, used for those that follow on a connection
         # whose replies all ended well; given up with it, as it holds this object.
         self._chunks: Any = None
-        self._last = False
+        # How many pieces of a feed belong to the reply that ends in it.
+        self._whole: int | None = None
         self._inflater: Inflater | None = None
         self._phase = _DONE
         self._persistent = True
@@ -166,7 +167,7 @@ class ReplyReader:
             rest: What came behind it.
         """
         if head.status < 200:
-            self._skip_interim(head.status, rest)
+            self._skip_interim(rest)
             return
         self.status = head.status
         self.headers = head.headers
@@ -182,7 +183,7 @@ class ReplyReader:
             self._inflater = Inflater()
         if head.chunked:
             self._phase = _CHUNKED
-            self._last = False
+            self._whole = None
             if self._chunks is None:
                 self._chunks = HttpResponseParser(self)
             self._chunks.feed_data(_CHUNKED_HEAD)
@@ -216,12 +217,13 @@ class ReplyReader:
 
     def on_message_begin(self) -> None:
         """Llhttp's callback: a message begins, the second if one is complete."""
-        if self._last:
+        if self._whole is not None:
             self._persistent = False
 
     def on_message_complete(self) -> None:
         """Llhttp's callback: the last chunk and the trailers were read."""
-        self._last = True
+        if self._whole is None:
+            self._whole = len(self._pieces)
 
     def _feed_head(self, data: bytes) -> None:
         """Collect a head; read it when it is whole."""
@@ -248,12 +250,10 @@ class ReplyReader:
         except BadReplyError as error:
             self._fail(Failure.PROTOCOL, str(error))
 
-    def _skip_interim(self, status: int, rest: bytes) -> None:
+    def _skip_interim(self, rest: bytes) -> None:
         """Skip a 1xx reply; the final one follows (RFC 9110, section 15.2)."""
         self._interim += 1
-        if status == 101:
-            self._fail(Failure.PROTOCOL, "switched to a protocol nobody asked for")
-        elif self._interim > self._limits.interim_replies:
+        if self._interim > self._limits.interim_replies:
             self._fail(Failure.LIMIT, "sent more interim replies than the limit")
         elif rest:
             self._feed_head(rest)
@@ -277,6 +277,8 @@ class ReplyReader:
         except HttpParserError as error:
             broken = f"sent chunks that are not HTTP/1.1: {error}"
         pieces = self._pieces
+        if self._whole is not None:
+            del pieces[self._whole :]
         if pieces:
             # Before the error, if there is one: how the bytes were cut into packets
             # must not decide whether the sink sees them.
@@ -286,7 +288,7 @@ class ReplyReader:
             self._deliver(body)
         else:
             self._silent += len(data)
-        if self._last:
+        if self._whole is not None:
             if broken or not _ends_cleanly(data):
                 self._persistent = False
             self._complete()

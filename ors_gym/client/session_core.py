@@ -142,7 +142,7 @@ class SessionCore:
 
     @property
     def terminal_tool(self) -> JSONObject | None:
-        """The tool that takes plain text, with ``name`` and ``arg``, if there is one."""
+        """The tool that takes plain text: its ``name`` and ``arg``, or None."""
         tool = self.tool_options.get("terminal_tool")
         return tool if isinstance(tool, dict) else None
 
@@ -160,8 +160,8 @@ class SessionCore:
             )
         if self._closed:
             raise SessionClosedError(
-                f"session {self._state.session_id} of {self._environment!r} was closed; "
-                "open a new session"
+                f"session {self._state.session_id} of {self._environment!r} was "
+                "closed; open a new session"
             )
         return self._state
 

@@ -1,0 +1,165 @@
+"""The most likely mistakes: each is a specific error that says what to do."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+import ors_gym
+from tests.proxy.scripted import (
+    RawReply,
+    ScriptedServer,
+    html_reply,
+    json_reply,
+    status_reply,
+)
+from tests.servers.process import RunningServer
+
+KEY = "KEY-hunter22"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_nobody_listens() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(ors_gym.ConnectionFailedError) as caught:
+        ors_gym.ORSEnv("contract", url)
+    assert "refused" in str(caught.value)
+    assert url.removeprefix("http://") in str(caught.value)
+
+
+def test_the_host_does_not_exist() -> None:
+    with pytest.raises(ors_gym.ConnectionFailedError):
+        ors_gym.ORSEnv("contract", "http://no-such-host.invalid:8080")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8080",
+        "ftp://127.0.0.1",
+        "http://",
+        "http://user:hunter22@127.0.0.1",
+        "http://127.0.0.1/?a=b",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1\r\nX: y",
+        "",
+    ],
+)
+def test_an_address_that_is_none(url: str) -> None:
+    with pytest.raises(ors_gym.InvalidRequestError) as caught:
+        ors_gym.ORSClient(url)
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        html_reply("<html>Welcome to nginx!</html>"),
+        html_reply("<html>not found</html>", 404),
+        json_reply({"hello": "world"}),
+        json_reply([]),
+        status_reply(404),
+        status_reply(405),
+    ],
+)
+def test_the_server_is_something_else(reply: RawReply) -> None:
+    with (
+        ScriptedServer({"*": lambda _: reply}) as server,
+        pytest.raises(ors_gym.ProtocolError, match="ORS server"),
+    ):
+        ors_gym.ORSEnv("contract", server.url)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_server_wants_a_key(status: int) -> None:
+    with (
+        ScriptedServer({"*": lambda _: status_reply(status)}) as server,
+        pytest.raises(ors_gym.AuthenticationError, match="ORS_API_KEY"),
+    ):
+        ors_gym.ORSEnv("contract", server.url)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"api_key": KEY},
+        {"headers": {"Authorization": f"Bearer {KEY}"}},
+        {"headers": {"X-Session-Token": KEY}},
+    ],
+)
+def test_a_key_in_the_clear_to_another_host(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ors_gym.InsecureTransportError, match="https") as caught:
+        ors_gym.ORSClient("http://example.org", **arguments)
+    assert KEY not in str(caught.value)
+    ors_gym.ORSClient("https://example.org", **arguments).close()
+    ors_gym.ORSClient("http://127.0.0.1:1", **arguments).close()
+    ors_gym.ORSClient("http://example.org", **arguments, allow_insecure=True).close()
+
+
+def test_a_header_that_breaks_out_of_its_line() -> None:
+    for headers in ({"X-A": "b\r\nX-Evil: c"}, {"X-A\n": "b"}, {"Host": "evil"}):
+        with pytest.raises(ors_gym.InvalidRequestError):
+            ors_gym.ORSClient("http://127.0.0.1:1", headers=headers)
+
+
+def test_a_task_that_is_not_named(server: RunningServer) -> None:
+    with ors_gym.ORSClient(server.base_url) as client:
+        for task in ({}, {"split": "train"}, {"task_spec": {}, "index": 1}):
+            with pytest.raises(ors_gym.InvalidRequestError, match="name the task"):
+                client.session("contract", **task)  # type: ignore[arg-type]
+        with pytest.raises(ors_gym.UnknownTaskError, match="from 0"):
+            client.session("contract", split="train", index=-1)
+        with (
+            pytest.raises(ors_gym.UnknownTaskError, match="Invalid split"),
+            client.session("contract", split="nope", index=0),
+        ):
+            pass
+        with (
+            pytest.raises(ors_gym.UnknownTaskError, match="Invalid index"),
+            client.session("contract", split="train", index=10**6),
+        ):
+            pass
+    assert server.open_sessions() == set()
+
+
+def test_arguments_that_are_not_json(server: RunningServer) -> None:
+    with (
+        ors_gym.ORSClient(server.base_url) as client,
+        client.session("contract", split="train", index=0) as session,
+    ):
+        for value in (float("nan"), {1, 2}, object()):
+            with pytest.raises(ors_gym.InvalidRequestError, match="'add'"):
+                session.call_tool("add", {"a": value, "b": 1})
+        assert session.call_tool("add", {"a": 1, "b": 1})["reward"] == 0.5
+    assert server.runs("add") == 1
+
+
+def test_create_options_cannot_change_the_task(server: RunningServer) -> None:
+    with (
+        ors_gym.ORSClient(server.base_url) as client,
+        pytest.raises(ors_gym.InvalidRequestError, match="create_options"),
+        client.session(
+            "contract", split="train", index=0, create_options={"env_name": "x"}
+        ),
+    ):
+        pass
+
+
+def test_environment_variables_name_server_and_key(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+    monkeypatch.setenv("ORS_API_KEY", KEY)
+    env = ors_gym.ORSEnv("contract")
+    assert env.base_url == server.base_url
+    assert env.reset(seed=1)[0] == "1 + 1 = ?"
+    link = env._client.link
+    assert KEY not in repr((env, env._client, link, link.wire, env._config))
+    env.close()
