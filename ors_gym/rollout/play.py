@@ -1,0 +1,244 @@
+"""How an episode goes, apart from how its policy is asked and its env is stepped.
+
+`play` is a generator: it yields what is to be done next and receives what came of it.
+One driver blocks, the other awaits; no rule is written twice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Generator, Mapping
+from typing import Any, Final, TypeAlias
+
+from ors_gym import errors
+from ors_gym.actions import InvalidAction
+from ors_gym.env_core import StepResult
+from ors_gym.errors import InvalidRequestError, ORSError
+from ors_gym.rollout.episode import Episode, StopReason
+from ors_gym.rollout.messages import is_call
+from ors_gym.rollout.reading import OnPlainText, PlannedAction, TurnReader
+from ors_gym.rollout.reward import RewardReduction, check_reward_rule, reduce_rewards
+from ors_gym.rollout.turn import Step
+
+__all__ = ["ASK", "OUTAGES", "Act", "Ask", "Play", "Rules", "play"]
+
+OUTAGES: Final = frozenset(
+    error.kind for name in errors.__all__ if (error := getattr(errors, name)).outage
+)
+"""The kinds of errors after which an episode has no outcome."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+    """When an episode ends, and what it is worth.
+
+    Args:
+        max_turns: Turns after which it ends.
+        deadline: Seconds after which it ends, set-up included.
+        on_plain_text: What text without a tool call leads to: ``nudge``, an invalid
+            action whose reply says how to call a tool, and after three of these in a
+            row the end; ``stop``, the end; ``submit``, an answer to the one tool with
+            one required string, and a nudge where there is none. Where the server
+            declares a terminal tool, that takes plain text in any case.
+        reward_reduction: How the rewards of the steps become one.
+        nonterminal_reward: Added where the server did not finish the episode.
+
+    Raises:
+        InvalidRequestError: If one of them cannot be right.
+    """
+
+    max_turns: int | None = None
+    deadline: float | None = None
+    on_plain_text: OnPlainText = "nudge"
+    reward_reduction: RewardReduction = "sum"
+    nonterminal_reward: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_reward_rule(self.reward_reduction, self.nonterminal_reward)
+        if self.max_turns is not None and self.max_turns < 1:
+            raise InvalidRequestError("max_turns must be at least 1")
+        if self.deadline is not None and not self.deadline > 0:
+            raise InvalidRequestError("deadline must be more than 0 seconds")
+        if self.on_plain_text not in ("nudge", "stop", "submit"):
+            raise InvalidRequestError(
+                f"on_plain_text is {self.on_plain_text!r}; it must be 'nudge', 'stop' "
+                "or 'submit'"
+            )
+
+    def conclude(self, episode: Episode, reason: StopReason) -> None:
+        """End an episode that has an outcome.
+
+        Args:
+            episode: The episode.
+            reason: Why it ended.
+        """
+        episode.stop_reason = reason
+        episode.total_reward = reduce_rewards(
+            episode.rewards,
+            self.reward_reduction,
+            finished=reason == "finished",
+            nonterminal_reward=self.nonterminal_reward,
+        )
+
+
+_MOST_NUDGES: Final = 3
+"""Turns of plain text that are answered, before the policy is taken to be done."""
+
+
+class Ask:
+    """Ask the policy."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Act:
+    """Step the env.
+
+    Args:
+        action: With what.
+    """
+
+    action: Any
+
+
+ASK: Final = Ask()
+Play: TypeAlias = Generator[Ask | Act, Any, None]
+
+
+def play(
+    episode: Episode, rules: Rules, reader: TurnReader, started: float = 0.0
+) -> Play:
+    """Play an episode that is set up.
+
+    Args:
+        episode: The episode; filled in.
+        rules: When it ends.
+        reader: Reads the policy's answers.
+        started: When it began, as `time.monotonic` counts.
+
+    Yields:
+        `ASK`, answered by what the policy returned, and `Act`, answered by the env's
+        5-tuple, or by throwing what it raised.
+
+    Raises:
+        ORSError: If the env raised what is no outage.
+    """
+    until = math.inf if rules.deadline is None else started + rules.deadline
+    while not episode.stop_reason:
+        if rules.max_turns is not None and len(episode.turns) >= rules.max_turns:
+            rules.conclude(episode, "max_turns")
+        elif time.monotonic() >= until:
+            rules.conclude(episode, "deadline")
+        else:
+            yield from _play_turn(episode, rules, reader, until)
+
+
+def _play_turn(
+    episode: Episode, rules: Rules, reader: TurnReader, until: float
+) -> Play:
+    asked = time.monotonic()
+    answer = yield ASK
+    seconds = time.monotonic() - asked
+    read = reader.read(answer, len(episode.turns))
+    if read is None:
+        rules.conclude(episode, "policy_stopped")
+        return
+    turn, actions = read
+    turn.seconds = seconds
+    episode.turns.append(turn)
+    ends = rules.on_plain_text == "stop" or _is_stuck(episode)
+    for action in actions:
+        if time.monotonic() >= until:
+            rules.conclude(episode, "deadline")
+        elif action.is_plain_text and ends:
+            rules.conclude(episode, "policy_stopped")
+        else:
+            yield from _play_action(episode, rules, action)
+        if episode.stop_reason:
+            return
+
+
+def _is_stuck(episode: Episode) -> bool:
+    """Say whether the turns before this one were nothing but plain text."""
+    before = episode.turns[-1 - _MOST_NUDGES : -1]
+    texts = [all(isinstance(action, str) for action in turn.actions) for turn in before]
+    return len(texts) == _MOST_NUDGES and all(texts)
+
+
+def _play_action(episode: Episode, rules: Rules, action: PlannedAction) -> Play:
+    began = time.monotonic()
+    try:
+        result: StepResult = yield Act(action.step)
+    except ORSError as error:
+        step = _failed_step(episode, action, error, time.monotonic() - began)
+        episode.steps.append(step)
+        episode.fail(error, error.kind)
+        if not error.outage:
+            raise
+        return
+    step = _step_of(episode, action, result, time.monotonic() - began)
+    episode.steps.append(step)
+    episode.observation = result[0]
+    if step.finished:
+        rules.conclude(episode, "finished")
+    elif step.truncated and step.error_kind in OUTAGES:
+        episode.end_without_outcome(step.error, step.error_kind)
+    elif step.truncated and step.error_kind == "tool_failed":
+        # on_tool_error="truncate": the tool's failure is an outcome, no outage.
+        rules.conclude(episode, "error")
+        episode.error, episode.error_kind = step.error, step.error_kind
+    elif step.truncated:
+        rules.conclude(episode, "max_steps")
+    else:
+        # A running figure, for policies that look at it.
+        episode.total_reward = reduce_rewards(episode.rewards, rules.reward_reduction)
+
+
+def _step_of(
+    episode: Episode, action: PlannedAction, result: StepResult, seconds: float
+) -> Step:
+    observation, reward, terminated, truncated, info = result
+    metadata: Mapping[str, Any] = info.get("metadata") or {}
+    called = action.kept if is_call(action.kept) else {}
+    error, kind = info.get("error", ""), info.get("error_kind", "")
+    if isinstance(action.step, InvalidAction) and kind == "invalid_action":
+        # The whole turn was read here already, and why is known best.
+        error = action.step.message
+    blocks = info.get("blocks")
+    if blocks is None:
+        text = observation if isinstance(observation, str) else repr(observation)
+        blocks = [{"type": "text", "text": text}]
+    return Step(
+        turn=len(episode.turns) - 1,
+        call_id=action.id,
+        tool=info.get("tool", called.get("tool", "")),
+        input=called.get("input", {}),
+        blocks=list(blocks),
+        reward=float(reward),
+        reward_is_null=bool(info.get("reward_is_null", False)),
+        finished=bool(terminated),
+        truncated=bool(truncated),
+        error=error,
+        error_kind=kind,
+        metadata=dict(metadata) or None,
+        seconds=seconds,
+    )
+
+
+def _failed_step(
+    episode: Episode, action: PlannedAction, error: ORSError, seconds: float
+) -> Step:
+    called = action.kept if is_call(action.kept) else {}
+    return Step(
+        turn=len(episode.turns) - 1,
+        call_id=action.id,
+        tool=called.get("tool", ""),
+        input=called.get("input", {}),
+        blocks=[],
+        reward=0.0,
+        truncated=True,
+        error=str(error),
+        error_kind=error.kind,
+        seconds=seconds,
+    )
