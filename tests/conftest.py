@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer, start_server
 from tests.servers.venvs import SDKS, VenvBuildError
 
@@ -29,16 +30,20 @@ def shared_server() -> Iterator[Callable[[str], RunningServer]]:
     uses `start_server` instead.
     """
     running: dict[str, RunningServer] = {}
+    missing: dict[str, VenvBuildError] = {}
     with contextlib.ExitStack() as stack:
 
         def share(name: str) -> RunningServer:
-            if name not in running:
+            if name not in running and name not in missing:
                 try:
                     running[name] = stack.enter_context(start_server(name))
                 except VenvBuildError as error:
-                    if SDKS[name].current:
-                        raise
-                    pytest.skip(str(error))
+                    # Asked once: without a network each attempt takes its time.
+                    missing[name] = error
+            if name in missing and SDKS[name].current:
+                raise missing[name]
+            if name in missing:
+                pytest.skip(str(missing[name]))
             running[name].mark()
             return running[name]
 
@@ -51,6 +56,13 @@ def server(
 ) -> RunningServer:
     """A server of each current SDK, its log marked at the start of the test."""
     return shared_server(request.param)
+
+
+@pytest.fixture
+def fault_proxy(server: RunningServer) -> Iterator[FaultProxy]:
+    """A proxy before the `server` of the same test, which breaks what it is told to."""
+    with FaultProxy(server.base_url) as proxy:
+        yield proxy
 
 
 @pytest.fixture(params=EVERY)

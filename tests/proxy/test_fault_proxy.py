@@ -353,11 +353,11 @@ def test_requests_are_recorded_as_they_came(proxy: FaultProxy) -> None:
 
 
 def test_a_real_server_runs_the_tool_once_when_its_reply_is_lost(
-    server: RunningServer,
+    server: RunningServer, fault_proxy: FaultProxy
 ) -> None:
-    with FaultProxy(server.base_url) as proxy, open_session(server) as session:
-        proxy.plan(faults=[Reset(Point.BEFORE_REPLY), Reset(Point.AFTER_TASK_ID)])
-        session.client.base_url = httpx.URL(proxy.url)
+    fault_proxy.plan(faults=[Reset(Point.BEFORE_REPLY), Reset(Point.AFTER_TASK_ID)])
+    with open_session(server) as session:
+        session.client.base_url = httpx.URL(fault_proxy.url)
         for _ in range(2):
             with pytest.raises(httpx.TransportError):
                 session.call("count")

@@ -39,8 +39,6 @@ class RunningServer:
         sdk: What serves.
         base_url: Where, without a trailing slash; the same after `restart`.
         port: The port of that.
-        environments: Environment class names that this SDK has no support for are
-            simply not served.
     """
 
     def __init__(self, sdk: Sdk, options: Sequence[str]) -> None:
@@ -222,7 +220,8 @@ def start_server(
         name: A key of `SDKS`, such as ``openreward-0.1.167``.
         keep_alive: Seconds after which the server closes an idle connection; both
             SDKs choose 60 (uvicorn's own default is 5).
-        environments: Class names in the ``contract`` package; all by default.
+        environments: Class names in the ``contract`` package; by default all that the
+            SDK has support for.
         setup_wait: Seconds of set-up after which openreward 0.1.167 answers 503
             ``starting``, in place of its 25.
         linger: Seconds for which the server keeps a result, in place of its 60.
