@@ -15,10 +15,27 @@ from ors_gym.env_core import EnvCore, Opened, ResetResult, StepResult
 from ors_gym.errors import ORSError
 from ors_gym.prefetch import Prefetch
 from ors_gym.server_address import find_server
-from ors_gym.tasks import TaskSet
+from ors_gym.tasks import Task, TaskSet
 from ors_gym.types import Split, TaskSpec, ToolSpec
 
-__all__ = ["AsyncORSEnv"]
+__all__ = ["AsyncORSEnv", "make_async_core"]
+
+
+def make_async_core(config: EnvConfig, client: AsyncORSClient) -> EnvCore[AsyncSession]:
+    """Make the core of an env whose sessions an async client opens.
+
+    Args:
+        config: The env's arguments.
+        client: The client.
+
+    Returns:
+        A core that has asked the server for nothing yet.
+    """
+
+    def make_session(environment: str, task: Mapping[str, Any]) -> AsyncSession:
+        return client.session(environment, **task, **config.session_arguments())
+
+    return EnvCore(config, client.link, make_session)
 
 
 class AsyncORSEnv:
@@ -55,22 +72,29 @@ class AsyncORSEnv:
         client: AsyncORSClient | None = None,
         **arguments: Any,
     ) -> None:
-        self._config = EnvConfig(env_name=env_name, base_url=base_url, **arguments)
-        self._owns_client = client is None
+        config = EnvConfig(env_name=env_name, base_url=base_url, **arguments)
+        owns_client = client is None
         if client is None:
-            address = find_server(base_url)
-            client = AsyncORSClient(address, **self._config.client_arguments())
-        self._client = client
-        self._core: EnvCore[AsyncSession] = EnvCore(
-            self._config, client.link, self._new_session
-        )
-        self._prefetch: Prefetch[AsyncSession] = Prefetch(client.link)
+            client = AsyncORSClient(find_server(base_url), **config.client_arguments())
+        self._adopt(client, make_async_core(config, client), owns_client=owns_client)
         self._learned = False
-        self._random = np.random.default_rng()
 
-    def _new_session(self, environment: str, task: Mapping[str, Any]) -> AsyncSession:
-        arguments = self._config.session_arguments()
-        return self._client.session(environment, **task, **arguments)
+    def _adopt(
+        self,
+        client: AsyncORSClient,
+        core: EnvCore[AsyncSession],
+        *,
+        owns_client: bool = False,
+    ) -> None:
+        self._client = client
+        self._owns_client = owns_client
+        self._core = core
+        self._config = core.config
+        self._prefetch: Prefetch[AsyncSession] = Prefetch(client.link)
+        self._learned = True
+        self._starting: Task | None = None
+        """The task that the last reset chose, whether or not its session opened."""
+        self._random = np.random.default_rng()
 
     async def __aenter__(self) -> Self:
         return self
@@ -103,6 +127,7 @@ class AsyncORSEnv:
             core.schedule.seed(seed)
             self._prefetch.drop()
         core.leave()
+        self._starting = None
         result = core.begin(await self._next_episode(options))
         if self._config.prefetch and not self._prefetch.pending:
             task = await self._client.run(core.plan(self._random, None))
@@ -121,7 +146,9 @@ class AsyncORSEnv:
         prefetched = None if options else self._prefetch.take()
         if prefetched is None:
             task = await self._client.run(core.plan(self._random, options))
+            self._starting = task
             return await self._client.run(core.open(task))
+        self._starting = prefetched.task
         try:
             return await asyncio.wrap_future(prefetched.future)
         except ORSError:

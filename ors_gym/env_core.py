@@ -6,6 +6,7 @@ what an action means, and what a reply becomes.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
@@ -88,6 +89,14 @@ class Opened(NamedTuple, Generic[S]):
     tools: list[ToolSpec]
 
 
+@dataclasses.dataclass(slots=True)
+class _Known:
+    """What the server said of its splits."""
+
+    splits: list[Split] | None = None
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
 class _Observed(NamedTuple):
     """Blocks as an observation."""
 
@@ -119,18 +128,19 @@ class EnvCore(Generic[S]):
         self.tools: list[ToolSpec] = []
         self.task: Task | None = None
         self.session: S | None = None
-        self.splits: list[Split] | None = None
+        self._known = _Known()
         self.schedule = TaskSchedule(
             config.tasks, config.task_order, config.task_offset, config.task_stride
         )
         self.transcript = Transcript() if config.render_mode else None
         self._link = link
         self._make_session = make_session
-        self._counts: dict[str, int] = {}
         self._steps = 0
         self._total: float | None = 0.0
         self._why_not: str | None = "it was not reset yet"
         """Why no step can be taken; None during an episode."""
+        self._unopened: ORSError | None = None
+        """Why the episode has no session; its first step tells, and ends it."""
         self._closed = False
         self._owner = os.getpid()
         self._text = FreeText()
@@ -143,11 +153,9 @@ class EnvCore(Generic[S]):
         name = self.config.env_name
         self.environment = yield from operations.resolve_environment(wire, name)
         self.tools, _ = yield from operations.list_tools(wire, self.environment)
-        self._calls = ToolCallSpace(self.tools)
-        if self.config.action_mode == "text":
-            self.action_space = ToolCallText(self._calls)
-        else:
-            self.action_space = self._calls
+        calls = ToolCallSpace(self.tools)
+        in_text = self.config.action_mode == "text"
+        self._take_actions_of(ToolCallText(calls) if in_text else calls)
         if self.config.observation_mode == "text":
             self.observation_space = self._text
         else:
@@ -155,12 +163,43 @@ class EnvCore(Generic[S]):
                 {"images": ImageTuple(), "text": self._text}
             )
 
+    def _take_actions_of(self, space: ToolCallSpace | ToolCallText) -> None:
+        self.action_space = space
+        self._calls = space.calls if isinstance(space, ToolCallText) else space
+
+    def clone(
+        self, offset: int, stride: int, action_space: ToolCallSpace | ToolCallText
+    ) -> EnvCore[S]:
+        """Return the core of another env of the same kind, which has learned all this.
+
+        Args:
+            offset: Which of the envs that share a set of tasks it is.
+            stride: How many envs share it.
+            action_space: Its own action space, which follows its sessions' tools.
+
+        Returns:
+            A core that plays its own episodes. What either learns of the splits, both
+            know.
+        """
+        config = dataclasses.replace(
+            self.config, task_offset=offset, task_stride=stride
+        )
+        core = EnvCore(config, self._link, self._make_session)
+        core.environment = self.environment
+        core.tools = self.tools
+        core.observation_space = self.observation_space
+        core._text = self._text
+        core._known = self._known
+        core._take_actions_of(action_space)
+        return core
+
     def list_splits(self) -> Operation[list[Split]]:
         """Return the operation that lists the splits, which asks only once."""
-        if self.splits is None:
-            wire = self._link.wire
-            self.splits = yield from operations.list_splits(wire, self.environment)
-        return self.splits
+        if self._known.splits is None:
+            self._known.splits = yield from operations.list_splits(
+                self._link.wire, self.environment
+            )
+        return self._known.splits
 
     def count_tasks(self, split: str | None = None) -> Operation[int]:
         """Return the operation that counts the tasks that are played.
@@ -172,11 +211,12 @@ class EnvCore(Generic[S]):
             if self.schedule.size is not None:
                 return self.schedule.size
             split = yield from self._own_split()
-        if split not in self._counts:
-            self._counts[split] = yield from operations.num_tasks(
+        counts = self._known.counts
+        if split not in counts:
+            counts[split] = yield from operations.num_tasks(
                 self._link.wire, self.environment, split
             )
-        return self._counts[split]
+        return counts[split]
 
     def _own_split(self) -> Operation[str]:
         splits = yield from self.list_splits()
@@ -243,13 +283,27 @@ class EnvCore(Generic[S]):
             else:
                 return Opened(task, session, prompt, tools)
 
+    def prepare(self, options: Mapping[str, Any] | None) -> Operation[None]:
+        """Return the operation that asks for what `plan` has to know.
+
+        Envs that share what they know ask once then, instead of all at the same time.
+
+        Args:
+            options: The options of a reset.
+        """
+        options = options or {}
+        splits = yield from self.list_splits()
+        if self.schedule.size is None or "task_index" in options:
+            split = options.get("split", self.config.split)
+            yield from self.count_tasks(choose_split(splits, split))
+
     def leave(self) -> None:
         """Give up the current episode; the background deletes its session."""
         if self.task is not None and self._steps:
             self.schedule.history.append((self.task.index, self._total))
         if self.session is not None:
             self.session.discard()
-        self.session = self.task = None
+        self.session = self.task = self._unopened = None
         self._why_not = "it was not reset after its last episode"
 
     def begin(self, opened: Opened[S]) -> ResetResult:
@@ -272,6 +326,50 @@ class EnvCore(Generic[S]):
             self.transcript.start(seen.text)
         return seen.value, self._info("", prompt, seen)
 
+    def begin_without(self, task: Task | None, error: ORSError) -> ResetResult:
+        """Start an episode whose session could not be opened: its first step ends it.
+
+        Args:
+            task: The task, if it is known.
+            error: Why there is no session.
+
+        Returns:
+            The error as the observation, and the info.
+        """
+        self.task = task
+        self._unopened = error
+        self._steps = 0
+        self._total = None
+        seen = self._observe([{"type": "text", "text": str(error)}])
+        if self.transcript is not None:
+            self.transcript.start(seen.text)
+        info = self._info("", [], seen)
+        info["error"] = seen.text
+        info["error_kind"] = error.kind
+        return seen.value, info
+
+    def check_steppable(self) -> None:
+        """Raise unless a step can be taken.
+
+        Raises:
+            EpisodeOverError: If there is no episode to step.
+        """
+        if self._unopened is None:
+            self._playing()
+
+    def _playing(self) -> S:
+        """Return the session of the episode that is under way."""
+        session = self.session
+        if self._why_not is not None or session is None:
+            cure = "make a new env" if self._closed else "call reset()"
+            raise EpisodeOverError(f"cannot step the env: {self._why_not}; {cure}")
+        if self._owner != os.getpid():
+            raise EpisodeOverError(
+                "cannot step the env: its session belongs to the process that opened "
+                "it, from which this one was forked; call reset()"
+            )
+        return session
+
     def take(self, action: object) -> tuple[S, ToolCall] | StepResult:
         """Read an action.
 
@@ -285,15 +383,11 @@ class EnvCore(Generic[S]):
         Raises:
             EpisodeOverError: If there is no episode to step.
         """
-        session = self.session
-        if self._why_not is not None or session is None:
-            cure = "make a new env" if self._closed else "call reset()"
-            raise EpisodeOverError(f"cannot step the env: {self._why_not}; {cure}")
-        if self._owner != os.getpid():
-            raise EpisodeOverError(
-                "cannot step the env: its session belongs to the process that opened "
-                "it, from which this one was forked; call reset()"
-            )
+        error, self._unopened = self._unopened, None
+        if error is not None:
+            self._why_not = "its session could not be opened"
+            return self._failed_step("", {}, str(error), error.kind, truncated=True)
+        session = self._playing()
         call = parse_action(
             action,
             tools=self.tools,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from ors_gym.client.background import background
@@ -34,6 +35,7 @@ class Prefetch(Generic[S]):
     def __init__(self, link: Link) -> None:
         self._link = link
         self._next: Prefetched[S] | None = None
+        self._owner = os.getpid()
 
     @property
     def pending(self) -> bool:
@@ -50,11 +52,15 @@ class Prefetch(Generic[S]):
         self.drop()
         future = background().submit(self._link, operation)
         self._next = Prefetched(task, future)
+        self._owner = os.getpid()
 
     def take(self) -> Prefetched[S] | None:
-        """Return what was opened ahead, if anything; it is the caller's now."""
+        """Return what was opened ahead, if anything; it is the caller's now.
+
+        What the parent of a forked process opened is the parent's.
+        """
         taken, self._next = self._next, None
-        return taken
+        return taken if self._owner == os.getpid() else None
 
     def drop(self) -> bool:
         """Have what was opened ahead deleted.

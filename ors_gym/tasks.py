@@ -164,6 +164,7 @@ class TaskSchedule:
         self._stride = stride
         self._start = -1
         self._round = 0
+        self._agreed = _SHARED_START
         self.history: list[tuple[int, float | None]] = []
         self.set_tasks(tasks)
 
@@ -202,6 +203,14 @@ class TaskSchedule:
         """
         self._start = seed
         self._round = 0
+
+    def agree(self, start: int) -> None:
+        """Begin at a start that the envs which share the set agreed on.
+
+        Args:
+            start: Where the first of them begins, unless a seed says otherwise.
+        """
+        self._agreed = start
 
     def step_back(self) -> None:
         """Take back the last choice, which was made ahead and will not be played."""
@@ -261,9 +270,9 @@ class TaskSchedule:
         return Task(split, int(index))
 
     def _draw(self, random: np.random.Generator) -> int:
-        """Draw a start; envs of one process that share a set draw the same."""
+        """Draw a start; envs that share a set have agreed on one."""
         shared = self._stride > 1
-        start = _SHARED_START if shared else int(random.integers(_SEED_LIMIT))
+        start = self._agreed if shared else int(random.integers(_SEED_LIMIT))
         return start + self._offset
 
     def _index(self, size: int) -> int:
