@@ -1,0 +1,13 @@
+"""Views of an env for classical reinforcement learning.
+
+`DiscreteTools` makes tool calls numbers, `ParsedText` makes numbers of text; together
+they let a table or a policy network play an ORS environment. Both stack with each
+other and with Gymnasium's own wrappers in any order. Their twins for vector envs are in
+`ors_gym.wrappers.vector`.
+"""
+
+from ors_gym.wrappers import vector
+from ors_gym.wrappers.discrete_tools import DiscreteTools
+from ors_gym.wrappers.parsed_text import ParsedText
+
+__all__ = ["DiscreteTools", "ParsedText", "vector"]

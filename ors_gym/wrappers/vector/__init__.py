@@ -1,0 +1,11 @@
+"""The wrappers of `ors_gym.wrappers` for vector envs.
+
+They behave as a vector env of wrapped envs does, in every autoreset mode, and work on
+``gym.make_vec("ors/...")``, which takes no wrappers of single envs, and on Gymnasium's
+own vector envs.
+"""
+
+from ors_gym.wrappers.vector.discrete_tools import DiscreteTools
+from ors_gym.wrappers.vector.parsed_text import ParsedText
+
+__all__ = ["DiscreteTools", "ParsedText"]
