@@ -60,13 +60,13 @@ def train(env: ors_gym.ORSEnv, episodes: int) -> tuple[Counter[str], int]:
     return ends, shown
 
 
-def check(episodes: int, seconds: float) -> None:
+def check(episodes: int, steps: int, seconds: float) -> None:
     with start_server("ors-sdk-0.1.0") as server:
         env = ors_gym.ORSEnv(
             "contract",
             server.base_url,
             on_error="truncate",
-            max_episode_steps=20,
+            max_episode_steps=steps,
             call_timeout=20,
             setup_timeout=60,
         )
@@ -91,13 +91,13 @@ def check(episodes: int, seconds: float) -> None:
 
 
 def test_a_server_that_restarts() -> None:
-    check(episodes=150, seconds=1.0)
+    check(episodes=150, steps=20, seconds=1.0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_server_that_restarts_through_thousands_of_episodes() -> None:
-    check(episodes=3000, seconds=3.0)
+    check(episodes=2000, steps=5, seconds=3.0)
 
 
 def test_an_outage_raises_unless_told_otherwise() -> None:
