@@ -1,0 +1,1 @@
+"""Benchmarks: each prints ratios, measured interleaved in one run."""
