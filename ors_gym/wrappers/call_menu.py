@@ -121,9 +121,10 @@ class CallMenu:
         missing = sorted({tool["name"] for tool in space.tools} - listed)
         if missing:
             gymnasium.logger.warn(
+                "%s",
                 f"the session has tools that were not there when the actions were "
                 f"numbered, and that no action calls: {', '.join(missing)}. Pass "
-                f"calls=[...] with calls of every tool that a session may have"
+                f"calls=[...] with calls of every tool that a session may have",
             )
 
 

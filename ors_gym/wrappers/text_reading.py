@@ -141,9 +141,10 @@ class TextReading:
             return
         self._warned = True
         gymnasium.logger.warn(
+            "%s",
             f"a text cannot be read into {self.space}, so the last value stays: "
             f"{text[:_QUOTED]!r}. Change parse= or space=, or pass default= for such "
-            f"texts (further ones are not reported)"
+            f"texts (further ones are not reported)",
         )
 
 
@@ -188,4 +189,4 @@ def _cast(value: Any, space: gymnasium.Space[Any]) -> Any:
         return None
     if np.issubdtype(cast.dtype, np.integer) and not np.array_equal(cast, given):
         return None
-    return cast[()]
+    return cast[()] if isinstance(space, Discrete) else cast

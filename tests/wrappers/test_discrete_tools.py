@@ -1,0 +1,297 @@
+"""Tool calls as numbers: what is numbered, masked, sent and refused."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.envs.registration import EnvSpec
+
+import ors_gym
+from ors_gym.spaces import ToolCallSpace
+from ors_gym.wrappers import DiscreteTools, ParsedText
+from ors_gym.wrappers.call_menu import CallMenu
+from tests.servers.process import RunningServer
+
+ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+ECHO = {"tool": "echo", "input": {"text": "é"}}
+SUBMIT = {"tool": "submit", "input": {"answer": "0"}}
+EXTRA = {"tool": "extra", "input": {"text": "x"}}
+AFTER = {"tool": "after_setup", "input": {"text": "y"}}
+
+
+def tool(name: str, schema: Any = None) -> Any:
+    return {"name": name, "description": "", "input_schema": schema}
+
+
+def choice(*values: str) -> Any:
+    return {
+        "type": "object",
+        "properties": {"choice": {"enum": list(values)}},
+        "required": ["choice"],
+    }
+
+
+def make(server: RunningServer, env_name: str = "contract", **arguments: Any) -> Any:
+    return gym.make(
+        "ors/remote", env_name=env_name, base_url=server.base_url, **arguments
+    )
+
+
+class Recorder(gym.Wrapper[Any, Any, Any, Any]):
+    """Keeps the actions that reach the env below."""
+
+    def __init__(self, env: gym.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.actions: list[Any] = []
+
+    def step(self, action):
+        self.actions.append(action)
+        return super().step(action)
+
+
+@pytest.mark.parametrize(
+    ("name", "tools", "count"),
+    [
+        ("guess", {"guess"}, 16),
+        ("blackjack", {"hit", "stand"}, 2),
+        ("maze", {"move"}, 4),
+    ],
+)
+def test_every_call_of_a_finite_set_has_a_number(
+    name: str, tools: set[str], count: int
+) -> None:
+    env: Any = DiscreteTools(gym.make(f"ors/{name}"))
+    assert env.action_space == gym.spaces.Discrete(count)
+    assert {call["tool"] for call in env.calls} == tools
+    assert len({json.dumps(call) for call in env.calls}) == count
+    for number in range(count):
+        _, info = env.reset(seed=0)
+        assert info["action_mask"].tolist() == [1] * count
+        info = env.step(number)[4]
+        assert (info["tool"], info["error_kind"]) == (env.calls[number]["tool"], "")
+        assert info["action_mask"].dtype == np.int8
+        assert env.action_space.sample(info["action_mask"]) < count
+    env.close()
+
+
+def test_an_infinite_set_says_what_to_do() -> None:
+    env = gym.make("ors/math")
+    with pytest.raises(ors_gym.SchemaError, match=r"submit.*Pass calls=\[\.\.\.\]"):
+        DiscreteTools(env)
+    answers = [{"tool": "submit", "input": {"answer": str(i)}} for i in range(3)]
+    assert DiscreteTools(env, answers).action_space == gym.spaces.Discrete(3)
+    env.close()
+
+
+def test_too_many_calls_or_none_say_what_to_do() -> None:
+    large = tool("pick", choice(*map(str, range(1001))))
+    with pytest.raises(ors_gym.SchemaError, match=r"more than 1000.*Pass calls="):
+        CallMenu(ToolCallSpace([large]))
+    with pytest.raises(ors_gym.SchemaError, match=r"no tools to number; pass calls="):
+        CallMenu(ToolCallSpace([]))
+
+
+def test_calls_are_taken_in_every_form(server: RunningServer) -> None:
+    given = [
+        ADD,
+        {"name": "add", "arguments": '{"a": 2, "b": 3}'},
+        '{"tool": "echo", "input": {"text": "hi"}}',
+    ]
+    env: Any = DiscreteTools(make(server), given)
+    assert env.calls[1] == {"tool": "add", "input": {"a": 2, "b": 3}}
+    env.reset(seed=0)
+    assert [env.step(i)[0] for i in range(3)] == ["3", "5", "hi"]
+    env.close()
+
+
+@pytest.mark.parametrize("calls", [[], ["hello"], [ADD, 3]])
+def test_calls_that_cannot_be_read_are_an_error(
+    server: RunningServer, calls: list[Any]
+) -> None:
+    env = make(server)
+    with pytest.raises(ors_gym.InvalidRequestError, match=r"calls"):
+        DiscreteTools(env, calls)
+    env.close()
+
+
+def test_an_env_without_tool_calls_is_refused() -> None:
+    env = DiscreteTools(gym.make("ors/blackjack"))
+    with pytest.raises(ors_gym.InvalidRequestError, match=r"no tool calls.*Discrete"):
+        DiscreteTools(env)
+    env.close()
+
+
+def test_the_mask_follows_the_tools_of_the_session(server: RunningServer) -> None:
+    calls = [SUBMIT, EXTRA, AFTER, {"tool": "submit", "input": {}}]
+    env: Any = DiscreteTools(make(server, "TaskTools"), calls)
+    # What no schema allows is masked as well.
+    for task, extra in ((0, 0), (1, 1), (2, 0), (3, 1)):
+        _, info = env.reset(seed=task)
+        assert info["action_mask"].tolist() == [1, extra, 1, 0]
+        info["action_mask"][:] = 7
+        assert env.action_mask.tolist() == [1, extra, 1, 0]
+    assert env.action_space == gym.spaces.Discrete(4)
+    env.close()
+
+
+def test_a_masked_action_is_an_invalid_one_and_never_sent(
+    server: RunningServer,
+) -> None:
+    base = make(server, "TaskTools", invalid_action_reward=-0.5)
+    env: Any = DiscreteTools(base, [SUBMIT, EXTRA])
+    env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(1)
+    assert observation.startswith("Invalid action: ")
+    assert (reward, terminated, truncated) == (-0.5, False, False)
+    assert info["error_kind"] == "invalid_action"
+    assert info["action_mask"].tolist() == [1, 0]
+    assert server.runs("extra") == 0
+    env.reset(seed=1)
+    assert env.step(1)[0] == "x"
+    assert server.runs("extra") == 1
+    env.close()
+
+
+@pytest.mark.parametrize("mode", ["tool_call", "text"])
+@pytest.mark.parametrize(
+    "action", [2, -1, 10**30, 0.0, None, "0", "hello", ADD, [0], np.array([0, 1])]
+)
+def test_what_is_no_number_of_a_call_is_an_invalid_action(
+    server: RunningServer, mode: str, action: Any
+) -> None:
+    # With plain_text="submit" a text would be an answer, and end the episode.
+    base = make(server, "TaskTools", action_mode=mode, plain_text="submit")
+    env: Any = DiscreteTools(base, [SUBMIT, AFTER])
+    env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(action)
+    assert observation.startswith("Invalid action: ")
+    assert (reward, terminated, truncated) == (0.0, False, False)
+    assert info["error_kind"] == "invalid_action"
+    assert server.runs() == 0
+    assert env.step(1)[0] == "y"
+    env.close()
+
+
+@pytest.mark.parametrize("number", [1, np.int64(1), np.uint8(1), np.array(1), True])
+def test_every_kind_of_integer_is_a_number(server: RunningServer, number: Any) -> None:
+    env: Any = DiscreteTools(make(server), [ECHO, ADD])
+    env.reset(seed=0)
+    assert env.step(number)[0] == "3"
+    env.close()
+
+
+def test_a_text_env_gets_text(server: RunningServer) -> None:
+    recorder = Recorder(make(server, action_mode="text"))
+    env: Any = DiscreteTools(recorder, [ADD, ECHO])
+    env.reset(seed=0)
+    assert [env.step(0)[0], env.step(1)[0]] == ["3", "é"]
+    assert all(action in recorder.action_space for action in recorder.actions)
+    assert [json.loads(action) for action in recorder.actions] == [ADD, ECHO]
+    env.close()
+
+
+ROWS = r"row (\d+), column (\d+)"
+ORDERS: dict[str, Callable[[Any], Any]] = {
+    "actions first": lambda env: ParsedText(DiscreteTools(env), ROWS),
+    "observations first": lambda env: DiscreteTools(ParsedText(env, ROWS)),
+    "others between": lambda env: DiscreteTools(
+        gym.wrappers.RecordEpisodeStatistics(
+            ParsedText(gym.wrappers.TimeLimit(env, 6), ROWS)
+        )
+    ),
+    "others outside": lambda env: gym.wrappers.TimeLimit(
+        gym.wrappers.TransformReward(ParsedText(DiscreteTools(env), ROWS), float), 6
+    ),
+}
+
+
+def test_the_order_of_wrappers_makes_no_difference() -> None:
+    played = {}
+    for order, wrap in ORDERS.items():
+        env = wrap(gym.make("ors/maze"))
+        observation, info = env.reset(seed=5)
+        seen = [observation.tolist()]
+        for action in (0, 1, 3, 1, 9, 2):
+            observation, reward, terminated, _, info = env.step(action)
+            kept = (
+                reward,
+                terminated,
+                info["error_kind"],
+                info["action_mask"].tolist(),
+            )
+            seen.append((observation.tolist(), *kept))
+        env.close()
+        played[order] = seen
+    assert played["actions first"][0] == [1.0, 1.0]
+    assert len({str(step) for step in played["actions first"]}) > 3
+    for order in ORDERS:
+        assert played[order] == played["actions first"]
+
+
+def test_the_spec_makes_the_same_env_again(server: RunningServer) -> None:
+    base = make(server)
+    env = DiscreteTools(base, [ADD, ECHO])
+    assert env.spec is not None
+    again: Any = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    assert again.get_wrapper_attr("calls") == (ADD, ECHO)
+    again.reset(seed=0)
+    assert again.step(0)[0] == "3"
+    again.close()
+    env.close()
+
+
+def test_a_pickled_view_is_made_anew() -> None:
+    env: Any = DiscreteTools(gym.make("ors/guess"))
+    before = env.reset(seed=7)[0]
+    copy = pickle.loads(pickle.dumps(env))
+    observation, info = copy.reset(seed=7)
+    assert (observation, info["action_mask"].sum()) == (before, 16)
+    assert copy.step(8)[0] == env.step(8)[0]
+    copy.close()
+    env.close()
+
+
+def test_sessions_that_begin_within_a_step_are_masked_anew(
+    server: RunningServer,
+) -> None:
+    base = gym.wrappers.Autoreset(make(server, "TaskTools"))
+    env: Any = DiscreteTools(base, [SUBMIT, EXTRA])
+    _, info = env.reset(seed=0)
+    infos = [info, *(env.step(0)[4] for _ in range(4))]
+    masks = [info["action_mask"].tolist() for info in infos]
+    assert masks == [[1, 0], [1, 0], [1, 1], [1, 1], [1, 0]]
+    env.close()
+
+
+def test_the_mask_follows_the_schema_of_the_session() -> None:
+    menu = CallMenu(ToolCallSpace([tool("answer", choice("A", "B", "C", "D"))]))
+    assert menu.mask([tool("answer", choice("A", "B"))]).tolist() == [1, 1, 0, 0]
+    assert menu.mask([tool("answer", choice("C", "A"))]).tolist() == [1, 0, 1, 0]
+    # The server alone knows what a schema means that is none.
+    assert menu.mask([tool("answer", {"type": 5})]).tolist() == [1, 1, 1, 1]
+    assert menu.mask([]).tolist() == [0, 0, 0, 0]
+
+
+def test_tools_that_no_action_calls_are_reported_once() -> None:
+    look, late = tool("look"), tool("100%s")
+    menu = CallMenu(ToolCallSpace([look]))
+    with pytest.warns(UserWarning, match=r"no action calls: 100%s\. Pass calls="):
+        assert menu.mask([look, late]).tolist() == [1]
+    # The same tools again, and calls that somebody chose, are no news.
+    menu.mask([dict(look), dict(late)])  # type: ignore[list-item]
+    CallMenu(ToolCallSpace([look]), [{"tool": "look", "input": {}}]).mask([look, late])
+
+
+def test_given_calls_are_copied(server: RunningServer) -> None:
+    given = [{"tool": "add", "input": {"a": 1, "b": 2}}]
+    env: Any = DiscreteTools(make(server), given)
+    given[0]["input"]["a"] = 100  # type: ignore[index]
+    env.reset(seed=0)
+    assert env.step(0)[0] == "3"
+    env.close()
