@@ -180,7 +180,7 @@ class ReplyReader:
                     Failure.PROTOCOL, "sent a content encoding that nobody asked for"
                 )
                 return
-            self._inflater = Inflater()
+            self._inflater = Inflater(head.encoding)
         if head.chunked:
             self._phase = _CHUNKED
             self._whole = None

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 import httpx
@@ -23,6 +21,7 @@ from ors_gym.client.http1 import ReplyReader
 from ors_gym.client.origin import Origin
 from ors_gym.client.pool import DEFAULT_LIMITS
 from ors_gym.client.stock_errors import explain_httpx_error
+from ors_gym.client.watchdog import Watchdog
 from ors_gym.protocol.exchange import Failure, Head, Outcome, Send
 from ors_gym.protocol.limits import Limits
 
@@ -30,7 +29,7 @@ __all__ = ["AsyncStockTransport", "StockTransport"]
 
 _FRESH_SECONDS: Final = 10.0
 _HANDLED: Final = (httpx.HTTPError, httpx.StreamError, OSError)
-_FRAMING: Final = (b"content-length", b"transfer-encoding")
+_FRAMING: Final[tuple[bytes, ...]] = (b"content-length", b"transfer-encoding")
 
 
 class _Stock:
@@ -98,7 +97,11 @@ class _Stock:
         reader.begin(send.sink)
         headers = tuple(response.headers.raw)
         # httpx has undone the framing; the encoding is left to us, and bounded.
-        body_headers = [line for line in headers if line[0].lower() not in _FRAMING]
+        undone = _FRAMING
+        if response.is_stream_consumed:
+            # A hook of the user's, or a transport without a stream, has read the body.
+            undone = (*_FRAMING, b"content-encoding")
+        body_headers = [line for line in headers if line[0].lower() not in undone]
         head = ReplyHead(response.status_code, body_headers, persistent=False)
         head.headers = headers
         reader.start(head, b"")
@@ -187,13 +190,13 @@ class StockTransport(_Stock):
         started = time.monotonic()
         reader: ReplyReader | None = None
         ended: Failure | Exception | None = None
-        watchdog = _Watchdog(send, started)
+        watchdog = Watchdog(send, started)
         try:
             request = self._client.build_request(**self._arguments(send))
             response = self._client.send(request, stream=True, follow_redirects=False)
             with contextlib.closing(response), contextlib.closing(watchdog):
                 reader = self._begin(send, response)
-                for data in response.iter_raw():
+                for data in _pieces(response):
                     if reader.feed(data) or watchdog.touch(response):
                         break
                 else:
@@ -270,7 +273,7 @@ class AsyncStockTransport(_Stock):
                 )
                 async with contextlib.aclosing(response):
                     reader = self._begin(send, response)
-                    async for data in response.aiter_raw():
+                    async for data in _async_pieces(response):
                         if reader.feed(data):
                             break
                         _postpone(scope, send, started)
@@ -289,6 +292,23 @@ class AsyncStockTransport(_Stock):
             await self._client.aclose()
 
 
+def _pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Yield a body as it comes, or the one that was read already."""
+    if not response.is_stream_consumed:
+        yield from response.iter_raw()
+    elif response.content:
+        yield response.content
+
+
+async def _async_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield a body as it comes, or the one that was read already."""
+    if not response.is_stream_consumed:
+        async for data in response.aiter_raw():
+            yield data
+    elif response.content:
+        yield response.content
+
+
 def _postpone(scope: asyncio.Timeout, send: Send, started: float) -> None:
     """Give the next read its time: silence is limited, and so is the whole."""
     now = time.monotonic()
@@ -297,58 +317,3 @@ def _postpone(scope: asyncio.Timeout, send: Send, started: float) -> None:
     scope.reschedule(
         asyncio.get_running_loop().time() + (left if idle is None else min(idle, left))
     )
-
-
-class _Watchdog:
-    """Ends the connection under a thread that reads from one that fell silent.
-
-    httpx fixes the timeout of all reads before the first; how long a silence may be is
-    known only after the call's first event. A transport of the user's own, without a
-    socket, is not watched.
-    """
-
-    def __init__(self, send: Send, started: float) -> None:
-        self._send = send
-        self._deadline = started + send.timeout
-        self._last_byte = started
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.ended: Failure | None = None
-        """Why the exchange had to end, if it had to."""
-
-    def touch(self, response: httpx.Response) -> bool:
-        """Take note of a byte; tell whether the time of the whole is over."""
-        self._last_byte = time.monotonic()
-        if self._last_byte >= self._deadline:
-            self.ended = Failure.TIMEOUT
-            return True
-        if self._thread is None and self._send.sink.idle_timeout is not None:
-            stream = response.extensions.get("network_stream")
-            connected = stream.get_extra_info("socket") if stream else None
-            if connected is not None:
-                self._thread = threading.Thread(
-                    target=self._watch, args=(connected,), daemon=True
-                )
-                self._thread.start()
-        return False
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-
-    def _watch(self, connected: socket.socket) -> None:
-        while not self._stop.is_set():
-            idle = self._send.sink.idle_timeout
-            silent = self._last_byte + idle if idle is not None else self._deadline
-            wait = min(silent, self._deadline) - time.monotonic()
-            if wait > 0:
-                self._stop.wait(wait)
-                continue
-            in_time = silent < self._deadline
-            self.ended = Failure.STALL if in_time else Failure.TIMEOUT
-            with contextlib.suppress(OSError):
-                # Not the method of a TLS socket, which would say goodbye.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
-            return

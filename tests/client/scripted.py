@@ -94,6 +94,14 @@ class ScriptedServer:
         with self._changed:
             assert self._changed.wait_for(condition, _BOUND), "the server saw nothing"
 
+    def await_ended(self, connections: int) -> None:
+        """Wait until so many connections have ended."""
+        self.await_that(lambda: self.ended >= connections)
+
+    def speak(self, data: bytes) -> None:
+        """Send what nobody asked for, on the connection opened last."""
+        self._sockets[-1].sendall(data)
+
     def close(self) -> None:
         self._stopped.set()
         for each in list(self._sockets):

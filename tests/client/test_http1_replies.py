@@ -76,7 +76,7 @@ def test_garbage_is_an_outcome(data: st.DataObject):
             st.binary(max_size=4)
         )
     whole = _read(_reader(), bytes(base)) if base else "RESET"
-    single = _read(_reader(), *[base[i : i + 1] for i in range(len(base))])
+    single = _read(_reader(), *[bytes([byte]) for byte in base])
     assert whole == single
 
 
