@@ -513,7 +513,8 @@ class EnvCore(Generic[S]):
         if self._total is not None:
             self._total += reward
         limit = self.config.max_episode_steps
-        if limit is not None and self._steps >= limit and not terminated:
+        if limit is not None and self._steps >= limit:
+            # Beside `terminated` too, as Gymnasium's TimeLimit does.
             truncated = True
         if (terminated or truncated) and self._why_not is None:
             self._why_not = "its episode is over"
@@ -523,6 +524,10 @@ class EnvCore(Generic[S]):
                 note = note or ("finished" if terminated else "truncated")
             self.transcript.step(call["tool"], call["input"], seen.text, reward, note)
         return seen.value, reward, terminated, truncated, info
+
+    def empty_observation(self) -> Any:
+        """Return what an env shows that was not reset yet."""
+        return self._observe([]).value
 
     def _observe(self, blocks: Sequence[Block]) -> _Observed:
         limit = self._text.max_length

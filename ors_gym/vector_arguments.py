@@ -30,7 +30,9 @@ def list_actions(actions: object, count: int) -> list[Any]:
         >>> list_actions(np.array([{"tool": "look", "input": {}}], dtype=object), 1)
         [{'tool': 'look', 'input': {}}]
     """
-    if isinstance(actions, str | bytes | Mapping) or not isinstance(actions, Iterable):
+    scalar = isinstance(actions, np.ndarray) and actions.ndim == 0
+    wrong = scalar or isinstance(actions, str | bytes | Mapping)
+    if wrong or not isinstance(actions, Iterable):
         raise InvalidRequestError(
             f"actions hold one action for each of {count} envs, in a list, a tuple or "
             f"an array; not {type(actions).__name__}"

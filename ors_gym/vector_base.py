@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space, create_empty_array, iterate
+from gymnasium.vector.utils import batch_space, create_empty_array
 from numpy.typing import NDArray
 
 from ors_gym.async_env import make_async_core
@@ -112,8 +112,8 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             slot = VectorSlot(client, own, self._loop, self._mode, self.metadata)
             self._slots.append(slot)
         # What each env showed last: a masked reset gives it again for the others.
+        self._shown: list[Any] = [core.empty_observation() for _ in range(count)]
         self._nothing: Any = create_empty_array(core.observation_space, count)
-        self._shown: list[Any] = list(iterate(self.observation_space, self._nothing))
 
     def _give_up(self, ids: Sequence[int]) -> None:
         given_up = set(ids).intersection(self._loop.busy)
