@@ -1,0 +1,121 @@
+"""An evaluation as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ors_gym.evaluation.result import Evaluation
+
+__all__ = ["as_html", "as_text", "summarise"]
+
+
+def summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return the figures in words.
+
+    Args:
+        evaluation: The evaluation.
+
+    Returns:
+        Pairs of a name and a text.
+    """
+    head, percent = evaluation.head, f"{evaluation.confidence:.0%} interval"
+    rate = evaluation.success_rate
+    lines = []
+    if head:
+        split = f", split {head['split']}" if head.get("split") else ""
+        lines.append(("environment", f"{head.get('environment')}{split}"))
+        lines.append(("policy", str(head.get("policy"))))
+    lines += [
+        ("episodes", _count(evaluation)),
+        (
+            "success rate",
+            f"{rate:.1%}  {percent} {evaluation.success_interval:.1%}",
+        ),
+        (
+            "reward",
+            f"{evaluation.avg_reward:.3f}  {percent} {evaluation.reward_interval:.3f}",
+        ),
+        (
+            "steps",
+            f"{evaluation.avg_steps:.2f}  {percent} {evaluation.steps_interval:.2f}",
+        ),
+        ("ended by", _listed(evaluation.stop_reasons)),
+    ]
+    if evaluation.errors:
+        lines.append(("errors", f"{_listed(evaluation.errors)}; not in the figures"))
+    for what in ("tool", "policy"):
+        values = evaluation.latency[what]
+        if not math.isnan(values["p50"]):
+            shown = ", ".join(f"{q} {_seconds(s)}" for q, s in values.items())
+            lines.append((f"{what} latency", shown))
+    if evaluation.stopped:
+        lines.append(("stopped", evaluation.stopped))
+    return lines
+
+
+def as_text(evaluation: Evaluation) -> str:
+    """Return an evaluation as a few lines of text.
+
+    Args:
+        evaluation: The evaluation.
+    """
+    return "\n".join(f"{name:16}{value}" for name, value in summarise(evaluation))
+
+
+def as_html(evaluation: Evaluation) -> str:
+    """Return an evaluation as tables of HTML, with every text escaped.
+
+    Args:
+        evaluation: The evaluation.
+    """
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        for name, value in summarise(evaluation)
+    )
+    parts = [f"<table>{rows}</table>"]
+    if len(evaluation.by_split) > 1:
+        parts.append(_table(evaluation.by_split))
+    if evaluation.by_tool:
+        parts.append(_table(evaluation.by_tool))
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row.values())
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
+
+
+def _count(evaluation: Evaluation) -> str:
+    there = len(evaluation.records)
+    tasks = len({record.key[:2] for record in evaluation.records})
+    text = f"{there} of {tasks} tasks" if there != tasks else f"{there}"
+    missing = evaluation.planned - there
+    if missing > 0:
+        text += f", {missing} not played"
+    without = there - evaluation.outcomes
+    return text + (f", {without} without an outcome" if without else "")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "-"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
