@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ors_gym.errors import SchemaError
-from ors_gym.spaces.schema.compiler import compile_schema
 from ors_gym.spaces.schema.listing import list_values
 from ors_gym.spaces.schema.nodes import Draw, Node, Unusable
 from ors_gym.spaces.schema.sizes import why_impossible
@@ -171,6 +170,9 @@ class CompiledSchema:
 
     @functools.cached_property
     def _node(self) -> Node:
+        # Imported here: whoever connects to a server need not sample its tools.
+        from ors_gym.spaces.schema.compiler import compile_schema  # noqa: PLC0415
+
         node = self._named(lambda: compile_schema(self.schema, lambda: self._validator))
         if not node.possible:
             raise self._error(why_impossible(node))

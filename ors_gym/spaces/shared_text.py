@@ -16,7 +16,6 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from multiprocessing.context import assert_spawning
-from multiprocessing.reduction import DupFd
 from typing import Any, overload
 
 __all__ = ["SharedText", "SharedTextView"]
@@ -63,6 +62,9 @@ class SharedText:
     def __reduce__(self) -> tuple[Any, ...]:
         # The descriptor can only travel to a child process that is being started.
         assert_spawning(self)
+        # Imported here: not every system has it.
+        from multiprocessing.reduction import DupFd  # noqa: PLC0415
+
         return _rebuild, (self.regions, self.max_length, DupFd(self._descriptor))
 
     def write(self, region: int, text: str) -> None:

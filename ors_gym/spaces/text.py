@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import string
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+from gymnasium.error import CustomSpaceError
 from gymnasium.spaces import Text
 from gymnasium.spaces.utils import flatdim, flatten, flatten_space, unflatten
 from gymnasium.vector.utils import (
@@ -114,6 +116,8 @@ def _create_shared_text(
     n: int = 1,
     ctx: ModuleType = multiprocessing,  # noqa: ARG001  # Gymnasium's signature
 ) -> SharedText:
+    if not hasattr(os, "pwrite"):
+        raise CustomSpaceError(f"{space} has no shared memory on this system")
     return SharedText(n, space.max_length)
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from gymnasium.spaces import Space, Text
@@ -69,7 +69,7 @@ class ToolCallSpace(Space[ToolCall]):
 
     def __init__(
         self,
-        tools: Iterable[ToolSpec],
+        tools: Iterable[ToolSpec | Mapping[str, Any]],
         *,
         seed: int | np.random.Generator | None = None,
     ) -> None:
@@ -89,7 +89,7 @@ class ToolCallSpace(Space[ToolCall]):
         """False: a tool call is not a vector of numbers."""
         return False
 
-    def update(self, tools: Iterable[ToolSpec]) -> None:
+    def update(self, tools: Iterable[ToolSpec | Mapping[str, Any]]) -> None:
         """Follow the tools of another session; the seed and the state stay.
 
         Args:
@@ -98,20 +98,20 @@ class ToolCallSpace(Space[ToolCall]):
         Raises:
             SchemaError: If a tool has no name; the space is then unchanged.
         """
-        tools = tuple(tools)
-        for index, tool in enumerate(tools):
+        followed = cast("tuple[ToolSpec, ...]", tuple(tools))
+        for index, tool in enumerate(followed):
             if not isinstance(tool, Mapping) or not isinstance(tool.get("name"), str):
                 raise SchemaError(
                     f"tool {index} of the list has no name: {tool!r:.200}"
                 )
-        identity = _identity(tools)
-        self._tools = tools
+        identity = _identity(followed)
+        self._tools = followed
         if identity is not None and identity == self._identity:
             return
         self._identity = identity
         self._schemas = tuple(
             CompiledSchema(_input_schema(tool), f"tool {tool['name']!r}: input")
-            for tool in tools
+            for tool in followed
         )
 
     def sample(
@@ -234,8 +234,13 @@ class ToolCallSpace(Space[ToolCall]):
         """
         calls: list[ToolCall] = []
         for tool, schema in zip(self._tools, self._schemas, strict=True):
-            inputs = schema.enumerate(limit - len(calls))
+            inputs = schema.enumerate(limit)
             calls.extend({"tool": tool["name"], "input": value} for value in inputs)
+            if len(calls) > limit:
+                raise SchemaError(
+                    f"there are more than {limit} calls, up to and including those of "
+                    f"tool {tool['name']!r}"
+                )
         return calls
 
     def to_jsonable(self, sample_n: Iterable[ToolCall]) -> list[ToolCall]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import ipaddress
@@ -100,7 +100,7 @@ class Booleans(BaseModel):
 
 class Literals(BaseModel):
     one: Literal["only"]
-    several: Literal["a", "b", 3, True, None]
+    several: Literal["a", "b", 3, True, None]  # noqa: PYI061
     number: Literal[1, 2, 3] = 1
 
 
@@ -121,9 +121,7 @@ class Unions(BaseModel):
     simple: int | str
     old: Union[bool, list[int]]  # noqa: UP007
     mixed: float | str | None = None
-    constrained: (
-        Annotated[int, Field(ge=0, le=5)] | Annotated[str, Field(max_length=2)]
-    )
+    constrained: Annotated[int, Field(ge=0, le=5)] | Annotated[str, Field(max_length=2)]
 
 
 class Inner(BaseModel):
@@ -254,11 +252,11 @@ class Aliased(BaseModel):
 
 
 class Times(BaseModel):
-    moment: datetime.datetime
+    moment: dt.datetime
     aware: pydantic.AwareDatetime
-    day: datetime.date
-    clock: datetime.time
-    span: datetime.timedelta
+    day: dt.date
+    clock: dt.time
+    span: dt.timedelta
 
 
 class Identifiers(BaseModel):
@@ -345,7 +343,6 @@ class Rooted(BaseModel):
     listing: RootList
 
 
-
 T = TypeVar("T")
 
 
@@ -355,7 +352,7 @@ class Page(BaseModel, Generic[T]):
 
 
 class Described(BaseModel):
-    """Fields whose schema was written by hand, with keywords pydantic has no use for."""
+    """Fields whose schemas were written by hand, with keywords of all kinds."""
 
     narrowed: Annotated[
         int,

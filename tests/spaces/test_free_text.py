@@ -40,7 +40,11 @@ def test_samples_are_short_printable_and_seeded() -> None:
     assert len(set(samples)) > 100
     assert max(map(len, samples)) <= 32
     assert all(sample.isprintable() and sample in one for sample in samples)
-    assert {len(FreeText(max_length=2, seed=n).sample()) for n in range(50)} == {0, 1, 2}
+    assert {len(FreeText(max_length=2, seed=n).sample()) for n in range(50)} == {
+        0,
+        1,
+        2,
+    }
 
 
 def test_samples_follow_a_mask() -> None:
@@ -84,7 +88,7 @@ def test_json_round_trip() -> None:
 
 
 def test_it_is_never_flattened() -> None:
-    space = FreeText()
+    space: Any = FreeText()
     assert not space.is_np_flattenable
     assert flatten_space(space) is space
     assert unflatten(space, flatten(space, "ü")) == "ü"
@@ -110,7 +114,7 @@ def played(env: gymnasium.Env[Any, Any], texts: list[str]) -> list[Any]:
 
 def test_delay_observation() -> None:
     env = wrappers.DelayObservation(EchoEnv(), delay=2)
-    assert played(env, ["α", "β", "γ"]) == ["", "", "start", "α"]
+    assert played(env, ["ä", "ß", "ç"]) == ["", "", "start", "ä"]
 
 
 @pytest.mark.parametrize(
@@ -118,10 +122,10 @@ def test_delay_observation() -> None:
 )
 def test_frame_stack_observation(padding: str, filler: str) -> None:
     env = wrappers.FrameStackObservation(EchoEnv(), 3, padding_type=padding)
-    assert played(env, ["α", "β"]) == [
+    assert played(env, ["ä", "ß"]) == [
         (filler, filler, "start"),
-        (filler, "start", "α"),
-        ("start", "α", "β"),
+        (filler, "start", "ä"),
+        ("start", "ä", "ß"),
     ]
 
 
@@ -145,5 +149,7 @@ def test_wrappers_that_leave_text_alone(wrap: Any) -> None:
 
 
 def test_time_aware_observation() -> None:
-    env = wrappers.TimeAwareObservation(wrappers.TimeLimit(EchoEnv(), 10), flatten=False)
-    assert [observation["obs"] for observation in played(env, ["α"])] == ["start", "α"]
+    env = wrappers.TimeAwareObservation(
+        wrappers.TimeLimit(EchoEnv(), 10), flatten=False
+    )
+    assert [observation["obs"] for observation in played(env, ["ä"])] == ["start", "ä"]

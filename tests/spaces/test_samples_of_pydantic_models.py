@@ -9,10 +9,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import httpx
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
+    Draft202012Validator,
+)
 
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces.json_schema import CompiledSchema
@@ -38,7 +41,7 @@ class RealServer:
         reply = self.client.get("/SpacesEnv/tools").raise_for_status()
         self.tools = reply.json()["tools"]
 
-    def call(self, name, value):
+    def call(self, name: str, value: Any) -> Any:
         body = {"name": name, "input": value}
         with self.client.stream("POST", "/SpacesEnv/call", json=body) as reply:
             text = reply.read().decode()
@@ -101,6 +104,8 @@ def test_the_space_of_a_real_server_gives_calls_it_accepts(server: RealServer) -
 
 
 def test_a_refusal_would_be_seen(server: RealServer) -> None:
-    result = server.call("run_many", {"tool": "plainstring", "inputs": [{}, {"text": 1}]})
+    result = server.call(
+        "run_many", {"tool": "plainstring", "inputs": [{}, {"text": 1}]}
+    )
     assert len(json.loads(result["output"]["blocks"][0]["text"])) == 2
     assert not server.call("plainstring", {})["ok"]

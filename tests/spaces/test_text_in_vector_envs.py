@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -30,16 +31,18 @@ from ors_gym.spaces.shared_text import SharedText, SharedTextView
 from tests.spaces.pydantic_tools import MODELS
 from tests.spaces.texts import TEXTS, EchoEnv
 
-KINDS = {
+KINDS: dict[str, Any] = {
     "sync": SyncVectorEnv,
     "async": AsyncVectorEnv,
     "async spawned": functools.partial(AsyncVectorEnv, context="spawn"),
     "async forkserver": functools.partial(AsyncVectorEnv, context="forkserver"),
-    "async without shared memory": functools.partial(AsyncVectorEnv, shared_memory=False),
+    "async without shared memory": functools.partial(
+        AsyncVectorEnv, shared_memory=False
+    ),
     "async without copies": functools.partial(AsyncVectorEnv, copy=False),
     "async different": functools.partial(AsyncVectorEnv, observation_mode="different"),
 }
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {"name": name, "description": "", "input_schema": MODELS[name].model_json_schema()}
     for name in ("discriminated", "nested", "tree", "unions")
 ]
@@ -57,7 +60,7 @@ class NestedTextEnv(gymnasium.Env[Any, str]):
         )
         self.action_space = FreeText()
 
-    def observed(self, text):
+    def observed(self, text: str) -> dict[str, Any]:
         return {"text": text, "pair": (text[:40], np.full(2, 3, np.float32))}
 
     def reset(self, *, seed=None, options=None):
@@ -170,6 +173,14 @@ def test_text_that_is_too_long_is_an_error_and_not_garbage() -> None:
         envs.close(terminate=True)
 
 
+def test_without_positioned_writes_gymnasium_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "pwrite")
+    with pytest.raises(ValueError, match="shared_memory=False"):
+        AsyncVectorEnv([EchoEnv])
+
+
 def test_batches_of_calls() -> None:
     space = ToolCallSpace(TOOLS, seed=1)
     batched = batch_space(space, 3)
@@ -180,15 +191,17 @@ def test_batches_of_calls() -> None:
     assert calls in batched
     assert len({json.dumps(call) for call in calls}) == 3
     assert list(iterate(batched, calls)) == list(calls)
-    assert concatenate(space, calls, create_empty_array(space, 3)) == calls
+    empty: Any = create_empty_array(space, 3)
+    assert concatenate(space, calls, empty) == calls
     mask = {"tree": 0, "nested": 0, "unions": 0}
     masked = batched.sample(mask=(mask, None, mask))
     assert {masked[0]["tool"], masked[2]["tool"]} == {"discriminated"}
-    assert len(batch_differing_spaces([space, ToolCallSpace(TOOLS[:1])]).spaces) == 2
+    both: Any = batch_differing_spaces([space, ToolCallSpace(TOOLS[:1])])
+    assert both.spaces == (space, ToolCallSpace(TOOLS[:1]))
 
 
 def test_batches_of_call_text() -> None:
-    batched = batch_space(ToolCallText(ToolCallSpace(TOOLS, seed=1)), 3)
+    batched: Any = batch_space(ToolCallText(ToolCallSpace(TOOLS, seed=1)), 3)
     batched.seed([1, 1, 2])
     one, two, three = batched.sample()
     assert one == two != three
@@ -223,7 +236,7 @@ def test_shared_text_travels_only_to_a_process_being_started() -> None:
 
 def test_a_closed_vector_env_leaves_no_descriptor_open() -> None:
     def open_descriptors() -> int:
-        return len(os.listdir(f"/proc/{os.getpid()}/fd"))
+        return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
 
     if multiprocessing.get_start_method() != "fork":
         pytest.skip("counts what a forked vector env leaves")
@@ -245,7 +258,8 @@ def test_a_view_is_a_sequence() -> None:
     assert (len(view), view[0], view[-1], view[1:]) == (3, "a", "c", ("b", "c"))
     assert list(reversed(view)) == ["c", "b", "a"]
     assert "b" in view
-    assert (repr(view), view) == ("('a', 'b', 'c')", ("a", "b", "c"))
+    assert repr(view) == "('a', 'b', 'c')"
+    assert tuple(view) == ("a", "b", "c") == view
     assert view != ["a", "b", "c"]
     assert copy.copy(view) == copy.deepcopy(view) == pickle.loads(pickle.dumps(view))
     assert isinstance(copy.copy(view), tuple)

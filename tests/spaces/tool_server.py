@@ -1,8 +1,8 @@
 """A real ORS server whose tools take the models of `pydantic_tools`.
 
 ``python -m tests.spaces.tool_server`` prints its port and serves until its standard
-input ends. Besides a tool per model, ``run_many`` runs a list of inputs of one tool, each
-the way a call of its own would go.
+input ends. Besides a tool per model, ``run_many`` runs a list of inputs of one tool,
+each the way a call of its own would go.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class SpacesEnv(Environment):
     """One tool per model; the tools only accept."""
 
     @classmethod
-    def list_splits(cls):
+    def list_splits(cls) -> Any:  # type: ignore[override]
         return [Split(name="train", type="train")]
 
     @classmethod
-    def list_tasks(cls, split):
+    def list_tasks(cls, split: str) -> Any:
         return [{"id": split}]
 
-    def get_prompt(self):
+    def get_prompt(self) -> Any:
         return [TextBlock(text="Call anything.")]
 
     @tool
@@ -57,8 +57,8 @@ class SpacesEnv(Environment):
         return ToolOutput(blocks=[TextBlock(text="ok")])
 
 
-def _accepting(model):
-    def accept(self, params) -> ToolOutput:
+def _accepting(model: type[BaseModel]) -> Any:
+    def accept(self: SpacesEnv, params: Any) -> ToolOutput:
         return ToolOutput(blocks=[TextBlock(text="ok")])
 
     accept.__annotations__ = {"params": model, "return": ToolOutput}

@@ -9,12 +9,11 @@ from typing import Any
 
 from ors_gym.spaces.schema.nodes import Body, Draw, Node, Unusable
 from ors_gym.spaces.schema.numbers import MultiplesBody, RealsBody
-from ors_gym.spaces.schema.patterns import Pattern
-from ors_gym.spaces.schema.strings import word
+from ors_gym.spaces.schema.patterns import Pattern, word
 
 __all__ = ["AnythingBody", "CheckedBody", "ChoiceBody", "DecimalBody", "ValuesBody"]
 
-_ATTEMPTS = 200
+_ATTEMPTS = 100
 # Digits after the point, and what to divide by to have fewer before it.
 _MANY_DIGITS = ((2, 1), (1, 1), (0, 1), (1, 10), (0, 10), (0, 100))
 _FEW_DIGITS = ((0, 10), (0, 1), (1, 1), (2, 1))
@@ -47,7 +46,20 @@ class ChoiceBody(Body):
         if not draw.is_free(depth):
             return self._possible[0].draw(draw, depth)
         index = int(draw.random.random() * len(self._possible))
-        return self._possible[index].draw(draw, depth)
+        try:
+            return self._possible[index].draw(draw, depth)
+        except Unusable as reason:
+            return self._another(index, draw, depth, reason)
+
+    def _another(self, failed: int, draw: Draw, depth: int, reason: Unusable) -> Any:
+        """Draw from the options that remain after one gave nothing."""
+        for option in self._possible[:failed] + self._possible[failed + 1 :]:
+            draw.give_up(reason)
+            try:
+                return option.draw(draw, depth)
+            except Unusable as another:
+                reason = another
+        raise reason
 
     def count(self, count: Callable[[Node], int]) -> int:  # noqa: D102
         return sum(count(option) for option in self._options if option.possible)

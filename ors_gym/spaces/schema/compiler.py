@@ -216,9 +216,12 @@ class _Compiler:
         types = frozenset.intersection(*map(type_names, parts))
         values = [value for value in values if _types_of(value) & types]
         about = frozenset[str]().union(*BY_TYPE.values())
-        demanding = [part for part in parts if about & part.schema.keys()]
-        if demanding:
-            checks = [self._validator().part(part.schema) for part in demanding]
+        demands = [
+            {key: part.schema[key] for key in about & part.schema.keys()}
+            for part in parts
+        ]
+        if any(demands):
+            checks = [self._validator().part(demand) for demand in demands]
             values = [
                 value
                 for value in values[:_MAX_CHECKED_VALUES]

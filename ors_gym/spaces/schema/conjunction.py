@@ -159,7 +159,7 @@ class Part:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(keyword, "a number")
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise self.wrong(keyword, "finite")
         return value
 

@@ -51,11 +51,11 @@ class Extras:
     """Members that no property names.
 
     Args:
-        keys: Their names, or None where any will do.
+        names: Their names, or None where any will do.
         values: Their values.
     """
 
-    keys: Node | None
+    names: Node | None
     values: Node
 
 
@@ -98,8 +98,8 @@ class ObjectBody(Body):
         if missing > 0 and self._extras is not None:
             # Optional members would do as well, but any of them may be impossible.
             needs.append((missing, self._extras.values))
-            if self._extras.keys is not None:
-                needs.append((missing, self._extras.keys))
+            if self._extras.names is not None:
+                needs.append((missing, self._extras.names))
         elif missing > 0:
             needs.extend((1, member.node) for member in self._optional[:missing])
         return needs
@@ -112,38 +112,48 @@ class ObjectBody(Body):
                 break
             if random.random() < 0.5 and draw.is_free(depth) and member.node.possible:
                 draw.allowance -= 1
-                result[member.name] = member.node.draw(draw, depth + 1)
+                _try(result, member.name, member.node, draw, depth)
         if len(result) < self._fewest or (self._extras and draw.is_free(depth)):
             self._fill(result, draw, depth)
         return result
 
     def _fill(self, result: dict[str, Any], draw: Draw, depth: int) -> None:
-        if self._extras is None or not self._extras.values.possible:
+        if self._extras is not None and self._extras.values.possible:
+            self._add_extras(self._extras, result, draw, depth)
+        else:
             for member in self._optional:
                 if len(result) >= self._fewest:
-                    return
+                    break
                 if member.name not in result and member.node.possible:
-                    result[member.name] = member.node.draw(draw, depth + 1)
-            raise Unusable(self._path, f"it has no {self._fewest} possible members")
-        wanted = max(
-            self._fewest, len(result) + draw.random.randint(0, _extra(draw, depth))
-        )
+                    _try(result, member.name, member.node, draw, depth)
+        if len(result) < self._fewest:
+            raise Unusable(
+                self._path, f"no {self._fewest} different members were found"
+            )
+
+    def _add_extras(
+        self, extras: Extras, result: dict[str, Any], draw: Draw, depth: int
+    ) -> None:
+        wanted = len(result) + draw.random.randint(0, _extra(draw, depth))
+        wanted = int(min(max(self._fewest, wanted), self._most))
         named = {member.name for member in self._optional}
         for _ in range(_ATTEMPTS + 4 * self._fewest):
-            if len(result) >= min(wanted, self._most):
+            if len(result) >= wanted:
                 return
-            key = self._key(draw, depth)
-            if key not in result and key not in named:
+            try:
+                name = self._name(extras, draw, depth)
+            except Unusable as reason:
+                draw.give_up(reason)
+                continue
+            if name not in result and name not in named:
                 draw.allowance -= 1
-                result[key] = self._extras.values.draw(draw, depth + 1)
-        if len(result) < self._fewest:
-            raise Unusable(self._path, f"no {self._fewest} different names were found")
+                _try(result, name, extras.values, draw, depth)
 
-    def _key(self, draw: Draw, depth: int) -> str:
-        if self._extras is None or self._extras.keys is None:
+    def _name(self, extras: Extras, draw: Draw, depth: int) -> str:
+        if extras.names is None:
             # Digits: right for a dict[int, ...] too, of which the schema says nothing.
             return str(draw.random.randrange(max(10, 4 * self._fewest)))
-        return str(self._extras.keys.draw(draw, depth + 1))
+        return str(extras.names.draw(draw, depth + 1))
 
     def count(self, count: Callable[[Node], int]) -> int:  # noqa: D102
         extras = self._extras
@@ -166,6 +176,14 @@ class ObjectBody(Body):
             result = {name: value for name, value in members if value is not _MISSING}
             if self._fewest <= len(result) <= self._most:
                 yield result
+
+
+def _try(result: dict[str, Any], name: str, node: Node, draw: Draw, depth: int) -> None:
+    """Add a member that need not be there, unless chance finds no value for it."""
+    try:
+        result[name] = node.draw(draw, depth + 1)
+    except Unusable as reason:
+        draw.give_up(reason)
 
 
 def _optional_values(member: Property) -> list[Any]:
@@ -242,11 +260,17 @@ class ArrayBody(Body):
             if node is None:
                 break
             draw.allowance -= 1
-            item = node.draw(draw, depth + 1)
-            if self._unique:
-                item = self._distinct(item, node, seen, draw, depth)
-                if item is _MISSING:
-                    break
+            try:
+                item = node.draw(draw, depth + 1)
+                if self._unique:
+                    item = self._distinct(item, node, seen, draw, depth)
+            except Unusable as reason:
+                if place < self._fewest:
+                    raise
+                draw.give_up(reason)
+                break
+            if item is _MISSING:
+                break
             result.append(item)
         if len(result) < self._fewest:
             raise Unusable(self._path, f"no {self._fewest} different items were found")

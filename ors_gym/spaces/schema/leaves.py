@@ -173,6 +173,15 @@ class _Members:
             name,
         )
 
+    def entangled(self) -> bool:
+        """Whether patterns, names and the rest interact in ways not followed here."""
+        with_patterns = bool(self.patterns) and (
+            len(self.patterns) > 1
+            or len(self._parts) > 1
+            or any("additionalProperties" in part.schema for part in self._parts)
+        )
+        return with_patterns or (self.speaks_of_names and bool(self.names))
+
     def extra(self) -> list[Part]:
         """What a member without a name of its own must satisfy."""
         first = self.patterns[0][1] if self.patterns else None
@@ -238,6 +247,11 @@ def object_body(maker: NodeMaker, parts: Sequence[Part]) -> tuple[Body, bool]:
         Unusable: If there is no such object, or a keyword is wrong.
     """
     members = _Members(parts)
+    if len(members.names) > _MAX_PLACES:
+        raise Unusable(
+            parts[0].path,
+            f"it has {len(members.names)} properties, more than {_MAX_PLACES}",
+        )
     properties = [
         Property(
             name,
@@ -262,5 +276,4 @@ def object_body(maker: NodeMaker, parts: Sequence[Part]) -> tuple[Body, bool]:
         extras,
         parts[0].path,
     )
-    entangled = len(members.patterns) > 1 or (members.patterns and len(parts) > 1)
-    return body, bool(entangled or (members.speaks_of_names and members.names))
+    return body, members.entangled()

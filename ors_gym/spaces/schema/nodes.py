@@ -17,7 +17,9 @@ __all__ = ["Body", "Draw", "Impossible", "Node", "Unusable", "distinct_key"]
 
 _ALLOWANCE = 200
 _FREE_DEPTH = 6
-_RETRIES = 5_000
+_RETRIES = 2_000
+# What it costs to have looked for a value in vain, in retries.
+_GIVING_UP = 100
 
 
 class Unusable(Exception):  # noqa: N818  # a reason that may never be an error
@@ -55,6 +57,19 @@ class Draw:
             depth: Number of objects and arrays around the value.
         """
         return depth < _FREE_DEPTH and self.allowance > 0
+
+    def give_up(self, reason: Unusable) -> None:
+        """Do without a value that chance did not find, as often as is allowed.
+
+        Args:
+            reason: Why there is none.
+
+        Raises:
+            Unusable: The same, if that was too often.
+        """
+        self.retries -= _GIVING_UP
+        if self.retries < 0:
+            raise reason
 
 
 def distinct_key(value: Any) -> Any:

@@ -56,7 +56,10 @@ class NumberRange:
     def step(self) -> Fraction | None:
         """Return the distance between neighbours, or None if there is none."""
         # A float's decimal digits are meant, 0.1 rather than its binary neighbour.
-        steps = [Fraction(str(step)) for step in self.steps]
+        steps = [
+            Fraction(str(step)) if isinstance(step, float) else Fraction(step)
+            for step in self.steps
+        ]
         if self.integer:
             steps.append(Fraction(1))
         if not steps:
@@ -211,4 +214,4 @@ def _as_float(number: Fraction) -> float:
     try:
         return float(number)
     except OverflowError:
-        return math.copysign(sys.float_info.max, number)
+        return sys.float_info.max if number > 0 else -sys.float_info.max

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import TypeAlias
@@ -11,11 +12,14 @@ from ors_gym.spaces.schema import regex
 from ors_gym.spaces.schema.nodes import Unusable
 from ors_gym.spaces.schema.regex_tree import Assertion, Concatenation, Tree, Writer
 
-__all__ = ["Pattern"]
+__all__ = ["Pattern", "word"]
 
 _MAX_LENGTH = 20_000
 _ATTEMPTS = 200
 _EXTRA_REPEATS = 4
+_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+# How often a pattern that may match in the middle is put there.
+_AFFIXED = 0.25
 # A pattern with nested repeats can take time exponential in the length of a text that
 # does not match, and `re` cannot be interrupted: such texts stay short.
 _MAX_RISKY_LENGTH = 20
@@ -60,6 +64,8 @@ class Pattern:
                 path, f"the pattern {pattern!r:.200} has {error}, which is not sampled"
             ) from None
         self._minimum = self._tree.shortest()
+        self._open_start = not _is_assertion(self._tree, 0)
+        self._open_end = not _is_assertion(self._tree, -1)
         self._risky = self._tree.is_ambiguous(repeated=False)
         if self._minimum > _MAX_LENGTH:
             raise Unusable(
@@ -136,9 +142,16 @@ class Pattern:
         extra = 0 if attempt % 8 == 4 else _EXTRA_REPEATS
         if attempt % 8 == 6:
             extra = max(extra, shortest)
+        before = after = ""
+        if self._open_start and random.random() < _AFFIXED:
+            before = word(random, random.randint(1, 3))
+        if self._open_end and random.random() < _AFFIXED:
+            after = word(random, random.randint(1, 3))
         writer = Writer(random, extra, target, 8 if self._risky else _MAX_LENGTH)
         self._tree.write(writer, 0)
-        return "".join(writer.parts)
+        if self._open_end and target > writer.length:
+            after = word(random, target - writer.length)
+        return "".join([before, *writer.parts, after])
 
     def count(self) -> int | None:
         """Return how many texts match at most, or None if there is no end to them."""
@@ -150,6 +163,23 @@ class Pattern:
         core = _anchored(self._tree)
         if core is not None:
             yield from filter(self.matches, core.texts())
+
+
+def word(random: Random, length: int) -> str:
+    """Draw letters and digits.
+
+    Args:
+        random: Where chance comes from.
+        length: Number of characters.
+    """
+    return "".join(random.choices(_LETTERS, k=length))
+
+
+def _is_assertion(tree: Tree, place: int) -> bool:
+    """Whether a pattern begins (0) or ends (-1) with something of no width."""
+    if isinstance(tree, Concatenation) and tree.items:
+        tree = tree.items[place]
+    return isinstance(tree, Assertion)
 
 
 def _anchored(tree: Tree) -> Tree | None:

@@ -167,7 +167,10 @@ class _Parser:
     def group(self) -> Tree:
         if not self.accept("?"):
             return self.captured(None)
-        if any(self.accept(opening) for opening in ("=", "!", "<=", "<!")):
+        if self.accept("=") or self.accept("<="):
+            # What must stand ahead or behind may be ours to write, or be there anyway.
+            return Alternation((Assertion(""), self.closed()))
+        if self.accept("!") or self.accept("<!"):
             self.closed()
             return Assertion("")
         if self.accept("P=") or self.peek("#"):
@@ -176,11 +179,12 @@ class _Parser:
             return Concatenation(()) if name[:1] == "#" else Backreference(name)
         if self.accept("P<") or self.accept("<"):
             return self.captured(self.until(">"))
-        if self.accept(":") or self.accept(">"):
-            return self.closed()
         return self.flags()
 
     def flags(self) -> Tree:
+        """A group that is not captured, with or without flags of its own."""
+        if self.accept(":") or self.accept(">"):
+            return self.closed()
         start = self.position
         while self.take() in "aiLmsu-":
             pass

@@ -10,25 +10,14 @@ from random import Random
 from typing import Any
 
 from ors_gym.spaces.schema.nodes import Body, Draw, Node, Unusable
-from ors_gym.spaces.schema.patterns import Pattern
+from ors_gym.spaces.schema.patterns import Pattern, word
 
-__all__ = ["FORMATS", "JSONTextBody", "StringBody", "word"]
+__all__ = ["FORMATS", "JSONTextBody", "StringBody"]
 
 _MAX_LENGTH = 100_000
 _EXTRA_LENGTH = 12
 _ATTEMPTS = 20
-_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
 _HEX = "0123456789abcdef"
-
-
-def word(random: Random, length: int) -> str:
-    """Draw letters and digits.
-
-    Args:
-        random: Where chance comes from.
-        length: Number of characters.
-    """
-    return "".join(random.choices(_LETTERS, k=length))
 
 
 def _name(random: Random) -> str:
@@ -82,7 +71,9 @@ def _ipv6(random: Random) -> str:
 def _base64(random: Random) -> str:
     # Of text, since a server may want to decode that too; of letters, so that the
     # ordinary alphabet and that of URLs (RFC 4648, section 5) agree.
-    return base64.urlsafe_b64encode(word(random, random.randint(0, 8)).encode()).decode()
+    return base64.urlsafe_b64encode(
+        word(random, random.randint(0, 8)).encode()
+    ).decode()
 
 
 FORMATS: dict[str, Callable[[Random], str]] = {
@@ -111,7 +102,9 @@ FORMATS: dict[str, Callable[[Random], str]] = {
     "iri-reference": _url,
     "json-pointer": lambda random: f"/{_name(random)}",
     "json-string": lambda random: str(random.randrange(100)),
-    "multi-host-uri": lambda random: f"postgresql://{_name(random)}:5432/{_name(random)}",
+    "multi-host-uri": lambda random: (
+        f"postgresql://{_name(random)}:5432/{_name(random)}"
+    ),
     "name-email": lambda random: f"{_name(random)} <{_email(random)}>",
     "path": lambda random: f"{_name(random)}/{_name(random)}.txt",
     "regex": lambda random: f"^{_name(random)}$",

@@ -101,10 +101,7 @@ class SchemaValidator:
         try:
             return action()
         except RecursionError:
-            raise SchemaError(
-                f"{self._name}: the schema refers to itself without end, or it or the "
-                f"value is nested too deeply to be checked"
-            ) from None
+            raise self._too_deep() from None
         except (
             AttributeError,
             LookupError,
@@ -122,3 +119,14 @@ class SchemaValidator:
                 f"{self._name}: this is not a JSON Schema that can be checked: "
                 f"{type(error).__name__}: {error}"
             ) from None
+        except BaseException as error:
+            # What jsonschema's tables, written in Rust, make of a RecursionError.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise self._too_deep() from None
+
+    def _too_deep(self) -> SchemaError:
+        return SchemaError(
+            f"{self._name}: the schema refers to itself without end, or it or the "
+            f"value is nested too deeply to be checked"
+        )

@@ -1,0 +1,164 @@
+"""Texts drawn from regular expressions."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ors_gym.spaces.schema import regex
+from ors_gym.spaces.schema.nodes import Unusable
+from ors_gym.spaces.schema.patterns import Pattern
+
+SAMPLED = [
+    "",
+    "abc",
+    "^abc$",
+    "a|b|",
+    "^(?:a|bc){2,3}$",
+    r"^\d\D\w\W\s\S$",
+    r"^[a-f0-9]{8}-[\w.-]+$",
+    r"^[^a-z\d]{3}$",
+    r"^[]a]$",
+    r"^[a\]b^-]+$",
+    r"^[\b\t\n]$",
+    r"^[ж-я]{3}[β-ω]$",
+    r"^[^\x00-\x7f]+$",
+    r"^\u00e9\x41\t$",
+    r"^(?P<q>['\"]).*(?P=q)$",
+    r"^(a|b)\1$",
+    r"^(?i:ab)c$",
+    r"(?i)^ab$",
+    r"^(?>ab)c{2}+d*?$",
+    r"^a{,2}b{3}c{4,}$",
+    "^a{b}{$",
+    r"^(?#a comment)x$",
+    r"\bword\b",
+    r"^\Ba|^a$",
+    r"\Astart.*end\Z",
+    r"^(?=.*[A-Z])(?=.*\d).{6,}$",
+    r"^(?!admin)[a-z]{5}$",
+    r"(?<=a)b",
+    r"^.{3}$",
+    r"^$",
+    r"^\\\.\/\-\$",
+    r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$",
+    r"^#?([a-f0-9]{6}|[a-f0-9]{3})$",
+    r"^P(?:\d+D)?(?:T(?:\d+H)?(?:\d+M)?)?$",
+    r"^[a-z0-9]+(?:-[a-z0-9]+)*$",
+    r"^((25[0-5]|2[0-4]\d|[01]?\d?\d)(\.|$)){4}$",
+]
+
+
+@pytest.mark.parametrize("pattern", SAMPLED)
+def test_texts_match(pattern: str) -> None:
+    sampler = Pattern(pattern, "#")
+    texts = [sampler.draw(Random(seed), 0, None) for seed in range(50)]
+    assert all(re.search(pattern, text) for text in texts)
+
+
+@pytest.mark.parametrize("length", [5, 17, 100])
+@pytest.mark.parametrize(
+    "pattern", ["^[a-z]+-[a-z]+$", "x", "^a+b*$", r"^\w*$", "^.+$"]
+)
+def test_texts_have_the_length(pattern: str, length: int) -> None:
+    sampler = Pattern(pattern, "#")
+    for seed in range(20):
+        assert len(sampler.draw(Random(seed), length, length)) == length
+        assert len(sampler.draw(Random(seed), length, None)) >= length
+        assert len(sampler.draw(Random(seed), 1, length)) <= length
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [
+        ("(", "cannot read"),
+        ("[z-a]", "cannot read"),
+        ("a**", "cannot read"),
+        (r"\p{L}", "cannot read"),
+        (r"[^\s\S]", "a class without characters"),
+        ("(a)(?(1)b|c)", "an unknown kind of group"),
+        (r"\N{BULLET}", "the escape"),
+        ("(" * 60 + ")" * 60, "50 nested groups"),
+        ("a{1000000000}", "too large a number"),
+        ("^a{30000}", "needs 30000 characters"),
+        ("a(?<!a)", "200 attempts"),
+        ("^(a+)+$" * 2 + "(?=b)", "200 attempts"),
+    ],
+)
+def test_what_cannot_be_drawn_says_why(pattern: str, reason: str) -> None:
+    with pytest.raises(Unusable) as caught:
+        Pattern(pattern, "#/pattern").draw(Random(1), 0, None)
+    assert caught.value.path == "#/pattern"
+    assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize(
+    ("pattern", "texts"),
+    [
+        ("^$", [""]),
+        ("^[ab]c?$", ["a", "ac", "b", "bc"]),
+        ("^(a|b){2}$", ["aa", "ab", "ba", "bb"]),
+        (r"^x{0}\d$", list("0123456789")),
+        ("^(?:on|off)$", ["on", "off"]),
+    ],
+)
+def test_finite_patterns_are_listed(pattern: str, texts: list[str]) -> None:
+    sampler = Pattern(pattern, "#")
+    assert list(sampler.texts()) == texts
+    assert sampler.count() == len(texts)
+
+
+@pytest.mark.parametrize("pattern", ["a", "^a", "a$", "^a*$", "^.$", r"^\s$", "^[^a]$"])
+def test_other_patterns_have_no_end(pattern: str) -> None:
+    assert Pattern(pattern, "#").count() is None
+
+
+def test_counts_stay_small_numbers() -> None:
+    pattern = "^" + "(?:" * 30 + "[a-z]" + "{0,99})" * 30 + "$"
+    assert 10**12 <= (Pattern(pattern, "#").count() or 0) <= 10**15
+
+
+CHARACTERS = st.sampled_from(["a", "b", ".", r"\d", "[a-c]", "[^a]", r"\.", "é"])
+
+
+def compose(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("({})".format, inner),
+        st.builds("(?:{}|{})".format, inner, inner),
+        st.builds("(?:{}){}".format, inner, st.sampled_from("*+?") | st.just("{1,2}")),
+        st.builds("{}{}".format, inner, inner),
+    )
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.recursive(CHARACTERS, compose, max_leaves=8), st.integers())
+def test_any_pattern_is_drawn(pattern: str, seed: int) -> None:
+    text = Pattern(f"^{pattern}$", "#").draw(Random(seed), 0, None)
+    assert re.search(f"^{pattern}$", text)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="ab01()[]{}^$.|?*+\\-,:=!<>Pdwsb#", max_size=12))
+def test_whatever_stands_in_a_pattern_is_read_or_refused(pattern: str) -> None:
+    try:
+        re.compile(pattern)
+    except re.error:
+        with pytest.raises(Unusable):
+            Pattern(pattern, "#")
+        return
+    try:
+        text = Pattern(pattern, "#").draw(Random(1), 0, None)
+    except Unusable:
+        return
+    assert re.search(pattern, text)
+
+
+def test_the_parser_refuses_on_its_own() -> None:
+    for pattern in ("(", ")", "a\\", "[a", "(?P<x", "(?=a"):
+        with pytest.raises(regex.UnsupportedPatternError):
+            regex.parse(pattern)

@@ -1,0 +1,404 @@
+"""What is drawn for each keyword, and what is said where nothing can be."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
+    Draft202012Validator,
+)
+
+from ors_gym.errors import SchemaError
+from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
+
+
+def drawn(schema: Any, times: int = 100) -> list[Any]:
+    """Samples, each of them valid."""
+    compiled = CompiledSchema(schema)
+    validator = Draft202012Validator(schema)
+    values = [compiled.draw(Random(seed)) for seed in range(times)]
+    assert [value for value in values if not validator.is_valid(value)] == []
+    return values
+
+
+def refused(schema: Any) -> str:
+    with pytest.raises(SchemaError) as caught:
+        CompiledSchema(schema, "tool 'x': input").draw(Random(1))
+    message = str(caught.value)
+    assert message.startswith("tool 'x': input: ")
+    return message
+
+
+def test_samples_follow_the_generator() -> None:
+    schema = {"type": "array", "items": {"type": "string"}}
+    one = [sample(schema, np.random.default_rng(1)) for _ in range(3)]
+    assert one[0] == one[1] == one[2]
+    rng = np.random.default_rng(1)
+    assert len({json.dumps(sample(schema, rng)) for _ in range(20)}) > 5
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"enum": [1, "a", None, True, [1], {"b": 2}]}, 6),
+        ({"enum": [1, 2, "3"], "type": "integer"}, 2),
+        ({"enum": ["aa", "b", 5], "minLength": 2, "type": "string"}, 1),
+        ({"enum": [1, 2, 3], "allOf": [{"enum": [2, 3, 4]}, {"const": 3}]}, 1),
+        ({"type": "boolean"}, 2),
+        ({"type": "integer", "minimum": 1, "exclusiveMaximum": 4}, 3),
+        ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, 2),
+        ({"type": "integer", "multipleOf": 1.5, "minimum": 0, "maximum": 9}, 4),
+        ({"type": "number", "multipleOf": 0.25, "minimum": 0, "maximum": 1}, 5),
+        ({"type": "number", "minimum": 2, "maximum": 2}, 1),
+        ({"type": "string", "maxLength": 0}, 1),
+        ({"type": ["null", "boolean"]}, 3),
+        ({"anyOf": [{"const": 1}, {"const": 2}, False]}, 2),
+        ({"oneOf": [{"enum": [1, 2]}, {"enum": [2, 3]}]}, 2),
+        ({"type": "array", "items": {"enum": [1, 2]}, "maxItems": 1}, 3),
+        ({"type": "array", "items": False}, 1),
+        ({"prefixItems": [{"const": 1}], "items": False, "minItems": 1}, 1),
+        (
+            {
+                "type": "array",
+                "items": {"enum": [1, 2, 3]},
+                "uniqueItems": True,
+                "minItems": 3,
+                "maxItems": 3,
+            },
+            6,
+        ),
+        ({"properties": {"a": {"const": 1}}, "additionalProperties": False}, 2),
+        ({"properties": {"a": {"const": 1}}, "required": ["a"]}, 1),
+        ({"properties": {"a": False, "b": {"const": 1}}}, 2),
+        ({"if": {"const": 1}, "then": {"const": 1}, "else": {"const": 2}}, 2),
+        ({"enum": [1, 2, 3], "not": {"const": 2}}, 2),
+    ],
+)
+def test_every_value_is_drawn(schema: dict[str, Any], expected: int) -> None:
+    assert len({json.dumps(value) for value in drawn(schema, 300)}) == expected
+
+
+def test_a_drawn_constant_is_the_callers_own() -> None:
+    schema = {"const": {"list": [1]}}
+    compiled = CompiledSchema(schema)
+    compiled.draw(Random(1))["list"].append(2)
+    assert compiled.draw(Random(1)) == {"list": [1]}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a%20b~1c~0d", "$defs": {"a b/c~d": {"type": "null"}}},
+        {"allOf": [{"type": "null"}, {"$ref": "#/allOf/0"}]},
+        {"$ref": "#/anyOf/1", "anyOf": [{"type": "string"}, {"type": "null"}]},
+    ],
+)
+def test_references_are_json_pointers(schema: dict[str, Any]) -> None:
+    assert set(drawn(schema)) == {None}
+
+
+def test_siblings_of_a_reference_apply() -> None:
+    schema = {
+        "$defs": {"n": {"type": "integer", "minimum": 3}},
+        "properties": {"x": {"$ref": "#/$defs/n", "maximum": 4}},
+        "required": ["x"],
+    }
+    assert {value["x"] for value in drawn(schema)} == {3, 4}
+
+
+def test_recursion_is_bounded() -> None:
+    tree: dict[str, Any] = {
+        "type": "object",
+        "properties": {"children": {"type": "array", "items": {"$ref": "#"}}},
+        "required": ["children"],
+    }
+    assert max(len(json.dumps(value)) for value in drawn(tree)) < 10_000
+    wide = {
+        "type": "object",
+        "properties": {name: {"$ref": "#"} for name in "abcdefghij"},
+    }
+    assert max(len(json.dumps(value)) for value in drawn(wide)) < 20_000
+
+
+def test_a_tag_is_always_given() -> None:
+    branch = {"properties": {"kind": {"const": "a", "default": "a"}}, "type": "object"}
+    other = {"properties": {"kind": {"const": "b", "default": "b"}}, "type": "object"}
+    schema = {"oneOf": [branch, other], "discriminator": {"propertyName": "kind"}}
+    assert {value["kind"] for value in drawn(schema)} == {"a", "b"}
+
+
+def test_members_that_need_not_be_there_are_left_out_if_impossible() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "remote": {"$ref": "https://example.com/schema.json"},
+            "unlucky": {"type": "string", "pattern": "^a$", "minLength": 5},
+            "wrong": {"type": "strange"},
+            "fine": {"const": 1},
+        },
+    }
+    compiled = CompiledSchema(schema)
+    values = [compiled.draw(Random(seed)) for seed in range(30)]
+    assert {json.dumps(value) for value in values} == {"{}", '{"fine": 1}'}
+
+
+def test_numbers_at_the_edge_of_floats() -> None:
+    drawn({"type": "number", "minimum": -1.7e308, "maximum": 1.7e308})
+    drawn({"type": "number", "exclusiveMinimum": 0, "maximum": 5e-324})
+    drawn({"type": "integer", "minimum": 10**400})
+    drawn({"type": "number", "minimum": 1e308})
+    assert "no number" in refused({"type": "number", "minimum": 2, "maximum": 1})
+    assert "no such number" in refused({"type": "number", "minimum": 10**400})
+
+
+@pytest.mark.parametrize(
+    ("schema", "place", "reason"),
+    [
+        (False, "#", "no value is allowed"),
+        ("text", "#", "is not a schema"),
+        ({"$ref": "#/nowhere"}, "#/$ref", "leads nowhere"),
+        ({"$ref": "https://example.com/x"}, "#/$ref", "nothing is fetched"),
+        ({"$ref": "other.json#/x"}, "#/$ref", "nothing is fetched"),
+        ({"$ref": "#anchor"}, "#/$ref", "nothing is fetched"),
+        ({"$ref": 5}, "#/$ref", "must be a string"),
+        ({"$ref": "#"}, "#", "refers to itself"),
+        ({"allOf": [{"$ref": "#"}]}, "#", "refers to itself"),
+        ({"$dynamicRef": "#x"}, "#/$dynamicRef", "not sampled"),
+        ({"type": "strange"}, "#/type", "must be one or more of array"),
+        ({"type": "integer", "minimum": "3"}, "#/minimum", "must be a number"),
+        ({"type": "integer", "multipleOf": 0}, "#/multipleOf", "above 0"),
+        ({"type": "integer", "minimum": float("nan")}, "#/minimum", "finite"),
+        ({"type": "string", "minLength": -1}, "#/minLength", "whole number"),
+        ({"type": "string", "minLength": 10**9}, "#", "at least 1000000000 characters"),
+        ({"type": "string", "pattern": "("}, "#/pattern", "cannot read"),
+        ({"type": "string", "pattern": r"^\p{L}$"}, "#/pattern", "cannot read"),
+        ({"type": "string", "pattern": "(a)?(?(1)b|c)"}, "#/pattern", "not sampled"),
+        ({"type": "string", "pattern": "^a{99999}$"}, "#/pattern", "99999 characters"),
+        ({"type": "string", "pattern": "^a$", "minLength": 2}, "#/pattern", "attempts"),
+        ({"type": "object", "properties": []}, "#/properties", "must be an object"),
+        ({"type": "object", "required": "x"}, "#/required", "must be an array"),
+        ({"type": "object", "required": [1]}, "#/required", "array of strings"),
+        ({"type": "object", "minProperties": 1, "maxProperties": 0}, "#", "members"),
+        ({"type": "array", "minItems": 2, "maxItems": 1}, "#", "2 items are required"),
+        ({"type": "array", "items": [{}], "minItems": 1}, "#/items", "not a schema"),
+        (
+            {"items": {"enum": [1]}, "uniqueItems": True, "minItems": 2},
+            "#",
+            "no 2 different items",
+        ),
+        ({"enum": []}, "#", "none of the values"),
+        ({"enum": 5}, "#/enum", "must be an array"),
+        ({"const": 1, "type": "string"}, "#", "none of the values"),
+        ({"type": "string", "allOf": [{"type": "null"}]}, "#", "no type"),
+        ({"anyOf": []}, "#", "no end"),
+        ({"not": {}}, "#/not", "many attempts"),
+        (
+            {"type": "object", "properties": {"x": {"$ref": "#"}}, "required": ["x"]},
+            "#",
+            "has no end",
+        ),
+        (
+            {
+                "type": "object",
+                "properties": {"a/b": {"anyOf": [{"type": "strange"}, False]}},
+                "required": ["a/b"],
+            },
+            "#/properties/a~1b/anyOf/0/type",
+            "must be one or more",
+        ),
+    ],
+)
+def test_errors_name_the_place(schema: Any, place: str, reason: str) -> None:
+    message = refused(schema)
+    assert f": at {place}: " in message
+    assert reason in message
+
+
+def deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+    return schema
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """A small schema whose smallest value has 2 ** levels members."""
+    definitions: dict[str, Any] = {"0": {"type": "integer"}}
+    for level in range(levels):
+        half = {"$ref": f"#/$defs/{level}"}
+        definitions[str(level + 1)] = {
+            "type": "object",
+            "properties": {"a": half, "b": half},
+            "required": ["a", "b"],
+        }
+    return {"$ref": f"#/$defs/{levels}", "$defs": definitions}
+
+
+def entangled(groups: int) -> dict[str, Any]:
+    """Unions whose combinations are 2 ** groups."""
+    union = {"anyOf": [{"minimum": 1}, {"maximum": 9}]}
+    return {"type": "integer", "allOf": [dict(union) for _ in range(groups)]}
+
+
+HOSTILE: dict[str, Any] = {
+    "deep": deep(200),
+    "smallest value is huge": doubling(40),
+    "exponential unions": entangled(40),
+    "exponential allOf": {
+        "$defs": {
+            "0": {"type": "null"},
+            **{
+                str(n): {"allOf": [{"$ref": f"#/$defs/{n - 1}"}] * 2}
+                for n in range(1, 60)
+            },
+        },
+        "$ref": "#/$defs/59",
+    },
+    "long chain of references": {
+        "$defs": {str(n): {"$ref": f"#/$defs/{n + 1}"} for n in range(3000)},
+        "$ref": "#/$defs/0",
+    },
+    "many properties": {
+        "type": "object",
+        "properties": {
+            str(n): {"type": "integer", "minimum": n} for n in range(120_000)
+        },
+    },
+    "many values": {"type": "integer", "enum": list(range(500_000))},
+    "many values, checked": {"minimum": 5, "enum": list(range(200_000))},
+    "many branches": {"oneOf": [{"const": n} for n in range(2000)]},
+    "long array": {"type": "array", "minItems": 10**9, "items": {"type": "null"}},
+    "many places": {"type": "array", "prefixItems": [{}] * 100_000},
+    "many members": {"type": "object", "minProperties": 10**9},
+    "evil pattern": {"type": "string", "pattern": "^(?=.*!)(a+)+$"},
+    "evil pattern, long": {"type": "string", "pattern": "^(a+)+b$", "minLength": 5000},
+    "two evil patterns": {
+        "allOf": [{"type": "string", "pattern": "^(a|a)*$"}, {"pattern": "^(a*)*b$"}]
+    },
+    "evil name": {
+        "type": "object",
+        "properties": {"a" * 100 + "b": {}},
+        "patternProperties": {"^(a+)+$": {"type": "string"}},
+        "required": ["a" * 100 + "b"],
+    },
+    "repeated repeats": {"type": "string", "pattern": "((a{1000}){1000}){1000}"},
+    "repeated nothing": {"type": "string", "pattern": "^(){1000000000}x$"},
+    "nested groups": {"type": "string", "pattern": "(" * 90 + "a" + ")" * 90},
+    "evil pattern, unchecked": {
+        "type": "string",
+        "pattern": "^(([a-z])+.)+[A-Z]([a-z])+$",
+    },
+    "self in not": {"not": {"$ref": "#"}},
+    "self in if": {"if": {"$ref": "#"}, "then": {"type": "null"}},
+    "self in anyOf": {"anyOf": [{"$ref": "#"}, {"$ref": "#"}]},
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_schemas_take_bounded_time(name: str) -> None:
+    start = time.process_time()
+    compiled = CompiledSchema(HOSTILE[name], name)
+    for action in (lambda: compiled.draw(Random(1)), lambda: compiled.enumerate(10)):
+        try:
+            value = action()
+        except SchemaError as error:
+            assert str(error).startswith(name)
+        else:
+            assert len(json.dumps(value)) < 10**6
+    # A guard against exponential time, which would take hours; not a measurement.
+    assert time.process_time() - start < 30
+
+
+def test_no_remote_schema_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    def connect(*_: object) -> None:
+        raise AssertionError("a connection was attempted")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    schema = {"$ref": "http://127.0.0.1:9/schema.json"}
+    for action in (
+        lambda: CompiledSchema(schema).draw(Random(1)),
+        lambda: CompiledSchema(schema).is_valid(1),
+        lambda: CompiledSchema({"not": schema}).draw(Random(1)),
+        lambda: validate(schema, 1),
+    ):
+        with pytest.raises(SchemaError):
+            action()
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "text",
+        {"type": "strange"},
+        {"minimum": "3"},
+        {"pattern": "("},
+        {"$ref": "#"},
+        {"$ref": "#/nowhere"},
+        {"multipleOf": 0},
+        {"properties": 3},
+        {"items": [{}]},
+        {"required": 5},
+    ],
+)
+def test_what_is_no_schema_is_an_error_when_checked(schema: Any) -> None:
+    compiled = CompiledSchema(schema, "tool 'x': input")
+    for value in (5, "text", [1], {"a": 1}):
+        try:
+            compiled.is_valid(value)
+        except SchemaError as error:
+            assert str(error).startswith("tool 'x': input: ")
+            return
+    pytest.fail("every value was checked without an error")
+
+
+def test_a_value_nested_too_deeply_is_an_error() -> None:
+    value: dict[str, Any] = {}
+    for _ in range(sys.getrecursionlimit()):
+        value = {"x": value}
+    schema = {"properties": {"x": {"$ref": "#"}}}
+    with pytest.raises(SchemaError, match="nested too deeply"):
+        CompiledSchema(schema).is_valid(value)
+
+
+def test_validate_says_where() -> None:
+    schema = {"properties": {"a": {"items": {"type": "integer"}}}}
+    assert validate(schema, {"a": [1]}) == []
+    assert validate(schema, {"a": [1, "x"]}) == ["#/a/1: 'x' is not of type 'integer'"]
+    assert "cannot be divided" in validate({"multipleOf": 0.1}, float("nan"))[0]
+
+
+def test_texts_do_not_begin_or_end_with_blanks() -> None:
+    texts = drawn({"type": "string", "minLength": 1}, 500)
+    assert all(text == text.strip() for text in texts)
+    assert any(" " in text for text in texts)
+
+
+def test_an_unheard_of_format_is_any_text() -> None:
+    assert len(set(drawn({"type": "string", "format": "shoe-size"}))) > 10
+    assert set(drawn({"type": "string", "format": "date", "maxLength": 3}))
+
+
+def test_json_within_a_string() -> None:
+    schema = {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "contentSchema": {"enum": [[1], {"a": None}]},
+    }
+    assert {json.dumps(json.loads(text)) for text in drawn(schema)} == {
+        "[1]",
+        '{"a": null}',
+    }
+
+
+def test_extra_members_have_names_that_are_numbers_too() -> None:
+    for value in drawn({"type": "object", "additionalProperties": {"const": 1}}):
+        assert all(re.fullmatch(r"\d+", name) for name in value)

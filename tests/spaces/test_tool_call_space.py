@@ -1,0 +1,261 @@
+"""`ToolCallSpace` and `ToolCallText` as Gymnasium spaces."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+from ors_gym.errors import SchemaError
+from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
+from tests.spaces.pydantic_tools import MODELS
+
+
+def tool(name: str, schema: Any = None) -> dict[str, Any]:
+    return {"name": name, "description": f"It is {name}.", "input_schema": schema}
+
+
+NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+LOOK, GUESS, WRITE = tool("look"), tool("guess", NUMBER), tool("write", NUMBER)
+REMOTE = tool("remote", {"$ref": "https://example.com/schema.json"})
+
+
+def counted(space: ToolCallSpace, **arguments: Any) -> Counter[str]:
+    return Counter(space.sample(**arguments)["tool"] for _ in range(600))
+
+
+def test_tools_are_drawn_alike() -> None:
+    counts = counted(ToolCallSpace([LOOK, GUESS, WRITE], seed=1))
+    assert set(counts) == {"look", "guess", "write"}
+    assert min(counts.values()) > 130
+
+
+def test_the_same_seed_gives_the_same_calls() -> None:
+    one, two = (ToolCallSpace([LOOK, GUESS], seed=4) for _ in range(2))
+    calls = [one.sample() for _ in range(50)]
+    assert calls == [two.sample() for _ in range(50)]
+    assert one.seed(4) == 4
+    assert calls == [one.sample() for _ in range(50)]
+    assert calls != [one.sample() for _ in range(50)]
+    generator = np.random.default_rng(1)
+    assert ToolCallSpace([LOOK], seed=generator).np_random is generator
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"guess": 0, "write": False},
+        {"look": 1, "guess": 0, "write": 0},
+        [1, 0, 0],
+        (True, False, False),
+        np.array([1, 0, 0], dtype=np.int8),
+        np.array([True, False, False]),
+    ],
+)
+def test_a_mask_forbids_tools(mask: Any) -> None:
+    assert set(counted(ToolCallSpace([LOOK, GUESS, WRITE]), mask=mask)) == {"look"}
+
+
+@pytest.mark.parametrize(
+    "probability", [{"guess": 0.9, "write": 0.1}, np.array([0, 0.9, 0.1])]
+)
+def test_probabilities_weigh_tools(probability: Any) -> None:
+    space = ToolCallSpace([LOOK, GUESS, WRITE], seed=1)
+    counts = counted(space, probability=probability)
+    assert set(counts) == {"guess", "write"}
+    assert counts["guess"] > 5 * counts["write"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask": {"submit": 0}}, "unknown tools"),
+        ({"mask": [1]}, "1 values for 2 tools"),
+        ({"mask": [1, -1]}, "outside"),
+        ({"mask": [1, float("nan")]}, "outside"),
+        ({"probability": [0.5, 0.4]}, "add up"),
+        ({"probability": {"look": 2, "guess": -1}}, "outside"),
+        ({"mask": [1, 1], "probability": [0.5, 0.5]}, "not both"),
+    ],
+)
+def test_masks_that_do_not_fit(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ToolCallSpace([LOOK, GUESS]).sample(**arguments)
+
+
+def test_no_tool_to_draw() -> None:
+    with pytest.raises(SchemaError, match="the mask forbids all 2"):
+        ToolCallSpace([LOOK, GUESS]).sample(mask=[0, 0])
+    empty = ToolCallSpace([])
+    with pytest.raises(SchemaError, match="the server lists none"):
+        empty.sample()
+    assert {"tool": "look", "input": {}} not in empty
+    assert empty.enumerate() == []
+
+
+def test_an_unusable_schema_is_an_error_of_the_first_draw() -> None:
+    space = ToolCallSpace([LOOK, REMOTE], seed=1)
+    for _ in range(5):
+        with pytest.raises(SchemaError, match=r"^tool 'remote': input: at #/\$ref: "):
+            space.sample()
+    assert space.sample(mask={"remote": 0}) == {"tool": "look", "input": {}}
+
+
+def test_a_tool_without_a_name_is_refused() -> None:
+    space = ToolCallSpace([LOOK])
+    unnamed: list[Any] = [{}, {"name": 5}, "look", None]
+    for wrong in unnamed:
+        with pytest.raises(SchemaError, match="tool 1 of the list has no name"):
+            ToolCallSpace([LOOK, wrong])
+        with pytest.raises(SchemaError):
+            space.update([LOOK, wrong])
+    assert space.tools == (LOOK,)
+
+
+def test_a_space_follows_the_tools_and_keeps_its_seed() -> None:
+    space, other = ToolCallSpace([LOOK], seed=3), ToolCallSpace([GUESS], seed=3)
+    batched = copy.deepcopy(space)
+    space.update([GUESS])
+    assert space.tools == (GUESS,)
+    assert space == other != batched
+    assert [space.sample() for _ in range(9)] == [other.sample() for _ in range(9)]
+    assert batched.sample() == {"tool": "look", "input": {}}
+
+
+def test_an_update_without_a_change_keeps_what_was_compiled() -> None:
+    space = ToolCallSpace([GUESS])
+    compiled = space._schemas
+    space.update(copy.deepcopy([GUESS]))
+    assert space._schemas is compiled
+
+
+def test_equality_is_of_names_and_schemas() -> None:
+    space = ToolCallSpace([LOOK, GUESS])
+    assert space == ToolCallSpace([{**LOOK, "description": "Other."}, GUESS], seed=1)
+    assert space != ToolCallSpace([GUESS, LOOK])
+    assert space != ToolCallSpace([LOOK])
+    assert space != "space"
+    one, true = ({"const": value} for value in (1, True))
+    assert ToolCallSpace([tool("t", one)]) != ToolCallSpace([tool("t", true)])
+    with pytest.raises(TypeError):
+        hash(space)
+    assert repr(space) == "ToolCallSpace(look, guess)"
+
+
+def test_schemas_that_are_not_json_are_only_equal_to_themselves() -> None:
+    spaces = [ToolCallSpace([tool("t", {"const": {1, 2}})]) for _ in range(2)]
+    assert spaces[0] == spaces[0]
+    assert spaces[0] != spaces[1]
+
+
+def test_a_pickle_keeps_the_state() -> None:
+    space = ToolCallSpace([LOOK, GUESS], seed=1)
+    space.sample()
+    restored = pickle.loads(pickle.dumps(space))
+    copied = copy.deepcopy(space)
+    assert space == restored == copied
+    expected = [space.sample() for _ in range(20)]
+    assert [restored.sample() for _ in range(20)] == expected
+    assert [copied.sample() for _ in range(20)] == expected
+
+
+def test_json_round_trip() -> None:
+    tools = [tool(name, model.model_json_schema()) for name, model in MODELS.items()]
+    space = ToolCallSpace(tools, seed=1)
+    calls = [space.sample() for _ in range(200)]
+    wire = json.loads(json.dumps(space.to_jsonable(calls)))
+    assert space.from_jsonable(wire) == calls
+
+
+def test_it_is_not_flattened() -> None:
+    space = ToolCallSpace([LOOK])
+    assert not space.is_np_flattenable
+    assert space.shape is None
+    assert space.dtype is None
+
+
+def test_text_is_a_view_of_the_calls() -> None:
+    calls = ToolCallSpace([LOOK, GUESS], seed=1)
+    space = ToolCallText(calls)
+    same = ToolCallText(ToolCallSpace([LOOK, GUESS], seed=1))
+    texts = [space.sample() for _ in range(20)]
+    assert texts == [same.sample() for _ in range(20)]
+    assert all(json.loads(text) in calls for text in texts)
+    assert space.seed(1) == 1
+    assert [json.loads(text) for text in texts] == [
+        json.loads(space.sample()) for _ in range(20)
+    ]
+    assert json.loads(space.sample(mask={"guess": 0}))["tool"] == "look"
+    calls.update([WRITE])
+    assert json.loads(space.sample())["tool"] == "write"
+    assert "anything at all" in space
+    assert 5 not in space
+
+
+def test_text_is_equal_by_its_calls() -> None:
+    space = ToolCallText(ToolCallSpace([LOOK]), max_length=9)
+    assert space == ToolCallText(ToolCallSpace([LOOK], seed=2), max_length=9)
+    assert space != ToolCallText(ToolCallSpace([LOOK]))
+    assert space != ToolCallText(ToolCallSpace([GUESS]), max_length=9)
+    assert space != FreeText(max_length=9)
+    assert FreeText(max_length=9) != space
+    restored = pickle.loads(pickle.dumps(space))
+    assert restored == space
+    assert restored.calls.sample() == {"tool": "look", "input": {}}
+
+
+def test_text_is_written_in_any_script() -> None:
+    space = ToolCallText(ToolCallSpace([tool("say", {"const": {"text": "世界"}})]))
+    assert space.sample() == '{"tool": "say", "input": {"text": "世界"}}'
+
+
+class CallEnv(gymnasium.Env[str, Any]):
+    """Ends after a few calls."""
+
+    def __init__(self, as_text: bool) -> None:
+        calls = ToolCallSpace([LOOK, GUESS])
+        self.action_space = ToolCallText(calls) if as_text else calls
+        self.observation_space = FreeText()
+        self.steps = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.steps = 0
+        return "Guess.", {}
+
+    def step(self, action: Any) -> Any:
+        assert action in self.action_space
+        self.steps += 1
+        return str(action), 0.0, self.steps > 5, False, {}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("as_text", [False, True])
+def test_check_env_is_satisfied(as_text: bool) -> None:
+    check_env(CallEnv(as_text), skip_render_check=True)
+
+
+def test_jsonschema_is_imported_when_it_is_needed() -> None:
+    program = """
+import sys
+from ors_gym.spaces import ToolCallSpace
+schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+space = ToolCallSpace([{"name": "t", "description": "", "input_schema": schema}])
+call = space.sample()
+print("jsonschema" in sys.modules)
+assert call in space
+print("jsonschema" in sys.modules)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.split() == ["False", "True"]
