@@ -106,13 +106,13 @@ def test_a_failed_set_up_is_shown_truncated_and_tried_again(
         assert envs.step([ADD, ADD])[1].tolist() == [0.5, 0.5]
 
 
-def test_a_reset_that_cannot_connect_names_its_task(proxy: FaultProxy) -> None:
+def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
     with contextlib.closing(make_vector(proxy.url)) as envs:
         envs.reset(seed=0)
         broken = Answer(500)
         proxy.plan("/create", [broken], then="forever", when=one_of('"index": 5'))
         observations, infos = envs.reset(seed=3)
-        assert infos["error_kind"].tolist() == ["", "", "server", ""]
+        assert infos["error_kind"].tolist() == ["", "", "setup_failed", ""]
         assert infos["task_index"].tolist() == [3, 4, 5, 6]
         assert infos["split"].tolist() == ["train"] * ENVS
         assert observations[0] == "3 + 3 = ?"
