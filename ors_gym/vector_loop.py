@@ -230,21 +230,26 @@ class SlotLoop:
 
     def _drive_in_thread(self) -> None:
         caught: list[BaseException] = []
+        # Not `join`: interrupted, it takes the thread for ended (CPython 3.11).
+        ended = threading.Event()
 
         def drive() -> None:
             try:
                 self._loop.run_forever()
             except BaseException as error:  # noqa: BLE001  # raised in the caller
                 caught.append(error)
+            finally:
+                ended.set()
 
         thread = threading.Thread(target=drive, name="ors_gym vector", daemon=True)
+        thread.start()
         try:
-            thread.start()
-            thread.join()
+            ended.wait()
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            thread.join()
+            ended.wait()
             raise
+        thread.join()
         if caught:
             raise caught[0]
 
