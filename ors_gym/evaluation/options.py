@@ -31,7 +31,7 @@ class Options(TypedDict, total=False):
     seed: int | None
     """``episode.seed`` is this plus the episode's number."""
     on_plain_text: Literal["nudge", "stop", "submit"]
-    """What text without a tool call leads to, as in `ors_gym.rollout.Rules`; ``nudge``."""
+    """What text without a tool call leads to, as for `Rules`; ``nudge``."""
     reward_reduction: RewardReduction
     """How the rewards of an episode's steps become one; ``sum``."""
     nonterminal_reward: float

@@ -55,6 +55,7 @@ def _draw_success(axes: Any, evaluation: Evaluation) -> None:
     below = [_reach(row["success_rate"], row["success_low"]) for row in rows]
     above = [_reach(row["success_high"], row["success_rate"]) for row in rows]
     axes.bar(names, rates, yerr=[below, above], capsize=6, color="#66ccee", width=0.5)
+    axes.set_xlim(-1, max(1, len(rows)))
     axes.set_ylim(0, 1)
     axes.set_ylabel(f"success rate, {evaluation.confidence:.0%} interval")
 

@@ -89,6 +89,8 @@ class TurnReader:
             planned = list(self._read_items(actions))
             if message is None and _is_message(actions):
                 message = actions
+            elif actions is not message:
+                planned = _named_by(message, planned)
         planned = _with_unique_ids(planned, number)
         turn = Turn(
             [action.kept for action in planned],
@@ -163,6 +165,19 @@ def _plain(value: Any, name: str) -> Any:
         raise InvalidRequestError(
             f"a Turn's {name} is kept as JSON, but {error}"
         ) from None
+
+
+def _named_by(message: Any, planned: list[PlannedAction]) -> list[PlannedAction]:
+    """Take the ids of a message whose calls the policy has read itself."""
+    if not isinstance(message, Mapping):
+        return planned
+    ids = [call.id for call in parse_actions(message)]
+    if len(ids) != len(planned):
+        return planned
+    return [
+        dataclasses.replace(action, id=action.id or name)
+        for action, name in zip(planned, ids, strict=True)
+    ]
 
 
 def _with_unique_ids(

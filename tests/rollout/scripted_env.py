@@ -1,0 +1,66 @@
+"""An env without a server, that says what a script tells it to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from ors_gym.actions import InvalidAction, parse_action
+from ors_gym.spaces import ToolCallSpace
+from ors_gym.types import ToolSpec
+
+TOOLS: list[ToolSpec] = [
+    {
+        "name": "submit",
+        "description": "",
+        "input_schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string"}},
+            "required": ["answer"],
+        },
+    },
+    {"name": "look", "description": "", "input_schema": None},
+]
+
+
+class ScriptedEnv(gymnasium.Env[Any, Any]):
+    """Takes one entry of the script per step.
+
+    Args:
+        *script: For each step the fields of info besides ``blocks``, and ``reward``,
+            ``finished``, ``truncated``; or an exception to raise.
+    """
+
+    def __init__(self, *script: dict[str, Any] | Exception) -> None:
+        self.script = list(script)
+        self.tools = TOOLS
+        self.action_space = ToolCallSpace(TOOLS)
+        self.observation_space = gymnasium.spaces.Text(1000)
+        self.taken: list[Any] = []
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        info = {"task_index": 3, "split": "train"}
+        return "prompt", info | {"blocks": [{"type": "text", "text": "prompt"}]}
+
+    def step(self, action: Any):
+        self.taken.append(action)
+        said = self.script.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        call = parse_action(action, tools=TOOLS)
+        if isinstance(call, InvalidAction):
+            said = {"error": call.message, "error_kind": "invalid_action"} | said
+            tool, blocks = "", []
+        else:
+            tool, blocks = call["tool"], [{"type": "text", "text": "reply"}]
+        said = {"tool": tool, "blocks": blocks, "reward": 0.0} | said
+        reward = said.pop("reward")
+        ends = said.pop("finished", False), said.pop("truncated", False)
+        return "reply", reward, *ends, said
+
+
+def submit(answer: str = "4") -> dict[str, Any]:
+    """Return a call of submit."""
+    return {"tool": "submit", "input": {"answer": answer}}

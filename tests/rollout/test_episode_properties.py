@@ -1,0 +1,149 @@
+"""Episodes of any shape: kept as JSON, and told as a conversation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.rollout import Episode, Turn, run_episode
+from tests.rollout.scripted_env import ScriptedEnv
+
+texts = st.text(max_size=20)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+inputs = st.dictionaries(texts, json_values, max_size=3)
+names = st.sampled_from(["submit", "look", "no such tool", "räume/öffnen"])
+canonical = st.builds(lambda name, given: {"tool": name, "input": given}, names, inputs)
+chat_calls = st.builds(
+    lambda call_id, name, arguments: {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    },
+    st.sampled_from(["a", "b", "c", "call_0_0", ""]),
+    names,
+    inputs.map(json.dumps) | texts,
+)
+chat_messages = st.builds(
+    lambda content, calls: {
+        "role": "assistant",
+        "content": content,
+        "tool_calls": calls,
+    },
+    st.none() | texts,
+    st.lists(chat_calls, max_size=3),
+)
+anthropic_parts = st.builds(
+    lambda call_id, name, given: {
+        "type": "tool_use",
+        "id": call_id,
+        "name": name,
+        "input": given,
+    },
+    st.sampled_from(["t1", "t2"]),
+    names,
+    inputs | texts,
+) | st.builds(lambda text: {"type": "text", "text": text}, texts)
+hermes = st.builds(
+    lambda text, bodies: (
+        text + "".join(f"<tool_call>{body}</tool_call>" for body in bodies)
+    ),
+    texts,
+    st.lists(
+        chat_calls.map(lambda call: json.dumps(call["function"])) | texts, max_size=3
+    ),
+)
+answers = st.one_of(
+    canonical,
+    st.lists(canonical, max_size=3),
+    chat_messages,
+    st.lists(anthropic_parts, min_size=1, max_size=3),
+    hermes,
+    st.lists(json_values, max_size=3),
+    st.builds(Turn, canonical, texts | chat_messages, json_values),
+    st.builds(Turn, st.none(), hermes | chat_messages),
+)
+outcomes = st.sampled_from(
+    [
+        {"reward": 0.5},
+        {"reward_is_null": True, "metadata": {"tokens": 3}},
+        {"error": "boom", "error_kind": "tool_failed", "blocks": []},
+        {"reward": 1.0, "finished": True},
+        {"truncated": True},
+        {"error": "gone", "error_kind": "timeout", "truncated": True, "blocks": []},
+    ]
+)
+
+
+@st.composite
+def episodes(draw) -> Episode:
+    queue = draw(st.lists(answers, max_size=4))
+    script = draw(st.lists(outcomes, min_size=16, max_size=16))
+    env = ScriptedEnv(*map(dict, script))
+    plain = draw(st.sampled_from(["nudge", "stop", "submit"]))
+
+    def policy(episode):
+        episode.messages()
+        return queue.pop(0) if queue else None
+
+    return run_episode(env, policy, on_plain_text=plain, max_turns=4)
+
+
+@given(episodes())
+def test_every_id_is_answered_once_right_after_its_call(episode):
+    waiting: list[str] = []
+    for message in episode.messages():
+        if message["role"] == "tool":
+            assert message["tool_call_id"] == waiting.pop(0)
+            assert isinstance(message["content"], str)
+            continue
+        assert not waiting
+        if message["role"] == "assistant":
+            waiting = [call["id"] for call in message.get("tool_calls") or []]
+            assert len(set(waiting)) == len(waiting)
+    assert not waiting
+
+
+@given(episodes())
+def test_ors_messages_answer_every_call_in_the_next_message(episode):
+    messages = episode.messages("ors")
+    for before, after in zip(messages, [*messages[1:], {"blocks": []}], strict=True):
+        calls = [b["id"] for b in before["blocks"] if b["type"] == "tool_call"]
+        results = [b for b in after["blocks"] if b["type"] == "tool_result"]
+        assert calls == [block["tool_call_id"] for block in results]
+
+
+@given(episodes())
+def test_episodes_survive_json(episode):
+    text = episode.to_json()
+    assert "\n" not in text
+    again = Episode.from_json(text)
+    assert again == episode
+    assert again.messages() == episode.messages()
+    assert Episode.from_json(json.loads(text)) == episode
+    json.dumps(episode.metrics(), allow_nan=False)
+
+
+@given(episodes())
+def test_an_episode_has_an_outcome_or_an_error(episode):
+    assert episode.stop_reason
+    assert (episode.total_reward is None) == (
+        episode.stop_reason == "error" and episode.error_kind == "timeout"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "3", '{"environment": 1, "turns": 2}', "{}"]
+)
+def test_what_is_no_episode_is_refused(text):
+    with pytest.raises(InvalidRequestError, match="no episode"):
+        Episode.from_json(text)
