@@ -132,6 +132,25 @@ class SessionState:
         self.pending: str | None = None
         """A call whose end is unknown: its task_id, or ``""`` if it has none."""
 
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return f"session {self.session_id} of {self.environment!r}"
+
+    def check_open(self) -> None:
+        """Raise if the session is over.
+
+        Raises:
+            SessionClosedError: If it was closed.
+            SessionLostError: If the server no longer has it.
+        """
+        if self.closed:
+            raise SessionClosedError(f"{self.name} was closed; open a new session")
+        if self.lost:
+            raise SessionLostError(
+                f"{self.name} is lost ({self.lost}); open a new session"
+            )
+
     def check_callable(self, task_id: str | None = None) -> None:
         """Raise unless the session takes this call (WIRE.md, points 8 and 9).
 
@@ -144,14 +163,10 @@ class SessionState:
             ToolRejectedError: If its episode is finished.
             InvalidRequestError: If another call is under way or undecided.
         """
-        name = f"session {self.session_id} of {self.environment!r}"
-        if self.closed:
-            raise SessionClosedError(f"{name} was closed; open a new session")
-        if self.lost:
-            raise SessionLostError(f"{name} is lost ({self.lost}); open a new session")
+        self.check_open()
         if self.busy:
             raise InvalidRequestError(
-                f"{name} has a call under way; one at a time, or one session each"
+                f"{self.name} has a call under way; one at a time, or one session each"
             )
         if task_id is not None:
             return
@@ -161,6 +176,6 @@ class SessionState:
             )
         if self.pending is not None:
             raise InvalidRequestError(
-                f"{name} takes no further call: the outcome of an earlier one is "
+                f"{self.name} takes no further call: the outcome of an earlier one is "
                 "unknown. Resume that call, or open a new session"
             )

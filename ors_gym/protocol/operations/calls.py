@@ -201,6 +201,8 @@ def _start(
             raise _never_ran(state, outcome, reader)
         if not (yield from wait(wire, patience, outcome, state.call_head)):
             raise _never_ran(state, outcome, reader)
+        # It may have been closed, or a ping may have found it lost, in the meantime.
+        state.check_open()
 
 
 def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None:

@@ -108,7 +108,7 @@ def _tools(
             value = yield from _ask_session(wire, state, "task_tools", timeout)
             return read_tools(value, wire.limits.tools)
         except InvalidRequestError as error:
-            if error.status not in (404, 405):
+            if wire.spoken.task_tools or error.status not in (404, 405):
                 raise
     head = environment_head("GET", state.environment, "tools")
     outcome, body = yield from fetch(wire, head, budget=timeout)
