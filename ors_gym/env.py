@@ -231,7 +231,7 @@ class ORSEnv(gymnasium.Env[Any, Any]):
             self.render()
         return result
 
-    def render(self) -> str | None:  # type: ignore[override]
+    def render(self) -> str | None:
         """Show the episode.
 
         Returns:

@@ -8,16 +8,14 @@ WIRE.md (section "Reading") asks for it, so ``result["reward"]`` and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Any, TypeAlias, TypedDict
 
 __all__ = [
     "Block",
-    "ImageBlock",
     "JSONObject",
     "JSONValue",
     "Split",
     "TaskSpec",
-    "TextBlock",
     "ToolCall",
     "ToolOutput",
     "ToolSpec",
@@ -31,25 +29,12 @@ TaskSpec: TypeAlias = JSONObject
 """A task as the server describes it. It usually holds the answer."""
 
 
-class TextBlock(TypedDict):
-    """A piece of text."""
+Block: TypeAlias = JSONObject
+"""One block of a prompt or a result, checked when it was read.
 
-    type: Literal["text"]
-    text: str
-    detail: NotRequired[JSONObject | None]
-
-
-class ImageBlock(TypedDict):
-    """An image: base64 ``data`` of the media type ``mimeType``."""
-
-    type: Literal["image"]
-    data: str
-    mimeType: str
-    detail: NotRequired[JSONObject | None]
-
-
-Block: TypeAlias = TextBlock | ImageBlock | JSONObject
-"""One block of a prompt or a result; unknown kinds are kept as they came."""
+``{"type": "text", "text": ...}`` or ``{"type": "image", "data": base64, "mimeType":
+...}``, both perhaps with a ``detail``; blocks of another type are kept as they came.
+"""
 
 
 class ToolSpec(TypedDict):

@@ -42,7 +42,9 @@ def env(server: RunningServer) -> Iterator[ors_gym.ORSEnv]:
 
 
 def test_check_env_finds_nothing(server: RunningServer) -> None:
-    for modes in ({}, {"action_mode": "text"}, {"observation_mode": "dict"}):
+    views: list[dict[str, Any]]
+    views = [{}, {"action_mode": "text"}, {"observation_mode": "dict"}]
+    for modes in views:
         env = gym.make(
             "ors/remote", env_name="contract", base_url=server.base_url, **modes
         )
@@ -143,7 +145,7 @@ def test_text_and_rewards_through_vector_envs(
         for i in range(3)
     ]
     make = gym.vector.SyncVectorEnv if kind == "sync" else gym.vector.AsyncVectorEnv
-    env = make(makers)  # type: ignore[operator]
+    env = make(makers)
     for seed in (4, None):
         seen = []
         observations, infos = env.reset(seed=seed)

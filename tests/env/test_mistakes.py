@@ -110,10 +110,12 @@ def test_a_header_that_breaks_out_of_its_line() -> None:
 
 
 def test_a_task_that_is_not_named(server: RunningServer) -> None:
+    unnamed: list[dict[str, Any]]
+    unnamed = [{}, {"split": "train"}, {"task_spec": {}, "index": 1}]
     with ors_gym.ORSClient(server.base_url) as client:
-        for task in ({}, {"split": "train"}, {"task_spec": {}, "index": 1}):
+        for task in unnamed:
             with pytest.raises(ors_gym.InvalidRequestError, match="name the task"):
-                client.session("contract", **task)  # type: ignore[arg-type]
+                client.session("contract", **task)
         with pytest.raises(ors_gym.UnknownTaskError, match="from 0"):
             client.session("contract", split="train", index=-1)
         with (
