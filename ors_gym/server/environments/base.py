@@ -77,7 +77,7 @@ class NumberedTasks(Environment):
         self.finished = False
         try:
             self.read_task(task_spec)
-        except (KeyError, TypeError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise ValueError(
                 f"The {self.served_name} environment cannot read this task: "
                 f"{type(error).__name__}: {error}. Pass a task as it lists them."

@@ -1,8 +1,8 @@
 """``blackjack``: the game of Sutton and Barto, by the rules of Blackjack-v1.
 
-An endless deck, an ace is 11 where that does not bust, the dealer draws to 17, and two
-cards that make 21 beat any other 21 (``sab=True``, as Gymnasium registers it). The task
-seeds the deck, so two players who act alike see the same cards.
+An endless deck, an ace is 11 where that does not bust, the dealer draws to 17, and the
+player's 21 of two cards wins unless the dealer has the same (``sab=True``, as Gymnasium
+registers it). The task seeds the deck: who acts alike sees the same cards.
 """
 
 from __future__ import annotations
@@ -83,8 +83,9 @@ class Blackjack(NumberedTasks):
             return over()
         while hand_total(self.dealer)[0] < _DEALER_STANDS:
             self.dealer.append(self._draw())
-        mine, theirs = (_strength(hand) for hand in (self.player, self.dealer))
-        if mine > theirs:
+        mine, theirs = (_score(hand) for hand in (self.player, self.dealer))
+        natural = _is_natural(self.player) and not _is_natural(self.dealer)
+        if mine > theirs or natural:
             return self._end(1.0, "You win.")
         if mine < theirs:
             return self._end(-1.0, "You lose.")
@@ -108,12 +109,13 @@ class Blackjack(NumberedTasks):
         return reply(text, reward=reward, finished=True)
 
 
-def _strength(hand: list[int]) -> tuple[int, bool]:
-    """Rank a hand; of two hands that are alike in total, the natural is better."""
+def _score(hand: list[int]) -> int:
     total, _ = hand_total(hand)
-    if total > _TARGET:
-        return 0, False
-    return total, sorted(hand) == [1, 10]
+    return total if total <= _TARGET else 0
+
+
+def _is_natural(hand: list[int]) -> bool:
+    return sorted(hand) == [1, 10]
 
 
 def _card(value: int) -> str:

@@ -1,0 +1,134 @@
+"""The guarded database of sql, and the credit for fixing it."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ors_gym.server import PlayerMistakeError
+from ors_gym.server.environments.sql import Answers, Sql, Statement
+from ors_gym.server.environments.sql_data import CITIES, make_rows
+from ors_gym.server.environments.sql_database import ShopDatabase
+
+TABLES = ("customers", "products", "orders", "order_items")
+FRAGMENTS = [
+    "SELECT", "*", "FROM", "customers", "orders", "WHERE", "UPDATE", "SET", "city",
+    "=", "'x'", "DELETE", "DROP", "TABLE", "ATTACH", "PRAGMA", "WITH", "AS", "(", ")",
+    ",", ";", "1", "VACUUM", "INTO", "CREATE", "INSERT", "VALUES", "RETURNING",
+    "EXPLAIN", "BEGIN", "COMMIT", "writable_schema", "--", "'", "\0", "\ud800",
+]  # fmt: skip
+
+
+def make_sql(repair: str | None = "Oslo") -> Sql:
+    questions = [
+        {"kind": kind, "city": "Oslo", "month": "2024-03", "category": "toys"}
+        for kind in (0, 2, 5)
+    ]
+    sql = Sql({"data_seed": 4, "questions": questions, "repair": repair})
+    sql.setup()
+    return sql
+
+
+def credit_for_fixing(*updates: str) -> float:
+    """The reward for updates, with no question answered."""
+    sql = make_sql()
+    for update in updates:
+        sql.update(Statement(sql=update))
+    return float(sql.submit(Answers(answer="")).reward)
+
+
+@given(
+    sql=st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS)).map(" ".join)),
+)
+@settings(max_examples=150, deadline=None)
+def test_no_query_changes_anything_or_fails_otherwise(sql: str):
+    database = ShopDatabase(make_rows(Random(1)))
+    before = [database.snapshot(table) for table in TABLES]
+    try:
+        assert isinstance(database.query(sql), str)
+    except PlayerMistakeError as error:
+        assert str(error).startswith("SQL error")
+    assert [database.snapshot(table) for table in TABLES] == before
+
+
+@given(sql=st.lists(st.sampled_from(FRAGMENTS)).map(" ".join))
+@settings(max_examples=80, deadline=None)
+def test_no_update_does_anything_but_update(sql: str):
+    database = ShopDatabase(make_rows(Random(1)))
+    sizes = [len(database.snapshot(table)) for table in TABLES]
+    try:
+        assert database.update(sql) >= 0
+    except PlayerMistakeError as error:
+        assert str(error)
+    assert [len(database.snapshot(table)) for table in TABLES] == sizes
+
+
+def test_the_shop_is_made_by_its_seed():
+    assert make_rows(Random(3)) == make_rows(Random(3))
+    assert make_rows(Random(3)) != make_rows(Random(4))
+
+
+def test_fixing_everything_is_one_part_of_four():
+    assert (
+        credit_for_fixing("UPDATE customers SET city='Oslo' WHERE city='OSLO'") == 0.25
+    )
+
+
+def test_fixing_some_is_the_share_of_the_rows():
+    sql = make_sql()
+    spoilt = sql._database.query("SELECT id FROM customers WHERE city = 'OSLO'")
+    ids = spoilt.splitlines()[1:-1]
+    assert len(ids) > 1
+    one = f"UPDATE customers SET city = 'Oslo' WHERE id = {ids[0]}"
+    assert credit_for_fixing(one) == pytest.approx(1 / len(ids) / 4)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE customers SET city = 'Oslo'",
+        "UPDATE products SET price_cents = 1",
+        "UPDATE customers SET id = id + 100",
+    ],
+)
+def test_changing_anything_else_pays_nothing_for_the_fix(damage: str):
+    fix = "UPDATE customers SET city = 'Oslo' WHERE city = 'OSLO'"
+    assert credit_for_fixing(fix, damage) == 0.0
+
+
+def test_an_update_says_how_many_rows_it_changed():
+    sql = make_sql()
+    output = sql.update(Statement(sql="UPDATE customers SET city = city WHERE id < 4"))
+    assert output.blocks[0].text == "3 rows changed."
+
+
+def test_a_query_is_no_update():
+    with pytest.raises(PlayerMistakeError, match="no UPDATE"):
+        make_sql().update(Statement(sql="SELECT 1"))
+
+
+def test_the_answers_are_those_of_the_clean_data():
+    clean, spoilt = make_sql(None), make_sql("Oslo")
+    assert clean._answers == spoilt._answers
+    assert clean._database.query("SELECT * FROM customers") != (
+        spoilt._database.query("SELECT * FROM customers")
+    )
+
+
+def test_the_tool_of_a_task_is_described_like_the_others():
+    [tool] = make_sql("Oslo").list_task_tools().tools
+    assert tool.name == "update"
+    assert "UPDATE" in tool.description
+    assert make_sql(None).list_task_tools().tools == []
+
+
+def test_a_city_without_customers_is_fixed_from_the_start():
+    task: dict[str, Any] = {"data_seed": 4, "questions": [], "repair": "Atlantis"}
+    assert "Atlantis" not in CITIES
+    sql = Sql(task)
+    sql.setup()
+    assert sql.submit(Answers(answer="")).reward == 1.0
