@@ -184,6 +184,12 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         finally:
             self._finalizer()
 
+    def __del__(self) -> None:
+        """Do not `close`, as older versions of Gymnasium do: no I/O in a finaliser.
+
+        The background deletes the sessions (WIRE.md, point 14).
+        """
+
     @property  # type: ignore[misc]
     def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
         """The generators of the envs."""

@@ -171,13 +171,21 @@ def test_gymnasiums_own_vector_envs_carry_the_text(
     assert observations[0] == observations[1]
 
 
-def test_wrappers_for_vector_envs_work(one_server: RunningServer) -> None:
+def test_statistics_of_episodes(one_server: RunningServer) -> None:
     envs: Any = make_vector(one_server.base_url, num_envs=2)
     envs = gym.wrappers.vector.RecordEpisodeStatistics(envs)
-    envs = gym.wrappers.vector.DictInfoToList(envs)
     with contextlib.closing(envs):
         envs.reset(seed=0)
         envs.step([ADD, ADD])
         *_, infos = envs.step([submit(0), ADD])
-        assert infos[0]["episode"]["r"] == 1.5
-        assert infos[1]["tool"] == "add"
+        assert infos["episode"]["r"].tolist() == [1.5, 0.0]
+        assert infos["_episode"].tolist() == [True, False]
+
+
+def test_infos_as_a_list(one_server: RunningServer) -> None:
+    envs: Any = make_vector(one_server.base_url, num_envs=2)
+    envs = gym.wrappers.vector.DictInfoToList(envs)
+    with contextlib.closing(envs):
+        envs.reset(seed=0)
+        *_, infos = envs.step([submit(0), ADD])
+        assert [info["tool"] for info in infos] == ["submit", "add"]
