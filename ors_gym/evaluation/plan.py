@@ -139,10 +139,12 @@ async def make_plan(
         listed = list(range(await count(split or "")))
     chosen = [_read_task(one, split) for one in listed]
     for task in chosen:
-        if task.spec is None and not 0 <= task.index < await count(task.split):
+        if task.spec is not None:
+            continue
+        if not 0 <= task.index < (known := await count(task.split)):
             raise UnknownTaskError(
                 f"there is no task {task.index} in split {task.split!r}, which has "
-                f"{counts[task.split]} tasks"
+                f"{known} tasks"
             )
     splits = {task.split for task in chosen}
     only = splits.pop() if len(splits) == 1 else split

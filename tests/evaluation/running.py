@@ -1,0 +1,80 @@
+"""Evaluations in a process of their own, to be killed or interrupted.
+
+Run as ``python -m tests.evaluation.running URL ENVIRONMENT OUTPUT TASKS EPISODES``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from ors_gym.evaluation import Evaluation, evaluate
+from ors_gym.rollout import Episode
+
+ROOT = Path(__file__).parents[2]
+
+
+def answer(episode: Episode) -> dict[str, Any]:
+    """Submit what is right for two tasks of three."""
+    if episode.environment == "math":
+        from ors_gym.rollout import reference_policy
+
+        right: dict[str, Any] = reference_policy()(episode)
+    else:
+        right = {"tool": "submit", "input": {"answer": str(2 * episode.task_index)}}
+    if episode.task_index % 3 == 2:
+        right["input"]["answer"] = "no idea"
+    return right
+
+
+def run(url: str, environment: str, output: Path, tasks: int, episodes: int):
+    """Evaluate with the settings that every process of a test has."""
+    return evaluate(
+        url,
+        environment,
+        range(tasks),
+        answer,
+        episodes_per_task=episodes,
+        max_concurrent=16,
+        output=output,
+        split="train",
+        progress=False,
+    )
+
+
+def start(url: str, environment: str, output: Path, tasks: int, episodes: int):
+    """Evaluate in a process."""
+    arguments = [url, environment, str(output), str(tasks), str(episodes)]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.evaluation.running", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_rows(output: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a file has so many rows."""
+    deadline = time.monotonic() + 300
+    while not output.exists() or output.read_bytes().count(b"\n") <= count:
+        assert process.poll() is None, "the process ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def rows_of(output: Path) -> Counter[tuple[int, int]]:
+    """Count the rows of each task and episode number."""
+    _, *lines = output.read_text().splitlines()
+    rows = map(json.loads, lines)
+    return Counter((row["task_index"], row["episode"]) for row in rows)
+
+
+if __name__ == "__main__":
+    url, environment, output, tasks, episodes = sys.argv[1:]
+    found: Evaluation = run(url, environment, Path(output), int(tasks), int(episodes))
+    print(json.dumps({"rows": len(found.results), "stopped": found.stopped}))

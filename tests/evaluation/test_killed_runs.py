@@ -1,0 +1,152 @@
+"""Evaluations that are killed, interrupted, or lose their server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from ors_gym import AsyncORSClient, ORSClient
+from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
+from ors_gym.server import serve
+from tests.evaluation.running import answer, rows_of, run, start, wait_for_rows
+from tests.servers.process import start_server
+
+SDK = "ors-sdk-0.1.0"
+
+
+def kill_twice_and_finish(url: str, output: Path, tasks: int, episodes: int) -> None:
+    total = tasks * episodes
+    for share in (total // 3, 2 * total // 3):
+        process = start(url, "math", output, tasks, episodes)
+        wait_for_rows(output, share, process)
+        process.send_signal(signal.SIGKILL)
+        assert process.communicate()[0] == ""
+        assert process.returncode == -signal.SIGKILL
+    before = rows_of_whole_lines(output)
+    assert total // 3 < before < total
+    found = run(url, "math", output, tasks, episodes)
+    every = {(task, number): 1 for task in range(tasks) for number in range(episodes)}
+    assert rows_of(output) == every
+    assert len(found.results) == found.planned == total
+    assert [(r["task_index"], r["episode"]) for r in found.results[:2]] == [
+        (0, 0),
+        (1, 0),
+    ]
+    right = sum(task % 3 != 2 for task in range(tasks))
+    assert found.success_rate == pytest.approx(right / tasks)
+    again = Evaluation.load(output)
+    assert again.success_rate == pytest.approx(found.success_rate)
+
+
+def rows_of_whole_lines(output: Path) -> int:
+    return output.read_bytes().count(b"\n") - 1
+
+
+def test_a_run_that_is_killed_twice_has_every_episode_once(tmp_path):
+    with serve() as url:
+        kill_twice_and_finish(url, tmp_path / "run.jsonl", 100, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_ten_thousand_episodes_killed_twice(tmp_path):
+    with serve() as url:
+        kill_twice_and_finish(url, tmp_path / "run.jsonl", 1000, 10)
+
+
+def test_ctrl_c_gives_what_there_is_and_leaves_no_session(tmp_path):
+    output = tmp_path / "run.jsonl"
+    with start_server(SDK, environments=["Contract"]) as server:
+        process = start(server.base_url, "Contract", output, 12, 200)
+        wait_for_rows(output, 20, process)
+        process.send_signal(signal.SIGINT)
+        said = json.loads(process.communicate(timeout=60)[0])
+        assert process.returncode == 0
+        assert 20 <= said["rows"] < 2400
+        assert said["stopped"] == "interrupted"
+        assert sum(rows_of(output).values()) == said["rows"]
+        server.wait_for("teardown", len(server.log("construct")))
+        assert not server.open_sessions()
+
+
+def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
+    output = tmp_path / "run.jsonl"
+    with start_server(SDK, environments=["Contract"]) as server:
+
+        async def main():
+            async with AsyncORSClient(server.base_url) as client:
+                job = parallel_evaluate(
+                    client,
+                    "Contract",
+                    range(12),
+                    answer,
+                    episodes_per_task=100,
+                    output=output,
+                    progress=False,
+                )
+                task = asyncio.create_task(job)
+                while not output.exists() or len(output.read_bytes()) < 20_000:
+                    await asyncio.sleep(0.005)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+        asyncio.run(main())
+        server.wait_for("teardown", len(server.log("construct")))
+        assert not server.open_sessions()
+    assert 0 < Evaluation.load(output).outcomes < 1200
+
+
+def test_outages_are_no_outcomes_and_are_played_again(tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    def evaluate_on(server, client, on_episode=None):
+        return evaluate(
+            client,
+            "Contract",
+            range(12),
+            answer,
+            episodes_per_task=4,
+            max_concurrent=4,
+            output=output,
+            split="train",
+            progress=False,
+            on_episode=on_episode,
+            call_timeout=5.0,
+            setup_timeout=5.0,
+        )
+
+    with start_server(SDK, environments=["Contract"]) as server:
+        ended = []
+
+        def kill_in_the_middle(episode):
+            ended.append(episode)
+            if len(ended) == 20:
+                server.kill()
+
+        with ORSClient(server.base_url, timeout=0.5) as client:
+            first = evaluate_on(server, client, kill_in_the_middle)
+        lost = len(first.records) - first.outcomes
+        assert first.outcomes >= 20
+        assert lost >= 4
+        assert sum(first.errors.values()) == lost
+        # The server is gone, so most of the rest was not tried.
+        assert "could not be reached" in first.stopped
+        assert len(first.records) < first.planned == 48
+        won = [row["success"] for row in first.results if row["success"] is not None]
+        assert first.success_rate == sum(won) / len(won)
+        assert all(won) is False
+        assert str(lost) in str(first)
+        server.start()
+        server.mark()
+        second = evaluate_on(server, server.base_url)
+        assert len(server.log("construct")) == 48 - first.outcomes
+    assert set(rows_of(output).values()) == {1}
+    assert len(rows_of(output)) == 48
+    assert second.outcomes == 48
+    assert second.success_rate == pytest.approx(8 / 12)
+    assert not second.stopped

@@ -1,0 +1,227 @@
+"""The output file: resumed, refused, repaired."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation import Evaluation, Record, evaluate
+from ors_gym.evaluation.output import FORMAT, Output, read_output
+from ors_gym.rollout import Episode
+
+HEAD = {"format": FORMAT, "server": "a", "policy": "p", "limits": {"x": [1, None]}}
+
+
+def record(index: int, number: int = 0, reward: float | None = 1.0) -> Record:
+    episode = Episode("math", index, "train", number)
+    if reward is None:
+        episode.end_without_outcome("gone", "connection")
+        return Record(episode, None)
+    episode.stop_reason, episode.total_reward = "finished", reward
+    return Record(episode, reward > 0)
+
+
+def keys(*records: Record) -> set:
+    return {one.key for one in records}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run.jsonl"
+
+
+def test_rows_are_there_once_they_are_appended(path):
+    with Output(path, HEAD, set()) as output:
+        assert output.records == {}
+        output.append(record(1))
+        # Another reader sees it at once.
+        assert len(path.read_bytes().splitlines()) == 2
+        output.append(record(2, reward=None))
+    head, records = read_output(path)
+    assert head == HEAD
+    assert records == [record(1), record(2, reward=None)]
+
+
+def test_the_rest_of_a_killed_write_is_dropped(path):
+    with Output(path, HEAD, set()) as output:
+        output.append(record(1))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"task_index": 2, "to')
+    assert read_output(path)[1] == [record(1)]
+    with Output(path, HEAD, keys(record(1))) as output:
+        assert set(output.records) == keys(record(1))
+        output.append(record(2))
+    assert read_output(path)[1] == [record(1), record(2)]
+
+
+@given(st.data())
+def test_a_file_cut_anywhere_goes_on(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("cut") / "run.jsonl"
+    plan = [record(index) for index in range(4)]
+    with Output(path, HEAD, keys(*plan)) as output:
+        for one in plan:
+            output.append(one)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: data.draw(st.integers(0, len(whole)))])
+    with Output(path, HEAD, keys(*plan)) as output:
+        for one in plan:
+            if one.key not in output.records:
+                output.append(one)
+    assert path.read_bytes() == whole
+
+
+def test_outages_are_dropped_where_they_are_planned_again(path):
+    with Output(path, HEAD, set()) as output:
+        output.append(record(1, reward=None))
+        output.append(record(2, reward=None))
+        output.append(record(3))
+    with Output(path, HEAD, keys(record(1), record(3))) as output:
+        assert set(output.records) == keys(record(2), record(3))
+        output.append(record(1))
+    indexes = [one.episode.task_index for one in read_output(path)[1]]
+    assert indexes == [2, 3, 1]
+
+
+def test_of_two_rows_of_one_episode_the_last_counts(path):
+    with Output(path, HEAD, set()) as output:
+        output.append(record(1, reward=0.0))
+        output.append(record(2))
+        output.append(record(1, reward=1.0))
+    assert read_output(path)[1] == [record(1, reward=1.0), record(2)]
+    with Output(path, HEAD, set()) as output:
+        assert output.records[record(1).key] == record(1, reward=1.0)
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+def test_another_address_of_the_server_is_fine(path):
+    Output(path, HEAD, set()).close()
+    Output(path, HEAD | {"server": "b", "created": "later"}, set()).close()
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"policy": "q"}, 'policy was "p", is now "q"'),
+        ({"limits": {"x": [1, 2]}}, "limits was"),
+        ({"split": "test"}, 'split was null, is now "test"'),
+    ],
+)
+def test_other_settings_are_refused_and_named(path, change, named):
+    Output(path, HEAD, set()).close()
+    before = path.read_bytes()
+    with pytest.raises(InvalidRequestError, match=named):
+        Output(path, HEAD | change, set())
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello\n", b"{}\n", b'[1]\n{"a": 1}\n', b"\xff\xfe\n"]
+)
+def test_what_is_no_output_file_is_refused_and_left_alone(path, content):
+    path.write_bytes(content)
+    with pytest.raises(InvalidRequestError):
+        Output(path, HEAD, set())
+    with pytest.raises(InvalidRequestError):
+        Evaluation.load(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("row", [b"{oops\n", b"3\n", b"{}\n", b'{"trajectory": {}}\n'])
+def test_a_damaged_row_is_refused(path, row):
+    Output(path, HEAD, set()).close()
+    with path.open("ab") as file:
+        file.write(row)
+    with pytest.raises(InvalidRequestError, match="damaged"):
+        Output(path, HEAD, set())
+
+
+def test_an_empty_file_is_no_evaluation_yet(path):
+    path.touch()
+    with pytest.raises(InvalidRequestError, match="empty"):
+        Evaluation.load(path)
+    Output(path, HEAD, set()).close()
+    assert len(Evaluation.load(path).results) == 0
+
+
+def test_two_processes_cannot_write_one_file(path):
+    with Output(path, HEAD, set()):
+        code = (
+            "import json, sys\n"
+            "from ors_gym.evaluation.output import Output\n"
+            "Output(sys.argv[1], json.loads(sys.argv[2]), set())\n"
+        )
+        second = subprocess.run(
+            [sys.executable, "-c", code, str(path), json.dumps(HEAD)],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert second.returncode == 1
+    assert "written by another evaluation" in second.stderr
+    Output(path, HEAD, set()).close()
+
+
+def test_rows_are_synced_in_groups(path, monkeypatch):
+    synced = []
+    sync = os.fsync
+    with Output(path, HEAD, set()) as output:
+        monkeypatch.setattr("os.fsync", lambda file: synced.append(file) or sync(file))
+        for index in range(64):
+            output.append(record(index))
+        assert output.is_due
+        output.sync()
+        assert not output.is_due
+        output.append(record(64))
+    assert len(synced) == 2
+
+
+def test_a_run_goes_on_with_more_episodes_per_task(path, shared_server):
+    server = shared_server("ors-sdk-0.1.0")
+
+    def policy(episode):
+        return {"tool": "submit", "input": {"answer": "0"}}
+
+    def run(**options):
+        return evaluate(
+            server.base_url,
+            "Contract",
+            range(3),
+            policy,
+            output=path,
+            split="train",
+            progress=False,
+            **options,
+        )
+
+    assert len(run().results) == 3
+    assert len(run(episodes_per_task=3).results) == 9
+    assert len(server.log("construct")) == 9
+    assert len(run(episodes_per_task=3).results) == 9
+    assert len(server.log("construct")) == 9
+    with pytest.raises(InvalidRequestError, match="limits"):
+        run(max_turns=5)
+    with pytest.raises(InvalidRequestError, match="policy"):
+        run(policy_name="other")
+
+
+def test_secrets_are_not_written(path, shared_server):
+    server = shared_server("ors-sdk-0.1.0")
+    evaluate(
+        server.base_url,
+        "Contract",
+        [0],
+        lambda episode: None,
+        output=path,
+        secrets={"KEY": "hunter22"},
+        session_options={"private": "hunter33"},
+        progress=False,
+    )
+    assert "hunter" not in path.read_text()

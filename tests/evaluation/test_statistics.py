@@ -1,0 +1,134 @@
+"""Intervals by simulation, pass@k by brute force."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation import pass_at_k, pass_hat_k, statistics
+from ors_gym.evaluation.statistics import mean_interval, rate_interval
+
+RUNS = 2000
+
+
+def coverage(truth, intervals) -> float:
+    held = [low <= truth <= high for low, high in intervals]
+    assert len(held) == RUNS
+    return sum(held) / RUNS
+
+
+@pytest.mark.parametrize(("rate", "tasks"), [(0.3, 50), (0.5, 200), (0.9, 60)])
+def test_wilsons_interval_holds_the_rate(rate, tasks):
+    random = np.random.default_rng(0)
+    runs = (random.random(tasks) < rate for _ in range(RUNS))
+    found = [rate_interval(won, np.ones(tasks)) for won in runs]
+    assert 0.93 <= coverage(rate, found) <= 0.97
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "tasks", "episodes"),
+    [(1, 1, 20, 4), (0.5, 0.5, 30, 8), (2, 1, 50, 4), (9, 1, 60, 4)],
+)
+def test_the_interval_over_tasks_holds_the_rate(a, b, tasks, episodes):
+    """Tasks differ in difficulty, by a beta distribution."""
+    random = np.random.default_rng(1)
+    rates = random.beta(a, b, (RUNS, tasks))
+    won = random.binomial(episodes, rates)
+    found = [rate_interval(one, np.full(tasks, episodes)) for one in won]
+    assert 0.93 <= coverage(a / (a + b), found) <= 0.97
+
+
+def test_an_interval_that_takes_episodes_for_independent_does_not():
+    """What the clustering is for: the same runs, each episode a task of its own."""
+    random = np.random.default_rng(1)
+    won = random.binomial(8, random.beta(0.5, 0.5, (RUNS, 30)))
+    ones = [np.repeat([1, 0], [k, 240 - k]) for k in won.sum(axis=1)]
+    found = [rate_interval(one, np.ones(240)) for one in ones]
+    assert coverage(0.5, found) < 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tasks", [20, 60])
+@pytest.mark.parametrize("episodes", [1, 4])
+def test_the_bootstrap_interval_holds_the_mean(tasks, episodes, monkeypatch):
+    monkeypatch.setattr(statistics, "_MOST_DRAWS", 1000 * tasks)
+    random = np.random.default_rng(2)
+    # Between -1 and 3, skewed, alike within a task.
+    level = random.beta(1, 2, (RUNS, tasks, 1))
+    rewards = 4 * (level + random.random((RUNS, tasks, episodes))) / 2 - 1
+    sums = rewards.sum(axis=2)
+    found = [mean_interval(one, np.full(tasks, episodes)) for one in sums]
+    truth = 4 * (1 / 3 + 1 / 2) / 2 - 1
+    assert 0.93 <= coverage(truth, found) <= 0.97
+
+
+def test_wilsons_interval_is_the_textbooks():
+    # Newcombe, "Two-sided confidence intervals for the single proportion" (1998),
+    # table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
+    for won, played, low, high in (
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ):
+        found = rate_interval(np.arange(played) < won, np.ones(played))
+        assert found == pytest.approx((low, high), abs=6e-5)
+
+
+def test_nothing_is_known_of_nothing():
+    for found in (
+        rate_interval([], []),
+        rate_interval([3], [4]),
+        mean_interval([], []),
+        mean_interval([3.0], [1]),
+    ):
+        assert all(map(math.isnan, found))
+        assert f"{found:.3f}" == "(unknown)"
+    assert math.isnan(pass_at_k([1], [2], 3))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=2, max_size=9)
+)
+def test_intervals_are_within_bounds_and_hold_the_estimate(pairs):
+    won = [min(pair) for pair in pairs]
+    played = [max(*pair, 1) for pair in pairs]
+    low, high = rate_interval(won, played)
+    rate = sum(won) / sum(played)
+    assert 0 <= low <= rate + 1e-9
+    assert rate - 1e-9 <= high <= 1
+
+
+def test_intervals_do_not_change_from_call_to_call():
+    rewards = np.random.default_rng(3).normal(size=40)
+    assert mean_interval(rewards, np.ones(40)) == mean_interval(rewards, np.ones(40))
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=7), min_size=1, max_size=4),
+    st.integers(1, 5),
+)
+def test_pass_at_k_is_the_share_of_all_choices(tasks, k):
+    enough = [task for task in tasks if len(task) >= k]
+    won, played = [sum(task) for task in tasks], [len(task) for task in tasks]
+    for function, holds in ((pass_at_k, any), (pass_hat_k, all)):
+        found = function(won, played, k)
+        if not enough:
+            assert math.isnan(found)
+            continue
+        shares = [
+            np.mean([holds(choice) for choice in itertools.combinations(task, k)])
+            for task in enough
+        ]
+        assert found == pytest.approx(np.mean(shares))
+
+
+def test_pass_at_nothing_is_refused():
+    with pytest.raises(InvalidRequestError):
+        pass_at_k([1], [1], 0)
