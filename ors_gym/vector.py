@@ -48,11 +48,12 @@ class ORSVectorEnv(SlottedVectorEnv):
             ``reset`` is called with ``options={"reset_mask": ...}``.
         task_offset: Which of the vector envs that share a set of tasks this one is.
         task_stride: How many of them share it. Env i of this one plays every
-            ``task_stride * num_envs``-th task, so that all envs play different tasks.
+            ``task_stride * num_envs``-th task, so that all envs play different tasks;
+            with seeds, give the k-th the seed ``s + k * num_envs``.
         on_error: Whether an outage truncates its env's episode, or raises.
         render_mode: ``ansi`` or None.
         client: An `AsyncORSClient` to use, which is not closed here, in place of an
-            own one.
+            own one. It keeps its connections for one event loop at a time.
         **arguments: The other arguments of `ORSEnv`.
 
     Raises:
