@@ -77,4 +77,5 @@ def rows_of(output: Path) -> Counter[tuple[int, int]]:
 if __name__ == "__main__":
     url, environment, output, tasks, episodes = sys.argv[1:]
     found: Evaluation = run(url, environment, Path(output), int(tasks), int(episodes))
-    print(json.dumps({"rows": len(found.results), "stopped": found.stopped}))
+    said = {"rows": len(found.results), "stopped": found.stopped}
+    sys.stdout.write(json.dumps(said))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.evaluation.pace import Pace
 from ors_gym.protocol.retries import Retry
+from ors_gym.rollout import Episode
 from tests.evaluation.running import answer
 
 
@@ -21,12 +23,12 @@ def contract(shared_server):
     return shared_server("ors-sdk-0.1.0")
 
 
-def play(server, tasks=range(4), policy=answer, **options) -> Evaluation:
-    options = {"split": "train", "progress": False} | options
+def play(server, tasks=range(4), policy=answer, **options: Any) -> Evaluation:
+    options = {"split": "train", "progress": False, **options}
     return evaluate(server.base_url, "Contract", tasks, policy, **options)
 
 
-def submit(episode):
+def submit(episode: Episode) -> dict[str, Any]:
     return {"tool": "submit", "input": {"answer": "0"}}
 
 
@@ -56,7 +58,7 @@ def test_never_more_episodes_are_played_than_allowed(contract):
 
 
 def test_evaluate_works_inside_a_running_loop(contract):
-    async def main():
+    async def main() -> tuple[float, float]:
         async with AsyncORSClient(contract.base_url) as client:
             await client.list_environments()
             inside = evaluate(client, "Contract", [0], submit, progress=False)
@@ -218,9 +220,12 @@ def test_a_progress_bar_shows_running_figures(contract, capsys):
 def test_a_client_with_a_transport_of_its_own_is_refused(contract):
     import httpx
 
-    with httpx.Client() as own, ORSClient(contract.base_url, client=own) as client:
-        with pytest.raises(InvalidRequestError, match="parallel_evaluate"):
-            evaluate(client, "Contract", [0], submit, progress=False)
+    with (
+        httpx.Client() as own,
+        ORSClient(contract.base_url, client=own) as client,
+        pytest.raises(InvalidRequestError, match="parallel_evaluate"),
+    ):
+        evaluate(client, "Contract", [0], submit, progress=False)
 
 
 def test_the_pace_halves_once_per_burst_and_recovers():

@@ -69,7 +69,9 @@ def test_text_has_every_figure():
 
 def test_html_is_escaped_and_well_formed():
     class Checker(html.parser.HTMLParser):
-        tags: list[str] = []
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[str] = []
 
         def handle_starttag(self, tag, attributes):
             self.tags.append(tag)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ors_gym import AsyncORSClient, ORSClient
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
+from ors_gym.rollout import Episode
 from ors_gym.server import serve
 from tests.evaluation.running import answer, rows_of, run, start, wait_for_rows
 from tests.servers.process import start_server
@@ -77,7 +80,14 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
     output = tmp_path / "run.jsonl"
     with start_server(SDK, environments=["Contract"]) as server:
 
-        async def main():
+        async def main() -> None:
+            enough, ended = asyncio.Event(), []
+
+            def on_episode(episode: Episode) -> None:
+                ended.append(episode)
+                if len(ended) == 20:
+                    enough.set()
+
             async with AsyncORSClient(server.base_url) as client:
                 job = parallel_evaluate(
                     client,
@@ -85,12 +95,12 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
                     range(12),
                     answer,
                     episodes_per_task=100,
+                    on_episode=on_episode,
                     output=output,
                     progress=False,
                 )
                 task = asyncio.create_task(job)
-                while not output.exists() or len(output.read_bytes()) < 20_000:
-                    await asyncio.sleep(0.005)
+                await enough.wait()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
                     await task
@@ -104,7 +114,9 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
 def test_outages_are_no_outcomes_and_are_played_again(tmp_path):
     output = tmp_path / "run.jsonl"
 
-    def evaluate_on(server, client, on_episode=None):
+    def evaluate_on(
+        client: Any, on_episode: Callable[[Episode], None] | None = None
+    ) -> Evaluation:
         return evaluate(
             client,
             "Contract",
@@ -121,15 +133,15 @@ def test_outages_are_no_outcomes_and_are_played_again(tmp_path):
         )
 
     with start_server(SDK, environments=["Contract"]) as server:
-        ended = []
+        ended: list[Episode] = []
 
-        def kill_in_the_middle(episode):
+        def kill_in_the_middle(episode: Episode) -> None:
             ended.append(episode)
             if len(ended) == 20:
                 server.kill()
 
         with ORSClient(server.base_url, timeout=0.5) as client:
-            first = evaluate_on(server, client, kill_in_the_middle)
+            first = evaluate_on(client, kill_in_the_middle)
         lost = len(first.records) - first.outcomes
         assert first.outcomes >= 20
         assert lost >= 4
@@ -143,7 +155,7 @@ def test_outages_are_no_outcomes_and_are_played_again(tmp_path):
         assert str(lost) in str(first)
         server.start()
         server.mark()
-        second = evaluate_on(server, server.base_url)
+        second = evaluate_on(server.base_url)
         assert len(server.log("construct")) == 48 - first.outcomes
     assert set(rows_of(output).values()) == {1}
     assert len(rows_of(output)) == 48

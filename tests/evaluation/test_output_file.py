@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record, evaluate
 from ors_gym.evaluation.output import FORMAT, Output, read_output
+from ors_gym.evaluation.plan import Key
 from ors_gym.rollout import Episode
 
 HEAD = {"format": FORMAT, "server": "a", "policy": "p", "limits": {"x": [1, None]}}
@@ -28,7 +30,7 @@ def record(index: int, number: int = 0, reward: float | None = 1.0) -> Record:
     return Record(episode, reward > 0)
 
 
-def keys(*records: Record) -> set:
+def keys(*records: Record) -> set[Key]:
     return {one.key for one in records}
 
 
@@ -170,16 +172,23 @@ def test_two_processes_cannot_write_one_file(path):
 
 
 def test_rows_are_synced_in_groups(path, monkeypatch):
-    synced = []
+    synced: list[int] = []
     sync = os.fsync
+
+    def counted(file: int) -> None:
+        synced.append(file)
+        sync(file)
+
+    due = []
     with Output(path, HEAD, set()) as output:
-        monkeypatch.setattr("os.fsync", lambda file: synced.append(file) or sync(file))
+        monkeypatch.setattr("os.fsync", counted)
         for index in range(64):
             output.append(record(index))
-        assert output.is_due
+        due.append(output.is_due)
         output.sync()
-        assert not output.is_due
+        due.append(output.is_due)
         output.append(record(64))
+    assert due == [True, False]
     assert len(synced) == 2
 
 
@@ -189,7 +198,7 @@ def test_a_run_goes_on_with_more_episodes_per_task(path, shared_server):
     def policy(episode):
         return {"tool": "submit", "input": {"answer": "0"}}
 
-    def run(**options):
+    def run(**options: Any) -> Evaluation:
         return evaluate(
             server.base_url,
             "Contract",

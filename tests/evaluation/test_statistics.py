@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import pytest
@@ -11,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation import pass_at_k, pass_hat_k, statistics
+from ors_gym.evaluation import Interval, pass_at_k, pass_hat_k, statistics
 from ors_gym.evaluation.statistics import mean_interval, rate_interval
 
 RUNS = 2000
 
 
-def coverage(truth, intervals) -> float:
+def coverage(truth: float, intervals: Iterable[Interval]) -> float:
     held = [low <= truth <= high for low, high in intervals]
     assert len(held) == RUNS
     return sum(held) / RUNS

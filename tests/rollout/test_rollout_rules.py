@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -198,8 +199,8 @@ def test_an_empty_list_is_no_call():
 
 
 def test_a_wrapper_that_takes_its_own_actions_gets_them():
-    class Numbered(gymnasium.ActionWrapper):
-        def __init__(self, env):
+    class Numbered(gymnasium.ActionWrapper[Any, Any, Any]):
+        def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
             super().__init__(env)
             self.action_space = gymnasium.spaces.Discrete(2)
 
@@ -220,7 +221,7 @@ def test_async_policies_play_a_blocking_env():
 
     assert run_episode(ScriptedEnv(FINISH), policy).finished
 
-    async def inside():
+    async def inside() -> bool:
         return run_episode(ScriptedEnv(FINISH), policy).finished
 
     assert asyncio.run(inside())
@@ -286,6 +287,6 @@ def test_no_reward_at_all_is_nothing():
     assert reduce_rewards([], "max") == 0.0
 
 
-def _chat_call(call_id: str, name: str, arguments: str) -> dict:
+def _chat_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": function}

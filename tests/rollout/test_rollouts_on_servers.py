@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
@@ -17,23 +18,24 @@ from ors_gym.errors import (
 from ors_gym.rollout import (
     Episode,
     EpisodeRunner,
+    Policy,
     random_policy,
     replay,
     run_episode,
     run_episode_async,
     run_group,
 )
-from tests.servers.process import start_server
+from tests.servers.process import RunningServer, start_server
 
 SDK = "ors-sdk-0.1.0"
 OPENREWARD = "openreward-0.1.167"
 
 
-def call(tool, **given):
+def call(tool: str, **given: Any) -> dict[str, Any]:
     return {"tool": tool, "input": given}
 
 
-def scripted(*answers):
+def scripted(*answers: Any) -> Policy:
     queue = list(answers)
     return lambda episode: queue.pop(0) if queue else None
 
@@ -43,7 +45,9 @@ def contract(shared_server):
     return shared_server(SDK)
 
 
-def play(server, policy, task=0, **arguments) -> Episode:
+def play(
+    server: RunningServer, policy: Policy, task: Any = 0, **arguments: Any
+) -> Episode:
     work = run_episode_async(server.base_url, "Contract", task, policy, **arguments)
     return asyncio.run(work)
 
@@ -110,11 +114,11 @@ def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
     def policy(episode):
         both.wait()
 
-    async def main():
+    async def main() -> list[Episode]:
         async with AsyncORSClient(contract.base_url) as client:
             one = run_episode_async(client, "Contract", 0, policy)
             two = run_episode_async(client, "Contract", 1, policy)
-            return await asyncio.gather(one, two)
+            return list(await asyncio.gather(one, two))
 
     ends = [episode.stop_reason for episode in asyncio.run(main())]
     assert ends == ["policy_stopped", "policy_stopped"]
@@ -181,7 +185,7 @@ def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
                 server.kill()
             return call("add", a=1, b=2)
 
-        async def main():
+        async def main() -> Episode:
             async with AsyncORSClient(server.base_url, timeout=1.0) as client:
                 return await run_episode_async(
                     client, "Contract", 0, policy, call_timeout=2.0
@@ -282,7 +286,7 @@ def test_a_replay_needs_the_task(contract):
 
 
 def test_random_policies_draw_the_same_however_many_play(contract):
-    def actions(n):
+    def actions(n: int) -> list[Any]:
         work = run_group(
             contract.base_url, "ListOnly", 1, random_policy(5), n=n, max_turns=2
         )
