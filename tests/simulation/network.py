@@ -1,0 +1,386 @@
+"""A model of the network and of the gateways in it: one exchange, one fault."""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from ors_gym.protocol.exchange import Failure, Outcome, Send
+from tests.simulation.server import Reply, Server
+from tests.simulation.world import Process, ViolationError, World
+
+__all__ = ["Exchange", "Fault", "Network", "Plan"]
+
+LATENCY: Final = 0.001
+_STALE_AFTER: Final = 3.0
+"""Seconds after which no call may go over an idle connection (WIRE.md, point 6)."""
+
+
+class Fault(enum.Enum):
+    """What goes wrong with one exchange."""
+
+    REFUSED = "connection refused"
+    RESET_UNSEEN = "reset before the request arrived"
+    STALE = "sent over a connection that the server had closed"
+    LATE = "reset, and the request arrives all the same"
+    RESET = "reset after the request arrived"
+    CUT_HEAD = "reset after the head"
+    CUT_TASK = "reset after the first event"
+    CUT_CHUNK = "reset within the second event"
+    CUT_END = "reset before the last event"
+    CUT_BLANK = "reset before the last blank line"
+    SHORT_HEAD = "an empty body, with HTTP's framing complete"
+    SHORT_TASK = "nothing after the first event, with HTTP's framing complete"
+    SILENT_UNSEEN = "the request vanishes and nothing comes back"
+    SILENT = "the request arrives and nothing comes back"
+    SILENT_TASK = "nothing after the first event"
+    SILENT_CHUNK = "nothing after half of the second event"
+    SLOW = "the reply comes 20 s late"
+    SLOW_TASK = "what follows the first event comes 40 s late"
+    GARBLED = "the reply is not HTTP"
+    TOO_LARGE = "the reply is larger than the limits, after the first event"
+    GATE_401 = "a gateway answers 401"
+    GATE_429 = "a gateway answers 429"
+    GATE_STARTING = "a gateway answers 503, starting"
+    GATE_503 = "a gateway answers 503, and the request does not arrive"
+    GATE_502 = "a gateway answers 502, and the request arrived"
+    GATE_504 = "a gateway answers 504 when the server is done"
+    GATE_HTML = "a gateway answers 200 with a page, and the request arrived"
+    RESTART = "the server restarts before the request arrives"
+    RESTART_AFTER = "the server restarts after the request arrived"
+
+
+Plan: TypeAlias = Callable[[int, Send], Fault | None]
+"""Chooses the fault of an exchange, given its number in the episode."""
+
+_GATES: Final = {
+    Fault.GATE_401: (401, ()),
+    Fault.GATE_429: (429, ((b"Retry-After", b"2"),)),
+    Fault.GATE_STARTING: (
+        503,
+        ((b"X-Backend-State", b"starting"), (b"Retry-After", b"1")),
+    ),
+    Fault.GATE_503: (503, ()),
+}
+_AFTERWARDS: Final = {
+    Fault.GATE_502: (502, b"bad gateway"),
+    Fault.GATE_504: (504, b"gateway timeout"),
+    Fault.GATE_HTML: (200, b"<html>hello</html>"),
+}
+_UNSEEN: Final = {Fault.RESET_UNSEEN, Fault.LATE, Fault.STALE}
+_SILENT: Final = {Fault.SILENT, Fault.SILENT_UNSEEN, Fault.SILENT_TASK}
+_DOWN: Final = 0.8
+
+
+class Exchange:
+    """One exchange under way: `tests.simulation.server.Arrival` for the server."""
+
+    __slots__ = (
+        "arrived",
+        "body",
+        "ended",
+        "fault",
+        "headed",
+        "last",
+        "network",
+        "number",
+        "outcome",
+        "position",
+        "process",
+        "reply_end",
+        "send",
+        "session_id",
+        "shown",
+        "started",
+        "target",
+    )
+
+    def __init__(
+        self, network: Network, process: Process, send: Send, fault: Fault | None
+    ) -> None:
+        self.network = network
+        self.process = process
+        self.send = send
+        self.fault = fault
+        self.number = len(network.exchanges)
+        self.target = send.head.target
+        headers = send.head.headers
+        self.session_id = headers[0][1] if headers else ""
+        self.body = send.body
+        self.started = self.last = network.world.now
+        self.outcome: Outcome | None = None
+        self.arrived = False
+        self.ended: Failure | None = None
+        self.headed = False
+        self.position = 0
+        self.shown: Reply | None = None
+        self.reply_end = math.inf
+
+    def reply(self, reply: Reply) -> None:
+        """Take the server's reply, which goes on its way with its fault."""
+        if self.outcome is None:
+            self.network.carry(self, reply)
+
+    def drop(self) -> None:
+        """Break off: the server is gone."""
+        if self.outcome is None:
+            self.network.finish(self, Failure.RESET)
+
+
+class Network:
+    """Carries exchanges between processes and the server.
+
+    Args:
+        world: Its time.
+        server: The server.
+        plan: Chooses faults.
+    """
+
+    def __init__(self, world: World, server: Server, plan: Plan) -> None:
+        self.world = world
+        self.server = server
+        self.plan = plan
+        self.exchanges: list[Exchange] = []
+        self.watch: Callable[[Exchange], None] = _ignore
+        """Told of each call that is sent."""
+        self._inside: set[Exchange] = set()
+
+    def exchange(self, process: Process, send: Send) -> None:
+        """Begin an exchange."""
+        world = self.world
+        fault = self.plan(len(self.exchanges), send)
+        exchange = Exchange(self, process, send, fault)
+        self.exchanges.append(exchange)
+        if world.trace is not None:
+            told = f" [{fault.value}]" if fault else ""
+            world.note(
+                f"{process.name} sends #{exchange.number} {send.head.method} "
+                f"{exchange.target} {exchange.session_id} {send.body!r}{told}"
+            )
+        if exchange.target.endswith("/call"):
+            self.watch(exchange)
+        if fault is Fault.STALE and not self._is_stale(exchange):
+            exchange.fault = fault = None
+        if fault is Fault.REFUSED or world.now < self.server.down_until:
+            world.at(world.now + LATENCY, self._refuse, exchange)
+            return
+        if fault is Fault.SILENT_UNSEEN:
+            self._advance(exchange)
+            return
+        delay = LATENCY
+        if fault in _UNSEEN:
+            world.at(world.now + LATENCY, self._reset, exchange)
+            if fault is not Fault.LATE:
+                return
+            delay = 3.0
+        world.at(world.now + delay, self._arrive, exchange)
+        if send.timeout < delay:
+            world.at(world.now + send.timeout, self._advance, exchange)
+
+    def restart(self, down: float) -> None:
+        """Restart the server: all that it was at is broken off."""
+        self.server.restart(down)
+        inside, self._inside = self._inside, set()
+        for exchange in inside:
+            exchange.drop()
+
+    def carry(self, exchange: Exchange, reply: Reply) -> None:
+        """Send a reply on its way."""
+        fault = exchange.fault
+        if fault is Fault.RESET or fault is Fault.RESTART_AFTER:
+            return
+        if fault is not None:
+            reply = self._spoil(exchange, fault, reply)
+        exchange.shown = reply
+        self._advance(exchange)
+
+    def finish(self, exchange: Exchange, failure: Failure | None) -> None:
+        """End an exchange, and let its process go on."""
+        if exchange.outcome is not None:
+            return
+        self._inside.discard(exchange)
+        world, reply = self.world, exchange.shown
+        headed = exchange.headed and reply is not None
+        outcome = Outcome(
+            sent=failure is not Failure.CONNECT,
+            status=reply.status if headed and reply is not None else 0,
+            headers=reply.headers if headed and reply is not None else (),
+            failure=failure,
+            detail=exchange.fault.value if exchange.fault else "",
+            elapsed=world.now - exchange.started,
+        )
+        exchange.outcome = outcome
+        exchange.process.idle_since = -math.inf if failure else world.now
+        if world.trace is not None:
+            what = failure.value if failure else "complete"
+            world.note(f"#{exchange.number} ends: {outcome.status} {what}")
+        exchange.process.resume(exchange.send, outcome)
+
+    def _is_stale(self, exchange: Exchange) -> bool:
+        """Say whether the exchange goes over a connection that was idle."""
+        idle = self.world.now - exchange.process.idle_since
+        reused = idle <= exchange.send.reuse_within
+        if reused and idle > _STALE_AFTER and exchange.target.endswith("/call"):
+            raise ViolationError(f"a call reused a connection idle for {idle:g} s")
+        return reused
+
+    def _refuse(self, exchange: Exchange) -> None:
+        self.finish(exchange, Failure.CONNECT)
+
+    def _reset(self, exchange: Exchange) -> None:
+        self.finish(exchange, Failure.RESET)
+
+    def _arrive(self, exchange: Exchange) -> None:
+        """Let the request reach the server, or what stands before it."""
+        world, server, fault = self.world, self.server, exchange.fault
+        if fault is Fault.RESTART:
+            self.restart(_DOWN)
+        if world.now < server.down_until:
+            self.finish(exchange, Failure.RESET)
+            return
+        gate = _GATES.get(fault) if fault is not None else None
+        if gate is not None:
+            status, headers = gate
+            exchange.shown = Reply(status, headers, world.now, [(world.now, b"no")])
+            exchange.reply_end = world.now
+            self._advance(exchange)
+            return
+        exchange.arrived = True
+        self._inside.add(exchange)
+        server.handle(exchange)
+        if fault is Fault.RESTART_AFTER:
+            self.restart(_DOWN)
+        elif fault is Fault.RESET:
+            self.finish(exchange, Failure.RESET)
+        elif exchange.shown is None:
+            # The server takes its time: only the deadline can come first.
+            self._advance(exchange)
+
+    def _spoil(self, exchange: Exchange, fault: Fault, reply: Reply) -> Reply:
+        """Do to a reply what the fault says."""
+        pieces, at, status, headers = (
+            reply.pieces,
+            reply.at,
+            reply.status,
+            reply.headers,
+        )
+        exchange.ended = _ENDINGS.get(fault)
+        cut = _CUTS.get(fault)
+        if cut is not None:
+            pieces = cut(pieces)
+        if fault in _SILENT or fault is Fault.SILENT_CHUNK:
+            at = math.inf if fault is Fault.SILENT else at
+            pieces = [*pieces, (math.inf, b"")]
+        elif fault is Fault.SLOW:
+            at += 20.0
+            pieces = [(when + 20.0, data) for when, data in pieces]
+        elif fault is Fault.SLOW_TASK:
+            late = [(when + 40.0, data) for when, data in pieces[1:]]
+            pieces = [*pieces[:1], *late]
+        elif fault is Fault.GARBLED:
+            at = math.inf
+            self.world.at(reply.at, self._garble, exchange)
+        elif fault in _AFTERWARDS:
+            status, body = _AFTERWARDS[fault]
+            headers = ((b"content-type", b"text/html"),)
+            done = pieces[-1][0] if fault is not Fault.GATE_502 else at
+            at, pieces = done, [(done, body)]
+        return Reply(status, headers, at, pieces)
+
+    def _garble(self, exchange: Exchange) -> None:
+        self.finish(exchange, Failure.PROTOCOL)
+
+    def _advance(self, exchange: Exchange) -> None:
+        """Deliver what is due, and end the exchange if that is due."""
+        if (
+            exchange.outcome is not None
+            or exchange.process.waiting is not exchange.send
+        ):
+            return
+        now, send, reply = self.world.now, exchange.send, exchange.shown
+        sink = send.sink
+        while True:
+            when = _due(exchange)
+            if when < 0:
+                self.finish(exchange, exchange.ended)
+                return
+            limit, why = exchange.started + send.timeout, Failure.TIMEOUT
+            idle = sink.idle_timeout
+            if idle is not None and exchange.last + idle < limit:
+                limit, why = exchange.last + idle, Failure.STALL
+            if when > now or limit < now:
+                if limit <= now:
+                    self.finish(exchange, why)
+                else:
+                    self.world.at(min(when, limit), self._advance, exchange)
+                return
+            assert reply is not None
+            exchange.last = now
+            if not exchange.headed:
+                exchange.headed = True
+                sink.start(reply.status, reply.headers)
+                continue
+            data = reply.pieces[exchange.position][1]
+            exchange.position += 1
+            if data and sink.feed(data):
+                self.finish(exchange, None)
+                return
+
+
+def _due(exchange: Exchange) -> float:
+    """Return when the next part of the reply comes; below zero if it has all come."""
+    reply = exchange.shown
+    if reply is None:
+        return math.inf
+    if not exchange.headed:
+        return reply.at
+    if exchange.position < len(reply.pieces):
+        return reply.pieces[exchange.position][0]
+    return -1.0
+
+
+def _ignore(_: Exchange) -> None:
+    """Do nothing."""
+
+
+_Pieces: TypeAlias = list[tuple[float, bytes]]
+
+
+def _half(pieces: _Pieces) -> _Pieces:
+    """Keep one event and half of the next, or half of a body in one piece."""
+    place = 1 if len(pieces) > 1 else 0
+    when, data = pieces[place]
+    return [*pieces[:place], (when, data[: len(data) // 2])]
+
+
+def _without_blank(pieces: _Pieces) -> _Pieces:
+    when, data = pieces[-1]
+    return [*pieces[:-1], (when, data[:-2])]
+
+
+def _first(pieces: _Pieces) -> _Pieces:
+    return pieces[:1]
+
+
+_CUTS: Final[dict[Fault, Callable[[_Pieces], _Pieces]]] = {
+    Fault.CUT_HEAD: lambda _: [],
+    Fault.SHORT_HEAD: lambda _: [],
+    Fault.CUT_TASK: _first,
+    Fault.SHORT_TASK: _first,
+    Fault.SILENT_TASK: _first,
+    Fault.TOO_LARGE: _first,
+    Fault.CUT_CHUNK: _half,
+    Fault.SILENT_CHUNK: _half,
+    Fault.CUT_END: lambda pieces: pieces[:-1],
+    Fault.CUT_BLANK: _without_blank,
+}
+_ENDINGS: Final[dict[Fault, Any]] = {
+    Fault.CUT_HEAD: Failure.RESET,
+    Fault.CUT_TASK: Failure.RESET,
+    Fault.CUT_CHUNK: Failure.RESET,
+    Fault.CUT_END: Failure.RESET,
+    Fault.CUT_BLANK: Failure.RESET,
+    Fault.TOO_LARGE: Failure.LIMIT,
+}

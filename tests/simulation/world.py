@@ -1,0 +1,143 @@
+"""Virtual time, and the processes that live in it."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Callable, Generator
+from typing import Any, Final, Protocol
+
+from ors_gym.protocol.exchange import Outcome, Pause, Send
+
+__all__ = ["Cancelled", "Exchanger", "Process", "ViolationError", "World"]
+
+
+_MOST_EVENTS: Final = 20_000
+
+
+class ViolationError(AssertionError):
+    """Raised when the client broke its contract."""
+
+
+class Cancelled(BaseException):
+    """Thrown into a process, as a loop cancels a task or a user presses Ctrl-C."""
+
+
+class Exchanger(Protocol):
+    """Does the exchanges of processes."""
+
+    def exchange(self, process: Process, send: Send) -> None:
+        """Begin an exchange; `Process.resume` ends it."""
+
+
+class World:
+    """A clock that jumps from one event to the next.
+
+    Args:
+        traced: Whether to keep a trace.
+    """
+
+    __slots__ = ("_events", "_numbers", "living", "now", "trace")
+
+    def __init__(self, *, traced: bool = False) -> None:
+        self.now = 0.0
+        self.living = 0
+        self.trace: list[str] | None = [] if traced else None
+        self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
+        self._numbers = itertools.count()
+
+    def at(self, when: float, action: Callable[[Any], None], argument: Any) -> None:
+        """Have something done at a time."""
+        if when < math.inf:
+            event = (when, next(self._numbers), action, argument)
+            heapq.heappush(self._events, event)
+
+    def note(self, text: str) -> None:
+        """Add a line to the trace."""
+        if self.trace is not None:
+            self.trace.append(f"{self.now:10.3f}  {text}")
+
+    def run(self) -> None:
+        """Let time pass until no process is left."""
+        events, pop = self._events, heapq.heappop
+        for _ in range(_MOST_EVENTS):
+            if not self.living:
+                return
+            if not events:
+                raise ViolationError("a process waits for what never comes")
+            self.now, _, action, argument = pop(events)
+            action(argument)
+        raise ViolationError(f"still busy after {_MOST_EVENTS} events")
+
+
+class Process:
+    """One thread of control: a generator that yields what operations yield.
+
+    Args:
+        world: Its time.
+        network: Does its exchanges.
+        script: What it does.
+        name: What the trace calls it.
+    """
+
+    __slots__ = ("_script", "_waiting", "idle_since", "name", "network", "world")
+
+    def __init__(
+        self,
+        world: World,
+        network: Exchanger,
+        script: Generator[Send | Pause, Outcome, None],
+        name: str,
+    ) -> None:
+        self.world = world
+        self.network = network
+        self.name = name
+        self.idle_since = -math.inf
+        """When its connection carried the last byte."""
+        self._script = script
+        self._waiting: object = None
+        world.living += 1
+        world.at(world.now, self._begin, None)
+
+    @property
+    def waiting(self) -> object:
+        """The step that it waits for; None if it is over."""
+        return self._waiting
+
+    def resume(self, step: Send | Pause, outcome: Outcome) -> None:
+        """Go on after a step, unless the process was cancelled in it."""
+        if self._waiting is step:
+            try:
+                self._wait(self._script.send(outcome))
+            except StopIteration:
+                self._end()
+
+    def cancel(self, _: None = None) -> None:
+        """Interrupt the process where it waits."""
+        if self._waiting is not None:
+            self.world.note(f"{self.name} is cancelled")
+            try:
+                self._wait(self._script.throw(Cancelled()))
+            except StopIteration:
+                self._end()
+
+    def _begin(self, _: None) -> None:
+        try:
+            self._wait(next(self._script))
+        except StopIteration:
+            self._end()
+
+    def _end(self) -> None:
+        self._waiting = None
+        self.world.living -= 1
+
+    def _wait(self, step: Send | Pause) -> None:
+        self._waiting = step
+        if type(step) is Send:
+            self.network.exchange(self, step)
+        else:
+            self.world.at(self.world.now + step.seconds, self._wake, step)
+
+    def _wake(self, pause: Pause) -> None:
+        self.resume(pause, Outcome(elapsed=pause.seconds))
