@@ -160,7 +160,7 @@ def _rows(url: str, runner: asyncio.Runner, calls: int) -> dict[str, Measure]:
     }
     for sessions in (1, *_SESSIONS):
         rows[f"AsyncTransport, {sessions} sessions"] = functools.partial(
-            _per_call_async, runner, async_pool.exchange, sessions, calls * 4
+            _per_call_async, runner, async_pool.exchange, sessions, calls * 8
         )
     rows["AsyncStockTransport, 1 session"] = functools.partial(
         _per_call_async, runner, async_stock.exchange, 1, few

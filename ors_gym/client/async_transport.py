@@ -22,6 +22,7 @@ from ors_gym.client.dialing import (
     secure,
 )
 from ors_gym.client.failures import (
+    CLOSED,
     describe_full,
     explain_connect_error,
     explain_failure,
@@ -210,6 +211,8 @@ class AsyncTransport:
 
     async def _connect(self, send: Send, started: float) -> AsyncSocket | Outcome:
         """Open a connection, when there is a place for one."""
+        if self._closed:
+            return refuse(CLOSED, started)
         deadline = started + min(self._connect_timeout, send.timeout)
         while self._is_full() and not self._free.close_oldest():
             if not await self._wait(deadline):
@@ -273,7 +276,7 @@ class AsyncTransport:
                 break
         if self._closed:
             connected.close()
-            raise OSError(errno.ENOTCONN, "this client is closed")
+            raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
         reader = ReplyReader(self._limits, self._heads)
         return AsyncSocket(loop, connected, reader, self._deadlines, self._open)
 

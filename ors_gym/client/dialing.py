@@ -28,6 +28,13 @@ __all__ = [
 Address: TypeAlias = tuple[int, Any]
 """An address family, and an address as the socket module takes it."""
 
+# First probe after a minute, five unanswered ones end the connection. Not every
+# system has all of these options.
+_KEEP_ALIVE: Final = [
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 5))
+    if hasattr(socket, name)
+]
 _SHORTEST_ATTEMPT: Final = 0.001
 
 
@@ -106,7 +113,7 @@ def attempts(
 
 
 def open_socket(family: int) -> socket.socket:
-    """Return an unconnected TCP socket that sends small packets at once.
+    """Return an unconnected TCP socket: small packets at once, probes in silence.
 
     Args:
         family: The address family.
@@ -119,6 +126,11 @@ def open_socket(family: int) -> socket.socket:
     """
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A tool may be silent for longer than a NAT or a load balancer remembers us, and a
+    # machine that is gone says nothing either.
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        opened.setsockopt(socket.IPPROTO_TCP, option, value)
     return opened
 
 

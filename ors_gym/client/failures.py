@@ -16,7 +16,16 @@ from ors_gym.client.origin import Origin
 from ors_gym.protocol.exchange import Failure, Outcome, Send
 from ors_gym.protocol.limits import Limits
 
-__all__ = ["describe_full", "explain_connect_error", "explain_failure", "refuse"]
+__all__ = [
+    "CLOSED",
+    "describe_full",
+    "explain_connect_error",
+    "explain_failure",
+    "refuse",
+]
+
+CLOSED: Final = (Failure.CONNECT, "this client is closed; make a new one")
+"""Why an exchange after the end gets no connection."""
 
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 

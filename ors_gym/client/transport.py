@@ -21,6 +21,7 @@ from ors_gym.client.dialing import (
     secure,
 )
 from ors_gym.client.failures import (
+    CLOSED,
     describe_full,
     explain_connect_error,
     explain_failure,
@@ -223,6 +224,8 @@ class Transport:
 
     def _connect(self, send: Send, started: float) -> BlockingSocket | Outcome:
         """Open a connection, when there is a place for one."""
+        if self._closed:
+            return refuse(CLOSED, started)
         deadline = started + min(self._connect_timeout, send.timeout)
         with self._changed:
             # Before looking for an idle one: whoever gives one back looks here after.
@@ -267,7 +270,7 @@ class Transport:
         with self._changed:
             if self._closed:
                 connected.close()
-                raise OSError(errno.ENOTCONN, "this client is closed")
+                raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
             self._open.add(connected)
         return connected
 

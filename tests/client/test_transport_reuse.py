@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pathlib
@@ -15,7 +16,7 @@ import pytest
 from ors_gym.client.async_transport import AsyncTransport
 from ors_gym.client.pool import FreeList
 from ors_gym.client.transport import Transport
-from ors_gym.protocol.exchange import Failure
+from ors_gym.protocol.exchange import Failure, Outcome
 from ors_gym.protocol.limits import Limits
 from tests.client.connecting import KINDS, connect
 from tests.client.recording import SECOND, RecordingSink, describe, post
@@ -246,12 +247,19 @@ def test_nothing_secret_in_repr(kind: type):
 
 
 def test_a_closed_client_connects_no_more():
+    async def ask(url: str) -> Outcome:
+        transport = AsyncTransport(url)
+        await transport.aclose()
+        return await transport.exchange(post(RecordingSink()))
+
     with scripted([SECOND]) as server:
         transport = Transport(server.url)
         transport.close()
-        outcome = transport.exchange(post(RecordingSink()))
-        assert (outcome.failure, outcome.sent) == (Failure.CONNECT, False)
-        assert "closed" in outcome.detail
+        refused = transport.exchange(post(RecordingSink()))
+        for outcome in (refused, asyncio.run(ask(server.url))):
+            assert (outcome.failure, outcome.sent) == (Failure.CONNECT, False)
+            assert "closed" in outcome.detail
+        assert server.connections == 0
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
