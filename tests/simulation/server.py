@@ -321,8 +321,10 @@ class Server:
         task_id = f"task-{self._ids}"
         ended = session.finished_at <= now and self.flavour.latches
         if name != "play" or ended:
+            # Only the server that latches the end gives a reason.
             reason = "episode_finished" if ended else "not_found"
-            result = f'{{"ok":false,"error":"refused","reason":"{reason}"}}'
+            said = f',"reason":"{reason}"' if self.flavour.latches else ""
+            result = f'{{"ok":false,"error":"refused"{said}}}'
             refused = Run(-1, session_id, task_id, now, now, result, False, 0.0, False)
             self._tasks[task_id] = refused
             return refused

@@ -134,7 +134,7 @@ class Process:
 
     def _wait(self, step: Send | Pause) -> None:
         self._waiting = step
-        if type(step) is Send:
+        if isinstance(step, Send):
             self.network.exchange(self, step)
         else:
             self.world.at(self.world.now + step.seconds, self._wake, step)
