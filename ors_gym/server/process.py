@@ -20,6 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 from ors_gym.errors import ConnectionFailedError, InvalidRequestError
@@ -156,7 +157,7 @@ class ServerProcess:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    path = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+    path = json.dumps(_search_path())
     return subprocess.Popen(  # noqa: S603 - this interpreter
         # -P: no directory of the caller's may shadow a module.
         # -u: what an environment prints is seen at once.
@@ -167,6 +168,15 @@ def _start() -> subprocess.Popen[bytes]:
         # Ctrl-C in a terminal or a notebook is for the owner, who may go on.
         start_new_session=True,
     )
+
+
+def _search_path() -> list[str]:
+    """Give the directories that this process imports from."""
+    try:
+        here = str(Path.cwd())
+    except FileNotFoundError:
+        here = ""
+    return [one or here for one in sys.path if isinstance(one, str) and (one or here)]
 
 
 def _stop_all(processes: Iterable[ServerProcess]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,22 +24,35 @@ FRAGMENTS = [
 ]  # fmt: skip
 
 
-def make_sql(repair: str | None = "Oslo") -> Sql:
+@contextmanager
+def open_sql(repair: str | None = "Oslo") -> Iterator[Sql]:
     questions = [
         {"kind": kind, "city": "Oslo", "month": "2024-03", "category": "toys"}
         for kind in (0, 2, 5)
     ]
     sql = Sql({"data_seed": 4, "questions": questions, "repair": repair})
     sql.setup()
-    return sql
+    try:
+        yield sql
+    finally:
+        sql.teardown()
 
 
 def credit_for_fixing(*updates: str) -> float:
     """The reward for updates, with no question answered."""
-    sql = make_sql()
-    for update in updates:
-        sql.update(Statement(sql=update))
-    return float(sql.submit(Answers(answer="")).reward)
+    with open_sql() as sql:
+        for update in updates:
+            sql.update(Statement(sql=update))
+        return float(sql.submit(Answers(answer="")).reward)
+
+
+@contextmanager
+def open_shop() -> Iterator[ShopDatabase]:
+    database = ShopDatabase(make_rows(Random(1)))
+    try:
+        yield database
+    finally:
+        database.close()
 
 
 @given(
@@ -46,25 +60,25 @@ def credit_for_fixing(*updates: str) -> float:
 )
 @settings(max_examples=150, deadline=None)
 def test_no_query_changes_anything_or_fails_otherwise(sql: str):
-    database = ShopDatabase(make_rows(Random(1)))
-    before = [database.snapshot(table) for table in TABLES]
-    try:
-        assert isinstance(database.query(sql), str)
-    except PlayerMistakeError as error:
-        assert str(error).startswith("SQL error")
-    assert [database.snapshot(table) for table in TABLES] == before
+    with open_shop() as database:
+        before = [database.snapshot(table) for table in TABLES]
+        try:
+            assert isinstance(database.query(sql), str)
+        except PlayerMistakeError as error:
+            assert str(error).startswith("SQL error")
+        assert [database.snapshot(table) for table in TABLES] == before
 
 
 @given(sql=st.lists(st.sampled_from(FRAGMENTS)).map(" ".join))
 @settings(max_examples=80, deadline=None)
 def test_no_update_does_anything_but_update(sql: str):
-    database = ShopDatabase(make_rows(Random(1)))
-    sizes = [len(database.snapshot(table)) for table in TABLES]
-    try:
-        assert database.update(sql) >= 0
-    except PlayerMistakeError as error:
-        assert str(error)
-    assert [len(database.snapshot(table)) for table in TABLES] == sizes
+    with open_shop() as database:
+        sizes = [len(database.snapshot(table)) for table in TABLES]
+        try:
+            assert database.update(sql) >= 0
+        except PlayerMistakeError as error:
+            assert str(error)
+        assert [len(database.snapshot(table)) for table in TABLES] == sizes
 
 
 def test_the_shop_is_made_by_its_seed():
@@ -79,8 +93,8 @@ def test_fixing_everything_is_one_part_of_four():
 
 
 def test_fixing_some_is_the_share_of_the_rows():
-    sql = make_sql()
-    spoilt = sql._database.query("SELECT id FROM customers WHERE city = 'OSLO'")
+    with open_sql() as sql:
+        spoilt = sql._database.query("SELECT id FROM customers WHERE city = 'OSLO'")
     ids = spoilt.splitlines()[1:-1]
     assert len(ids) > 1
     one = f"UPDATE customers SET city = 'Oslo' WHERE id = {ids[0]}"
@@ -101,34 +115,35 @@ def test_changing_anything_else_pays_nothing_for_the_fix(damage: str):
 
 
 def test_an_update_says_how_many_rows_it_changed():
-    sql = make_sql()
-    output = sql.update(Statement(sql="UPDATE customers SET city = city WHERE id < 4"))
+    with open_sql() as sql:
+        update = Statement(sql="UPDATE customers SET city = city WHERE id < 4")
+        output = sql.update(update)
     assert output.blocks[0].text == "3 rows changed."
 
 
 def test_a_query_is_no_update():
-    with pytest.raises(PlayerMistakeError, match="no UPDATE"):
-        make_sql().update(Statement(sql="SELECT 1"))
+    with open_sql() as sql, pytest.raises(PlayerMistakeError, match="no UPDATE"):
+        sql.update(Statement(sql="SELECT 1"))
 
 
 def test_the_answers_are_those_of_the_clean_data():
-    clean, spoilt = make_sql(None), make_sql("Oslo")
-    assert clean._answers == spoilt._answers
-    assert clean._database.query("SELECT * FROM customers") != (
-        spoilt._database.query("SELECT * FROM customers")
-    )
+    with open_sql(None) as clean, open_sql("Oslo") as spoilt:
+        assert clean._answers == spoilt._answers
+        customers = "SELECT * FROM customers"
+        assert clean._database.query(customers) != spoilt._database.query(customers)
 
 
 def test_the_tool_of_a_task_is_described_like_the_others():
-    [tool] = make_sql("Oslo").list_task_tools().tools
+    with open_sql("Oslo") as sql:
+        [tool] = sql.list_task_tools().tools
     assert tool.name == "update"
     assert "UPDATE" in tool.description
-    assert make_sql(None).list_task_tools().tools == []
+    with open_sql(None) as sql:
+        assert sql.list_task_tools().tools == []
 
 
 def test_a_city_without_customers_is_fixed_from_the_start():
-    task: dict[str, Any] = {"data_seed": 4, "questions": [], "repair": "Atlantis"}
     assert "Atlantis" not in CITIES
-    sql = Sql(task)
-    sql.setup()
-    assert sql.submit(Answers(answer="")).reward == 1.0
+    with open_sql("Atlantis") as sql:
+        answers = ";".join(sql._answers)
+        assert sql.submit(Answers(answer=answers)).reward == 1.0

@@ -28,7 +28,9 @@ async def prompt_of(name: str, task: Any) -> str:
     ready = environment.setup()
     if ready is not None:
         await ready
-    return json.dumps([block.model_dump() for block in environment.get_prompt()])
+    prompt = json.dumps([block.model_dump() for block in environment.get_prompt()])
+    environment.teardown()
+    return prompt
 
 
 @every_environment

@@ -193,9 +193,9 @@ def test_a_directory_with_modules_named_like_the_standard_ones(tmp_path: Path):
 def test_a_working_directory_that_is_gone(tmp_path: Path):
     script = f"""
         import os, shutil
+        from ors_gym.server import serve
         os.chdir({str(tmp_path)!r})
         shutil.rmtree({str(tmp_path)!r})
-        from ors_gym.server import serve
         with serve() as url:
             print("served")
     """
