@@ -226,7 +226,7 @@ class AsyncSocket:
             self._read()
             if not self.closed and not self.reader.drained:
                 return None
-        return not self.closed and self.reader.reusable and not self._poll.poll(0)
+        return not self.closed and not self._poll.poll(0)
 
     async def settle(self) -> bool:
         """Wait a moment for the end of the last reply.
