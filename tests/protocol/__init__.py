@@ -1,0 +1,1 @@
+"""The protocol, tested with plain values: no socket, no clock."""

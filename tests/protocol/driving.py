@@ -1,0 +1,169 @@
+"""Drives operations with replies that a test has written down."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, TypeVar
+
+from ors_gym.protocol.dialect import Dialect, SecretsChannel
+from ors_gym.protocol.exchange import Failure, Operation, Outcome, Pause, Send
+from ors_gym.protocol.redaction import Redactor
+from ors_gym.protocol.requests import call_head
+from ors_gym.protocol.wire import SessionState, Wire
+
+__all__ = [
+    "Reply",
+    "Script",
+    "failing",
+    "ok",
+    "open_state",
+    "refused",
+    "result_of",
+    "stream",
+    "wire_of",
+]
+
+T = TypeVar("T")
+
+JSON = ((b"Content-Type", b"application/json"),)
+STREAM = ((b"Content-Type", b"text/event-stream; charset=utf-8"),)
+
+NEW = Dialect(
+    SecretsChannel.HEADER,
+    create_session=True,
+    create_by_index=True,
+    num_tasks=True,
+    task_range=True,
+    task_tools=True,
+    messages=True,
+    score_group=True,
+    delete_session=True,
+)
+"""What openreward 0.1.167 speaks."""
+
+
+@dataclasses.dataclass
+class Reply:
+    """What comes of one exchange."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: tuple[tuple[bytes, bytes], ...] = JSON
+    failure: Failure | None = None
+    sent: bool = True
+    elapsed: float = 0.0
+
+
+def ok(value: Any, **fields: Any) -> Reply:
+    """A reply of JSON."""
+    return Reply(body=json.dumps(value).encode(), **fields)
+
+
+def refused(status: int, detail: Any = "no", **fields: Any) -> Reply:
+    """A reply with an error status, as FastAPI writes it."""
+    return Reply(status, json.dumps({"detail": detail}).encode(), **fields)
+
+
+def stream(*events: tuple[str, str], **fields: Any) -> Reply:
+    """A reply that is a stream of events."""
+    written = "".join(f"event: {name}\r\ndata: {data}\r\n\r\n" for name, data in events)
+    return Reply(body=written.encode(), headers=STREAM, **fields)
+
+
+def failing(failure: Failure, **fields: Any) -> Reply:
+    """An exchange that came to nothing."""
+    fields.setdefault("sent", failure is not Failure.CONNECT)
+    return Reply(0, failure=failure, **fields)
+
+
+def result_of(text: str = "hi", **fields: Any) -> str:
+    """The JSON of a call's result."""
+    output: dict[str, Any] = {"blocks": [{"type": "text", "text": text}]}
+    output |= {"metadata": None, "reward": 1.0, "finished": False, **fields}
+    return json.dumps({"ok": True, "output": output})
+
+
+class Script:
+    """Runs operations on replies that were written down, and keeps what was sent."""
+
+    def __init__(self, *replies: Reply) -> None:
+        self.replies = list(replies)
+        self.sends: list[Send] = []
+        self.pauses: list[float] = []
+        self.idle: list[float | None] = []
+        self.elapsed = 0.0
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation; every reply must be asked for."""
+        try:
+            step = next(operation)
+            while True:
+                step = operation.send(self._do(step))
+        except StopIteration as stop:
+            result: T = stop.value
+        finally:
+            operation.close()
+        assert not self.replies, "not every reply was asked for"
+        return result
+
+    @property
+    def targets(self) -> list[str]:
+        """Method and target of each request."""
+        return [f"{send.head.method} {send.head.target}" for send in self.sends]
+
+    def body(self, number: int) -> Any:
+        """The JSON of a request."""
+        return json.loads(self.sends[number].body or b"null")
+
+    def header(self, number: int, name: str) -> str | None:
+        """The value of a request's header."""
+        return dict(self.sends[number].head.headers).get(name)
+
+    def _do(self, step: Send | Pause) -> Outcome:
+        if isinstance(step, Pause):
+            self.pauses.append(step.seconds)
+            self.elapsed += step.seconds
+            return Outcome(elapsed=step.seconds)
+        self.sends.append(step)
+        self.idle.append(step.sink.idle_timeout)
+        assert self.replies, f"unexpected: {step.head.method} {step.head.target}"
+        reply = self.replies.pop(0)
+        satisfied = False
+        if reply.status:
+            step.sink.start(reply.status, reply.headers)
+            satisfied = bool(reply.body) and step.sink.feed(reply.body)
+        self.elapsed += reply.elapsed
+        return Outcome(
+            sent=reply.sent,
+            status=reply.status,
+            headers=reply.headers if reply.status else (),
+            failure=None if satisfied else reply.failure,
+            detail=f"it was {reply.failure.value}" if reply.failure else "",
+            elapsed=reply.elapsed,
+        )
+
+
+def wire_of(dialect: Dialect | None = NEW, **fields: Any) -> tuple[Wire, list[str]]:
+    """A wire, and the ids that were abandoned on it."""
+    abandoned: list[str] = []
+    fields.setdefault("environments", ("Math", "guess") if dialect else ())
+    numbers = iter(range(100))
+    wire = Wire(
+        where="http://h:1/base",
+        origin="http://h:1",
+        dialect=dialect,
+        abandon=abandoned.append,
+        random=lambda: 0.0,
+        new_id=lambda: f"own-{next(numbers)}",
+        reached=True,
+        **fields,
+    )
+    return wire, abandoned
+
+
+def open_state(*secrets: str) -> SessionState:
+    """A session that is open."""
+    state = SessionState("s1", "Math", call_head("Math", "s1"), Redactor(secrets))
+    state.created = True
+    return state

@@ -1,0 +1,289 @@
+"""Values of the wire: what is read, and what is refused."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ors_gym.errors import LimitExceededError, ProtocolError
+from ors_gym.protocol import reading
+from ors_gym.protocol.redaction import Redactor
+
+TEXT = {"type": "text", "text": "hi"}
+IMAGE = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
+
+
+def output(**fields: Any) -> dict[str, Any]:
+    return {
+        "blocks": [TEXT],
+        "metadata": None,
+        "reward": 1,
+        "finished": False,
+        **fields,
+    }
+
+
+@pytest.mark.parametrize(
+    ("reward", "read"),
+    [
+        (1, 1.0),
+        (0.5, 0.5),
+        (-2, -2.0),
+        (None, None),
+        (1e308, 1e308),
+        (2**53 + 1, 2.0**53),
+    ],
+)
+def test_rewards(reward: Any, read: float | None) -> None:
+    value = reading.read_tool_output(output(reward=reward))["reward"]
+    assert value == read
+    assert value is None or type(value) is float
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [True, False, "1", "NaN", math.nan, math.inf, -math.inf, 10**400, [], {}, [1.0]],
+)
+def test_what_is_no_reward(reward: Any) -> None:
+    with pytest.raises(ProtocolError, match="reward"):
+        reading.read_tool_output(output(reward=reward))
+
+
+@pytest.mark.parametrize("finished", [None, 0, 1, "true", "", [], 1.0])
+def test_finished_is_strictly_boolean(finished: Any) -> None:
+    with pytest.raises(ProtocolError, match="finished"):
+        reading.read_tool_output(output(finished=finished))
+
+
+def test_missing_metadata_and_reward_are_none() -> None:
+    read = reading.read_tool_output({"blocks": [], "finished": True})
+    assert read == {"blocks": [], "metadata": None, "reward": None, "finished": True}
+
+
+def test_unknown_fields_are_ignored_and_unknown_blocks_kept() -> None:
+    sound = {"type": "audio", "data": 7}
+    read = reading.read_tool_output(output(blocks=[TEXT, IMAGE, sound], more=1))
+    assert read["blocks"] == [TEXT, IMAGE, sound]
+    assert set(read) == {"blocks", "metadata", "reward", "finished"}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        None,
+        "text",
+        {},
+        {"type": None},
+        {"type": 1},
+        {"text": "hi"},
+        {"type": "text"},
+        {"type": "text", "text": None},
+        {"type": "image", "data": "x"},
+        {"type": "image", "data": 1, "mimeType": "image/png"},
+    ],
+)
+def test_what_is_no_block(block: Any) -> None:
+    with pytest.raises(ProtocolError, match="not a block"):
+        reading.read_blocks([TEXT, block])
+
+
+@pytest.mark.parametrize("value", [None, [], "x", 1, True])
+def test_what_is_no_output(value: Any) -> None:
+    with pytest.raises(ProtocolError, match="not a tool output"):
+        reading.read_tool_output(value)
+
+
+@pytest.mark.parametrize("metadata", [[], "x", 1, True])
+def test_metadata_is_an_object(metadata: Any) -> None:
+    with pytest.raises(ProtocolError, match="metadata"):
+        reading.read_tool_output(output(metadata=metadata))
+
+
+GOOD: list[tuple[Callable[[Any], Any], Any, Any]] = [
+    (reading.read_environments, ["a", "B"], ("a", "B")),
+    (reading.read_environments, [], ()),
+    (reading.read_session_id, {"sid": "7f", "more": 1}, "7f"),
+    (reading.read_splits, ["train"], [{"name": "train", "type": "train"}]),
+    (reading.read_splits, ["hard"], [{"name": "hard", "type": "validation"}]),
+    (
+        reading.read_splits,
+        [{"name": "hard", "type": "test"}, {"name": "test"}],
+        [{"name": "hard", "type": "test"}, {"name": "test", "type": "test"}],
+    ),
+    (reading.read_count, {"num_tasks": 0}, 0),
+    (reading.read_count, {"num_tasks": 10**12}, 10**12),
+    (reading.read_task, {"task": {"id": 1}}, {"id": 1}),
+    (reading.read_tasks, {"tasks": [{}, {"id": 1}]}, [{}, {"id": 1}]),
+    (reading.read_blocks, [TEXT], [TEXT]),
+    (
+        reading.read_messages,
+        [{"role": "user", "blocks": [TEXT]}],
+        [{"role": "user", "blocks": [TEXT]}],
+    ),
+    (reading.read_scores, {"scores": [{"reward": 1}]}, [{"reward": 1}]),
+]
+
+BAD: list[tuple[Callable[[Any], Any], Any]] = [
+    (reading.read_environments, {"a": 1}),
+    (reading.read_environments, ["a", 1]),
+    (reading.read_session_id, {}),
+    (reading.read_session_id, {"sid": ""}),
+    (reading.read_session_id, {"sid": 1}),
+    (reading.read_session_id, []),
+    (reading.read_splits, {}),
+    (reading.read_splits, [1]),
+    (reading.read_splits, [{"name": 1}]),
+    (reading.read_splits, [{"type": "train"}]),
+    (reading.read_count, {"num_tasks": -1}),
+    (reading.read_count, {"num_tasks": True}),
+    (reading.read_count, {"num_tasks": 1.0}),
+    (reading.read_count, {"num_tasks": "1"}),
+    (reading.read_count, 1),
+    (reading.read_task, {"task": None}),
+    (reading.read_task, {"task": []}),
+    (reading.read_tasks, {"tasks": {}}),
+    (reading.read_tasks, {"tasks": [1]}),
+    (reading.read_tasks, []),
+    (reading.read_blocks, None),
+    (reading.read_blocks, {"type": "text"}),
+    (reading.read_messages, {}),
+    (reading.read_messages, [{"role": 1, "blocks": []}]),
+    (reading.read_messages, [{"role": "user"}]),
+    (reading.read_messages, ["hi"]),
+    (reading.read_scores, {"scores": {}}),
+    (reading.read_scores, {"scores": [{"reward": None}]}),
+    (reading.read_scores, {"scores": [{"reward": True}]}),
+    (reading.read_scores, {"scores": [{}]}),
+    (reading.read_scores, None),
+]
+
+
+@pytest.mark.parametrize(("read", "value", "expected"), GOOD)
+def test_good_values(read: Callable[[Any], Any], value: Any, expected: Any) -> None:
+    assert read(value) == expected
+
+
+@pytest.mark.parametrize(("read", "value"), BAD)
+def test_bad_values(read: Callable[[Any], Any], value: Any) -> None:
+    with pytest.raises(ProtocolError):
+        read(value)
+
+
+def test_tools() -> None:
+    value = {
+        "tools": [
+            {"name": "f", "description": "F.", "input_schema": {"type": "object"}},
+            {"name": "g", "description": None, "more": 1},
+        ],
+        "terminal_tool": {"name": "f", "arg": "text"},
+    }
+    tools, rest = reading.read_tools(value, 2)
+    assert tools == [
+        {"name": "f", "description": "F.", "input_schema": {"type": "object"}},
+        {"name": "g", "description": "", "input_schema": None},
+    ]
+    assert rest == {"terminal_tool": {"name": "f", "arg": "text"}}
+
+
+def test_too_many_tools() -> None:
+    with pytest.raises(LimitExceededError, match=r"3 tools; Limits\.tools allows 2"):
+        reading.read_tools({"tools": [{"name": "f"}] * 3}, 2)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {},
+        {"tools": {}},
+        {"tools": [None]},
+        {"tools": [{}]},
+        {"tools": [{"name": 1}]},
+        {"tools": [{"name": "f", "input_schema": []}]},
+    ],
+)
+def test_bad_tools(value: Any) -> None:
+    with pytest.raises(ProtocolError):
+        reading.read_tools(value, 10)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"<html>",
+        b"{",
+        b'{"a": NaN}',
+        b"Infinity",
+        b"-Infinity",
+        b"\xff",
+        b'"\xed\xa0\x80"',
+        b"\xef\xbb\xbf{}",
+        b"1 2",
+        b"[" * 100_000,
+        b"9" * 5000,
+        "{",
+    ],
+)
+def test_what_is_no_json(data: bytes | str) -> None:
+    with pytest.raises(ProtocolError, match=r"^the reply is not JSON") as caught:
+        reading.parse_json(data, "the reply")
+    assert len(str(caught.value)) < 500
+
+
+def test_json_may_be_text_or_bytes() -> None:
+    assert reading.parse_json(b'["\xc3\xa9"]', "it") == ["é"]
+    assert reading.parse_json('["é"]', "it") == ["é"]
+
+
+SECRET = "swordfish"
+LEAKY: list[tuple[Callable[[Any], Any], Any]] = [
+    (reading.read_environments, {SECRET: SECRET}),
+    (reading.read_environments, [SECRET, 1]),
+    (reading.read_session_id, {"sid": [SECRET]}),
+    (reading.read_splits, [{"name": [SECRET]}]),
+    (reading.read_count, {"num_tasks": SECRET}),
+    (reading.read_task, {"task": SECRET}),
+    (reading.read_tasks, {"tasks": [SECRET]}),
+    (reading.read_blocks, [SECRET]),
+    (reading.read_blocks, [{"type": "text", "text": [SECRET]}]),
+    (reading.read_messages, [{"role": [SECRET], "blocks": []}]),
+    (reading.read_scores, {"scores": [{"reward": SECRET}]}),
+    (reading.read_tool_output, {"finished": SECRET}),
+    (reading.read_tool_output, output(metadata=SECRET)),
+    (reading.read_tool_output, output(reward=SECRET)),
+    (lambda value: reading.read_tools(value, 9), {"tools": [{"name": [SECRET]}]}),
+]
+
+
+@pytest.mark.parametrize(("read", "value"), LEAKY)
+def test_no_message_holds_what_a_value_holds(
+    read: Callable[[Any], Any], value: Any
+) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        read(value)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [SECRET, "x" * 55 + SECRET, SECRET * 10])
+def test_what_is_no_json_is_shown_without_secrets(data: str) -> None:
+    redact = Redactor([SECRET])
+    for written in (data, data.encode()):
+        with pytest.raises(ProtocolError) as caught:
+            reading.parse_json(written, "it", redact)
+        assert "sword" not in str(caught.value)
+
+
+def test_a_value_of_any_depth_can_be_refused() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, [deep], {"tools": deep, "tasks": deep, "task": deep}):
+        for read, _ in BAD:
+            with pytest.raises(ProtocolError):
+                read(value)
+    while deep:
+        deep = deep.pop()

@@ -1,0 +1,124 @@
+"""Secrets stay out of every text."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import pickle
+import re
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from ors_gym.errors import ORSError
+from ors_gym.protocol.exchange import Outcome
+from ors_gym.protocol.redaction import Redactor
+from ors_gym.protocol.replies import server_text, status_error
+
+SECRETS = ["hunter22", "q\"u\\o'te\n<&>", "pässwörd 字", "a+b/c==?&", "sk-" + "x" * 200]
+
+
+def forms(secret: str) -> dict[str, str]:
+    raw = secret.encode()
+    return {
+        "plain": secret,
+        "JSON": json.dumps(secret),
+        "JSON without escapes": json.dumps(secret, ensure_ascii=False),
+        "repr": repr(secret),
+        "HTML": html.escape(secret),
+        "percent": quote(raw, safe=""),
+        "percent with slashes": quote(raw),
+        "form": quote_plus(raw),
+        "lower percent": re.sub(
+            "%..", lambda match: match[0].lower(), quote(raw, safe="")
+        ),
+        "base64": base64.b64encode(raw).decode(),
+    }
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_every_form_is_hidden(secret: str) -> None:
+    redact = Redactor([secret, "another"])
+    for name, form in forms(secret).items():
+        told = redact(f"before {form} after")
+        assert "[redacted]" in told, name
+        assert form not in told, name
+        assert told.startswith("before")
+        assert told.endswith("after")
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("before", ["", "a", "ab", "abc"])
+def test_a_secret_within_base64_is_hidden(secret: str, before: str) -> None:
+    whole = json.dumps({f"{before}NAME": {"value": secret}})
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        told = Redactor([secret])(encode(whole.encode()).decode())
+        assert "[redacted]" in told
+        # What is left at the ends does not hold four characters of it.
+        left = [len(part) for part in told.split("[redacted]")]
+        assert sum(left) < len(base64.b64encode(whole.encode())) - len(secret)
+
+
+def test_short_values_are_no_secrets() -> None:
+    assert Redactor(["abc", ""])("abcabc") == "abcabc"
+
+
+def test_nothing_shows_what_it_hides() -> None:
+    redact = Redactor(["hunter22"]).adding(["swordfish"])
+    assert repr(redact) == "Redactor(2 secrets)"
+    assert str(Redactor(["hunter22"])) == "Redactor(1 secret)"
+    assert redact("hunter22 swordfish") == "[redacted] [redacted]"
+
+
+def test_adding_nothing_is_the_same_one() -> None:
+    redact = Redactor(["hunter22"])
+    assert redact.adding([]) is redact
+
+
+def test_the_longer_of_two_secrets_goes_first() -> None:
+    assert Redactor(["hunter22", "hunter2233"])("hunter2233") == "[redacted]"
+
+
+def test_a_secret_at_the_cut_of_a_message_is_hidden_whole() -> None:
+    redact = Redactor(["swordfish-9"])
+    for filler in range(480, 505):
+        for body in (
+            "x" * filler + "swordfish-9",
+            json.dumps({"detail": "x" * filler + "swordfish-9"}),
+        ):
+            assert "swor" not in server_text(body.encode(), redact)
+
+
+def test_the_input_of_a_422_is_not_repeated() -> None:
+    detail = [
+        {
+            "type": "extra_forbidden",
+            "loc": ["body", "secrets"],
+            "msg": "Extra inputs are not permitted",
+            "input": {"KEY": "short", "OTHER": "swordfish"},
+        }
+    ]
+    outcome = Outcome(status=422)
+    body = json.dumps({"detail": detail}).encode()
+    error = status_error(outcome, body, "POST /create", Redactor())
+    assert "body.secrets: Extra inputs are not permitted" in str(error)
+    for secret in ("short", "swordfish"):
+        assert secret not in str(error)
+        assert secret not in repr(error)
+        assert secret.encode() not in pickle.dumps(error)
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 418, 422, 500, 503])
+def test_no_error_holds_a_secret(status: int) -> None:
+    redact = Redactor(["swordfish"])
+    for body in (
+        b"swordfish",
+        b'{"detail": "swordfish"}',
+        b'["swordfish"]',
+        b'{"a":"swordfish"}',
+    ):
+        outcome = Outcome(status=status, headers=[(b"Location", b"/?key=swordfish")])
+        error = status_error(outcome, body, "GET /x", redact)
+        assert isinstance(error, ORSError)
+        assert b"swordfish" not in pickle.dumps(error)

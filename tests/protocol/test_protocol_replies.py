@@ -1,0 +1,234 @@
+"""Replies: sinks, and the errors that replies stand for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from ors_gym.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    LimitExceededError,
+    ORSError,
+    ProtocolError,
+    ServerError,
+)
+from ors_gym.protocol.exchange import Failure, Outcome
+from ors_gym.protocol.limits import Limits
+from ors_gym.protocol.replies import (
+    BodyReader,
+    StreamReader,
+    failure_error,
+    server_text,
+    status_error,
+)
+from tests.protocol.driving import JSON, STREAM, result_of
+
+
+def reader_of(data: bytes = b"", limits: Limits | None = None) -> StreamReader:
+    reader = StreamReader(limits or Limits())
+    reader.start(200, STREAM)
+    if data:
+        reader.feed(data)
+    return reader
+
+
+def expected_error(status: int) -> type[ORSError]:
+    if status in (401, 403):
+        return AuthenticationError
+    if status in (400, 404, 405, 422):
+        return InvalidRequestError
+    return ProtocolError if status < 400 else ServerError
+
+
+@pytest.mark.parametrize("status", range(200, 600))
+def test_every_status_has_its_error(status: int) -> None:
+    body = b'{"detail": "because"}'
+    error = status_error(Outcome(status=status), body, "GET /x", str)
+    assert type(error) is expected_error(status)
+    assert "GET /x" in str(error)
+    assert getattr(error, "status", status) == status
+
+
+def test_a_redirect_names_where_to() -> None:
+    outcome = Outcome(
+        status=307, headers=[(b"Location", b"http://other/" + b"x" * 500)]
+    )
+    error = status_error(outcome, b"", "GET /x", str)
+    assert "http://other/" in str(error)
+    assert len(str(error)) < 400
+    assert "nowhere" in str(status_error(Outcome(status=301), b"", "GET /x", str))
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (Failure.CONNECT, ConnectionFailedError),
+        (Failure.TLS, ConnectionFailedError),
+        (Failure.RESET, ConnectionFailedError),
+        (Failure.STALL, ConnectionFailedError),
+        (Failure.TIMEOUT, ConnectionFailedError),
+        (Failure.PROTOCOL, ProtocolError),
+        (Failure.LIMIT, LimitExceededError),
+    ],
+)
+def test_every_failure_has_its_error(failure: Failure, kind: type[ORSError]) -> None:
+    error = failure_error(Outcome(failure=failure, detail="it broke"), "GET /x")
+    assert type(error) is kind
+    assert "GET /x failed: it broke" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", ""),
+        (b"  plain \n text ", "plain text"),
+        (b'{"detail": "no such split"}', "no such split"),
+        (b'{"detail": {"a": 1}}', '{"detail": {"a": 1}}'),
+        (b'{"error": "x"}', '{"error": "x"}'),
+        (b"3", "3"),
+        (b'"text"', "text"),
+        (b'{"detail": [7]}', "an error without a description"),
+        (b'{"detail": [{"msg": "bad"}]}', "?: bad"),
+        (b'{"detail": [{"loc": ["body", 0, [], "x"], "msg": []}]}', "body.0.x: ?"),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"[" * 100_000, "[" * 500 + "..."),
+        (b'"' + b"x" * 2000 + b'"', "x" * 500 + "..."),
+    ],
+)
+def test_the_text_of_an_error(body: bytes, text: str) -> None:
+    assert server_text(body, str) == text
+
+
+def test_the_text_of_an_error_of_any_depth() -> None:
+    for depth in range(100, 1200, 7):
+        for shape in ('{"detail": %s}', '{"detail": [%s]}', '{"detail":[{"msg":%s}]}'):
+            body = shape % ("[" * depth + "]" * depth)
+            assert len(server_text(body.encode(), str)) < 600
+
+
+def test_only_the_first_errors_of_a_422_are_told() -> None:
+    detail = [{"loc": ["body", str(i)], "msg": "bad"} for i in range(9)]
+    text = server_text(json.dumps({"detail": detail}).encode(), str)
+    assert text.count("bad") == 5
+
+
+def test_a_body_is_collected() -> None:
+    reader = BodyReader()
+    reader.start(404, JSON)
+    assert (reader.feed(b"a"), reader.feed(b"b")) == (False, False)
+    assert (reader.status, reader.headers, reader.body) == (404, JSON, b"ab")
+    assert reader.idle_timeout is None
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (503, STREAM),
+        (201, STREAM),
+        (200, JSON),
+        (200, ()),
+        (200, ((b"Content-Type", b""),)),
+    ],
+)
+def test_what_is_no_stream_is_collected_as_a_body(status: int, headers: Any) -> None:
+    reader = StreamReader(Limits())
+    reader.start(status, headers)
+    assert not reader.is_stream
+    assert reader.feed(b"event: end\ndata: {}\n\n") is False
+    reader.finish()
+    assert reader.body == b"event: end\ndata: {}\n\n"
+    assert reader.result is None
+
+
+def test_a_stream_is_known_by_its_type() -> None:
+    for kind in (b"text/event-stream", b" Text/Event-Stream;charset=utf-8"):
+        reader = StreamReader(Limits())
+        reader.start(200, [(b"CONTENT-TYPE", kind)])
+        assert reader.is_stream
+
+
+def test_chunks_make_a_result() -> None:
+    reader = reader_of()
+    assert not reader.feed(b"event: task_id\r\ndata: t1\r\n\r\n")
+    assert reader.task_id == "t1"
+    assert not reader.feed(b'event: chunk\r\ndata:  {"a"\r\n\r\n')
+    assert not reader.feed(b": ping\r\n\r\nevent: news\r\ndata: ?\r\n\r\n")
+    assert reader.feed(
+        b"event: end\r\ndata: : 1}\r\n\r\nevent: chunk\r\ndata: x\r\n\r\n"
+    )
+    assert reader.result == b' {"a": 1}'
+    reader.finish()
+    assert reader.result == b' {"a": 1}'
+
+
+def test_silence_is_bounded_once_the_task_is_named() -> None:
+    reader = reader_of()
+    assert reader.idle_timeout is None
+    reader.feed(b"event: task_id\ndata: t1\n\n")
+    assert reader.idle_timeout == 30.0
+
+
+def test_an_error_event_ends_the_stream() -> None:
+    reader = reader_of()
+    assert reader.feed("event: error\ndata: é\ndata:  two\n\n".encode())
+    assert reader.failed == "é\n two"
+
+
+@pytest.mark.parametrize("data", ["", "x" * 1025])
+def test_a_task_id_that_cannot_be_asked_for(data: str) -> None:
+    # An empty one would be resumed by a body without one: by a new call.
+    reader = reader_of()
+    assert reader.feed(f"event: task_id\ndata: {data}\n\n".encode())
+    assert reader.task_id is None
+    assert "task_id" in str(reader.error)
+
+
+@pytest.mark.parametrize("name", [b"task_id", b"error"])
+def test_an_event_that_is_not_utf8(name: bytes) -> None:
+    reader = reader_of()
+    assert reader.feed(b"event: " + name + b"\ndata: a\xffb\n\n")
+    assert "not UTF-8: byte 1 is 0xff" in str(reader.error)
+    reader.finish()
+    assert reader.result is None
+
+
+def test_a_line_without_an_end_is_bounded() -> None:
+    reader = reader_of(limits=Limits(line_bytes=100))
+    assert not reader.feed(b"data: " + b"x" * 90)
+    assert reader.feed(b"x" * 10)
+    assert isinstance(reader.error, LimitExceededError)
+
+
+@pytest.mark.parametrize("cut", range(1, 5))
+def test_an_end_without_its_blank_line_counts_if_it_is_whole(cut: int) -> None:
+    data = f"event: task_id\r\ndata: t\r\n\r\nevent: end\r\ndata: {result_of()}\r\n\r\n"
+    reader = reader_of(data.encode()[:-cut])
+    reader.finish()
+    assert reader.result == result_of().encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'event: end\ndata: {"ok": tru',
+        b"event: end\ndata: \xff",
+        b"event: end\n",
+        b"event: error\ndata: broke",
+        b'event: chunk\ndata: {"a": 1}',
+        b"",
+    ],
+)
+def test_an_event_cut_short_does_not_count(data: bytes) -> None:
+    reader = reader_of(data)
+    reader.finish()
+    assert (reader.result, reader.failed, reader.error) == (None, None, None)
+
+
+def test_a_cut_end_is_joined_to_its_chunks() -> None:
+    reader = reader_of(b'event: chunk\ndata: {"a":\n\nevent: end\ndata:  1}')
+    reader.finish()
+    assert reader.result == b'{"a": 1}'

@@ -1,0 +1,119 @@
+"""What is sent."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from ors_gym.errors import InsecureTransportError, InvalidRequestError
+from ors_gym.protocol.dialect import Dialect, SecretsChannel
+from ors_gym.protocol.requests import (
+    call_body,
+    check_secrets,
+    create_request,
+    encode,
+    plain_head,
+)
+from tests.protocol.driving import wire_of
+
+SECRETS = {"KEY": "hunter22", "OTHER": "pässwörd"}
+
+
+def create(
+    channel: SecretsChannel, secrets: dict[str, Any], /, **options: Any
+) -> tuple[dict[str, str], Any]:
+    wire, _ = wire_of(Dialect(channel))
+    head, body = create_request(
+        wire, "s1", "Math", {"task_spec": {"id": 1}}, secrets=secrets, options=options
+    )
+    assert (head.method, head.target) == ("POST", "/create")
+    return dict(head.headers), json.loads(body)
+
+
+def test_secrets_in_the_header() -> None:
+    headers, body = create(SecretsChannel.HEADER, SECRETS)
+    named = json.loads(base64.b64decode(headers["X-Secrets"]))
+    assert named == {name: {"value": value} for name, value in SECRETS.items()}
+    assert "secrets" not in body
+
+
+def test_secrets_in_the_body() -> None:
+    headers, body = create(SecretsChannel.BODY, SECRETS)
+    assert body["secrets"] == SECRETS
+    assert "X-Secrets" not in headers
+
+
+@pytest.mark.parametrize("channel", list(SecretsChannel))
+def test_without_secrets_only_a_required_field_is_sent(channel: SecretsChannel) -> None:
+    headers, body = create(channel, {})
+    assert "X-Secrets" not in headers
+    assert ("secrets" in body) is (channel is SecretsChannel.REQUIRED_BODY)
+    assert headers["X-Session-ID"] == "s1"
+    assert body["env_name"] == "Math"
+    assert body["task_spec"] == {"id": 1}
+
+
+def test_a_server_without_a_channel_gets_no_secrets() -> None:
+    with pytest.raises(InvalidRequestError, match="without any channel") as caught:
+        create(SecretsChannel.NONE, SECRETS)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_secrets_do_not_travel_in_the_clear() -> None:
+    wire, _ = wire_of(secure=False)
+    with pytest.raises(InsecureTransportError, match="allow_insecure") as caught:
+        check_secrets(wire, SECRETS)
+    assert "hunter22" not in str(caught.value)
+    check_secrets(wire, {})
+
+
+@pytest.mark.parametrize("secrets", [{"KEY": 12345678}, {"KEY": None}, {1: "hunter22"}])
+def test_a_secret_is_text(secrets: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="is not text") as caught:
+        check_secrets(wire_of()[0], secrets)
+    assert "12345678" not in str(caught.value)
+    assert "hunter22" not in str(caught.value)
+
+
+def test_options_go_into_the_body() -> None:
+    _, body = create(SecretsChannel.HEADER, {}, toolset_name="browser")
+    assert body["toolset_name"] == "browser"
+
+
+@pytest.mark.parametrize("name", ["env_name", "task_spec", "split", "index", "secrets"])
+def test_options_cannot_set_what_has_an_argument(name: str) -> None:
+    with pytest.raises(InvalidRequestError, match=name):
+        create(SecretsChannel.HEADER, {}, **{name: "x"})
+
+
+def endless() -> list[Any]:
+    value: list[Any] = []
+    value.append(value)
+    return value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{1, 2}, b"x", float("nan"), float("inf"), endless(), {(1, 2): 3}, [10**5000]],
+)
+def test_what_is_not_json_is_refused(value: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="input of tool 'f'"):
+        call_body("f", {"value": value})
+
+
+def test_text_beyond_ascii_is_escaped() -> None:
+    sent = encode({"a": "é\ud800\u2028"}, "it")
+    assert sent == b'{"a": "\\u00e9\\ud800\\u2028"}'
+
+
+def test_a_first_call_names_no_task() -> None:
+    assert json.loads(call_body("f", {"a": 1})) == {"name": "f", "input": {"a": 1}}
+    assert json.loads(call_body("f", {}, "t1"))["task_id"] == "t1"
+
+
+def test_only_a_post_has_a_content_type() -> None:
+    assert plain_head("GET", "/health").headers == ()
+    assert dict(plain_head("POST", "/x").headers)["Content-Type"] == "application/json"
