@@ -130,7 +130,7 @@ def _many_sessions(
         # Stock httpx is quadratic in its connections; beyond 64 it takes minutes.
         names += ["httpx"] if sessions <= 64 else []
         with working({name: (name, base_url, sessions) for name in names}) as workers:
-            cost = interleave(workers, max(2, 2048 // sessions), rounds)
+            cost = interleave(workers, max(4, 2048 // sessions), rounds)
         for name, figures in cost.items():
             curves.setdefault(name, {})[sessions] = figures["cpu_us"]
         if sessions == 1024:

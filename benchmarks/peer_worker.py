@@ -9,6 +9,7 @@ can run it.
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import resource
 import socket
@@ -24,6 +25,17 @@ KEPT: list[Any] = []
 """Clients that close their connections once nobody holds them."""
 Step = Callable[[], Any]
 AsyncStep = Callable[[], Awaitable[Any]]
+
+
+def address(base_url: str) -> tuple[str, int]:
+    """Return a server's host and port."""
+    parts = urllib.parse.urlsplit(base_url)
+    return str(parts.hostname), int(parts.port or 80)
+
+
+def calls(sessions: list[Any]) -> list[AsyncStep]:
+    """Return a tool call of each session."""
+    return [functools.partial(s.call_tool, TOOL, INPUT) for s in sessions]
 
 
 def request_bytes(host: str, session_id: str) -> bytes:
@@ -51,7 +63,7 @@ def result_of(reply: bytes) -> Any:
 def raw(base_url: str) -> Step:
     """A socket and the standard library's json: the limit."""
     parts = urllib.parse.urlsplit(base_url)
-    connection = socket.create_connection((str(parts.hostname), int(parts.port or 80)))
+    connection = socket.create_connection(address(base_url))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def step() -> Any:
@@ -157,9 +169,7 @@ async def raw_async(base_url: str, sessions: int) -> list[AsyncStep]:
     loop = asyncio.get_running_loop()
 
     async def connect() -> AsyncStep:
-        _, protocol = await loop.create_connection(
-            RawProtocol, parts.hostname, parts.port
-        )
+        _, protocol = await loop.create_connection(RawProtocol, *address(base_url))
 
         async def step() -> Any:
             protocol.done = loop.create_future()
@@ -181,7 +191,7 @@ async def ours_async(base_url: str, sessions: int) -> list[AsyncStep]:
         session = await client.session("math", split="train", index=0).open()
         await session.get_prompt()
         opened.append(session)
-    return [lambda s=session: s.call_tool(TOOL, INPUT) for session in opened]
+    return calls(opened)
 
 
 async def ors_sdk_async(base_url: str, sessions: int) -> list[AsyncStep]:
@@ -196,7 +206,7 @@ async def ors_sdk_async(base_url: str, sessions: int) -> list[AsyncStep]:
         session = environment.session(split="train", index=0)
         await session.__aenter__()
         opened.append(session)
-    return [lambda s=session: s.call_tool(TOOL, INPUT) for session in opened]
+    return calls(opened)
 
 
 async def openreward_async(base_url: str, sessions: int) -> list[AsyncStep]:
@@ -211,7 +221,7 @@ async def openreward_async(base_url: str, sessions: int) -> list[AsyncStep]:
         session = environment.session(split="train", index=0)
         await session.__aenter__()
         opened.append(session)
-    return [lambda s=session: s.call_tool(TOOL, INPUT) for session in opened]
+    return calls(opened)
 
 
 async def httpx_async(base_url: str, sessions: int) -> list[AsyncStep]:
@@ -279,6 +289,7 @@ def play_blocking(step: Step) -> None:
     print("ready", flush=True)
     for line in sys.stdin:
         count = int(line)
+        step()  # after a pause the connection may have to be made anew
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(count):
             step()
@@ -296,6 +307,7 @@ async def play_async(make: Any, base_url: str, sessions: int) -> None:
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         count = int(line)
+        await asyncio.gather(*(step() for step in steps))  # as above
         cpu, wall = time.process_time(), time.perf_counter()
         await asyncio.gather(*(repeat(step, count) for step in steps))
         wall = time.perf_counter() - wall

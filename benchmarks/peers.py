@@ -32,7 +32,7 @@ def openreward_python() -> str | None:
     python = home / "bin" / "python"
     if not done.exists():
         subprocess.run([sys.executable, "-m", "venv", home], check=True)
-        pip = [python, "-m", "pip", "install", "--quiet", _OPENREWARD]
+        pip = [str(python), "-m", "pip", "install", "--quiet", _OPENREWARD]
         if subprocess.run(pip, check=False).returncode != 0:
             return None
         done.touch()

@@ -25,10 +25,12 @@ def plot_curves(
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for name, curve in curves.items():
         sessions = sorted(curve)
-        bold = {"linewidth": 2.5, "zorder": 3} if name == "ours" else {"linewidth": 1.2}
-        label = "ors_gym" if name == "ours" else name
         axes.plot(
-            sessions, [curve[n] for n in sessions], marker="o", label=label, **bold
+            sessions,
+            [curve[n] for n in sessions],
+            marker="o",
+            label="ors_gym" if name == "ours" else name,
+            linewidth=2.5 if name == "ours" else 1.2,
         )
     axes.set(xscale="log", yscale="log", xlabel="sessions in one process")
     axes.set_ylabel("CPU per tool call (µs)")

@@ -11,7 +11,7 @@ import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
 
-from benchmarks.peer_worker import RawProtocol
+from benchmarks.peer_worker import RawProtocol, address
 from ors_gym import AsyncORSClient, AsyncSession
 from ors_gym.protocol.requests import call_body
 
@@ -23,7 +23,7 @@ async def raw_call(base_url: str, session_id: str) -> Call:
     """Return a call of one session on a socket of its own."""
     parts = urllib.parse.urlsplit(base_url)
     loop = asyncio.get_running_loop()
-    _, protocol = await loop.create_connection(RawProtocol, parts.hostname, parts.port)
+    _, protocol = await loop.create_connection(RawProtocol, *address(base_url))
     body = call_body("add", {"a": 1, "b": 2})
     request = (
         f"POST /contract/call HTTP/1.1\r\nHost: {parts.netloc}\r\n"
