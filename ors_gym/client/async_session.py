@@ -38,14 +38,7 @@ class AsyncSession(SessionCore):
         self._exchange = exchange
 
     async def open(self) -> Self:
-        """Open the session on the server, unless `__aenter__` did.
-
-        Returns:
-            The session itself.
-
-        Raises:
-            ORSError: If it cannot be opened; nothing is left on the server then.
-        """
+        """As `Session.open`, awaitable."""
         self.adopt(await run_async(self.open_operation(), self._exchange))
         return self
 
@@ -61,52 +54,21 @@ class AsyncSession(SessionCore):
         await self.close()
 
     async def get_prompt(self) -> list[Block]:
-        """Get the prompt; waits until the environment is set up.
-
-        Returns:
-            The blocks of the prompt.
-
-        Raises:
-            SetupFailedError: If the set-up raised.
-        """
+        """As `Session.get_prompt`, awaitable."""
         return await run_async(self.prompt_operation(), self._exchange)
 
     async def get_messages(self) -> list[JSONObject]:
-        """Get the prompt as a conversation.
-
-        Returns:
-            Turns with ``role`` and ``blocks``; on older servers, one user turn.
-        """
+        """As `Session.get_messages`, awaitable."""
         return await run_async(self.messages_operation(), self._exchange)
 
     async def list_tools(self) -> list[ToolSpec]:
-        """List the tools of this session; ask after the prompt.
-
-        Returns:
-            The tools.
-        """
+        """As `Session.list_tools`, awaitable."""
         return await run_async(self.tools_operation(), self._exchange)
 
     async def call_tool(
         self, tool: str, input: Mapping[str, Any], *, timeout: float | None = None
     ) -> ToolOutput:
-        """Run a tool, exactly once whatever breaks.
-
-        Args:
-            tool: The tool's name.
-            input: Its arguments, plain JSON.
-            timeout: Seconds; the session's ``call_timeout`` if None.
-
-        Returns:
-            ``blocks``, ``metadata``, ``reward`` and ``finished``.
-
-        Raises:
-            ToolRejectedError: If the server refused the call.
-            ToolFailedError: If the tool raised; the session is alive.
-            AmbiguousCallError: If the tool may have run and its result is lost.
-            CallTimeoutError: If the time passed.
-            SessionLostError: If the server no longer has the session.
-        """
+        """As `Session.call_tool`, awaitable."""
         return await run_async(
             self.call_operation(tool, input, timeout), self._exchange
         )
@@ -114,18 +76,7 @@ class AsyncSession(SessionCore):
     async def resume_call(
         self, task_id: str, *, timeout: float | None = None
     ) -> ToolOutput:
-        """Wait longer for a call that timed out.
-
-        Args:
-            task_id: The ``task_id`` of the error.
-            timeout: Seconds; the session's ``call_timeout`` if None.
-
-        Returns:
-            What the tool gave back.
-
-        Raises:
-            AmbiguousCallError: If the server no longer has the result.
-        """
+        """As `Session.resume_call`, awaitable."""
         return await run_async(self.resume_operation(task_id, timeout), self._exchange)
 
     async def score_group(
@@ -134,29 +85,13 @@ class AsyncSession(SessionCore):
         *,
         timeout: float | None = None,
     ) -> list[JSONObject]:
-        """Have a group of rollouts of this task scored together.
-
-        Args:
-            candidates: Objects with ``messages`` and, if wanted, ``metadata``.
-            timeout: Seconds; the session's ``call_timeout`` if None.
-
-        Returns:
-            One object with ``reward`` and ``metadata`` for each candidate.
-
-        Raises:
-            InvalidRequestError: If the server cannot score groups.
-        """
+        """As `Session.score_group`, awaitable."""
         return await run_async(
             self.score_operation(candidates, timeout), self._exchange
         )
 
     async def close(self, *, wait: bool = True) -> None:
-        """Delete the session on the server, in bounded time. Closing twice is fine.
-
-        Args:
-            wait: Whether to wait for the server's word; the background deletes
-                otherwise, and where the server does not answer.
-        """
+        """As `Session.close`, awaitable."""
         state = self.release()
         if state is None:
             return

@@ -102,7 +102,7 @@ class AsyncORSClient:
 
     @property
     def base_url(self) -> str:
-        """The server's address."""
+        """As `ORSClient.base_url`."""
         return self.link.base_url
 
     async def __aenter__(self) -> Self:
@@ -128,88 +128,29 @@ class AsyncORSClient:
         return await run_async(operation, self._transport.exchange)
 
     async def list_environments(self) -> list[str]:
-        """List the environments of the server.
-
-        Returns:
-            Their names, as the server spells them.
-
-        Raises:
-            ProtocolError: If it is not an ORS server.
-            ConnectionFailedError: If it cannot be reached.
-        """
+        """As `ORSClient.list_environments`, awaitable."""
         await self.run(operations.connect(self.link.wire))
         return list(self.link.wire.environments)
 
     async def list_tools(self, env: str) -> list[ToolSpec]:
-        """List the tools that every session of an environment has.
-
-        Args:
-            env: The environment's name, in any case.
-
-        Returns:
-            Objects with ``name``, ``description`` and ``input_schema``.
-
-        Raises:
-            UnknownEnvironmentError: If there is none of that name.
-        """
+        """As `ORSClient.list_tools`, awaitable."""
         tools, _ = await self.run(operations.list_tools(self.link.wire, env))
         return tools
 
     async def list_splits(self, env: str) -> list[Split]:
-        """List the splits of an environment.
-
-        Args:
-            env: The environment's name, in any case.
-
-        Returns:
-            Objects with ``name`` and ``type`` (train, validation or test).
-        """
+        """As `ORSClient.list_splits`, awaitable."""
         return await self.run(operations.list_splits(self.link.wire, env))
 
     async def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
-        """List all tasks of a split: for small sets; see `num_tasks`, `get_task`.
-
-        Args:
-            env: The environment's name, in any case.
-            split: The split's name.
-
-        Returns:
-            The tasks. A task usually holds its answer.
-
-        Raises:
-            UnknownTaskError: If there is no such split.
-        """
+        """As `ORSClient.list_tasks`, awaitable."""
         return await self.run(operations.list_tasks(self.link.wire, env, split))
 
     async def num_tasks(self, env: str, split: str) -> int:
-        """Count the tasks of a split.
-
-        Args:
-            env: The environment's name, in any case.
-            split: The split's name.
-
-        Returns:
-            The number of tasks.
-
-        Raises:
-            UnknownTaskError: If there is no such split.
-        """
+        """As `ORSClient.num_tasks`, awaitable."""
         return await self.run(operations.num_tasks(self.link.wire, env, split))
 
     async def get_task(self, env: str, split: str, index: int) -> TaskSpec:
-        """Get one task.
-
-        Args:
-            env: The environment's name, in any case.
-            split: The split's name.
-            index: The task's place in the split, from 0.
-
-        Returns:
-            The task. It usually holds its answer.
-
-        Raises:
-            UnknownTaskError: If there is no such split, or no such task in it.
-        """
+        """As `ORSClient.get_task`, awaitable."""
         return await self.run(operations.get_task(self.link.wire, env, split, index))
 
     async def get_task_range(
@@ -219,17 +160,7 @@ class AsyncORSClient:
         start: int | None = None,
         stop: int | None = None,
     ) -> list[TaskSpec]:
-        """Get the tasks of a range, as Python's slices count.
-
-        Args:
-            env: The environment's name, in any case.
-            split: The split's name.
-            start: The first index; from the start if None.
-            stop: The index after the last one; to the end if None.
-
-        Returns:
-            The tasks.
-        """
+        """As `ORSClient.get_task_range`, awaitable."""
         operation = operations.get_task_range(self.link.wire, env, split, start, stop)
         return await self.run(operation)
 
@@ -246,25 +177,7 @@ class AsyncORSClient:
         call_timeout: float = CALL_TIMEOUT,
         setup_timeout: float = SETUP_TIMEOUT,
     ) -> AsyncSession:
-        """Make a session; entering it opens it, leaving it deletes it.
-
-        Args:
-            env: The environment's name, in any case.
-            task_spec: The task itself,
-            split: or the split that it is in
-            index: and its place there, from 0.
-            secrets: Values for the environment, by name.
-            create_options: Further fields for the body of /create.
-            session_options: The body of /create_session.
-            call_timeout: Seconds for a tool call.
-            setup_timeout: Seconds for opening, set-up included.
-
-        Returns:
-            The session.
-
-        Raises:
-            InvalidRequestError: If the task is not named one way or the other.
-        """
+        """As `ORSClient.session`."""
         return AsyncSession(
             self.link,
             self._transport.exchange,
@@ -278,11 +191,7 @@ class AsyncORSClient:
         )
 
     async def create_session(self) -> str:
-        """Get a session id, for `create_episode`.
-
-        Returns:
-            The id.
-        """
+        """As `ORSClient.create_session`, awaitable."""
         await self.run(operations.connect(self.link.wire))
         return await self.run(operations.create_session(self.link.wire))
 
@@ -328,54 +237,21 @@ class AsyncORSClient:
         return {"sid": session_id}
 
     async def get_prompt(self, session_id: str, env: str) -> list[Block]:
-        """Get the prompt of a session; waits until it is set up.
-
-        Args:
-            session_id: The session's id.
-            env: The environment's name, in any case.
-
-        Returns:
-            The blocks of the prompt.
-        """
+        """As `ORSClient.get_prompt`, awaitable."""
         return await (await self._session(session_id, env)).get_prompt()
 
     async def list_task_tools(self, session_id: str, env: str) -> list[ToolSpec]:
-        """List the tools of a session; ask after the prompt.
-
-        Args:
-            session_id: The session's id.
-            env: The environment's name, in any case.
-
-        Returns:
-            The tools.
-        """
+        """As `ORSClient.list_task_tools`, awaitable."""
         return await (await self._session(session_id, env)).list_tools()
 
     async def call_tool(
         self, session_id: str, env: str, tool: str, input: Mapping[str, Any]
     ) -> ToolOutput:
-        """Run a tool of a session; see `AsyncSession.call_tool`.
-
-        Args:
-            session_id: The session's id.
-            env: The environment's name, in any case.
-            tool: The tool's name.
-            input: Its arguments, plain JSON.
-
-        Returns:
-            ``blocks``, ``metadata``, ``reward`` and ``finished``.
-        """
+        """As `ORSClient.call_tool`, awaitable."""
         return await (await self._session(session_id, env)).call_tool(tool, input)
 
     async def ping(self, session_id: str) -> bool:
-        """Ask whether the server has a session.
-
-        Args:
-            session_id: The session's id.
-
-        Returns:
-            Whether the server said that it has.
-        """
+        """As `ORSClient.ping`, awaitable."""
         operation = operations.ping(
             self.link.wire, session_id, timeout=self.link.wire.timeout
         )
@@ -401,7 +277,7 @@ class AsyncORSClient:
         return {"sid": session_id}
 
     async def aclose(self) -> None:
-        """Delete the episodes that are still open and close the connections."""
+        """As `ORSClient.close`, awaitable."""
         for session in list(self._sessions.values()):
             await session.close()
         self._sessions.clear()
