@@ -199,9 +199,9 @@ def num_tasks(wire: Wire, environment: str, split: str) -> Operation[int]:
     """
     yield from connect(wire)
     if wire.spoken.num_tasks is not False:
-        value = yield from _ask_newer(wire, environment, "num_tasks", {"split": split})
-        if value is not None:
-            return read_count(value)
+        answer = yield from _ask_newer(wire, environment, "num_tasks", {"split": split})
+        if answer is not None:
+            return read_count(answer[0])
     return len((yield from _all_tasks(wire, environment, split)))
 
 
@@ -227,9 +227,9 @@ def get_task(
         raise UnknownTaskError(f"a task's index counts from 0; got {index}")
     if wire.spoken.num_tasks is not False:
         asked = {"split": split, "index": index}
-        value = yield from _ask_newer(wire, environment, "task", asked)
-        if value is not None:
-            return read_task(value)
+        answer = yield from _ask_newer(wire, environment, "task", asked)
+        if answer is not None:
+            return read_task(answer[0])
     tasks = yield from _all_tasks(wire, environment, split)
     if index >= len(tasks):
         raise UnknownTaskError(
@@ -260,9 +260,9 @@ def get_task_range(
     yield from connect(wire)
     if wire.spoken.task_range is not False:
         asked = {"split": split, "start": start, "stop": stop}
-        value = yield from _ask_newer(wire, environment, "task_range", asked)
-        if value is not None:
-            return read_tasks(value)
+        answer = yield from _ask_newer(wire, environment, "task_range", asked)
+        if answer is not None:
+            return read_tasks(answer[0])
     if wire.spoken.num_tasks is False:
         return (yield from _all_tasks(wire, environment, split))[start:stop]
     count = yield from num_tasks(wire, environment, split)
@@ -301,12 +301,15 @@ def _ask(
 
 def _ask_newer(
     wire: Wire, environment: str, endpoint: str, body: JSONObject
-) -> Operation[Any | None]:
-    """Ask an endpoint that older servers lack; None if this one does."""
+) -> Operation[tuple[Any] | None]:
+    """Ask an endpoint that older servers lack; None if this one does.
+
+    A server that has it may answer ``null``, so the answer comes in a tuple.
+    """
     spoken = wire.spoken
     known = spoken.task_range if endpoint == "task_range" else spoken.num_tasks
     try:
-        return (yield from _ask(wire, environment, endpoint, body))
+        return ((yield from _ask(wire, environment, endpoint, body)),)
     except InvalidRequestError as error:
         if known or error.status not in (404, 405):
             raise
