@@ -8,7 +8,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
-__all__ = ["LoopThread"]
+__all__ = ["LoopThread", "stop_listening"]
 
 T = TypeVar("T")
 _SECONDS: Final = 10.0
@@ -54,7 +54,7 @@ class LoopThread:
         self._loop.close()
 
     async def _cancel_all(self) -> None:
-        # asyncio may be in the middle of accepting: cancelled there, it leaks a socket.
+        # Whoever can end by itself does so.
         await _some_turns()
         mine = asyncio.current_task()
         tasks = [task for task in asyncio.all_tasks() if task is not mine]
@@ -63,6 +63,18 @@ class LoopThread:
         await asyncio.gather(*tasks, return_exceptions=True)
         # A transport that was closed drops its socket in a later turn.
         await _some_turns()
+
+
+async def stop_listening(listener: asyncio.Server) -> None:
+    """Close a listener; what asyncio has accepted is served or ended first.
+
+    A connection that asyncio is about to hand to a closed listener is leaked
+    (CPython issue 109564).
+    """
+    for listening in listener.sockets:
+        asyncio.get_running_loop().remove_reader(listening)
+    await _some_turns()
+    listener.close()
 
 
 async def _some_turns() -> None:

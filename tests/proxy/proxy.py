@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tests.proxy.faults import Chaos, Fault, HangUp
 from tests.proxy.http1 import HEAD_BYTES, ReceivedRequest, read_request
-from tests.proxy.loop import LoopThread
+from tests.proxy.loop import LoopThread, stop_listening
 from tests.proxy.relay import BrokenOffError, Outlet, Relay, hang_up
 
 __all__ = ["Exchange", "FaultProxy"]
@@ -125,7 +125,7 @@ class FaultProxy:
 
     def close(self) -> None:
         """End all connections and the thread."""
-        self._thread.run(self._stop_listening())
+        self._thread.run(self._end())
         self._thread.stop()
 
     def plan(
@@ -238,6 +238,12 @@ class FaultProxy:
             await hang_up(writer, reset=reset)
         return len(dropped)
 
+    async def _end(self) -> None:
+        await self._stop_listening()
+        # A handler that sees the end is quiet; one that is cancelled is not.
+        for writer in self._open.values():
+            writer.transport.abort()
+
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(
             self._serve, "127.0.0.1", self._port, limit=HEAD_BYTES, backlog=2048
@@ -246,8 +252,8 @@ class FaultProxy:
 
     async def _stop_listening(self) -> None:
         if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+            listener, self._listener = self._listener, None
+            await stop_listening(listener)
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeAlias
 
 from tests.proxy.http1 import HEAD_BYTES, ReceivedRequest, read_request, reply_bytes
-from tests.proxy.loop import LoopThread
+from tests.proxy.loop import LoopThread, stop_listening
 from tests.proxy.relay import hang_up
 
 __all__ = [
@@ -122,6 +122,7 @@ class ScriptedServer:
         self.connections = 0
         """How many connections clients have opened."""
         self._changed = threading.Condition()
+        self._writers: list[asyncio.StreamWriter] = []
         self._port = 0
         self._thread = LoopThread("scripted-server")
         self._listener = self._thread.run(self._listen())
@@ -167,7 +168,11 @@ class ScriptedServer:
         return listener
 
     async def _stop_listening(self) -> None:
-        self._listener.close()
+        await stop_listening(self._listener)
+        # Also those whose last bytes nobody takes. A handler that sees the end is
+        # quiet, one that is cancelled is not.
+        for writer in self._writers:
+            writer.transport.abort()
 
     def _handler(self, request: ReceivedRequest) -> Handler:
         path = request.path
@@ -184,6 +189,7 @@ class ScriptedServer:
     ) -> None:
         self.connections += 1
         number = self.connections
+        self._writers.append(writer)
         try:
             while request := await read_request(reader, number):
                 with self._changed:
