@@ -141,7 +141,8 @@ async def make_plan(
     for task in chosen:
         if task.spec is not None:
             continue
-        if not 0 <= task.index < (known := await count(task.split)):
+        known = await count(task.split)
+        if not 0 <= task.index < known:
             raise UnknownTaskError(
                 f"there is no task {task.index} in split {task.split!r}, which has "
                 f"{known} tasks"
