@@ -10,35 +10,76 @@ Importing it registers ``ors/math``, ``ors/guess``, ``ors/blackjack``, ``ors/maz
     >>> env.close()
 """
 
-from ors_gym.async_env import AsyncORSEnv
-from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
-from ors_gym.client.termination import delete_sessions_on_sigterm
-from ors_gym.env import ORSEnv
-from ors_gym.errors import (
-    AmbiguousCallError,
-    AuthenticationError,
-    CallTimeoutError,
-    ConnectionFailedError,
-    EpisodeOverError,
-    InsecureTransportError,
-    InvalidRequestError,
-    LimitExceededError,
-    MissingExtraError,
-    ORSError,
-    ProtocolError,
-    SchemaError,
-    ServerError,
-    SessionClosedError,
-    SessionLostError,
-    SetupFailedError,
-    ToolFailedError,
-    ToolRejectedError,
-    UnknownEnvironmentError,
-    UnknownTaskError,
-)
-from ors_gym.protocol.limits import Limits
-from ors_gym.registration import register_bundled, register_envs
-from ors_gym.spaces import FreeText, ToolCallSpace
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+from ors_gym.registration import register_bundled
+
+if TYPE_CHECKING:
+    from ors_gym.async_env import (
+        AsyncORSEnv,
+    )
+    from ors_gym.client import (
+        AsyncORSClient,
+        AsyncSession,
+        ORSClient,
+        Session,
+    )
+    from ors_gym.client.termination import (
+        delete_sessions_on_sigterm,
+    )
+    from ors_gym.env import (
+        ORSEnv,
+    )
+    from ors_gym.errors import (
+        AmbiguousCallError,
+        AuthenticationError,
+        CallTimeoutError,
+        ConnectionFailedError,
+        EpisodeOverError,
+        InsecureTransportError,
+        InvalidRequestError,
+        LimitExceededError,
+        MissingExtraError,
+        ORSError,
+        ProtocolError,
+        SchemaError,
+        ServerError,
+        SessionClosedError,
+        SessionLostError,
+        SetupFailedError,
+        ToolFailedError,
+        ToolRejectedError,
+        UnknownEnvironmentError,
+        UnknownTaskError,
+    )
+    from ors_gym.evaluation import (
+        Evaluation,
+        evaluate,
+        parallel_evaluate,
+    )
+    from ors_gym.protocol.limits import (
+        Limits,
+    )
+    from ors_gym.registration import (
+        register_envs,
+    )
+    from ors_gym.rollout import (
+        Episode,
+        EpisodeRunner,
+        Turn,
+        replay,
+        run_episode,
+        run_episode_async,
+        run_group,
+    )
+    from ors_gym.spaces import (
+        FreeText,
+        ToolCallSpace,
+    )
+    from ors_gym.vector import (
+        ORSVectorEnv,
+    )
 
 __all__ = [
     "AmbiguousCallError",
@@ -48,7 +89,10 @@ __all__ = [
     "AuthenticationError",
     "CallTimeoutError",
     "ConnectionFailedError",
+    "Episode",
     "EpisodeOverError",
+    "EpisodeRunner",
+    "Evaluation",
     "FreeText",
     "InsecureTransportError",
     "InvalidRequestError",
@@ -58,6 +102,7 @@ __all__ = [
     "ORSClient",
     "ORSEnv",
     "ORSError",
+    "ORSVectorEnv",
     "ProtocolError",
     "SchemaError",
     "ServerError",
@@ -68,10 +113,89 @@ __all__ = [
     "ToolCallSpace",
     "ToolFailedError",
     "ToolRejectedError",
+    "Turn",
     "UnknownEnvironmentError",
     "UnknownTaskError",
     "delete_sessions_on_sigterm",
+    "evaluate",
+    "parallel_evaluate",
     "register_envs",
+    "replay",
+    "run_episode",
+    "run_episode_async",
+    "run_group",
 ]
+
+_HOMES: Final = {
+    "ors_gym.async_env": ("AsyncORSEnv",),
+    "ors_gym.client": (
+        "AsyncORSClient",
+        "AsyncSession",
+        "ORSClient",
+        "Session",
+    ),
+    "ors_gym.client.termination": ("delete_sessions_on_sigterm",),
+    "ors_gym.env": ("ORSEnv",),
+    "ors_gym.errors": (
+        "AmbiguousCallError",
+        "AuthenticationError",
+        "CallTimeoutError",
+        "ConnectionFailedError",
+        "EpisodeOverError",
+        "InsecureTransportError",
+        "InvalidRequestError",
+        "LimitExceededError",
+        "MissingExtraError",
+        "ORSError",
+        "ProtocolError",
+        "SchemaError",
+        "ServerError",
+        "SessionClosedError",
+        "SessionLostError",
+        "SetupFailedError",
+        "ToolFailedError",
+        "ToolRejectedError",
+        "UnknownEnvironmentError",
+        "UnknownTaskError",
+    ),
+    "ors_gym.evaluation": (
+        "Evaluation",
+        "evaluate",
+        "parallel_evaluate",
+    ),
+    "ors_gym.protocol.limits": ("Limits",),
+    "ors_gym.registration": ("register_envs",),
+    "ors_gym.rollout": (
+        "Episode",
+        "EpisodeRunner",
+        "Turn",
+        "replay",
+        "run_episode",
+        "run_episode_async",
+        "run_group",
+    ),
+    "ors_gym.spaces": (
+        "FreeText",
+        "ToolCallSpace",
+    ),
+    "ors_gym.vector": ("ORSVectorEnv",),
+}
+"""The module of each public name, imported when the name is first used: importing this
+package only registers the ids."""
+
+_MODULES: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
 
 register_bundled()

@@ -11,10 +11,11 @@ import numpy as np
 
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.config import EnvConfig
-from ors_gym.env_core import EnvCore, Opened, ResetResult, StepResult
+from ors_gym.env_core import EnvCore, ResetResult, StepResult
 from ors_gym.errors import ORSError
 from ors_gym.prefetch import Prefetch
 from ors_gym.server_address import find_server
+from ors_gym.task_planner import Opened
 from ors_gym.tasks import Task, TaskSet
 from ors_gym.types import Split, TaskSpec, ToolSpec
 

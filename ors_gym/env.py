@@ -11,11 +11,12 @@ from gymnasium.envs.registration import EnvSpec
 
 from ors_gym.client import ORSClient, Session
 from ors_gym.config import UNPICKLED, EnvConfig, without_secrets
-from ors_gym.env_core import EnvCore, Opened, ResetResult, StepResult
+from ors_gym.env_core import EnvCore, ResetResult, StepResult
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.prefetch import Prefetch
 from ors_gym.protocol.exchange import Operation
 from ors_gym.server_address import find_server
+from ors_gym.task_planner import Opened
 from ors_gym.tasks import TaskOrder, TaskSet
 from ors_gym.types import Split, TaskSpec, ToolSpec
 

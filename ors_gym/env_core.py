@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, Generic, NamedTuple, TypeAlias, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import gymnasium
-import numpy as np
 
 from ors_gym.actions import InvalidAction, parse_action
 from ors_gym.client.link import Link
@@ -23,91 +22,28 @@ from ors_gym.errors import (
     InvalidRequestError,
     ORSError,
     SessionClosedError,
-    SessionLostError,
     ToolFailedError,
     ToolRejectedError,
 )
-from ors_gym.observations import decode_blocks, render_text, truncate
+from ors_gym.observing import Metadata, Observed, make_info, observe
 from ors_gym.protocol import operations
 from ors_gym.protocol.exchange import Operation
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces.images import ImageTuple
-from ors_gym.tasks import Task, TaskSchedule, choose_split
+from ors_gym.task_planner import Opened, TaskPlanner
+from ors_gym.tasks import Task
 from ors_gym.transcript import Transcript
-from ors_gym.types import Block, Split, ToolCall, ToolOutput, ToolSpec
+from ors_gym.types import Block, ToolCall, ToolOutput, ToolSpec
 
-__all__ = ["EnvCore", "Metadata", "Opened", "ResetResult", "StepResult"]
+__all__ = ["EnvCore", "ResetResult", "StepResult"]
 
 ResetResult: TypeAlias = tuple[Any, dict[str, Any]]
 StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]
 
 S = TypeVar("S", bound=SessionCore)
 
-_OPENINGS: Final = 3
-"""How often a session is opened when the server loses it before its first call."""
-_RESET_OPTIONS: Final = ("task_index", "task", "split")
 
-
-class Metadata(Mapping[str, Any]):
-    """What a tool reported beside its blocks: a read-only mapping, and no dict.
-
-    Gymnasium's vector envs take dicts in ``info`` apart and fail when their values
-    change type (GYMNASIUM.md, "Vector").
-
-    Args:
-        values: The reported fields.
-
-    Example:
-        >>> Metadata({"tokens": 3})["tokens"]
-        3
-    """
-
-    __slots__ = ("_values",)
-
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
-        self._values = values or {}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def __repr__(self) -> str:
-        return f"Metadata({dict(self._values)!r})"
-
-
-class Opened(NamedTuple, Generic[S]):
-    """An episode whose session is open and set up."""
-
-    task: Task
-    session: S
-    prompt: list[Block]
-    tools: list[ToolSpec]
-
-
-@dataclasses.dataclass(slots=True)
-class _Known:
-    """What the server said of its splits."""
-
-    splits: list[Split] | None = None
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-class _Observed(NamedTuple):
-    """Blocks as an observation."""
-
-    value: Any
-    text: str
-    truncated: bool
-    problems: tuple[str, ...]
-    """Why images could not be decoded."""
-
-
-class EnvCore(Generic[S]):
+class EnvCore(TaskPlanner[S]):
     """Spaces, tasks and the state of the current episode.
 
     Args:
@@ -123,18 +59,11 @@ class EnvCore(Generic[S]):
         link: Link,
         make_session: Callable[[str, Mapping[str, Any]], S],
     ) -> None:
-        self.config = config
-        self.environment = config.env_name
+        super().__init__(config, link, make_session)
         self.tools: list[ToolSpec] = []
         self.task: Task | None = None
         self.session: S | None = None
-        self._known = _Known()
-        self.schedule = TaskSchedule(
-            config.tasks, config.task_order, config.task_offset, config.task_stride
-        )
         self.transcript = Transcript() if config.render_mode else None
-        self._link = link
-        self._make_session = make_session
         self._steps = 0
         self._total: float | None = 0.0
         self._why_not: str | None = "it was not reset yet"
@@ -193,110 +122,6 @@ class EnvCore(Generic[S]):
         core._take_actions_of(action_space)
         return core
 
-    def list_splits(self) -> Operation[list[Split]]:
-        """Return the operation that lists the splits, which asks only once."""
-        if self._known.splits is None:
-            self._known.splits = yield from operations.list_splits(
-                self._link.wire, self.environment
-            )
-        return self._known.splits
-
-    def count_tasks(self, split: str | None = None) -> Operation[int]:
-        """Return the operation that counts the tasks that are played.
-
-        Args:
-            split: The split; the env's own if None.
-        """
-        if split is None:
-            if self.schedule.size is not None:
-                return self.schedule.size
-            split = yield from self._own_split()
-        counts = self._known.counts
-        if split not in counts:
-            counts[split] = yield from operations.num_tasks(
-                self._link.wire, self.environment, split
-            )
-        return counts[split]
-
-    def _own_split(self) -> Operation[str]:
-        splits = yield from self.list_splits()
-        return choose_split(splits, self.config.split)
-
-    def plan(
-        self, random: np.random.Generator, options: Mapping[str, Any] | None
-    ) -> Operation[Task]:
-        """Return the operation that chooses the task of the next episode.
-
-        It asks the server for nothing once the splits and their sizes are known.
-
-        Args:
-            random: The env's generator.
-            options: The options of a reset.
-
-        Raises:
-            UnknownTaskError: If there is no such split or task.
-            InvalidRequestError: If an option is not known.
-        """
-        options = options or {}
-        unknown = [name for name in options if name not in _RESET_OPTIONS]
-        if unknown:
-            raise InvalidRequestError(
-                f"reset does not know the option {unknown[0]!r}; it takes "
-                f"{', '.join(_RESET_OPTIONS)}"
-            )
-        if "split" in options:
-            split = choose_split((yield from self.list_splits()), options["split"])
-        else:
-            split = yield from self._own_split()
-        if "task" in options:
-            if not isinstance(options["task"], dict):
-                raise InvalidRequestError("the option 'task' is a task spec, a dict")
-            return Task(split, -1, options["task"])
-        if "task_index" in options:
-            known = yield from self.count_tasks(split)
-            return self.schedule.task_at(split, options["task_index"], known)
-        count: int | None = None
-        if self.schedule.size is None:
-            count = yield from self.count_tasks(split)
-        return self.schedule.next_task(split, count, random)
-
-    def open(self, task: Task) -> Operation[Opened[S]]:
-        """Return the operation that opens a session for a task.
-
-        Args:
-            task: The task.
-        """
-        if task.spec is not None:
-            named: dict[str, Any] = {"task_spec": task.spec}
-        else:
-            named = {"split": task.split, "index": task.index}
-        opening = 1
-        while True:
-            session = self._make_session(self.environment, named)
-            try:
-                prompt, tools = yield from session.start_operation()
-            except SessionLostError:
-                # Nothing was called yet: the server was restarted in between.
-                if opening == _OPENINGS:
-                    raise
-                opening += 1
-            else:
-                return Opened(task, session, prompt, tools)
-
-    def prepare(self, options: Mapping[str, Any] | None) -> Operation[None]:
-        """Return the operation that asks for what `plan` has to know.
-
-        Envs that share what they know ask once then, instead of all at the same time.
-
-        Args:
-            options: The options of a reset.
-        """
-        options = options or {}
-        splits = yield from self.list_splits()
-        if self.schedule.size is None or "task_index" in options:
-            split = options.get("split", self.config.split)
-            yield from self.count_tasks(choose_split(splits, split))
-
     def leave(self) -> None:
         """Give up the current episode; the background deletes its session."""
         if self.task is not None and self._steps:
@@ -324,7 +149,7 @@ class EnvCore(Generic[S]):
         seen = self._observe(prompt)
         if self.transcript is not None:
             self.transcript.start(seen.text)
-        return seen.value, self._info("", prompt, seen)
+        return seen.value, make_info(self.task, "", prompt, seen)
 
     def begin_without(self, task: Task | None, error: ORSError) -> ResetResult:
         """Start an episode whose session could not be opened: its first step ends it.
@@ -343,7 +168,7 @@ class EnvCore(Generic[S]):
         seen = self._observe([{"type": "text", "text": str(error)}])
         if self.transcript is not None:
             self.transcript.start(seen.text)
-        info = self._info("", [], seen)
+        info = make_info(self.task, "", [], seen)
         info["error"] = seen.text
         info["error_kind"] = error.kind
         return seen.value, info
@@ -412,7 +237,7 @@ class EnvCore(Generic[S]):
         reward = output["reward"]
         terminated = output["finished"]
         seen = self._observe(blocks)
-        info = self._info(call["tool"], blocks, seen)
+        info = make_info(self.task, call["tool"], blocks, seen)
         if output["metadata"]:
             info["metadata"] = Metadata(output["metadata"])
         if reward is None:
@@ -489,7 +314,7 @@ class EnvCore(Generic[S]):
         truncated: bool = False,
     ) -> StepResult:
         seen = self._observe([{"type": "text", "text": text}])
-        info = self._info(tool, [], seen)
+        info = make_info(self.task, tool, [], seen)
         info["error"] = seen.text
         info["error_kind"] = kind
         reward = self.config.invalid_action_reward if kind == "invalid_action" else 0.0
@@ -502,7 +327,7 @@ class EnvCore(Generic[S]):
     def _finish_step(
         self,
         call: ToolCall,
-        seen: _Observed,
+        seen: Observed,
         reward: float,
         terminated: bool,
         info: dict[str, Any],
@@ -529,32 +354,5 @@ class EnvCore(Generic[S]):
         """Return what an env shows that was not reset yet."""
         return self._observe([]).value
 
-    def _observe(self, blocks: Sequence[Block]) -> _Observed:
-        limit = self._text.max_length
-        if self.config.observation_mode == "text":
-            text, truncated = truncate(render_text(blocks), limit)
-            return _Observed(text, text, truncated, ())
-        decoded = decode_blocks(blocks)
-        text, truncated = truncate(decoded.text, limit)
-        value = {"images": decoded.images, "text": text}
-        return _Observed(value, text, truncated, decoded.problems)
-
-    def _info(
-        self, tool: str, blocks: Sequence[Block], seen: _Observed
-    ) -> dict[str, Any]:
-        task = self.task
-        broken = seen.problems
-        return {
-            "task_index": task.index if task is not None else -1,
-            "split": task.split if task is not None else "",
-            "tool": tool,
-            "error": "; ".join(broken),
-            "error_kind": "broken_image" if broken else "",
-            "reward_is_null": False,
-            "observation_truncated": seen.truncated,
-            "blocks": blocks,
-            "metadata": _NO_METADATA,
-        }
-
-
-_NO_METADATA: Final = Metadata()
+    def _observe(self, blocks: Sequence[Block]) -> Observed:
+        return observe(blocks, self.config.observation_mode, self._text.max_length)

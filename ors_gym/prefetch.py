@@ -9,8 +9,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ors_gym.client.background import background
 from ors_gym.client.link import Link
 from ors_gym.client.session_core import SessionCore
-from ors_gym.env_core import Opened
 from ors_gym.protocol.exchange import Operation
+from ors_gym.task_planner import Opened
 from ors_gym.tasks import Task
 
 __all__ = ["Prefetch", "Prefetched"]

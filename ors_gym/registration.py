@@ -7,8 +7,6 @@ from typing import Any, Final
 
 import gymnasium
 
-from ors_gym.client import ORSClient
-from ors_gym.config import without_secrets
 from ors_gym.errors import InvalidRequestError
 
 __all__ = ["BUNDLED", "register_bundled", "register_envs"]
@@ -54,6 +52,10 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
         ...     register_envs(base_url, namespace="served")[0]
         'served/math'
     """
+    # Imported here, so that importing the package only registers ids.
+    from ors_gym.client import ORSClient  # noqa: PLC0415
+    from ors_gym.config import without_secrets  # noqa: PLC0415
+
     if not re.fullmatch(r"[\w:.-]+", namespace) or ":" in namespace:
         raise InvalidRequestError(
             f"the namespace {namespace!r} may hold letters, digits, '_', '-' and '.'"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import multiprocessing
 import os
 import string
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from gymnasium.error import CustomSpaceError
@@ -95,6 +96,15 @@ class FreeText(Text):
     def contains(self, x: Any) -> bool:
         """Return whether ``x`` is a str of at most ``max_length`` characters."""
         return isinstance(x, str) and len(x) <= self.max_length
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Copy all but the charset, which is constant and large."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        for name, value in vars(self).items():
+            constant = name.startswith("_char_")
+            vars(copied)[name] = value if constant else copy.deepcopy(value, memo)
+        return copied
 
     @property
     def is_np_flattenable(self) -> bool:

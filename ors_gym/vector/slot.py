@@ -13,7 +13,7 @@ from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.env_core import EnvCore, ResetResult
 from ors_gym.errors import InvalidRequestError, ORSError, SetupFailedError
 from ors_gym.types import Split, TaskSpec
-from ors_gym.vector_loop import SlotLoop
+from ors_gym.vector.loop import SlotLoop
 
 __all__ = ["Outcome", "VectorSlot"]
 

@@ -20,8 +20,8 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.config import EnvConfig, without_secrets
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server_address import find_server
-from ors_gym.vector_loop import SlotLoop
-from ors_gym.vector_slot import VectorSlot
+from ors_gym.vector.loop import SlotLoop
+from ors_gym.vector.slot import VectorSlot
 
 __all__ = ["SlottedVectorEnv"]
 

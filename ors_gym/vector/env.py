@@ -12,15 +12,15 @@ from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 from gymnasium.vector.utils import concatenate
 from numpy.typing import NDArray
 
-from ors_gym.vector_arguments import (
+from ors_gym.vector.arguments import (
     list_actions,
     list_env_ids,
     spread_seed,
     take_reset_mask,
 )
-from ors_gym.vector_base import SlottedVectorEnv
-from ors_gym.vector_infos import batch_infos, merge_info
-from ors_gym.vector_slot import Outcome
+from ors_gym.vector.base import SlottedVectorEnv
+from ors_gym.vector.infos import batch_infos, merge_info
+from ors_gym.vector.slot import Outcome
 
 __all__ = ["ORSVectorEnv"]
 
