@@ -3,11 +3,12 @@
 `DiscreteTools` makes tool calls numbers, `ParsedText` makes numbers of text; together
 they let a table or a policy network play an ORS environment. Both stack with each
 other and with Gymnasium's own wrappers in any order. Their twins for vector envs are in
-`ors_gym.wrappers.vector`.
+`ors_gym.wrappers.vector`. `PlainInfo` makes infos fit into a dataset's columns.
 """
 
 from ors_gym.wrappers import vector
 from ors_gym.wrappers.discrete_tools import DiscreteTools
 from ors_gym.wrappers.parsed_text import ParsedText
+from ors_gym.wrappers.plain_info import PlainInfo
 
-__all__ = ["DiscreteTools", "ParsedText", "vector"]
+__all__ = ["DiscreteTools", "ParsedText", "PlainInfo", "vector"]

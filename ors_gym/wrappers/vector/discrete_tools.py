@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from ors_gym.types import ToolCall
-from ors_gym.vector_arguments import list_actions
+from ors_gym.vector.arguments import list_actions
 from ors_gym.wrappers.call_menu import CallMenu
 from ors_gym.wrappers.vector.view import Results, VectorView
 

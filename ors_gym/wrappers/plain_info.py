@@ -1,0 +1,73 @@
+"""Infos that hold nothing but numbers and text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, SupportsFloat
+
+import gymnasium
+from gymnasium.utils import RecordConstructorArgs
+
+__all__ = ["PlainInfo"]
+
+
+class PlainInfo(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
+    """Writes the info's ``blocks`` and ``metadata`` as JSON text.
+
+    For what stores infos in columns of one type each, and takes neither lists of blocks
+    nor mappings: ``minari.DataCollector(PlainInfo(env), record_infos=True)``, a table,
+    a logger. A vector env is made of envs that are wrapped so.
+
+    Args:
+        env: An ORS env, wrapped or not.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import ors_gym
+        >>> env = PlainInfo(gym.make("ors/guess"))
+        >>> observation, info = env.reset(seed=7)
+        >>> info["blocks"][:40], info["metadata"]
+        ('[{"text": "I am thinking of a number. It', '{}')
+        >>> env.close()
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        RecordConstructorArgs.__init__(self)
+        gymnasium.Wrapper.__init__(self, env)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode, as the env does.
+
+        Args:
+            seed: As for the env.
+            options: As for the env.
+
+        Returns:
+            The observation and the plain info.
+        """
+        observation, info = self.env.reset(seed=seed, options=options)
+        return observation, _write(info)
+
+    def step(
+        self, action: Any
+    ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Take a step, as the env does.
+
+        Args:
+            action: As for the env.
+
+        Returns:
+            As the env, with the plain info.
+        """
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        return observation, reward, terminated, truncated, _write(info)
+
+
+def _write(info: dict[str, Any]) -> dict[str, Any]:
+    written = {
+        "blocks": json.dumps(info["blocks"]),
+        "metadata": json.dumps(dict(info["metadata"])),
+    }
+    return {**info, **written}
