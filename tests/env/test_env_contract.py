@@ -16,7 +16,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import ors_gym
-from ors_gym.env_core import Metadata
+from ors_gym.observing import Metadata
 from tests.servers.process import RunningServer
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
