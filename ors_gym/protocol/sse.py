@@ -71,7 +71,9 @@ class EventDecoder:
         self._tail: list[bytes] = []
         self._tail_bytes = 0
         self._name = b""
-        self._data: list[bytes] = []
+        # The data lines so far. One array for those of an event that has many: a server
+        # may send millions, and as objects they would take ten times their bytes.
+        self._data: bytes | bytearray | None = None
         self._after_return = False
         self._first_line = True
 
@@ -87,11 +89,14 @@ class EventDecoder:
         Raises:
             LimitExceededError: If a line is longer than ``line_bytes``.
         """
-        if not (self._tail or self._data or self._name or self._after_return):
+        if not (
+            self._tail or self._data is not None or self._name or self._after_return
+        ):
             event = _whole_event(piece)
             if event is not None:
                 self._first_line = False
                 return [event]
+        self._check_length()
         events: list[Event] = []
         if self._after_return and piece:
             # A carriage return ended a line at once; its line feed may follow here.
@@ -134,6 +139,13 @@ class EventDecoder:
     def _keep_tail(self, piece: bytes) -> None:
         self._tail.append(piece)
         self._tail_bytes += len(piece)
+
+    def _check_length(self) -> None:
+        """Raise if the line under way is too long already.
+
+        With the next piece, not with the one that makes it so: events in front of the
+        line must not depend on how the stream was cut.
+        """
         if self._tail_bytes > self._line_bytes:
             raise LimitExceededError(
                 f"a line of the event stream is longer than {self._line_bytes} bytes; "
@@ -145,20 +157,27 @@ class EventDecoder:
             self._first_line = False
             line = line.removeprefix(_BOM)
         if not line:
-            if self._data:
-                data = self._data
-                text = data[0] if len(data) == 1 else b"\n".join(data)
-                events.append(Event(self._name or b"message", text))
-                self._data = []
+            if self._data is not None:
+                events.append(Event(self._name or b"message", bytes(self._data)))
+                self._data = None
             self._name = b""
             return
         field, _, value = line.partition(b":")
         if value[:1] == b" ":
             value = value[1:]
         if field == b"data":
-            self._data.append(value)
+            self._add_data(value)
         elif field == b"event":
             self._name = value
+
+    def _add_data(self, value: bytes) -> None:
+        if self._data is None:
+            self._data = value
+            return
+        if not isinstance(self._data, bytearray):
+            self._data = bytearray(self._data)
+        self._data += b"\n"
+        self._data += value
 
 
 def _whole_event(piece: bytes) -> Event | None:
