@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -11,22 +9,9 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import wrappers
-from gymnasium.spaces import Dict, MultiDiscrete, Tuple
 
 import ors_gym
-from ors_gym.wrappers import DiscreteTools, ParsedText
-
-SEED = 5
-ROWS = r"row (\d+), column (\d+)"
-
-
-def move(direction: str) -> Any:
-    return {"tool": "move", "input": {"direction": direction}}
-
-
-# From the top left: a bump, then ways that may be free.
-ACTIONS = [move(d) for d in ("up", "right", "down", "right", "down", "left")]
-STEPS = len(ACTIONS)
+from tests.gymnasium.mazes import ACTIONS, STEPS, Played, make, move, play
 
 
 def upper(text: str) -> str:
@@ -35,47 +20,6 @@ def upper(text: str) -> str:
 
 def twice(reward: Any) -> Any:
     return 2 * reward
-
-
-def make(**arguments: Any) -> Any:
-    return gym.make("ors/maze", **arguments)
-
-
-@dataclasses.dataclass
-class Played:
-    """What an env showed: the reset's observation and info, and each step."""
-
-    observations: list[Any]
-    rewards: list[float]
-    ends: list[tuple[bool, bool]]
-    infos: list[dict[str, Any]]
-
-
-def play(env: Any, actions: list[Any]) -> Played:
-    observation, info = env.reset(seed=SEED)
-    assert observation in env.observation_space
-    played = Played([observation], [], [], [info])
-    for action in actions:
-        observation, reward, terminated, truncated, info = env.step(action)
-        assert observation in env.observation_space
-        played.observations.append(observation)
-        played.rewards.append(reward)
-        played.ends.append((terminated, truncated))
-        played.infos.append(info)
-        if terminated or truncated:
-            break
-    return played
-
-
-@pytest.fixture(scope="module")
-def plain() -> Played:
-    """What the bare env shows."""
-    env = make().unwrapped
-    played = play(env, ACTIONS)
-    env.close()
-    assert len({round(reward, 6) for reward in played.rewards}) > 1
-    assert len(played.observations) == STEPS + 1
-    return played
 
 
 def same(got: Played, plain: Played) -> None:
@@ -220,7 +164,7 @@ REFUSES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "wrap", "check"), WORKS, ids=lambda x: str(x)[:30])
+@pytest.mark.parametrize(("name", "wrap", "check"), WORKS, ids=[w[0] for w in WORKS])
 def test_works(
     plain: Played,
     name: str,
@@ -234,7 +178,9 @@ def test_works(
     env.close()
 
 
-@pytest.mark.parametrize(("name", "wrap", "error"), REFUSES, ids=lambda x: str(x)[:30])
+@pytest.mark.parametrize(
+    ("name", "wrap", "error"), REFUSES, ids=[r[0] for r in REFUSES]
+)
 def test_is_refused(name: str, wrap: Callable[[Any], Any], error: type) -> None:
     env = make()
     with pytest.raises(error):
@@ -283,63 +229,6 @@ def test_render_collection_keeps_each_transcript(plain: Played) -> None:
     env.close()
 
 
-needs_video = pytest.mark.skipif(
-    "rgb_array" not in ors_gym.ORSEnv.metadata["render_modes"],
-    reason="this version renders text only",
-)
-
-
-@needs_video
-def test_add_render_observation_adds_pixels(plain: Played) -> None:
-    env = wrappers.AddRenderObservation(
-        make(render_mode="rgb_array"), render_only=False, obs_key="text"
-    )
-    got = play(env, ACTIONS[:2])
-    assert isinstance(env.observation_space, Dict)
-    assert [seen["text"] for seen in got.observations] == plain.observations[:3]
-    assert got.observations[0]["pixels"].dtype == np.uint8
-    env.close()
-
-
-@needs_video
-def test_wrappers_of_pictures_work(plain: Played) -> None:
-    for wrap in (
-        lambda e: wrappers.AddWhiteNoise(e, 0.5),
-        lambda e: wrappers.ObstructView(e, 0.5, 2),
-        wrappers.RenderCollection,
-    ):
-        env: Any = wrap(make(render_mode="rgb_array"))
-        same(play(env, ACTIONS), plain)
-        frames = env.render()
-        for frame in frames if isinstance(frames, list) else [frames]:
-            assert frame.dtype == np.uint8
-            assert frame.shape[2] == 3
-        env.close()
-
-
-@needs_video
-@pytest.mark.skipif(not importlib.util.find_spec("moviepy"), reason="needs moviepy")
-def test_record_video_writes_a_film(tmp_path: Any) -> None:
-    env: Any = wrappers.RecordVideo(
-        make(render_mode="rgb_array"), str(tmp_path), disable_logger=True
-    )
-    play(wrappers.TimeLimit(env, 3), ACTIONS)
-    env.close()
-    (film,) = tmp_path.glob("*.mp4")
-    assert film.stat().st_size > 1000
-
-
-@needs_video
-@pytest.mark.skipif(not importlib.util.find_spec("pygame"), reason="needs pygame")
-def test_human_rendering_opens_a_window(
-    plain: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    env: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
-    same(play(env, ACTIONS), plain)
-    env.close()
-
-
 def test_every_wrapper_is_in_the_table() -> None:
     apart = {
         "TransformAction",
@@ -362,57 +251,3 @@ def test_every_wrapper_is_in_the_table() -> None:
     listed = {row[0] for row in (*WORKS, *REFUSES)} | apart | other
     classes = {name for name in wrappers.__all__ if name[0].isupper()}
     assert classes - listed == set()
-
-
-def numbers(env: Any) -> Any:
-    return DiscreteTools(ParsedText(env, ROWS, MultiDiscrete([20, 20])))
-
-
-def floats(env: Any) -> Any:
-    bounded = gym.spaces.Box(0, 20, (2,), np.float32)
-    return DiscreteTools(ParsedText(env, ROWS, bounded))
-
-
-@pytest.mark.parametrize(
-    ("wrap", "shape"),
-    [
-        (lambda e: wrappers.NormalizeObservation(floats(e)), (2,)),
-        (lambda e: wrappers.FlattenObservation(numbers(e)), (40,)),
-        (lambda e: wrappers.MaxAndSkipObservation(floats(e), 2), (2,)),
-        (lambda e: wrappers.DtypeObservation(numbers(e), np.int32), (2,)),
-        (lambda e: wrappers.ReshapeObservation(floats(e), (2, 1)), (2, 1)),
-        (
-            lambda e: wrappers.RescaleObservation(
-                floats(e), np.float32(-1), np.float32(1)
-            ),
-            (2,),
-        ),
-        (lambda e: wrappers.DiscretizeObservation(floats(e), 5), ()),
-        (lambda e: wrappers.FrameStackObservation(floats(e), 3), (3, 2)),
-        (lambda e: wrappers.DelayObservation(numbers(e), 1), (2,)),
-        (
-            lambda e: wrappers.TimeAwareObservation(wrappers.TimeLimit(floats(e), 9)),
-            (3,),
-        ),
-        (lambda e: wrappers.StickyAction(numbers(e), 0.5), (2,)),
-        (lambda e: wrappers.RepeatAction(numbers(e), 2), (2,)),
-    ],
-)
-def test_through_the_views_those_for_numbers_work(
-    wrap: Callable[[Any], Any], shape: tuple[int, ...]
-) -> None:
-    env = wrap(make())
-    env.action_space.seed(1)
-    observation, info = env.reset(seed=SEED)
-    for _ in range(5):
-        assert np.shape(observation) == shape
-        assert observation in env.observation_space
-        assert info["action_mask"].tolist() == [1, 1, 1, 1]
-        observation, *_, info = env.step(env.action_space.sample(info["action_mask"]))
-    env.close()
-
-
-def test_frames_of_text_are_a_tuple_of_texts() -> None:
-    env = wrappers.FrameStackObservation(make(), 3)
-    assert isinstance(env.observation_space, Tuple)
-    env.close()

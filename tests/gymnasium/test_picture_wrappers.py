@@ -1,0 +1,70 @@
+"""Gymnasium's wrappers that need a picture of the env, on what it renders."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import numpy as np
+import pytest
+from gymnasium import wrappers
+from gymnasium.spaces import Dict
+
+import ors_gym
+from tests.gymnasium.mazes import ACTIONS, Played, make, play
+
+needs_video = pytest.mark.skipif(
+    "rgb_array" not in ors_gym.ORSEnv.metadata["render_modes"],
+    reason="this version renders text only",
+)
+
+
+@needs_video
+def test_add_render_observation_adds_pixels(plain: Played) -> None:
+    env = wrappers.AddRenderObservation(
+        make(render_mode="rgb_array"), render_only=False, obs_key="text"
+    )
+    got = play(env, ACTIONS[:2])
+    assert isinstance(env.observation_space, Dict)
+    assert [seen["text"] for seen in got.observations] == plain.observations[:3]
+    assert got.observations[0]["pixels"].dtype == np.uint8
+    env.close()
+
+
+@needs_video
+def test_wrappers_of_pictures_work(plain: Played) -> None:
+    for wrap in (
+        lambda e: wrappers.AddWhiteNoise(e, 0.5),
+        lambda e: wrappers.ObstructView(e, 0.5, 2),
+        wrappers.RenderCollection,
+    ):
+        env: Any = wrap(make(render_mode="rgb_array"))
+        assert play(env, ACTIONS) == plain
+        frames = env.render()
+        for frame in frames if isinstance(frames, list) else [frames]:
+            assert frame.dtype == np.uint8
+            assert frame.shape[2] == 3
+        env.close()
+
+
+@needs_video
+@pytest.mark.skipif(not importlib.util.find_spec("moviepy"), reason="needs moviepy")
+def test_record_video_writes_a_film(tmp_path: Any) -> None:
+    env: Any = wrappers.RecordVideo(
+        make(render_mode="rgb_array"), str(tmp_path), disable_logger=True
+    )
+    play(wrappers.TimeLimit(env, 3), ACTIONS)
+    env.close()
+    (film,) = tmp_path.glob("*.mp4")
+    assert film.stat().st_size > 1000
+
+
+@needs_video
+@pytest.mark.skipif(not importlib.util.find_spec("pygame"), reason="needs pygame")
+def test_human_rendering_opens_a_window(
+    plain: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
+    assert play(env, ACTIONS) == plain
+    env.close()
