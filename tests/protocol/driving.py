@@ -87,8 +87,9 @@ def result_of(text: str = "hi", **fields: Any) -> str:
 class Script:
     """Runs operations on replies that were written down, and keeps what was sent."""
 
-    def __init__(self, *replies: Reply) -> None:
+    def __init__(self, *replies: Reply, then: Reply | None = None) -> None:
         self.replies = list(replies)
+        self.then = then
         self.sends: list[Send] = []
         self.pauses: list[float] = []
         self.idle: list[float | None] = []
@@ -96,16 +97,14 @@ class Script:
 
     def run(self, operation: Operation[T]) -> T:
         """Run an operation; every reply must be asked for."""
-        try:
-            step = next(operation)
-            while True:
-                step = operation.send(self._do(step))
-        except StopIteration as stop:
-            result: T = stop.value
-        finally:
-            operation.close()
-        assert not self.replies, "not every reply was asked for"
+        result: T = self.run_all(operation)[0]
         return result
+
+    def run_all(self, *operations: Operation[Any]) -> list[Any]:
+        """Run operations one after the other."""
+        results = [self._run(operation) for operation in operations]
+        assert not self.replies, "not every reply was asked for"
+        return results
 
     @property
     def targets(self) -> list[str]:
@@ -120,6 +119,17 @@ class Script:
         """The value of a request's header."""
         return dict(self.sends[number].head.headers).get(name)
 
+    def _run(self, operation: Operation[T]) -> T:
+        try:
+            step = next(operation)
+            while True:
+                step = operation.send(self._do(step))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            operation.close()
+
     def _do(self, step: Send | Pause) -> Outcome:
         if isinstance(step, Pause):
             self.pauses.append(step.seconds)
@@ -127,20 +137,21 @@ class Script:
             return Outcome(elapsed=step.seconds)
         self.sends.append(step)
         self.idle.append(step.sink.idle_timeout)
-        assert self.replies, f"unexpected: {step.head.method} {step.head.target}"
-        reply = self.replies.pop(0)
+        reply = self.replies.pop(0) if self.replies else self.then
+        assert reply is not None, f"unexpected: {step.head.method} {step.head.target}"
+        elapsed = min(reply.elapsed, step.timeout)
         satisfied = False
         if reply.status:
             step.sink.start(reply.status, reply.headers)
             satisfied = bool(reply.body) and step.sink.feed(reply.body)
-        self.elapsed += reply.elapsed
+        self.elapsed += elapsed
         return Outcome(
             sent=reply.sent,
             status=reply.status,
             headers=reply.headers if reply.status else (),
             failure=None if satisfied else reply.failure,
             detail=f"it was {reply.failure.value}" if reply.failure else "",
-            elapsed=reply.elapsed,
+            elapsed=elapsed,
         )
 
 

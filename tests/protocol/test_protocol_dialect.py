@@ -127,7 +127,7 @@ def test_the_name_of_a_path_s_parameter_does_not_matter() -> None:
 
 
 def test_the_body_of_create_is_found_by_its_reference() -> None:
-    schema = {"properties": {"split": {}, "index": {}}}
+    schema: dict[str, Any] = {"properties": {"split": {}, "index": {}}}
     for found in ({"$ref": "#/components/schemas/Other"}, schema):
         content = {"application/json": {"schema": found}}
         document = described(

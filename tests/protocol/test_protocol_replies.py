@@ -199,7 +199,8 @@ def test_an_event_that_is_not_utf8(name: bytes) -> None:
 def test_a_line_without_an_end_is_bounded() -> None:
     reader = reader_of(limits=Limits(line_bytes=100))
     assert not reader.feed(b"data: " + b"x" * 90)
-    assert reader.feed(b"x" * 10)
+    assert not reader.feed(b"x" * 10)
+    assert reader.feed(b"x")
     assert isinstance(reader.error, LimitExceededError)
 
 

@@ -260,7 +260,7 @@ def _resume(
 ) -> Operation[StreamReader]:
     """Ask for a call's result by its task_id until it comes or the time is over."""
     head = state.call_head
-    request = f"POST {head.target}"
+    said: ORSError | None = None
     while patience.remaining > 0:
         reader = StreamReader(wire.limits)
         # From the start: a server that knows the call names it at once.
@@ -278,14 +278,9 @@ def _resume(
             )
         if reader.result is not None or reader.failed is not None:
             return reader
-        _check_resumable(state, outcome, reader, request, task_id)
+        said = _obstacle(state, outcome, reader, task_id)
         if not (yield from wait(wire, patience, outcome, head)):
             break
-    said: ORSError | None = None
-    if patience.remaining > 0 and outcome.failure is Failure.CONNECT:
-        said = failure_error(outcome, request)
-    elif patience.remaining > 0 and outcome.failure is None and outcome.status != 200:
-        said = status_error(outcome, reader.body, request, state.redact)
     if said is not None:
         raise AmbiguousCallError(
             f"the result of call {task_id} did not come: {said}", task_id=task_id
@@ -297,20 +292,22 @@ def _resume(
     )
 
 
-def _check_resumable(
-    state: SessionState,
-    outcome: Outcome,
-    reader: StreamReader,
-    request: str,
-    task_id: str,
-) -> None:
-    """Raise if asking again for a call's result is of no use (point 7)."""
+def _obstacle(
+    state: SessionState, outcome: Outcome, reader: StreamReader, task_id: str
+) -> ORSError | None:
+    """Say what else than time keeps a call's result from coming (point 7).
+
+    Raises if asking again is of no use.
+    """
+    request = f"POST {state.call_head.target}"
+    if outcome.failure is Failure.CONNECT:
+        return failure_error(outcome, request)
     if outcome.failure is not None or outcome.status == 200:
-        return
+        return None
     note_loss(state, outcome, reader.body)
-    if outcome.status in (401, 429) or outcome.status >= 500:
-        return
     said = status_error(outcome, reader.body, request, state.redact)
+    if outcome.status in (401, 429) or outcome.status >= 500:
+        return said
     raise AmbiguousCallError(
         f"the result of call {task_id} is lost: {said}", task_id=task_id
     )

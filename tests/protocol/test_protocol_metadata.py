@@ -1,0 +1,212 @@
+"""What a server offers, learned once and whatever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ors_gym.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    ORSError,
+    ProtocolError,
+    ServerError,
+    UnknownEnvironmentError,
+    UnknownTaskError,
+)
+from ors_gym.protocol import operations
+from ors_gym.protocol.dialect import Dialect, SecretsChannel
+from ors_gym.protocol.exchange import Failure
+from ors_gym.protocol.redaction import Redactor
+from tests.protocol.driving import Reply, Script, failing, ok, refused, wire_of
+
+OPENAPI = {
+    "paths": {"/create": {}, "/{e}/call": {}, "/create_session": {}},
+    "components": {"schemas": {"CreateSession": {"properties": {}}}},
+}
+UNKNOWN = Dialect(SecretsChannel.HEADER)
+OLD = Dialect(SecretsChannel.NONE, num_tasks=False, task_range=False)
+EXTRA = [{"loc": ["body", "secrets"], "type": "extra_forbidden"}]
+
+
+def connect(*replies: Reply) -> tuple[Any, Script, list[str]]:
+    wire, abandoned = wire_of(None)
+    script = Script(*replies)
+    script.run(operations.connect(wire))
+    return wire, script, abandoned
+
+
+def test_a_server_is_asked_once() -> None:
+    wire, script, _ = connect(ok(OPENAPI), ok(["a"]))
+    assert script.targets == ["GET /openapi.json", "GET /list_environments"]
+    assert wire.dialect.create_session is True
+    assert wire.environments == ("a",)
+    Script().run(operations.connect(wire))
+
+
+@pytest.mark.parametrize(
+    "first", [refused(404), ok([]), Reply(200, b"<html>"), refused(401), refused(500)]
+)
+def test_a_server_that_does_not_describe_itself_is_probed(first: Reply) -> None:
+    wire, script, abandoned = connect(first, refused(422, EXTRA), ok(["a"]))
+    assert wire.dialect == Dialect(SecretsChannel.HEADER)
+    assert script.targets[1] == "POST /create"
+    # No secret, and the id of nobody.
+    assert script.body(1) == {"secrets": {}}
+    assert script.header(1, "X-Session-ID") == "own-0"
+    assert script.header(1, "X-Secrets") is None
+    assert abandoned == []
+
+
+@pytest.mark.parametrize("reply", [refused(404), refused(500), Reply(422, b"x")])
+def test_a_server_that_does_neither_gets_the_published_field(reply: Reply) -> None:
+    wire, _, _ = connect(refused(404), reply, ok(["a"]))
+    assert wire.dialect == Dialect(SecretsChannel.REQUIRED_BODY)
+
+
+def test_a_probe_that_was_taken_for_a_request_leaves_nothing() -> None:
+    _, _, abandoned = connect(refused(404), ok({}), ok(["a"]))
+    assert abandoned == ["own-0"]
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+@pytest.mark.parametrize("before", [[], [refused(404)], [ok(OPENAPI)]])
+def test_a_status_that_passes_is_not_a_dialect(
+    status: int, before: list[Reply]
+) -> None:
+    wire, _ = wire_of(None, timeout=0.01)
+    with pytest.raises(ServerError, match=str(status)) as caught:
+        Script(*before, refused(status)).run(operations.connect(wire))
+    assert caught.value.status == status
+    assert wire.dialect is None
+    assert wire.environments == ()
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "text"),
+    [
+        (refused(401), AuthenticationError, "api_key"),
+        (refused(403), AuthenticationError, "api_key"),
+        (refused(500), ServerError, "500"),
+        (refused(404), ProtocolError, "does not look like an ORS server"),
+        (Reply(200, b"<html>"), ProtocolError, "does not look like an ORS server"),
+        (ok({}), ProtocolError, "does not look like an ORS server"),
+        (ok([]), ProtocolError, "serves no environment"),
+        (failing(Failure.TLS), ConnectionFailedError, "list_environments"),
+    ],
+)
+def test_what_is_no_server(reply: Reply, kind: type[ORSError], text: str) -> None:
+    wire, _ = wire_of(None, redact=Redactor(["hunter22"]))
+    with pytest.raises(kind, match=text):
+        Script(ok(OPENAPI), reply).run(operations.connect(wire))
+    assert wire.environments == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("Math", "Math"), ("math", "Math"), ("GUESS", "guess")]
+)
+def test_names_are_found_in_any_case(name: str, found: str) -> None:
+    assert Script().run(operations.resolve_environment(wire_of()[0], name)) == found
+
+
+def test_names_that_only_differ_in_case() -> None:
+    wire, _ = wire_of(environments=("ab", "AB", "straße"))
+    for name, found in (
+        ("ab", "ab"),
+        ("AB", "AB"),
+        ("aB", "ab"),
+        ("STRASSE", "straße"),
+    ):
+        assert Script().run(operations.resolve_environment(wire, name)) == found
+
+
+def test_an_unknown_name() -> None:
+    wire, _ = wire_of()
+    with pytest.raises(UnknownEnvironmentError, match=r"it has 'Math', 'guess'$"):
+        Script().run(operations.resolve_environment(wire, "x"))
+    wire, _ = wire_of(environments=tuple(f"e{i}" for i in range(25)))
+    with pytest.raises(UnknownEnvironmentError, match="and 5 more"):
+        Script().run(operations.resolve_environment(wire, "x"))
+
+
+def test_tools_and_splits() -> None:
+    wire, _ = wire_of()
+    script = Script(ok({"tools": [{"name": "f"}], "terminal_tool": None}), ok(["test"]))
+    tools, rest = script.run_all(
+        operations.list_tools(wire, "math"), operations.list_splits(wire, "math")
+    )
+    assert tools[0][0]["name"] == "f"
+    assert tools[1] == {"terminal_tool": None}
+    assert rest == [{"name": "test", "type": "test"}]
+    assert script.targets == ["GET /Math/tools", "GET /Math/splits"]
+
+
+def test_a_refusal_of_a_question() -> None:
+    wire, _ = wire_of()
+    with pytest.raises(
+        UnknownTaskError, match=r"Invalid split.*'split': 'x'"
+    ) as caught:
+        Script(refused(400, "Invalid split")).run(
+            operations.list_tasks(wire, "math", "x")
+        )
+    assert caught.value.status == 400
+    with pytest.raises(ORSError, match="answered 500"):
+        Script(refused(500)).run(operations.list_splits(wire, "math"))
+
+
+def test_tasks_by_index() -> None:
+    wire, _ = wire_of()
+    script = Script(ok({"num_tasks": 3}), ok({"task": {"id": 1}}), ok({"tasks": [{}]}))
+    assert script.run_all(
+        operations.num_tasks(wire, "math", "train"),
+        operations.get_task(wire, "math", "train", 1),
+        operations.get_task_range(wire, "math", "train", 1, None),
+    ) == [3, {"id": 1}, [{}]]
+    assert script.targets == [
+        "POST /Math/num_tasks",
+        "POST /Math/task",
+        "POST /Math/task_range",
+    ]
+    assert script.body(2) == {"split": "train", "start": 1, "stop": None}
+
+
+@pytest.mark.parametrize("dialect", [OLD, UNKNOWN])
+def test_tasks_of_a_server_that_only_lists_them(dialect: Dialect) -> None:
+    wire, _ = wire_of(dialect)
+    listed = ok({"tasks": [{"id": i} for i in range(4)]})
+    missing = [] if dialect is OLD else [refused(404)]
+    script = Script(*missing, listed, *missing)
+    count, task, tasks = script.run_all(
+        operations.num_tasks(wire, "Math", "train"),
+        operations.get_task(wire, "Math", "train", 2),
+        operations.get_task_range(wire, "Math", "train", -2, None),
+    )
+    assert (count, task, tasks) == (4, {"id": 2}, [{"id": 2}, {"id": 3}])
+    # The whole set is asked for once, and so is what is not there.
+    assert script.targets.count("POST /Math/tasks") == 1
+    with pytest.raises(UnknownTaskError, match="4 tasks, none of index 4"):
+        Script().run(operations.get_task(wire, "Math", "train", 4))
+
+
+def test_a_range_of_a_server_that_gives_single_tasks() -> None:
+    wire, _ = wire_of(Dialect(SecretsChannel.BODY, num_tasks=True, task_range=False))
+    script = Script(
+        ok({"num_tasks": 3}), ok({"task": {"id": 1}}), ok({"task": {"id": 2}})
+    )
+    tasks = script.run(operations.get_task_range(wire, "Math", "train", 1, 9))
+    assert tasks == [{"id": 1}, {"id": 2}]
+
+
+def test_an_endpoint_that_should_be_there_is_not_given_up() -> None:
+    wire, _ = wire_of()
+    with pytest.raises(ORSError, match="404"):
+        Script(refused(404)).run(operations.num_tasks(wire, "Math", "train"))
+    wire, _ = wire_of(UNKNOWN)
+    with pytest.raises(UnknownTaskError, match="400"):
+        Script(refused(400)).run(operations.num_tasks(wire, "Math", "train"))
+
+
+def test_an_index_counts_from_zero() -> None:
+    with pytest.raises(UnknownTaskError, match="counts from 0"):
+        Script().run(operations.get_task(wire_of()[0], "Math", "train", -1))
