@@ -18,7 +18,7 @@ from ors_gym.protocol.exchange import Operation
 from ors_gym.server_address import find_server
 from ors_gym.task_planner import Opened
 from ors_gym.tasks import TaskOrder, TaskSet
-from ors_gym.types import Split, TaskSpec, ToolSpec
+from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
 __all__ = ["ORSEnv"]
 
@@ -281,6 +281,17 @@ class ORSEnv(gymnasium.Env[Any, Any]):
     def tools(self) -> list[ToolSpec]:
         """The tools of the current session; before the first, those of all."""
         return self._core.tools
+
+    @property
+    def environment(self) -> str:
+        """The environment's name as the server spells it."""
+        return self._core.environment
+
+    @property
+    def terminal_tool(self) -> JSONObject | None:
+        """The tool that takes plain text in the current session, if there is one."""
+        session = self._core.session
+        return session.terminal_tool if session is not None else None
 
     @property
     def session_id(self) -> str | None:

@@ -119,14 +119,12 @@ class TaskPlanner(Generic[S]):
                 f"reset does not know the option {unknown[0]!r}; it takes "
                 f"{', '.join(_RESET_OPTIONS)}"
             )
+        if "task" in options:
+            return self._task_of(options)
         if "split" in options:
             split = choose_split((yield from self.list_splits()), options["split"])
         else:
             split = yield from self._own_split()
-        if "task" in options:
-            if not isinstance(options["task"], dict):
-                raise InvalidRequestError("the option 'task' is a task spec, a dict")
-            return Task(split, -1, options["task"])
         if "task_index" in options:
             known = yield from self.count_tasks(split)
             return self.schedule.task_at(split, options["task_index"], known)
@@ -134,6 +132,13 @@ class TaskPlanner(Generic[S]):
         if self.schedule.size is None:
             count = yield from self.count_tasks(split)
         return self.schedule.next_task(split, count, random)
+
+    def _task_of(self, options: Mapping[str, Any]) -> Task:
+        """Return the task that a spec describes; its split is only what is said."""
+        if not isinstance(options["task"], dict):
+            raise InvalidRequestError("the option 'task' is a task spec, a dict")
+        split = options.get("split", self.config.split) or ""
+        return Task(split, -1, options["task"])
 
     def open(self, task: Task) -> Operation[Opened[S]]:
         """Return the operation that opens a session for a task.
@@ -167,6 +172,8 @@ class TaskPlanner(Generic[S]):
             options: The options of a reset.
         """
         options = options or {}
+        if "task" in options:
+            return
         splits = yield from self.list_splits()
         if self.schedule.size is None or "task_index" in options:
             split = options.get("split", self.config.split)

@@ -76,6 +76,8 @@ def parse_action(
             and is_flat_json(arguments)
         ):
             return action  # type: ignore[return-value]  # just checked
+    if isinstance(action, InvalidAction):
+        return action
     reader = MessageReader(tools, plain_text, terminal_tool)
     calls = reader.read(action)
     if len(calls) == 1:

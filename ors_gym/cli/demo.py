@@ -15,11 +15,14 @@ from ors_gym.registration import BUNDLED
 __all__ = ["add_parser"]
 
 _MOST_STEPS: Final = 60
+_EVERYTHING: Final = 1.0
+_SUCCESS: Final = {"guess": 0.0, "blackjack": 0.5}
+"""Total rewards that count as success, where it is less than everything."""
 _NEXT: Final = """\
 Next:
-  python -m ors_gym serve                    the same environments for other programs
-  python -c 'import gymnasium, ors_gym; print(gymnasium.make("ors/guess").reset(seed=7))'
-  ORS_BASE_URL=http://host:port python ...   the same code against your own ORS server\
+  python -m ors_gym serve                 the same environments for other programs
+  python -c 'import ors_gym as o; print(o.ORSEnv("guess").reset(seed=7))'
+  ORS_BASE_URL=http://host:port python ...      your own ORS server, the same code\
 """
 
 
@@ -60,7 +63,9 @@ def _run(options: argparse.Namespace) -> int:
             'the demo needs: pip install "ors-gym[server]"'
         ) from None
     base_url = embedded_base_url()
-    table = Table("environment", "player", title="Bundled ORS environments")
+    table = Table(title="Bundled ORS environments")
+    table.add_column("environment", no_wrap=True)
+    table.add_column("player")
     for column in ("episodes", "success", "mean reward", "steps", "ms per step"):
         table.add_column(column, justify="right")
     transcript = ""
@@ -79,9 +84,11 @@ def _run(options: argparse.Namespace) -> int:
                 f"{score.steps / score.episodes:.1f}",
                 f"{1000 * score.seconds / max(1, score.steps):.1f}",
             )
-    console = Console()
+    console = Console(soft_wrap=True)
     console.print(table)
-    console.print("\nOne episode of ors/guess, by its reference player:\n", style="bold")
+    console.print(
+        "\nOne episode of ors/guess, by its reference player:\n", style="bold"
+    )
     console.print(transcript, markup=False, highlight=False)
     console.print(f"\n{_NEXT}", markup=False, highlight=False)
     return 0
@@ -92,9 +99,7 @@ def _play(
 ) -> tuple[_Score, str]:
     """Play some episodes; returns the score and the last transcript."""
     score = _Score()
-    env = ORSEnv(
-        name, base_url, render_mode="ansi", max_episode_steps=_MOST_STEPS
-    )
+    env = ORSEnv(name, base_url, render_mode="ansi", max_episode_steps=_MOST_STEPS)
     env.action_space.seed(0)
     for episode in range(episodes):
         observation, _ = env.reset(seed=episode)
@@ -113,7 +118,7 @@ def _play(
             ended = terminated or truncated
         score.episodes += 1
         score.reward += total
-        score.successes += terminated and total > 0
+        score.successes += terminated and total >= _SUCCESS.get(name, _EVERYTHING)
     transcript = env.render() or ""
     env.close()
     return score, transcript

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 __all__ = ["add_parser"]
@@ -30,5 +31,11 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ors_gym.server import run  # noqa: PLC0415
 
-    run(options.environments, port=options.port)
+    # As `python -m` does, so that module:Class finds a module of this folder.
+    sys.path.insert(0, "")
+    run(options.environments, port=options.port, on_start=_announce)
     return 0
+
+
+def _announce(base_url: str) -> None:
+    print(f"serving at {base_url} until Ctrl-C", flush=True)  # noqa: T201

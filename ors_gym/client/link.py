@@ -22,6 +22,9 @@ __all__ = ["AsyncTransportLike", "Link", "TransportLike", "is_secret_header"]
 
 _logger: Final = logging.getLogger("ors_gym")
 
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
+)
 _SECRET_WORDS: Final = ("authorization", "cookie", "key", "token", "secret", "password")
 
 
@@ -111,7 +114,7 @@ def _client_headers(
     if api_key:
         own["X-API-Key"] = api_key
     for name, value in headers.items():
-        if name.lower() in ("host", "content-length", "transfer-encoding"):
+        if name.lower() in _FRAMING:
             raise InvalidRequestError(f"the header {name!r} is set by the transport")
         own = {key: own[key] for key in own if key.lower() != name.lower()}
         own[name] = value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ors_gym.evaluation.comparison import Comparison
-from ors_gym.evaluation.evaluate import evaluate, parallel_evaluate
+from ors_gym.evaluation.entry import evaluate, parallel_evaluate
 from ors_gym.evaluation.options import Options
 from ors_gym.evaluation.records import Record
 from ors_gym.evaluation.result import Evaluation

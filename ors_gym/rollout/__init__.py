@@ -11,7 +11,7 @@ from ors_gym.rollout.episode import Episode, StopReason
 from ors_gym.rollout.group import run_group
 from ors_gym.rollout.play import Rules
 from ors_gym.rollout.policies import Policy, random_policy, reference_policy
-from ors_gym.rollout.replay import Difference, Replay, replay, replay_async
+from ors_gym.rollout.replaying import Difference, Replay, replay, replay_async
 from ors_gym.rollout.reward import RewardReduction, reduce_rewards
 from ors_gym.rollout.runner import EpisodeRunner
 from ors_gym.rollout.single import run_episode, run_episode_async
