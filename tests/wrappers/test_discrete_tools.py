@@ -147,7 +147,10 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(
     env: Any = DiscreteTools(base, [SUBMIT, EXTRA])
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(1)
-    assert observation.startswith("Invalid action: ")
+    assert observation == (
+        "Invalid action: action 1 (extra) is no call of this session's tools. Choose "
+        "one of 0..1 that the action mask allows."
+    )
     assert (reward, terminated, truncated) == (-0.5, False, False)
     assert info["error_kind"] == "invalid_action"
     assert info["action_mask"].tolist() == [1, 0]
@@ -171,6 +174,7 @@ def test_what_is_no_number_of_a_call_is_an_invalid_action(
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(action)
     assert observation.startswith("Invalid action: ")
+    assert observation.endswith(" Choose one of 0..1.")
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert info["error_kind"] == "invalid_action"
     assert server.runs() == 0
