@@ -95,7 +95,7 @@ def _base64_forms(raw: bytes) -> Iterable[str]:
     for before in range(3):
         encoded = base64.b64encode(bytes(before) + raw).decode()
         first, last = -(-8 * before // 6), 8 * (before + len(raw)) // 6
+        # Four bytes leave at least four characters.
         form = encoded[first:last]
-        if len(form) >= _SHORTEST:
-            yield form
-            yield form.replace("+", "-").replace("/", "_")
+        yield form
+        yield form.replace("+", "-").replace("/", "_")

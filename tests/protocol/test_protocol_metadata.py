@@ -185,8 +185,16 @@ def test_tasks_of_a_server_that_only_lists_them(dialect: Dialect) -> None:
     assert (count, task, tasks) == (4, {"id": 2}, [{"id": 2}, {"id": 3}])
     # The whole set is asked for once, and so is what is not there.
     assert script.targets.count("POST /Math/tasks") == 1
+    again = Script(*missing[:0])
+    assert again.run(operations.get_task(wire, "Math", "train", 3)) == {"id": 3}
     with pytest.raises(UnknownTaskError, match="4 tasks, none of index 4"):
         Script().run(operations.get_task(wire, "Math", "train", 4))
+
+
+def test_a_single_task_of_a_server_that_only_lists_them() -> None:
+    wire, _ = wire_of(UNKNOWN)
+    script = Script(refused(404), ok({"tasks": [{"id": 0}]}))
+    assert script.run(operations.get_task(wire, "Math", "train", 0)) == {"id": 0}
 
 
 def test_a_range_of_a_server_that_gives_single_tasks() -> None:

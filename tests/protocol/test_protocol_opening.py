@@ -169,6 +169,23 @@ def test_a_refusal_abandons_the_id(reply: Reply, kind: type[ORSError]) -> None:
     assert abandoned == ["s1"]
 
 
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (failing(Failure.CONNECT, elapsed=2.0), ConnectionFailedError),
+        (refused(503, headers=STARTING, elapsed=2.0), ServerError),
+        (refused(429, elapsed=2.0), ServerError),
+    ],
+)
+def test_a_create_that_never_runs(reply: Reply, kind: type[ORSError]) -> None:
+    wire, abandoned = wire_of()
+    script = Script(named("s1"), then=reply)
+    with pytest.raises(kind):
+        script.run(opening(wire, timeout=9.0))
+    assert 5.0 < script.elapsed <= 9.001
+    assert abandoned == ["s1"]
+
+
 def test_an_error_hides_the_session_s_secrets() -> None:
     wire, _ = wire_of()
     reply = refused(500, "KeyError: 'hunter22'")

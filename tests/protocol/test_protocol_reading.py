@@ -223,6 +223,7 @@ def test_bad_tools(value: Any) -> None:
         b'"\xed\xa0\x80"',
         b"\xef\xbb\xbf{}",
         b"1 2",
+        b"{} {}",
         b"[" * 100_000,
         b"9" * 5000,
         "{",
@@ -237,6 +238,8 @@ def test_what_is_no_json(data: bytes | str) -> None:
 def test_json_may_be_text_or_bytes() -> None:
     assert reading.parse_json(b'["\xc3\xa9"]', "it") == ["é"]
     assert reading.parse_json('["é"]', "it") == ["é"]
+    assert reading.parse_json(b' {"a": 1} \n', "it") == {"a": 1}
+    assert reading.parse_json(b'{"a": 1}\r\n', "it") == {"a": 1}
 
 
 SECRET = "swordfish"

@@ -60,6 +60,14 @@ def test_a_secret_within_base64_is_hidden(secret: str, before: str) -> None:
         assert sum(left) < len(base64.b64encode(whole.encode())) - len(secret)
 
 
+def test_a_secret_of_four_characters_is_hidden() -> None:
+    redact = Redactor(["k3y!"])
+    for before in (b"", b"a", b"ab", b"abc"):
+        encoded = base64.b64encode(before + b"k3y!" + before).decode()
+        assert "[redacted]" in redact(f"it is {encoded}")
+    assert redact("it is k3y!") == "it is [redacted]"
+
+
 def test_short_values_are_no_secrets() -> None:
     assert Redactor(["abc", ""])("abcabc") == "abcabc"
 
