@@ -36,6 +36,6 @@ def plot_curves(
     axes.set_ylabel("CPU per tool call (µs)")
     axes.set_xticks([1, 8, 64, 256, 1024], labels=["1", "8", "64", "256", "1,024"])
     axes.grid(visible=True, which="major", alpha=0.3)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside right center", frameon=False)
     figure.savefig(picture, dpi=160)
     plt.close(figure)
