@@ -109,7 +109,7 @@ def _client_headers(
     api_key: str | None, headers: Mapping[str, str]
 ) -> tuple[tuple[tuple[str, str], ...], list[str]]:
     """Return the headers of every request, and which of their values are secret."""
-    own = {"User-Agent": f"ors-gym/{metadata.version('ors-gym')}"}
+    own = {"User-Agent": f"ors-gym/{_version()}"}
     api_key = api_key if api_key is not None else os.environ.get("ORS_API_KEY")
     if api_key:
         own["X-API-Key"] = api_key
@@ -125,6 +125,14 @@ def _client_headers(
             scheme, _, credentials = value.partition(" ")
             secrets += [value, credentials] if credentials else [scheme]
     return checked, secrets
+
+
+def _version() -> str:
+    try:
+        return metadata.version("ors-gym")
+    except metadata.PackageNotFoundError:
+        # Run from its sources, without being installed.
+        return "unknown"
 
 
 def is_secret_header(name: str) -> bool:

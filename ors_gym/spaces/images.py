@@ -29,6 +29,7 @@ from gymnasium.vector.utils import (
     read_from_shared_memory,
     write_to_shared_memory,
 )
+from gymnasium.wrappers.utils import create_zero_array
 from numpy.typing import NDArray
 
 from ors_gym.spaces.shared_text import SharedText
@@ -206,6 +207,11 @@ batch_differing_spaces.register(
 @is_space_dtype_shape_equiv.register(ImageTuple)
 def _is_equivalent(space_1: ImageTuple, space_2: Space[Any]) -> bool:
     return space_1 == space_2
+
+
+@create_zero_array.register(ImageTuple)
+def _no_images(space: ImageTuple) -> tuple[()]:  # noqa: ARG001
+    return ()
 
 
 @flatdim.register(ImageTuple)

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import pickle
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -174,6 +176,26 @@ def test_the_same_seed_is_the_same_task_in_every_env(server: RunningServer) -> N
         for env in group:
             env.close()
         assert len(indexes) == 1
+
+
+def test_the_same_seed_is_the_same_task_in_a_new_process(server: RunningServer) -> None:
+    script = f"""
+import ors_gym
+for order in ("sequential", "shuffle", "random"):
+    env = ors_gym.ORSEnv("contract", {server.base_url!r}, task_order=order)
+    print([env.reset(seed=s)[1]["task_index"] for s in (11, None, None)])
+    env.close()
+"""
+    run = [sys.executable, "-c", script]
+    first, second = (
+        subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
+        for environment in (
+            {**os.environ, "PYTHONHASHSEED": "1"},
+            {**os.environ, "PYTHONHASHSEED": "2"},
+        )
+    )
+    assert first.stdout == second.stdout
+    assert first.stdout.splitlines()[0] == "[11, 0, 1]"
 
 
 def test_narrowed_tasks_and_curricula(server: RunningServer) -> None:
