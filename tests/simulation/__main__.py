@@ -1,8 +1,7 @@
 """Play many episodes.
 
 ``python -m tests.simulation EPISODES`` plays random ones; ``--faults N`` every sequence
-of up to N faults, and each
-fault for ever; ``--seed N`` one episode, with its trace.
+of up to N faults, and each fault for ever; ``--seed N`` one episode, with its trace.
 """
 
 from __future__ import annotations
@@ -38,13 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="play one episode and show its trace")
     parser.add_argument("--faults", type=int, help="every sequence of so many faults")
+    parser.add_argument("--scenario", choices=SCENARIOS, help="for --faults")
     given = parser.parse_args(arguments)
     if given.seed is not None:
         _say(explain(random_episode(given.seed)))
         return 0
     try:
         if given.faults is not None:
-            for name in SCENARIOS:
+            for name in [given.scenario] if given.scenario else SCENARIOS:
                 _timed(name, functools.partial(_explore, name, given.faults))
         last = given.first + given.episodes
         for first in range(given.first, last, _BATCH):

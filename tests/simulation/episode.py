@@ -9,7 +9,7 @@ from random import Random
 
 from ors_gym.protocol.exchange import Send
 from tests.simulation.client import Client
-from tests.simulation.network import Fault, Network
+from tests.simulation.network import Exchange, Fault, Network
 from tests.simulation.player import Call, Part, Player
 from tests.simulation.server import FLAVOURS, Server
 from tests.simulation.world import ViolationError, World
@@ -31,6 +31,8 @@ class Report:
     calls: int
     runs: int
     seconds: float
+    played: list[Exchange]
+    """The exchanges themselves."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -114,6 +116,7 @@ class Episode:
             calls=sum(len(part.calls) for part in self.parts),
             runs=len(server.runs),
             seconds=world.now,
+            played=network.exchanges,
         )
 
     def _check(self, server: Server, client: Client, players: list[Player]) -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from random import Random
 
+from ors_gym.protocol.replies import BodyReader, StreamReader
 from tests.simulation.episode import Episode, Report, random_episode
 from tests.simulation.network import Fault
 from tests.simulation.player import Call, Part
@@ -24,7 +25,11 @@ __all__ = [
     "sample",
 ]
 
+SHORT = Part(calls=(Call(finishes=True),))
+
 SCENARIOS = {
+    "short, openreward": Episode(flavour="openreward", parts=(SHORT,)),
+    "short, ors-sdk": Episode(flavour="ors-sdk", parts=(SHORT,)),
     "openreward": Episode(flavour="openreward"),
     "ors-sdk": Episode(flavour="ors-sdk"),
     "unconnected": Episode(parts=(Part(calls=(Call(),)),), connected=False),
@@ -76,7 +81,9 @@ def explore(
 ) -> Iterator[tuple[Episode, Report]]:
     """Play an episode with every sequence of faults at every exchange.
 
-    A fault that had no effect, or an exchange that never came, ends its branch.
+    Of faults that come to the same to the last detail, as those do that cut a reply of
+    one piece here or there, only the first is followed by others. An exchange that
+    never came, or a fault that had no effect, ends its branch.
 
     Args:
         scenario: The episode.
@@ -93,11 +100,41 @@ def explore(
     episode = dataclasses.replace(scenario, faults=given)
     report = checked(episode)
     yield episode, report
-    if depth == 0 or not report.faults.issuperset(given):
+    yield from _explore_further(scenario, depth, given, report)
+
+
+def _explore_further(
+    scenario: Episode, depth: int, given: dict[int, Fault], report: Report
+) -> Iterator[tuple[Episode, Report]]:
+    if depth == 0:
         return
     for number in range(max(given, default=-1) + 1, report.exchanges):
+        seen = {_details(report)}
         for fault in Fault:
-            yield from explore(scenario, depth - 1, {**given, number: fault})
+            faults = {**given, number: fault}
+            episode = dataclasses.replace(scenario, faults=faults)
+            spoilt = checked(episode)
+            yield episode, spoilt
+            details = _details(spoilt)
+            if details not in seen:
+                seen.add(details)
+                yield from _explore_further(scenario, depth - 1, faults, spoilt)
+
+
+def _details(report: Report) -> tuple[object, ...]:
+    """Tell all that client and server saw of an episode."""
+    details: list[object] = [*report.errors]
+    for exchange in report.played:
+        sink, outcome = exchange.send.sink, exchange.outcome
+        assert outcome is not None
+        details += (exchange.process.name, exchange.target, exchange.session_id)
+        details += (exchange.started, exchange.arrived)
+        details += (outcome.status, outcome.failure, outcome.headers)
+        if isinstance(sink, StreamReader):
+            details += (sink.result, sink.failed, sink.task_id, sink.body)
+        elif isinstance(sink, BodyReader) and outcome.failure is None:
+            details.append(sink.body)
+    return tuple(details)
 
 
 def endless(scenario: Episode) -> Iterator[tuple[Episode, Report]]:
