@@ -1,0 +1,8 @@
+"""A contract check for anybody's ORS server."""
+
+from __future__ import annotations
+
+from ors_gym.testing.entry import check_server
+from ors_gym.testing.report import Finding, Report, Status
+
+__all__ = ["Finding", "Report", "Status", "check_server"]

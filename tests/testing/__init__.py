@@ -1,0 +1,1 @@
+"""The contract check, on real servers."""
