@@ -18,6 +18,8 @@ _MOST_STEPS: Final = 60
 _EVERYTHING: Final = 1.0
 _SUCCESS: Final = {"guess": 0.0, "blackjack": 0.5}
 """Total rewards that count as success, where it is less than everything."""
+_MORE_EPISODES: Final = {"blackjack": 40}
+"""How many times the episodes are played of a game that is mostly luck."""
 _NEXT: Final = """\
 Next:
   python -m ors_gym serve                 the same environments for other programs
@@ -72,7 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     for name in BUNDLED:
         for player in ("random", "reference"):
             make_player = REFERENCE_PLAYERS[name] if player == "reference" else None
-            score, text = _play(name, base_url, make_player, options.episodes)
+            episodes = options.episodes * _MORE_EPISODES.get(name, 1)
+            score, text = _play(name, base_url, make_player, episodes)
             if name == "guess" and make_player is not None:
                 transcript = text
             table.add_row(
@@ -97,8 +100,8 @@ def _run(options: argparse.Namespace) -> int:
 def _play(
     name: str, base_url: str, make_player: Callable[[], Any] | None, episodes: int
 ) -> tuple[_Score, str]:
-    """Play some episodes; returns the score and the last transcript."""
-    score = _Score()
+    """Play some episodes; returns the score and the longest transcript."""
+    score, longest = _Score(), ""
     env = ORSEnv(name, base_url, render_mode="ansi", max_episode_steps=_MOST_STEPS)
     env.action_space.seed(0)
     for episode in range(episodes):
@@ -119,6 +122,6 @@ def _play(
         score.episodes += 1
         score.reward += total
         score.successes += terminated and total >= _SUCCESS.get(name, _EVERYTHING)
-    transcript = env.render() or ""
+        longest = max(longest, env.render() or "", key=len)
     env.close()
-    return score, transcript
+    return score, longest
