@@ -113,13 +113,10 @@ class ORSClient:
         self.close()
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation of the protocol.
+        """Run an operation of the protocol and return what it returns.
 
         Args:
             operation: The operation, from `ors_gym.protocol.operations`.
-
-        Returns:
-            What it returns.
         """
         return run_blocking(operation, self._transport.exchange)
 
@@ -151,13 +148,10 @@ class ORSClient:
         return self.run(operations.list_tools(self.link.wire, env))[0]
 
     def list_splits(self, env: str) -> list[Split]:
-        """List the splits of an environment.
+        """List an environment's splits: ``name`` and ``type`` of each.
 
         Args:
             env: The environment's name, in any case.
-
-        Returns:
-            Objects with ``name`` and ``type`` (train, validation or test).
         """
         return self.run(operations.list_splits(self.link.wire, env))
 
@@ -273,11 +267,7 @@ class ORSClient:
         )
 
     def create_session(self) -> str:
-        """Get a session id, for `create_episode`.
-
-        Returns:
-            The id.
-        """
+        """Get a session id, for `create_episode`."""
         self.run(operations.connect(self.link.wire))
         return self.run(operations.create_session(self.link.wire))
 
@@ -363,13 +353,10 @@ class ORSClient:
         return self._session(session_id, env).call_tool(tool, input)
 
     def ping(self, session_id: str) -> bool:
-        """Ask whether the server has a session.
+        """Return whether the server says that it has a session.
 
         Args:
             session_id: The session's id.
-
-        Returns:
-            Whether the server said that it has.
         """
         operation = operations.ping(
             self.link.wire, session_id, timeout=self.link.wire.timeout
