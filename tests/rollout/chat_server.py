@@ -1,0 +1,246 @@
+"""A scripted server that speaks OpenAI's chat completions, run as a child process.
+
+A script is a list of replies. ``POST /script/NAME`` registers one, and requests for the
+model NAME are answered by it: the reply's place is the number of the assistant's
+messages in the request, so that episodes at once do not mix. A reply is an object with
+
+- ``message``: the assistant's message
+- ``text``, ``calls``: the same in short; a call is ``[id, name, arguments]``
+- ``failures``: a list of ``[status, body, headers]`` that come before it
+- ``raw``: the body of the answer, in place of one that is made from a message
+- ``hang``: true to answer nothing until the connection ends
+- ``drop``: true to close the connection without an answer
+- any other key: put into the choice
+
+What OpenAI would refuse is refused with status 400. ``GET /log/NAME`` gives the
+requests.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import http.server
+import json
+import re
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+__all__ = ["ChatServer", "running_chat_server"]
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+def find_fault(request: dict[str, Any]) -> str:
+    """Say why OpenAI would refuse a request, "" if it would not."""
+    waiting: list[str] = []
+    for message in request["messages"]:
+        fault = find_fault_of_message(message, waiting)
+        if fault:
+            return fault
+    if waiting:
+        return f"calls without a result: {waiting}"
+    if request.get("tools") == [] or ("tool_choice" in request) > ("tools" in request):
+        return "no tools"
+    for tool in request.get("tools", ()):
+        if tool["function"]["parameters"]["type"] != "object":
+            return "a tool without an object of parameters"
+    return ""
+
+
+def find_fault_of_message(message: dict[str, Any], waiting: list[str]) -> str:
+    """Look at one message; ``waiting`` are the calls without a result so far."""
+    role, content = message["role"], message.get("content")
+    if role == "tool":
+        if message["tool_call_id"] not in waiting:
+            return "a result without its call"
+        waiting.remove(message["tool_call_id"])
+        return "" if isinstance(content, str) else "a tool message that is no text"
+    if waiting:
+        return f"calls without a result: {waiting}"
+    if None in [value for name, value in message.items() if name != "content"]:
+        return "a null in a message"
+    if role == "assistant":
+        waiting += [call["id"] for call in message.get("tool_calls", ())]
+        return find_fault_of_assistant(message)
+    if isinstance(content, list) and role != "user":
+        return "an image in no user message"
+    return ""
+
+
+def find_fault_of_assistant(message: dict[str, Any]) -> str:
+    """Look at an assistant's message."""
+    calls = message.get("tool_calls", [])
+    if "tool_calls" in message and not calls:
+        return "[] is too short - 'tool_calls'"
+    if message.get("content") is None and not calls:
+        return "an assistant message without content"
+    for call in calls:
+        if not NAME.fullmatch(call["function"]["name"]):
+            return "a tool's name that there cannot be"
+        try:
+            # As chat templates do it.
+            is_object = isinstance(json.loads(call["function"]["arguments"]), dict)
+        except ValueError:
+            is_object = False
+        if not is_object:
+            return "arguments that are no object"
+    return ""
+
+
+def make_answer(reply: dict[str, Any], model: str) -> dict[str, Any]:
+    """Write a reply of a script out."""
+    rest = {
+        name: value
+        for name, value in reply.items()
+        if name not in ("message", "text", "calls", "failures")
+    }
+    calls = [
+        {
+            "id": call_id,
+            "type": "function",
+            "function": {"name": name, "arguments": given},
+        }
+        for call_id, name, given in reply.get("calls", ())
+    ]
+    message = reply.get("message") or {
+        "role": "assistant",
+        "content": reply.get("text"),
+        "tool_calls": calls or None,
+        "refusal": None,
+    }
+    choice = {
+        "index": 0,
+        "message": message,
+        "finish_reason": "tool_calls" if calls else "stop",
+        **rest,
+    }
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": f"{model}-2026",
+        "choices": [choice],
+        "usage": USAGE,
+    }
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers by the scripts."""
+
+    protocol_version = "HTTP/1.1"
+    scripts: ClassVar[dict[str, list[dict[str, Any]]]] = {}
+    log: ClassVar[dict[str, list[dict[str, Any]]]] = collections.defaultdict(list)
+    failed: ClassVar[collections.Counter[tuple[str, int]]] = collections.Counter()
+    lock = threading.Lock()
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing to stderr."""
+
+    def do_GET(self) -> None:
+        self.send(200, self.log[self.path.rpartition("/")[2]])
+
+    def do_POST(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path.startswith("/script/"):
+            self.scripts[self.path.rpartition("/")[2]] = given
+            self.send(200, {})
+        elif self.path == "/v1/chat/completions":
+            self.complete(given)
+        else:
+            self.send(404, {"error": {"message": f"no {self.path}"}})
+
+    def complete(self, request: dict[str, Any]) -> None:
+        model = request["model"]
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        entry = {"body": request, "headers": headers, "peer": self.client_address[1]}
+        place = sum(one["role"] == "assistant" for one in request["messages"])
+        script = self.scripts.get(model)
+        with self.lock:
+            self.log[model].append(entry)
+            reply = script[place] if script and place < len(script) else None
+            failures = [] if reply is None else reply.get("failures", [])
+            failure = self.failed[model, place]
+            self.failed[model, place] += 1
+        fault = find_fault(request)
+        if fault:
+            self.send(400, {"error": {"message": fault}})
+        elif reply is None:
+            self.send(404, {"error": {"message": f"no reply {place} of {model!r}"}})
+        elif failure < len(failures):
+            self.send(*failures[failure])
+        elif reply.get("hang"):
+            self.rfile.read(1)
+            self.close_connection = True
+        elif reply.get("drop"):
+            self.close_connection = True
+        else:
+            self.send(200, reply.get("raw") or make_answer(reply, model))
+
+    def send(self, status: int, body: Any, headers: Any = ()) -> None:
+        data = (body if isinstance(body, str) else json.dumps(body)).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        for name, value in dict(headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+
+class ChatServer:
+    """The running child, as tests see it."""
+
+    def __init__(self, port: int) -> None:
+        self.origin = f"http://127.0.0.1:{port}"
+        self.base_url = f"{self.origin}/v1"
+        self._models = 0
+
+    def script(self, *replies: dict[str, Any]) -> str:
+        """Register a script; return the model's name."""
+        self._models += 1
+        name = f"model-{self._models}"
+        self._ask(f"/script/{name}", json.dumps(replies).encode())
+        return name
+
+    def requests(self, model: str) -> list[dict[str, Any]]:
+        """Return the requests for a model, as ``body``, ``headers`` and ``peer``."""
+        found: list[dict[str, Any]] = self._ask(f"/log/{model}")
+        return found
+
+    def _ask(self, path: str, data: bytes | None = None) -> Any:
+        with urllib.request.urlopen(self.origin + path, data, timeout=10) as reply:
+            return json.load(reply)
+
+
+@contextlib.contextmanager
+def running_chat_server() -> Iterator[ChatServer]:
+    """Start the server as a child process and end it."""
+    command = [sys.executable, "-B", __file__]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            yield ChatServer(int(child.stdout.readline()))
+        finally:
+            # Its end of input is what it waits for.
+            child.stdin.close()
+            child.wait(10)
+
+
+def main() -> None:
+    """Serve until the standard input ends, as it does with the parent."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_address[1], flush=True)  # noqa: T201 - read by the parent
+    sys.stdin.buffer.read()
+
+
+if __name__ == "__main__":
+    main()
