@@ -73,13 +73,15 @@ def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str)
                 return value
         return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
-        start = data[:_SHOWN]
-        text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
-        # Redacted before it is cut: half of a secret would not be recognised.
-        raise ProtocolError(
-            f"{what} is not JSON ({type(error).__name__}: {str(error)[:120]}); it "
-            f"begins with {redact(text)[:60]!r}. Is this the address of an ORS server?"
-        ) from None
+        problem = f"{type(error).__name__}: {str(error)[:120]}"
+    start = data[:_SHOWN]
+    text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
+    # Raised here, since as its context the decoder's error would keep the whole text.
+    # Redacted before it is cut: half of a secret would not be recognised.
+    raise ProtocolError(
+        f"{what} is not JSON ({problem}); it begins with {redact(text)[:60]!r}. Is "
+        "this the address of an ORS server?"
+    )
 
 
 def _field(value: object, name: str, what: str) -> Any:

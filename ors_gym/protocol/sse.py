@@ -35,10 +35,12 @@ class Event(NamedTuple):
         try:
             return self.data.decode()
         except UnicodeDecodeError as error:
-            raise ProtocolError(
-                f"the {self.name.decode('latin-1')[:40]!r} event is not UTF-8: "
-                f"byte {error.start} is 0x{self.data[error.start]:02x}"
-            ) from None
+            place = error.start
+        # Raised here, since as its context the decoder's error would keep the data.
+        raise ProtocolError(
+            f"the {self.name.decode('latin-1')[:40]!r} event is not UTF-8: "
+            f"byte {place} is 0x{self.data[place]:02x}"
+        )
 
 
 class EventDecoder:
