@@ -76,7 +76,7 @@ def parse_action(
             and is_flat_json(arguments)
         ):
             return action  # type: ignore[return-value]  # just checked
-    if isinstance(action, InvalidAction):
+    if type(action) is InvalidAction:
         return action
     reader = MessageReader(tools, plain_text, terminal_tool)
     calls = reader.read(action)

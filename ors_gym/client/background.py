@@ -19,7 +19,6 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Coroutine
-from random import random
 from typing import Any, Final, TypeVar
 
 from ors_gym.client.async_transport import AsyncTransport
@@ -102,7 +101,7 @@ class Background:
             link: How its server is reached.
             state: The session; referred to weakly.
         """
-        due = time.monotonic() + link.ping_every * (0.5 + random() / 2)  # noqa: S311
+        due = time.monotonic() + link.ping_every * (0.5 + link.wire.random() / 2)
         self._watched[state.session_id] = _Watched(link, weakref.ref(state), due)
         self._start()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import uuid
 from collections.abc import Callable
-from random import random as _random
+from random import Random
 from typing import Final
 
 from ors_gym.errors import (
@@ -28,6 +28,8 @@ def _ignore(_: object) -> None:
     """Do nothing."""
 
 
+_OWN_RANDOM: Final = Random()  # noqa: S311 - it spreads retries, no more
+"""Not the global generator, whose sequence belongs to the user's seed."""
 _PATIENCE_WITH_A_STRANGER: Final = 2.0
 """Seconds of refused connections that a server which never answered gets."""
 
@@ -70,7 +72,7 @@ class Wire:
     """Whole task sets, of servers that cannot give a task by its index."""
     on_retry: Callable[[Retry], None] = _ignore
     abandon: Callable[[str], None] = _ignore
-    random: Callable[[], float] = _random
+    random: Callable[[], float] = _OWN_RANDOM.random
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
 
     def patience(self, budget: float) -> Patience:
