@@ -7,15 +7,27 @@ Exit codes: 0 if all went well, 1 for an error that is explained on standard err
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 
-from ors_gym.cli import demo, serve
+from ors_gym.cli import (
+    check,
+    demo,
+    episodes,
+    evaluating,
+    listing,
+    playing,
+    reporting,
+    serve,
+)
+from ors_gym.cli.common import clean
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, serve)
+_COMMANDS = (demo, serve, listing, playing, evaluating, episodes, reporting, check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,10 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in _COMMANDS:
         command.add_parser(commands)
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that lacks a character is no reason to stop.
+            stream.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
     except ORSError as error:
-        print(f"ors-gym: {error}", file=sys.stderr)  # noqa: T201
+        print(f"ors-gym: {clean(error)}", file=sys.stderr)  # noqa: T201
+        return 1
+    except BrokenPipeError:
+        # The reader has seen enough, as `head` has. Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
         return 130

@@ -1,0 +1,135 @@
+"""``report``: the figures of an evaluation, and how two of them differ."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import dataclasses
+import html
+import io
+import pathlib
+from typing import Any
+
+from ors_gym.cli.common import add_json_flag, say, say_json
+from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.evaluation import Evaluation
+from ors_gym.types import JSONObject
+
+__all__ = ["add_parser", "load", "summary"]
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>{title}</title>
+<style>body{{font-family:sans-serif;margin:2em}}td,th{{padding:.2em .8em}}
+table{{border-collapse:collapse;margin-bottom:1.5em}}img{{max-width:100%}}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line.
+
+    Args:
+        commands: The subparsers.
+    """
+    parser = commands.add_parser(
+        "report", help="show the figures of an evaluation, or compare two"
+    )
+    parser.add_argument("file", help="the output of an evaluation")
+    parser.add_argument(
+        "other", nargs="?", help="another one, which the first is compared with"
+    )
+    parser.add_argument(
+        "--html", metavar="FILE", help="write a page that needs no network"
+    )
+    add_json_flag(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    found = load(options.file)
+    other = None if options.other is None else load(options.other)
+    if options.html is not None:
+        page = _as_page(found, other, options)
+        try:
+            pathlib.Path(options.html).write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InvalidRequestError(f"the page cannot be written: {error}") from None
+    if options.json:
+        value = summary(found)
+        if other is not None:
+            value["comparison"] = dataclasses.asdict(found.compare(other))
+        say_json(value)
+        return 0
+    say(found)
+    if other is not None:
+        say(f"\n{options.other}\n{other}")
+        say(f"\n{options.file} minus {options.other}\n{found.compare(other)}")
+    return 0
+
+
+def summary(evaluation: Evaluation) -> JSONObject:
+    """Return the figures of an evaluation as plain JSON values.
+
+    Args:
+        evaluation: The evaluation.
+
+    Returns:
+        Its head, figures, tables, and why it stopped, if it did.
+
+    Example:
+        >>> summary(Evaluation([]))["metrics"]["episodes"]
+        0.0
+    """
+    return {
+        "head": evaluation.head,
+        "metrics": evaluation.metrics(""),
+        "stop_reasons": evaluation.stop_reasons,
+        "by_split": evaluation.by_split,
+        "by_tool": evaluation.by_tool,
+        "stopped": evaluation.stopped,
+    }
+
+
+def load(path: str) -> Evaluation:
+    """Read the output of an evaluation.
+
+    Args:
+        path: Where it is.
+
+    Raises:
+        InvalidRequestError: If it cannot be read.
+    """
+    try:
+        return Evaluation.load(path)
+    except OSError as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _as_page(
+    found: Evaluation, other: Evaluation | None, options: argparse.Namespace
+) -> str:
+    title = html.escape(f"Evaluation of {found.head.get('environment', options.file)}")
+    parts = [f"<h1>{title}</h1>", *_section(options.file, found)]
+    if other is not None:
+        parts += _section(options.other, other)
+        heading = html.escape(f"{options.file} minus {options.other}")
+        parts += [f"<h2>{heading}</h2>", found.compare(other)._repr_html_()]
+    return _PAGE.format(title=title, body="\n".join(parts))
+
+
+def _section(path: str, evaluation: Evaluation) -> list[str]:
+    parts = [f"<h2>{html.escape(path)}</h2>", evaluation._repr_html_()]
+    try:
+        figure = evaluation.plot()
+    except MissingExtraError as error:
+        return [*parts, f"<p>{html.escape(str(error))}</p>"]
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    encoded = base64.b64encode(picture.getvalue()).decode()
+    return [*parts, f'<img alt="plots" src="data:image/png;base64,{encoded}">']
