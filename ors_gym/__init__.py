@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         register_envs,
     )
     from ors_gym.rollout import (
+        ChatPolicy,
         Episode,
         EpisodeRunner,
         Turn,
@@ -88,6 +89,7 @@ __all__ = [
     "AsyncSession",
     "AuthenticationError",
     "CallTimeoutError",
+    "ChatPolicy",
     "ConnectionFailedError",
     "Episode",
     "EpisodeOverError",
@@ -166,6 +168,7 @@ _HOMES: Final = {
     "ors_gym.protocol.limits": ("Limits",),
     "ors_gym.registration": ("register_envs",),
     "ors_gym.rollout": (
+        "ChatPolicy",
         "Episode",
         "EpisodeRunner",
         "Turn",

@@ -7,7 +7,7 @@ import sys
 
 import ors_gym
 
-HEAVY = ("scipy", "matplotlib", "tqdm", "jsonschema", "PIL", "ors", "pandas", "ray")
+HEAVY = ("scipy", "matplotlib", "tqdm", "jsonschema", "PIL", "ors", "pandas", "ray", "openai")
 
 
 def test_every_public_name_can_be_had() -> None:

@@ -7,6 +7,7 @@ A policy is called with the `Episode` so far and returns an action, a list of ac
 
 from __future__ import annotations
 
+from ors_gym.rollout.chat import ChatPolicy
 from ors_gym.rollout.episode import Episode, StopReason
 from ors_gym.rollout.group import run_group
 from ors_gym.rollout.play import Rules
@@ -18,6 +19,7 @@ from ors_gym.rollout.single import run_episode, run_episode_async
 from ors_gym.rollout.turn import Step, Turn
 
 __all__ = [
+    "ChatPolicy",
     "Difference",
     "Episode",
     "EpisodeRunner",

@@ -52,6 +52,7 @@ class _OwnLoop:
         try:
             loop.run_forever()
         finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
 
     def stop(self) -> None:
