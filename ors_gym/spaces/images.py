@@ -210,7 +210,7 @@ def _is_equivalent(space_1: ImageTuple, space_2: Space[Any]) -> bool:
 
 
 @create_zero_array.register(ImageTuple)
-def _no_images(space: ImageTuple) -> tuple[()]:  # noqa: ARG001
+def _no_images(space: ImageTuple) -> tuple[()]:  # type: ignore[misc]  # noqa: ARG001
     return ()
 
 
