@@ -16,8 +16,11 @@ from ors_gym.testing.session_checks import SESSION_CHECKS
 from ors_gym.testing.subject import Subject, Verdict
 from ors_gym.types import ToolCall
 
-__all__ = ["check_server"]
+__all__ = ["CHECKS", "check_server"]
 
+_CHECKS: Final = (*METADATA_CHECKS, *SESSION_CHECKS, *CALL_CHECKS)
+CHECKS: Final = tuple(name for name, _ in _CHECKS)
+"""The names of the checks, in their order."""
 _METADATA: Final = frozenset(name for name, _ in METADATA_CHECKS)
 _FIX: Final = "see the server's log"
 
@@ -83,7 +86,7 @@ def check_server(
             session_options={"setup_timeout": setup_timeout, "secrets": secrets},
         )
         findings: list[Finding] = []
-        for name, check in (*METADATA_CHECKS, *SESSION_CHECKS, *CALL_CHECKS):
+        for name, check in _CHECKS:
             finding = Finding(name, *_run(name, check, subject, findings))
             findings.append(finding)
             if on_finding is not None:

@@ -1,0 +1,101 @@
+"""A plugin for pytest: ``pytest --ors-url URL`` adds one test for each check.
+
+Where it is not installed as an entry point: ``pytest -p ors_gym.testing.plugin``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ors_gym.testing.entry import CHECKS, check_server
+from ors_gym.testing.report import Finding, Report
+
+__all__ = ["ContractItem", "pytest_addoption", "pytest_collection_modifyitems"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options.
+
+    Args:
+        parser: pytest's.
+    """
+    group = parser.getgroup("ors", "contract check of an ORS server")
+    group.addoption("--ors-url", help="the server's address; runs some of its tools")
+    group.addoption("--ors-env", help="the environment, if the server has several")
+    group.addoption("--ors-split", help="the split to play")
+    group.addoption("--ors-no-calls", action="store_true", help="run no tool")
+    group.addoption(
+        "--ors-calls",
+        type=json.loads,
+        metavar="JSON",
+        help='the calls of one episode: [{"tool": ..., "input": {...}}, ...]',
+    )
+
+
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Add a test for each check, if there is a server to be checked.
+
+    Args:
+        session: pytest's.
+        config: Has the options.
+        items: The tests so far.
+    """
+    url = config.getoption("ors_url")
+    if url is None:
+        return
+    no_calls = config.getoption("ors_no_calls")
+
+    @functools.cache
+    def check() -> Report:
+        return check_server(
+            url,
+            config.getoption("ors_env"),
+            calls=False if no_calls else config.getoption("ors_calls") or True,
+            split=config.getoption("ors_split"),
+        )
+
+    items += [
+        ContractItem.from_parent(
+            session, name=f"ors: {name}", find=_finder(check, name)
+        )
+        for name in CHECKS
+    ]
+
+
+def _finder(check: Callable[[], Report], name: str) -> Callable[[], Finding]:
+    return lambda: check()[name]
+
+
+class ContractItem(pytest.Item):
+    """One check as a test: a warning is a warning, a failure fails.
+
+    Args:
+        find: Gives the finding; the server is checked when the first is asked for.
+        **arguments: pytest's.
+    """
+
+    def __init__(self, *, find: Callable[[], Finding], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._find = find
+
+    def runtest(self) -> None:
+        """Run the test."""
+        finding = self._find()
+        if finding.status == "skipped":
+            pytest.skip(finding.detail)
+        if finding.status == "warn":
+            warnings.warn(pytest.PytestWarning(str(finding)), stacklevel=1)
+        if finding.status == "fail":
+            pytest.fail(f"{finding.detail}\n-> {finding.fix}", pytrace=False)
+
+    def reportinfo(self) -> tuple[str, None, str]:
+        """Say what the test is called."""
+        return "contract", None, self.name
