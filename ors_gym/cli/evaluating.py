@@ -18,6 +18,7 @@ from ors_gym.cli.reporting import summary
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Policy, random_policy, reference_policy
+from ors_gym.rollout.chat import ChatPolicy
 
 __all__ = ["add_parser"]
 
@@ -33,7 +34,12 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--policy",
         default="random",
-        help="random (the default), reference, or module:function",
+        help="random (the default), reference, openai:MODEL, or module:function",
+    )
+    parser.add_argument(
+        "--model-url",
+        metavar="URL",
+        help="the model's API, such as http://host:8000/v1; default: OPENAI_BASE_URL",
     )
     parser.add_argument(
         "--url", help="default: ORS_BASE_URL, or the bundled environments"
@@ -61,7 +67,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    policy = _find_policy(options.policy, options.seed)
+    policy = _find_policy(options)
     with open_environment(options.environment, options.url) as (base_url, name):
         found = evaluate(
             base_url,
@@ -84,15 +90,19 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if found.outcomes and not found.stopped else 1
 
 
-def _find_policy(name: str, seed: int) -> Policy:
+def _find_policy(options: argparse.Namespace) -> Policy:
+    name: str = options.policy
     if name == "random":
-        return random_policy(seed)
+        return random_policy(options.seed)
     if name == "reference":
         return reference_policy()
     module, _, attribute = name.partition(":")
+    if module == "openai" and attribute:
+        return ChatPolicy(attribute, base_url=options.model_url)
     if not attribute:
         raise InvalidRequestError(
-            f"there is no policy {name!r}; pass random, reference, or module:function"
+            f"there is no policy {name!r}; pass random, reference, openai:MODEL, "
+            "or module:function"
         )
     import_from_here()
     try:

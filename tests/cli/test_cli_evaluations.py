@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import HELLO, run
+from tests.rollout.chat_server import running_chat_server
 from tests.servers.process import RunningServer
 
 POLICY = '''
@@ -91,6 +92,20 @@ def test_eval_of_a_bundled_environment(policy: str) -> None:
     done = run("eval", "math", "--policy", policy, "--tasks", "4", "--json")
     rate = json.loads(done.stdout)["metrics"]["success_rate"]
     assert rate == (1.0 if policy == "reference" else 0.0)
+
+
+def test_eval_of_a_chat_model(server: RunningServer) -> None:
+    answer = ["c1", "submit", json.dumps({"answer": "0"})]
+    with running_chat_server() as chat:
+        model = chat.script({"calls": [answer]})
+        done = run(
+            *("eval", "contract", "--url", server.base_url, "--tasks", "1", "--json"),
+            *("--policy", f"openai:{model}", "--model-url", chat.base_url),
+        )
+        assert len(chat.requests(model)) == 1
+    value = json.loads(done.stdout)
+    assert value["head"]["policy"] == f"openai:{model}"
+    assert value["metrics"]["success_rate"] == 1.0
 
 
 def test_show_writes_an_episode_down(evaluated: Path) -> None:
