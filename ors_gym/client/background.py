@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from ors_gym.client.async_transport import AsyncTransport
@@ -52,6 +52,8 @@ class _Watched:
     link: Link
     state: weakref.ref[SessionState]
     due: float
+    waiting: bool = False
+    """Whether it is in the queue of those to be pinged."""
 
 
 @dataclasses.dataclass(slots=True, order=True)
@@ -92,6 +94,10 @@ class Background:
         self._doomed: deque[_Doomed] = deque()
         self._channels: dict[int, tuple[Link, _Channel]] = {}
         self._jobs: set[asyncio.Task[Any]] = set()
+        """The deletes that are under way."""
+        self._pings: set[asyncio.Task[Any]] = set()
+        self._waiting: deque[_Watched] = deque()
+        """Sessions to be pinged, in the order in which they became due."""
         self._owner = os.getpid()
 
     def watch(self, link: Link, state: SessionState) -> None:
@@ -192,7 +198,7 @@ class Background:
             self._reap()
             self._ping_due()
             await self._close_idle_channels()
-            if self._watched or self._doomed or self._jobs:
+            if self._watched or self._doomed or self._jobs or self._pings:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > _LINGER and self._end():
                 break
@@ -205,7 +211,7 @@ class Background:
     def _end(self) -> bool:
         """Let the thread go, unless something came in at the last moment."""
         with self._lock:
-            if self._watched or self._doomed or self._jobs:
+            if self._watched or self._doomed or self._jobs or self._pings:
                 return False
             self._loop = self._thread = None
             return True
@@ -220,7 +226,7 @@ class Background:
             if doomed.due > now:
                 self._doomed.append(doomed)
             else:
-                self._begin(self._delete(doomed))
+                self._begin(self._delete(doomed), self._jobs, self._reap)
 
     def _ping_due(self) -> None:
         now = time.monotonic()
@@ -228,19 +234,36 @@ class Background:
             state = watched.state()
             if state is None or state.closed or state.lost:
                 self._watched.pop(session_id, None)
-            elif watched.due <= now and len(self._jobs) < _AT_ONCE:
-                watched.due = now + watched.link.ping_every
-                self._begin(self._ping(watched.link, state.session_id))
+            elif watched.due <= now and not watched.waiting:
+                watched.waiting = True
+                self._waiting.append(watched)
+        self._ping_waiting()
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ping_waiting(self) -> None:
+        """Start as many pings as may run at once; deletes do not hold them up."""
+        while self._waiting and len(self._pings) < _AT_ONCE:
+            watched = self._waiting.popleft()
+            watched.waiting = False
+            state = watched.state()
+            if state is not None and not (state.closed or state.lost):
+                watched.due = time.monotonic() + watched.link.ping_every
+                work = self._ping(watched.link, state.session_id)
+                self._begin(work, self._pings, self._ping_waiting)
+
+    def _begin(
+        self,
+        work: Coroutine[Any, Any, None],
+        running: set[asyncio.Task[Any]],
+        then: Callable[[], None],
+    ) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._jobs.add(task)
-        task.add_done_callback(self._finish_job)
+        running.add(task)
 
-    def _finish_job(self, task: asyncio.Task[Any]) -> None:
-        self._jobs.discard(task)
-        if self._doomed:
-            self._reap()
+        def finish(_: asyncio.Task[Any]) -> None:
+            running.discard(task)
+            then()
+
+        task.add_done_callback(finish)
 
     async def _ping(self, link: Link, session_id: str) -> None:
         operation = operations.ping(link.wire, session_id, timeout=_PING_TIMEOUT)
