@@ -15,6 +15,7 @@ from ors_gym.errors import ORSError
 from ors_gym.protocol.exchange import Outcome
 from ors_gym.protocol.redaction import Redactor
 from ors_gym.protocol.replies import server_text, status_error
+from tests.protocol.driving import open_state, wire_of
 
 SECRETS = ["hunter22", "q\"u\\o'te\n<&>", "pässwörd 字", "a+b/c==?&", "sk-" + "x" * 200]
 
@@ -130,3 +131,11 @@ def test_no_error_holds_a_secret(status: int) -> None:
         error = status_error(outcome, body, "GET /x", redact)
         assert isinstance(error, ORSError)
         assert b"swordfish" not in pickle.dumps(error)
+
+
+def test_what_a_client_knows_does_not_show_its_secrets() -> None:
+    wire, _ = wire_of(redact=Redactor(["hunter22"]))
+    state = open_state("swordfish")
+    shown = f"{wire!r} {wire} {state!r} {state.redact!r} {wire.spoken!r}"
+    assert "hunter22" not in shown
+    assert "swordfish" not in shown
