@@ -220,7 +220,7 @@ def test_the_hook_for_retries_is_told_nothing_secret(
         ) as session,
     ):
         session.get_prompt()
-    assert len(told) == 2
+    assert len([retry for retry in told if "/prompt" in retry.request]) == 2
     check_clean(repr(told))
     check_clean(caplog.text)
     assert "prompt" in caplog.text
