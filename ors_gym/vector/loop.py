@@ -242,12 +242,13 @@ class SlotLoop:
                 ended.set()
 
         thread = threading.Thread(target=drive, name="ors_gym vector", daemon=True)
-        thread.start()
         try:
+            thread.start()
             ended.wait()
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            ended.wait()
+            # Without an identity the thread may never have been started.
+            ended.wait(None if thread.ident is not None else _CANCEL_SECONDS)
             raise
         thread.join()
         if caught:
