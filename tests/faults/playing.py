@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
-from tests.faults.columns import COLUMNS, RESULT, Column, Shown
+from tests.faults.columns import RESULT, Column, Shown
+from tests.faults.every_column import COLUMNS
 from tests.faults.rows import Row
 from tests.proxy.http1 import ReceivedRequest
 from tests.proxy.proxy import FaultProxy

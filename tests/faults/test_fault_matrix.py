@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import CURRENT
-from tests.faults.columns import COLUMNS, RESULT
+from tests.faults.columns import RESULT
+from tests.faults.every_column import COLUMNS
 from tests.faults.playing import ServerOf, play, serving
 from tests.faults.rows import ROWS, Row
 from tests.faults.table import PEERS, faults_found

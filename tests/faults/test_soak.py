@@ -1,4 +1,4 @@
-"""The soak of `benchmarks.soak`, for a minute; and for a moment."""
+"""The soak of `benchmarks.soak`, for a minute; and with many more faults."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def test_a_minute_of_broken_replies(name: str) -> None:
     assert report.ends["ambiguous_call"] > 0
 
 
+@pytest.mark.slow
 def test_a_moment_of_many_broken_replies() -> None:
     report = soak(steps=300, sessions=8, broken=0.1, sdk=CURRENT[0])
     assert not report.wrong, report.as_markdown()
