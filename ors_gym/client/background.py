@@ -24,6 +24,7 @@ from typing import Any, Final, TypeVar
 from ors_gym.client.async_transport import AsyncTransport
 from ors_gym.client.drivers import AsyncExchange, run_async
 from ors_gym.client.link import Link
+from ors_gym.errors import ORSError
 from ors_gym.protocol import operations
 from ors_gym.protocol.exchange import Operation
 from ors_gym.protocol.wire import SessionState
@@ -283,7 +284,9 @@ class Background:
         operation = operations.delete_session(
             doomed.link.wire, doomed.session_id, timeout=timeout, attempts=attempts
         )
-        await self._run(doomed.link, operation)
+        with contextlib.suppress(ORSError):
+            # The user's own httpx client may be closed: the server's reaper is left.
+            await self._run(doomed.link, operation)
 
     async def _delete_all(self, timeout: float) -> None:
         """Delete what is open and what is doomed, whether it is due or not."""

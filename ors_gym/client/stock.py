@@ -22,6 +22,7 @@ from ors_gym.client.origin import Origin
 from ors_gym.client.pool import DEFAULT_LIMITS
 from ors_gym.client.stock_errors import explain_httpx_error
 from ors_gym.client.watchdog import Watchdog
+from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol.exchange import Failure, Head, Outcome, Send
 from ors_gym.protocol.limits import Limits
 
@@ -61,6 +62,13 @@ class _Stock:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self._url}')"
+
+    def _check_open(self, client: httpx.Client | httpx.AsyncClient) -> None:
+        if client.is_closed:
+            raise InvalidRequestError(
+                f"the httpx client for {self.origin} was closed; close it last, after "
+                "the sessions and the client that use it"
+            )
 
     def _arguments(self, send: Send) -> dict[str, Any]:
         """Return what `build_request` takes."""
@@ -186,7 +194,11 @@ class StockTransport(_Stock):
 
         Returns:
             What came of it; failures of the network and the server too.
+
+        Raises:
+            InvalidRequestError: If the httpx client was closed.
         """
+        self._check_open(self._client)
         started = time.monotonic()
         reader: ReplyReader | None = None
         ended: Failure | Exception | None = None
@@ -261,7 +273,11 @@ class AsyncStockTransport(_Stock):
 
         Returns:
             What came of it; failures of the network and the server too.
+
+        Raises:
+            InvalidRequestError: If the httpx client was closed.
         """
+        self._check_open(self._client)
         started = time.monotonic()
         reader: ReplyReader | None = None
         ended: Failure | Exception | None = None

@@ -187,3 +187,14 @@ def test_a_call_follows_no_redirect_at_all() -> None:
         with pytest.raises(ors_gym.AmbiguousCallError, match="redirected"):
             session.call_tool("go", {})
         assert not [r for r in server.requests if r.path.endswith("elsewhere")]
+
+
+def test_a_closed_client_of_httpx_is_an_error_of_ours() -> None:
+    with scripted_ors() as server:
+        own = httpx.Client()
+        client = ors_gym.ORSClient(server.url, client=own)
+        session = client.session("box", split="train", index=0).open()
+        session.get_prompt()
+        own.close()
+        with pytest.raises(ors_gym.InvalidRequestError, match="was closed"):
+            session.call_tool("go", {})
