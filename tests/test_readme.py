@@ -35,5 +35,5 @@ def test_a_complete_loop_stands_within_the_first_lines() -> None:
 
 
 def test_the_files_it_names_are_there() -> None:
-    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README.read_text()):
+    for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", README.read_text()):
         assert (README.parent / target).exists(), target
