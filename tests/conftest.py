@@ -8,6 +8,7 @@ from typing import Final
 
 import pytest
 
+from tests.browser import chromium as chromium  # noqa: PLC0414 - a fixture
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer, start_server
 from tests.servers.venvs import SDKS, VenvBuildError
