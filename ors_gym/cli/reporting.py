@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import base64
 import dataclasses
-import html
-import io
 import pathlib
 from typing import Any
 
 from ors_gym.cli.common import add_json_flag, say, say_json
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
+from ors_gym.evaluation.page import as_page
 from ors_gym.types import JSONObject
 
 __all__ = ["add_parser", "load", "summary"]
-
-_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head><meta charset="utf-8"><title>{title}</title>
-<style>body{{font-family:sans-serif;margin:2em}}td,th{{padding:.2em .8em}}
-table{{border-collapse:collapse;margin-bottom:1.5em}}img{{max-width:100%}}</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
 
 
 def add_parser(commands: Any) -> None:
@@ -114,22 +99,10 @@ def load(path: str) -> Evaluation:
 def _as_page(
     found: Evaluation, other: Evaluation | None, options: argparse.Namespace
 ) -> str:
-    title = html.escape(f"Evaluation of {found.head.get('environment', options.file)}")
-    parts = [f"<h1>{title}</h1>", *_section(options.file, found)]
-    if other is not None:
-        parts += _section(options.other, other)
-        heading = html.escape(f"{options.file} minus {options.other}")
-        parts += [f"<h2>{heading}</h2>", found.compare(other)._repr_html_()]
-    return _PAGE.format(title=title, body="\n".join(parts))
-
-
-def _section(path: str, evaluation: Evaluation) -> list[str]:
-    parts = [f"<h2>{html.escape(path)}</h2>", evaluation._repr_html_()]
-    try:
-        figure = evaluation.plot()
-    except MissingExtraError as error:
-        return [*parts, f"<p>{html.escape(str(error))}</p>"]
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png")
-    encoded = base64.b64encode(picture.getvalue()).decode()
-    return [*parts, f'<img alt="plots" src="data:image/png;base64,{encoded}">']
+    title = f"Evaluation of {found.head.get('environment', options.file)}"
+    if other is None:
+        return as_page(title, {options.file: found})
+    name = f"{options.file} minus {options.other}"
+    # A file compared with itself is shown once.
+    both = {options.file: found, options.other: other}
+    return as_page(title, both, (name, found.compare(other)))

@@ -1,16 +1,32 @@
-"""An evaluation as a figure."""
+"""An evaluation as figures: one with four parts, or each part by itself."""
 
 from __future__ import annotations
 
+import base64
+import io
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym.evaluation.extras import load
 
 if TYPE_CHECKING:
     from ors_gym.evaluation.result import Evaluation
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_parts"]
+
+_LIGHT: Final = "#222222"
+_DARK: Final = "#dddddd"
+_INK: Final = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "xtick.color",
+    "ytick.color",
+)
+_NO_BACKGROUND: Final = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
+_PART_SIZE: Final = (4.8, 3.4)
+"""Inches: on a phone's screen its text is as large as the page's."""
 
 
 def draw(evaluation: Evaluation) -> Any:
@@ -32,20 +48,62 @@ def draw(evaluation: Evaluation) -> Any:
     figure = load("matplotlib.figure", "A plot").Figure(
         figsize=(10, 7), layout="constrained"
     )
-    ((rewards, success), (steps, latency)) = figure.subplots(2, 2)
-    _draw_histogram(rewards, evaluation.rewards, "reward")
-    _draw_success(success, evaluation)
-    outcomes = [record for record in evaluation.records if record.has_outcome]
-    counts = [len(record.episode.steps) for record in outcomes]
-    _draw_histogram(steps, counts, "steps")
-    _draw_latency(latency, evaluation)
+    for part, axes in zip(_PARTS.values(), figure.subplots(2, 2).flat, strict=True):
+        part(axes, evaluation)
     return figure
 
 
+def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
+    """Draw the parts one by one, for a page.
+
+    Args:
+        evaluation: The evaluation.
+        dark: Whether the page is dark.
+
+    Returns:
+        For what each part shows, a picture without a background, as a data URL.
+
+    Raises:
+        MissingExtraError: If the extra ``eval`` is not installed.
+    """
+    matplotlib = load("matplotlib", "A plot")
+    make_figure = load("matplotlib.figure", "A plot").Figure
+    ink = _DARK if dark else _LIGHT
+    colours = dict.fromkeys(_INK, ink)
+    colours |= dict.fromkeys(_NO_BACKGROUND, "none")
+    drawn = {}
+    # The salt makes the same evaluation the same page.
+    with matplotlib.rc_context({**colours, "svg.hashsalt": "ors_gym"}):
+        for name, part in _PARTS.items():
+            figure = make_figure(figsize=_PART_SIZE, layout="constrained")
+            part(figure.subplots(), evaluation)
+            picture = io.BytesIO()
+            figure.savefig(picture, format="svg", metadata={"Date": None})
+            encoded = base64.b64encode(picture.getvalue()).decode()
+            drawn[name] = f"data:image/svg+xml;base64,{encoded}"
+    return drawn
+
+
 def _draw_histogram(axes: Any, values: list[Any], name: str) -> None:
-    axes.hist(values, bins=min(30, max(10, len(set(values)))), color="#4477aa")
+    bins: Any = min(30, max(10, len(set(values))))
+    if values and isinstance(values[0], int) and max(values) - min(values) < 30:
+        # A bar for each number, around it.
+        bins = [number - 0.5 for number in range(min(values), max(values) + 2)]
+    axes.hist(values, bins=bins, color="#4477aa", edgecolor="none", rwidth=0.95)
     axes.set_xlabel(name)
     axes.set_ylabel("episodes")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+
+
+def _draw_rewards(axes: Any, evaluation: Evaluation) -> None:
+    _draw_histogram(axes, evaluation.rewards, "reward")
+
+
+def _draw_steps(axes: Any, evaluation: Evaluation) -> None:
+    outcomes = [record for record in evaluation.records if record.has_outcome]
+    counts = [len(record.episode.steps) for record in outcomes]
+    _draw_histogram(axes, counts, "steps")
+    axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _draw_success(axes: Any, evaluation: Evaluation) -> None:
@@ -54,9 +112,10 @@ def _draw_success(axes: Any, evaluation: Evaluation) -> None:
     rates = [row["success_rate"] for row in rows]
     below = [_reach(row["success_rate"], row["success_low"]) for row in rows]
     above = [_reach(row["success_high"], row["success_rate"]) for row in rows]
-    axes.bar(names, rates, yerr=[below, above], capsize=6, color="#66ccee", width=0.5)
+    bars = {"color": "#66ccee", "ecolor": "#888888", "capsize": 6, "width": 0.5}
+    axes.bar(names, rates, yerr=[below, above], **bars)
     axes.set_xlim(-1, max(1, len(rows)))
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, 1.05)
     axes.set_ylabel(f"success rate, {evaluation.confidence:.0%} interval")
 
 
@@ -81,3 +140,12 @@ def _draw_latency(axes: Any, evaluation: Evaluation) -> None:
         axes.legend()
     axes.set_xlabel("seconds")
     axes.set_ylabel("share of calls")
+
+
+_PARTS: Final[dict[str, Callable[[Any, Evaluation], None]]] = {
+    "How many episodes got which reward": _draw_rewards,
+    "Success rate of each split, with its interval": _draw_success,
+    "How many episodes took how many steps": _draw_steps,
+    "Share of tool calls, policy turns and set-ups that took so long": _draw_latency,
+}
+"""What each part shows, for those who cannot see it, and what draws it."""

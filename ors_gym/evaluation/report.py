@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,16 +66,18 @@ def as_text(evaluation: Evaluation) -> str:
     return "\n".join(f"{name:16}{value}" for name, value in summarise(evaluation))
 
 
-def as_html(evaluation: Evaluation) -> str:
+def as_html(evaluation: Evaluation, without: Container[str] = ()) -> str:
     """Return an evaluation as tables of HTML, with every text escaped.
 
     Args:
         evaluation: The evaluation.
+        without: The names of figures that are shown elsewhere.
     """
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
         for name, value in summarise(evaluation)
+        if name not in without
     )
     parts = [f"<table>{rows}</table>"]
     if len(evaluation.by_split) > 1:
@@ -86,7 +88,7 @@ def as_html(evaluation: Evaluation) -> str:
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in rows[0])
+    head = "".join(f"<th>{html.escape(_title(name))}</th>" for name in rows[0])
     body = "".join(
         "<tr>"
         + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row.values())
@@ -94,6 +96,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     )
     return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _title(name: str) -> str:
+    """Return what stands above a column: a percentile with its unit."""
+    return f"{name} (s)" if name[1:].isdigit() else name.replace("_", " ")
 
 
 def _cell(value: Any) -> str:
