@@ -10,6 +10,7 @@ from __future__ import annotations
 from ors_gym.rollout.chat import ChatPolicy
 from ors_gym.rollout.episode import Episode, StopReason
 from ors_gym.rollout.group import run_group
+from ors_gym.rollout.live import LiveEpisode, connect
 from ors_gym.rollout.play import Rules
 from ors_gym.rollout.policies import Policy, random_policy, reference_policy
 from ors_gym.rollout.replaying import Difference, Replay, replay, replay_async
@@ -23,6 +24,7 @@ __all__ = [
     "Difference",
     "Episode",
     "EpisodeRunner",
+    "LiveEpisode",
     "Policy",
     "Replay",
     "RewardReduction",
@@ -30,6 +32,7 @@ __all__ = [
     "Step",
     "StopReason",
     "Turn",
+    "connect",
     "random_policy",
     "reduce_rewards",
     "reference_policy",
