@@ -48,6 +48,9 @@ class AsyncORSClient:
         client: An httpx client to use in place of ours. It is not closed here, and
             WIRE.md's point 6 (no stale connection for a call) is kept by closing
             the connection of each call.
+        repeat_calls_after_429: Whether a call that was answered 429 is sent again:
+            WIRE.md's point 5 takes 429 for "not run, come later". False for a gateway
+            that may answer so after the tool ran: then such a call is ambiguous.
         on_retry: Told before a request is repeated.
 
     Raises:
@@ -80,6 +83,7 @@ class AsyncORSClient:
         limits: Limits | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         client: httpx.AsyncClient | None = None,
+        repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
         self.link = Link(
@@ -89,6 +93,7 @@ class AsyncORSClient:
             timeout=timeout,
             allow_insecure=allow_insecure,
             limits=limits,
+            repeat_calls_after_429=repeat_calls_after_429,
             on_retry=on_retry,
         )
         abandon_in_background(self.link)

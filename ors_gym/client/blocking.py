@@ -48,6 +48,9 @@ class ORSClient:
         client: An httpx client to use in place of ours. It is not closed here, and
             WIRE.md's point 6 (no stale connection for a call) is kept by closing
             the connection of each call.
+        repeat_calls_after_429: Whether a call that was answered 429 is sent again:
+            WIRE.md's point 5 takes 429 for "not run, come later". False for a gateway
+            that may answer so after the tool ran: then such a call is ambiguous.
         on_retry: Told before a request is repeated.
 
     Raises:
@@ -76,6 +79,7 @@ class ORSClient:
         limits: Limits | None = None,
         transport: httpx.BaseTransport | None = None,
         client: httpx.Client | None = None,
+        repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
         self.link = Link(
@@ -85,6 +89,7 @@ class ORSClient:
             timeout=timeout,
             allow_insecure=allow_insecure,
             limits=limits,
+            repeat_calls_after_429=repeat_calls_after_429,
             on_retry=on_retry,
         )
         abandon_in_background(self.link)
@@ -332,7 +337,7 @@ class ORSClient:
             env: The environment's name, in any case.
 
         Returns:
-            The tools.
+            As `list_tools`.
         """
         return self._session(session_id, env).list_tools()
 
@@ -358,28 +363,21 @@ class ORSClient:
         Args:
             session_id: The session's id.
         """
-        operation = operations.ping(
-            self.link.wire, session_id, timeout=self.link.wire.timeout
-        )
-        return self.run(operation) is True
+        wire = self.link.wire
+        return self.run(operations.ping(wire, session_id, timeout=wire.timeout)) is True
 
     def delete_episode(self, session_id: str) -> JSONObject:
-        """Delete a session. Deleting twice is fine.
+        """Delete a session and return ``{"sid": session_id}``; twice is fine.
 
         Args:
             session_id: The session's id.
-
-        Returns:
-            ``{"sid": session_id}``.
         """
         session = self._sessions.pop(session_id, None)
         if session is not None:
             session.close()
         else:
-            operation = operations.delete_session(
-                self.link.wire, session_id, timeout=CLOSE_TIMEOUT
-            )
-            self.run(operation)
+            wire = self.link.wire
+            self.run(operations.delete_session(wire, session_id, timeout=CLOSE_TIMEOUT))
         return {"sid": session_id}
 
     def close(self) -> None:

@@ -59,6 +59,7 @@ class Link:
         allow_insecure: Whether a key or a secret may travel over plain http to
             another machine.
         limits: Bounds on replies.
+        repeat_calls_after_429: Whether 429 proves that a call was not run.
         on_retry: Told before a request is repeated.
 
     Raises:
@@ -75,6 +76,7 @@ class Link:
         timeout: float = 60.0,
         allow_insecure: bool = False,
         limits: Limits | None = None,
+        repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
         origin = Origin(base_url)
@@ -98,6 +100,7 @@ class Link:
             timeout=timeout,
             redact=Redactor(secrets),
             secure=secure,
+            repeat_calls_after_429=repeat_calls_after_429,
             on_retry=_log_retry(self.base_url, on_retry),
         )
 

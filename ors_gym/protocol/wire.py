@@ -49,6 +49,8 @@ class Wire:
         secure: Whether secrets may travel: TLS, loopback, or the user's own word.
         reached: Whether the server ever answered. Before it did, a refused
             connection is not tried again for long: the address is probably wrong.
+        repeat_calls_after_429: Whether 429 proves that a call was not run, as WIRE.md's
+            point 5 has it, so that the call is sent again.
         on_retry: Told before a request is repeated.
         abandon: Takes the id of a session that may exist on the server and that
             nobody will use: to be deleted now and once more later (WIRE.md, points
@@ -66,6 +68,7 @@ class Wire:
     redact: Redactor = dataclasses.field(default_factory=Redactor)
     secure: bool = True
     reached: bool = False
+    repeat_calls_after_429: bool = True
     task_lists: dict[tuple[str, str], list[TaskSpec]] = dataclasses.field(
         default_factory=dict
     )

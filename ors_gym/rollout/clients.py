@@ -78,6 +78,7 @@ def _settings(client: AnyClient) -> dict[str, Any]:
         "timeout": link.wire.timeout,
         "allow_insecure": link.wire.secure,
         "limits": link.limits,
+        "repeat_calls_after_429": link.wire.repeat_calls_after_429,
     }
 
 

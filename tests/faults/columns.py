@@ -42,17 +42,23 @@ class Options:
     Args:
         call_timeout: Seconds for a call.
         setup_timeout: Seconds for opening.
+        for_client: What the client is made with.
     """
 
     call_timeout: float = _PLENTY
     setup_timeout: float = _PLENTY
+    for_client: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def as_arguments(self) -> dict[str, Any]:
-        """Return them as keyword arguments."""
+    def for_session(self) -> dict[str, Any]:
+        """Return the keyword arguments of a session."""
         return {
             "call_timeout": self.call_timeout,
             "setup_timeout": self.setup_timeout,
         }
+
+    def for_env(self) -> dict[str, Any]:
+        """Return the keyword arguments of an env."""
+        return {**self.for_session(), "client_options": self.for_client}
 
 
 USUAL: Final = Options()

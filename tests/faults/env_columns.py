@@ -35,7 +35,7 @@ class _Env(Column):
                 "contract",
                 self.url,
                 on_error=self.on_error,
-                **self.options.as_arguments(),
+                **self.options.for_env(),
             )
             self._env.reset(seed=0)
         except ors_gym.ORSError as error:
@@ -116,7 +116,7 @@ class VectorEnv(Column):
     def open(self) -> Shown | None:
         try:
             self._envs = ORSVectorEnv(
-                "contract", self.url, num_envs=2, **self.options.as_arguments()
+                "contract", self.url, num_envs=2, **self.options.for_env()
             )
             texts, infos = self._envs.reset(seed=0)
         except ors_gym.ORSError as error:

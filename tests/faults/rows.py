@@ -61,6 +61,8 @@ class Row:
         restart: What happens to the server, and when.
         slow: Whether it takes long.
         leaks: Whether a session may stay on the server.
+        lies: Whether a gateway says "not run" of a tool that ran, and is believed:
+            the one fault from which no client can tell the truth (WIRE.md, point 5).
     """
 
     fault: str
@@ -79,6 +81,7 @@ class Row:
     ] = ""
     slow: bool = False
     leaks: bool = False
+    lies: bool = False
 
     @property
     def name(self) -> str:
@@ -144,6 +147,22 @@ def _statuses() -> list[Row]:
         times="once",
         faults=(Answer(429, (("Retry-After", "0"),)),),
     )
+    lying = Row(
+        fault="429 after the tool ran",
+        times="once",
+        faults=(Answer(429, (("Retry-After", "0"),), ran=True),),
+        runs=2,
+        call=("count", {}, "2"),
+        lies=True,
+    )
+    doubted = dataclasses.replace(
+        lying,
+        fault="429 after the tool ran, with repeat_calls_after_429=False",
+        outcomes=frozenset({"ambiguous_call"}),
+        runs=1,
+        options=Options(for_client={"repeat_calls_after_429": False}),
+        lies=False,
+    )
     starting = Row(fault="starting", times="once", faults=(STARTING,) * 3)
     never = {
         "times": "for ever",
@@ -155,6 +174,9 @@ def _statuses() -> list[Row]:
         *rows,
         waiting,
         dataclasses.replace(waiting, **never),  # type: ignore[arg-type]
+        lying,
+        doubted,
+        dataclasses.replace(doubted, times="for ever"),
         dataclasses.replace(starting, fault="starting, three times"),
         dataclasses.replace(starting, **never),  # type: ignore[arg-type]
     ]

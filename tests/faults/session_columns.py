@@ -56,7 +56,7 @@ class BlockingSession(Column):
 
     def __init__(self, url: str, options: Options) -> None:
         super().__init__(url, options)
-        self._client = ors_gym.ORSClient(url)
+        self._client = ors_gym.ORSClient(url, **options.for_client)
         self._session: ors_gym.Session | None = None
 
     @property
@@ -66,7 +66,7 @@ class BlockingSession(Column):
     def open(self) -> Shown | None:
         try:
             session = self._client.session(
-                "contract", split="train", index=0, **self.options.as_arguments()
+                "contract", split="train", index=0, **self.options.for_session()
             )
             self._session = session.open()
             session.get_prompt()
@@ -109,7 +109,7 @@ class AsyncioSession(Column):
     def __init__(self, url: str, options: Options) -> None:
         super().__init__(url, options)
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._client = ors_gym.AsyncORSClient(url)
+        self._client = ors_gym.AsyncORSClient(url, **options.for_client)
         self._session: ors_gym.AsyncSession | None = None
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -128,7 +128,7 @@ class AsyncioSession(Column):
 
     async def _open(self) -> None:
         session = self._client.session(
-            "contract", split="train", index=0, **self.options.as_arguments()
+            "contract", split="train", index=0, **self.options.for_session()
         )
         self._session = await session.open()
         await session.get_prompt()

@@ -96,6 +96,16 @@ def test_what_did_not_run_is_repeated(reply: Reply) -> None:
     assert min(script.pauses) >= (2.0 if asked else 0.05)
 
 
+@pytest.mark.parametrize("reply", [refused(429), refused(429, failure=Failure.RESET)])
+def test_429_is_not_believed_by_who_says_so(reply: Reply) -> None:
+    state, script = open_state(), Script(reply, DONE)
+    with pytest.raises(AmbiguousCallError, match="may have run"):
+        script.run(call(state, repeat_calls_after_429=False))
+    assert len(script.targets) == 1
+    with pytest.raises(InvalidRequestError, match="no further call"):
+        Script(DONE).run(call(state))
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [

@@ -195,7 +195,7 @@ def _start(
         _finish(reader, outcome, state)
         if reader.task_id is not None or reader.failed is not None:
             return reader
-        if outcome.sent and not (outcome.status == 429 or is_starting(outcome)):
+        if outcome.sent and not _was_turned_away(wire, outcome):
             raise _unanswered(state, outcome, reader, refusals)
         if outcome.failure is Failure.TLS:
             raise _never_ran(state, outcome, reader)
@@ -203,6 +203,17 @@ def _start(
             raise _never_ran(state, outcome, reader)
         # It may have been closed, or a ping may have found it lost, in the meantime.
         state.check_open()
+
+
+def _was_turned_away(wire: Wire, outcome: Outcome) -> bool:
+    """Say whether a reply means that the call was not run, and may be later (point 5).
+
+    No server SDK answers a call with 429, so it is a gateway's word that the call was
+    not passed on; who has a gateway that says so afterwards does not take its word.
+    """
+    if outcome.status == 429:
+        return wire.repeat_calls_after_429
+    return is_starting(outcome)
 
 
 def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None:
