@@ -1,15 +1,78 @@
-"""The text of an episode as a person reads it."""
+"""An episode as a person reads it: what was said, called, shown and paid."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Transcript"]
+from ors_gym.observations import replace_surrogates
+from ors_gym.types import Block
+
+__all__ = ["Entry", "Transcript", "write_call"]
+
+
+def write_call(tool: str, tool_input: dict[str, Any]) -> str:
+    """Return a tool call in one line.
+
+    Args:
+        tool: The tool's name; ``""`` for an action that could not be read.
+        tool_input: Its arguments.
+
+    Example:
+        >>> write_call("move", {"direction": "up", "squares": 2})
+        'move(direction="up", squares=2)'
+    """
+    if not tool:
+        return "(no tool call)"
+    arguments = (
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in tool_input.items()
+    )
+    return replace_surrogates(f"{tool}({', '.join(arguments)})")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """The prompt of an episode, or one step of it.
+
+    Args:
+        text: What came back, as an observation shows it.
+        blocks: The same as blocks; none for an error.
+        call: The call in one line; ``""`` for the prompt.
+        reward: The step's reward.
+        note: How the episode ended, or what went wrong, in a few words.
+        failed: Whether something went wrong.
+    """
+
+    text: str
+    blocks: Sequence[Block] = ()
+    call: str = ""
+    reward: float = 0.0
+    note: str = ""
+    failed: bool = False
+
+    @property
+    def ending(self) -> str:
+        """The step's reward and note in one line; ``""`` for the prompt."""
+        if not self.call:
+            return ""
+        return f"[reward {self.reward:g}{f', {self.note}' if self.note else ''}]"
+
+    def __str__(self) -> str:
+        if not self.call:
+            return self.text
+        return f"> {self.call}\n{self.text}\n{self.ending}"
 
 
 class Transcript:
-    """Collects an episode as lines of plain text.
+    """Collects an episode.
+
+    Attributes:
+        entries: The prompt and the steps.
+        title: What is played.
+        task: Which task of it.
 
     Example:
         >>> transcript = Transcript()
@@ -24,15 +87,37 @@ class Transcript:
     """
 
     def __init__(self) -> None:
-        self._parts: list[str] = []
+        self.entries: list[Entry] = []
+        self.title = self.task = ""
 
-    def start(self, prompt: str) -> None:
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return max(len(self.entries) - 1, 0)
+
+    @property
+    def total(self) -> float:
+        """The reward so far."""
+        return sum(entry.reward for entry in self.entries)
+
+    def start(
+        self,
+        prompt: str,
+        *,
+        blocks: Sequence[Block] = (),
+        title: str = "",
+        task: str = "",
+    ) -> None:
         """Begin an episode.
 
         Args:
             prompt: The prompt's text.
+            blocks: The prompt's blocks.
+            title: What is played.
+            task: Which task of it.
         """
-        self._parts = [prompt]
+        self.entries = [Entry(prompt, blocks)]
+        self.title, self.task = title, task
 
     def step(
         self,
@@ -41,6 +126,9 @@ class Transcript:
         text: str,
         reward: float,
         note: str = "",
+        *,
+        blocks: Sequence[Block] = (),
+        failed: bool = False,
     ) -> None:
         """Add a step.
 
@@ -50,11 +138,11 @@ class Transcript:
             text: What came back.
             reward: The step's reward.
             note: How the episode ended, or what went wrong, in a few words.
+            blocks: What came back, as blocks; none for an error.
+            failed: Whether something went wrong.
         """
-        arguments = ", ".join(f"{k}={json.dumps(v)}" for k, v in tool_input.items())
-        call = f"> {tool}({arguments})" if tool else "> (no tool call)"
-        ending = f"[reward {reward:g}{f', {note}' if note else ''}]"
-        self._parts.append(f"{call}\n{text}\n{ending}")
+        call = write_call(tool, tool_input)
+        self.entries.append(Entry(text, blocks, call, reward, note, failed))
 
     def text(self) -> str:
         """Return the whole episode.
@@ -62,7 +150,7 @@ class Transcript:
         Returns:
             Its parts, separated by blank lines.
         """
-        return "\n\n".join(self._parts)
+        return "\n\n".join(map(str, self.entries))
 
     def last(self) -> str:
         """Return what was added last.
@@ -70,4 +158,4 @@ class Transcript:
         Returns:
             The prompt or a step; ``""`` before the first episode.
         """
-        return self._parts[-1] if self._parts else ""
+        return str(self.entries[-1]) if self.entries else ""

@@ -8,11 +8,12 @@ import json
 import math
 import sys
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server_address import find_server
+from ors_gym.terminal import clean, say
 
 __all__ = [
     "add_json_flag",
@@ -27,33 +28,6 @@ __all__ = [
     "say",
     "say_json",
 ]
-
-
-_CONTROLS: Final = {
-    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
-
-
-def clean(text: object) -> str:
-    r"""Return a text without what would steer a terminal: it may be a server's.
-
-    Args:
-        text: The text, or something that has one.
-
-    Example:
-        >>> clean("a\tb\x1b[2J")
-        'a\tb\ufffd[2J'
-    """
-    return str(text).translate(_CONTROLS)
-
-
-def say(text: object = "") -> None:
-    """Print a line.
-
-    Args:
-        text: The line, or something that can be printed as one.
-    """
-    print(clean(text), flush=True)  # noqa: T201
 
 
 def say_json(value: Any) -> None:
