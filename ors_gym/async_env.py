@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import gymnasium
 import numpy as np
+from numpy.typing import NDArray
 
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.config import EnvConfig
@@ -48,7 +49,7 @@ class AsyncORSEnv:
         env_name: The environment's name on the server, in any case.
         base_url: The server's address, as for `ORSEnv`.
         client: A client to use, which is not closed here, in place of an own one.
-        **arguments: The other arguments of `ORSEnv`; ``render_mode`` may be ``ansi``.
+        **arguments: The other arguments of `ORSEnv`; ``render_mode`` too.
 
     Raises:
         InvalidRequestError: If an argument cannot be right.
@@ -206,10 +207,9 @@ class AsyncORSEnv:
             self._core.schedule.step_back()
         self._core.schedule.set_tasks(tasks)
 
-    def render(self) -> str | None:
-        """Return the episode as text with ``render_mode="ansi"``, else None."""
-        transcript = self._core.transcript
-        return transcript.text() if transcript is not None else None
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Show the episode, as `ORSEnv.render` does; ``human`` prints here only."""
+        return self._core.render()
 
     async def get_task(self) -> TaskSpec | None:
         """Return the current task, or None. It usually holds the answer."""

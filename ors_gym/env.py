@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, TypeVar
 
 import gymnasium
+import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
 
 from ors_gym.client import ORSClient, Session
 from ors_gym.config import UNPICKLED, EnvConfig, without_secrets
@@ -54,7 +56,7 @@ class ORSEnv(gymnasium.Env[Any, Any]):
             the (truncated) end of the episode.
         on_error: Whether an outage raises, or truncates the episode.
         prefetch: Whether the next task's session is opened while this one is played.
-        render_mode: ``ansi``, ``human`` or None.
+        render_mode: ``ansi``, ``human``, ``rgb_array`` (extra ``images``) or None.
         api_key: Sent as ``X-API-Key``; the variable ``ORS_API_KEY`` if None.
         secrets: Values for the environment, by name.
         headers: Sent with every request.
@@ -81,8 +83,8 @@ class ORSEnv(gymnasium.Env[Any, Any]):
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["ansi", "human"],
-        "render_fps": 2,
+        "render_modes": ["ansi", "human", "rgb_array"],
+        "render_fps": 1,
     }
 
     def __init__(
@@ -232,24 +234,20 @@ class ORSEnv(gymnasium.Env[Any, Any]):
             self.render()
         return result
 
-    def render(self) -> str | None:
+    def render(self) -> str | NDArray[np.uint8] | None:
         """Show the episode.
 
         Returns:
-            The whole episode as text with ``render_mode="ansi"``; None with
-            ``"human"``, which prints what is new.
+            The whole episode as text with ``render_mode="ansi"``; a picture of its
+            newest turns with ``"rgb_array"``, always of one size; None with
+            ``"human"``, which prints what is new, in colours if rich is installed.
         """
-        transcript = self._core.transcript
-        if transcript is None:
+        if self.render_mode is None:
             gymnasium.logger.warn(
                 "render() does nothing without a render_mode; make the env with "
-                "render_mode='ansi' or 'human'"
+                "render_mode='ansi', 'human' or 'rgb_array'"
             )
-            return None
-        if self.render_mode == "human":
-            print(transcript.last(), end="\n\n", flush=True)  # noqa: T201
-            return None
-        return transcript.text()
+        return self._core.render()
 
     def close(self) -> None:
         """Delete the session, in bounded time. Closing twice is fine."""

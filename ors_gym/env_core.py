@@ -12,11 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import gymnasium
+import numpy as np
+from numpy.typing import NDArray
 
 from ors_gym.actions import InvalidAction, parse_action
 from ors_gym.client.link import Link
 from ors_gym.client.session_core import SessionCore
 from ors_gym.config import UNPICKLED, EnvConfig
+from ors_gym.drawing import draw_transcript, require_drawing
 from ors_gym.errors import (
     EpisodeOverError,
     InvalidRequestError,
@@ -25,13 +28,14 @@ from ors_gym.errors import (
     ToolFailedError,
     ToolRejectedError,
 )
-from ors_gym.observing import Metadata, Observed, make_info, observe
+from ors_gym.observing import Metadata, Observed, make_info, name_task, observe
 from ors_gym.protocol import operations
 from ors_gym.protocol.exchange import Operation
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces.images import ImageTuple
 from ors_gym.task_planner import Opened, TaskPlanner
 from ors_gym.tasks import Task
+from ors_gym.terminal import print_entry
 from ors_gym.transcript import Transcript
 from ors_gym.types import Block, ToolCall, ToolOutput, ToolSpec
 
@@ -60,6 +64,8 @@ class EnvCore(TaskPlanner[S]):
         make_session: Callable[[str, Mapping[str, Any]], S],
     ) -> None:
         super().__init__(config, link, make_session)
+        if config.render_mode == "rgb_array":
+            require_drawing()
         self.tools: list[ToolSpec] = []
         self.task: Task | None = None
         self.session: S | None = None
@@ -147,8 +153,7 @@ class EnvCore(TaskPlanner[S]):
         self._why_not = None
         self._owner = os.getpid()
         seen = self._observe(prompt)
-        if self.transcript is not None:
-            self.transcript.start(seen.text)
+        self._write_prompt(seen, prompt)
         return seen.value, make_info(self.task, "", prompt, seen)
 
     def begin_without(self, task: Task | None, error: ORSError) -> ResetResult:
@@ -166,8 +171,7 @@ class EnvCore(TaskPlanner[S]):
         self._steps = 0
         self._total = None
         seen = self._observe([{"type": "text", "text": str(error)}])
-        if self.transcript is not None:
-            self.transcript.start(seen.text)
+        self._write_prompt(seen, [])
         info = make_info(self.task, "", [], seen)
         info["error"] = seen.text
         info["error_kind"] = error.kind
@@ -347,8 +351,40 @@ class EnvCore(TaskPlanner[S]):
             note = info["error_kind"]
             if terminated or truncated:
                 note = note or ("finished" if terminated else "truncated")
-            self.transcript.step(call["tool"], call["input"], seen.text, reward, note)
+            self.transcript.step(
+                call["tool"],
+                call["input"],
+                seen.text,
+                reward,
+                note,
+                blocks=info["blocks"],
+                failed=bool(info["error_kind"]),
+            )
         return seen.value, reward, terminated, truncated, info
+
+    def _write_prompt(self, seen: Observed, blocks: Sequence[Block]) -> None:
+        if self.transcript is not None:
+            task = name_task(self.task)
+            self.transcript.start(
+                seen.text, blocks=blocks, title=self.environment, task=task
+            )
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Show the episode as the env's render mode says.
+
+        Returns:
+            A picture for ``rgb_array``; None for ``human``, where what is new is
+            printed, and without a render mode; else the whole episode as text.
+        """
+        if self.transcript is None:
+            return None
+        if self.config.render_mode == "rgb_array":
+            return draw_transcript(self.transcript)
+        if self.config.render_mode == "human":
+            for entry in self.transcript.entries[-1:]:
+                print_entry(entry)
+            return None
+        return self.transcript.text()
 
     def empty_observation(self) -> Any:
         """Return what an env shows that was not reset yet."""

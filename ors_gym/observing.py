@@ -9,7 +9,7 @@ from ors_gym.observations import decode_blocks, render_text, truncate
 from ors_gym.tasks import Task
 from ors_gym.types import Block
 
-__all__ = ["Metadata", "Observed", "make_info", "observe"]
+__all__ = ["Metadata", "Observed", "make_info", "name_task", "observe"]
 
 
 class Metadata(Mapping[str, Any]):
@@ -109,3 +109,20 @@ def make_info(
         "blocks": blocks,
         "metadata": _NO_METADATA,
     }
+
+
+def name_task(task: Task | None) -> str:
+    """Name a task for people, without what it holds.
+
+    Args:
+        task: The task, if it is known.
+
+    Example:
+        >>> name_task(Task("train", 3))
+        'task 3 of train'
+    """
+    if task is None:
+        return ""
+    if task.index < 0:
+        return "a task of your own"
+    return f"task {task.index}" + (f" of {task.split}" if task.split else "")

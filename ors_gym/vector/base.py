@@ -37,14 +37,14 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         task_offset: Which of the vector envs that share a set of tasks this one is.
         task_stride: How many of them share it.
         on_error: Whether an outage truncates its env's episode, or raises.
-        render_mode: ``ansi`` or None.
+        render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
         client: A client to use in place of an own one.
         **arguments: The other arguments of `ORSEnv`.
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
-        "render_modes": ["ansi"],
-        "render_fps": 2,
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 1,
     }
 
     def __init__(
@@ -169,10 +169,10 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         )
 
     def render(self) -> tuple[Any, ...]:
-        """Return each env's episode as text, with ``render_mode="ansi"``.
+        """Return each env's episode, as text or as a picture.
 
         Returns:
-            One text for each env; None for each without a render mode.
+            One text or picture for each env; None for each without a render mode.
         """
         return self.call("render")
 

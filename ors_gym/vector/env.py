@@ -51,7 +51,7 @@ class ORSVectorEnv(SlottedVectorEnv):
             ``task_stride * num_envs``-th task, so that all envs play different tasks;
             with seeds, give the k-th the seed ``s + k * num_envs``.
         on_error: Whether an outage truncates its env's episode, or raises.
-        render_mode: ``ansi`` or None.
+        render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
         client: An `AsyncORSClient` to use, which is not closed here, in place of an
             own one. It keeps its connections for one event loop at a time.
         **arguments: The other arguments of `ORSEnv`.

@@ -1,0 +1,1 @@
+"""Notebook cards, pictures and the playground."""

@@ -1,0 +1,137 @@
+"""Frames: of one size, the newest in sight, for any text and any image."""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import ors_gym
+from ors_gym.drawing import FRAME_SHAPE, draw_transcript
+from ors_gym.drawing.lettering import drawable, fit, load_font, wrap
+from ors_gym.palette import DARK
+from ors_gym.transcript import Transcript
+
+
+def colour(name: str) -> list[int]:
+    return [int(DARK[name][i : i + 2], 16) for i in (1, 3, 5)]
+
+
+def has_colour(frame: np.ndarray, rgb: list[int]) -> bool:
+    return bool((frame == rgb).all(axis=2).any())
+
+
+def picture(
+    rgb: tuple[int, int, int], size: tuple[int, int] = (30, 20)
+) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, rgb).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"type": "image", "data": data, "mimeType": "image/png"}
+
+
+def begun(prompt: str = "Begin.") -> Transcript:
+    transcript = Transcript()
+    transcript.start(prompt, title="math", task="task 0 of train")
+    return transcript
+
+
+def test_an_image_stands_in_the_frame_and_a_broken_one_does_not_crash() -> None:
+    transcript = begun()
+    broken = {"type": "image", "data": "?", "mimeType": "image/png"}
+    blocks = [broken, picture((250, 0, 250))]
+    transcript.step("look", {}, "seen", 0.5, blocks=blocks)
+    frame = draw_transcript(transcript)
+    assert has_colour(frame, [250, 0, 250])
+    huge = [picture((0, 250, 250), (2000, 10)), *[picture((9, 9, 250))] * 9]
+    transcript.step("look", {}, "seen", 0.5, blocks=huge)
+    assert has_colour(draw_transcript(transcript), [0, 250, 250])
+
+
+def test_rewards_and_failures_have_their_colours() -> None:
+    transcript = begun()
+    assert not has_colour(draw_transcript(transcript), colour("good"))
+    transcript.step("submit", {}, "yes", 1.0)
+    assert has_colour(draw_transcript(transcript), colour("good"))
+    transcript.step("submit", {}, "no", 0.0, "tool_failed", failed=True)
+    frame = draw_transcript(transcript)
+    assert has_colour(frame, colour("warn"))
+    assert has_colour(frame, colour("bad"))
+
+
+def test_the_newest_turn_is_in_sight_and_old_ones_make_room() -> None:
+    transcript = begun()
+    frames = []
+    for number in range(40):
+        transcript.step("look", {"n": number}, "line\n" * 30, 0.0)
+        frames.append(draw_transcript(transcript))
+    assert len({frame.tobytes() for frame in frames}) == len(frames)
+    assert {frame.shape for frame in frames} == {FRAME_SHAPE}
+    # Nothing is drawn below the newest card.
+    assert (frames[-1][-8:] == colour("ground")).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(text=st.text(max_size=300), call=st.text(max_size=50), reward=st.floats())
+def test_any_text_is_drawn(text: str, call: str, reward: float) -> None:
+    transcript = begun(text)
+    transcript.step(call, {text[:9]: text}, text, reward, call)
+    frame = draw_transcript(transcript)
+    assert frame.shape == FRAME_SHAPE
+    assert frame.dtype == np.uint8
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    text=st.text(max_size=400) | st.text("ab \n中", max_size=400),
+    columns=st.integers(1, 40),
+    most=st.integers(3, 9),
+)
+def test_lines_fit_and_lose_nothing(text: str, columns: int, most: int) -> None:
+    font = load_font(18)
+    shown = drawable(text, font)
+    lines = wrap(shown, columns)
+    assert all(len(line) <= columns for line in lines)
+    assert "".join("".join(lines).split()) == "".join(shown.split())
+    assert len(fit(text, font, columns, most)) <= most
+
+
+def test_a_very_long_text_shows_its_ends() -> None:
+    text = "\n".join(f"number {n}" for n in range(500_000))
+    lines = fit(text, load_font(18), 40, 9)
+    assert lines[0] == "number 0"
+    assert lines[-1] == "number 499999"
+    assert any("characters" in line for line in lines)
+
+
+def test_another_font_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORS_GYM_FONT", __file__)
+    with pytest.raises(ors_gym.InvalidRequestError, match="ORS_GYM_FONT"):
+        draw_transcript(begun())
+
+
+def test_without_pillow_the_env_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with pytest.raises(ors_gym.MissingExtraError, match=r"ors-gym\[images\]"):
+        ors_gym.ORSEnv("any", "http://127.0.0.1:1", render_mode="rgb_array")
+
+
+def test_a_vector_env_gives_a_frame_for_each_env() -> None:
+    envs: Any = gym.make_vec("ors/guess", num_envs=2, render_mode="rgb_array")
+    envs.reset(seed=0)
+    before = envs.render()
+    envs.step([{"tool": "guess", "input": {"number": n}} for n in (1, 2)])
+    frames = [*before, *envs.render()]
+    assert {frame.shape for frame in frames} == {FRAME_SHAPE}
+    assert len({frame.tobytes() for frame in frames}) == 4
+    envs.close()
