@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -26,7 +27,9 @@ def contract(shared_server):
 
 
 @contextlib.asynccontextmanager
-async def opened(server, task: Any = 0, **arguments: Any):
+async def opened(
+    server: Any, task: Any = 0, **arguments: Any
+) -> AsyncIterator[LiveEpisode]:
     async with (
         connect(server.base_url) as client,
         LiveEpisode(client, "Contract", task, **arguments) as live,
@@ -34,10 +37,10 @@ async def opened(server, task: Any = 0, **arguments: Any):
         yield live
 
 
-def play(server, *answers: Any, task: Any = 0, **arguments: Any):
+def play(server: Any, *answers: Any, task: Any = 0, **arguments: Any) -> Any:
     """Hand the answers in; return the episode and what each was answered."""
 
-    async def work():
+    async def work() -> Any:
         async with opened(server, task, **arguments) as live:
             told = [await live.start()]
             told += [await live.take(answer) for answer in answers]
@@ -92,7 +95,7 @@ def test_every_call_is_answered_in_the_words_of_the_conversation(contract):
 
 
 def test_turns_handed_in_at_once_are_played_in_their_order(contract):
-    async def work():
+    async def work() -> Any:
         async with opened(contract) as live:
             await live.start()
             calls = [call("add", a=n, b=0) for n in range(5)]
@@ -103,12 +106,12 @@ def test_turns_handed_in_at_once_are_played_in_their_order(contract):
 
 
 def test_what_is_stopped_from_outside_keeps_what_it_earned(contract):
-    async def work():
+    async def work() -> Any:
         async with opened(contract, nonterminal_reward=-1.0) as live:
             assert live.stop() is None
             await live.start()
             await live.take(call("add", a=1, b=1))
-            earned = live.episode.total_reward
+            earned = live.episode.total_reward or 0.0
             assert live.stop("deadline") == earned - 1.0
             assert live.stop("max_turns") == earned - 1.0
             with pytest.raises(EpisodeOverError, match="deadline"):
@@ -120,7 +123,7 @@ def test_what_is_stopped_from_outside_keeps_what_it_earned(contract):
 
 
 def test_an_outage_is_raised_and_is_no_reward():
-    async def work(server):
+    async def work(server: Any) -> Any:
         async with opened(server) as live:
             await live.start()
             await live.take(call("add", a=1, b=2))
