@@ -1,0 +1,277 @@
+"""SkyRL: episodes of any ORS server as a text environment of SkyRL-Gym 0.4.
+
+It is registered by its name, so that the workers of a trainer find it:
+
+    skyrl_gym.register("ors", "ors_gym.integrations.skyrl:ORSTextEnv")
+
+What an episode needs to know stands in the environment's configuration
+(``environment.skyrl_gym.ors``), in the ``ors`` column of the dataset, which `ors_rows`
+makes, or in the ``kwargs`` of ``register``; the column counts most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from ors_gym.actions.json_values import to_plain_json
+from ors_gym.client import AsyncORSClient, ORSClient
+from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.formats import to_openai_tools
+from ors_gym.rollout import Episode
+from ors_gym.rollout.live import LiveEpisode, connect, split_connection
+from ors_gym.rollout.own_loop import run_on_own_loop
+from ors_gym.server_address import find_server
+from ors_gym.tasks import choose_split
+from ors_gym.types import JSONObject, ToolSpec
+
+try:
+    from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
+except ImportError as error:
+    raise MissingExtraError(
+        'SkyRL-Gym is not installed; install it with: pip install "ors-gym[skyrl]"'
+    ) from error
+
+__all__ = ["ORSTextEnv", "ors_rows"]
+
+_COLUMN: Final = "ors"
+_clients: dict[str, AsyncORSClient] = {}
+"""One client for each server and key, so that episodes share connections."""
+
+
+class ORSTextEnv(BaseTextEnv):
+    """One episode of an ORS environment, as SkyRL plays it.
+
+    The prompt is the dataset's messages and then the environment's own; the tools are
+    described in the first system message. What the model writes is read for
+    ``<tool_call>`` blocks or JSON. Each step is rewarded by what it adds to the
+    episode's reward, so that the sum of the steps is that reward, whatever
+    ``reward_reduction`` says, also where SkyRL cuts the episode off.
+
+    An outage raises: SkyRL has no place for an episode without a reward, and no
+    reward is made up.
+
+    Args:
+        env_config: The environment's configuration: a mapping, or an object with
+            attributes.
+        extras: The other columns of the dataset's row. ``ors`` is a mapping like
+            ``env_config``; ``max_turns`` is SkyRL's own limit.
+        **settings: The same, from the ``kwargs`` of ``skyrl_gym.register``.
+
+    Settings:
+        ``env_name`` and ``task_index`` or ``task``; ``split``; ``base_url``,
+        ``api_key``, ``headers`` and ``client_options``; whatever `LiveEpisode` takes,
+        such as ``secrets`` or ``reward_reduction``; ``tools_in_prompt`` (True), and
+        ``observation_role``: ``tool``, or ``user`` for chat templates without tools.
+
+    Raises:
+        InvalidRequestError: If a setting cannot be right.
+    """
+
+    def __init__(
+        self,
+        env_config: Any = None,
+        extras: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__()
+        extras = extras or {}
+        given = {**settings, **_known(env_config), **_known(extras.get(_COLUMN))}
+        if extras.get("max_turns") is not None:
+            self.max_turns = given["max_turns"] = int(extras["max_turns"])
+        self._tools_in_prompt = bool(given.pop("tools_in_prompt", True))
+        self._role = given.pop("observation_role", "tool")
+        if self._role not in ("tool", "user"):
+            raise InvalidRequestError(
+                f"observation_role is {self._role!r}; it must be 'tool' or 'user'"
+            )
+        connection, given = split_connection(given)
+        self._live = _make(connection, given)
+        self._paid = 0.0
+
+    @property
+    def episode(self) -> Episode:
+        """What happened so far."""
+        return self._live.episode
+
+    def init(
+        self, prompt: Sequence[Mapping[str, Any]]
+    ) -> tuple[list[JSONObject], dict[str, Any]]:
+        """Open the session.
+
+        Args:
+            prompt: The messages of the dataset's row.
+
+        Returns:
+            These, with the tools and the environment's prompt, and the task's place.
+
+        Raises:
+            ORSError: If the episode cannot be set up.
+        """
+        asked = run_on_own_loop(self._live.start())
+        messages = [dict(message) for message in prompt]
+        if self._tools_in_prompt:
+            messages = _with_tools(messages, self.episode.tools)
+        where = {"task_index": self.episode.task_index, "split": self.episode.split}
+        return [*messages, *asked], where
+
+    def step(self, action: str) -> BaseTextEnvStepOutput:
+        """Play one turn.
+
+        Args:
+            action: What the model wrote.
+
+        Returns:
+            The messages that answer it, what it added to the episode's reward,
+            whether the episode is over, and what happened.
+
+        Raises:
+            ORSError: For an outage; the session is deleted then.
+        """
+        try:
+            told = run_on_own_loop(self._live.take(action))
+        except BaseException:
+            # SkyRL does not close an environment that raised.
+            self.close()
+            raise
+        self.turns += 1
+        episode = self.episode
+        earned = episode.total_reward or 0.0
+        reward, self._paid = earned - self._paid, earned
+        latest = episode.steps[-1] if episode.steps else None
+        return BaseTextEnvStepOutput(
+            observations=[self._shown(message) for message in told],
+            reward=reward,
+            done=self._live.ended,
+            metadata={
+                "stop_reason": episode.stop_reason,
+                "tool": latest.tool if latest is not None else "",
+                "error_kind": latest.error_kind if latest is not None else "",
+            },
+        )
+
+    def get_metrics(self) -> dict[str, float]:
+        """Return the episode's figures, which SkyRL averages."""
+        return self.episode.metrics()
+
+    def close(self) -> None:
+        """Delete the session. Closing twice is fine."""
+        run_on_own_loop(self._live.close())
+
+    def _shown(self, message: JSONObject) -> JSONObject:
+        if self._role == "user" and message["role"] == "tool":
+            return {"role": "user", "content": message["content"]}
+        return message
+
+
+def _known(settings: Any) -> dict[str, Any]:
+    """Return settings of any of the kinds that SkyRL has, without what is not set."""
+    if settings is None:
+        return {}
+    if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
+        settings = vars(settings)
+    if not isinstance(settings, Mapping):
+        raise InvalidRequestError(
+            f"the settings of an episode are a mapping, not {type(settings).__name__}"
+        )
+    # A table has every column in every row, and None where nothing was given.
+    known = {str(name): one for name, one in settings.items() if one is not None}
+    try:
+        plain: dict[str, Any] = to_plain_json(known, root="settings")
+    except ValueError as error:
+        raise InvalidRequestError(f"the settings are not JSON: {error}") from None
+    return plain
+
+
+def _make(connection: dict[str, Any], given: dict[str, Any]) -> LiveEpisode:
+    task = given.pop("task", None)
+    index = given.pop("task_index", None)
+    if not given.get("env_name") or (task is None) == (index is None):
+        raise InvalidRequestError(
+            "an episode needs env_name, and either task_index or task, in the row's "
+            f"{_COLUMN!r} column or in the environment's configuration"
+        )
+    name = given.pop("env_name")
+    return LiveEpisode(
+        _client(connection), name, int(index) if task is None else task, **given
+    )
+
+
+def _client(connection: Mapping[str, Any]) -> AsyncORSClient:
+    known = {**connection, "base_url": find_server(connection.get("base_url"))}
+    key = json.dumps(known, sort_keys=True, default=repr)
+    if key not in _clients:
+        _clients[key] = connect(**known)
+    return _clients[key]
+
+
+def _with_tools(
+    messages: Sequence[JSONObject], tools: Sequence[ToolSpec]
+) -> list[JSONObject]:
+    """Describe the tools in the first system message, which is made if need be."""
+    listed = "\n".join(json.dumps(tool) for tool in to_openai_tools(tools))
+    described = (
+        f"These functions can be called:\n<tools>\n{listed}\n</tools>\n\n"
+        "To call one, write its name and its arguments as JSON in these tags:\n"
+        '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
+    )
+    if messages and messages[0].get("role") == "system":
+        told = f"{messages[0]['content']}\n\n{described}"
+        return [{**messages[0], "content": told}, *messages[1:]]
+    return [{"role": "system", "content": described}, *messages]
+
+
+def ors_rows(
+    env_name: str,
+    base_url: str | None = None,
+    *,
+    split: str | None = None,
+    tasks: Iterable[int] | None = None,
+    system_prompt: str = "Solve the task by calling functions.",
+    env_class: str = "ors",
+    **settings: Any,
+) -> list[JSONObject]:
+    """Return the rows of a SkyRL dataset: one for each task, without the task itself.
+
+    ``datasets.Dataset.from_list(rows).to_parquet(path)`` makes the file that it reads.
+
+    Args:
+        env_name: The environment's name on the server.
+        base_url: The server's address, as for `ORSEnv`. It is written to the rows
+            only if it is given.
+        split: The split; ``train`` if None and there is one, else the only one.
+        tasks: Indexes; None for the whole split.
+        system_prompt: What each prompt begins with.
+        env_class: The name under which `ORSTextEnv` is registered.
+        **settings: What `ORSTextEnv` is to know besides. What is secret (``api_key``,
+            ``secrets``, ``headers``) is refused: a dataset is a file.
+
+    Raises:
+        InvalidRequestError: If a setting is secret.
+        UnknownTaskError: If there is no such split.
+    """
+    secret = {"api_key", "client_options", "headers", "secrets"} & settings.keys()
+    if secret:
+        raise InvalidRequestError(
+            f"{', '.join(sorted(secret))} would be written to the dataset's file; put "
+            "them into the kwargs of skyrl_gym.register, or into the environment's "
+            "configuration"
+        )
+    with contextlib.closing(ORSClient(find_server(base_url))) as client:
+        chosen = choose_split(client.list_splits(env_name), split)
+        if tasks is None:
+            tasks = range(client.num_tasks(env_name, chosen))
+    known = {**settings, "env_name": env_name, "split": chosen}
+    if base_url is not None:
+        known["base_url"] = base_url
+    return [
+        {
+            "prompt": [{"role": "system", "content": system_prompt}],
+            "env_class": env_class,
+            _COLUMN: {**known, "task_index": index},
+        }
+        for index in tasks
+    ]

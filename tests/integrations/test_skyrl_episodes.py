@@ -1,0 +1,204 @@
+"""SkyRL-Gym episodes against real servers, made as SkyRL's generator makes them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import skyrl_gym
+from skyrl_gym.envs.registration import deregister
+
+from ors_gym.errors import InvalidRequestError, ORSError, SessionLostError
+from ors_gym.integrations.skyrl import ors_rows
+from ors_gym.server import REFERENCE_PLAYERS
+from tests.servers.process import start_server
+
+GROUP = "training"
+SDK = "ors-sdk-0.1.0"
+
+
+@pytest.fixture
+def registered():
+    """Register the environment, perhaps with settings, for one test."""
+
+    def register(**settings: Any) -> None:
+        entry = "ors_gym.integrations.skyrl:ORSTextEnv"
+        skyrl_gym.register("ors", entry, kwargs=settings)
+
+    yield register
+    deregister("ors")
+
+
+def make(row: dict[str, Any], **extras: Any) -> Any:
+    """Make an env of a dataset's row: what is no prompt and no class is extra."""
+    known = {k: v for k, v in row.items() if k not in ("prompt", "env_class")}
+    return skyrl_gym.make(row["env_class"], env_config={}, extras={**known, **extras})
+
+
+def contract_row(server: Any, **settings: Any) -> dict[str, Any]:
+    (row,) = ors_rows("Contract", server.base_url, tasks=[0], **settings)
+    return row
+
+
+def write(tool: str, **given: Any) -> str:
+    call = json.dumps({"name": tool, "arguments": given})
+    return f"Let me see.\n<tool_call>\n{call}\n</tool_call>"
+
+
+def play(env: Any, prompt: Any, *texts: str) -> list[dict[str, Any]]:
+    env.init(prompt)
+    return [env.step(text) for text in texts]
+
+
+def test_a_whole_game_is_played_from_a_dataset_of_all_tasks(bundled, registered):
+    registered()
+    rows = ors_rows("guess", bundled, split="test", system_prompt="Play.")
+    assert [row["ors"]["task_index"] for row in rows] == list(range(len(rows)))
+    env = make(rows[3], max_turns=20)
+    messages, where = env.init(rows[3]["prompt"])
+    assert where == {"task_index": 3, "split": "test"}
+    assert [message["role"] for message in messages] == ["system", "user"]
+    assert messages[0]["content"].startswith("Play.")
+    assert '"name": "guess"' in messages[0]["content"]
+    player = REFERENCE_PLAYERS["guess"]()
+    text, rewards, done = messages[-1]["content"], [], False
+    while not done:
+        action = player(text, env.episode.tools)
+        result = env.step(write(action["tool"], **action["input"]))
+        text, done = result["observations"][-1]["content"], result["done"]
+        rewards.append(result["reward"])
+        assert result["observations"][-1]["role"] == "tool"
+    assert result["metadata"]["stop_reason"] == "finished"
+    assert sum(rewards) == env.episode.total_reward > 0
+    assert env.get_metrics()["steps"] == len(rewards)
+    env.close()
+    env.close()
+
+
+def test_the_reward_is_paid_once_whatever_reduces_it(one_server, registered):
+    registered()
+    texts = [write("add", a=1, b=2), write("echo", text="x"), write("add", a=2, b=2)]
+    paid = {}
+    for reduction in ("sum", "last", "mean", "max", "min"):
+        row = contract_row(one_server, reward_reduction=reduction)
+        env = make(row)
+        results = play(env, row["prompt"], *texts, write("submit", answer="0"))
+        env.close()
+        assert results[-1]["done"]
+        paid[reduction] = [result["reward"] for result in results]
+        assert sum(paid[reduction]) == pytest.approx(env.episode.total_reward)
+    assert paid["sum"] == [0.5, 0.0, 0.5, 1.0]
+    assert sum(paid["last"]) == 1.0
+    assert sum(paid["min"]) == 0.5
+    assert one_server.open_sessions() == set()
+
+
+def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(
+    one_server, registered
+):
+    registered()
+    row = contract_row(one_server, nonterminal_reward=-1.0)
+    env = make(row, max_turns=2)
+    first, second = play(env, row["prompt"], write("add", a=1, b=1), "I give up")
+    env.close()
+    assert (first["done"], second["done"]) == (False, True)
+    assert first["reward"] + second["reward"] == -0.5
+    assert second["metadata"]["stop_reason"] == "max_turns"
+    assert "Invalid action" in second["observations"][0]["content"]
+
+
+def test_a_bad_call_is_told_and_paid_and_the_episode_goes_on(one_server, registered):
+    registered()
+    row = contract_row(
+        one_server,
+        invalid_action_reward=-0.25,
+        observation_role="user",
+        tools_in_prompt=False,
+    )
+    env = make(row)
+    messages, _ = env.init(row["prompt"])
+    assert messages[0] == row["prompt"][0]
+    bad = env.step("<tool_call>{not json</tool_call>")
+    unknown = env.step(write("no_such_tool"))
+    env.close()
+    assert [bad["reward"], unknown["reward"]] == [-0.25, -0.25]
+    assert [bad["metadata"]["error_kind"], unknown["done"]] == ["invalid_action", False]
+    assert {m["role"] for r in (bad, unknown) for m in r["observations"]} == {"user"}
+
+
+def test_secrets_reach_the_environment_and_nothing_else(one_server, registered):
+    secret = "s3cret-of-the-task"
+    registered(base_url=one_server.base_url, secrets={"TOKEN": secret})
+    row = contract_row(one_server)
+    env = make(row)
+    env.init(row["prompt"])
+    digest = hashlib.sha256(secret.encode()).hexdigest()
+    assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
+    shown = [repr(env), str(env), env.episode.to_json(), repr(vars(env._live))]
+    assert not [text for text in shown if secret in text]
+    env.close()
+    with pytest.raises(InvalidRequestError, match="dataset's file"):
+        ors_rows("Contract", one_server.base_url, secrets={"TOKEN": secret})
+
+
+def test_a_configuration_with_attributes_does_as_well(one_server, registered):
+    registered()
+    config = {"base_url": one_server.base_url, "env_name": "Contract", "split": None}
+    extras = {"ors": {"task_index": 1, "split": "test", "task": None}}
+    env = skyrl_gym.make("ors", env_config=config, extras=extras)
+    assert env.init([])[1] == {"task_index": 1, "split": "test"}
+    env.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "extras"),
+    [
+        ({}, {}),
+        ({"env_name": "Contract"}, {}),
+        ({"env_name": "Contract", "task_index": 0, "task": {"id": "x"}}, {}),
+        ({"env_name": "Contract", "task_index": 0, "no_such_setting": 1}, {}),
+        ({"env_name": "Contract", "task_index": 0, "observation_role": "dog"}, {}),
+        (SimpleNamespace(env_name="Contract"), {}),
+        ({"env_name": "Contract", "task_index": 0, "secrets": {"A": b"x"}}, {}),
+    ],
+)
+def test_settings_that_cannot_be_right_are_refused(
+    config, extras, one_server, registered
+):
+    registered(base_url=one_server.base_url)
+    with pytest.raises(InvalidRequestError) as caught:
+        skyrl_gym.make("ors", env_config=config, extras=extras)
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
+
+
+def test_an_outage_is_raised_and_never_text_or_a_reward(registered):
+    registered()
+    with start_server(SDK) as server:
+        row = contract_row(server)
+        env = make(row)
+        play(env, row["prompt"], write("add", a=1, b=1))
+        server.restart()
+        server.mark()
+        with pytest.raises(SessionLostError):
+            env.step(write("add", a=1, b=1))
+        assert env.episode.total_reward is None
+        again = make(row)
+        again.init(row["prompt"])
+        assert again.step(write("submit", answer="0"))["reward"] == 1.0
+        again.close()
+        assert server.open_sessions() == set()
+
+
+def test_a_set_up_that_fails_leaves_no_session(one_server, registered):
+    registered()
+    row = contract_row(one_server)
+    row["ors"] |= {"task_index": None, "task": {"id": "x", "setup_error": "no disk"}}
+    env = make(row)
+    with pytest.raises(ORSError, match="no disk"):
+        env.init(row["prompt"])
+    env.close()
+    assert one_server.open_sessions() == set()
