@@ -1,0 +1,1 @@
+"""The JavaScript client of the documentation, run under Node."""
