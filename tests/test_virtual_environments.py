@@ -1,15 +1,22 @@
-"""The cache of SDK environments."""
+"""The cache of virtual environments, and running the checkout in one."""
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from tests.servers import venvs
+from tests import virtual_environments as venvs
+from tests.servers.venvs import SDKS
+
+OLDEST = SDKS["openreward-0.1.0"].recipe
+OLDER = SDKS["openreward-0.1.9"].recipe
 
 
 def test_the_cache_may_be_placed_by_a_variable(
@@ -27,24 +34,30 @@ def test_an_environment_is_built_once_however_many_ask(
 ) -> None:
     built: list[str] = []
 
-    def build(sdk: venvs.Sdk, directory: Path, interpreter: Path) -> None:
-        built.append(sdk.name)
+    def build(recipe: venvs.Recipe, directory: Path, interpreter: Path) -> None:
+        built.append(recipe.name)
         interpreter.parent.mkdir(parents=True)
         interpreter.touch()
 
     monkeypatch.setenv("ORS_GYM_TEST_VENVS", str(tmp_path))
     monkeypatch.setattr(venvs, "_build", build)
     with ThreadPoolExecutor(4) as pool:
-        names = ["openreward-0.1.0", "openreward-0.1.9"] * 4
-        paths = set(pool.map(venvs.ensure_venv, names))
+        paths = set(pool.map(venvs.ensure, [OLDEST, OLDER] * 4))
     assert sorted(built) == ["openreward-0.1.0", "openreward-0.1.9"]
     assert len(paths) == 2
+
+
+def test_another_recipe_is_another_environment() -> None:
+    changed = dataclasses.replace(OLDEST, steps=(*OLDEST.steps, ("pip",)))
+    assert changed.directory != OLDEST.directory
+    # Whoever waits longer for it gets the same.
+    assert dataclasses.replace(OLDEST, timeout=9.0).directory == OLDEST.directory
 
 
 def test_half_an_environment_is_built_anew(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail(sdk: venvs.Sdk, directory: Path, interpreter: Path) -> None:
+    def fail(recipe: venvs.Recipe, directory: Path, interpreter: Path) -> None:
         interpreter.parent.mkdir(parents=True)
         interpreter.touch()
         raise venvs.VenvBuildError("no network")
@@ -53,7 +66,7 @@ def test_half_an_environment_is_built_anew(
     monkeypatch.setattr(venvs, "_build", fail)
     for _ in range(2):
         with pytest.raises(venvs.VenvBuildError, match="no network"):
-            venvs.ensure_venv("openreward-0.1.0")
+            venvs.ensure(OLDEST)
 
 
 def test_without_a_network_the_error_says_what_is_missing(
@@ -62,14 +75,37 @@ def test_without_a_network_the_error_says_what_is_missing(
     monkeypatch.setenv("ORS_GYM_TEST_VENVS", str(tmp_path))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    with pytest.raises(venvs.VenvBuildError, match=r"install openreward==0\.1\.0"):
-        venvs.ensure_venv("openreward-0.1.0")
+    recipe = SDKS["ors-sdk-0.1.0"].recipe
+    with pytest.raises(venvs.VenvBuildError, match=r"install ors-sdk==0\.1\.0"):
+        venvs.ensure(recipe)
+
+
+def test_own_requirements_are_those_that_are_declared() -> None:
+    declared = metadata.requires("ors-gym") or []
+    plain = {line.replace(" ", "") for line in declared if "extra ==" not in line}
+    assert {line.replace(" ", "") for line in venvs.own_requirements()} == plain
+    assert any(line.startswith("pillow") for line in venvs.own_requirements("images"))
+
+
+def test_a_python_without_the_project_runs_the_checkout(tmp_path: Path) -> None:
+    where = venvs.write_metadata(tmp_path / "metadata")
+    script = "from importlib import metadata; print(metadata.version('ors-gym'))"
+    done = subprocess.run(
+        # Without the packages that are installed here, the project among them.
+        [sys.executable, "-S", "-c", script],
+        env={**os.environ, "PYTHONPATH": f"{venvs.ROOT}{os.pathsep}{where}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert done.stdout.strip() == metadata.version("ors-gym")
 
 
 def test_the_command_names_what_it_knows() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.servers.venvs", "nonesuch"],
-        cwd=Path(__file__).parents[2],
+        cwd=venvs.ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -1,0 +1,113 @@
+"""Runs the tests of the frameworks, each group in its own virtual environment.
+
+    python -m tests.integrations [GROUP...] [--slow] [-- PYTEST ARGUMENTS]
+
+What is missing is built first, which takes minutes once. With test files among the
+arguments of pytest only these run, in the one group that they belong to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.integrations.venvs import GROUPS, Group, files_of
+from tests.servers.venvs import ensure_venv
+from tests.virtual_environments import ROOT, VenvBuildError, ensure, write_metadata
+
+_NOTHING_CHOSEN: Final = 5
+"""What pytest exits with if it deselected every test."""
+_ADDOPTS: Final = "-ra --strict-config --strict-markers --import-mode=importlib"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the groups and print how each ended.
+
+    Args:
+        arguments: Those of the command line.
+
+    Returns:
+        0 if every group passed, else 1.
+    """
+    ours, theirs = _split(arguments)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.integrations", description=__doc__
+    )
+    parser.add_argument("group", nargs="*", choices=[*GROUPS, []], metavar="GROUP")
+    parser.add_argument("--slow", action="store_true", help="the slow tests instead")
+    options = parser.parse_args(ours)
+    closing = []
+    for name in options.group or GROUPS:
+        start = time.monotonic()
+        code, line = _run(GROUPS[name], options.slow, theirs)
+        seconds = time.monotonic() - start
+        closing.append((code, f"{name:10} {seconds:6.0f} s  {line}"))
+    for _, line in closing:
+        sys.stdout.write(f"{line}\n")
+    return int(any(code for code, _ in closing))
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    listed = list(arguments)
+    place = listed.index("--") if "--" in listed else len(listed)
+    return listed[:place], listed[place + 1 :]
+
+
+def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
+    """Run a group's tests, and return an exit code and pytest's closing line."""
+    files = files_of(group.name)
+    named = [Path(a.partition("::")[0]).resolve() for a in arguments if ".py" in a]
+    if not files or (named and not set(named) & set(files)):
+        return 0, "no such tests"
+    try:
+        python = ensure(group.recipe)
+        ensure_venv("ors-sdk-0.1.0")
+    except VenvBuildError as error:
+        return 1, str(error)
+    filters = "\n".join(("error", *group.warnings))
+    command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"]
+    command += ["-o", f"addopts={_ADDOPTS}", "-o", f"filterwarnings={filters}"]
+    command += ["-m", "slow" if slow else "not slow"]
+    command += [*arguments, *([] if named else map(str, files))]
+    with tempfile.TemporaryDirectory() as directory:
+        code, last = _stream(command, _environment(Path(directory)))
+    return (0, "no such tests") if code == _NOTHING_CHOSEN else (code, last)
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    path = os.pathsep.join((str(ROOT), str(write_metadata(directory))))
+    # More threads than this make the small networks of tests no faster.
+    threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    quiet = {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, **threads, **quiet, "PYTHONPATH": path}
+
+
+def _stream(command: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
+    """Run a command, show what it prints, and return its last line too."""
+    last = ""
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            last = line.strip() or last
+    return process.returncode, last
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

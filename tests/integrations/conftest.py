@@ -1,0 +1,31 @@
+"""Fixtures for the frameworks' tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ors_gym.server import serve
+from tests.proxy.proxy import FaultProxy
+from tests.servers.process import RunningServer
+
+
+@pytest.fixture(scope="session")
+def bundled() -> Iterator[str]:
+    """Give the base URL of a server with the bundled environments."""
+    with serve() as base_url:
+        yield base_url
+
+
+@pytest.fixture
+def one_server(shared_server: Callable[[str], RunningServer]) -> RunningServer:
+    """Give a server of the contract environments, its log marked."""
+    return shared_server("ors-sdk-0.1.0")
+
+
+@pytest.fixture
+def proxy(one_server: RunningServer) -> Iterator[FaultProxy]:
+    """Give a proxy before `one_server`, which breaks what it is told to."""
+    with FaultProxy(one_server.base_url) as made:
+        yield made

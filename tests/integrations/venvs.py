@@ -1,0 +1,118 @@
+"""The frameworks, in groups that can be installed together."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from tests.virtual_environments import Recipe, build_all, own_requirements
+
+__all__ = ["GROUPS", "Group", "files_of"]
+
+_DIRECTORY: Final = Path(__file__).parent
+_TIMEOUT: Final = 1800.0
+_TORCH: Final = ("torch==2.13.0",)
+"""Installed by itself before all else, so that nothing asks for another build of it."""
+_RUNNING: Final = (
+    *own_requirements("server", "images"),
+    "matplotlib>=3.8",
+    "pytest>=8",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group:
+    """Frameworks that share an environment.
+
+    Args:
+        name: The group's name, as test files have it.
+        frameworks: What is installed, beside torch and what the tests need.
+        warnings: Filters of warnings, which come after "every warning is an error":
+            what the frameworks themselves are not clean of.
+    """
+
+    name: str
+    frameworks: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def recipe(self) -> Recipe:
+        """How its environment is made."""
+        steps = (_TORCH, (*self.frameworks, *_RUNNING))
+        return Recipe(self.name, steps, _TIMEOUT)
+
+
+GROUPS: Final[dict[str, Group]] = {
+    group.name: group
+    for group in (
+        Group(
+            "training",
+            (
+                "trl==1.16.0",
+                "stable-baselines3==2.9.2",
+                "torchrl==0.14.1",
+                "skyrl-gym==0.4.0",
+                "nbmake>=1.5",
+                "ipykernel>=6.29",
+            ),
+            (
+                "default:::(torch|tensordict|trl|transformers|accelerate|datasets)",
+                "default:::(stable_baselines3|skyrl_gym|matplotlib)",
+            ),
+        ),
+        Group(
+            "agents",
+            ("inspect-ai==0.3.285", "tinker-cookbook==0.5.8", "verifiers==0.4.0"),
+            ("default:::(inspect_ai|tinker|verifiers|torch|transformers)",),
+        ),
+        Group(
+            "rllib",
+            ("ray[rllib]==2.60.0",),
+            ("default:::(ray|torch|gymnasium)",),
+        ),
+    )
+}
+"""Every group, by name."""
+
+
+def files_of(group: str) -> list[Path]:
+    """Return the test files of a group, sorted.
+
+    Args:
+        group: Its name.
+
+    Raises:
+        ValueError: If a file names no group, or one that there is not.
+    """
+    files = sorted(_DIRECTORY.glob("test_*.py"))
+    return [path for path in files if _read_group(path) == group]
+
+
+def _read_group(path: Path) -> str:
+    """Find the line ``GROUP = "..."`` without the imports, which fail elsewhere."""
+    for statement in ast.parse(path.read_text()).body:
+        match statement:
+            case ast.Assign(
+                targets=[ast.Name(id="GROUP")], value=ast.Constant(value=str(name))
+            ) if name in GROUPS:
+                return name
+    raise ValueError(f'{path} needs a line GROUP = "...", one of {", ".join(GROUPS)}')
+
+
+def _recipes() -> dict[str, Recipe]:
+    return {name: group.recipe for name, group in GROUPS.items()}
+
+
+def main(names: Sequence[str]) -> int:
+    """Build environments: ``python -m tests.integrations.venvs [GROUP...]``."""
+    return build_all(_recipes(), names)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
