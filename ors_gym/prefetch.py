@@ -9,6 +9,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from ors_gym.client.background import background
 from ors_gym.client.link import Link
 from ors_gym.client.session_core import SessionCore
+from ors_gym.errors import ORSError
 from ors_gym.protocol.exchange import Operation
 from ors_gym.task_planner import Opened
 from ors_gym.tasks import Task
@@ -57,10 +58,13 @@ class Prefetch(Generic[S]):
     def take(self) -> Prefetched[S] | None:
         """Return what was opened ahead, if anything; it is the caller's now.
 
-        What the parent of a forked process opened is the parent's.
+        What the parent of a forked process opened is the parent's. The future of a
+        session that the server lost in the meantime raises.
         """
         taken, self._next = self._next, None
-        return taken if self._owner == os.getpid() else None
+        if taken is None or self._owner != os.getpid():
+            return None
+        return _without_lost(taken)
 
     def drop(self) -> bool:
         """Have what was opened ahead deleted.
@@ -72,6 +76,20 @@ class Prefetch(Generic[S]):
         if dropped is not None:
             dropped.future.add_done_callback(_discard)
         return dropped is not None
+
+
+def _without_lost(taken: Prefetched[S]) -> Prefetched[S]:
+    future = taken.future
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return taken
+    session = future.result().session
+    try:
+        session.state.check_open()
+    except ORSError as error:
+        session.discard()
+        future = concurrent.futures.Future()
+        future.set_exception(error)
+    return taken._replace(future=future)
 
 
 def _discard(future: concurrent.futures.Future[Opened[Any]]) -> None:

@@ -195,6 +195,11 @@ class TaskSchedule:
             return None
         return len(self._tasks)
 
+    @property
+    def foreseeable(self) -> bool:
+        """Whether the next task is the same whatever comes of the present episode."""
+        return not callable(self._tasks)
+
     def seed(self, seed: int) -> None:
         """Let the next episode play the task that a seed selects.
 

@@ -37,6 +37,7 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         task_offset: Which of the vector envs that share a set of tasks this one is.
         task_stride: How many of them share it.
         on_error: Whether an outage truncates its env's episode, or raises.
+        open_ahead: Whether an env's next session is opened once its episode is over.
         render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
         client: A client to use in place of an own one.
         **arguments: The other arguments of `ORSEnv`.
@@ -57,6 +58,7 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         task_offset: int = 0,
         task_stride: int = 1,
         on_error: Literal["raise", "truncate"] = "truncate",
+        open_ahead: bool = True,
         render_mode: str | None = None,
         client: AsyncORSClient | None = None,
         **arguments: Any,
@@ -89,9 +91,11 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._loop = SlotLoop()
         # The loop and the client do not refer to this object, so it can be collected.
         self._finalizer = weakref.finalize(self, _let_go, self._loop, self._owned)
-        self._make_slots(config, client)
+        self._make_slots(config, client, open_ahead=open_ahead)
 
-    def _make_slots(self, config: EnvConfig, client: AsyncORSClient) -> None:
+    def _make_slots(
+        self, config: EnvConfig, client: AsyncORSClient, *, open_ahead: bool
+    ) -> None:
         core = make_async_core(config, client)
         self._loop.run(client.run(core.learn()))
         count = self.num_envs
@@ -109,7 +113,14 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             own = core.clone(offset + i, stride, space)
             if config.task_stride == 1:
                 own.schedule.agree(start)
-            slot = VectorSlot(client, own, self._loop, self._mode, self.metadata)
+            slot = VectorSlot(
+                client,
+                own,
+                self._loop,
+                self._mode,
+                self.metadata,
+                open_ahead=open_ahead,
+            )
             self._slots.append(slot)
         # What each env showed last: a masked reset gives it again for the others.
         self._shown: list[Any] = [core.empty_observation() for _ in range(count)]

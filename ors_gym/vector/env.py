@@ -51,6 +51,10 @@ class ORSVectorEnv(SlottedVectorEnv):
             ``task_stride * num_envs``-th task, so that all envs play different tasks;
             with seeds, give the k-th the seed ``s + k * num_envs``.
         on_error: Whether an outage truncates its env's episode, or raises.
+        open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
+            as soon as its episode is over, while the other envs and the policy go on.
+            It is deleted if it is not played: switch it off where a set-up is dear
+            and each env plays only one episode.
         render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
         client: An `AsyncORSClient` to use, which is not closed here, in place of an
             own one. It keeps its connections for one event loop at a time.

@@ -11,13 +11,21 @@ from gymnasium.vector import AutoresetMode
 from ors_gym.async_env import AsyncORSEnv
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.env_core import EnvCore, ResetResult
-from ors_gym.errors import InvalidRequestError, ORSError, SetupFailedError
+from ors_gym.errors import (
+    InvalidRequestError,
+    ORSError,
+    SetupFailedError,
+    ToolFailedError,
+    ToolRejectedError,
+)
 from ors_gym.types import Split, TaskSpec
 from ors_gym.vector.loop import SlotLoop
 
 __all__ = ["Outcome", "VectorSlot"]
 
 _NOT_CALLED: Final = ("reset", "step", "close")
+_SERVER_IS_UP: Final = ("", ToolRejectedError.kind, ToolFailedError.kind)
+"""The kinds of error that leave no doubt whether a session can be opened."""
 
 
 class Outcome(NamedTuple):
@@ -41,6 +49,7 @@ class VectorSlot(AsyncORSEnv):
         loop: The loop that all slots share.
         autoreset_mode: When a new episode begins after the end of one.
         metadata: The vector env's.
+        open_ahead: Whether the next session is opened as soon as an episode is over.
     """
 
     def __init__(
@@ -50,10 +59,15 @@ class VectorSlot(AsyncORSEnv):
         loop: SlotLoop,
         autoreset_mode: AutoresetMode,
         metadata: Mapping[str, Any],
+        *,
+        open_ahead: bool,
     ) -> None:
         self._adopt(client, core)
         self._loop = loop
         self._mode = autoreset_mode
+        # In the other modes the reset comes at once, or only if somebody asks for it,
+        # often with a seed that changes the plan.
+        self._opens_ahead = open_ahead and autoreset_mode is AutoresetMode.NEXT_STEP
         self._over = False
         self.metadata = metadata
         self.render_mode = core.config.render_mode
@@ -109,11 +123,32 @@ class VectorSlot(AsyncORSEnv):
         self._over = terminated or truncated
         outcome = Outcome(observation, info, reward, terminated, truncated)
         if not self._over or self._mode is not AutoresetMode.SAME_STEP:
+            if self._over and self._opens_ahead:
+                await self._open_next(info["error_kind"])
             return outcome
         begun = await self.begin()
         return outcome._replace(
             observation=begun.observation, info=begun.info, final=(observation, info)
         )
+
+    async def _open_next(self, error_kind: str) -> None:
+        """Open the next episode's session, while the other envs go on.
+
+        Args:
+            error_kind: How the episode ended: after an outage the reset finds out by
+                itself whether the server is back.
+        """
+        core = self._core
+        if self._prefetch.pending or error_kind not in _SERVER_IS_UP:
+            return
+        if not core.schedule.foreseeable:
+            return
+        try:
+            task = await self._client.run(core.plan(self._random, None))
+        except ORSError:
+            # Nothing was chosen: the reset asks again, and deals with what comes.
+            return
+        self._prefetch.open(task, core.open(task))
 
     def check_ready(self) -> None:
         """Raise unless `advance` has something to do.
