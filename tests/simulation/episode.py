@@ -9,7 +9,8 @@ from random import Random
 
 from ors_gym.protocol.exchange import Send
 from tests.simulation.client import Client
-from tests.simulation.network import Exchange, Fault, Network
+from tests.simulation.faults import Fault
+from tests.simulation.network import Exchange, Network
 from tests.simulation.player import Call, Part, Player
 from tests.simulation.server import FLAVOURS, Server
 from tests.simulation.world import ViolationError, World
@@ -33,6 +34,8 @@ class Report:
     seconds: float
     played: list[Exchange]
     """The exchanges themselves."""
+    left: int
+    """Sessions that only the server's reaper takes."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -51,6 +54,9 @@ class Episode:
         broken: Whether set-up raises.
         connected: Whether the client has asked already what the server speaks.
         seed: Of everything random.
+        jitter: The most seconds that a request or a reply is late without a fault.
+        replays_calls: Whether gateways replay tool calls too, which costs a run each.
+        vocabulary: From how many of the faults one is drawn.
     """
 
     flavour: str = "openreward"
@@ -64,6 +70,9 @@ class Episode:
     broken: bool = False
     connected: bool = True
     seed: int = 0
+    jitter: float = 0.0
+    replays_calls: bool = False
+    vocabulary: int = len(_FAULTS)
 
     def play(self, *, traced: list[str] | None = None) -> Report:
         """Play it.
@@ -95,10 +104,20 @@ class Episode:
             if self.forever is not None and number >= self.forever[0]:
                 return self.forever[1]
             if self.chance and random.random() < self.chance:
-                return random.choice(_FAULTS)
+                return random.choice(_FAULTS[: self.vocabulary])
             return None
 
-        network = Network(world, server, plan)
+        def lag() -> float:
+            # Mostly little, so that episodes come to something.
+            return self.jitter * float(random.random() ** 8)
+
+        network = Network(
+            world,
+            server,
+            plan,
+            lag=lag if self.jitter else None,
+            replays_calls=self.replays_calls,
+        )
         client = Client(world, network, random.random, connected=self.connected)
         for when, down in self.restarts:
             world.at(when, network.restart, down)
@@ -107,6 +126,9 @@ class Episode:
             for number, part in enumerate(self.parts)
         ]
         world.run()
+        seconds = world.now
+        self._check(server, client, players)
+        world.drain()
         self._check(server, client, players)
         return Report(
             exchanges=len(network.exchanges),
@@ -115,8 +137,9 @@ class Episode:
             faults={e.number for e in network.exchanges if e.fault is not None},
             calls=sum(len(part.calls) for part in self.parts),
             runs=len(server.runs),
-            seconds=world.now,
+            seconds=seconds,
             played=network.exchanges,
+            left=len(server.living()),
         )
 
     def _check(self, server: Server, client: Client, players: list[Player]) -> None:
@@ -161,6 +184,7 @@ def random_episode(seed: int) -> Episode:
         broken=chance() < 0.03,
         connected=chance() < 0.95,
         seed=seed,
+        jitter=random.choice((0.0, 0.0, 0.1, 3.0, 30.0)),
     )
 
 

@@ -1,76 +1,40 @@
-"""A model of the network and of the gateways in it: one exchange, one fault."""
+"""A model of the network and of the gateways in it: one exchange, one fault.
+
+Within a connection TCP keeps everything in order and delivers nothing twice, so what is
+left is between connections: requests that arrive long after newer ones, replies in any
+order, and gateways that deliver a request more than once.
+"""
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from ors_gym.protocol.exchange import Failure, Outcome, Send
+from tests.simulation.faults import (
+    AFTERWARDS,
+    CUTS,
+    DELAYS,
+    ENDINGS,
+    GATES,
+    REPLAYS,
+    SILENT,
+    UNSEEN,
+    Fault,
+)
 from tests.simulation.server import Reply, Server
 from tests.simulation.world import Process, ViolationError, World
 
-__all__ = ["Exchange", "Fault", "Network", "Plan"]
+__all__ = ["Exchange", "Network", "Plan"]
 
 LATENCY: Final = 0.001
 _STALE_AFTER: Final = 3.0
 """Seconds after which no call may go over an idle connection (WIRE.md, point 6)."""
 
-
-class Fault(enum.Enum):
-    """What goes wrong with one exchange."""
-
-    REFUSED = "connection refused"
-    RESET_UNSEEN = "reset before the request arrived"
-    STALE = "sent over a connection that the server had closed"
-    LATE = "reset, and the request arrives all the same"
-    RESET = "reset after the request arrived"
-    CUT_HEAD = "reset after the head"
-    CUT_TASK = "reset after the first event"
-    CUT_CHUNK = "reset within the second event"
-    CUT_END = "reset before the last event"
-    CUT_BLANK = "reset before the last blank line"
-    SHORT_HEAD = "an empty body, with HTTP's framing complete"
-    SHORT_TASK = "nothing after the first event, with HTTP's framing complete"
-    SILENT_UNSEEN = "the request vanishes and nothing comes back"
-    SILENT = "the request arrives and nothing comes back"
-    SILENT_TASK = "nothing after the first event"
-    SILENT_CHUNK = "nothing after half of the second event"
-    SLOW = "the reply comes 20 s late"
-    SLOW_TASK = "what follows the first event comes 40 s late"
-    GARBLED = "the reply is not HTTP"
-    TOO_LARGE = "the reply is larger than the limits, after the first event"
-    GATE_401 = "a gateway answers 401"
-    GATE_429 = "a gateway answers 429"
-    GATE_STARTING = "a gateway answers 503, starting"
-    GATE_503 = "a gateway answers 503, and the request does not arrive"
-    GATE_502 = "a gateway answers 502, and the request arrived"
-    GATE_504 = "a gateway answers 504 when the server is done"
-    GATE_HTML = "a gateway answers 200 with a page, and the request arrived"
-    RESTART = "the server restarts before the request arrives"
-    RESTART_AFTER = "the server restarts after the request arrived"
-
-
 Plan: TypeAlias = Callable[[int, Send], Fault | None]
 """Chooses the fault of an exchange, given its number in the episode."""
 
-_GATES: Final = {
-    Fault.GATE_401: (401, ()),
-    Fault.GATE_429: (429, ((b"Retry-After", b"2"),)),
-    Fault.GATE_STARTING: (
-        503,
-        ((b"X-Backend-State", b"starting"), (b"Retry-After", b"1")),
-    ),
-    Fault.GATE_503: (503, ()),
-}
-_AFTERWARDS: Final = {
-    Fault.GATE_502: (502, b"bad gateway"),
-    Fault.GATE_504: (504, b"gateway timeout"),
-    Fault.GATE_HTML: (200, b"<html>hello</html>"),
-}
-_UNSEEN: Final = {Fault.RESET_UNSEEN, Fault.LATE, Fault.STALE}
-_SILENT: Final = {Fault.SILENT, Fault.SILENT_UNSEEN, Fault.SILENT_TASK}
 _DOWN: Final = 0.8
 
 
@@ -78,7 +42,7 @@ class Exchange:
     """One exchange under way: `tests.simulation.server.Arrival` for the server."""
 
     __slots__ = (
-        "arrived",
+        "arrived_at",
         "body",
         "ended",
         "fault",
@@ -89,6 +53,7 @@ class Exchange:
         "outcome",
         "position",
         "process",
+        "replayed",
         "reply_end",
         "send",
         "session_id",
@@ -111,10 +76,11 @@ class Exchange:
         self.body = send.body
         self.started = self.last = network.world.now
         self.outcome: Outcome | None = None
-        self.arrived = False
+        self.arrived_at = math.inf
         self.ended: Failure | None = None
         self.headed = False
         self.position = 0
+        self.replayed = False
         self.shown: Reply | None = None
         self.reply_end = math.inf
 
@@ -129,6 +95,24 @@ class Exchange:
             self.network.finish(self, Failure.RESET)
 
 
+class _Copy:
+    """A request as a gateway delivers it once more, or once too often: unanswered."""
+
+    __slots__ = ("body", "replayed", "session_id", "target")
+
+    def __init__(self, exchange: Exchange, *, replayed: bool) -> None:
+        self.target = exchange.target
+        self.session_id = exchange.session_id
+        self.body = exchange.body
+        self.replayed = replayed
+
+    def reply(self, reply: Reply) -> None:
+        """Lose the reply."""
+
+    def drop(self) -> None:
+        """Notice nothing."""
+
+
 class Network:
     """Carries exchanges between processes and the server.
 
@@ -136,12 +120,25 @@ class Network:
         world: Its time.
         server: The server.
         plan: Chooses faults.
+        lag: Chooses how many seconds a request or a reply takes longer than usual.
+        replays_calls: Whether gateways replay tool calls too. Then a tool runs twice,
+            whatever a client does: servers take no task_id of the client's choosing.
     """
 
-    def __init__(self, world: World, server: Server, plan: Plan) -> None:
+    def __init__(
+        self,
+        world: World,
+        server: Server,
+        plan: Plan,
+        *,
+        lag: Callable[[], float] | None = None,
+        replays_calls: bool = False,
+    ) -> None:
         self.world = world
         self.server = server
         self.plan = plan
+        self.lag = lag
+        self.replays_calls = replays_calls
         self.exchanges: list[Exchange] = []
         self.watch: Callable[[Exchange], None] = _ignore
         """Told of each call that is sent."""
@@ -161,7 +158,7 @@ class Network:
             )
         if exchange.target.endswith("/call"):
             self.watch(exchange)
-        if fault is Fault.STALE and not self._is_stale(exchange):
+        if not self._may_strike(fault, exchange):
             exchange.fault = fault = None
         if fault is Fault.REFUSED or world.now < self.server.down_until:
             world.at(world.now + LATENCY, self._refuse, exchange)
@@ -169,12 +166,13 @@ class Network:
         if fault is Fault.SILENT_UNSEEN:
             self._advance(exchange)
             return
-        delay = LATENCY
-        if fault in _UNSEEN:
+        delay = LATENCY if self.lag is None else LATENCY + self.lag()
+        if fault in UNSEEN:
             world.at(world.now + LATENCY, self._reset, exchange)
-            if fault is not Fault.LATE:
+            if fault not in DELAYS:
                 return
-            delay = 3.0
+        if fault in DELAYS:
+            delay = DELAYS[fault]
         world.at(world.now + delay, self._arrive, exchange)
         if send.timeout < delay:
             world.at(world.now + send.timeout, self._advance, exchange)
@@ -193,6 +191,10 @@ class Network:
             return
         if fault is not None:
             reply = self._spoil(exchange, fault, reply)
+        if self.lag is not None:
+            late = self.lag()
+            pieces = [(when + late, data) for when, data in reply.pieces]
+            reply = Reply(reply.status, reply.headers, reply.at + late, pieces)
         exchange.shown = reply
         self._advance(exchange)
 
@@ -218,6 +220,13 @@ class Network:
             world.note(f"#{exchange.number} ends: {outcome.status} {what}")
         exchange.process.resume(exchange.send, outcome)
 
+    def _may_strike(self, fault: Fault | None, exchange: Exchange) -> bool:
+        """Say whether a fault can happen to an exchange."""
+        if fault in REPLAYS and not self.replays_calls:
+            call = exchange.target.endswith("/call")
+            return not call or b'"task_id"' in (exchange.body or b"")
+        return fault is not Fault.STALE or self._is_stale(exchange)
+
     def _is_stale(self, exchange: Exchange) -> bool:
         """Say whether the exchange goes over a connection that was idle."""
         idle = self.world.now - exchange.process.idle_since
@@ -240,16 +249,19 @@ class Network:
         if world.now < server.down_until:
             self.finish(exchange, Failure.RESET)
             return
-        gate = _GATES.get(fault) if fault is not None else None
+        gate = GATES.get(fault) if fault is not None else None
         if gate is not None:
             status, headers = gate
             exchange.shown = Reply(status, headers, world.now, [(world.now, b"no")])
             exchange.reply_end = world.now
             self._advance(exchange)
             return
-        exchange.arrived = True
+        exchange.arrived_at = world.now
         self._inside.add(exchange)
-        server.handle(exchange)
+        if fault in REPLAYS:
+            self._replay(exchange, REPLAYS[fault])
+        else:
+            server.handle(exchange)
         if fault is Fault.RESTART_AFTER:
             self.restart(_DOWN)
         elif fault is Fault.RESET:
@@ -257,6 +269,21 @@ class Network:
         elif exchange.shown is None:
             # The server takes its time: only the deadline can come first.
             self._advance(exchange)
+
+    def _replay(self, exchange: Exchange, after: float) -> None:
+        """Deliver a request twice; one of the two replies is lost."""
+        second = exchange.fault is Fault.REPLAYED
+        copy = _Copy(exchange, replayed=not second)
+        exchange.replayed = second
+        first, then = (copy, exchange) if second else (exchange, copy)
+        self.server.handle(first)
+        self.world.at(self.world.now + after, self._handle, then)
+
+    def _handle(self, arrival: Exchange | _Copy) -> None:
+        if self.world.now < self.server.down_until:
+            arrival.drop()
+        else:
+            self.server.handle(arrival)
 
     def _spoil(self, exchange: Exchange, fault: Fault, reply: Reply) -> Reply:
         """Do to a reply what the fault says."""
@@ -266,11 +293,11 @@ class Network:
             reply.status,
             reply.headers,
         )
-        exchange.ended = _ENDINGS.get(fault)
-        cut = _CUTS.get(fault)
+        exchange.ended = ENDINGS.get(fault)
+        cut = CUTS.get(fault)
         if cut is not None:
             pieces = cut(pieces)
-        if fault in _SILENT or fault is Fault.SILENT_CHUNK:
+        if fault in SILENT or fault is Fault.SILENT_CHUNK:
             at = math.inf if fault is Fault.SILENT else at
             pieces = [*pieces, (math.inf, b"")]
         elif fault is Fault.SLOW:
@@ -282,8 +309,8 @@ class Network:
         elif fault is Fault.GARBLED:
             at = math.inf
             self.world.at(reply.at, self._garble, exchange)
-        elif fault in _AFTERWARDS:
-            status, body = _AFTERWARDS[fault]
+        elif fault in AFTERWARDS:
+            status, body = AFTERWARDS[fault]
             headers = ((b"content-type", b"text/html"),)
             done = pieces[-1][0] if fault is not Fault.GATE_502 else at
             at, pieces = done, [(done, body)]
@@ -343,44 +370,3 @@ def _due(exchange: Exchange) -> float:
 
 def _ignore(_: Exchange) -> None:
     """Do nothing."""
-
-
-_Pieces: TypeAlias = list[tuple[float, bytes]]
-
-
-def _half(pieces: _Pieces) -> _Pieces:
-    """Keep one event and half of the next, or half of a body in one piece."""
-    place = 1 if len(pieces) > 1 else 0
-    when, data = pieces[place]
-    return [*pieces[:place], (when, data[: len(data) // 2])]
-
-
-def _without_blank(pieces: _Pieces) -> _Pieces:
-    when, data = pieces[-1]
-    return [*pieces[:-1], (when, data[:-2])]
-
-
-def _first(pieces: _Pieces) -> _Pieces:
-    return pieces[:1]
-
-
-_CUTS: Final[dict[Fault, Callable[[_Pieces], _Pieces]]] = {
-    Fault.CUT_HEAD: lambda _: [],
-    Fault.SHORT_HEAD: lambda _: [],
-    Fault.CUT_TASK: _first,
-    Fault.SHORT_TASK: _first,
-    Fault.SILENT_TASK: _first,
-    Fault.TOO_LARGE: _first,
-    Fault.CUT_CHUNK: _half,
-    Fault.SILENT_CHUNK: _half,
-    Fault.CUT_END: lambda pieces: pieces[:-1],
-    Fault.CUT_BLANK: _without_blank,
-}
-_ENDINGS: Final[dict[Fault, Any]] = {
-    Fault.CUT_HEAD: Failure.RESET,
-    Fault.CUT_TASK: Failure.RESET,
-    Fault.CUT_CHUNK: Failure.RESET,
-    Fault.CUT_END: Failure.RESET,
-    Fault.CUT_BLANK: Failure.RESET,
-    Fault.TOO_LARGE: Failure.LIMIT,
-}

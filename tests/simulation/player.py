@@ -12,7 +12,8 @@ from ors_gym.protocol.exchange import Failure, Operation, Outcome, Pause
 from ors_gym.protocol.wire import SessionState
 from ors_gym.types import ToolOutput
 from tests.simulation.client import Client, Script
-from tests.simulation.network import Exchange, Fault
+from tests.simulation.faults import Fault
+from tests.simulation.network import Exchange
 from tests.simulation.server import Run, Server
 from tests.simulation.world import Cancelled, ViolationError
 
@@ -215,8 +216,10 @@ class Player:
         elif kind is errors.SessionLostError:
             just = state is not None and not self.server.alive(state.session_id)
         elif kind is errors.InvalidRequestError:
-            # A 404 whose text was cut off says nothing of the session.
+            # A 404 whose text was cut off says nothing of the session, and what was
+            # created already a gateway created again.
             just = 404 in statuses and Fault.SHORT_HEAD in faults
+            just = just or (400 in statuses and Fault.REPLAYED in faults)
         else:
             just = kind is errors.SessionClosedError and bool(state and state.closed)
         if not just:

@@ -94,6 +94,8 @@ class Arrival(Protocol):
     target: str
     session_id: str
     body: bytes | None
+    replayed: bool
+    """Whether it is not the client that sends it again."""
 
     def reply(self, reply: Reply) -> None:
         """Answer it."""
@@ -128,6 +130,7 @@ class Server:
         constructor: Seconds that a constructor takes.
         setup: Seconds that set-up takes.
         broken: Whether set-up raises.
+        strict: Whether a client may create a session id once only.
     """
 
     def __init__(
@@ -138,12 +141,14 @@ class Server:
         constructor: float = 0.01,
         setup: float = 0.01,
         broken: bool = False,
+        strict: bool = True,
     ) -> None:
         self.world = world
         self.flavour = flavour
         self.constructor = constructor
         self.setup = setup
         self.broken = broken
+        self.strict = strict
         self.down_until = -1.0
         self.incarnation = 0
         self.runs: list[Run] = []
@@ -228,7 +233,7 @@ class Server:
         if self.alive(session_id):
             self._answer(arrival, 400, _EXISTS)
             return
-        if session_id in self.created:
+        if self.strict and session_id in self.created and not arrival.replayed:
             raise ViolationError(f"a second /create of {session_id} was sent")
         self.created.add(session_id)
         if self.flavour.registers_early:

@@ -52,6 +52,10 @@ def play_script(wire: ScriptedWire) -> list[tuple[str, Any]]:
     tell("call after delete", wire.call(here, "plain"))
     tell("resume after delete", wire.call(here, "resume", task_id))
     send("delete again", "POST", "/delete", here)
+    # As when a gateway delivers the first one late, or twice.
+    tell("create after delete", wire.create(here))
+    tell("call of what came back", wire.call(here, "plain"))
+    send("delete what came back", "POST", "/delete", here)
     send("delete_session", "POST", "/delete_session", here)
     tell("create anew", wire.create(uuid.uuid4().hex))
     tell("broken create", wire.create(broken, broken=True))

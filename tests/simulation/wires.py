@@ -42,7 +42,7 @@ class ModelWire:
 
     def __init__(self, flavour: str, **options: Any) -> None:
         self._world = World()
-        self.server = Server(self._world, FLAVOURS[flavour], **options)
+        self.server = Server(self._world, FLAVOURS[flavour], strict=False, **options)
         self._network = Network(self._world, self.server, lambda number, send: None)
 
     def send(self, method: str, path: str, session_id: str, body: Any = None) -> Answer:

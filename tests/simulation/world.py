@@ -70,6 +70,12 @@ class World:
             action(argument)
         raise ViolationError(f"still busy after {_MOST_EVENTS} events")
 
+    def drain(self) -> None:
+        """Let what is still under way arrive, once no process is left."""
+        while self._events:
+            self.now, _, action, argument = heapq.heappop(self._events)
+            action(argument)
+
 
 class Process:
     """One thread of control: a generator that yields what operations yield.
