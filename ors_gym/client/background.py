@@ -13,6 +13,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import dataclasses
+import heapq
 import os
 import threading
 import time
@@ -93,6 +94,10 @@ class Background:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watched: dict[str, _Watched] = {}
         self._doomed: deque[_Doomed] = deque()
+        """Those to be deleted now, and those that no look was taken at yet. Finalisers
+        add to it, so it is a queue that needs no lock."""
+        self._later: list[_Doomed] = []
+        """Those to be deleted later: a heap, and the loop's own."""
         self._channels: dict[int, tuple[Link, _Channel]] = {}
         self._jobs: set[asyncio.Task[Any]] = set()
         """The deletes that are under way."""
@@ -199,7 +204,7 @@ class Background:
             self._reap()
             self._ping_due()
             await self._close_idle_channels()
-            if self._watched or self._doomed or self._jobs or self._pings:
+            if self._is_busy():
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > _LINGER and self._end():
                 break
@@ -212,20 +217,28 @@ class Background:
     def _end(self) -> bool:
         """Let the thread go, unless something came in at the last moment."""
         with self._lock:
-            if self._watched or self._doomed or self._jobs or self._pings:
+            if self._is_busy():
                 return False
             self._loop = self._thread = None
             return True
 
+    def _is_busy(self) -> bool:
+        return bool(
+            self._watched or self._doomed or self._later or self._jobs or self._pings
+        )
+
     def _reap(self) -> None:
-        """Start the deletes that are due."""
+        """Start as many of the deletes that are due as may run at once."""
         now = time.monotonic()
-        for _ in range(len(self._doomed)):
-            if len(self._jobs) >= _AT_ONCE:
+        while len(self._jobs) < _AT_ONCE:
+            if self._later and self._later[0].due <= now:
+                doomed = heapq.heappop(self._later)
+            elif self._doomed:
+                doomed = self._doomed.popleft()
+            else:
                 return
-            doomed = self._doomed.popleft()
             if doomed.due > now:
-                self._doomed.append(doomed)
+                heapq.heappush(self._later, doomed)
             else:
                 self._begin(self._delete(doomed), self._jobs, self._reap)
 
@@ -290,8 +303,9 @@ class Background:
 
     async def _delete_all(self, timeout: float) -> None:
         """Delete what is open and what is doomed, whether it is due or not."""
-        doomed = list(self._doomed)
+        doomed = [*self._doomed, *self._later]
         self._doomed.clear()
+        self._later.clear()
         for session_id, watched in list(self._watched.items()):
             state = watched.state()
             if state is not None and not state.closed:
