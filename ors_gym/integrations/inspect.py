@@ -1,0 +1,236 @@
+"""Inspect AI: any open ORS server as a task, with dataset, solver and scorer.
+
+    from inspect_ai import eval
+    from ors_gym.integrations.inspect import ors_task
+
+    eval(ors_task("math", split="test"), model="openai/gpt-5", retry_on_error=2)
+
+What Inspect is given is written to its logs: so secrets and keys come from functions,
+whose results it never sees. Tested with inspect-ai 0.3.285.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.integrations.inspect_messages import from_inspect, to_inspect, tool_infos
+from ors_gym.rollout.clients import borrow_blocking
+from ors_gym.rollout.live import LiveEpisode, connect
+from ors_gym.tasks import choose_split
+
+try:
+    from inspect_ai import Task, task
+    from inspect_ai.dataset import MemoryDataset, Sample
+    from inspect_ai.model import GenerateConfig, get_model
+    from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
+    from inspect_ai.solver import Generate, Solver, TaskState, solver
+except ImportError as error:
+    raise MissingExtraError(
+        'Inspect AI is not installed; install it with: pip install "ors-gym[inspect]"'
+    ) from error
+
+__all__ = ["ors_dataset", "ors_scorer", "ors_solver", "ors_task"]
+
+_OUTCOME: Final = "ors_gym:outcome"
+_LOGGED: Final = frozenset({"api_key", "client_options", "headers"})
+_CONTEXT_FULL: Final = "model_length"
+
+
+def ors_dataset(
+    env_name: str,
+    base_url: str | None = None,
+    *,
+    split: str | None = None,
+    tasks: Iterable[int] | None = None,
+    client_factory: Callable[[], AsyncORSClient] | None = None,
+) -> MemoryDataset:
+    """List an environment's tasks as samples, without what they hold.
+
+    Args:
+        env_name: The environment's name on the server.
+        base_url: The server's address, as for `ORSEnv`.
+        split: The split; ``train`` if None and there is one, else the only one.
+        tasks: Indexes; None for the whole split.
+        client_factory: Makes the client, where more than an address is needed.
+
+    Returns:
+        One sample for each task; its id is the task's index.
+
+    Raises:
+        UnknownTaskError: If there is no such split.
+    """
+    with borrow_blocking(_connect(base_url, client_factory)) as client:
+        chosen = choose_split(client.list_splits(env_name), split)
+        if tasks is None:
+            tasks = range(client.num_tasks(env_name, chosen))
+    samples = [
+        Sample(
+            # The prompt is the session's, so the solver asks for it.
+            input=f"Task {index} of the split {chosen!r} of {env_name!r}.",
+            id=index,
+            metadata={"env_name": env_name, "split": chosen, "task_index": index},
+        )
+        for index in tasks
+    ]
+    return MemoryDataset(samples, name=f"{env_name}/{chosen}", location=base_url)
+
+
+@solver  # type: ignore[untyped-decorator]
+def ors_solver(
+    base_url: str | None = None,
+    *,
+    system_prompt: str | None = None,
+    secrets: Callable[[], Mapping[str, str]] | None = None,
+    client_factory: Callable[[], AsyncORSClient] | None = None,
+    **arguments: Any,
+) -> Solver:
+    """Play a sample of `ors_dataset` as an episode.
+
+    The tools are the session's. The episode ends as every rollout does; Inspect's own
+    limits end it too, and it keeps what it has earned. An outage fails the sample, so
+    that it is neither scored nor told to the model: see ``retry_on_error`` of `eval`.
+
+    Args:
+        base_url: The server's address, as for `ORSEnv`.
+        system_prompt: A message that comes before the environment's own.
+        secrets: Returns the secrets of the environment.
+        client_factory: Makes the client, where more than an address is needed.
+        **arguments: What `LiveEpisode` takes: ``max_turns``, ``on_plain_text``,
+            ``reward_reduction``, ``call_timeout``, ...
+
+    Returns:
+        The solver.
+
+    Raises:
+        InvalidRequestError: If an argument is secret: Inspect writes it to its logs.
+    """
+    _refuse_secrets(secrets, arguments)
+
+    async def solve(state: TaskState, _: Generate) -> TaskState:
+        given = dict(arguments)
+        if secrets is not None:
+            given["secrets"] = secrets()
+        where = state.metadata
+        async with (
+            _connect(base_url, client_factory) as client,
+            LiveEpisode(
+                client,
+                where["env_name"],
+                where["task_index"],
+                split=where["split"],
+                **given,
+            ) as live,
+        ):
+            opening = await live.start()
+            if system_prompt is not None:
+                opening = [{"role": "system", "content": system_prompt}, *opening]
+            state.messages = [to_inspect(message) for message in opening]
+            try:
+                await _play(state, live)
+            finally:
+                # Also where a limit of Inspect's ends it, which raises.
+                if live.stop() is not None:
+                    state.store.set(_OUTCOME, _outcome_of(live))
+        return state
+
+    return solve
+
+
+async def _play(state: TaskState, live: LiveEpisode) -> None:
+    tools = tool_infos(live.episode.tools)
+    while not live.ended:
+        state.output = await get_model().generate(
+            state.messages, tools=tools, config=GenerateConfig()
+        )
+        if state.output.stop_reason == _CONTEXT_FULL:
+            live.stop()
+            return
+        state.messages.append(state.output.message)
+        told = await live.take(from_inspect(state.output.message))
+        state.messages.extend(to_inspect(message) for message in told)
+
+
+def _outcome_of(live: LiveEpisode) -> dict[str, Any]:
+    episode = live.episode
+    return {
+        "reward": episode.total_reward,
+        "stop_reason": episode.stop_reason,
+        "metrics": episode.metrics(),
+    }
+
+
+@scorer(metrics=[mean(), stderr()])  # type: ignore[untyped-decorator]
+def ors_scorer() -> Scorer:
+    """Score a sample by its episode's reward, as the server paid it.
+
+    Returns:
+        The scorer. A sample without a reward, because of an outage, stays unscored.
+    """
+
+    async def score(state: TaskState, _: Target) -> Score:
+        outcome = state.store.get(_OUTCOME)
+        if outcome is None:
+            return Score.unscored(explanation="the episode has no reward: an outage")
+        return Score(
+            value=outcome["reward"],
+            answer=state.output.completion,
+            explanation=outcome["stop_reason"],
+            metadata=outcome["metrics"],
+        )
+
+    return score
+
+
+@task  # type: ignore[untyped-decorator]
+def ors_task(
+    env_name: str,
+    base_url: str | None = None,
+    *,
+    split: str | None = None,
+    tasks: Iterable[int] | None = None,
+    secrets: Callable[[], Mapping[str, str]] | None = None,
+    client_factory: Callable[[], AsyncORSClient] | None = None,
+    **arguments: Any,
+) -> Task:
+    """Return an environment as a task of Inspect.
+
+    Args:
+        env_name: As for `ors_dataset`.
+        base_url: As for `ors_dataset`.
+        split: As for `ors_dataset`.
+        tasks: As for `ors_dataset`.
+        secrets: As for `ors_solver`.
+        client_factory: As for both.
+        **arguments: As for `ors_solver`.
+    """
+    return Task(
+        dataset=ors_dataset(
+            env_name, base_url, split=split, tasks=tasks, client_factory=client_factory
+        ),
+        solver=ors_solver(
+            base_url, secrets=secrets, client_factory=client_factory, **arguments
+        ),
+        scorer=ors_scorer(),
+        name=f"ors_{env_name}",
+    )
+
+
+def _connect(
+    base_url: str | None, client_factory: Callable[[], AsyncORSClient] | None
+) -> AsyncORSClient:
+    return client_factory() if client_factory is not None else connect(base_url)
+
+
+def _refuse_secrets(secrets: Any, arguments: Mapping[str, Any]) -> None:
+    shown = sorted(_LOGGED & arguments.keys())
+    if secrets is not None and not callable(secrets):
+        shown.append("secrets")
+    if shown:
+        raise InvalidRequestError(
+            f"{', '.join(shown)} would be written to Inspect's logs; set ORS_API_KEY, "
+            "or pass functions: secrets=, which returns the secrets, and "
+            "client_factory=, which makes the client"
+        )

@@ -1,0 +1,282 @@
+"""Inspect AI evaluating its mock model on real servers.
+
+Each mock reply carries its own usage: where one has none, the mock counts tokens with
+a vocabulary that is fetched from the network.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import inspect_ai
+import pytest
+from inspect_ai.log import EvalLog, EvalSample
+from inspect_ai.model import (
+    ChatMessage,
+    ChatMessageAssistant,
+    Model,
+    ModelOutput,
+    ModelUsage,
+    get_model,
+)
+from inspect_ai.tool import ToolCall, ToolInfo
+
+from ors_gym import AsyncORSClient
+from ors_gym.errors import InvalidRequestError
+from ors_gym.integrations.inspect import ors_dataset, ors_solver, ors_task
+from ors_gym.integrations.inspect_messages import from_inspect, tool_infos
+from ors_gym.server import REFERENCE_PLAYERS
+from tests.servers.process import RunningServer, start_server
+
+GROUP = "agents"
+SECRET = "s3cret-of-the-task"
+
+
+def call(tool: str, **given: Any) -> dict[str, Any]:
+    return {"tool": tool, "input": given}
+
+
+def say(calls: Sequence[dict[str, Any]], text: str = "") -> ModelOutput:
+    """Return what a model says, with its usage, so that nothing is counted."""
+    message = ChatMessageAssistant(
+        content=text,
+        tool_calls=[
+            ToolCall(id=f"call-{n}", function=one["tool"], arguments=one["input"])
+            for n, one in enumerate(calls)
+        ]
+        or None,
+    )
+    output = ModelOutput.from_message(message)
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    return output
+
+
+def mock(answer: Callable[..., ModelOutput]) -> Model:
+    return get_model("mockllm/model", custom_outputs=answer)
+
+
+def scripted(*outputs: ModelOutput) -> Model:
+    return get_model("mockllm/model", custom_outputs=list(outputs))
+
+
+def evaluate(task: Any, model: Model, tmp_path: Any, **arguments: Any) -> EvalLog:
+    with warnings.catch_warnings():
+        # Inspect leaves streams of its own open.
+        warnings.filterwarnings("ignore", category=ResourceWarning, module="anyio")
+        (log,) = inspect_ai.eval(
+            task, model=model, log_dir=str(tmp_path), display="none", **arguments
+        )
+        gc.collect()
+    return log
+
+
+def samples_of(log: EvalLog) -> list[EvalSample]:
+    return list(log.samples or ())
+
+
+def value_of(sample: EvalSample) -> Any:
+    assert sample.scores is not None
+    return sample.scores["ors_scorer"].value
+
+
+def test_the_reference_player_gets_the_rewards_that_the_server_pays(bundled, tmp_path):
+    def answer(
+        messages: list[ChatMessage], tools: list[ToolInfo], *_: Any
+    ) -> ModelOutput:
+        # A player keeps nothing that is not in the conversation: replay it.
+        player = REFERENCE_PLAYERS["guess"]()
+        listed: Any = [{"name": tool.name, "description": ""} for tool in tools]
+        action: Any = {}
+        for message in messages:
+            if message.role in ("user", "tool"):
+                action = player(message.text, listed)
+        return say([action])
+
+    task = ors_task("guess", bundled, split="test", tasks=range(3))
+    log = evaluate(task, mock(answer), tmp_path)
+    assert log.status == "success", log.error
+    values = [value_of(sample) for sample in samples_of(log)]
+    assert len(values) == 3
+    assert all(value > 0 for value in values)
+    assert [sample.id for sample in samples_of(log)] == [0, 1, 2]
+    assert log.results is not None
+    figures = log.results.scores[0].metrics
+    assert figures["mean"].value == pytest.approx(sum(values) / 3)
+
+
+def contract_task(server: RunningServer, **arguments: Any) -> Any:
+    return ors_task("Contract", server.base_url, tasks=[0], **arguments)
+
+
+def test_a_conversation_stands_in_the_log_with_every_call_answered(
+    one_server, tmp_path
+):
+    model = scripted(
+        say([call("add", a=1, b=2), call("echo", text="hi")], "Adding."),
+        say([], "I think it is 3."),
+        say([call("image")]),
+        say([call("submit", answer="0"), call("add", a=1, b=1)]),
+    )
+    log = evaluate(
+        contract_task(one_server, system_prompt="Be brief."), model, tmp_path
+    )
+    (sample,) = samples_of(log)
+    roles = [message.role for message in sample.messages]
+    assert roles[:5] == ["system", "user", "assistant", "tool", "tool"]
+    assert roles[5:7] == ["assistant", "user"]
+    answers = [m for m in sample.messages if m.role == "tool"]
+    asked = [
+        c for m in sample.messages if m.role == "assistant" for c in m.tool_calls or ()
+    ]
+    assert [a.tool_call_id for a in answers] == [c.id for c in asked]
+    assert answers[0].text == "3"
+    assert answers[-1].text == "not run: episode finished"
+    pictures = [
+        part
+        for message in sample.messages
+        if isinstance(message.content, list)
+        for part in message.content
+        if part.type == "image"
+    ]
+    assert len(pictures) == 1
+    assert value_of(sample) == sum(filter(None, one_server.rewards()))
+    assert one_server.runs("add") == 1
+    assert one_server.open_sessions() == set()
+
+
+def test_limits_of_inspect_end_an_episode_which_keeps_what_it_earned(
+    one_server, tmp_path
+):
+    def answer(*_: Any) -> ModelOutput:
+        return say([call("add", a=1, b=2)])
+
+    task = contract_task(one_server, nonterminal_reward=-0.25)
+    log = evaluate(task, mock(answer), tmp_path, message_limit=6)
+    (sample,) = samples_of(log)
+    assert sample.limit is not None
+    assert value_of(sample) == 0.5 * one_server.runs("add") - 0.25
+    assert one_server.open_sessions() == set()
+
+
+def test_a_full_context_ends_an_episode(one_server, tmp_path):
+    full = say([], "")
+    full.choices[0].stop_reason = "model_length"
+    model = scripted(say([call("add", a=1, b=2)]), full)
+    (sample,) = samples_of(evaluate(contract_task(one_server), model, tmp_path))
+    assert value_of(sample) == 0.5
+
+
+def test_an_outage_is_no_score_and_a_retry_plays_anew(tmp_path):
+    broken: list[bool] = []
+    with start_server("ors-sdk-0.1.0") as server:
+
+        def answer(messages: list[ChatMessage], *_: Any) -> ModelOutput:
+            if messages[-1].role == "tool" and not broken:
+                broken.append(True)
+                server.restart()
+                server.mark()
+            if broken:
+                return say([call("submit", answer="0")])
+            return say([call("add", a=1, b=2)])
+
+        log = evaluate(contract_task(server), mock(answer), tmp_path, retry_on_error=0)
+        assert log.status == "error"
+        assert "SessionLostError" in str(log.error)
+        (sample,) = samples_of(log)
+        assert not sample.scores
+        assert all("session" not in message.text for message in sample.messages)
+        broken.clear()
+        log = evaluate(contract_task(server), mock(answer), tmp_path, retry_on_error=1)
+        (sample,) = samples_of(log)
+        assert value_of(sample) == 1.0
+        assert sample.error_retries
+        assert server.open_sessions() == set()
+
+
+def secrets() -> dict[str, str]:
+    return {"TOKEN": SECRET}
+
+
+def test_secrets_reach_the_environment_and_no_log(one_server, tmp_path):
+    def client() -> AsyncORSClient:
+        return AsyncORSClient(one_server.base_url, api_key=SECRET)
+
+    task = ors_task("Contract", tasks=[0], secrets=secrets, client_factory=client)
+    evaluate(task, scripted(say([call("submit", answer="0")])), tmp_path)
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
+    (path,) = tmp_path.glob("*.eval")
+    log = inspect_ai.log.read_eval_log(str(path))
+    assert SECRET not in log.model_dump_json()
+    for given in ({"secrets": secrets()}, {"api_key": SECRET}):
+        with pytest.raises(InvalidRequestError, match="logs") as caught:
+            ors_solver(**given)
+        assert SECRET not in str(caught.value)
+
+
+def test_the_dataset_names_tasks_and_holds_none(one_server):
+    dataset = ors_dataset("contract", one_server.base_url, split="test")
+    samples = list(dataset)
+    assert [sample.id for sample in samples] == list(range(len(samples)))
+    assert samples[0].metadata == {
+        "env_name": "contract",
+        "split": "test",
+        "task_index": 0,
+    }
+    assert samples[0].target == ""
+
+
+def test_tools_keep_what_their_schemas_refer_to():
+    schema = {
+        "type": "object",
+        "$defs": {
+            "Colour": {"enum": ["red", "blue"], "type": "string"},
+            "Tree": {"properties": {"child": {"$ref": "#/$defs/Tree"}}},
+        },
+        "properties": {
+            "colour": {"$ref": "#/$defs/Colour", "description": "Which."},
+            "size": {"oneOf": [{"const": "big"}, {"type": "integer"}]},
+            "tree": {"$ref": "#/$defs/Tree"},
+            "names": {"type": "array", "items": {"$ref": "#/$defs/Colour"}},
+            "all": {"allOf": [{"type": "string"}, {"minLength": 2}]},
+            "odd": {"type": "strange"},
+            "lost": {"$ref": "#/$defs/Nowhere"},
+            "any": True,
+        },
+        "required": ["colour"],
+    }
+    (info,) = tool_infos([{"name": "paint", "description": "", "input_schema": schema}])
+    found = json.loads(info.model_dump_json(exclude_none=True))["parameters"]
+    given = found["properties"]
+    assert given["colour"] == {
+        "type": "string",
+        "enum": ["red", "blue"],
+        "description": "Which.",
+    }
+    assert given["size"] == {"anyOf": [{"enum": ["big"]}, {"type": "integer"}]}
+    assert given["names"]["items"]["enum"] == ["red", "blue"]
+    assert given["all"] == {"type": "string", "minLength": 2}
+    assert given["odd"] == {"description": '{"type": "strange"}'}
+    assert given["lost"] == given["any"] == {}
+    assert found["required"] == ["colour"]
+    assert info.description == "paint"
+
+
+def test_arguments_that_inspect_could_not_read_are_an_invalid_action(
+    one_server, tmp_path
+):
+    output = say([call("add")])
+    assert output.message.tool_calls
+    output.message.tool_calls[0].parse_error = "Error parsing: {a: 1"
+    said = from_inspect(output.message)
+    assert said["tool_calls"][0]["function"]["arguments"] == "Error parsing: {a: 1"
+    task = contract_task(one_server, invalid_action_reward=-0.5, max_turns=1)
+    (sample,) = samples_of(evaluate(task, scripted(output), tmp_path))
+    assert value_of(sample) == -0.5
+    assert sample.messages[-1].role == "tool"
+    assert "Invalid action" in sample.messages[-1].text
