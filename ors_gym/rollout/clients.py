@@ -11,7 +11,7 @@ from ors_gym.client.link import Link
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server_address import find_server
 
-__all__ = ["AnyClient", "borrow_async", "borrow_blocking"]
+__all__ = ["AnyClient", "borrow_async", "borrow_blocking", "client_settings"]
 
 AnyClient: TypeAlias = ORSClient | AsyncORSClient | str | None
 """A client, a server's address, or None for ``ORS_BASE_URL`` or the embedded server."""
@@ -35,7 +35,7 @@ async def borrow_async(
     if isinstance(client, AsyncORSClient) and not elsewhere:
         yield client
         return
-    async with AsyncORSClient(**_settings(client)) as own:
+    async with AsyncORSClient(**client_settings(client)) as own:
         _share(client, own.link)
         yield own
 
@@ -54,20 +54,29 @@ def borrow_blocking(client: AnyClient) -> Iterator[ORSClient]:
     if isinstance(client, ORSClient):
         yield client
         return
-    with ORSClient(**_settings(client)) as own:
+    with ORSClient(**client_settings(client)) as own:
         _share(client, own.link)
         yield own
 
 
-def _settings(client: AnyClient) -> dict[str, Any]:
-    """Return the arguments of a client that reaches the same server the same way."""
+def client_settings(client: AnyClient) -> dict[str, Any]:
+    """Return the arguments of a client that reaches the same server the same way.
+
+    They hold the client's key, if it has one.
+
+    Args:
+        client: What the user passed.
+
+    Raises:
+        InvalidRequestError: If the client has connections of the user's own.
+    """
     if client is None or isinstance(client, str):
         return {"base_url": find_server(client)}
     link = client.link
     if link.background_exchange is not None:
         raise InvalidRequestError(
             f"{client!r} was given an httpx transport or a proxy of its own, which "
-            "cannot be used from another thread; await parallel_evaluate or "
+            "cannot be used in another thread or process; await parallel_evaluate or "
             "run_episode_async with an AsyncORSClient that has it"
         )
     return {
