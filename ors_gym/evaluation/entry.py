@@ -13,13 +13,15 @@ from typing import Any, Final, Unpack
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation.cluster import connect, play_on_ray
 from ors_gym.evaluation.options import OWN_OPTIONS, Options
 from ors_gym.evaluation.output import FORMAT, Output
 from ors_gym.evaluation.plan import Plan, Tasks, make_plan
+from ors_gym.evaluation.player import Settings
 from ors_gym.evaluation.progress import Progress
 from ors_gym.evaluation.records import Record, name_success
 from ors_gym.evaluation.result import Evaluation
-from ors_gym.evaluation.run import Run, Settings
+from ors_gym.evaluation.run import Run, play_here
 from ors_gym.protocol import operations
 from ors_gym.rollout import Policy, Rules
 from ors_gym.rollout.clients import AnyClient, borrow_async
@@ -65,7 +67,8 @@ def evaluate(
 
     Raises:
         ORSError: If it cannot begin: no such server, environment or task, or an
-            output file of other settings. Later failures are rows.
+            output file of other settings; or if a key or the model is wrong. Later
+            failures are rows.
 
     Example:
         >>> from ors_gym.rollout import reference_policy
@@ -76,6 +79,9 @@ def evaluate(
     job = _Job(
         client, env_name, tasks, policy, max_concurrent=max_concurrent, **options
     )
+    if options.get("engine") == "ray":
+        # Here, since Ray sets its handlers of signals in the main thread only.
+        connect()
     try:
         run_on_own_loop(job.run(elsewhere=True))
     except KeyboardInterrupt:
@@ -112,7 +118,8 @@ async def parallel_evaluate(
         The evaluation.
 
     Raises:
-        ORSError: If it cannot begin. Later failures are rows.
+        ORSError: If it cannot begin, or a key or the model is wrong. Later failures
+            are rows.
 
     Example:
         >>> import asyncio
@@ -155,7 +162,6 @@ class _Job:
             max_concurrent=max_concurrent,
             seed=own["seed"],
             success=own["success"],
-            on_episode=own["on_episode"],
             env_arguments={
                 name: value
                 for name, value in given.items()
@@ -168,6 +174,8 @@ class _Job:
         self._policy_name = own["policy_name"] or name_policy(policy or policy_factory)
         self._output_path = own["output"]
         self._shows_progress = options.get("progress", True)
+        self._on_episode = own["on_episode"]
+        self._engine = _read_engine(options)
         self._plan: Plan | None = None
         self._head: JSONObject = {}
         self.played: Run | None = None
@@ -199,10 +207,22 @@ class _Job:
                 progress = Progress(len(plan), name, shown=self._shows_progress)
                 stack.callback(progress.close)
                 done = {} if output is None else output.records
-                self.played = Run(
-                    client, settings, plan, output=output, progress=progress, done=done
+                run = self.played = Run(
+                    plan,
+                    settings.max_concurrent,
+                    output=output,
+                    progress=progress,
+                    done=done,
+                    on_episode=self._on_episode,
                 )
-                await self.played.play()
+                await self._play(run, client, settings)
+                run.raise_if_refused()
+
+    async def _play(self, run: Run, client: AsyncORSClient, settings: Settings) -> None:
+        if self._engine is None:
+            await play_here(run, client, settings)
+        else:
+            await play_on_ray(run, client, settings, *self._engine)
 
     def _open_output(self, plan: Plan) -> Output | None:
         if self._output_path is None:
@@ -248,6 +268,19 @@ class _Job:
             "created": datetime.now(UTC).isoformat(),
             "version": metadata.version("ors-gym"),
         }
+
+
+def _read_engine(options: Options) -> tuple[int | None, Mapping[str, Any]] | None:
+    """Return how Ray's actors are made, or None where it is not Ray that plays."""
+    engine, actors = options.get("engine", "local"), options.get("actors")
+    actor_options = options.get("actor_options")
+    if engine not in ("local", "ray"):
+        raise InvalidRequestError(f"engine is {engine!r}; it must be 'local' or 'ray'")
+    if engine == "local" and (actors is not None or actor_options is not None):
+        raise InvalidRequestError('actors= and actor_options= need engine="ray"')
+    if actors is not None and actors < 1:
+        raise InvalidRequestError("actors must be at least 1")
+    return None if engine == "local" else (actors, actor_options or {})
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -10,12 +10,13 @@ from ors_gym.errors import MissingExtraError
 __all__ = ["load"]
 
 
-def load(module: str, purpose: str) -> Any:
-    """Import a module of the extra ``eval``.
+def load(module: str, purpose: str, extra: str = "eval") -> Any:
+    """Import a module of an extra.
 
     Args:
         module: Its name.
         purpose: What it is needed for, to begin the message with.
+        extra: Which extra brings it.
 
     Returns:
         The module.
@@ -32,5 +33,5 @@ def load(module: str, purpose: str) -> Any:
     except ImportError as error:
         raise MissingExtraError(
             f"{purpose} needs {module.partition('.')[0]!r}, which is not installed. "
-            'Install it with: pip install "ors-gym[eval]"'
+            f'Install it with: pip install "ors-gym[{extra}]"'
         ) from error

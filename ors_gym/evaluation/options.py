@@ -48,6 +48,13 @@ class Options(TypedDict, total=False):
     """Called with each episode that ended; may be async."""
     progress: bool
     """Whether a bar is shown; True."""
+    engine: Literal["local", "ray"]
+    """Where episodes are played: in this process, or by the actors of a Ray cluster."""
+    actors: int | None
+    """How many processes play with ``engine="ray"``; one per CPU of it if None."""
+    actor_options: Mapping[str, Any] | None
+    """What each of them asks Ray for, as ``Dataset.map_batches`` takes it:
+    ``num_cpus``, ``num_gpus``, ``memory``, ``runtime_env``, ..."""
 
     secrets: Mapping[str, str] | None
     call_timeout: float
@@ -70,5 +77,8 @@ OWN_OPTIONS: Final = (
     "policy_name",
     "on_episode",
     "progress",
+    "engine",
+    "actors",
+    "actor_options",
 )
 """Those that are neither a rule of episodes nor an argument of the env."""

@@ -29,8 +29,9 @@ class Pace:
     def __init__(self, most: int) -> None:
         self.limit = float(most)
         self._most = most
+        self._under_way = 0
         self._to_end_first = 0
-        self._grown = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def note(self, retry: Retry) -> None:
         """Take note of a request that has to be repeated.
@@ -42,24 +43,17 @@ class Pace:
             self.limit = max(1.0, self.limit / 2)
             self._to_end_first = int(self.limit)
 
-    def episode_ended(self) -> None:
+    async def begin(self) -> None:
+        """Wait until one more episode may be played, and count it."""
+        while self._under_way >= int(self.limit):
+            self._changed.clear()
+            await self._changed.wait()
+        self._under_way += 1
+
+    def end(self) -> None:
         """Take note that an episode ended."""
+        self._under_way -= 1
         self._to_end_first -= 1
         if self._to_end_first <= 0 and self.limit < self._most:
             self.limit = min(float(self._most), self.limit + 1 / self.limit)
-            self._grown.set()
-
-    async def wait(self, worker: int) -> None:
-        """Wait until a worker may play its next episode.
-
-        Args:
-            worker: Its number, from 0; the first is never held up.
-        """
-        while worker >= int(self.limit):
-            self._grown.clear()
-            await self._grown.wait()
-
-    def release(self) -> None:
-        """Hold up nobody any more: there is nothing left to play."""
-        self.limit = float(self._most)
-        self._grown.set()
+        self._changed.set()

@@ -1,6 +1,7 @@
 """Evaluations in a process of their own, to be killed or interrupted.
 
-Run as ``python -m tests.evaluation.running URL ENVIRONMENT OUTPUT TASKS EPISODES``.
+Run as ``python -m tests.evaluation.running URL ENVIRONMENT OUTPUT TASKS EPISODES
+[ENGINE]``.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from ors_gym.evaluation import Evaluation, evaluate
 from ors_gym.rollout import Episode
@@ -32,7 +33,14 @@ def answer(episode: Episode) -> dict[str, Any]:
     return right
 
 
-def run(url: str, environment: str, output: Path, tasks: int, episodes: int):
+def run(
+    url: str,
+    environment: str,
+    output: Path,
+    tasks: int,
+    episodes: int,
+    engine: Literal["local", "ray"] = "local",
+):
     """Evaluate with the settings that every process of a test has."""
     return evaluate(
         url,
@@ -44,12 +52,20 @@ def run(url: str, environment: str, output: Path, tasks: int, episodes: int):
         output=output,
         split="train",
         progress=False,
+        engine=engine,
     )
 
 
-def start(url: str, environment: str, output: Path, tasks: int, episodes: int):
+def start(
+    url: str,
+    environment: str,
+    output: Path,
+    tasks: int,
+    episodes: int,
+    engine: str = "local",
+):
     """Evaluate in a process."""
-    arguments = [url, environment, str(output), str(tasks), str(episodes)]
+    arguments = [url, environment, str(output), str(tasks), str(episodes), engine]
     return subprocess.Popen(
         [sys.executable, "-m", "tests.evaluation.running", *arguments],
         cwd=ROOT,
@@ -75,7 +91,14 @@ def rows_of(output: Path) -> Counter[tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    url, environment, output, tasks, episodes = sys.argv[1:]
-    found: Evaluation = run(url, environment, Path(output), int(tasks), int(episodes))
+    url, environment, output, tasks, episodes, engine = sys.argv[1:]
+    found: Evaluation = run(
+        url,
+        environment,
+        Path(output),
+        int(tasks),
+        int(episodes),
+        cast(Literal["local", "ray"], engine),
+    )
     said = {"rows": len(found.results), "stopped": found.stopped}
     sys.stdout.write(json.dumps(said))

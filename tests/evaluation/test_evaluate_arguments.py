@@ -237,9 +237,9 @@ def test_the_pace_halves_once_per_burst_and_recovers():
     pace.note(Retry("POST /create", "reset", 1, 0.1))
     assert pace.limit == 8
     for _ in range(8):
-        pace.episode_ended()
+        pace.end()
     pace.note(busy)
     assert pace.limit == pytest.approx(8.125 / 2)
     for _ in range(500):
-        pace.episode_ended()
+        pace.end()
     assert pace.limit == 16

@@ -1,0 +1,169 @@
+"""Evaluations on a Ray cluster: the same rows, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from ors_gym.errors import AuthenticationError, InvalidRequestError
+from ors_gym.evaluation import Evaluation, evaluate
+from ors_gym.rollout import Episode
+from tests.evaluation.running import answer, rows_of, start, wait_for_rows
+from tests.servers.process import RunningServer, start_server
+
+GROUP = "rllib"
+
+SDK = "ors-sdk-0.1.0"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Start Ray on this machine, with more processors than it may have."""
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def play(
+    server: RunningServer, policy: Any = answer, tasks: Any = range(6), **options: Any
+) -> Evaluation:
+    given = {"split": "train", "progress": False, "max_concurrent": 8, **options}
+    given = {"engine": "ray", "actors": 2, **given}
+    if given["engine"] == "local":
+        del given["actors"]
+    return evaluate(server.base_url, "Contract", tasks, policy, **given)
+
+
+def rows(found: Evaluation) -> list[Any]:
+    return [
+        [row[name] for name in ("task_index", "episode", "total_reward", "success")]
+        for row in found.results
+    ]
+
+
+def test_the_same_rows_as_here_and_the_same_resume(
+    cluster: None, one_server: RunningServer, tmp_path: Path
+) -> None:
+    output = tmp_path / "run.jsonl"
+    ended: list[int] = []
+    here = play(one_server, engine="local", episodes_per_task=3)
+    play(one_server, output=output, tasks=range(2), engine="local")
+    one_server.mark()
+    found = play(
+        one_server,
+        output=output,
+        episodes_per_task=3,
+        on_episode=lambda episode: ended.append(episode.task_index),
+    )
+    assert rows(found) == rows(here)
+    assert found.stopped == ""
+    # Two were there already.
+    assert len(one_server.log("construct")) == len(ended) == 16
+    assert rows_of(output) == {(t, n): 1 for t in range(6) for n in range(3)}
+    assert Evaluation.load(output).success_rate == here.success_rate
+    again = play(one_server, output=output, episodes_per_task=3)
+    assert rows(again) == rows(here)
+    assert len(one_server.log("construct")) == 16
+    one_server.wait_for("teardown", 16)
+    assert not one_server.open_sessions()
+
+
+def test_a_killed_worker_costs_no_episode_and_doubles_none(
+    cluster: None, one_server: RunningServer, tmp_path: Path
+) -> None:
+    output, workers = tmp_path / "run.jsonl", tmp_path / "workers"
+    workers.mkdir()
+    path = str(workers)
+
+    def policy(episode: Episode) -> dict[str, Any]:
+        (Path(path) / str(os.getpid())).touch()
+        return {"tool": "submit", "input": {"answer": str(2 * episode.task_index)}}
+
+    killed: list[int] = []
+
+    def kill_one(episode: Episode) -> None:
+        playing = [int(one.name) for one in workers.iterdir()]
+        if len(playing) == 2 and not killed:
+            killed.append(playing[0])
+            os.kill(playing[0], signal.SIGKILL)
+
+    found = play(
+        one_server, policy, episodes_per_task=20, output=output, on_episode=kill_one
+    )
+    assert killed
+    every = {(task, number): 1 for task in range(6) for number in range(20)}
+    assert rows_of(output) == every
+    assert found.outcomes == 120
+    assert found.success_rate == 1.0
+    assert found.stopped == ""
+
+
+def test_failures_are_rows(cluster: None, one_server: RunningServer) -> None:
+    def policy(episode: Episode) -> dict[str, Any]:
+        if episode.task_index == 2:
+            raise ZeroDivisionError("by the model")
+        return answer(episode)
+
+    found = play(one_server, policy)
+    assert found.results[2]["error"] == "ZeroDivisionError: by the model"
+    assert found.errors == {"policy": 1}
+    assert found.outcomes == 5
+
+
+@pytest.mark.slow
+def test_an_episode_that_ends_its_workers_is_given_up(
+    cluster: None, one_server: RunningServer
+) -> None:
+    def policy(episode: Episode) -> dict[str, Any]:
+        if episode.task_index == 2:
+            os._exit(1)
+        return answer(episode)
+
+    found = play(one_server, policy, max_concurrent=2)
+    assert found.errors == {"worker": 1}
+    assert "3 workers ended" in found.results[2]["error"]
+    assert found.outcomes == 5
+
+
+def test_a_refused_key_ends_the_run(cluster: None, one_server: RunningServer) -> None:
+    def policy(episode: Episode) -> dict[str, Any]:
+        raise AuthenticationError("the key is refused", status=401)
+
+    with pytest.raises(AuthenticationError, match="the key is refused"):
+        play(one_server, policy, tasks=range(12), episodes_per_task=100)
+    assert len(one_server.log("construct")) < 1200
+    assert not one_server.open_sessions()
+
+
+def test_what_cannot_travel_is_refused(
+    cluster: None, one_server: RunningServer
+) -> None:
+    lock = threading.Lock()
+
+    def policy(episode: Episode) -> None:
+        lock.acquire()
+
+    with pytest.raises(InvalidRequestError, match="policy_factory"):
+        play(one_server, policy)
+
+
+def test_ctrl_c_gives_what_there_is_and_leaves_no_session(tmp_path: Path) -> None:
+    output = tmp_path / "run.jsonl"
+    with start_server(SDK, environments=["Contract"]) as server:
+        process = start(server.base_url, "Contract", output, 12, 200, "ray")
+        wait_for_rows(output, 20, process)
+        process.send_signal(signal.SIGINT)
+        said = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+        assert process.returncode == 0
+        assert said["stopped"] == "interrupted"
+        assert 20 <= said["rows"] < 2400
+        assert sum(rows_of(output).values()) == said["rows"]
+        assert not server.open_sessions()
