@@ -3,6 +3,7 @@
 
 import asyncio
 import hashlib
+import time
 import uuid
 from typing import Any
 
@@ -19,8 +20,8 @@ class SubmitInput(BaseModel):
 class Shared:
     """What all environments share: the log, and set-up as the task spec says.
 
-    A spec may hold ``construct_error``, ``setup_seconds``, ``setup_error`` and
-    ``teardown_error``.
+    A spec may hold ``construct_seconds``, ``construct_error``, ``setup_seconds``,
+    ``setup_error`` and ``teardown_error``.
     """
 
     def __init__(self, task_spec: Any = None, secrets: Any = None) -> None:
@@ -33,6 +34,8 @@ class Shared:
             for name, value in dict(secrets or {}).items()
         }
         self.note("construct", spec=self.spec, secrets=digests)
+        # As one that loads a data set.
+        time.sleep(self.spec.get("construct_seconds", 0))
         if "construct_error" in self.spec:
             raise RuntimeError(self.spec["construct_error"])
 
