@@ -56,6 +56,7 @@ GROUPS: Final[dict[str, Group]] = {
             (
                 "trl==1.16.0",
                 "stable-baselines3==2.9.2",
+                "sb3-contrib==2.9.2",
                 "torchrl==0.14.1",
                 "skyrl-gym==0.4.0",
                 "nbmake>=1.5",
@@ -63,7 +64,7 @@ GROUPS: Final[dict[str, Group]] = {
             ),
             (
                 "default:::(torch|tensordict|trl|transformers|accelerate|datasets)",
-                "default:::(stable_baselines3|skyrl_gym|matplotlib)",
+                "default:::(stable_baselines3|sb3_contrib|skyrl_gym|matplotlib)",
             ),
         ),
         Group(
