@@ -11,6 +11,7 @@ Importing it registers ``ors/math``, ``ors/guess``, ``ors/blackjack``, ``ors/maz
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym.registration import register_bundled
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     )
     from ors_gym.client.termination import (
         delete_sessions_on_sigterm,
+    )
+    from ors_gym.display import (
+        show,
     )
     from ors_gym.env import (
         ORSEnv,
@@ -126,6 +130,7 @@ __all__ = [
     "run_episode",
     "run_episode_async",
     "run_group",
+    "show",
 ]
 
 _HOMES: Final = {
@@ -137,6 +142,7 @@ _HOMES: Final = {
         "Session",
     ),
     "ors_gym.client.termination": ("delete_sessions_on_sigterm",),
+    "ors_gym.display": ("show",),
     "ors_gym.env": ("ORSEnv",),
     "ors_gym.errors": (
         "AmbiguousCallError",
@@ -202,3 +208,6 @@ def __dir__() -> list[str]:
 
 
 register_bundled()
+if "IPython" in sys.modules:
+    # So that a notebook shows an env as a card, whatever it is wrapped in.
+    importlib.import_module("ors_gym.display").register_formatters()

@@ -246,6 +246,11 @@ class AsyncORSEnv:
         return self._core.tools
 
     @property
+    def environment(self) -> str:
+        """The environment's name as the server spells it, after the first reset."""
+        return self._core.environment
+
+    @property
     def session_id(self) -> str | None:
         """The server's id of the current session, or None."""
         session = self._core.session

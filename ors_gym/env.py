@@ -20,6 +20,7 @@ from ors_gym.protocol.exchange import Operation
 from ors_gym.server_address import find_server
 from ors_gym.task_planner import Opened
 from ors_gym.tasks import TaskOrder, TaskSet
+from ors_gym.transcript import Transcript
 from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
 __all__ = ["ORSEnv"]
@@ -279,6 +280,11 @@ class ORSEnv(gymnasium.Env[Any, Any]):
     def tools(self) -> list[ToolSpec]:
         """The tools of the current session; before the first, those of all."""
         return self._core.tools
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """The episode so far, as a person reads it; None without a render mode."""
+        return self._core.transcript
 
     @property
     def environment(self) -> str:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from ors_gym.observations import replace_surrogates
 from ors_gym.types import Block
 
-__all__ = ["Entry", "Transcript", "write_call"]
+__all__ = ["NOT_RUN", "Entry", "Transcript", "write_call"]
+
+NOT_RUN: Final = "not run"
+"""The note of a call that was not made, because the episode was over."""
 
 
 def write_call(tool: str, tool_input: dict[str, Any]) -> str:
@@ -44,6 +47,7 @@ class Entry:
         reward: The step's reward.
         note: How the episode ended, or what went wrong, in a few words.
         failed: Whether something went wrong.
+        said: What the policy said beside its call, where that is known.
     """
 
     text: str
@@ -52,6 +56,7 @@ class Entry:
     reward: float = 0.0
     note: str = ""
     failed: bool = False
+    said: str = ""
 
     @property
     def ending(self) -> str:

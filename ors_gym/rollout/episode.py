@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.observations import render_text
+from ors_gym.rollout.card import episode_card
 from ors_gym.rollout.messages import chat_messages, ors_messages
 from ors_gym.rollout.turn import Step, Turn
 from ors_gym.types import Block, JSONObject, ToolSpec
@@ -173,6 +174,9 @@ class Episode:
         if self.total_reward is not None:
             figures["total_reward"] = self.total_reward
         return {name: float(value) for name, value in figures.items()}
+
+    def _repr_html_(self) -> str:
+        return episode_card(self)
 
     def to_dict(self) -> JSONObject:
         """Return it as plain JSON values, without ``state``."""

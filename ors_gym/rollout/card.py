@@ -1,0 +1,88 @@
+"""An episode as a notebook shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ors_gym.cards import Fact, conversation_card, reward_fact
+from ors_gym.observations import render_text
+from ors_gym.rollout.messages import is_call, ors_messages
+from ors_gym.rollout.turn import Step, Turn
+from ors_gym.transcript import NOT_RUN, Entry, write_call
+
+if TYPE_CHECKING:
+    from ors_gym.rollout.episode import Episode
+
+__all__ = ["episode_card", "episode_entries"]
+
+
+def episode_card(episode: Episode) -> str:
+    """Return an episode as a card of HTML.
+
+    Args:
+        episode: The episode, over or not.
+    """
+    split = f" of {episode.split}" if episode.split else ""
+    task = f"task {episode.task_index}{split}" if episode.task_index >= 0 else ""
+    total, reason = episode.total_reward, episode.stop_reason
+    steps = f"{len(episode.steps)} step" + ("" if len(episode.steps) == 1 else "s")
+    paid = Fact("no outcome", "bad") if total is None else reward_fact(total)
+    facts = [
+        Fact(task) if task else None,
+        Fact(steps),
+        Fact(f"{episode.seconds:.2f} s") if episode.seconds else None,
+        paid,
+        Fact(reason, "bad" if reason == "error" else "accent") if reason else None,
+        Fact(f"{episode.error_kind}: {episode.error}", "bad")
+        if episode.error
+        else None,
+    ]
+    return conversation_card(episode.environment, list(episode_entries(episode)), facts)
+
+
+def episode_entries(episode: Episode) -> Iterator[Entry]:
+    """Yield an episode's prompt and its steps as a transcript has them.
+
+    Args:
+        episode: The episode.
+    """
+    yield Entry(render_text(episode.prompt), episode.prompt)
+    for number, turn in enumerate(episode.turns):
+        steps = [step for step in episode.steps if step.turn == number]
+        said = _said(turn)
+        for step in steps:
+            yield _entry(step, said)
+            said = ""
+        if said:
+            yield Entry("", said=said)
+        for action in turn.actions[len(steps) :]:
+            if is_call(action):
+                call = write_call(action["tool"], action["input"])
+                yield Entry("", call=call, note=NOT_RUN)
+
+
+def _entry(step: Step, said: str) -> Entry:
+    note = "finished" if step.finished else ""
+    note = note or step.error_kind or ("truncated" if step.truncated else "")
+    return Entry(
+        render_text(step.reply),
+        step.reply,
+        write_call(step.tool, step.input),
+        step.reward,
+        note,
+        failed=bool(step.error_kind),
+        said=said,
+    )
+
+
+def _said(turn: Turn) -> str:
+    """Return what the policy said beside its calls."""
+    messages: list[Any] = ors_messages([], [turn], [], "")
+    blocks = [
+        block
+        for message in messages
+        if message["role"] == "assistant"
+        for block in message["blocks"]
+    ]
+    return render_text([block for block in blocks if block.get("type") == "text"])

@@ -1,0 +1,98 @@
+"""Episodes and pages that tests of cards look at."""
+
+from __future__ import annotations
+
+import base64
+import io
+import pathlib
+from typing import Any
+
+from PIL import Image
+
+from ors_gym import Episode, Turn
+from ors_gym.rollout.turn import Step
+
+__all__ = ["HOSTILE", "hostile_episode", "ordinary_episode", "picture", "write_page"]
+
+HOSTILE = (
+    '<script>window.hacked=1;fetch("http://127.0.0.1:9/stolen")</script>',
+    '</details></pre></div><img src=x onerror="window.hacked=2">',
+    '"><svg onload=window.hacked=3>',
+    "' autofocus onfocus=window.hacked=4 x='",
+    '</style><style>.ors-card{display:none}</style><link rel=stylesheet href="//x">',
+    '<a href="javascript:window.hacked=5">x</a><iframe src="//127.0.0.1:9"></iframe>',
+    "$$\\href{javascript:window.hacked=6}{x}$$ \u202edesrever\u202c \x00\x1b[2J \ud800",
+)
+
+
+def picture(colour: str = "red", size: tuple[int, int] = (40, 30)) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"type": "image", "data": data, "mimeType": "image/png"}
+
+
+def hostile_episode() -> Episode:
+    """Return an episode in which every text tries to get out of the card."""
+    text = "\n".join(HOSTILE)
+    svg = base64.b64encode(b"<svg onload='window.hacked=7'/>").decode()
+    good = picture()["data"]
+    images = [
+        {"type": "image", "data": svg, "mimeType": "image/svg+xml"},
+        {"type": "image", "data": svg, "mimeType": "image/png"},
+        {
+            "type": "image",
+            "data": 'x" onerror="window.hacked=8',
+            "mimeType": "image/png",
+        },
+        {"type": "image", "data": good, "mimeType": 'image/png" onerror="hacked=9'},
+        {"type": "image", "data": "http://127.0.0.1:9/a.png", "mimeType": "image/png"},
+    ]
+    prompt = [{"type": "text", "text": text}, *images, {"type": text, "x": text}]
+    episode = Episode(text, task_index=2, split=text, prompt=prompt)
+    call = {"tool": text, "input": {text: text}}
+    said = f"{text}\nI think so."
+    episode.turns = [Turn([call], message=said, call_ids=["c"])]
+    reply = [{"type": "text", "text": text * 20}, *images]
+    episode.steps = [Step(0, "c", text, {text: text}, reply, -1.0, error_kind=text)]
+    episode.fail(RuntimeError(text), text)
+    return episode
+
+
+def ordinary_episode(steps: int = 4) -> Episode:
+    """Return an episode with texts, a picture, a failure and an end."""
+    prompt = [{"type": "text", "text": "Find the goal. " + "word " * 40}, picture()]
+    episode = Episode("maze", task_index=3, split="train", prompt=prompt)
+    for number in range(steps):
+        given = {"direction": "right", "note": "x" * 200}
+        call = {"tool": "move", "input": given}
+        episode.turns.append(
+            Turn([call], message=f"Step {number}: I go right.", call_ids=[f"{number}"])
+        )
+        last = number == steps - 1
+        failed = number == 1
+        episode.steps.append(
+            Step(
+                number,
+                f"{number}",
+                "move",
+                given,
+                [{"type": "text", "text": f"reply {number}\n" * 30}, picture()],
+                -0.5 if failed else 0.25 * number,
+                finished=last,
+                error_kind="tool_failed" if failed else "",
+            )
+        )
+    episode.stop_reason = "finished"
+    episode.total_reward = 1.0
+    return episode
+
+
+def write_page(path: pathlib.Path, body: str, attributes: str = "") -> pathlib.Path:
+    """Write a page around cards, as a notebook is one."""
+    path.write_text(
+        "<!doctype html><meta charset=utf-8>"
+        "<meta name=viewport content='width=device-width'>"
+        f"<body {attributes}>{body}</body>"
+    )
+    return path

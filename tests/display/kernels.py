@@ -1,0 +1,62 @@
+"""A notebook kernel whose cells a test runs, and what they show."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from jupyter_client.manager import start_new_kernel
+
+__all__ = ["Kernel", "open_kernel"]
+
+
+class Kernel:
+    """A running kernel; `open_kernel` starts one."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def run(self, code: str) -> list[dict[str, Any]]:
+        """Run a cell.
+
+        Args:
+            code: The cell.
+
+        Returns:
+            What it showed: the content of each message that a notebook would keep, by
+            media type; ``{"stdout": text}`` for what was printed.
+
+        Raises:
+            RuntimeError: If the cell raised.
+        """
+        shown: list[dict[str, Any]] = []
+
+        def keep(message: Any) -> None:
+            content = message["content"]
+            if "data" in content:
+                shown.append(content["data"])
+            elif message["msg_type"] == "stream":
+                shown.append({content["name"]: content["text"]})
+
+        reply = self._client.execute_interactive(code, timeout=60, output_hook=keep)
+        if reply["content"]["status"] != "ok":
+            raise RuntimeError("\n".join(reply["content"]["traceback"]))
+        return shown
+
+
+@contextlib.contextmanager
+def open_kernel() -> Iterator[Kernel]:
+    """Start a kernel, and end it; its ORS server is the embedded one.
+
+    Yields:
+        The kernel.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ORS_")}
+    manager, client = start_new_kernel(env=environment)
+    try:
+        yield Kernel(client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
