@@ -20,7 +20,7 @@ from typing import Any, Final
 from ors_gym.actions.json_values import to_plain_json
 from ors_gym.client import AsyncORSClient, ORSClient
 from ors_gym.errors import InvalidRequestError, MissingExtraError
-from ors_gym.formats import to_openai_tools
+from ors_gym.formats.tool_prompt import describe_tools
 from ors_gym.rollout import Episode
 from ors_gym.rollout.live import LiveEpisode, connect, split_connection
 from ors_gym.rollout.own_loop import run_on_own_loop
@@ -212,12 +212,7 @@ def _with_tools(
     messages: Sequence[JSONObject], tools: Sequence[ToolSpec]
 ) -> list[JSONObject]:
     """Describe the tools in the first system message, which is made if need be."""
-    listed = "\n".join(json.dumps(tool) for tool in to_openai_tools(tools))
-    described = (
-        f"These functions can be called:\n<tools>\n{listed}\n</tools>\n\n"
-        "To call one, write its name and its arguments as JSON in these tags:\n"
-        '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
-    )
+    described = describe_tools(tools)
     if messages and messages[0].get("role") == "system":
         told = f"{messages[0]['content']}\n\n{described}"
         return [{**messages[0], "content": told}, *messages[1:]]

@@ -1,0 +1,265 @@
+"""The tinker cookbook's rollout loop, token by token, with a local model's stand-in.
+
+No service is asked: the policy samples among things to say, and says them in tokens of
+a byte-level tokenizer with their log-probabilities.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import pickle
+import random
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+from tinker_cookbook.completers import TokenCompleter, TokensWithLogprobs
+from tinker_cookbook.renderers import get_renderer
+from tinker_cookbook.rl.data_processing import (
+    assemble_training_data,
+    compute_advantages,
+)
+from tinker_cookbook.rl.rollout_strategy import FailFast, RetryOnFailure
+from tinker_cookbook.rl.rollouts import do_group_rollout, do_single_rollout
+from tinker_cookbook.tokenizer_utils import register_tokenizer
+from tinker_cookbook.tool_use import build_agent_tool_env
+from tinker_cookbook.tool_use.types import Tool
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from ors_gym.errors import InvalidRequestError, SessionLostError
+from ors_gym.integrations.tinker import ORSGroupBuilder, ors_reward, ors_tools
+from ors_gym.rollout import LiveEpisode, connect
+from tests.servers.process import start_server
+
+GROUP = "agents"
+SDK = "ors-sdk-0.1.0"
+NAME = "ors-gym-bytes"
+SECRET = "s3cret-of-the-task"
+
+
+class OneAtATime(PreTrainedTokenizerFast):  # type: ignore[misc]
+    """The cookbook's renderer encodes in threads, with settings that it changes."""
+
+    _lock: ClassVar = threading.Lock()
+
+    def encode(self, *given: Any, **named: Any) -> Any:
+        with self._lock:
+            return super().encode(*given, **named)
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Make a tokenizer of single bytes, which needs no file."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    plain = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    tokenizer = OneAtATime(
+        tokenizer_object=plain, eos_token="<|im_end|>", bos_token=None
+    )
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    return tokenizer
+
+
+register_tokenizer(NAME, make_tokenizer)
+
+
+@pytest.fixture(scope="module")
+def renderer() -> Any:
+    return get_renderer("qwen3_instruct", make_tokenizer(), model_name=NAME)
+
+
+class Sampler(TokenCompleter):  # type: ignore[misc]
+    """Draws what to say by the conversation so far, one draw a turn."""
+
+    def __init__(self, choose: Callable[[str], list[str]], seed: int = 0) -> None:
+        self.tokenizer = make_tokenizer()
+        self.choose = choose
+        self.random = random.Random(seed)
+        self.seen: list[str] = []
+
+    async def __call__(
+        self, model_input: Any, stop: Any, *, max_tokens: int | None = None
+    ) -> TokensWithLogprobs:
+        text = self.tokenizer.decode(model_input.to_ints())
+        self.seen.append(text)
+        choices = self.choose(text)
+        said = self.random.choice(choices)
+        tokens = self.tokenizer.encode(said + "<|im_end|>", add_special_tokens=False)
+        first = -math.log(len(choices))
+        return TokensWithLogprobs(tokens, [first] + [0.0] * (len(tokens) - 1))
+
+
+def write(tool: str, **given: Any) -> str:
+    call = json.dumps({"name": tool, "arguments": given})
+    return f"<tool_call>\n{call}\n</tool_call>"
+
+
+def script(*texts: str) -> Callable[[str], list[str]]:
+    """Say these in order, by how many turns stand in the conversation."""
+    return lambda text: [texts[text.count("<|im_start|>assistant") - 1]]
+
+
+def builder_for(server: Any, renderer: Any, **arguments: Any) -> ORSGroupBuilder:
+    given = {"group_size": 1, "base_url": server.base_url, **arguments}
+    return ORSGroupBuilder("Contract", 0, renderer, **given)
+
+
+def roll(builder: ORSGroupBuilder, policy: TokenCompleter, strategy: Any = None) -> Any:
+    return asyncio.run(do_group_rollout(builder, policy, strategy))
+
+
+def test_a_group_of_one_task_is_played_and_becomes_training_data(one_server, renderer):
+    def choose(text: str) -> list[str]:
+        if text.count("<|im_start|>assistant") == 1:
+            return [write("add", a=1, b=2)]
+        return [write("submit", answer="0"), write("submit", answer="wrong")]
+
+    builder = builder_for(
+        one_server, renderer, group_size=6, system_prompt="Count well."
+    )
+    policy = Sampler(choose, seed=1)
+    group = roll(builder, policy)
+    rewards = group.get_total_rewards()
+    assert len(set(rewards)) > 1
+    assert sum(rewards) == sum(one_server.rewards())
+    assert all(len(trajectory.transitions) == 2 for trajectory in group.trajectories_G)
+    assert group.metrics_G[0]["ors/steps"] == 2.0
+    opening = policy.seen[0]
+    assert "Count well." in opening
+    assert '"name": "add"' in opening
+    later = policy.seen[-1]
+    assert later.startswith(opening.rpartition("<|im_start|>assistant")[0])
+    assert "<tool_response>\n3\n</tool_response>" in later
+    data, _ = assemble_training_data([group], compute_advantages([group]))
+    assert data
+    assert one_server.open_sessions() == set()
+    ready = one_server.log("ready")
+    assert len({entry["session"] for entry in ready}) == 6
+    assert len({entry["task"] for entry in ready}) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "reward", "reason"),
+    [
+        # The cookbook cuts these off without asking the environment.
+        ((write("add", a=1, b=2), "cut"), 0.25, "max_tokens"),
+        (("<tool_call>{not json</tool_call>", write("submit", answer="0")), 0.75, None),
+        (("I would rather not.",) * 4, -0.25, None),
+    ],
+)
+def test_the_reward_is_paid_once_however_an_episode_ends(
+    texts, reward, reason, one_server, renderer
+):
+    class Cut(Sampler):
+        async def __call__(self, *given: Any, **named: Any) -> TokensWithLogprobs:
+            output = await super().__call__(*given, **named)
+            if "cut" in self.tokenizer.decode(output.tokens):
+                output.stop_reason = "length"
+            return output
+
+    rules = {"nonterminal_reward": -0.25, "invalid_action_reward": -0.25}
+    if reward == -0.25:
+        del rules["invalid_action_reward"]
+    builder = builder_for(one_server, renderer, arguments=rules)
+    group = roll(builder, Cut(script(*texts)))
+    assert group.get_total_rewards() == [reward]
+    assert group.trajectories_G[0].stop_reason == reason
+
+
+def test_an_outage_fails_a_rollout_and_a_retry_plays_anew(renderer):
+    with start_server(SDK) as server:
+        broken: list[bool] = []
+
+        def choose(text: str) -> list[str]:
+            if text.count("<|im_start|>assistant") == 2 and not broken:
+                broken.append(True)
+                server.restart()
+                server.mark()
+            first = text.count("<|im_start|>assistant") == 1
+            return [write("add", a=1, b=2) if first else write("submit", answer="0")]
+
+        builder = builder_for(server, renderer)
+        policy = Sampler(choose)
+        with pytest.raises(SessionLostError):
+            roll(builder, policy, FailFast())
+        broken.clear()
+        group = roll(builder, policy, RetryOnFailure(max_retries=2))
+        assert [error.error_type for error in group.rollout_errors] == [
+            "SessionLostError"
+        ]
+        assert group.get_total_rewards() == [1.5]
+        assert not [text for text in policy.seen if "lost" in text]
+        assert server.open_sessions() == set()
+
+
+def secrets() -> dict[str, str]:
+    return {"TOKEN": SECRET}
+
+
+def test_a_builder_travels_without_its_secrets_and_connections(one_server, renderer):
+    builder = builder_for(one_server, renderer, secrets=secrets)
+    asyncio.run(builder.make_envs())
+    packed = pickle.dumps(builder)
+    assert SECRET.encode() not in packed
+    assert SECRET not in repr(builder)
+    again = pickle.loads(packed)
+    group = roll(again, Sampler(script(write("submit", answer="0"))))
+    assert group.get_total_rewards() == [1.0]
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
+    assert again.logging_tags() == ["Contract"]
+    for given in ({"secrets": secrets()}, {"arguments": {"api_key": SECRET}}):
+        with pytest.raises(InvalidRequestError, match="pickle") as caught:
+            builder_for(one_server, renderer, **given)
+        assert SECRET not in str(caught.value)
+
+
+def test_a_renderer_that_knows_no_tools_is_told_of_them_in_words(one_server):
+    renderer = get_renderer("role_colon", make_tokenizer(), model_name=NAME)
+
+    class Colon(Sampler):
+        async def __call__(self, *given: Any, **named: Any) -> TokensWithLogprobs:
+            output = await super().__call__(*given, **named)
+            output.tokens = self.tokenizer.encode(
+                write("submit", answer="0") + "\n\nUser:", add_special_tokens=False
+            )
+            output.maybe_logprobs = [0.0] * len(output.tokens)
+            return output
+
+    policy = Colon(lambda text: ["unused"])
+    group = roll(builder_for(one_server, renderer), policy)
+    assert group.get_total_rewards() == [1.0]
+    assert '<tools>\n{"type": "function"' in policy.seen[0]
+
+
+def test_the_tools_serve_the_cookbooks_own_environment(one_server, renderer):
+    both = write("submit", answer="0") + "\n" + write("add", a=5, b=5)
+    policy = Sampler(script(write("add", a=1, b=2), both))
+
+    async def work() -> Any:
+        async with (
+            connect(one_server.base_url) as client,
+            LiveEpisode(client, "Contract", 0) as live,
+        ):
+            prompt = await live.start()
+            tools = ors_tools(live)
+            assert all(isinstance(tool, Tool) for tool in tools)
+            prefix = renderer.create_conversation_prefix_with_tools(
+                [tool.to_spec() for tool in tools]
+            )
+            env = build_agent_tool_env(
+                renderer, list(tools), [*prefix, *prompt], ors_reward(live)
+            )
+            return await do_single_rollout(policy, env)
+
+    trajectory = asyncio.run(work())
+    assert [one.reward for one in trajectory.transitions] == [0.0, 1.5]
+    assert trajectory.stop_reason == "tool_stopped"
+    assert one_server.runs("add") == 1
+    assert one_server.open_sessions() == set()
