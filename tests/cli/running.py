@@ -1,10 +1,18 @@
-"""Run the command line as a user does."""
+"""Run the command line."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
+
+from ors_gym.cli import main
+from ors_gym.client.background import background
 
 __all__ = ["HELLO", "run"]
 
@@ -40,9 +48,29 @@ def run(
     code: int = 0,
     cwd: Path | None = None,
     typed: str = "",
+    fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command, and check how it ends."""
-    done = subprocess.run(
+    """Run a command, and check how it ends.
+
+    Args:
+        arguments: The command line.
+        code: How it should end.
+        cwd: The working directory.
+        typed: What is typed in.
+        fresh: Whether in a process of its own, as a user does. Starting one takes much
+            longer than most commands do.
+    """
+    command = _run_in_a_process if fresh else _run_here
+    done = command(arguments, cwd, typed)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def _run_in_a_process(
+    arguments: Sequence[str], cwd: Path | None, typed: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
         [sys.executable, "-m", "ors_gym", *arguments],
         capture_output=True,
         text=True,
@@ -51,6 +79,27 @@ def run(
         check=False,
         cwd=cwd,
     )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
+
+
+def _run_here(
+    arguments: Sequence[str], cwd: Path | None, typed: str
+) -> subprocess.CompletedProcess[str]:
+    modules = set(sys.modules)
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as said,
+        contextlib.redirect_stderr(io.StringIO()) as complained,
+        patch.object(sys, "stdin", io.StringIO(typed)),
+        patch.object(sys, "path", ["", *sys.path]),
+        contextlib.chdir(cwd or "."),
+    ):
+        importlib.invalidate_caches()
+        code = main(arguments)
+        # As at the end of a process.
+        background().flush()
+    for name in set(sys.modules) - modules:
+        file = getattr(sys.modules[name], "__file__", None)
+        if cwd is not None and str(file).startswith(str(cwd)):
+            del sys.modules[name]
+    return subprocess.CompletedProcess(
+        arguments, code, said.getvalue(), complained.getvalue()
+    )

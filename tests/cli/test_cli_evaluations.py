@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.cli.running import HELLO, run
+from tests.conftest import CURRENT
 from tests.rollout.chat_server import running_chat_server
 from tests.servers.process import RunningServer
 
@@ -71,6 +72,7 @@ def test_eval_of_a_split_and_a_range(server: RunningServer) -> None:
         *("eval", "ors/contract", "--url", server.base_url, "--split", "test"),
         *("--tasks", "1:3", "--max-turns", "1", "--episodes-per-task", "2"),
         *("--policy", "tests.cli.test_cli_evaluations:submit"),
+        fresh=True,
     )
     assert "contract, split test" in done.stdout
     tasks = [entry["task"] for entry in server.log("run")]
@@ -83,7 +85,7 @@ def submit(episode: Any) -> dict[str, Any]:
 
 def test_eval_serves_a_class_of_this_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(HELLO)
-    done = run("eval", "mine:Hello", "--policy", "mine:greet", cwd=tmp_path)
+    done = run("eval", "mine:Hello", "--policy", "mine:greet", cwd=tmp_path, fresh=True)
     assert "success rate    100.0%" in done.stdout
 
 
@@ -151,6 +153,11 @@ class Links(html.parser.HTMLParser):
         ]
 
 
+@pytest.mark.parametrize(
+    "server",
+    [CURRENT[0], pytest.param(CURRENT[1], marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_report_compares_and_writes_a_page_of_its_own(
     server: RunningServer, evaluated: Path
 ) -> None:

@@ -41,7 +41,7 @@ def test_list_as_text(server: RunningServer) -> None:
 
 def test_list_serves_a_class_of_this_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(HELLO)
-    assert "tool hello()" in run("list", "mine:Hello", cwd=tmp_path).stdout
+    assert "tool hello()" in run("list", "mine:Hello", cwd=tmp_path, fresh=True).stdout
 
 
 def test_check_says_that_it_runs_tools_and_what_it_found(
@@ -72,15 +72,14 @@ def test_check_fails_with_the_server(server: RunningServer) -> None:
 
 def test_check_serves_a_class_of_this_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(HELLO)
-    done = run("check", "mine:Hello", cwd=tmp_path)
+    done = run("check", "mine:Hello", cwd=tmp_path, fresh=True)
     assert "pass    results               hello ran" in done.stdout
 
 
 def test_play_asks_for_a_tool_and_its_arguments(server: RunningServer) -> None:
     typed = "add\n20\n22\nnobody\nsubmit\n6\n"
-    done = run(
-        *("play", "contract", "--url", server.base_url, "--task", "3"), typed=typed
-    )
+    arguments = ("play", "contract", "--url", server.base_url, "--task", "3")
+    done = run(*arguments, typed=typed, fresh=True)
     assert done.stdout.startswith("3 + 3 = ?\n")
     assert "42\n[reward 0.5]" in done.stdout
     assert "there is no tool 'nobody'" in done.stdout

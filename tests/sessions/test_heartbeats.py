@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import ors_gym
+from ors_gym.client import background as background_module
 from ors_gym.client.background import background
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer
@@ -79,7 +80,8 @@ def test_a_network_that_comes_and_goes_loses_no_session(server: RunningServer) -
             seen = len(proxy.requests("/ping"))
             with proxy.refusing():
                 proxy.drop_all()
-                threading.Event().wait(0.6)
+                # Long enough for a ping or two to fail.
+                threading.Event().wait(0.3)
             proxy.wait_for(seen + 1, "/ping")
         assert session.state.lost == ""
         assert session.call_tool("add", {"a": 1, "b": 2})["reward"] == 0.5
@@ -96,7 +98,11 @@ def test_pings_use_connections_of_their_own(server: RunningServer) -> None:
         assert not pings & calls
 
 
-def test_the_thread_stops_with_the_last_session(server: RunningServer) -> None:
+def test_the_thread_stops_with_the_last_session(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_module, "_LINGER", 0.5)
+
     def running() -> bool:
         return any(thread.name == "ors_gym" for thread in threading.enumerate())
 
