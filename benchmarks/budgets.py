@@ -1,24 +1,31 @@
-"""What the design promises, measured: one row a promise."""
+"""What the design promises, measured: one row a promise, one function a part."""
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
 
 import ors_gym
+from benchmarks import first_episode, spaces, vector
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
+from benchmarks.rows import Row
 from tests.servers.process import start_server
 
-__all__ = ["Row", "measure"]
+__all__ = ["PARTS", "Part"]
 
 _SESSIONS: Final = (1, 8, 64, 256, 1024)
+_HTTPX_SESSIONS: Final = 64
+"""Stock httpx is quadratic in its connections; beyond this it takes minutes."""
+_SERVERS: Final = ("ors-sdk-0.1.0", "openreward-0.1.167")
+_ADD: Final = {"environment": "contract", "tool": "add", "input": {"a": 1, "b": 2}}
 _IMPORT: Final = """
 import time, gymnasium, httpx
 start = time.process_time()
@@ -27,173 +34,163 @@ print(time.process_time() - start)
 """
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Row:
-    """A promise and what was measured.
+class Part(NamedTuple):
+    """What one part of the benchmarks found."""
 
-    Args:
-        what: The promise.
-        value: The figure.
-        limit: What it may be.
-        at_least: Whether it has to be at least the limit, rather than at most.
-        unit: What follows the figure.
-    """
-
-    what: str
-    value: float
-    limit: float
-    at_least: bool = False
-    unit: str = "x"
-
-    @property
-    def met(self) -> bool:
-        """Whether the promise is kept."""
-        return (self.value >= self.limit) if self.at_least else self.value <= self.limit
-
-    @property
-    def figure(self) -> str:
-        """The figure with its unit."""
-        return f"{self.value:.2f} {self.unit}"
-
-    @property
-    def budget(self) -> str:
-        """The limit with its sign."""
-        return f"{'>=' if self.at_least else '<='} {self.limit:g}"
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the row for a file."""
-        return {**dataclasses.asdict(self), "met": self.met}
+    rows: list[Row]
+    figures: Any = None
+    """What else is worth keeping, as plain JSON."""
 
 
-def measure(rounds: int) -> tuple[list[Row], dict[str, dict[int, float]]]:
-    """Measure everything.
-
-    Args:
-        rounds: How many turns of each client are counted.
-
-    Returns:
-        The rows, and by client the CPU per call in microseconds by sessions.
-    """
-    rows: list[Row] = []
-    with loopserver() as base_url:
-        rows += _one_session(base_url, rounds)
-        rows += _large_result(base_url, rounds)
-        many, curves = _many_sessions(base_url, max(3, rounds // 2))
-        rows += many
-    rows += _real_server(rounds)
-    rows.append(_prefetch())
-    rows.append(_import())
-    return rows, curves
-
-
-def _one_session(base_url: str, rounds: int) -> list[Row]:
-    python = openreward_python() or "openreward cannot be installed"
+def _workers(
+    base_url: str, sessions: int, names: list[str], call: Mapping[str, Any] | None
+) -> dict[str, tuple[Any, ...]]:
+    """Return the arguments of the workers that play these clients."""
     clients: dict[str, tuple[Any, ...]] = {
-        name: (name, base_url)
-        for name in ("raw", "ours", "env", "published", "ors-sdk")
+        name: (name, base_url, sessions, call) for name in names
     }
-    clients["openreward"] = ("openreward", base_url, 0, "2 + 2 is 4", python)
-    with working(clients) as workers:
-        cost = interleave(workers, 400, rounds)
-    raw = cost["raw"]["cpu_us"]
+    python = openreward_python()
+    if python is None:
+        print("openreward: it cannot be installed", file=sys.stderr)
+    else:
+        clients["openreward"] = ("openreward", base_url, sessions, call, python)
+    return clients
+
+
+def one_session(rounds: int) -> Part:
+    """Measure one session, blocking, beside a raw socket and the other clients."""
+    names = ["raw", "ours", "env", "published", "ors-sdk"]
+    with loopserver() as base_url, working(_workers(base_url, 0, names, None)) as found:
+        cost = interleave(found, 400, rounds)
+    raw, env = cost["raw"], cost["env"]
+    ours = cost["ours"]["cpu_us"] / raw["cpu_us"]
     rows = [
-        Row(
-            "CPU of Session.call_tool to a raw socket", cost["ours"]["cpu_us"] / raw, 2
-        ),
-        Row("CPU of ORSEnv.step to a raw socket", cost["env"]["cpu_us"] / raw, 2.5),
+        Row("CPU of Session.call_tool to a raw socket", ours, 2),
+        Row("CPU of ORSEnv.step to a raw socket", env["cpu_us"] / raw["cpu_us"], 2.5),
     ]
     for peer, limit in (("openreward", 5), ("ors-sdk", 5), ("published", 3.5)):
         if peer in cost:
-            ratio = cost["env"]["steps_per_s"] / cost[peer]["steps_per_s"]
-            rows.append(
-                Row(f"steps/s of ORSEnv to {peer}", ratio, limit, at_least=True)
-            )
-    return rows
+            ratio = env["steps_per_s"] / cost[peer]["steps_per_s"]
+            what = f"steps/s of ORSEnv to {peer}"
+            rows.append(Row(what, ratio, limit, at_least=True))
+    return Part(rows, cost)
 
 
-def _large_result(base_url: str, rounds: int) -> list[Row]:
-    with working(
-        {name: (name, base_url, 0, "m5") for name in ("raw", "ours")}
-    ) as workers:
+def large_result(rounds: int) -> Part:
+    """Measure a result of 5 MB."""
+    call = {"input": {"thought": "m5"}}
+    with (
+        loopserver() as base_url,
+        working({n: (n, base_url, 0, call) for n in ("raw", "ours")}) as workers,
+    ):
         cost = interleave(workers, 4, rounds)
     ratio = cost["ours"]["wall_us"] / cost["raw"]["wall_us"]
-    return [Row("a 5 MB result, time to a raw socket", ratio, 1.5)]
+    return Part([Row("a 5 MB result, time to a raw socket", ratio, 1.5)], cost)
 
 
-def _many_sessions(
-    base_url: str, rounds: int
-) -> tuple[list[Row], dict[str, dict[int, float]]]:
+def many_sessions(rounds: int) -> Part:
+    """Measure many sessions in one process; the figures are the curves."""
     curves: dict[str, dict[int, float]] = {}
     memory = 0.0
-    for sessions in _SESSIONS:
-        names = ["raw", "ours", "ors-sdk", "aiohttp"]
-        # Stock httpx is quadratic in its connections; beyond 64 it takes minutes.
-        names += ["httpx"] if sessions <= 64 else []
-        with working({name: (name, base_url, sessions) for name in names}) as workers:
-            cost = interleave(workers, max(4, 2048 // sessions), rounds)
-        for name, figures in cost.items():
-            curves.setdefault(name, {})[sessions] = figures["cpu_us"]
-        if sessions == 1024:
-            memory = cost["ours"]["memory_mb"]
+    with loopserver() as base_url:
+        for sessions in _SESSIONS:
+            names = ["raw", "ours", "ors-sdk", "aiohttp"]
+            names += ["httpx"] if sessions <= _HTTPX_SESSIONS else []
+            workers = _workers(base_url, sessions, names, None)
+            # The slow ones need no longer turns to be measured as well.
+            few = max(2, 1024 // sessions)
+            steps = dict.fromkeys(workers, few)
+            steps |= dict.fromkeys(("raw", "ours"), 2 * few)
+            with working(workers) as found:
+                cost = interleave(found, steps, max(3, rounds // 2))
+            for name, figures in cost.items():
+                curves.setdefault(name, {})[sessions] = figures["cpu_us"]
+            if sessions == _SESSIONS[-1]:
+                memory = cost["ours"]["memory_mb"]
     ours, peer = curves["ours"], curves.get("ors-sdk", {})
     rows = [
         Row(f"CPU per call at {n} sessions to ors-sdk", ours[n] / peer[n], 0.2)
-        for n in (64, 256, 1024)
+        for n in _SESSIONS[2:]
         if n in peer
     ]
     rows.append(Row("CPU per call, 1024 sessions to 64", ours[1024] / ours[64], 1.5))
     rows.append(Row("memory at 1024 sessions", memory, 70, unit="MB"))
-    return rows, curves
+    return Part(rows, curves)
 
 
-def _real_server(rounds: int) -> list[Row]:
-    rows = []
-    for name in ("ors-sdk-0.1.0", "openreward-0.1.167"):
-        with start_server(name) as server:
-            rates: dict[str, list[float]] = {"raw": [], "ours": []}
-            for _ in range(rounds):
-                for kind, seen in rates.items():
-                    seen.append(_calls_per_second(server.base_url, kind))
-            ratio = statistics.median(rates["ours"]) / statistics.median(rates["raw"])
-            what = f"calls/s of 64 sessions on {name} to a raw client"
-            rows.append(Row(what, ratio, 0.95, at_least=True))
-    return rows
+def real_servers(rounds: int) -> Part:
+    """Measure 64 sessions on both real servers, beside raw sockets."""
+    rows: list[Row] = []
+    figures: dict[str, Any] = {}
+    for name in _SERVERS:
+        # In a process of its own, which keeps to one core.
+        script = [sys.executable, "-m", "benchmarks.real_server", name, "--json"]
+        script += ["--pairs", str(4 * rounds)]
+        done = subprocess.run(script, check=True, capture_output=True, text=True)
+        found = figures[name] = json.loads(done.stdout)
+        for key, what in (
+            ("rate", f"calls/s of 64 sessions on {name} to a raw client"),
+            ("server_cpu", f"CPU of {name} for a raw client's call to ours"),
+        ):
+            spread = found[f"{key}_quartiles"]
+            rows.append(Row(what, found[key], 0.95, at_least=True, spread=spread))
+    return Part(rows, figures)
 
 
-def _calls_per_second(base_url: str, kind: str) -> float:
-    script = [sys.executable, "-m", "benchmarks.real_server", base_url, kind]
-    done = subprocess.run(script, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+def real_peers(rounds: int) -> Part:
+    """Measure every client on both real servers: figures, no promises."""
+    figures: dict[str, Any] = {}
+    for name in _SERVERS:
+        for sessions in (1, 64):
+            with start_server(name) as server:
+                names = ["raw", "ours", "ors-sdk", "aiohttp", "httpx"]
+                workers = _workers(server.base_url, sessions, names, _ADD)
+                with working(workers) as found:
+                    steps = max(3, 40 // sessions)
+                    cost = interleave(found, steps, max(2, rounds // 3))
+            figures[f"{name}, {sessions} sessions"] = cost
+    return Part([], figures)
 
 
-def _prefetch() -> Row:
+def vectors(rounds: int) -> Part:
+    """Measure `ORSVectorEnv`."""
+    return Part(*vector.measure(rounds + 2, steps=20))
+
+
+def action_spaces(rounds: int) -> Part:
+    """Measure sampling and listing."""
+    return Part(*spaces.measure(rounds))
+
+
+def prefetch(rounds: int) -> Part:
     """Measure what is left of a set-up of 2 s when the episode before is longer."""
     waits: dict[bool, list[float]] = {False: [], True: []}
     with start_server("openreward-0.1.167") as server:
-        for prefetch, times in waits.items():
+        for ahead, times in waits.items():
             env = ors_gym.ORSEnv(
-                "slowsetup", server.base_url, prefetch=prefetch, tasks=[20]
+                "slowsetup", server.base_url, prefetch=ahead, tasks=[20]
             )
             env.reset(seed=0)
-            for _ in range(2):
-                time.sleep(2.5)
+            for _ in range(max(1, rounds // 3)):
+                if ahead:
+                    time.sleep(2.5)
                 start = time.perf_counter()
                 env.reset()
                 times.append(time.perf_counter() - start)
             env.close()
     left = statistics.median(waits[True]) / statistics.median(waits[False])
-    return Row("wait left of a reset with prefetch", 100 * left, 5, unit="%")
+    return Part([Row("wait left of a reset with prefetch", 100 * left, 5, unit="%")])
 
 
-def _import() -> Row:
-    """Measure with compiled bytecode, as an installed package has it."""
+def imports(rounds: int) -> Part:
+    """Measure the import with compiled bytecode, as an installed package has it."""
     with tempfile.TemporaryDirectory() as cache:
         environment = {
             k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"
         }
         environment["PYTHONPYCACHEPREFIX"] = cache
         seconds = []
-        for _ in range(8):
+        for _ in range(rounds + 1):
             done = subprocess.run(
                 [sys.executable, "-c", _IMPORT],
                 check=True,
@@ -203,4 +200,24 @@ def _import() -> Row:
             )
             seconds.append(float(done.stdout))
     cost = 1000 * statistics.median(seconds[1:])
-    return Row("import ors_gym beyond gymnasium and httpx", cost, 60, unit="ms")
+    return Part([Row("import ors_gym beyond gymnasium, httpx", cost, 60, unit="ms")])
+
+
+def first_episodes(rounds: int) -> Part:
+    """Measure how long a new user waits."""
+    return Part(first_episode.measure(max(2, rounds // 2)))
+
+
+PARTS: Final[dict[str, Callable[[int], Part]]] = {
+    "one": one_session,
+    "large": large_result,
+    "many": many_sessions,
+    "vector": vectors,
+    "real": real_servers,
+    "peers": real_peers,
+    "prefetch": prefetch,
+    "spaces": action_spaces,
+    "import": imports,
+    "first": first_episodes,
+}
+"""Everything that is measured, by name, in order."""

@@ -14,6 +14,8 @@ import time
 
 from jupyter_client.manager import start_new_kernel
 
+from benchmarks.rows import Row
+
 CODE = """
 import time
 start = time.perf_counter()
@@ -64,18 +66,29 @@ def in_a_kernel() -> float:
         manager.shutdown_kernel(now=True)
 
 
-def main() -> None:
-    """Print the medians of five runs each."""
+def measure(runs: int) -> list[Row]:
+    """Measure what the design promises of the first episode.
+
+    Args:
+        runs: How often each is measured.
+
+    Returns:
+        The promises, with the median of the runs.
+    """
     scripts, kernels = [], []
-    for _ in range(5):
+    for _ in range(runs):
         scripts.append(in_a_script())
         kernels.append(in_a_kernel())
-    for where, seconds in (("script", scripts), ("notebook cell", kernels)):
-        print(
-            f"first episode of ors/math in a {where}: median "
-            f"{statistics.median(seconds):.2f} s, worst {max(seconds):.2f} s "
-            "(budget: 3 s)"
-        )
+    return [
+        Row(f"first episode in a {where}", statistics.median(seconds), 3, unit="s")
+        for where, seconds in (("script", scripts), ("notebook cell", kernels))
+    ]
+
+
+def main() -> None:
+    """Print the medians of five runs each."""
+    for row in measure(5):
+        print(f"{row.what}: {row.figure}, budget {row.budget}")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 """One client in a process of its own: plays steps and says what they cost.
 
-``python peer_worker.py CLIENT BASE_URL SESSIONS [THOUGHT]`` reads numbers of steps per
+``python peer_worker.py CLIENT BASE_URL SESSIONS CALL`` reads numbers of steps per
 session from standard input and answers each with a line of JSON. Blocking if SESSIONS
-is 0. It imports only the client that it plays, so any interpreter that has that client
-can run it.
+is 0. CALL is JSON: ``environment``, ``tool`` and ``input``. It imports only the client
+that it plays, so any interpreter that has that client can run it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import http.client
 import json
+import re
 import resource
 import socket
 import sys
@@ -19,8 +21,10 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-TOOL = "think"
-INPUT = {"thought": sys.argv[4] if len(sys.argv) > 4 else "2 + 2 is 4"}
+CALL = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+ENVIRONMENT = CALL.get("environment", "math")
+TOOL = CALL.get("tool", "think")
+INPUT = CALL.get("input", {"thought": "2 + 2 is 4"})
 KEPT: list[Any] = []
 """Clients that close their connections once nobody holds them."""
 Step = Callable[[], Any]
@@ -38,11 +42,41 @@ def calls(sessions: list[Any]) -> list[AsyncStep]:
     return [functools.partial(s.call_tool, TOOL, INPUT) for s in sessions]
 
 
+def open_session(base_url: str) -> str:
+    """Open a session as WIRE.md says, for the clients that have no such notion.
+
+    Returns:
+        Its id.
+    """
+    connection = http.client.HTTPConnection(*address(base_url), timeout=60)
+    kind = {"Content-Type": "application/json"}
+    connection.request("POST", "/create_session", b"{}", kind)
+    said = connection.getresponse().read().decode()
+    found = re.search(r'"sid": *"([^"]+)"|event: task_id\r\ndata: (\S+)', said)
+    if found is None:
+        raise RuntimeError(f"no session: {said[:200]}")
+    session_id = found[1] or found[2]
+    body = {"env_name": ENVIRONMENT, "split": "train", "index": 0}
+    for method, path, content in (
+        ("POST", "/create", json.dumps(body).encode()),
+        ("GET", f"/{ENVIRONMENT}/prompt", None),
+    ):
+        headers = {**kind, "X-Session-ID": session_id}
+        connection.request(method, path, content, headers)
+        reply = connection.getresponse()
+        if reply.status != 200:
+            raise RuntimeError(f"{path}: {reply.status}")
+        reply.read()
+    connection.close()
+    return session_id
+
+
 def request_bytes(host: str, session_id: str) -> bytes:
     """Return a whole tool call as a client would send it."""
     body = json.dumps({"name": TOOL, "input": INPUT}).encode()
     return (
-        f"POST /math/call HTTP/1.1\r\nHost: {host}\r\nX-Session-ID: {session_id}\r\n"
+        f"POST /{ENVIRONMENT}/call HTTP/1.1\r\nHost: {host}\r\n"
+        f"X-Session-ID: {session_id}\r\n"
         "Accept: text/event-stream\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
@@ -65,9 +99,10 @@ def raw(base_url: str) -> Step:
     parts = urllib.parse.urlsplit(base_url)
     connection = socket.create_connection(address(base_url))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    session_id = open_session(base_url)
 
     def step() -> Any:
-        connection.sendall(request_bytes(parts.netloc, "7f"))
+        connection.sendall(request_bytes(parts.netloc, session_id))
         reply = b""
         while not reply.endswith(b"0\r\n\r\n"):
             reply += connection.recv(65536)
@@ -80,7 +115,7 @@ def ours(base_url: str) -> Step:
     """`ors_gym.Session.call_tool`."""
     import ors_gym
 
-    session = ors_gym.ORSClient(base_url).session("math", split="train", index=0)
+    session = ors_gym.ORSClient(base_url).session(ENVIRONMENT, split="train", index=0)
     session.open().get_prompt()
     return lambda: session.call_tool(TOOL, INPUT)
 
@@ -89,7 +124,7 @@ def env(base_url: str) -> Step:
     """`ors_gym.ORSEnv.step`."""
     import ors_gym
 
-    env = ors_gym.ORSEnv("math", base_url)
+    env = ors_gym.ORSEnv(ENVIRONMENT, base_url)
     env.reset(seed=0)
     action = {"tool": TOOL, "input": INPUT}
     return lambda: env.step(action)
@@ -100,13 +135,14 @@ def published(base_url: str) -> Step:
     import httpx
 
     client = httpx.Client(timeout=60.0)
+    session_id = open_session(base_url)
 
     def step() -> Any:
         buffer, event = "", ""
         with client.stream(
             "POST",
-            f"{base_url}/math/call",
-            headers={"X-Session-ID": "7f", "Accept": "text/event-stream"},
+            f"{base_url}/{ENVIRONMENT}/call",
+            headers={"X-Session-ID": session_id, "Accept": "text/event-stream"},
             json={"name": TOOL, "input": INPUT},
         ) as response:
             for line in response.iter_lines():
@@ -124,7 +160,7 @@ def ors_sdk(base_url: str) -> Step:
     from ors.client import ORS
 
     client = ORS(base_url=base_url)
-    environment = client.environment("math")
+    environment = client.environment(ENVIRONMENT)
     KEPT.extend((client, environment))
     session = environment.session(split="train", index=0)
     session.__enter__()
@@ -136,7 +172,7 @@ def openreward(base_url: str) -> Step:
     from openreward.api.environments.client import EnvironmentsAPI
 
     api = EnvironmentsAPI(base_url=base_url, api_key="")
-    environment = api.get("math", variant="math")
+    environment = api.get(ENVIRONMENT, variant=ENVIRONMENT)
     KEPT.extend((api, environment))
     session = environment.session(split="train", index=0)
     session.__enter__()
@@ -169,11 +205,12 @@ async def raw_async(base_url: str, sessions: int) -> list[AsyncStep]:
     loop = asyncio.get_running_loop()
 
     async def connect() -> AsyncStep:
+        session_id = open_session(base_url)
         _, protocol = await loop.create_connection(RawProtocol, *address(base_url))
 
         async def step() -> Any:
             protocol.done = loop.create_future()
-            protocol.transport.write(request_bytes(parts.netloc, "7f"))
+            protocol.transport.write(request_bytes(parts.netloc, session_id))
             return await protocol.done
 
         return step
@@ -188,7 +225,7 @@ async def ours_async(base_url: str, sessions: int) -> list[AsyncStep]:
     client = ors_gym.AsyncORSClient(base_url)
     opened = []
     for _ in range(sessions):
-        session = await client.session("math", split="train", index=0).open()
+        session = await client.session(ENVIRONMENT, split="train", index=0).open()
         await session.get_prompt()
         opened.append(session)
     return calls(opened)
@@ -199,7 +236,7 @@ async def ors_sdk_async(base_url: str, sessions: int) -> list[AsyncStep]:
     from ors.client import AsyncORS
 
     client = AsyncORS(base_url=base_url)
-    environment = client.environment("math")
+    environment = client.environment(ENVIRONMENT)
     KEPT.append(client)
     opened = []
     for _ in range(sessions):
@@ -214,7 +251,7 @@ async def openreward_async(base_url: str, sessions: int) -> list[AsyncStep]:
     from openreward.api.environments.client import AsyncEnvironmentsAPI
 
     api = AsyncEnvironmentsAPI(base_url=base_url, api_key="")
-    environment = api.get("math", variant="math")
+    environment = api.get(ENVIRONMENT, variant=ENVIRONMENT)
     KEPT.append(api)
     opened = []
     for _ in range(sessions):
@@ -231,15 +268,15 @@ async def httpx_async(base_url: str, sessions: int) -> list[AsyncStep]:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     client = httpx.AsyncClient(timeout=60.0, limits=limits)
 
-    async def step() -> Any:
+    async def step(session_id: str) -> Any:
         reply = await client.post(
-            f"{base_url}/math/call",
-            headers={"X-Session-ID": "7f"},
+            f"{base_url}/{ENVIRONMENT}/call",
+            headers={"X-Session-ID": session_id},
             json={"name": TOOL, "input": INPUT},
         )
         return result_of(reply.content)
 
-    return [step for _ in range(sessions)]
+    return [functools.partial(step, open_session(base_url)) for _ in range(sessions)]
 
 
 async def aiohttp_async(base_url: str, sessions: int) -> list[AsyncStep]:
@@ -248,15 +285,15 @@ async def aiohttp_async(base_url: str, sessions: int) -> list[AsyncStep]:
 
     client = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
-    async def step() -> Any:
+    async def step(session_id: str) -> Any:
         async with client.post(
-            f"{base_url}/math/call",
-            headers={"X-Session-ID": "7f"},
+            f"{base_url}/{ENVIRONMENT}/call",
+            headers={"X-Session-ID": session_id},
             json={"name": TOOL, "input": INPUT},
         ) as reply:
             return result_of(await reply.read())
 
-    return [step for _ in range(sessions)]
+    return [functools.partial(step, open_session(base_url)) for _ in range(sessions)]
 
 
 BLOCKING = {

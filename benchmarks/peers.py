@@ -10,6 +10,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -46,8 +47,12 @@ class Worker:
         client: A client of ``peer_worker.py``.
         base_url: The server.
         sessions: How many sessions play at once; 0 for one, blocking.
-        thought: The argument of the tool that is called.
+        call: The tool that is called: ``environment``, ``tool`` and ``input``; those
+            of the do-nothing server where they are missing.
         python: The interpreter.
+
+    Raises:
+        RuntimeError: If the client does not run.
     """
 
     def __init__(
@@ -55,19 +60,26 @@ class Worker:
         client: str,
         base_url: str,
         sessions: int = 0,
-        thought: str = "2 + 2 is 4",
+        call: Mapping[str, Any] | None = None,
         python: str = sys.executable,
     ) -> None:
+        command = [python, str(_WORKER), client, base_url, str(sessions)]
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # see `close`
         self.process = subprocess.Popen(
-            [python, str(_WORKER), client, base_url, str(sessions), thought],
+            [*command, json.dumps(call or {})],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=self.errors,
             text=True,
         )
         if self._read() != "ready":
+            self.process.wait()
+            self.errors.seek(0)
+            said = self.errors.read().strip().splitlines()
             self.close()
-            raise RuntimeError(f"the client {client!r} does not run")
+            raise RuntimeError(
+                f"the client {client!r} does not run: {said[-1] if said else ''}"
+            )
 
     def _read(self) -> str:
         assert self.process.stdout is not None
@@ -84,6 +96,7 @@ class Worker:
         """End the process."""
         self.process.kill()
         self.process.communicate()
+        self.errors.close()
 
 
 @contextlib.contextmanager
