@@ -12,12 +12,8 @@ from ors_gym.server import serve
 from ors_gym.testing import Finding, Report, check_server
 from tests.servers.dialects import DIALECTS
 from tests.servers.process import RunningServer, start_server
+from tests.testing.contract_table import CALLS, read_table
 
-CALLS: Final = [
-    {"tool": "echo", "input": {"text": "hello"}},
-    {"tool": "slow_sync", "input": {"seconds": 0.5}},
-    {"tool": "submit", "input": {"answer": "0"}},
-]
 RUNS_TOOLS: Final = (
     "event stream",
     "results",
@@ -62,6 +58,8 @@ def test_the_table_of_every_server_version(any_server: RunningServer) -> None:
         any_server.base_url, "Contract", calls=CALLS, on_finding=seen.append
     )
     assert not_passed(report) == expected(any_server.sdk.name), str(report)
+    # What the documentation says of it.
+    assert read_table()[any_server.sdk.name] == report.statuses
     assert report.ok
     assert seen == report.findings
     assert all(f.fix for f in report.findings if f.status in ("warn", "fail"))
