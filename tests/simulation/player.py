@@ -214,7 +214,8 @@ class Player:
         elif kind is errors.SetupFailedError:
             just = (self.server.broken and 500 in statuses) or 503 in statuses
         elif kind is errors.SessionLostError:
-            just = state is not None and not self.server.alive(state.session_id)
+            # By now a /create that a gateway held back may have brought it back.
+            just = state is not None and state.session_id in self.server.denied
         elif kind is errors.InvalidRequestError:
             # A 404 whose text was cut off says nothing of the session, and what was
             # created already a gateway created again.

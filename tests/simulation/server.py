@@ -154,8 +154,8 @@ class Server:
         self.runs: list[Run] = []
         self.created: set[str] = set()
         """Every session id that a /create arrived for."""
-        self.deletes: dict[str, float] = {}
-        """When the last /delete of a session arrived."""
+        self.denied: set[str] = set()
+        """Every session that somebody was told not to exist."""
         self._sessions: dict[str, _Session] = {}
         self._tasks: dict[str, Run] = {}
         self._busy_until = 0.0
@@ -205,7 +205,6 @@ class Server:
             else:
                 self._answer(arrival, 404, _LOST)
         elif endpoint == "delete":
-            self.deletes[arrival.session_id] = now
             self._end(arrival.session_id)
             self._answer(arrival, 200, b'{"sid":"it"}')
         elif endpoint in ("prompt", "task_tools", "call"):
@@ -217,6 +216,8 @@ class Server:
         self, arrival: Arrival, status: int, body: bytes, headers: Any = _JSON
     ) -> None:
         now = self.world.now
+        if body is _LOST or body is _DELETED:
+            self.denied.add(arrival.session_id)
         arrival.reply(Reply(status, headers, now, [(now, body)]))
 
     def _end(self, session_id: str) -> None:

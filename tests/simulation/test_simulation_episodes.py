@@ -124,6 +124,12 @@ def test_a_seed_that_once_failed(seed: int) -> None:
     checked(dataclasses.replace(random_episode(seed), jitter=0.0, vocabulary=29))
 
 
+# The same, from all faults and in any order.
+@pytest.mark.parametrize("seed", [70502])
+def test_a_seed_that_failed_out_of_order(seed: int) -> None:
+    checked(random_episode(seed))
+
+
 def test_a_call_is_not_repeated_after_its_session_was_closed() -> None:
     part = Part(calls=(Call(),), closed_at=3.0)
     report = Episode(parts=(part,), forever=(4, Fault.GATE_429)).play()
