@@ -1,29 +1,17 @@
-"""The README's code runs as it is written, one block after another."""
+"""The README's code runs as it is written, and its loop stands at its head."""
 
 from __future__ import annotations
 
-import os
-import pathlib
-import re
-import subprocess
-import sys
+from pathlib import Path
 
-README = pathlib.Path(__file__).parents[1] / "README.md"
+from tests.docs.pages import ROOT, python_blocks, run_page
+
+README = ROOT / "README.md"
 
 
-def test_the_code_runs() -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert len(blocks) >= 4
-    script = "\n".join([*blocks, "envs.close()"])
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ORS_")}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        env=environment,
-        check=False,
-    )
+def test_the_code_runs(tmp_path: Path) -> None:
+    assert sum(block.runs for block in python_blocks(README)) >= 4
+    done = run_page(README, tmp_path, last="envs.close()")
     assert done.returncode == 0, done.stderr
     assert "success rate" in done.stdout
 
@@ -32,8 +20,3 @@ def test_a_complete_loop_stands_within_the_first_lines() -> None:
     head = README.read_text().splitlines()[:20]
     assert any("gym.make(" in line for line in head)
     assert "env.close()" in head
-
-
-def test_the_files_it_names_are_there() -> None:
-    for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target

@@ -213,9 +213,10 @@ export class ORSClient {
 
   /**
    * @param {string} baseUrl Such as `http://localhost:8080`.
-   * @param {{apiKey?: string, headers?: Record<string, string>, timeout?: number, maxBytes?: number, allowInsecure?: boolean}} [options]
+   * @param {{apiKey?: string, headers?: Record<string, string>, timeout?: number, maxBytes?: number, allowInsecure?: boolean, repeatCallsAfter429?: boolean}} [options]
    *   `timeout`: seconds for a request that is neither a call nor part of set-up. `maxBytes`: how large a
    *   reply may be. `allowInsecure`: let a key or secrets travel over plain http to another machine.
+   *   `repeatCallsAfter429`: false where a gateway answers 429 although the tool ran.
    */
   constructor(baseUrl, options = {}) {
     const { apiKey = "", headers = {}, timeout = 60, maxBytes = 128 * 2 ** 20 } = options;
@@ -230,6 +231,8 @@ export class ORSClient {
     this.#headers = { ...headers, ...(apiKey ? { "X-API-Key": apiKey } : {}) };
     this.#timeout = timeout;
     this.#maxBytes = maxBytes;
+    /** Whether 429 proves that a call was not run. */
+    this.repeatCallsAfter429 = options.repeatCallsAfter429 ?? true;
   }
 
   /** @returns {Promise<string[]>} The names of the server's environments. */
@@ -652,7 +655,7 @@ export class Session {
       const outcome = await this.#client.exchange("POST", path, this.#headers, body, reply, budget.left);
       if (reply.taskId || reply.decided) return reply;
       const starting = outcome.status === 503 && outcome.headers.get("x-backend-state")?.toLowerCase() === "starting";
-      const neverRan = outcome.failure === "connect" || outcome.status === 429 || starting;
+      const neverRan = outcome.failure === "connect" || starting || (outcome.status === 429 && this.#client.repeatCallsAfter429);
       if (neverRan && (await budget.pause(outcome))) {
         this.#checkOpen();
         continue;

@@ -160,6 +160,16 @@ def test_a_tool_never_runs_twice(
     server.wait_for("teardown")
 
 
+def test_a_429_that_is_not_believed(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/call", [Answer(429, ran=True)])
+    client = {"repeatCallsAfter429": False}
+    told = play(fault_proxy.url, task=FIRST, calls=[ADD], client=client)
+    assert told["episode"]["results"][0]["raised"] == "ambiguous_call"
+    assert server.runs() == 1
+
+
 def test_after_an_unknown_outcome_no_further_call(
     server: RunningServer, fault_proxy: FaultProxy
 ) -> None:

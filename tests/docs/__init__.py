@@ -1,0 +1,1 @@
+"""The documentation: its code runs, its site builds, its front page is right."""
