@@ -62,6 +62,9 @@ if TYPE_CHECKING:
         evaluate,
         parallel_evaluate,
     )
+    from ors_gym.playground import (
+        play,
+    )
     from ors_gym.protocol.limits import (
         Limits,
     )
@@ -125,6 +128,7 @@ __all__ = [
     "delete_sessions_on_sigterm",
     "evaluate",
     "parallel_evaluate",
+    "play",
     "register_envs",
     "replay",
     "run_episode",
@@ -171,6 +175,7 @@ _HOMES: Final = {
         "evaluate",
         "parallel_evaluate",
     ),
+    "ors_gym.playground": ("play",),
     "ors_gym.protocol.limits": ("Limits",),
     "ors_gym.registration": ("register_envs",),
     "ors_gym.rollout": (

@@ -104,8 +104,8 @@ def describe_schema(schema: Any, depth: int = 3) -> str:
     for key in ("anyOf", "oneOf"):
         if isinstance(schema.get(key), list):
             ways = (describe_schema(way, depth - 1) for way in schema[key])
-            return _shorten(" or ".join(ways))
-    kind = schema.get("type", "JSON")
+            return _shorten(" or ".join(ways)) or "nothing"
+    kind = schema.get("type") or "JSON"
     words = " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
     if words == "array" and "items" in schema:
         words = f"array of {describe_schema(schema['items'], depth - 1)}"

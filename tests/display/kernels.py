@@ -35,7 +35,7 @@ class Kernel:
 
         def keep(message: Any) -> None:
             content = message["content"]
-            if "data" in content:
+            if message["msg_type"] in ("display_data", "execute_result"):
                 shown.append(content["data"])
             elif message["msg_type"] == "stream":
                 shown.append({content["name"]: content["text"]})
@@ -44,6 +44,28 @@ class Kernel:
         if reply["content"]["status"] != "ok":
             raise RuntimeError("\n".join(reply["content"]["traceback"]))
         return shown
+
+    def set_state(self, model_id: str, **state: Any) -> None:
+        """Change a widget's state, with the message that a front end sends.
+
+        Args:
+            model_id: The widget's ``model_id``.
+            **state: What changes.
+        """
+        self._send(model_id, {"method": "update", "state": state, "buffer_paths": []})
+
+    def click(self, model_id: str) -> None:
+        """Click on a button, with the message that a front end sends.
+
+        Args:
+            model_id: The button's ``model_id``.
+        """
+        self._send(model_id, {"method": "custom", "content": {"event": "click"}})
+
+    def _send(self, model_id: str, data: dict[str, Any]) -> None:
+        content = {"comm_id": model_id, "data": data}
+        message = self._client.session.msg("comm_msg", content)
+        self._client.shell_channel.send(message)
 
 
 @contextlib.contextmanager

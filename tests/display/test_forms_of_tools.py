@@ -1,0 +1,156 @@
+"""Forms from schemas: each kind of argument, and schemas of any kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ors_gym
+from ors_gym.playground import Game
+from ors_gym.playground.fields import list_fields
+from ors_gym.playground.form import Form
+from ors_gym.wrappers import DiscreteTools
+
+widgets = pytest.importorskip("ipywidgets")
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "$defs": {"Way": {"enum": ["up", "down", 1, True]}},
+    "properties": {
+        "text": {"type": "string"},
+        "short": {"type": "string", "maxLength": 5, "default": "abc"},
+        "count": {"type": "integer", "minimum": 1, "maximum": 9, "default": 4},
+        "free": {"type": "integer", "exclusiveMinimum": 0},
+        "share": {"type": "number"},
+        "sure": {"type": "boolean", "default": True},
+        "way": {"$ref": "#/$defs/Way", "default": "down"},
+        "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None},
+        "list": {"type": "array", "items": {"type": "string"}},
+    },
+    "required": ["text", "count", "free", "share", "sure", "way", "list"],
+}
+
+
+def make_form(schema: Any) -> Form:
+    return Form(widgets, {"name": "any", "description": "", "input_schema": schema})
+
+
+def test_each_kind_of_argument_is_edited_and_read() -> None:
+    form = make_form(SCHEMA)
+    kinds = {name: type(editor).__name__ for name, editor in form.editors.items()}
+    assert kinds == {
+        "text": "Textarea",
+        "short": "Text",
+        "count": "BoundedIntText",
+        "free": "Text",
+        "share": "Text",
+        "sure": "Checkbox",
+        "way": "Dropdown",
+        "maybe": "Text",
+        "list": "Textarea",
+    }
+    for name, text in {"free": "12", "share": "0.5", "list": '["a"]'}.items():
+        form.editors[name].value = text
+    read = {"text": "", "count": 4, "free": 12, "share": 0.5}
+    assert form.read() == {**read, "sure": True, "way": "down", "list": ["a"]}
+    form.editors["count"].value = 500
+    assert form.read()["count"] == 9
+    # True and 1 are two choices.
+    form.editors["way"].value = 3
+    assert form.read()["way"] is True
+
+
+def test_what_may_be_left_out_is_given_once_it_is_edited() -> None:
+    form = make_form(SCHEMA)
+    for name, text in {"free": "12", "share": "1", "list": "[]"}.items():
+        form.editors[name].value = text
+    assert "maybe" not in form.read()
+    form.editors["maybe"].value = "7"
+    assert form.read()["maybe"] == 7
+    form.given["maybe"].value = False
+    form.given["short"].value = True
+    assert "maybe" not in form.read()
+    assert form.read()["short"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("free", "twelve", "free: 'twelve' is not an integer"),
+        ("free", "true", "not an integer"),
+        ("free", "1.5", "not an integer"),
+        ("share", '"x"', "not a number"),
+        ("list", "[1", "not JSON"),
+    ],
+)
+def test_what_cannot_be_read_is_said(name: str, text: str, said: str) -> None:
+    form = make_form(SCHEMA)
+    for other, fine in {"free": "12", "share": "1", "list": "[]"}.items():
+        form.editors[other].value = fine
+    form.editors[name].value = text
+    with pytest.raises(ValueError, match=said):
+        form.read()
+
+
+def test_an_input_of_unknown_shape_is_written_as_json() -> None:
+    ways = [{"required": ["a"]}, {"required": ["b"]}]
+    form = make_form({"properties": {"a": {}, "b": {}}, "anyOf": ways})
+    form.editors[""].value = '{"a": 1}'
+    assert form.read() == {"a": 1}
+    form.editors[""].value = "[]"
+    with pytest.raises(ValueError, match="JSON object"):
+        form.read()
+    assert make_form(None).read() == {}
+
+
+JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    *(
+                        "type",
+                        "properties",
+                        "required",
+                        "enum",
+                        "const",
+                        "anyOf",
+                        "allOf",
+                    ),
+                    *("$ref", "$defs", "default", "minimum", "maximum", "maxLength"),
+                ]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=15,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(properties=st.dictionaries(st.text(max_size=5), JSON, max_size=3), rest=JSON)
+def test_any_schema_gives_a_form(properties: Any, rest: Any) -> None:
+    schema = {**(rest if isinstance(rest, dict) else {}), "properties": properties}
+    for candidate in (schema, rest):
+        form = make_form(candidate)
+        tool: Any = {"name": "x", "description": "", "input_schema": candidate}
+        fields = list_fields(tool)
+        assert len(form.editors) == (1 if fields is None else len(fields))
+
+
+def test_a_game_leaves_views_aside_and_refuses_other_envs() -> None:
+    env = DiscreteTools(gym.make("ors/guess"))
+    game = Game(env)
+    assert "Guess" in game.reset(0).text or game.transcript.entries
+    entry = game.step({"tool": "guess", "input": {"number": 1}})
+    assert entry.call == "guess(number=1)"
+    env.close()
+    with pytest.raises(ors_gym.InvalidRequestError, match="ORS"):
+        Game(gym.make("CartPole-v1"))

@@ -1,0 +1,135 @@
+"""The playground in a real kernel, driven through its widgets' states and clicks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.display.kernels import Kernel, open_kernel
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
+
+# A way through the maze, found by walking breadth first over the map that is shown.
+WALK = """
+def way_through(text):
+    grid = [list(line) for line in text.splitlines() if line.startswith("#")]
+    squares = {cell: (r, c) for r, row in enumerate(grid) for c, cell in enumerate(row)}
+    moves = {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}
+    start, goal, seen = squares["@"], squares["G"], set()
+    queue = [(start, [])]
+    for (row, column), path in queue:
+        if (row, column) == goal:
+            return path
+        for name, (down, right) in moves.items():
+            at = (row + down, column + right)
+            if at not in seen and grid[at[0]][at[1]] != "#":
+                seen.add(at)
+                queue.append((at, [*path, name]))
+"""
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    with open_kernel() as running:
+        running.run("import json, gymnasium as gym, ors_gym")
+        running.run(WALK)
+        yield running
+
+
+def value_of(kernel: Kernel, expression: str) -> Any:
+    (shown,) = kernel.run(f"print(json.dumps({expression}))")
+    return json.loads(shown["stdout"])
+
+
+def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
+    kernel.run('env = gym.make("ors/maze")')
+    (shown,) = kernel.run("player = ors_gym.play(env); player")
+    assert "application/vnd.jupyter.widget-view+json" in shown
+    assert value_of(kernel, "player.tool.label") == "move"
+    ids = value_of(
+        kernel,
+        "{name: getattr(player, name).model_id for name in ('task', 'reset', 'step')}",
+    )
+    # Another task, by its chooser.
+    kernel.set_state(ids["task"], value=7)
+    kernel.click(ids["reset"])
+    assert "task 7 of train" in value_of(kernel, "player.transcript.value")
+    path = value_of(kernel, "way_through(player.game.transcript.entries[0].text)")
+    editor, labels = value_of(
+        kernel,
+        "(lambda e: [e.model_id, [label for label, _ in e.options]])"
+        "(player.form.editors['direction'])",
+    )
+    for direction in path:
+        kernel.set_state(editor, index=labels.index(json.dumps(direction)))
+        kernel.click(ids["step"])
+    assert value_of(kernel, "player.total_reward") == 1.0
+    assert value_of(kernel, "player.step.disabled") is True
+    transcript = value_of(kernel, "player.transcript.value")
+    assert "reward 1<" in transcript
+    assert "finished" in transcript
+    assert "You reached the goal" in transcript
+    assert "over: finished" in value_of(kernel, "player.message.value")
+    kernel.run("player.reset.click()")
+    assert value_of(kernel, "player.step.disabled") is False
+    assert value_of(kernel, "player.message.value") == ""
+    kernel.run("env.close()")
+
+
+def test_what_cannot_be_sent_is_said_and_no_traceback_shown(kernel: Kernel) -> None:
+    kernel.run('env = gym.make("ors/sql"); player = ors_gym.play(env)')
+    kernel.run("player.tool.value = -1; player.text.value = 'no <b>call</b>'")
+    assert kernel.run("player.step.click()") == []
+    transcript = value_of(kernel, "player.transcript.value")
+    assert "invalid_action" in transcript
+    assert "no &lt;b&gt;call&lt;/b&gt;" in transcript
+    # No such task: said, and there is no episode to step.
+    kernel.run("player.task.value = 10**9")
+    assert kernel.run("player.reset.click()") == []
+    assert "UnknownTaskError" in value_of(kernel, "player.message.value")
+    assert value_of(kernel, "player.step.disabled") is True
+    kernel.run("player.task.value = 0; player.reset.click(); env.close()")
+    assert kernel.run("player.step.click()") == []
+    assert "closed" in value_of(kernel, "player.message.value")
+
+
+def test_an_entry_that_the_schema_forbids_is_not_sent_unless_wanted(
+    kernel: Kernel,
+) -> None:
+    kernel.run('env = gym.make("ors/guess"); player = ors_gym.play(env)')
+    kernel.run("player.tool.value = 0")
+    name = value_of(kernel, "list(player.form.editors)[0]")
+    steps = value_of(kernel, "player.game.transcript.steps")
+    kernel.run(
+        f"player.form._readers[{name!r}] = lambda: 'twelve'\nplayer.step.click()"
+    )
+    assert "not sent" in value_of(kernel, "player.message.value")
+    assert value_of(kernel, "player.game.transcript.steps") == steps
+    kernel.run("player.check.value = False; player.step.click()")
+    assert value_of(kernel, "player.game.transcript.steps") == steps + 1
+    kernel.run("env.close()")
+
+
+def test_without_ipywidgets_the_terminal_player_says_why(kernel: Kernel) -> None:
+    shown = kernel.run(
+        "import sys, builtins\n"
+        "kept = sys.modules['ipywidgets']\n"
+        "sys.modules['ipywidgets'] = None\n"
+        "env = gym.make('ors/guess')\n"
+        "asked, builtins_input = [], builtins.input\n"
+        "input = builtins.input = lambda question: asked.append(question) or 'q'\n"
+        "try:\n"
+        "    result = ors_gym.play(env)\n"
+        "finally:\n"
+        "    builtins.input = builtins_input\n"
+        "    sys.modules['ipywidgets'] = kept\n"
+        "env.close()\n"
+        "print(result, asked)"
+    )
+    text = "".join(part.get("stdout", "") for part in shown)
+    assert 'pip install "ors-gym[notebook]"' in text
+    assert "left the episode" in text
+    assert "None ['tool (name or number; q to leave): ']" in text
