@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
@@ -17,6 +17,12 @@ __all__ = ["Results", "Steps", "VectorView"]
 Steps: TypeAlias = tuple[
     Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
+
+if TYPE_CHECKING:
+    _Wrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, NDArray[Any]]
+else:
+    # Not generic before Gymnasium 1.3.
+    _Wrapper = VectorWrapper
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Results:
     final: NDArray[np.bool_]
 
 
-class VectorView(VectorWrapper[Any, Any, Any, Any, NDArray[Any]]):
+class VectorView(_Wrapper):
     """The common part of the vector twins; a subclass overrides the two hooks.
 
     Where the env has ``send`` and ``recv``, as `ORSVectorEnv` does, so has the view.
