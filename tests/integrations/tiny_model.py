@@ -34,7 +34,7 @@ def call_text(tool: str, arguments: dict[str, Any]) -> str:
 def make_tokenizer(
     calls: Sequence[str], numbers: Iterable[str]
 ) -> PreTrainedTokenizerFast:
-    """Make a tokenizer of a few numbers, to which all text between numbers is one token.
+    """Make a tokenizer of a few numbers, to which text between numbers is one token.
 
     Prompts become a few dozen tokens long, which makes a step some ten times quicker.
 

@@ -8,9 +8,11 @@ time, and the others find theirs ready, or under way.
 from __future__ import annotations
 
 import collections
+import itertools
 import threading
+import weakref
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ors_gym.client import ORSClient, Session
 from ors_gym.config import EnvConfig
@@ -25,6 +27,9 @@ __all__ = ["RolloutEnv", "Sessions"]
 
 _MOST_GROUPS: Final = 8
 """Tasks whose sessions wait for a rollout; beyond it the oldest are given up."""
+
+
+_Waiting: TypeAlias = dict[int, collections.deque[Prefetch[Session]]]
 
 
 class RolloutEnv(ORSEnv):
@@ -104,8 +109,9 @@ class Sessions:
         self._arguments = arguments
         self._group = group
         self._lock = threading.Lock()
-        self._waiting: dict[int, collections.deque[Prefetch[Session]]] = {}
+        self._waiting: _Waiting = {}
         """Sessions that no rollout has taken yet, by the row of their task."""
+        weakref.finalize(self, _give_up, self._waiting).atexit = False
 
     def make_env(self) -> RolloutEnv:
         """Make the env of one rollout.
@@ -156,11 +162,17 @@ class Sessions:
     def _open_others(self, env: RolloutEnv, row: int, task: Task) -> None:
         """Open the sessions of the rollouts of this task that come next."""
         others = [env.open_in_background(task) for _ in range(self._group - 1)]
-        given_up = []
+        given_up: _Waiting = {}
         with self._lock:
             if others:
                 self._waiting.setdefault(row, collections.deque()).extend(others)
             while len(self._waiting) > _MOST_GROUPS:
-                given_up.append(self._waiting.pop(next(iter(self._waiting))))
-        for ahead in (one for waiting in given_up for one in waiting):
-            ahead.drop()
+                oldest = next(iter(self._waiting))
+                given_up[oldest] = self._waiting.pop(oldest)
+        _give_up(given_up)
+
+
+def _give_up(waiting: _Waiting) -> None:
+    """Have sessions deleted that no rollout will take."""
+    for ahead in itertools.chain.from_iterable(waiting.values()):
+        ahead.drop()

@@ -16,7 +16,6 @@ from __future__ import annotations
 import inspect
 import itertools
 import keyword
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -114,7 +113,7 @@ def safe_names(
         if name in kept:
             result[name] = name
             continue
-        safe = re.sub(r"\W", "_", name)
+        safe = "".join(c if f"_{c}".isidentifier() else "_" for c in name)
         if not _is_usable(f"{safe}_"):
             safe = f"{prefix}_{safe.strip('_')}".rstrip("_")
         candidates = (safe, f"{safe}_", *(f"{safe}_{n}" for n in range(2, 1000)))
