@@ -40,11 +40,17 @@ class Restarter:
             self.restarts += 1
 
 
-def train(env: ors_gym.ORSEnv, episodes: int) -> tuple[Counter[str], int]:
-    """Play episodes; returns what ended them, and how many calls showed a result."""
+def train(
+    env: ors_gym.ORSEnv, restarter: Restarter, episodes: int, restarts: int
+) -> tuple[Counter[str], int]:
+    """Play so many whole episodes through so many restarts, or more.
+
+    Returns:
+        What ended the episodes, and how many calls showed a result.
+    """
     ends: Counter[str] = Counter()
     shown = 0
-    for _ in range(episodes):
+    while ends["limit"] < episodes or restarter.restarts < restarts:
         env.reset()
         while True:
             _, reward, terminated, truncated, info = env.step(ADD)
@@ -60,7 +66,7 @@ def train(env: ors_gym.ORSEnv, episodes: int) -> tuple[Counter[str], int]:
     return ends, shown
 
 
-def check(episodes: int, steps: int, seconds: float) -> None:
+def check(episodes: int, restarts: int, steps: int, seconds: float) -> None:
     with start_server("ors-sdk-0.1.0") as server:
         env = ors_gym.ORSEnv(
             "contract",
@@ -72,11 +78,8 @@ def check(episodes: int, steps: int, seconds: float) -> None:
         )
         env.reset(seed=0)
         with Restarter(server, seconds, seed=1) as restarter:
-            ends, shown = train(env, episodes)
+            ends, shown = train(env, restarter, episodes, restarts)
         env.close()
-        assert sum(ends.values()) == episodes
-        assert ends["limit"] > 0
-        assert restarter.restarts > 0
         assert set(ends) <= {
             "limit",
             "session_lost",
@@ -91,13 +94,13 @@ def check(episodes: int, steps: int, seconds: float) -> None:
 
 
 def test_a_server_that_restarts() -> None:
-    check(episodes=150, steps=20, seconds=1.0)
+    check(episodes=4, restarts=3, steps=20, seconds=1.0)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_server_that_restarts_through_thousands_of_episodes() -> None:
-    check(episodes=2000, steps=5, seconds=3.0)
+    check(episodes=2000, restarts=3, steps=5, seconds=3.0)
 
 
 def test_an_outage_raises_unless_told_otherwise() -> None:
