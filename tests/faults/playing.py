@@ -1,4 +1,4 @@
-"""Plays a row of the matrix in all columns at once."""
+"""Plays rows of the matrix in all columns at once."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from tests.proxy.http1 import ReceivedRequest
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer, start_server
 
-__all__ = ["Cell", "ServerOf", "play", "serving"]
+__all__ = ["AT_ONCE", "Cell", "ServerOf", "play_all", "serving"]
 
+AT_ONCE: Final = 4
+"""Rows that are played at the same time: most of a row is waiting."""
 SLACK: Final = 10.0
 """Seconds beyond its deadline after which a call is said to hang."""
 
@@ -175,7 +177,33 @@ class _Table:
             self._server.start()
 
 
-def play(row: Row, server: RunningServer) -> dict[str, Cell]:
+def play_all(
+    rows: Sequence[Row], name: str, server_of: ServerOf
+) -> dict[Row, dict[str, Cell]]:
+    """Play rows, several at a time unless they end their server.
+
+    Args:
+        rows: The rows.
+        name: The SDK.
+        server_of: Gives the server for a row.
+
+    Returns:
+        What came of each in each column, by the columns' names.
+    """
+    played: dict[Row, dict[str, Cell]] = {}
+    harmless = [row for row in rows if not row.restart]
+    # Servers are started one after the other, before the rows.
+    servers = [server_of(name, row) for row in harmless]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE, "row") as pool:
+        cells = pool.map(_play, harmless, servers)
+        played.update(zip(harmless, cells, strict=True))
+    for row in rows:
+        if row.restart:
+            played[row] = _play(row, server_of(name, row))
+    return {row: played[row] for row in rows}
+
+
+def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
     """Play a row in all columns at once, each with a proxy of its own.
 
     Args:

@@ -388,7 +388,7 @@ def _restarts() -> list[Row]:
             restart="killed during",
             outcomes=_TIMEOUTS,
             call=_SLOW,
-            options=Options(call_timeout=6.0),
+            options=Options(call_timeout=4.0),
             leaks=True,
         ),
         Row(

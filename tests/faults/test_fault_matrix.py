@@ -1,12 +1,13 @@
 """A tool runs exactly once: every fault, every way to play, both server SDKs.
 
-All columns of a row are played at the same time, since most of it is waiting.
+All columns of a row are played at the same time, and some rows together, since most of
+it is waiting.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,19 +15,28 @@ import pytest
 from tests.conftest import CURRENT
 from tests.faults.columns import RESULT
 from tests.faults.every_column import COLUMNS
-from tests.faults.playing import ServerOf, play, serving
+from tests.faults.playing import AT_ONCE, ServerOf, play_all, serving
 from tests.faults.rows import ROWS, Row
 from tests.faults.table import PEERS, faults_found
 from tests.servers.process import RunningServer
 
 
+def is_slow(place: int, row: Row, number: int) -> bool:
+    """Say whether a row is left out of the usual run, which plays most on one SDK."""
+    elsewhere = (place // 2 + number) % 2 and not row.fault.startswith("reset")
+    return row.slow or bool(elsewhere)
+
+
 def cases() -> Iterator[Any]:
-    """Each row on each SDK; the usual run plays most rows on one of the two."""
-    for place, (row, number) in enumerate(itertools.product(ROWS, range(2))):
-        other = (place // 4 + number) % 2 and not row.fault.startswith("reset")
-        marks = [pytest.mark.slow] if row.slow or other else []
-        name = CURRENT[number]
-        yield pytest.param(row, name, id=f"{row.name}-{name}", marks=marks)
+    """Each row on each SDK, some rows together."""
+    for (number, name), slow in itertools.product(enumerate(CURRENT), (False, True)):
+        rows = [r for i, r in enumerate(ROWS) if is_slow(i, r, number) is slow]
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            marks = [pytest.mark.slow] if slow else []
+            also = f" and {len(some) - 1} more" if some[1:] else ""
+            case = f"{some[0].name}{also}-{name}"
+            yield pytest.param(some, name, id=case, marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +48,33 @@ def server_of(
         yield give
 
 
-@pytest.mark.parametrize(("row", "name"), list(cases()))
-def test_a_row(server_of: ServerOf, row: Row, name: str) -> None:
-    cells = play(row, server_of(name, row))
-    assert set(cells) == {column.name for column in COLUMNS}
-    found = {column: faults_found(row, cell) for column, cell in cells.items()}
-    assert not any(found.values()), found
-    for cell in cells.values():
-        # Whatever the row says:
-        assert cell.runs <= (2 if row.lies else 1)
-        assert cell.runs >= 1 or cell.shown.outcome != RESULT
+@pytest.mark.parametrize(("rows", "name"), list(cases()))
+def test_some_rows(server_of: ServerOf, rows: Sequence[Row], name: str) -> None:
+    wrong = {}
+    for row, cells in play_all(rows, name, server_of).items():
+        assert set(cells) == {column.name for column in COLUMNS}
+        for column, cell in cells.items():
+            found = [*faults_found(row, cell)]
+            # Whatever the row says:
+            if cell.runs > (2 if row.lies else 1):
+                found.append("the tool ran too often")
+            if cell.shown.outcome == RESULT and not cell.runs:
+                found.append("a result of no run")
+            if found:
+                wrong[row.name, column] = found
+    assert not wrong
+
+
+def test_every_row_is_played_on_every_server() -> None:
+    played = [
+        (row, name)
+        for case in cases()
+        for row in case.values[0]
+        for name in [case.values[1]]
+    ]
+    assert len(played) == len(set(played)) == len(ROWS) * len(CURRENT)
+    usual = [row for case in cases() if not case.marks for row in case.values[0]]
+    assert {row for row in ROWS if not row.slow} == set(usual)
 
 
 def test_the_rows_ask_for_nothing_else() -> None:
