@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import ors_gym
 from benchmarks.loopserver import loopserver
@@ -28,18 +28,19 @@ from ors_gym.client.heads import HeadReader
 from ors_gym.client.http1 import ReplyReader
 from ors_gym.client.origin import Origin
 from ors_gym.client.request_writer import RequestWriter
+from ors_gym.client.session import Session
 from ors_gym.protocol.exchange import Headers, Outcome, Send, Sink
 from ors_gym.protocol.limits import Limits
 from ors_gym.protocol.reading import parse_json, read_tool_output
 from ors_gym.protocol.replies import StreamReader
 from ors_gym.protocol.requests import call_body
-from ors_gym.types import ToolOutput
+from ors_gym.types import ToolCall, ToolOutput
 
 __all__ = ["Piece", "profile"]
 
 _TOOL: Final = "think"
-_INPUT: Final = {"thought": "2 + 2 is 4"}
-_ACTION: Final = {"tool": _TOOL, "input": _INPUT}
+_INPUT: Final[dict[str, Any]] = {"thought": "2 + 2 is 4"}
+_ACTION: Final = ToolCall(tool=_TOOL, input=_INPUT)
 _CALLS: Final = 200
 """Calls in one round: short enough that some rounds are undisturbed."""
 _END: Final = b"0\r\n\r\n"
@@ -138,8 +139,8 @@ class _Step:
 
     def __init__(self, env: ors_gym.ORSEnv, base_url: str) -> None:
         self.env = env
-        self.core: Any = env._core  # noqa: SLF001
-        self.session: Any = self.core.session
+        self.core = env._core  # noqa: SLF001
+        self.session = cast("Session", self.core.session)
         self.head = self.session.state.call_head
         self.writer = RequestWriter(Origin(base_url))
         self.body = call_body(_TOOL, _INPUT)
@@ -170,8 +171,7 @@ class _Step:
     def call(self) -> ToolOutput:
         """Call the tool without a network and without HTTP."""
         operation = self.session.call_operation(_TOOL, _INPUT, None)
-        output: ToolOutput = run_blocking(operation, self.play)
-        return output
+        return run_blocking(operation, self.play)
 
     def exchange(self) -> None:
         """Exchange on a connection of ours, and look at nothing."""

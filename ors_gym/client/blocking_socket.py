@@ -232,18 +232,6 @@ class TLSBlockingSocket(BlockingSocket):
         self._tick = seconds
         self.socket.settimeout(seconds)
 
-    def _drain(self) -> bool:
-        """Read what is left of the last reply; tell whether it ended well."""
-        reader = self.reader
-        for _ in range(_SETTLE_READS):
-            data = self._receive_soon()
-            if not data:
-                return False
-            reader.feed(data)
-            if reader.drained or not reader.reusable:
-                break
-        return reader.drained and reader.reusable
-
     def _receive_soon(self) -> bytes:
         self._set_tick(_SETTLE_SECONDS)
         try:
