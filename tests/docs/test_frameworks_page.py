@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -299,3 +300,28 @@ def test_a_rollout_without_an_outcome_raises(
         monkeypatch.setattr(recipe, "run_episode_async", broken)
         with pytest.raises(RuntimeError, match="no outcome"):
             play_rllm(recipe, {"text": "unused"}, env_name="Contract")
+
+
+@pytest.mark.parametrize(
+    ("module", "framework", "extra"),
+    [
+        ("skyrl", "skyrl_gym", "skyrl"),
+        ("tinker", "tinker_cookbook", "tinker"),
+        ("inspect", "inspect_ai", "inspect"),
+    ],
+)
+def test_without_its_framework_an_adapter_says_what_to_install(
+    module: str, framework: str, extra: str
+) -> None:
+    code = f"import sys; sys.modules[{framework!r}] = None; "
+    code += f"import ors_gym.integrations.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ors_gym.errors.MissingExtraError: ")
+    assert f'pip install "ors-gym[{extra}]"' in last

@@ -31,6 +31,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.integrations.inspect import ors_dataset, ors_solver, ors_task
 from ors_gym.integrations.inspect_messages import from_inspect, tool_infos
 from ors_gym.server import REFERENCE_PLAYERS
+from tests.integrations.documented import documented
 from tests.servers.process import RunningServer, start_server
 
 GROUP = "agents"
@@ -280,3 +281,15 @@ def test_arguments_that_inspect_could_not_read_are_an_invalid_action(
     assert value_of(sample) == -0.5
     assert sample.messages[-1].role == "tool"
     assert "Invalid action" in sample.messages[-1].text
+
+
+def test_the_documented_block_runs(bundled, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("ORS_BASE_URL", bundled)
+    monkeypatch.setenv("INSPECT_LOG_DIR", str(tmp_path))
+    monkeypatch.setenv("INSPECT_DISPLAY", "none")
+    model = mock(lambda *_: say([call("submit", answer="no number")]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=ResourceWarning, module="anyio")
+        exec(documented("runs with inspect-ai 0.3.285"), {"model": model})
+        gc.collect()
+    assert capsys.readouterr().out.strip().endswith("0.0")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import hashlib
 import json
+import os
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +19,7 @@ from skyrl_gym.envs.registration import deregister
 from ors_gym.errors import InvalidRequestError, ORSError, SessionLostError
 from ors_gym.integrations.skyrl import ors_rows
 from ors_gym.server import REFERENCE_PLAYERS
+from tests.integrations.documented import documented
 from tests.servers.process import start_server
 
 GROUP = "training"
@@ -200,5 +205,77 @@ def test_a_set_up_that_fails_leaves_no_session(one_server, registered):
     env = make(row)
     with pytest.raises(ORSError, match="no disk"):
         env.init(row["prompt"])
+    env.close()
+    assert one_server.open_sessions() == set()
+
+
+def test_the_documented_block_runs(bundled, monkeypatch, capsys):
+    monkeypatch.setenv("ORS_BASE_URL", bundled)
+    try:
+        exec(documented("runs with skyrl-gym 0.4"), {})
+    finally:
+        deregister("ors")
+    assert capsys.readouterr().out.strip().endswith("True")
+
+
+def test_many_episodes_are_played_from_threads_at_once(one_server, registered):
+    registered()
+    row = contract_row(one_server)
+
+    def work(number: int) -> float:
+        env = make(row)
+        results = play(env, row["prompt"], write("add", a=number, b=1))
+        results.append(env.step(write("submit", answer="0")))
+        env.close()
+        assert results[0]["observations"][-1]["content"] == str(number + 1)
+        return float(sum(result["reward"] for result in results))
+
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(work, range(16))) == [1.5] * 16
+    assert one_server.open_sessions() == set()
+
+
+def test_it_plays_where_an_event_loop_runs_already(one_server, registered):
+    registered()
+    row = contract_row(one_server)
+
+    async def work() -> float:
+        env = make(row)
+        (result,) = play(env, row["prompt"], write("submit", answer="0"))
+        env.close()
+        return float(result["reward"])
+
+    assert asyncio.run(work()) == 1.0
+
+
+def test_what_is_dropped_unclosed_leaves_no_session(one_server, registered):
+    registered()
+    row = contract_row(one_server)
+    env = make(row)
+    env.init(row["prompt"])
+    assert len(one_server.open_sessions()) == 1
+    del env
+    gc.collect()
+    one_server.wait_for("teardown")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_worker_plays_episodes_of_its_own(one_server, registered):
+    registered()
+    row = contract_row(one_server)
+    env = make(row)
+    env.init(row["prompt"])
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            own = make(row)
+            (result,) = play(own, row["prompt"], write("submit", answer="0"))
+            own.close()
+            code = 0 if result["reward"] == 1.0 else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert env.step(write("submit", answer="0"))["reward"] == 1.0
     env.close()
     assert one_server.open_sessions() == set()

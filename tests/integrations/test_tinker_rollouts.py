@@ -34,6 +34,7 @@ from transformers import PreTrainedTokenizerFast
 from ors_gym.errors import InvalidRequestError, SessionLostError
 from ors_gym.integrations.tinker import ORSGroupBuilder, ors_reward, ors_tools
 from ors_gym.rollout import LiveEpisode, connect
+from tests.integrations.documented import documented
 from tests.servers.process import start_server
 
 GROUP = "agents"
@@ -263,3 +264,11 @@ def test_the_tools_serve_the_cookbooks_own_environment(one_server, renderer):
     assert trajectory.stop_reason == "tool_stopped"
     assert one_server.runs("add") == 1
     assert one_server.open_sessions() == set()
+
+
+def test_the_documented_block_runs(bundled, renderer, monkeypatch, capsys):
+    monkeypatch.setenv("ORS_BASE_URL", bundled)
+    policy = Sampler(lambda text: [write("submit", answer="7")])
+    names = {"renderer": renderer, "policy": policy}
+    exec(documented("runs with tinker-cookbook 0.5.8"), names)
+    assert capsys.readouterr().out == "[0.0, 0.0, 0.0, 0.0]\n"
