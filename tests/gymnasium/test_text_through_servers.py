@@ -12,11 +12,11 @@ import pytest
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from ors_gym.vector import ORSVectorEnv
+from tests.selecting import mostly_slow
 from tests.servers.process import RunningServer
 from tests.spaces.texts import TEXTS
 
 COUNT = 2
-MODES = ("tool_call", "text")
 
 
 def make_one(base_url: str, mode: str) -> Any:
@@ -38,6 +38,14 @@ def make_ors(base_url: str, mode: str) -> Any:
 
 
 KINDS = {"sync": make_sync, "async": make_async, "ors": make_ors}
+CASES = mostly_slow(
+    [
+        *(("sync", "tool_call"), ("async", "text"), ("ors", "text")),
+        *(("sync", "text"), ("async", "tool_call"), ("ors", "tool_call")),
+    ],
+    usual=3,
+)
+"""Every kind with one mode; with the other one in the slow run."""
 
 
 def echo(text: str, mode: str, *, ascii_only: bool = False) -> Any:
@@ -45,8 +53,7 @@ def echo(text: str, mode: str, *, ascii_only: bool = False) -> Any:
     return call if mode == "tool_call" else json.dumps(call, ensure_ascii=ascii_only)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "mode"), CASES)
 def test_text_survives_byte_for_byte(
     server: RunningServer, kind: str, mode: str
 ) -> None:
@@ -58,8 +65,7 @@ def test_text_survives_byte_for_byte(
     envs.close()
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "mode"), CASES)
 def test_lone_surrogates_are_replaced_or_refused(
     server: RunningServer, kind: str, mode: str
 ) -> None:

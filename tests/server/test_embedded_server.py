@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.selecting import mostly_slow
 from tests.server.owners import is_running, run_script
 
 START = """
@@ -54,7 +55,7 @@ PROGRAM = f"""
 """
 
 
-@pytest.mark.parametrize("child", [FORK, SPAWN, PROGRAM])
+@pytest.mark.parametrize("child", mostly_slow([SPAWN, FORK, PROGRAM]))
 def test_a_child_finds_the_server_of_its_parent(child: str):
     url, of_child = lines_of("\n    print(embedded_base_url())\n" + child)
     assert of_child == f"{url} 0"
@@ -99,7 +100,7 @@ def test_a_child_that_outlives_its_parents_server_gets_its_own():
 
 
 @pytest.mark.parametrize(
-    "stale", ["http://127.0.0.1:1#.abc", "http://[#", "x", "#.", ""]
+    "stale", mostly_slow(["http://127.0.0.1:1#.abc", "http://[#", "x", "#.", ""])
 )
 def test_a_variable_that_leads_nowhere_leads_to_a_new_server(stale: str):
     script = """
@@ -129,6 +130,7 @@ def test_a_server_that_was_killed_is_replaced():
     assert one != other
 
 
+@pytest.mark.slow
 def test_a_worker_of_pytest_xdist_has_its_own_server():
     script = f"""
     print(embedded_base_url())

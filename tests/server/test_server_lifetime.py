@@ -14,6 +14,7 @@ from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import serve
 from ors_gym.server.process import ServerProcess
+from tests.selecting import mostly_slow
 from tests.server.owners import (
     is_listening,
     is_running,
@@ -47,7 +48,7 @@ def read_server(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.mark.parametrize(
     ("ending", "status"),
-    [("", 0), ("sys.exit(3)", 3), ("raise ValueError", 1)],
+    mostly_slow([("raise ValueError", 1), ("sys.exit(3)", 3), ("", 0)]),
 )
 def test_nothing_is_left_when_the_owner_has_exited(ending: str, status: int):
     finished = run_script(START + f"\n    {ending}\n")
@@ -57,7 +58,9 @@ def test_nothing_is_left_when_the_owner_has_exited(ending: str, status: int):
     assert not is_listening(base_url)
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "how", mostly_slow([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+)
 def test_the_server_ends_when_its_owner_is_killed(how: signal.Signals):
     with owner(START + WAIT) as process:
         pid, base_url = read_server(process)
@@ -87,7 +90,9 @@ PROGRAM = """
 """
 
 
-@pytest.mark.parametrize("start_worker", [FORK, MULTIPROCESSING_FORK, PROGRAM])
+@pytest.mark.parametrize(
+    "start_worker", mostly_slow([FORK, MULTIPROCESSING_FORK, PROGRAM])
+)
 def test_the_server_ends_with_its_owner_though_a_worker_lives(start_worker: str):
     with owner(START + start_worker + "\n    signal.pause()\n") as process:
         pid, base_url = read_server(process)
@@ -128,7 +133,9 @@ def test_a_fork_while_a_server_starts_does_not_hold_it():
         wait_for_end(int(process.stdout.readline().split()[0]))
 
 
-@pytest.mark.parametrize("ending", ["sys.exit(0)", "raise ValueError", "os._exit(0)"])
+@pytest.mark.parametrize(
+    "ending", mostly_slow(["sys.exit(0)", "raise ValueError", "os._exit(0)"])
+)
 def test_a_forked_child_does_not_take_the_server_along(ending: str):
     script = f"""
     sys.stdout.flush()
@@ -222,7 +229,7 @@ def test_a_server_that_was_stopped_twice_is_stopped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("blocked", ["submit", "teardown"])
+@pytest.mark.parametrize("blocked", mostly_slow(["submit", "teardown"]))
 def test_an_environment_that_blocks_cannot_keep_the_server_alive(blocked: str):
     script = f"""
         import os, threading, time

@@ -10,6 +10,7 @@ import pytest
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import run
+from tests.selecting import mostly_slow
 from tests.server.owners import is_listening, owner
 
 GUESS = "ors_gym.server.environments.guess:Guess"
@@ -22,10 +23,12 @@ SCRIPT = """
 
 @pytest.mark.parametrize(
     ("environments", "served"),
-    [
-        ("[]", ["math", "guess", "blackjack", "maze", "sql"]),
-        (f"['{GUESS}']", ["guess"]),
-    ],
+    mostly_slow(
+        [
+            (f"['{GUESS}']", ["guess"]),
+            ("[]", ["math", "guess", "blackjack", "maze", "sql"]),
+        ]
+    ),
 )
 def test_it_serves_until_ctrl_c(environments: str, served: list[str]):
     with owner(SCRIPT.format(environments=environments)) as process:

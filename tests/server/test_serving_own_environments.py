@@ -20,6 +20,7 @@ from ors_gym.errors import (
 )
 from ors_gym.server import serve
 from ors_gym.server.embedded import embedded_base_url
+from tests.selecting import mostly_slow
 from tests.server.owners import run_script
 from tests.server.playing import text_of
 
@@ -101,7 +102,7 @@ class NotAnEnvironment: pass
 '''
 
 
-@pytest.mark.parametrize("stdin", [False, True])
+@pytest.mark.parametrize("stdin", mostly_slow([False, True]))
 def test_a_class_of_a_script_without_a_guard(*, stdin: bool):
     finished = run_script(SCRIPT, stdin=stdin)
     assert finished.stderr == ""

@@ -14,6 +14,7 @@ from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
 )
 
 from ors_gym.spaces import ToolCallSpace
+from tests.selecting import mostly_slow
 from tests.spaces.pydantic_tools import MODELS
 
 MUTANTS = 20_000
@@ -84,7 +85,7 @@ def expected(validator: Any, value: Any) -> bool:
         return False
 
 
-@pytest.mark.parametrize("seed", range(PARTS))
+@pytest.mark.parametrize("seed", mostly_slow(range(PARTS)))
 def test_contains_agrees_with_jsonschema_on_mutants(seed: int) -> None:
     random = Random(seed)
     tools: list[dict[str, Any]] = [

@@ -1,0 +1,29 @@
+"""Which cases of a test belong to the usual run, and which to the slow one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+__all__ = ["mostly_slow"]
+
+
+def mostly_slow(values: Iterable[Any], usual: int = 1) -> list[Any]:
+    """Make parameters of which only some are in the usual run.
+
+    For cases that each start processes and differ little: the slow run plays the rest.
+
+    Args:
+        values: The parameters; a tuple stands for several arguments.
+        usual: How many of them, from the first, are in the usual run.
+
+    Returns:
+        The arguments of ``pytest.mark.parametrize``.
+    """
+    rows = [value if isinstance(value, tuple) else (value,) for value in values]
+    return [
+        pytest.param(*row, marks=[pytest.mark.slow] if number >= usual else [])
+        for number, row in enumerate(rows)
+    ]
