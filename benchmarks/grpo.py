@@ -64,7 +64,7 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-class Recorder(TrainerCallback):
+class Recorder(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Keeps what the trainer logs.
 
     Args:

@@ -41,7 +41,7 @@ def test_specs_that_are_given_stay_out_of_the_rows(one_server: RunningServer) ->
     made = trl_environment("Contract", one_server.base_url, tasks=specs)
     assert "hunter22" not in json.dumps(made.train_dataset.to_list())
     assert "hunter22" not in repr(made)
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     assert rollout.reset(**made.train_dataset[2]) == "2?"
     rollout.submit(answer="hunter22")
     assert rollout.get_reward() == 1.0
@@ -57,7 +57,7 @@ def test_columns_are_there_by_name_only(one_server: RunningServer) -> None:
     assert [row["question"] for row in rows] == ["7 + 7 = ?", "2 + 2 = ?"]
     assert [row["task_index"] for row in rows] == [7, 2]
     assert "answer" not in rows[0]
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     assert rollout.reset(**rows[0]) == "7 + 7 = ?"
 
 
@@ -82,7 +82,7 @@ def test_a_system_prompt(one_server: RunningServer) -> None:
 def test_another_split(one_server: RunningServer) -> None:
     made = trl_environment("Contract", one_server.base_url, split="test")
     assert len(made.train_dataset) == 5
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     one_server.mark()
     rollout.reset(**made.train_dataset[4])
     (entry,) = one_server.log("ready")
@@ -168,10 +168,10 @@ def test_several_environments_in_one_dataset(one_server: RunningServer) -> None:
     rows = made.train_dataset.to_list()
     assert [row["environment"] for row in rows] == ["Contract", "TaskTools", "tests"]
     assert [row["question"] for row in rows] == ["1 + 1 = ?", None, None]
-    assert list(made.environment_factory) == ["Contract", "TaskTools", "tests"]  # type: ignore[call-overload]
+    assert list(made.environment_factory) == ["Contract", "TaskTools", "tests"]
     rollouts = []
     for row in rows:
-        rollout = made.environment_factory[row.pop("environment")]()  # type: ignore[index]
+        rollout = made.environment_factory[row.pop("environment")]()
         rollout.reset(**row)
         rollouts.append(rollout)
     rollouts[2].submit(answer="0")

@@ -33,14 +33,14 @@ def made(one_server: RunningServer) -> TRLEnvironment:
 
 @pytest.fixture
 def rollout(made: TRLEnvironment) -> Iterator[Any]:
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     assert rollout.reset(**made.train_dataset[3]) == "3 + 3 = ?"
     yield rollout
     made.reward_funcs[0](environments=[rollout])
 
 
 def start(made: TRLEnvironment, row: int = 0) -> Any:
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     rollout.reset(**made.train_dataset[row])
     return rollout
 
@@ -206,7 +206,7 @@ def test_images_are_described_to_a_model_that_does_not_see(
 
 def test_a_prompt_with_an_image(bundled: str) -> None:
     made = trl_environment("maze", bundled, tasks=[0])
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     text, image = rollout.reset(**made.train_dataset[0])
     assert text["type"] == "text"
     assert image["image"].mode == "RGB"
@@ -251,7 +251,7 @@ def test_a_reset_in_an_outage_gives_no_prompt_and_no_reward(
     proxy: FaultProxy,
 ) -> None:
     made = trl_environment("Contract", proxy.url, tasks=[0])
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     proxy.plan("/create_session", [Answer(500)], then="forever")
     assert rollout.reset(**made.train_dataset[0]) is None
     assert rollout.add(a=1, b=2) == ""
@@ -266,7 +266,7 @@ def test_an_environment_that_cannot_ask_for_tools_yet_is_made_all_the_same(
 ) -> None:
     made = trl_environment("Contract", proxy.url, tasks=[0])
     proxy.plan("/tools", [Answer(500)], then="forever")
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     assert rollout.reset(**made.train_dataset[0]) is None
     proxy.clear()
     assert rollout.reset(**made.train_dataset[0]) == "0 + 0 = ?"
@@ -286,18 +286,18 @@ def test_a_set_up_that_fails_gives_no_reward(
     good = {"id": "good", "question": "ready?"}
     broken = {"id": "broken", "setup_error": "no disk"}
     made = trl_environment("Contract", one_server.base_url, tasks=[good, broken])
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     assert rollout.reset(**made.train_dataset[1]) is None
     assert rollout.get_reward() is None
     assert rollout.reset(**made.train_dataset[0]) == "ready?"
 
 
 def test_what_cannot_be_right_ends_the_training(made: TRLEnvironment) -> None:
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     with pytest.raises(UnknownTaskError):
         rollout.reset(task_index=10**6)
     with pytest.raises(EpisodeOverError, match="call reset"):
-        made.environment_factory().add(a=1, b=1)  # type: ignore[operator]
+        made.environment_factory().add(a=1, b=1)
 
 
 def test_a_failure_of_our_own_is_no_text_for_the_model(
@@ -350,7 +350,7 @@ def test_a_group_is_opened_at_once(one_server: RunningServer) -> None:
         "Contract", one_server.base_url, tasks=slow, num_generations=8
     )
     one_server.mark()
-    group = [made.environment_factory() for _ in range(8)]  # type: ignore[operator]
+    group = [made.environment_factory() for _ in range(8)]
     row = made.train_dataset[0]
     assert group[0].reset(**row) == "slow?"
     # By the time the first is set up the others are under way, as the server tells.
@@ -368,7 +368,7 @@ def test_sessions_that_no_rollout_takes_are_given_up(
 ) -> None:
     made = trl_environment("Contract", one_server.base_url, num_generations=2)
     one_server.mark()
-    rollout = made.environment_factory()  # type: ignore[operator]
+    rollout = made.environment_factory()
     for row in range(12):
         rollout.reset(**made.train_dataset[row])
     one_server.wait_for("ready", 24)
@@ -384,7 +384,7 @@ def test_a_group_outlives_the_failure_of_what_was_opened_ahead(
 ) -> None:
     made = trl_environment("Contract", proxy.url, tasks=[0], num_generations=2)
     first = start(made)
-    waiting = next(iter(made.environment_factory.sessions._waiting.values()))  # type: ignore[union-attr]
+    waiting = next(iter(made.environment_factory.sessions._waiting.values()))
     assert waiting[0]._next is not None
     waiting[0]._next.future.result()
     proxy.plan("/create_session", [Answer(500), Answer(500)])

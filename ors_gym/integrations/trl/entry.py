@@ -36,14 +36,14 @@ class TRLEnvironment(NamedTuple):
     """Arguments of `trl.GRPOTrainer`, by their names there.
 
     Args:
-        environment_factory: Makes the environment of a rollout; a dict of factories
-            after `combine_environments`.
+        environment_factory: An `EnvironmentFactory`; after `combine_environments` a
+            dict of these by name.
         train_dataset: A `datasets.Dataset` with a row for each task: ``prompt``,
             ``environment``, ``task_index``, and the columns that were asked for.
         reward_funcs: A list of one function: what the server paid.
     """
 
-    environment_factory: EnvironmentFactory | dict[str, EnvironmentFactory]
+    environment_factory: Any
     train_dataset: Any
     reward_funcs: list[EpisodeReward]
 

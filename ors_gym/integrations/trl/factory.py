@@ -55,8 +55,11 @@ class EnvironmentFactory:
     reward_reduction: RewardReduction
     nonterminal_reward: float
 
-    def __call__(self) -> Rollout:
-        """Make the environment of one rollout; it asks the server for nothing yet."""
+    def __call__(self) -> Any:
+        """Make the `Rollout` of a class that has the tools as methods.
+
+        It asks the server for nothing yet.
+        """
         return self._environment_class()
 
     @functools.cached_property
