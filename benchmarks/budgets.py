@@ -126,7 +126,7 @@ def real_servers(rounds: int) -> Part:
         # In a process of its own, which keeps to one core.
         script = [sys.executable, "-m", "benchmarks.real_server", name, "--json"]
         script += ["--pairs", str(4 * rounds)]
-        done = subprocess.run(script, check=True, capture_output=True, text=True)
+        done = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True)
         found = figures[name] = json.loads(done.stdout)
         for key, what in (
             ("rate", f"calls/s of 64 sessions on {name} to a raw client"),

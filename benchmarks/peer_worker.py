@@ -21,7 +21,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-CALL = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+CALL = json.loads(sys.argv[4]) if __name__ == "__main__" else {}
 ENVIRONMENT = CALL.get("environment", "math")
 TOOL = CALL.get("tool", "think")
 INPUT = CALL.get("input", {"thought": "2 + 2 is 4"})
