@@ -30,7 +30,6 @@
 
 /** Seconds without a byte, once a call is named, that mean a dead connection: three heartbeats. */
 const HEARTBEATS_MISSED = 30;
-const PING_SECONDS = 30;
 const REPEATABLE = new Set([429, 502, 503, 504]);
 const NOT_RUN = new Set([400, 401, 403, 422]);
 const NEVER_SENT = new Set(
@@ -213,10 +212,11 @@ export class ORSClient {
 
   /**
    * @param {string} baseUrl Such as `http://localhost:8080`.
-   * @param {{apiKey?: string, headers?: Record<string, string>, timeout?: number, maxBytes?: number, allowInsecure?: boolean, repeatCallsAfter429?: boolean}} [options]
+   * @param {{apiKey?: string, headers?: Record<string, string>, timeout?: number, maxBytes?: number, allowInsecure?: boolean, repeatCallsAfter429?: boolean, pingSeconds?: number}} [options]
    *   `timeout`: seconds for a request that is neither a call nor part of set-up. `maxBytes`: how large a
    *   reply may be. `allowInsecure`: let a key or secrets travel over plain http to another machine.
-   *   `repeatCallsAfter429`: false where a gateway answers 429 although the tool ran.
+   *   `repeatCallsAfter429`: false where a gateway answers 429 although the tool ran. `pingSeconds`: how
+   *   often each session gives a sign of life; a server gives up after 900 without one.
    */
   constructor(baseUrl, options = {}) {
     const { apiKey = "", headers = {}, timeout = 60, maxBytes = 128 * 2 ** 20 } = options;
@@ -231,6 +231,7 @@ export class ORSClient {
     this.#headers = { ...headers, ...(apiKey ? { "X-API-Key": apiKey } : {}) };
     this.#timeout = timeout;
     this.#maxBytes = maxBytes;
+    this.pingSeconds = options.pingSeconds ?? 30;
     /** Whether 429 proves that a call was not run. */
     this.repeatCallsAfter429 = options.repeatCallsAfter429 ?? true;
   }
@@ -561,7 +562,7 @@ export class Session {
     this.#handBack = handBack;
     this.#headers = { "X-Session-ID": id };
     this.#path = `/${encodeURIComponent(environment)}`;
-    this.#heartbeat = setInterval(() => void this.#ping(), PING_SECONDS * 1000);
+    this.#heartbeat = setInterval(() => void this.#ping(), client.pingSeconds * 1000);
     background(this.#heartbeat);
   }
 

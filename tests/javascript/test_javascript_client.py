@@ -79,11 +79,11 @@ def test_an_episode_on_every_server(any_server: RunningServer) -> None:
     assert any_server.open_sessions() == set()
 
 
-def test_a_finished_episode_is_not_paid_twice(any_server: RunningServer) -> None:
-    told = play(any_server.base_url, task=FIRST, calls=[SUBMIT, SUBMIT])
+def test_a_finished_episode_is_not_paid_twice(server: RunningServer) -> None:
+    told = play(server.base_url, task=FIRST, calls=[SUBMIT, SUBMIT])
     again = told["episode"]["results"][1]
     assert (again["ok"], again["reason"]) == (False, "episode_finished")
-    assert any_server.runs("submit") == 1
+    assert server.runs("submit") == 1
 
 
 def test_secrets_take_the_servers_own_channel(any_server: RunningServer) -> None:
@@ -100,7 +100,7 @@ def test_secrets_take_the_servers_own_channel(any_server: RunningServer) -> None
 def test_names_beyond_ascii_and_slow_and_failing_set_ups(server: RunningServer) -> None:
     hall = play(server.base_url, "SALLE \u00c0 Manger \u623f\u95f4", task=FIRST)
     assert text_of({"blocks": hall["episode"]["prompt"]}) == "3 + 3 = ?"
-    slow = play(server.base_url, "SlowSetup", task={"split": "train", "index": 5})
+    slow = play(server.base_url, "SlowSetup", task={"split": "train", "index": 2})
     assert slow["episode"]["tools"]
     broken = play(server.base_url, "BrokenSetup", task={"split": "train", "index": 0})
     assert broken["episode"]["raised"] == "setup_failed"
@@ -187,6 +187,30 @@ def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) 
     assert server.runs() == 2
 
 
+def test_a_session_is_kept_alive_while_a_tool_works(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    calls = [["slow", {"seconds": 1.0}]]
+    client = {"pingSeconds": 0.2}
+    told = play(fault_proxy.url, task=FIRST, calls=calls, client=client)
+    assert told["episode"]["results"][0]["reward"] == 0.25
+    pings = fault_proxy.requests("/ping")
+    assert len(pings) >= 2
+    (create,) = fault_proxy.requests("/create")
+    assert {ping.session_id for ping in pings} == {create.session_id}
+
+
+def test_a_session_that_a_ping_finds_lost_takes_no_call(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/ping", [Answer(404)])
+    calls = [["slow", {"seconds": 1.0}], ADD]
+    client = {"pingSeconds": 0.2}
+    told = play(fault_proxy.url, task=FIRST, calls=calls, client=client)
+    assert told["episode"]["results"][1]["raised"] == "session_lost"
+    assert server.runs("add") == 0
+
+
 def test_an_unanswered_create_leaves_nothing_behind(
     server: RunningServer, fault_proxy: FaultProxy
 ) -> None:
@@ -195,8 +219,8 @@ def test_an_unanswered_create_leaves_nothing_behind(
     assert told["episode"]["results"][0]["reward"] == 1.0
     server.wait_for("teardown", 2)
     assert server.open_sessions() == set()
-    sessions = [request.headers for request in fault_proxy.requests("/create")]
-    assert len({str(headers) for headers in sessions}) == 2
+    requests = fault_proxy.requests("/create")
+    assert len({request.session_id for request in requests}) == 2
 
 
 def test_a_restarted_server_has_lost_the_session() -> None:
