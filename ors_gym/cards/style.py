@@ -68,6 +68,8 @@ border:1px solid var(--ors-line)}
 .ors-card.ors-card details{margin:2px 0}
 .ors-card.ors-card summary{cursor:pointer;color:var(--ors-text);list-style:none}
 .ors-card.ors-card summary::-webkit-details-marker{display:none}
+.ors-card.ors-card summary.ors-row::before{content:"\\25b8";color:var(--ors-muted)}
+.ors-card.ors-card details[open]>summary.ors-row::before{content:"\\25be"}
 .ors-card.ors-card .ors-more{color:var(--ors-accent);font-size:12px;
 text-decoration:underline}
 .ors-card.ors-card details[open]>summary>.ors-peek{display:none}

@@ -69,15 +69,18 @@ class Form:
         about = field.schema.get("description") if field.name else ""
         said = f"{escape(words)}<br>{escape(about)}" if about else escape(words)
         label = self._widgets.HTML(
-            f"<b>{escape(field.name or 'input')}</b><br><small>{said}</small>"
+            f'<div style="line-height:1.35"><b>{escape(field.name or "input")}</b>'
+            f"<br><small>{said}</small></div>"
         )
-        label.layout.width = "40%"
+        label.layout.flex = "1 1 200px"
         editor.layout.width = "auto"
-        editor.layout.flex = "1 1 auto"
+        editor.layout.flex = "2 1 200px"
         parts = [label, editor]
         if not field.required:
             parts.insert(1, self._may_be_left_out(field, editor))
-        return self._widgets.HBox(parts)
+        row = self._widgets.HBox(parts)
+        row.layout.flex_flow = "row wrap"
+        return row
 
     def _may_be_left_out(self, field: Field, editor: Any) -> Any:
         given = self._widgets.Checkbox(value=False, description="give", indent=False)
@@ -94,9 +97,9 @@ class Form:
         widgets, default = self._widgets, field.default
         if field.kind == "choice":
             # By place, since choices may be equal to each other (1 and True are).
-            options = [
-                (_json(value), place) for place, value in enumerate(field.choices)
-            ]
+            texts = all(isinstance(value, str) for value in field.choices)
+            labels = field.choices if texts else map(_json, field.choices)
+            options = [(label, place) for place, label in enumerate(labels)]
             start = field.choices.index(default) if default in field.choices else 0
             editor = widgets.Dropdown(options=options, value=start)
             self._readers[field.name] = lambda: field.choices[editor.value]

@@ -33,6 +33,7 @@ class NotebookPlayer:
         tool, form, text: The chosen tool, its form, and an action as text.
         check: Whether a call is checked against the schema before it is sent.
         step: The button that takes a step.
+        score: The reward so far.
         message: What is to be said, such as what is wrong with an entry.
         transcript: The episode as a card.
     """
@@ -52,6 +53,7 @@ class NotebookPlayer:
         self.tool = widgets.Dropdown(description="tool")
         self.about = widgets.HTML()
         self.text = widgets.Textarea(placeholder="an action as a model would write it")
+        self.text.layout.width = "auto"
         self.check = widgets.Checkbox(
             value=True, description="check before sending", indent=False
         )
@@ -59,21 +61,24 @@ class NotebookPlayer:
             description="Step", icon="play", button_style="primary"
         )
         self.message = widgets.HTML()
+        self.score = widgets.HTML()
         self.transcript = widgets.HTML()
         self._place = widgets.VBox()
         self.form: Form | None = None
         self.box = widgets.VBox(
             [
-                widgets.HBox([self.split, self.task, self.reset]),
+                widgets.HBox([self.split, self.task, self.reset, self.score]),
                 self.transcript,
-                widgets.HBox([self.tool, self.step, self.check]),
+                self.tool,
                 self.about,
                 self._place,
+                widgets.HBox([self.step, self.check]),
                 self.message,
             ]
         )
-        for row in (self.box.children[0], self.box.children[2]):
-            row.layout.flex_flow = "row wrap"
+        self.box.layout.max_width = "960px"
+        self.box.children[0].layout.flex_flow = "row wrap"
+        self.score.layout.margin = "0 0 0 12px"
         self.reset.on_click(lambda _: self._guarded(self._reset))
         self.step.on_click(lambda _: self._guarded(self._step))
         self.tool.observe(lambda _: self._guarded(self._choose_tool), "value")
@@ -158,6 +163,8 @@ class NotebookPlayer:
 
     def _show(self) -> None:
         transcript = self.game.transcript
+        steps = f"{transcript.steps} step" + ("" if transcript.steps == 1 else "s")
+        self.score.value = f"<b>reward {transcript.total:g}</b> after {steps}"
         facts = [Fact(transcript.task), reward_fact(transcript.total)]
         card = conversation_card(
             transcript.title or self.game.inner.environment, transcript.entries, facts

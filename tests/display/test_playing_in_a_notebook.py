@@ -40,8 +40,8 @@ def kernel() -> Iterator[Kernel]:
 
 
 def value_of(kernel: Kernel, expression: str) -> Any:
-    (shown,) = kernel.run(f"print(json.dumps({expression}))")
-    return json.loads(shown["stdout"])
+    shown = kernel.run(f"print(json.dumps({expression}))")
+    return json.loads("".join(part["stdout"] for part in shown))
 
 
 def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
@@ -64,9 +64,11 @@ def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
         "(player.form.editors['direction'])",
     )
     for direction in path:
-        kernel.set_state(editor, index=labels.index(json.dumps(direction)))
+        kernel.set_state(editor, index=labels.index(direction))
         kernel.click(ids["step"])
     assert value_of(kernel, "player.total_reward") == 1.0
+    steps = f"<b>reward 1</b> after {len(path)} steps"
+    assert value_of(kernel, "player.score.value") == steps
     assert value_of(kernel, "player.step.disabled") is True
     transcript = value_of(kernel, "player.transcript.value")
     assert "reward 1<" in transcript

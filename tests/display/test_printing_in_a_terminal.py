@@ -1,0 +1,53 @@
+"""What `render_mode="human"` prints: colours where rich is, and nothing that steers."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from ors_gym import terminal
+from ors_gym.terminal import print_entry
+from ors_gym.transcript import Entry
+
+STEP = Entry("\x1b[2Jok [bold]\tb", (), "submit(x=1)", 1.0, "finished")
+
+
+@pytest.fixture(autouse=True)
+def _look_for_rich_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal._find_rich.cache_clear()
+    for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_plain_where_no_colours_can_be_seen(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_entry(STEP)
+    shown = "> submit(x=1)\n\ufffd[2Jok [bold]\tb\n[reward 1, finished]\n\n"
+    assert capsys.readouterr().out.expandtabs() == shown.expandtabs()
+
+
+def test_coloured_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    print_entry(STEP)
+    printed = capsys.readouterr().out
+    assert "\x1b[1;32m[reward 1, finished]" in printed
+    assert "\x1b[2J" not in printed
+    print_entry(Entry("boo", (), "fail()", 0.0, "tool_failed", failed=True))
+    assert "\x1b[33mboo" in capsys.readouterr().out
+
+
+def test_without_rich_it_says_so_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    print_entry(STEP)
+    print_entry(STEP)
+    printed = capsys.readouterr().out
+    assert printed.count('pip install "ors-gym[server]"') == 1
+    assert printed.count("> submit(x=1)") == 2
+    terminal._find_rich.cache_clear()
