@@ -13,32 +13,34 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.errors import (
-    EpisodeOverError,
-    InvalidRequestError,
-    MissingExtraError,
-    ORSError,
-)
+from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats.tool_prompt import describe_tools
-from ors_gym.rollout import Episode, StopReason, Turn
+from ors_gym.integrations.tinker_tools import (
+    ORSTool,
+    answer_of,
+    ors_reward,
+    ors_tools,
+    reward_of,
+    to_message,
+)
+from ors_gym.rollout import StopReason
 from ors_gym.rollout.live import LiveEpisode, connect
 from ors_gym.types import JSONObject
 
 try:
     from tinker_cookbook.renderers import Renderer
-    from tinker_cookbook.renderers.base import Message, ToolCall, get_text_content
+    from tinker_cookbook.renderers.base import Message
     from tinker_cookbook.rl.message_env import (
         EnvFromMessageEnv,
         MessageEnv,
         MessageStepResult,
     )
     from tinker_cookbook.rl.types import Env, EnvGroupBuilder, Metrics, Trajectory
-    from tinker_cookbook.tool_use.types import Tool, ToolInput, ToolResult
 except ImportError as error:
     raise MissingExtraError(
         "tinker-cookbook is not installed; install it with: "
@@ -112,14 +114,14 @@ class ORSMessageEnv(MessageEnv):
             ORSError: For an outage.
         """
         self._history.append(message)
-        self._tell(await self.live.take(_answer_of(message)))
+        self._tell(await self.live.take(answer_of(message)))
         done = self.live.ended
         return MessageStepResult(
             reward=0.0, episode_done=done, next_messages=list(self._history)
         )
 
     def _tell(self, messages: Sequence[JSONObject]) -> None:
-        self._history += [_to_message(one, self.live.episode) for one in messages]
+        self._history += [to_message(one, self.live.episode) for one in messages]
 
 
 @dataclasses.dataclass
@@ -233,7 +235,7 @@ class ORSGroupBuilder(EnvGroupBuilder):
             ORSError: If one has no reward, because of an outage.
         """
         return [
-            _reward_of(
+            reward_of(
                 env.message_env.live,
                 _REASONS.get(trajectory.stop_reason, "policy_stopped"),
             )
@@ -255,137 +257,3 @@ class ORSGroupBuilder(EnvGroupBuilder):
     def logging_tags(self) -> list[str]:
         """Return the environment's name, by which the cookbook groups figures."""
         return [self.env_name]
-
-
-class ORSTool(Tool):
-    """A tool of a live episode, as the cookbook's own environments use them.
-
-    Args:
-        live: The episode, which has started.
-        name: The tool's name, as the model is told it.
-        description: Its description.
-        parameters_schema: The JSON Schema of its arguments.
-    """
-
-    def __init__(
-        self,
-        live: LiveEpisode,
-        name: str,
-        description: str,
-        parameters_schema: dict[str, Any],
-    ) -> None:
-        self._live = live
-        self._function = (name, description, parameters_schema)
-
-    @property
-    def name(self) -> str:
-        """The tool's name."""
-        return self._function[0]
-
-    @property
-    def description(self) -> str:
-        """What it does."""
-        return self._function[1]
-
-    @property
-    def parameters_schema(self) -> dict[str, Any]:
-        """The JSON Schema of its arguments."""
-        return self._function[2]
-
-    async def run(self, input: ToolInput) -> ToolResult:
-        """Call it. Calls of one message are made one after another, in their order.
-
-        Args:
-            input: The arguments.
-
-        Returns:
-            The result, and whether the episode is over.
-
-        Raises:
-            ORSError: For an outage.
-        """
-        function = {"name": self.name, "arguments": input.arguments}
-        call = {"id": input.call_id or "", "type": "function", "function": function}
-        try:
-            told = await self._live.take(call)
-        except EpisodeOverError:
-            # Another call of the same message finished the episode.
-            said = {"role": "tool", "content": "not run: episode finished"}
-            told = [{**said, "tool_call_id": input.call_id or ""}]
-        messages = [_to_message(one, self._live.episode) for one in told]
-        return ToolResult(messages=messages, should_stop=self._live.ended)
-
-
-def ors_tools(live: LiveEpisode) -> list[ORSTool]:
-    """Return the tools of an episode, for ``build_agent_tool_env``.
-
-    Args:
-        live: The episode, which has started.
-    """
-    functions = [tool["function"] for tool in to_openai_tools(live.episode.tools)]
-    return [
-        ORSTool(live, function["name"], function["description"], function["parameters"])
-        for function in functions
-    ]
-
-
-def ors_reward(
-    live: LiveEpisode,
-) -> Callable[[list[Message]], Awaitable[tuple[float, dict[str, float]]]]:
-    """Return the ``reward_fn`` of an episode, for ``build_agent_tool_env``.
-
-    Args:
-        live: The episode.
-
-    Returns:
-        A function that ends the episode and returns its reward; it raises after an
-        outage.
-    """
-
-    async def reward(_: list[Message]) -> tuple[float, dict[str, float]]:
-        return _reward_of(live, "policy_stopped")
-
-    return reward
-
-
-def _reward_of(live: LiveEpisode, reason: StopReason) -> tuple[float, Metrics]:
-    reward = live.stop(reason)
-    if reward is None:
-        raise live.episode.cause or ORSError(
-            f"the episode has no reward: {live.episode.error or 'it did not start'}"
-        )
-    figures = live.episode.metrics().items()
-    return reward, {f"ors/{name}": value for name, value in figures}
-
-
-def _answer_of(message: Message) -> Any:
-    """Return what a message of the cookbook's means to an episode."""
-    text = get_text_content(message)
-    actions = [call.model_dump() for call in message.get("tool_calls") or ()]
-    # Read once more, which tells the model in our words what is wrong with them.
-    actions += [call.raw_text for call in message.get("unparsed_tool_calls") or ()]
-    return Turn(actions, message=text) if actions else text
-
-
-def _to_message(message: JSONObject, episode: Episode) -> Message:
-    """Return a chat message as the cookbook has it."""
-    told = Message(role=message["role"], content=_content(message.get("content")))
-    if message["role"] == "tool":
-        told["tool_call_id"] = message["tool_call_id"]
-        steps = [s for s in episode.steps if s.call_id == message["tool_call_id"]]
-        told["name"] = steps[-1].tool if steps else ""
-    calls = [ToolCall.model_validate(call) for call in message.get("tool_calls") or ()]
-    if calls:
-        told["tool_calls"] = calls
-    return told
-
-
-def _content(content: Any) -> Any:
-    if content is None or isinstance(content, str):
-        return content or ""
-    return [
-        {"type": "image", "image": part["image_url"]["url"]}
-        if part["type"] == "image_url"
-        else {"type": "text", "text": part["text"]}
-        for part in content
-    ]
