@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 
 from ors_gym.client.blocking_socket import BlockingSocket, TLSBlockingSocket
 from ors_gym.client.dialing import (
     Address,
     attempts,
-    default_ssl_context,
     literal_address,
     open_socket,
     read_addresses,
@@ -27,29 +25,18 @@ from ors_gym.client.failures import (
     explain_failure,
     refuse,
 )
-from ors_gym.client.heads import HeadReader
 from ors_gym.client.http1 import ReplyReader
-from ors_gym.client.origin import Origin
-from ors_gym.client.pool import DEFAULT_LIMITS, FreeList, forget_after_fork
-from ors_gym.client.request_writer import RequestWriter
+from ors_gym.client.pool import FreeList
+from ors_gym.client.pooled import PooledConnections
 from ors_gym.protocol.exchange import Outcome, Send
-from ors_gym.protocol.limits import Limits
 
 __all__ = ["Transport"]
 
 
-class Transport:
+class Transport(PooledConnections):
     """Exchanges over pooled connections to one server, for any number of threads.
 
-    A forked child starts with an empty pool and leaves its parent's alone.
-
-    Args:
-        base_url: The server; its path comes before each target.
-        headers: Header lines of every request.
-        limits: Bounds on each reply, and on open connections.
-        connect_timeout: Seconds for a connection to come about, waiting for a free
-            place in the pool and TLS included.
-        ssl_context: For https, instead of the one that all transports share.
+    It takes what `PooledConnections` takes.
 
     Raises:
         InvalidRequestError: If the URL or a header cannot be used.
@@ -63,27 +50,6 @@ class Transport:
         >>> transport.close()
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        headers: Sequence[tuple[str, str]] = (),
-        limits: Limits = DEFAULT_LIMITS,
-        connect_timeout: float = 10.0,
-        ssl_context: ssl.SSLContext | None = None,
-    ) -> None:
-        self.origin = Origin(base_url)
-        self._writer = RequestWriter(self.origin, headers)
-        self._limits = limits
-        self._connect_timeout = connect_timeout
-        if self.origin.scheme == "https" and ssl_context is None:
-            ssl_context = default_ssl_context()
-        self._ssl_context = ssl_context
-        self._heads = HeadReader()
-        self._closed = False
-        self._reset()
-        forget_after_fork(self)
-
     def _reset(self) -> None:
         """Begin with an empty pool."""
         self._free: FreeList[BlockingSocket] = FreeList(self._drop)
@@ -91,9 +57,6 @@ class Transport:
         self._changed = threading.Condition()
         self._dialing = 0
         self._waiting = 0
-
-    def __repr__(self) -> str:
-        return f"Transport('{self.origin.scheme}://{self.origin}')"
 
     def exchange(self, send: Send) -> Outcome:
         """Do one exchange.
