@@ -64,8 +64,10 @@ class ORSTextEnv(BaseTextEnv):
     Settings:
         ``env_name`` and ``task_index`` or ``task``; ``split``; ``base_url``,
         ``api_key``, ``headers`` and ``client_options``; whatever `LiveEpisode` takes,
-        such as ``secrets`` or ``reward_reduction``; ``tools_in_prompt`` (True), and
-        ``observation_role``: ``tool``, or ``user`` for chat templates without tools.
+        such as ``secrets`` or ``reward_reduction``; ``tools_in_prompt`` (True);
+        ``observation_role``: ``tool``, or ``user`` for chat templates without tools;
+        ``pay_at_end`` (False): pay the whole reward with the last step, for
+        ``generator.step_wise_trajectories``, where SkyRL looks at that one alone.
 
     Raises:
         InvalidRequestError: If a setting cannot be right.
@@ -83,6 +85,7 @@ class ORSTextEnv(BaseTextEnv):
         if extras.get("max_turns") is not None:
             self.max_turns = given["max_turns"] = int(extras["max_turns"])
         self._tools_in_prompt = bool(given.pop("tools_in_prompt", True))
+        self._pay_at_end = bool(given.pop("pay_at_end", False))
         self._role = given.pop("observation_role", "tool")
         if self._role not in ("tool", "user"):
             raise InvalidRequestError(
@@ -139,7 +142,9 @@ class ORSTextEnv(BaseTextEnv):
             raise
         self.turns += 1
         episode = self.episode
-        earned = episode.total_reward or 0.0
+        earned = self._paid
+        if self._live.ended or not self._pay_at_end:
+            earned = episode.total_reward or 0.0
         reward, self._paid = earned - self._paid, earned
         latest = episode.steps[-1] if episode.steps else None
         return BaseTextEnvStepOutput(

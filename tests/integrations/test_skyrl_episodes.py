@@ -102,6 +102,19 @@ def test_the_reward_is_paid_once_whatever_reduces_it(one_server, registered):
     assert one_server.open_sessions() == set()
 
 
+def test_the_last_step_pays_all_where_skyrl_looks_at_no_other(one_server, registered):
+    registered()
+    row = contract_row(one_server, pay_at_end=True)
+    env = make(row)
+    texts = [
+        write("add", a=1, b=2),
+        write("add", a=1, b=3),
+        write("submit", answer="0"),
+    ]
+    assert [r["reward"] for r in play(env, row["prompt"], *texts)] == [0.0, 0.0, 2.0]
+    env.close()
+
+
 def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(
     one_server, registered
 ):
