@@ -69,6 +69,51 @@ def test_the_bootstrap_interval_holds_the_mean(tasks, episodes, monkeypatch):
     assert 0.93 <= coverage(truth, found) <= 0.97
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "tasks", "at_least"),
+    [
+        ("exponential", 15, 0.92),
+        ("exponential", 30, 0.93),
+        ("bimodal", 30, 0.93),
+        ("binary", 30, 0.93),
+        # What few tasks do not show, no interval can know.
+        ("log-normal", 30, 0.91),
+    ],
+)
+def test_the_bootstrap_interval_bears_skew(name, tasks, at_least, monkeypatch):
+    monkeypatch.setattr(statistics, "_MOST_DRAWS", 1000 * tasks)
+    random = np.random.default_rng(4)
+    shape = RUNS, tasks
+    signs = np.where(random.random(shape) < 0.8, 1.0, -1.0)
+    rewards, truth = {
+        "exponential": (random.exponential(size=shape), 1.0),
+        "bimodal": (signs + random.normal(0, 0.1, shape), 0.6),
+        "binary": ((random.random(shape) < 0.5) * 1.0, 0.5),
+        "log-normal": (random.lognormal(size=shape), math.exp(0.5)),
+    }[name]
+    found = [mean_interval(one, np.ones(tasks)) for one in rewards]
+    assert at_least <= coverage(truth, found) <= 0.985
+
+
+def test_an_interval_of_very_many_tasks_is_the_normal_one():
+    random = np.random.default_rng(5)
+    rewards = random.exponential(size=10_001)
+    low, high = mean_interval(rewards, np.ones(10_001))
+    few = mean_interval(rewards[:10_000], np.ones(10_000))
+    assert (low, high) == pytest.approx(few, abs=0.002)
+    assert (low + high) / 2 == pytest.approx(rewards.mean())
+
+
+def test_an_interval_moves_with_the_rewards():
+    rewards = np.random.default_rng(6).exponential(size=25)
+    low, high = mean_interval(rewards, np.ones(25))
+    moved = mean_interval(3 * rewards - 1, np.ones(25))
+    assert moved == pytest.approx((3 * low - 1, 3 * high - 1))
+    # Where rewards are skewed, more is possible on that side.
+    assert high - rewards.mean() > rewards.mean() - low
+
+
 def test_wilsons_interval_is_the_textbooks():
     # Newcombe, "Two-sided confidence intervals for the single proportion" (1998),
     # table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29.
