@@ -25,6 +25,14 @@ def test_add_render_observation_adds_pixels(plain: Played) -> None:
     env.close()
 
 
+def test_add_render_observation_can_be_the_frames_alone() -> None:
+    env = wrappers.AddRenderObservation(make(render_mode="rgb_array"))
+    got = play(env, ACTIONS[:2])
+    assert [frame.shape for frame in got.observations] == [FRAME_SHAPE] * 3
+    assert len({frame.tobytes() for frame in got.observations}) == 3
+    env.close()
+
+
 def test_wrappers_of_pictures_work(plain: Played) -> None:
     for wrap in (
         lambda e: wrappers.AddWhiteNoise(e, 0.5),
