@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import vector
 
-__all__ = ["GAMES", "Game", "Learned", "learn", "main", "play"]
+__all__ = ["GAMES", "Game", "Learned", "learn", "main", "play", "play_by"]
 
 _ENVS: Final = 32
 _HAND: Final = re.compile(r"\((soft )?(\d+)\)\. The dealer shows (ace|\d+)")
@@ -167,16 +167,35 @@ def play(game: Game, values: NDArray[np.float64] | None, split: str = "test") ->
         values: The table to play by; None plays at random.
         split: The split, which has 200 tasks.
     """
+    player: Table | None = None
+
+    def choose(states: Any, masks: Any) -> NDArray[np.int64]:
+        nonlocal player
+        if player is None:
+            player = Table(game.space, masks.shape[1], seed=1)
+            if values is not None:
+                player.values = values
+        return player.choose(states, masks, explore=float(values is None))
+
+    return play_by(game, choose, split)
+
+
+def play_by(
+    game: Game, choose: Callable[[Any, Any], Any], split: str = "test"
+) -> float:
+    """Return the mean reward of an episode over each task of a split.
+
+    Args:
+        game: The game.
+        choose: Chooses actions for states and masks.
+        split: The split, which has 200 tasks.
+    """
     envs = game.make(split, envs=25)
-    player = Table(game.space, envs.single_action_space.n, seed=1)
-    if values is not None:
-        player.values = values
     states, infos = envs.reset(seed=0)
     totals = np.zeros((envs.num_envs, 8))
     played = np.zeros(envs.num_envs, np.int64)
     while (played < totals.shape[1]).any():
-        explore = float(values is None)
-        actions = player.choose(states, infos["action_mask"], explore)
+        actions = choose(states, infos["action_mask"])
         states, rewards, terminated, truncated, infos = envs.step(actions)
         for i in np.flatnonzero(played < totals.shape[1]):
             totals[i, played[i]] += rewards[i]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 
 from ors_gym.server import serve
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer
+from tests.virtual_environments import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,14 @@ def proxy(one_server: RunningServer) -> Iterator[FaultProxy]:
     """Give a proxy before `one_server`, which breaks what it is told to."""
     with FaultProxy(one_server.base_url) as made:
         yield made
+
+
+@pytest.fixture
+def example() -> Callable[[str], SimpleNamespace]:
+    """Give what loads a script of ``docs/examples`` without running its main part."""
+
+    def load(name: str) -> SimpleNamespace:
+        path = ROOT / "docs" / "examples" / f"{name}.py"
+        return SimpleNamespace(**runpy.run_path(str(path)))
+
+    return load

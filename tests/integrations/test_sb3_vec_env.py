@@ -13,6 +13,8 @@ from gymnasium.vector import SyncVectorEnv
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor
 
+from benchmarks.sb3_throughput import compare
+from benchmarks.tool_time_server import tool_time_server
 from ors_gym import ORSEnv, ORSVectorEnv, wrappers
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.integrations import sb3
@@ -313,3 +315,10 @@ def test_pictures_are_missed_politely(bundled: str) -> None:
 
 def test_its_example_runs() -> None:
     assert doctest.testmod(sb3).failed == 0
+
+
+def test_slow_tools_run_at_the_same_time() -> None:
+    with tool_time_server() as url:
+        theirs, ours = compare(url, 8, seconds=0.05, steps=4, rounds=1)
+    # Eight at a time; half of that is left for a busy machine.
+    assert ours > 4 * theirs
