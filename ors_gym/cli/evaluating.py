@@ -56,6 +56,18 @@ def add_parser(commands: Any) -> None:
         "--max-turns", type=int, default=100, help="of an episode; default: 100"
     )
     parser.add_argument("--max-concurrent", type=int, default=8, metavar="N")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="who plays: this process (the default) or a Ray cluster (RAY_ADDRESS)",
+    )
+    parser.add_argument(
+        "--actors",
+        type=int,
+        metavar="N",
+        help="processes of the cluster; default: one per CPU",
+    )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(
         "--output",
@@ -81,6 +93,8 @@ def _run(options: argparse.Namespace) -> int:
             seed=options.seed,
             output=options.output,
             policy_name=options.policy,
+            engine=options.engine,
+            actors=options.actors,
             progress=not options.json,
         )
     if options.json:
