@@ -8,6 +8,7 @@ time, and the others find theirs ready, or under way.
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import threading
 import weakref
@@ -137,7 +138,7 @@ class Sessions:
         """
         ahead = self._take(row)
         if ahead is None:
-            self._open_others(env, row, task)
+            self._open_others(row, task)
             return env.open(task)
         try:
             return ahead.future.result()
@@ -147,6 +148,11 @@ class Sessions:
         except BaseException:
             ahead.future.cancel()
             raise
+
+    @functools.cached_property
+    def _opener(self) -> RolloutEnv:
+        """An env that plays nothing: what it opens holds no rollout's session alive."""
+        return self.make_env()
 
     def _take(self, row: int) -> Prefetched[Session] | None:
         with self._lock:
@@ -159,13 +165,15 @@ class Sessions:
                 self._waiting[row] = waiting
             return taken
 
-    def _open_others(self, env: RolloutEnv, row: int, task: Task) -> None:
+    def _open_others(self, row: int, task: Task) -> None:
         """Open the sessions of the rollouts of this task that come next."""
-        others = [env.open_in_background(task) for _ in range(self._group - 1)]
+        if self._group == 1:
+            return
+        opener = self._opener
+        others = [opener.open_in_background(task) for _ in range(self._group - 1)]
         given_up: _Waiting = {}
         with self._lock:
-            if others:
-                self._waiting.setdefault(row, collections.deque()).extend(others)
+            self._waiting.setdefault(row, collections.deque()).extend(others)
             while len(self._waiting) > _MOST_GROUPS:
                 oldest = next(iter(self._waiting))
                 given_up[oldest] = self._waiting.pop(oldest)
