@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import math
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def draw(evaluation: Evaluation) -> Any:
     """Draw an evaluation.
 
     The figure belongs to no window, so that nothing has to be closed, and no backend
-    is chosen for the rest of the process.
+    is chosen for the rest of the process. As the last line of a notebook's cell it
+    shows itself.
 
     Args:
         evaluation: The evaluation.
@@ -50,7 +52,15 @@ def draw(evaluation: Evaluation) -> Any:
     )
     for part, axes in zip(_PARTS.values(), figure.subplots(2, 2).flat, strict=True):
         part(axes, evaluation)
+    # A notebook shows figures by itself only once pyplot was imported.
+    figure._repr_png_ = functools.partial(_to_png, figure)
     return figure
+
+
+def _to_png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
 
 
 def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
