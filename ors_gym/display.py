@@ -29,6 +29,7 @@ from ors_gym.cards.listing import tool_parts
 from ors_gym.cards.parts import escape
 from ors_gym.errors import ORSError
 from ors_gym.observations import render_text
+from ors_gym.terminal import clean
 
 __all__ = ["Shown", "env_card", "register_formatters", "show"]
 
@@ -49,7 +50,8 @@ class Shown:
         return self._html
 
     def __repr__(self) -> str:
-        return self._text
+        # In a terminal the text of a server must not steer it.
+        return clean(self._text)
 
 
 def show(value: Any, title: str = "") -> Shown:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Final
+from typing import Any
 
+from ors_gym.controls import replace_controls
 from ors_gym.transcript import Entry
 
 __all__ = ["clean", "print_entry", "say"]
-
-_CONTROLS: Final = {
-    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
 
 
 def clean(text: object) -> str:
@@ -24,7 +21,7 @@ def clean(text: object) -> str:
         >>> clean("a\tb\x1b[2J")
         'a\tb\ufffd[2J'
     """
-    return str(text).translate(_CONTROLS)
+    return replace_controls(str(text))
 
 
 def say(text: object = "") -> None:

@@ -171,11 +171,10 @@ def prompt_card(prompt: Sequence[JSONObject], title: str = "prompt") -> str:
 
 def _message(message: JSONObject, allowance: Allowance) -> str:
     blocks = message.get("blocks", message.get("content"))
-    if isinstance(blocks, str):
-        blocks = [{"type": "text", "text": blocks}]
+    parts = blocks if isinstance(blocks, list) else [blocks] if blocks else []
     known = [
-        b if isinstance(b, dict) else {"type": "text", "text": str(b)}
-        for b in blocks or ()
+        part if isinstance(part, dict) else {"type": "text", "text": str(part)}
+        for part in parts
     ]
     inside = show_blocks(known, allowance)
     calls = message.get("tool_calls")

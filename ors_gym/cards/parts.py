@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from ors_gym.controls import replace_controls
 from ors_gym.observations import describe_block, read_image_size, replace_surrogates
 from ors_gym.types import Block
 
@@ -27,9 +28,6 @@ _PEEK_CHARACTERS: Final = 500
 _MOST_CHARACTERS: Final = 20_000
 
 _SEPARATOR: Final = "\n\n"
-_CONTROLS: Final = {
-    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
 
 
 class Allowance:
@@ -60,7 +58,7 @@ def escape(text: object) -> str:
         >>> escape("<b title='x'>")
         '&lt;b title=&#x27;x&#x27;&gt;'
     """
-    return html.escape(replace_surrogates(str(text)).translate(_CONTROLS))
+    return html.escape(replace_controls(replace_surrogates(str(text))))
 
 
 def flag(text: str, colour: str) -> str:

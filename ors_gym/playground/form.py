@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from ors_gym.cards.listing import describe_schema
 from ors_gym.cards.parts import escape
@@ -13,7 +13,7 @@ from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["Form"]
 
-_LONG: int = 80
+_LONG: Final = 80
 """Characters from which text gets several lines."""
 
 

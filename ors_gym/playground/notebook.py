@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 from ors_gym.cards import Fact, conversation_card, message_card, reward_fact
@@ -176,14 +175,8 @@ class NotebookPlayer:
         )
 
 
-@dataclasses.dataclass
 class _EntryError(Exception):
     """Raised when a form cannot be sent as it is."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def _check(tool: ToolSpec, given: JSONObject) -> None:

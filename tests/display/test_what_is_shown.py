@@ -110,3 +110,9 @@ def test_envs_without_a_transcript_show_their_tools() -> None:
     envs: Any = gym.make_vec("ors/guess", num_envs=2)
     assert "2 envs" in str(display.env_card(envs))
     envs.close()
+
+
+def test_what_is_shown_in_a_terminal_does_not_steer_it() -> None:
+    tool = {"name": "x\x1b[2J", "description": "\x07", "input_schema": None}
+    for value in ([tool], [{"type": "text", "text": "\x1b[2J"}]):
+        assert "\x1b" not in repr(ors_gym.show(value))
