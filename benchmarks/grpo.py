@@ -17,7 +17,7 @@ import time
 from typing import Any, Final
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from ors_gym import ORSClient
@@ -144,13 +144,16 @@ def make_trainer(
         seed=seed,
         data_seed=seed,
     )
-    return GRPOTrainer(
+    trainer = GRPOTrainer(
         model=make_model(tokenizer, seed),
         args=config,
         processing_class=tokenizer,
         callbacks=[recorder] if recorder is not None else [],
         **made._asdict(),
     )
+    # It prints some 40 figures a step.
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def learn(seed: int, steps: int, *, verbose: bool = False) -> Curve:
