@@ -122,6 +122,6 @@ def _play(
         score.episodes += 1
         score.reward += total
         score.successes += terminated and total >= _SUCCESS.get(name, _EVERYTHING)
-        longest = max(longest, env.render() or "", key=len)
+        longest = max(longest, str(env.render() or ""), key=len)
     env.close()
     return score, longest
