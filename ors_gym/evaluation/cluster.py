@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
@@ -30,7 +30,8 @@ __all__ = ["connect", "play_on_ray"]
 _PURPOSE: Final = 'engine="ray"'
 _MOST_BLOCKS: Final = 5_000
 """Ray Data's pieces of work: single episodes, unless there are very many."""
-_CLEANUP_SECONDS: Final = 20.0
+_LAST_ROWS_SECONDS: Final = 3.0
+"""For what has ended when the run is stopped, and is on its way."""
 
 
 def connect() -> tuple[Any, Any]:
@@ -104,12 +105,14 @@ async def play_on_ray(
 async def _collect(run: Run, left: dict[Key, Planned], pieces: Any, gate: Any) -> None:
     """Keep what comes from the workers, and see to their end."""
     arriving = _Arriving(pieces)
+    wanted = True
     try:
         async for row in arriving:
             await _keep(run, left, row)
             if run.stopped:
                 break
     except Exception as error:
+        wanted = False
         if not _is_of_ray(error):
             raise
         if not run.records:
@@ -117,14 +120,26 @@ async def _collect(run: Run, left: dict[Key, Planned], pieces: Any, gate: Any) -
         run.stopped = f"the Ray cluster failed: {error}"
     finally:
         # Also after Ctrl-C: sessions are deleted, and what has ended is kept.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_CLEANUP_SECONDS):
-                await gate.close.remote()
-                async for row in arriving:
-                    await _keep(run, left, row)
-        arriving.close()
+        try:
+            await _close(gate)
+            if wanted:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LAST_ROWS_SECONDS):
+                        async for row in arriving:
+                            await _keep(run, left, row)
+        finally:
+            arriving.close()
     if left and not run.stopped:
         run.stopped = f"the Ray cluster gave no result of {len(left)} episodes"
+
+
+async def _close(gate: Any) -> None:
+    """Have the workers stop; those of a cluster that is gone have."""
+    try:
+        await gate.close.remote()
+    except Exception as error:
+        if not _is_of_ray(error):
+            raise
 
 
 async def _keep(run: Run, left: dict[Key, Planned], row: JSONObject) -> None:
@@ -146,42 +161,48 @@ class _Arriving:
 
     def __init__(self, pieces: Any) -> None:
         self._pieces = pieces
-        self._rows: Iterator[JSONObject] | None = None
-        # Ray Data wants to be iterated over in one thread.
-        self._thread = ThreadPoolExecutor(1, "ors_gym-ray")
-        self._next: asyncio.Future[JSONObject | None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._rows: asyncio.Queue[JSONObject | Exception | None] = asyncio.Queue()
+        self._closed = False
+        # A thread that the end of the process does not wait for, as it would for an
+        # executor's: Ray cannot be interrupted while it waits.
+        threading.Thread(target=self._read, daemon=True, name="ors_gym-ray").start()
 
     def __aiter__(self) -> AsyncIterator[JSONObject]:
         return self
 
     async def __anext__(self) -> JSONObject:
-        loop = asyncio.get_running_loop()
-        if self._next is None:
-            self._next = loop.run_in_executor(self._thread, self._take)
-        # Who is cancelled here must not lose what is on its way.
-        row = await asyncio.shield(self._next)
-        self._next = None
+        row = await self._rows.get()
         if row is None:
+            self._put(None)
             raise StopAsyncIteration
+        if isinstance(row, Exception):
+            raise row
         return row
 
-    def _take(self) -> JSONObject | None:
-        if self._rows is None:
-            self._pieces.context.enable_progress_bars = False
-            self._rows = self._read()
-        return next(self._rows, None)
-
-    def _read(self) -> Iterator[JSONObject]:
-        # Nothing is fetched ahead, so that each row is here when it is there.
-        for table in self._pieces.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=0
-        ):
-            yield from table.to_pylist()
-
     def close(self) -> None:
-        """Let go of the dataset, and of its actors."""
-        self._rows = self._pieces = None
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let go of the dataset, and of its actors, as soon as it gives a row."""
+        self._closed = True
+
+    def _read(self) -> None:
+        try:
+            self._pieces.context.enable_progress_bars = False
+            # Nothing is fetched ahead, so that each row is here when it is there.
+            for table in self._pieces.iter_batches(
+                batch_size=None, batch_format="pyarrow", prefetch_batches=0
+            ):
+                for row in table.to_pylist():
+                    self._put(row)
+                if self._closed:
+                    break
+        except Exception as error:  # noqa: BLE001 - told where the rows are awaited
+            self._put(error)
+        self._put(None)
+
+    def _put(self, row: JSONObject | Exception | None) -> None:
+        # The loop is closed where nobody waits any more.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._rows.put_nowait, row)
 
 
 def _count_cpus(ray: Any) -> int:
