@@ -3,13 +3,15 @@
     python -m tests.integrations [GROUP...] [--slow] [-- PYTEST ARGUMENTS]
 
 What is missing is built first, which takes minutes once. With test files among the
-arguments of pytest only these run, in the one group that they belong to.
+arguments of pytest only these run, in the one group that they belong to; with
+notebooks (and ``--nbmake``) only those, in every group that is named.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
+from xml.etree import ElementTree as ET
 
 from tests.integrations.venvs import GROUPS, Group, files_of
 from tests.servers.venvs import ensure_venv
@@ -62,9 +65,14 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
     """Run a group's tests, and return an exit code and pytest's closing line."""
-    files = files_of(group.name)
-    named = [Path(a.partition("::")[0]).resolve() for a in arguments if ".py" in a]
-    if not files or (named and not set(named) & set(files)):
+    files = [str(path) for path in files_of(group.name)]
+    named = [argument for argument in arguments if ".py" in argument]
+    notebooks = [argument for argument in arguments if argument.endswith(".ipynb")]
+    if named:
+        files = [a for a in named if str(Path(a.partition("::")[0]).resolve()) in files]
+    elif notebooks:
+        files = named = notebooks
+    if not files:
         return 0, "no such tests"
     try:
         python = ensure(group.recipe)
@@ -75,10 +83,29 @@ def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
     command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     command += ["-o", f"addopts={_ADDOPTS}", "-o", f"filterwarnings={filters}"]
     command += ["-m", "slow" if slow else "not slow"]
-    command += [*arguments, *([] if named else map(str, files))]
+    command += [*(a for a in arguments if a not in named), *files]
     with tempfile.TemporaryDirectory() as directory:
-        code, last = _stream(command, _environment(Path(directory)))
-    return (0, "no such tests") if code == _NOTHING_CHOSEN else (code, last)
+        report = Path(directory, "report.xml")
+        command.append(f"--junitxml={report}")
+        # Its output is not read here: what frameworks start may outlive it.
+        environment = _environment(Path(directory))
+        code = subprocess.run(
+            command, check=False, cwd=ROOT, env=environment
+        ).returncode
+        if code == _NOTHING_CHOSEN:
+            return 0, "no such tests"
+        return code, _summarise(report) if report.exists() else f"exit code {code}"
+
+
+def _summarise(report: Path) -> str:
+    """Say what pytest's closing line says."""
+    suite = ET.parse(report).getroot()[0]
+    names = ("tests", "failures", "errors", "skipped")
+    total, failed, broken, skipped = (int(suite.attrib[name]) for name in names)
+    passed = total - failed - broken - skipped
+    counts = {"passed": passed, "failed": failed, "errors": broken, "skipped": skipped}
+    told = ", ".join(f"{number} {what}" for what, number in counts.items() if number)
+    return f"{told or 'no tests ran'} in {float(suite.attrib['time']):.0f} s"
 
 
 def _environment(directory: Path) -> dict[str, str]:
@@ -89,25 +116,12 @@ def _environment(directory: Path) -> dict[str, str]:
     return {**os.environ, **threads, **quiet, "PYTHONPATH": path}
 
 
-def _stream(command: Sequence[str], environment: dict[str, str]) -> tuple[int, str]:
-    """Run a command, show what it prints, and return its last line too."""
-    last = ""
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            sys.stdout.write(line)
-            sys.stdout.flush()
-            last = line.strip() or last
-    return process.returncode, last
+def _end(number: int, frame: object) -> None:
+    """End as after Ctrl-C, so that pytest does not go on alone."""
+    del frame
+    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     sys.exit(main(sys.argv[1:]))
