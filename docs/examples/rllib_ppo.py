@@ -9,16 +9,25 @@ address is in ``ORS_BASE_URL``, or on the embedded one.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import ray
-from gymnasium.spaces import MultiDiscrete
+from gymnasium.spaces import Box
+from numpy.typing import NDArray
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.tune.registry import register_env
 
 from ors_gym.server import serve
 from ors_gym.wrappers import DiscreteTools, ParsedText
+
+
+def mark(text: str) -> NDArray[np.float32] | None:
+    """Mark both ends of the interval that a text names, which RLlib reads best."""
+    found = re.search(r"in (\d+)\.\.(\d+)", text)
+    return np.eye(17, dtype="float32")[[*map(int, found.groups())]] if found else None
 
 
 def make(config: dict[str, Any]) -> gym.Env[Any, Any]:
@@ -31,8 +40,7 @@ def make(config: dict[str, Any]) -> gym.Env[Any, Any]:
         task_stride=8,
         on_error="truncate",
     )
-    space = MultiDiscrete([17, 17])
-    return DiscreteTools(ParsedText(env, r"in (\d+)\.\.(\d+)", space))
+    return DiscreteTools(ParsedText(env, mark, Box(0, 1, (2 * 17,), "float32")))
 
 
 def train(iterations: int = 4, runners: int = 2) -> list[float]:
