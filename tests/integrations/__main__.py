@@ -65,13 +65,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
     """Run a group's tests, and return an exit code and pytest's closing line."""
-    files = [str(path) for path in files_of(group.name)]
-    named = [argument for argument in arguments if ".py" in argument]
-    notebooks = [argument for argument in arguments if argument.endswith(".ipynb")]
-    if named:
-        files = [a for a in named if str(Path(a.partition("::")[0]).resolve()) in files]
-    elif notebooks:
-        files = named = notebooks
+    files, options = _choose(group, arguments)
     if not files:
         return 0, "no such tests"
     try:
@@ -83,7 +77,7 @@ def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
     command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     command += ["-o", f"addopts={_ADDOPTS}", "-o", f"filterwarnings={filters}"]
     command += ["-m", "slow" if slow else "not slow"]
-    command += [*(a for a in arguments if a not in named), *files]
+    command += [*options, *files]
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
         command.append(f"--junitxml={report}")
@@ -95,6 +89,24 @@ def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
         if code == _NOTHING_CHOSEN:
             return 0, "no such tests"
         return code, _summarise(report) if report.exists() else f"exit code {code}"
+
+
+def _choose(group: Group, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the files that a group runs, and pytest's other arguments.
+
+    Named files that belong to no group, such as notebooks, run in each.
+    """
+    named: dict[str, Path] = {}
+    for argument in arguments:
+        path = Path(argument.partition("::")[0]).resolve()
+        if path.suffix in (".py", ".ipynb") and path.is_file():
+            named[argument] = path
+    options = [argument for argument in arguments if argument not in named]
+    own = files_of(group.name)
+    if not named:
+        return [str(path) for path in own], options
+    elsewhere = {path for name in GROUPS for path in files_of(name)} - set(own)
+    return [a for a, path in named.items() if path not in elsewhere], options
 
 
 def _summarise(report: Path) -> str:
