@@ -69,6 +69,9 @@ class Page:
         self._tab = tab
         self.errors: list[str] = []
         self.requests: list[str] = []
+        self.do(self._listen)
+
+    def _listen(self, tab: Tab) -> None:
         tab.on("request", self._note_request)
         tab.on("console", self._note_message)
         tab.on("pageerror", lambda error: self.errors.append(str(error)))

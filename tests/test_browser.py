@@ -44,5 +44,11 @@ def test_what_a_page_asks_for_and_complains_of(
         assert any("uncaught" in error for error in page.errors)
 
 
-def test_event_loops_stay_usable(chromium: Chromium) -> None:
+def test_event_loops_and_browser_leave_each_other_alone(
+    chromium: Chromium, tmp_path: Path
+) -> None:
+    # This takes the main thread's default loop away, which playwright must not miss.
+    assert asyncio.run(asyncio.sleep(0, "done")) == "done"
+    with chromium.open(write(tmp_path / "page.html")) as page:
+        assert page.count("h1") == 1
     assert asyncio.run(asyncio.sleep(0, "done")) == "done"
