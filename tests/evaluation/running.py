@@ -101,4 +101,5 @@ if __name__ == "__main__":
         cast(Literal["local", "ray"], engine),
     )
     said = {"rows": len(found.results), "stopped": found.stopped}
-    sys.stdout.write(json.dumps(said))
+    # A line of its own, whatever else is written there.
+    sys.stdout.write(f"\n{json.dumps(said)}\n")

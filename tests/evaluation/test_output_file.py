@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
@@ -63,6 +63,8 @@ def test_the_rest_of_a_killed_write_is_dropped(path):
     assert read_output(path)[1] == [record(1), record(2)]
 
 
+# Syncs of a disk take what they take.
+@settings(deadline=None)
 @given(st.data())
 def test_a_file_cut_anywhere_goes_on(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("cut") / "run.jsonl"
