@@ -12,13 +12,9 @@ import enum
 import json
 import types
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 __all__ = ["Letters", "Sample", "Sampler", "modules_of", "write"]
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 def write(tool: str, **given: Any) -> str:
@@ -308,52 +304,3 @@ def _rllm(sampler: Sampler) -> dict[str, types.ModuleType]:
         ),
         _module("rllm.types", Episode=Record, Trajectory=Record),
     )
-
-
-def _verifiers(sampler: Sampler) -> dict[str, types.ModuleType]:
-    class Values:
-        def __init__(self, **values: Any) -> None:
-            vars(self).update(values)
-
-    class Task(Generic[T]):
-        def __init__(self, data: T, config: Any) -> None:
-            self.data = data
-
-    class Taskset(Generic[T, U]):
-        def __init__(self, config: Any) -> None:
-            self.config = config
-
-    class Env(Generic[T]):
-        pass
-
-    class Interaction:
-        def __init__(self) -> None:
-            self.rewards: dict[str, float] = {}
-            self.trace = types.SimpleNamespace(record_reward=self.rewards.__setitem__)
-            self.turns = 0
-
-        async def turn(self, words: str) -> Any:
-            self.turns += 1
-            said = sampler.say(words + "<|im_start|>assistant" * self.turns)
-            reply = said.removesuffix(Letters.eos_token)
-            return types.SimpleNamespace(terminated=False, last_reply=reply)
-
-    @asynccontextmanager
-    async def interaction(task: Any) -> Any:
-        yield vf.current
-
-    vf = _module(
-        "verifiers.v1",
-        TaskData=Values,
-        TasksetConfig=Values,
-        EnvConfig=Values,
-        AgentConfig=Values,
-        Task=Task,
-        Taskset=Taskset,
-        Env=Env,
-        current=Interaction(),
-        agents=types.SimpleNamespace(
-            player=types.SimpleNamespace(interaction=interaction)
-        ),
-    )
-    return _packages(vf)

@@ -27,7 +27,7 @@ SDK = "ors-sdk-0.1.0"
 TASK = {"env_name": "Contract", "task_index": 0}
 TEXTS = (write("add", a=1, b=2), "What now?", write("submit", answer="0"))
 F = TypeVar("F", bound=Callable[..., Any])
-RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm", "verifiers")
+RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
 
 
 def block(title: str) -> str:
@@ -247,23 +247,6 @@ def test_an_outage_fails_the_request_and_closes_the_session(
         asyncio.run(work(running))
 
 
-@only("verifiers")
-def test_an_environment_plays_the_users_part(
-    recipe: Any, sampler: Sampler, contract: Any
-) -> None:
-    vf = sys.modules["verifiers.v1"]
-    config = recipe.ORSTasksetConfig(task=None)
-    config.env_name = "Contract"
-    tasks = list(recipe.ORSTaskset(config).load())
-    assert len(tasks) == config.count
-    assert [tasks[7].data.task_index, tasks[7].data.name] == [7, "Contract#7"]
-    asyncio.run(recipe.ORSEnv().run(tasks[0], vf.agents))
-    assert vf.current.rewards == {"ors": 1.5}
-    assert '"name": "add"' in sampler.seen[0]
-    assert sampler.seen[1].startswith("3<")
-    assert contract.open_sessions() == set()
-
-
 def play_rllm(recipe: Any, *replies: dict[str, Any], env_name: str) -> Any:
     with running_chat_server() as gateway:
         config = types.SimpleNamespace(
@@ -308,6 +291,7 @@ def test_a_rollout_without_an_outcome_raises(
         ("skyrl", "skyrl_gym", "skyrl"),
         ("tinker", "tinker_cookbook", "tinker"),
         ("inspect", "inspect_ai", "inspect"),
+        ("verifiers", "verifiers", "verifiers"),
     ],
 )
 def test_without_its_framework_an_adapter_says_what_to_install(

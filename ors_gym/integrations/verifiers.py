@@ -1,0 +1,289 @@
+"""verifiers: any ORS server as a taskset, to evaluate or, with prime-rl, to train on.
+
+verifiers finds a plugin by the name of a module outside of packages, so write one:
+
+    # ors_tasks.py
+    from ors_gym.integrations.verifiers import ORSHarness, ORSPlayerEnv, ORSTaskset
+
+    __all__ = ["ORSHarness", "ORSPlayerEnv", "ORSTaskset"]
+
+The harness plays in verifiers' own process, so nothing is installed in a runtime. What
+verifiers is given is written to traces and files: so a key comes from ``ORS_API_KEY``,
+and secrets from environment variables that are named. Tested with verifiers 0.4.0.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from ors_gym.client import ORSClient
+from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
+from ors_gym.rollout.chat import ChatPolicy
+from ors_gym.rollout.live import LiveEpisode, connect
+from ors_gym.server_address import find_server
+from ors_gym.tasks import choose_split
+
+try:
+    import verifiers.v1 as vf
+    from pydantic import Field, field_validator
+except ImportError as error:
+    raise MissingExtraError(
+        'verifiers is not installed; install it with: pip install "ors-gym[verifiers]"'
+    ) from error
+
+__all__ = [
+    "ORSData",
+    "ORSHarness",
+    "ORSPlayerEnv",
+    "ORSPlayerEnvConfig",
+    "ORSState",
+    "ORSTask",
+    "ORSTaskset",
+    "ORSTasksetConfig",
+]
+
+_HIDDEN: Final = frozenset({"api_key", "client_options", "headers", "secrets"})
+_MAX_RETRIES: Final = 2
+"""As in the harnesses of verifiers."""
+_TURN_TIMEOUT: Final = 24 * 3600.0
+"""Seconds; the limits on an agent that verifiers has are the real ones."""
+
+
+class ORSData(vf.TaskData):
+    """Which task is played, and how; not what is in it."""
+
+    env_name: str
+    """The environment's name on the server."""
+    split: str
+    """The split."""
+    task_index: int
+    """The task's index in the split."""
+    base_url: str | None = None
+    """The server's address; ``ORS_BASE_URL`` where it is played, if None."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """What `LiveEpisode` takes besides."""
+    secrets_from_env: dict[str, str] = Field(default_factory=dict)
+    """The environment variables that hold the secrets, by the secrets' names."""
+
+
+class ORSState(vf.State):
+    """What came of an episode."""
+
+    reward: float | None = None
+    """Its reward; None if it has none, because of an outage."""
+    stop_reason: str = ""
+    """Why it ended."""
+    figures: dict[str, float] = Field(default_factory=dict)
+    """Its figures, which become metrics."""
+
+
+class ORSTask(vf.Task[ORSData, ORSState]):
+    """One task, rewarded by what the server paid."""
+
+    @property
+    def key(self) -> str:
+        """The task's identity, wherever its server is and however it is played."""
+        data = self.data
+        return f"{data.env_name}/{data.split}#{data.task_index}"
+
+    @vf.reward  # type: ignore[untyped-decorator]
+    async def ors(self, trace: vf.Trace) -> float:
+        """Return the episode's reward.
+
+        Args:
+            trace: The trace, whose state is an `ORSState`.
+
+        Raises:
+            InvalidRequestError: If another harness than `ORSHarness` played it.
+        """
+        reward: float | None = trace.state.reward
+        if reward is None:
+            raise InvalidRequestError(
+                "no episode was played: an ORS task is played by the ORSHarness"
+            )
+        return reward
+
+    @vf.metric  # type: ignore[untyped-decorator]
+    async def ors_figures(self, trace: vf.Trace) -> dict[str, float]:
+        """Return the episode's figures.
+
+        Args:
+            trace: The trace, whose state is an `ORSState`.
+        """
+        return dict(trace.state.figures)
+
+
+class ORSTasksetConfig(vf.TasksetConfig):
+    """What is played, under ``--env.taskset``."""
+
+    env_name: str = ""
+    """The environment's name on the server."""
+    base_url: str | None = None
+    """The server's address, as for `ORSEnv`."""
+    split: str | None = None
+    """The split; ``train`` if None and there is one, else the only one."""
+    tasks: list[int] | None = None
+    """Indexes; None for the whole split."""
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    """What `LiveEpisode` takes: ``max_turns``, ``on_plain_text``, ``call_timeout``,
+    ``reward_reduction``, ``nonterminal_reward``, ..."""
+    secrets_from_env: dict[str, str] = Field(default_factory=dict)
+    """The environment variables that hold the environment's secrets, by the secrets'
+    names. They are read where an episode is played."""
+
+    @field_validator("arguments")
+    @classmethod
+    def _refuse_secrets(cls, given: dict[str, Any]) -> dict[str, Any]:
+        if shown := sorted(_HIDDEN & given.keys()):
+            raise ValueError(
+                f"{', '.join(shown)} would be written to traces and files; set "
+                "ORS_API_KEY, and name the variables of secrets in secrets_from_env"
+            )
+        return given
+
+
+class ORSTaskset(vf.Taskset[ORSTask, ORSTasksetConfig]):
+    """An environment's tasks, listed without what they hold."""
+
+    def load(self) -> Iterator[ORSTask]:
+        """Yield the tasks.
+
+        Raises:
+            InvalidRequestError: If no environment is named.
+            UnknownTaskError: If there is no such split.
+        """
+        config = self.config
+        name = config.env_name
+        if not name:
+            raise InvalidRequestError("name an environment: --env.taskset.env-name")
+        with contextlib.closing(ORSClient(find_server(config.base_url))) as client:
+            split = choose_split(client.list_splits(name), config.split)
+            tasks = config.tasks
+            if tasks is None:
+                tasks = range(client.num_tasks(name, split))
+        for index in tasks:
+            data = ORSData(
+                name=f"{name}/{split}#{index}",
+                # The prompt is the session's, so the harness asks for it.
+                prompt=f"Task {index} of the split {split!r} of {name!r}.",
+                env_name=name,
+                split=split,
+                task_index=index,
+                base_url=config.base_url,
+                arguments=config.arguments,
+                secrets_from_env=config.secrets_from_env,
+            )
+            yield ORSTask(data, config.task)
+
+
+class ORSHarness(vf.Harness[vf.HarnessConfig]):
+    """Plays a task as an episode, its tools passed natively.
+
+    Every request to the model goes through verifiers, which records it and enforces
+    its limits; an episode that such a limit ends keeps what it has earned. An outage
+    fails the trace, so that it is neither rewarded nor told to the model: see
+    ``--env.retries``.
+    """
+
+    APPENDS_SYSTEM_PROMPT = True
+    EXECUTES_CODE = False
+    NEEDS_CONTAINER = False
+
+    async def launch(  # noqa: PLR0917 - called so by verifiers
+        self,
+        ctx: vf.ModelContext,
+        trace: vf.Trace,
+        runtime: vf.Runtime,  # noqa: ARG002
+        endpoint: str,
+        secret: str,
+        mcp_urls: Mapping[str, str],  # noqa: ARG002
+        data: ORSData,
+    ) -> vf.ProgramResult:
+        """Play the episode to its end.
+
+        Args:
+            ctx: The model.
+            trace: The trace; the outcome is put into its state.
+            runtime: Not used: the tools run on the server.
+            endpoint: Where verifiers takes requests to the model.
+            secret: The key for it.
+            mcp_urls: Not used, for the same reason.
+            data: The task.
+
+        Returns:
+            That it went well.
+
+        Raises:
+            ORSError: For an outage, of the server or of the model.
+        """
+        policy = ChatPolicy(
+            ctx.model,
+            base_url=endpoint,
+            api_key=secret,
+            system_prompt=data.system_prompt,
+            timeout=_TURN_TIMEOUT,
+            max_retries=_MAX_RETRIES,
+            seed=None,
+        )
+        given = dict(data.arguments)
+        if data.secrets_from_env:
+            given["secrets"] = _read_secrets(data.secrets_from_env)
+        async with (
+            contextlib.aclosing(policy),
+            connect(data.base_url) as client,
+            LiveEpisode(
+                client, data.env_name, data.task_index, split=data.split, **given
+            ) as live,
+        ):
+            try:
+                await live.start()
+                while not live.ended:
+                    await live.take(await policy(live.episode))
+            except ORSError as error:
+                # Verifiers refuses the turn that is beyond one of its limits.
+                if trace.stop_condition is None:
+                    live.episode.fail(error, error.kind)
+                    raise
+            finally:
+                # Also where verifiers cancels it, because its time is up.
+                _record(live, trace.state)
+        return vf.ProgramResult(exit_code=0, stdout="", stderr="")
+
+
+def _read_secrets(variables: Mapping[str, str]) -> dict[str, str]:
+    missing = sorted(set(variables.values()) - os.environ.keys())
+    if missing:
+        raise InvalidRequestError(
+            f"no environment variable {', '.join(missing)}: secrets_from_env names it"
+        )
+    return {name: os.environ[variable] for name, variable in variables.items()}
+
+
+def _record(live: LiveEpisode, state: ORSState) -> None:
+    state.reward = live.stop()
+    state.stop_reason = live.episode.stop_reason
+    if state.reward is not None:
+        state.figures = live.episode.metrics()
+
+
+class ORSPlayerEnvConfig(vf.EnvConfig):
+    """One agent, in verifiers' own process."""
+
+    agent: vf.AgentConfig = vf.AgentConfig(runtime=vf.SubprocessConfig())
+    """The agent that plays. Its runtime is an empty directory."""
+
+
+class ORSPlayerEnv(vf.Env[ORSPlayerEnvConfig]):
+    """One agent that plays one task."""
+
+    async def run(self, task: ORSTask, agents: vf.Agents) -> None:
+        """Play one episode.
+
+        Args:
+            task: The task.
+            agents: The agents, of which there is one.
+        """
+        await agents.agent.run(task)
