@@ -104,6 +104,8 @@ class Background:
         self._pings: set[asyncio.Task[Any]] = set()
         self._waiting: deque[_Watched] = deque()
         """Sessions to be pinged, in the order in which they became due."""
+        self._submitted = 0
+        """Operations of others that have no result yet."""
         self._owner = os.getpid()
 
     def watch(self, link: Link, state: SessionState) -> None:
@@ -165,8 +167,17 @@ class Background:
         Returns:
             Its future result.
         """
-        loop = self._start()
-        return asyncio.run_coroutine_threadsafe(self._run(link, operation), loop)
+        with self._lock:
+            # Before the loop is looked at: it must not end in between.
+            self._submitted += 1
+        work = self._run(link, operation)
+        future = asyncio.run_coroutine_threadsafe(work, self._start())
+        future.add_done_callback(self._note_done)
+        return future
+
+    def _note_done(self, _: concurrent.futures.Future[Any]) -> None:
+        with self._lock:
+            self._submitted -= 1
 
     def flush(self, timeout: float = _EXIT_TIMEOUT) -> None:
         """Delete every session of this process, in bounded time.
@@ -223,9 +234,8 @@ class Background:
             return True
 
     def _is_busy(self) -> bool:
-        return bool(
-            self._watched or self._doomed or self._later or self._jobs or self._pings
-        )
+        queues = (self._watched, self._doomed, self._later, self._jobs, self._pings)
+        return self._submitted > 0 or any(queues)
 
     def _reap(self) -> None:
         """Start as many of the deletes that are due as may run at once."""

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ors_gym.client import background as background_module
 from ors_gym.client.background import background
-from tests.proxy.faults import Point, Reset
+from tests.proxy.faults import Point, Reset, Stall
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer
 from tests.vector.comparing import make_vector, submit
@@ -135,3 +136,18 @@ def test_one_that_the_server_has_lost_is_opened_again(
         assert envs.step([ADD])[4]["task_index"].tolist() == [1]
         assert envs.step([ADD])[1].tolist() == [0.5]
         assert envs.get_attr("session_id") != (opened.session_id,)
+
+
+@pytest.mark.timeout(60)
+def test_a_slow_create_outlives_the_helper_threads_patience(
+    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before it is answered, no session is there to keep the thread at work.
+    monkeypatch.setattr(background_module, "_LINGER", 0.1)
+    monkeypatch.setattr(background_module, "_TICK", 0.05)
+    with contextlib.closing(make_vector(proxy.url, num_envs=1)) as envs:
+        envs.reset(seed=0)
+        proxy.plan("/create", [Stall(Point.BEFORE_REPLY, 2.0)])
+        envs.step([submit(0)])
+        observations, *_ = envs.step([ADD])
+        assert observations[0] == "1 + 1 = ?"
