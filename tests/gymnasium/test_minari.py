@@ -34,7 +34,6 @@ RECIPE = Recipe(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.xdist_group("minari")
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
 def test_a_dataset_gives_back_what_was_played(
     server: RunningServer,
