@@ -53,8 +53,9 @@ class ORSVectorEnv(SlottedVectorEnv):
         on_error: Whether an outage truncates its env's episode, or raises.
         open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
             as soon as its episode is over, while the other envs and the policy go on.
-            It is deleted if it is not played: switch it off where a set-up is dear
-            and each env plays only one episode.
+            Until its reset an env then holds two. What is not played is deleted:
+            switch it off where a set-up is dear and each env plays one episode only,
+            or where the server limits its sessions.
         render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
         client: An `AsyncORSClient` to use, which is not closed here, in place of an
             own one. It keeps its connections for one event loop at a time.
