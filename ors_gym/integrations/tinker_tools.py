@@ -8,6 +8,7 @@ from typing import Any
 from ors_gym.errors import EpisodeOverError, MissingExtraError, ORSError
 from ors_gym.formats import to_openai_tools
 from ors_gym.rollout import Episode, LiveEpisode, StopReason, Turn
+from ors_gym.rollout.messages import not_run
 from ors_gym.types import JSONObject
 
 try:
@@ -82,8 +83,9 @@ class ORSTool(Tool):
         try:
             told = await self._live.take(call)
         except EpisodeOverError:
-            # Another call of the same message finished the episode.
-            said = {"role": "tool", "content": "not run: episode finished"}
+            # Another call of the same message ended the episode.
+            why = not_run(self._live.episode.stop_reason)
+            said = {"role": "tool", "content": why}
             told = [{**said, "tool_call_id": input.call_id or ""}]
         messages = [to_message(one, self._live.episode) for one in told]
         return ToolResult(messages=messages, should_stop=self._live.ended)

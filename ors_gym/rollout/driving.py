@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout.episode import Episode
-from ors_gym.rollout.play import Act, Rules, play
+from ors_gym.rollout.play import Act, Play, Rules, play
 from ors_gym.rollout.policies import Asker, Policy
 from ors_gym.rollout.reading import TurnReader
 from ors_gym.rollout.task_env import TaskEnv
 from ors_gym.tasks import Task
 
-__all__ = ["Seat", "is_callers_fault"]
+__all__ = ["Seat", "is_callers_fault", "play_on"]
 
 
 def is_callers_fault(error: ORSError) -> bool:
@@ -27,6 +28,34 @@ def is_callers_fault(error: ORSError) -> bool:
         True
     """
     return isinstance(error, InvalidRequestError | AuthenticationError)
+
+
+async def play_on(game: Play, env: TaskEnv, answer: Any) -> bool:
+    """Play until the policy is to be asked, or the episode is over.
+
+    Args:
+        game: The game, as `play` makes it.
+        env: What is stepped.
+        answer: What the policy returned; None at the beginning.
+
+    Returns:
+        Whether the policy is to be asked.
+
+    Raises:
+        ORSError: If the env raised what is no outage.
+    """
+    try:
+        request = game.send(answer)
+        while isinstance(request, Act):
+            try:
+                result = await env.step(request.action)
+            except ORSError as error:
+                request = game.throw(error)
+            else:
+                request = game.send(result)
+    except StopIteration:
+        return False
+    return True
 
 
 class Seat:
@@ -93,19 +122,10 @@ class Seat:
         reader = TurnReader(env.tools, env.terminal_tool, self._rules.on_plain_text)
         game = play(episode, self._rules, reader, started)
         try:
-            request = next(game)
-            while True:
-                if isinstance(request, Act):
-                    try:
-                        result = await env.step(request.action)
-                    except ORSError as error:
-                        request = game.throw(error)
-                        continue
-                    request = game.send(result)
-                else:
-                    request = game.send(await self._asker.ask(policy, episode))
-        except StopIteration:
-            return
+            asked = await play_on(game, env, None)
+            while asked:
+                answer = await self._asker.ask(policy, episode)
+                asked = await play_on(game, env, answer)
         finally:
             game.close()
 

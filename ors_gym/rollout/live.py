@@ -15,8 +15,9 @@ from typing import Any, Final, Self
 from ors_gym import errors
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import EpisodeOverError, ORSError
+from ors_gym.rollout.driving import play_on
 from ors_gym.rollout.episode import Episode, StopReason
-from ors_gym.rollout.play import Act, Play, Rules, play
+from ors_gym.rollout.play import Play, Rules, play
 from ors_gym.rollout.reading import TurnReader
 from ors_gym.rollout.task_env import TaskEnv, find_task
 from ors_gym.server_address import find_server
@@ -176,6 +177,10 @@ class LiveEpisode:
     async def take(self, answer: Any) -> list[JSONObject]:
         """Play one turn. Turns that are handed in at once are played in their order.
 
+        One that is cancelled ends the episode, since nobody knows what came of its tool
+        call: as after a deadline, what was earned before counts. Any other exception
+        ends it without a reward.
+
         Args:
             answer: What the model said: text, an action or a list of actions, an
                 assistant's message, a `Turn`; None if it gives up.
@@ -196,6 +201,9 @@ class LiveEpisode:
             before = len(episode.messages())
             try:
                 await self._go_on(answer)
+            except BaseException as error:
+                await self._break_off(error)
+                raise
             finally:
                 episode.seconds = time.monotonic() - self._began
             if episode.total_reward is None:
@@ -208,17 +216,18 @@ class LiveEpisode:
         """Play until the next turn is wanted, or the episode is over."""
         game = self._game
         assert game is not None  # noqa: S101 - the callers looked
-        try:
-            request = game.send(answer)
-            while isinstance(request, Act):
-                try:
-                    result = await self._env.step(request.action)
-                except ORSError as error:
-                    request = game.throw(error)
-                else:
-                    request = game.send(result)
-        except StopIteration:
+        if not await play_on(game, self._env, answer):
             await self._env.leave()
+
+    async def _break_off(self, error: BaseException) -> None:
+        """End an episode that waits for what will never come."""
+        if self._game is not None:
+            self._game.close()
+        if isinstance(error, asyncio.CancelledError):
+            self.stop("deadline")
+        elif not self.ended:
+            self.episode.fail(error, "policy")
+        await self._env.leave()
 
     def stop(self, reason: StopReason = "policy_stopped") -> float | None:
         """End it from outside, say because the model's context is full.

@@ -9,7 +9,7 @@ from ors_gym.formats.prompts import to_openai_messages
 from ors_gym.rollout.turn import Step, Turn
 from ors_gym.types import Block, JSONObject
 
-__all__ = ["chat_messages", "is_call", "ors_messages"]
+__all__ = ["chat_messages", "is_call", "not_run", "ors_messages"]
 
 _CALL_TAG: Final = "<tool_call>"
 
@@ -119,7 +119,7 @@ def _answers(
         if step is not None:
             blocks: list[Any] = list(step.reply)
         elif by_id or is_call(action):
-            blocks = [{"type": "text", "text": _not_run(end)}]
+            blocks = [{"type": "text", "text": not_run(end)}]
         else:
             continue
         if by_id or is_call(action):
@@ -133,7 +133,16 @@ def _answers(
             yield from blocks
 
 
-def _not_run(end: str) -> str:
+def not_run(end: str) -> str:
+    """Return what answers a call that was not run.
+
+    Args:
+        end: Why the episode ended; ``""`` while it goes on.
+
+    Example:
+        >>> not_run("finished")
+        'not run: episode finished'
+    """
     if end == "finished":
         return "not run: episode finished"
     return f"not run: the episode ended ({end})" if end else "not run yet"

@@ -13,6 +13,7 @@ import math
 import pickle
 import random
 import threading
+import types
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -27,7 +28,7 @@ from tinker_cookbook.rl.rollout_strategy import FailFast, RetryOnFailure
 from tinker_cookbook.rl.rollouts import do_group_rollout, do_single_rollout
 from tinker_cookbook.tokenizer_utils import register_tokenizer
 from tinker_cookbook.tool_use import build_agent_tool_env
-from tinker_cookbook.tool_use.types import Tool
+from tinker_cookbook.tool_use.types import Tool, ToolInput
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -263,6 +264,45 @@ def test_the_tools_serve_the_cookbooks_own_environment(one_server, renderer):
     assert [one.reward for one in trajectory.transitions] == [0.0, 1.5]
     assert trajectory.stop_reason == "tool_stopped"
     assert one_server.runs("add") == 1
+    assert one_server.open_sessions() == set()
+
+
+def test_a_time_limit_of_the_cookbooks_keeps_what_was_earned(
+    one_server, renderer, monkeypatch
+):
+    stepping: list[Any] = []
+
+    async def work() -> Any:
+        builder = builder_for(
+            one_server, renderer, arguments={"nonterminal_reward": -0.25}
+        )
+        (env,) = await builder.make_envs()
+        live = env.message_env.live
+        step = live._env.step
+
+        async def hang(action: Any) -> Any:
+            if not stepping:
+                stepping.append(action)
+                return await step(action)
+            playing.cancel()
+            return await asyncio.Event().wait()
+
+        monkeypatch.setattr(live._env, "step", hang)
+        policy = Sampler(lambda _: [write("add", a=1, b=2)])
+        playing = asyncio.ensure_future(do_single_rollout(policy, env))
+        with pytest.raises(asyncio.CancelledError):
+            await playing
+        cut = types.SimpleNamespace(stop_reason="rollout_timeout")
+        rewards = await builder.compute_group_rewards([cut], [env])
+        (tool, *_) = ors_tools(live)
+        late = await tool.run(ToolInput(arguments={}, call_id="late"))
+        await builder.cleanup()
+        return rewards[0][0], late
+
+    reward, late = asyncio.run(work())
+    assert reward == 0.25
+    assert late.should_stop
+    assert late.messages[0]["content"] == "not run: the episode ended (deadline)"
     assert one_server.open_sessions() == set()
 
 

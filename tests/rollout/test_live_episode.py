@@ -122,6 +122,82 @@ def test_what_is_stopped_from_outside_keeps_what_it_earned(contract):
     assert contract.open_sessions() == set()
 
 
+def test_a_cancelled_turn_ends_the_episode_as_a_deadline_does(contract, monkeypatch):
+    async def work() -> Any:
+        async with opened(contract, nonterminal_reward=-1.0) as live:
+            await live.start()
+            await live.take(call("add", a=1, b=2))
+            stepping = asyncio.Event()
+
+            async def hang(_: Any) -> None:
+                stepping.set()
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(live._env, "step", hang)
+            turn = asyncio.ensure_future(live.take(call("submit", answer="0")))
+            await asyncio.wait_for(stepping.wait(), 30)
+            later = asyncio.ensure_future(live.take(call("add", a=2, b=2)))
+            turn.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await turn
+            monkeypatch.undo()
+            # Neither is read as the result that the turn before waited for.
+            for _ in range(2):
+                with pytest.raises(EpisodeOverError, match="deadline"):
+                    await later
+                later = asyncio.ensure_future(live.take(call("add", a=2, b=2)))
+            with pytest.raises(EpisodeOverError):
+                await later
+            assert contract.open_sessions() == set()
+            assert live.ended
+            assert live.stop() == 0.5 - 1.0
+            return live.episode
+
+    episode = asyncio.run(work())
+    assert (episode.stop_reason, len(episode.steps)) == ("deadline", 1)
+    assert "deadline" in episode.messages()[-1]["content"]
+    assert contract.runs() == 1
+
+
+def test_a_turn_that_waits_for_another_is_cancelled_alone(contract):
+    async def work() -> Any:
+        async with opened(contract) as live:
+            await live.start()
+            first = asyncio.ensure_future(live.take(call("add", a=1, b=2)))
+            await asyncio.sleep(0)
+            second = asyncio.ensure_future(live.take(call("submit", answer="0")))
+            await asyncio.sleep(0)
+            second.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await second
+            await first
+            await live.take(call("add", a=1, b=3))
+            return live.stop()
+
+    assert asyncio.run(work()) == 1.0
+
+
+def test_a_failure_of_our_own_ends_the_episode_without_a_reward(contract, monkeypatch):
+    async def work() -> Any:
+        async with opened(contract) as live:
+            await live.start()
+
+            async def fail(_: Any) -> None:
+                raise RuntimeError("a bug")
+
+            monkeypatch.setattr(live._env, "step", fail)
+            with pytest.raises(RuntimeError, match="a bug"):
+                await live.take(call("add", a=1, b=2))
+            assert contract.open_sessions() == set()
+            with pytest.raises(EpisodeOverError):
+                await live.take(call("add", a=1, b=2))
+            assert live.stop() is None
+            return live.episode
+
+    episode = asyncio.run(work())
+    assert (episode.stop_reason, episode.error) == ("error", "a bug")
+
+
 def test_an_outage_is_raised_and_is_no_reward():
     async def work(server: Any) -> Any:
         async with opened(server) as live:
