@@ -17,9 +17,8 @@ from typing import Any, Final
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.integrations.inspect_messages import from_inspect, to_inspect, tool_infos
-from ors_gym.rollout.clients import borrow_blocking
+from ors_gym.integrations.task_indexes import choose_indexes
 from ors_gym.rollout.live import LiveEpisode, connect
-from ors_gym.tasks import choose_split
 
 try:
     from inspect_ai import Task, task
@@ -62,10 +61,7 @@ def ors_dataset(
     Raises:
         UnknownTaskError: If there is no such split.
     """
-    with borrow_blocking(_connect(base_url, client_factory)) as client:
-        chosen = choose_split(client.list_splits(env_name), split)
-        if tasks is None:
-            tasks = range(client.num_tasks(env_name, chosen))
+    chosen, tasks = choose_indexes(env_name, base_url, client_factory, split, tasks)
     samples = [
         Sample(
             # The prompt is the session's, so the solver asks for it.

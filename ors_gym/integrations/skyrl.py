@@ -14,18 +14,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.actions.json_values import to_plain_json
-from ors_gym.client import AsyncORSClient, ORSClient
+from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.formats.tool_prompt import describe_tools
+from ors_gym.integrations.task_indexes import choose_indexes
 from ors_gym.rollout import Episode
 from ors_gym.rollout.live import LiveEpisode, connect, split_connection
 from ors_gym.rollout.own_loop import run_on_own_loop
 from ors_gym.server_address import find_server
-from ors_gym.tasks import choose_split
 from ors_gym.types import JSONObject, ToolSpec
 
 try:
@@ -48,8 +48,11 @@ class ORSTextEnv(BaseTextEnv):
     The prompt is the dataset's messages and then the environment's own; the tools are
     described in the first system message. What the model writes is read for
     ``<tool_call>`` blocks or JSON. Each step is rewarded by what it adds to the
-    episode's reward, so that the sum of the steps is that reward, whatever
-    ``reward_reduction`` says, also where SkyRL cuts the episode off.
+    episode's reward: up to the one that is ``done``, also by ``max_turns``, they add up
+    to that reward, whatever ``reward_reduction`` says. Where SkyRL asks no further
+    before that, at its limit of tokens, they add up to what was earned so far, without
+    ``nonterminal_reward``; with ``pay_at_end`` they are 0. Nothing tells an
+    environment that its episode is cut off.
 
     An outage raises: SkyRL has no place for an episode without a reward, and no
     reward is made up.
@@ -114,10 +117,11 @@ class ORSTextEnv(BaseTextEnv):
         Raises:
             ORSError: If the episode cannot be set up.
         """
-        asked = run_on_own_loop(self._live.start())
-        messages = [dict(message) for message in prompt]
-        if self._tools_in_prompt:
-            messages = _with_tools(messages, self.episode.tools)
+        with self._closed_if_raised():
+            asked = run_on_own_loop(self._live.start())
+            messages = [dict(message) for message in prompt]
+            if self._tools_in_prompt:
+                messages = _with_tools(messages, self.episode.tools)
         where = {"task_index": self.episode.task_index, "split": self.episode.split}
         return [*messages, *asked], where
 
@@ -134,12 +138,8 @@ class ORSTextEnv(BaseTextEnv):
         Raises:
             ORSError: For an outage; the session is deleted then.
         """
-        try:
+        with self._closed_if_raised():
             told = run_on_own_loop(self._live.take(action))
-        except BaseException:
-            # SkyRL does not close an environment that raised.
-            self.close()
-            raise
         self.turns += 1
         episode = self.episode
         earned = self._paid
@@ -165,6 +165,15 @@ class ORSTextEnv(BaseTextEnv):
     def close(self) -> None:
         """Delete the session. Closing twice is fine."""
         run_on_own_loop(self._live.close())
+
+    @contextlib.contextmanager
+    def _closed_if_raised(self) -> Iterator[None]:
+        """SkyRL does not close an environment that raised."""
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _shown(self, message: JSONObject) -> JSONObject:
         if self._role == "user" and message["role"] == "tool":
@@ -219,7 +228,7 @@ def _with_tools(
     """Describe the tools in the first system message, which is made if need be."""
     described = describe_tools(tools)
     if messages and messages[0].get("role") == "system":
-        told = f"{messages[0]['content']}\n\n{described}"
+        told = "\n\n".join(filter(None, (messages[0].get("content"), described)))
         return [{**messages[0], "content": told}, *messages[1:]]
     return [{"role": "system", "content": described}, *messages]
 
@@ -232,6 +241,7 @@ def ors_rows(
     tasks: Iterable[int] | None = None,
     system_prompt: str = "Solve the task by calling functions.",
     env_class: str = "ors",
+    client_factory: Callable[[], AsyncORSClient] | None = None,
     **settings: Any,
 ) -> list[JSONObject]:
     """Return the rows of a SkyRL dataset: one for each task, without the task itself.
@@ -246,6 +256,8 @@ def ors_rows(
         tasks: Indexes; None for the whole split.
         system_prompt: What each prompt begins with.
         env_class: The name under which `ORSTextEnv` is registered.
+        client_factory: Makes the client that lists the tasks, where more than an
+            address is needed; nothing of it is in the rows.
         **settings: What `ORSTextEnv` is to know besides. What is secret (``api_key``,
             ``secrets``, ``headers``) is refused: a dataset is a file.
 
@@ -258,12 +270,9 @@ def ors_rows(
         raise InvalidRequestError(
             f"{', '.join(sorted(secret))} would be written to the dataset's file; put "
             "them into the kwargs of skyrl_gym.register, or into the environment's "
-            "configuration"
+            "configuration; pass client_factory= to list the tasks with a key"
         )
-    with contextlib.closing(ORSClient(find_server(base_url))) as client:
-        chosen = choose_split(client.list_splits(env_name), split)
-        if tasks is None:
-            tasks = range(client.num_tasks(env_name, chosen))
+    chosen, tasks = choose_indexes(env_name, base_url, client_factory, split, tasks)
     known = {**settings, "env_name": env_name, "split": chosen}
     if base_url is not None:
         known["base_url"] = base_url

@@ -16,7 +16,9 @@ import pytest
 import skyrl_gym
 from skyrl_gym.envs.registration import deregister
 
+from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError, ORSError, SessionLostError
+from ors_gym.formats.tool_prompt import describe_tools
 from ors_gym.integrations.skyrl import ors_rows
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.integrations.documented import documented
@@ -129,6 +131,21 @@ def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(
     assert "Invalid action" in second["observations"][0]["content"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "paid"), [({}, [0.5, 0.0]), ({"pay_at_end": True}, [0.0, 0.0])]
+)
+def test_what_skyrl_cuts_off_is_paid_what_it_earned_or_nothing(
+    settings, paid, one_server, registered
+):
+    registered()
+    row = contract_row(one_server, nonterminal_reward=-1.0, **settings)
+    env = make(row)
+    texts = [write("add", a=1, b=1), write("echo", text="x")]
+    results = play(env, row["prompt"], *texts)
+    env.close()
+    assert [(r["reward"], r["done"]) for r in results] == [(one, False) for one in paid]
+
+
 def test_a_bad_call_is_told_and_paid_and_the_episode_goes_on(one_server, registered):
     registered()
     row = contract_row(
@@ -220,6 +237,42 @@ def test_a_set_up_that_fails_leaves_no_session(one_server, registered):
         env.init(row["prompt"])
     env.close()
     assert one_server.open_sessions() == set()
+
+
+@pytest.mark.parametrize("system", [{}, {"content": None}, {"content": ""}])
+def test_a_system_message_without_content_is_told_the_tools(
+    system, one_server, registered
+):
+    registered()
+    env = make(contract_row(one_server))
+    messages, _ = env.init([{"role": "system", **system}])
+    env.close()
+    assert messages[0]["role"] == "system"
+    assert messages[0]["content"] == describe_tools(env.episode.tools)
+
+
+def test_a_prompt_that_cannot_be_read_leaves_no_session(one_server, registered):
+    registered()
+    env = make(contract_row(one_server))
+    with pytest.raises((TypeError, ValueError)):
+        env.init(["no message"])
+    assert one_server.open_sessions() == set()
+    assert one_server.log("ready")
+
+
+def test_a_client_of_ones_own_lists_the_tasks(one_server):
+    made: list[AsyncORSClient] = []
+
+    def client() -> AsyncORSClient:
+        made.append(AsyncORSClient(one_server.base_url, api_key="s3cret-key"))
+        return made[-1]
+
+    rows = ors_rows("Contract", split="test", client_factory=client)
+    assert len(made) == 1
+    assert [row["ors"]["task_index"] for row in rows] == list(range(5))
+    assert "s3cret" not in json.dumps(rows)
+    with pytest.raises(InvalidRequestError, match="client_factory="):
+        ors_rows("Contract", one_server.base_url, api_key="s3cret-key")
 
 
 def test_the_documented_block_runs(bundled, monkeypatch, capsys):
