@@ -379,6 +379,21 @@ def test_sessions_that_no_rollout_takes_are_given_up(
     one_server.wait_for("teardown", 24)
 
 
+def test_scoring_gives_up_the_sessions_of_rollouts_that_did_not_come(
+    one_server: RunningServer,
+) -> None:
+    made = trl_environment("Contract", one_server.base_url, num_generations=4)
+    one_server.mark()
+    # As an evaluation resets them, with fewer rollouts of a task than training has.
+    rollouts = [start(made, row) for row in range(2)]
+    one_server.wait_for("ready", 8)
+    made.reward_funcs[0](environments=rollouts)
+    one_server.wait_for("teardown", 8)
+    group = [start(made, 0) for _ in range(4)]
+    assert [one.add(a=1, b=2) for one in group] == ["3"] * 4
+    assert made.reward_funcs[0](environments=group) == [0.5] * 4
+
+
 def test_a_group_outlives_the_failure_of_what_was_opened_ahead(
     proxy: FaultProxy,
 ) -> None:

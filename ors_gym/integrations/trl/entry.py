@@ -105,7 +105,8 @@ def trl_environment(
         **arguments: ``max_episode_steps``, ``invalid_action_reward``,
             ``on_tool_error``, ``call_timeout``, ``setup_timeout``, ``api_key``,
             ``headers``, ``create_options``, ``session_options`` and ``client_options``,
-            as for `ORSEnv`.
+            as for `ORSEnv`. The factory's pickle holds ``create_options`` and
+            ``session_options``: no secret belongs there.
 
     Returns:
         The three arguments: ``GRPOTrainer(model=..., args=..., **made._asdict())``.

@@ -27,7 +27,8 @@ class EnvironmentFactory:
     """The ``environment_factory`` of a trainer: called, it makes an environment.
 
     It can be pickled, without keys and secrets, for a trainer whose rollouts run in
-    another process.
+    another process. All else that an env is made with travels along, so no secret
+    belongs in ``create_options`` or ``session_options``.
 
     Args:
         name: What the dataset's column ``environment`` calls it.
@@ -126,7 +127,9 @@ class EpisodeReward:
 
     A rollout that an outage ended gets None, which a trainer leaves out of the loss;
     one that called no tool gets 0, so that calling none does not pay. Scored
-    environments are ended: their sessions are deleted while the model is trained.
+    environments are ended: their sessions are deleted while the model is trained, and
+    so are those that were opened for rollouts which did not come, since a trainer
+    resets a whole batch before it scores it.
 
     Args:
         name: Whose environments it scores; others get None.
@@ -166,6 +169,8 @@ class EpisodeReward:
         ]
         for environment in own:
             environment._end()  # noqa: SLF001 - hidden from TRL
+        for factory in {one._factory for one in own}:  # noqa: SLF001 - as above
+            factory.sessions.give_up_waiting()
         if log_metric is not None and own:
             for key, value in _count(own).items():
                 log_metric(f"{self.name}/{key}", value)

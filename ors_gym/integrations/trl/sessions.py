@@ -149,6 +149,13 @@ class Sessions:
             ahead.future.cancel()
             raise
 
+    def give_up_waiting(self) -> None:
+        """Have the sessions deleted that no rollout has taken yet."""
+        with self._lock:
+            given_up = dict(self._waiting)
+            self._waiting.clear()
+        _give_up(given_up)
+
     @functools.cached_property
     def _opener(self) -> RolloutEnv:
         """An env that plays nothing: what it opens holds no rollout's session alive."""
