@@ -92,7 +92,7 @@ def compare(
         wins=sum(difference > 0 for difference in rates),
         losses=sum(difference < 0 for difference in rates),
         success_rate=mean(rates),
-        success_interval=mean_interval(rates, ones, confidence),
+        success_interval=mean_interval(rates, ones, confidence, (-1, 1)),
         avg_reward=mean(rewards),
         reward_interval=mean_interval(rewards, ones, confidence),
     )

@@ -101,6 +101,9 @@ def _section(name: str, evaluation: Evaluation) -> list[str]:
         return [*parts, _plots(evaluation)]
     except MissingExtraError as error:
         return [*parts, f"<p>{html.escape(str(error))}</p>"]
+    except ValueError as error:
+        # The figures above are worth more than the pictures.
+        return [*parts, f"<p>It cannot be drawn: {html.escape(str(error))}</p>"]
 
 
 def _heading(text: str) -> str:

@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from ors_gym.controls import replace_controls
 from ors_gym.evaluation.extras import load
+from ors_gym.observations import replace_surrogates
 
 if TYPE_CHECKING:
     from ors_gym.evaluation.result import Evaluation
@@ -26,6 +28,12 @@ _INK: Final = (
     "ytick.color",
 )
 _NO_BACKGROUND: Final = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
+_LEAST: Final = 1e-9
+_MOST: Final = 1e9
+"""Rewards beyond are drawn in units of their size: axes of floats have an end."""
+_CLOSEST: Final = 1e-9
+"""Rewards that differ by less of their size are in one bar."""
+_LONGEST_NAME: Final = 24
 _PART_SIZE: Final = (4.8, 3.4)
 """Inches: on a phone's screen its text is as large as the page's."""
 
@@ -95,7 +103,15 @@ def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
 
 
 def _draw_histogram(axes: Any, values: list[Any], name: str) -> None:
+    values = [value for value in values if math.isfinite(value)]
+    largest = max(map(abs, values), default=0)
+    if largest and not _LEAST < largest < _MOST:
+        unit = 10.0 ** max(math.floor(math.log10(largest)), -300)
+        values, name = [value / unit for value in values], f"{name} / {unit:g}"
+        largest /= unit
     bins: Any = min(30, max(10, len(set(values))))
+    if values and max(values) - min(values) <= _CLOSEST * largest:
+        bins = 1
     if values and isinstance(values[0], int) and max(values) - min(values) < 30:
         # A bar for each number, around it.
         bins = [number - 0.5 for number in range(min(values), max(values) + 2)]
@@ -118,15 +134,29 @@ def _draw_steps(axes: Any, evaluation: Evaluation) -> None:
 
 def _draw_success(axes: Any, evaluation: Evaluation) -> None:
     rows = [row for row in evaluation.by_split if row["outcomes"]]
-    names = [row["split"] or "all" for row in rows]
+    names = [_label(row["split"] or "all") for row in rows]
+    places = range(len(rows))
     rates = [row["success_rate"] for row in rows]
     below = [_reach(row["success_rate"], row["success_low"]) for row in rows]
     above = [_reach(row["success_high"], row["success_rate"]) for row in rows]
     bars = {"color": "#66ccee", "ecolor": "#888888", "capsize": 6, "width": 0.5}
-    axes.bar(names, rates, yerr=[below, above], **bars)
+    axes.bar(places, rates, yerr=[below, above], **bars)
+    axes.set_xticks(places, names)
     axes.set_xlim(-1, max(1, len(rows)))
     axes.set_ylim(0, 1.05)
     axes.set_ylabel(f"success rate, {evaluation.confidence:.0%} interval")
+
+
+def _label(text: str) -> str:
+    r"""Return a text for a figure, where it is no formula, whatever is in it.
+
+    Example:
+        >>> _label(r"a$\frac$")
+        'a\\$\\frac\\$'
+    """
+    if len(text) > _LONGEST_NAME:
+        text = text[: _LONGEST_NAME - 1] + "…"
+    return replace_controls(replace_surrogates(text)).replace("$", r"\$")
 
 
 def _reach(high: float, low: float) -> float:

@@ -147,12 +147,14 @@ class Evaluation(Mapping[str, Any]):
     @cached_property
     def reward_interval(self) -> Interval:
         """A bootstrap confidence interval of the mean reward."""
-        return self._interval(lambda record: record.episode.total_reward or 0.0)
+        rewards = self._per_task(lambda record: record.episode.total_reward or 0.0)
+        return mean_interval(*rewards, self.confidence)
 
     @cached_property
     def steps_interval(self) -> Interval:
         """A bootstrap confidence interval of the mean number of steps."""
-        return self._interval(lambda record: float(len(record.episode.steps)))
+        steps = self._per_task(lambda record: float(len(record.episode.steps)))
+        return mean_interval(*steps, self.confidence, bounds=(0, math.inf))
 
     @cached_property
     def errors(self) -> dict[str, int]:
@@ -279,9 +281,6 @@ class Evaluation(Mapping[str, Any]):
     ) -> tuple[list[float], list[int]]:
         sums = tables.by_task(self.records, value).values()
         return [total for total, _ in sums], [count for _, count in sums]
-
-    def _interval(self, value: Callable[[Record], float]) -> Interval:
-        return mean_interval(*self._per_task(value), self.confidence)
 
     def _successes(self) -> tuple[list[int], list[int]]:
         won, played = self._per_task(lambda record: float(bool(record.success)))

@@ -25,6 +25,7 @@ __all__ = [
     "unknown_interval",
 ]
 
+_ANYTHING: Final = (-math.inf, math.inf)
 _SEED: Final = 20240229
 _MOST_DRAWS: Final = 10_000_000
 """Numbers drawn for one bootstrap: many resamples of few tasks, fewer of many."""
@@ -116,7 +117,10 @@ def _clustered_wilson(
 
 
 def mean_interval(
-    sums: ArrayLike, counts: ArrayLike, confidence: float = 0.95
+    sums: ArrayLike,
+    counts: ArrayLike,
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = _ANYTHING,
 ) -> Interval:
     """Return a bootstrap interval for a mean over episodes, drawn by task.
 
@@ -134,9 +138,12 @@ def mean_interval(
         sums: For each task, the sum over its episodes.
         counts: The number of episodes of each task, at least 1.
         confidence: The probability that the interval should hold the true mean.
+        bounds: What the mean cannot leave, and so the interval does not either, such
+            as ``(0, inf)`` for a number of steps.
 
     Returns:
-        The interval; the same for the same numbers.
+        The interval; the same for the same numbers. Unknown for less than two tasks,
+        and for sums that are not finite.
 
     Raises:
         MissingExtraError: If the extra ``eval`` is not installed.
@@ -148,9 +155,20 @@ def mean_interval(
     """
     totals = np.asarray(sums, dtype=float)
     played = np.asarray(counts, dtype=float)
-    tasks = len(totals)
-    if tasks < 2:
+    if len(totals) < 2 or not np.isfinite(totals).all():
         return unknown_interval()
+    # By a power of two, which is exact: squares stay within what floats can hold.
+    _, exponent = math.frexp(float(np.abs(totals).max()))
+    found = _bootstrap(np.ldexp(totals, -exponent), played, confidence)
+    with np.errstate(over="ignore"):
+        low, high = np.clip(np.ldexp(np.asarray(found), exponent), *bounds)
+    return Interval(float(low), float(high))
+
+
+def _bootstrap(
+    totals: NDArray[np.float64], played: NDArray[np.float64], confidence: float
+) -> Interval:
+    tasks = len(totals)
     mean, error = (float(value) for value in _mean_and_error(totals, played))
     if np.ptp(totals / played) == 0:
         return Interval(mean, mean)

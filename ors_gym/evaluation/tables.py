@@ -37,7 +37,13 @@ def mean(values: Iterable[float]) -> float:
         (1.5, nan)
     """
     listed = list(values)
-    return math.fsum(listed) / len(listed) if listed else math.nan
+    if not listed:
+        return math.nan
+    try:
+        return math.fsum(listed) / len(listed)
+    except (OverflowError, ValueError):
+        # The sum is no float, or its parts are infinite; the mean may be one.
+        return sum(value / len(listed) for value in listed)
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:

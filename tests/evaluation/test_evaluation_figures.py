@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import html.parser
 import importlib
+import io
 import json
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import figure as figures
 
 from ors_gym.errors import MissingExtraError
-from ors_gym.evaluation import Evaluation, Record
+from ors_gym.evaluation import Evaluation, Record, plots
+from ors_gym.evaluation import page as page_module
+from ors_gym.evaluation.page import as_page
 from ors_gym.evaluation.progress import Progress
 from ors_gym.rollout import Episode
 from ors_gym.rollout.turn import Step
@@ -190,3 +196,65 @@ def test_importing_evaluations_loads_none_of_their_libraries():
     run = [sys.executable, "-c", code]
     said = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
     assert said.stdout.strip() == "[]"
+
+
+def test_intervals_of_rates_and_steps_stay_within_what_is_possible():
+    won = Evaluation([record(n, float(n > 0)) for n in range(6)])
+    lost = Evaluation([record(n, 0.0) for n in range(6)])
+    assert won.compare(lost).success_interval.high == 1.0
+    assert lost.compare(won).success_interval.low == -1.0
+    assert "+1.000]" in str(won.compare(lost)).splitlines()[1]
+    long = [record(n, 1.0) for n in range(10)]
+    long[0].episode.steps *= 50
+    assert Evaluation(long).steps_interval.low == 0.0
+
+
+NAMES = ["a$\\frac$", "$", "\\$x$", "", "all", "x" * 300, "\x00\ud800\x1b<b>-->"]
+
+
+def test_splits_of_any_name_are_drawn():
+    found = Evaluation([record(1, 1.0, split=name) for name in NAMES])
+    page = as_page("names", {"run": found})
+    assert page.count("<img") == 4
+    assert "cannot be drawn" not in page
+    axes = found.plot().axes[1]
+    assert len(axes.patches) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [1e308, -1e308, 1e308],
+        [1e17, 1e17],
+        [1e300, 1e300 * (1 + 2e-16)],
+        [1.0, 1.0 + 2e-16],
+        [0.0, 5e-324],
+        [1e308, 1.0, math.inf],
+        [math.inf, -math.inf],
+    ],
+)
+def test_rewards_of_any_size_are_drawn(rewards):
+    found = Evaluation([record(n, reward) for n, reward in enumerate(rewards)])
+    page = as_page("rewards", {"run": found})
+    assert page.count("<img") == 4
+    assert str(found)
+    assert isinstance(found.plot()._repr_png_(), bytes)
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=5))
+@settings(max_examples=25, deadline=None)
+def test_any_rewards_are_drawn(rewards):
+    found = Evaluation([record(n, reward) for n, reward in enumerate(rewards)])
+    figure = figures.Figure()
+    plots._draw_rewards(figure.subplots(), found)
+    figure.savefig(io.BytesIO(), format="svg")
+
+
+def test_a_page_without_its_pictures_has_its_figures(monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no <such> thing")
+
+    monkeypatch.setattr(page_module, "draw_parts", fail)
+    page = as_page("x", {"run": FOUND})
+    assert "It cannot be drawn: no &lt;such&gt; thing" in page
+    assert "success rate" in page

@@ -178,3 +178,24 @@ def test_pass_at_k_is_the_share_of_all_choices(tasks, k):
 def test_pass_at_nothing_is_refused():
     with pytest.raises(InvalidRequestError):
         pass_at_k([1], [1], 0)
+
+
+def test_an_interval_stays_within_what_is_possible():
+    steps, ones = [1] * 9 + [50], [1] * 10
+    free = mean_interval(steps, ones)
+    assert free.low < 0
+    assert mean_interval(steps, ones, bounds=(0, math.inf)) == (0, free.high)
+    rates = [1.0] * 5 + [0.0]
+    free = mean_interval(rates, [1] * 6)
+    assert free.high > 1
+    assert mean_interval(rates, [1] * 6, bounds=(-1, 1)) == (free.low, 1)
+
+
+def test_an_interval_of_huge_and_of_tiny_rewards_is_that_of_others():
+    rewards = np.array([1.0, -1.0, 0.5, 0.25, 1.0, 1.0])
+    low, high = mean_interval(rewards, np.ones(6))
+    for power in (-900, 900):
+        found = mean_interval(np.ldexp(rewards, power), np.ones(6))
+        assert found == (math.ldexp(low, power), math.ldexp(high, power))
+    for endless in (math.inf, -math.inf, math.nan):
+        assert all(map(math.isnan, mean_interval([endless, 1.0], [1, 1])))
