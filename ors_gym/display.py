@@ -8,7 +8,6 @@ formatter that importing `ors_gym` adds to IPython, where that runs.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +26,7 @@ from ors_gym.cards import (
 )
 from ors_gym.cards.listing import tool_parts
 from ors_gym.cards.parts import escape
-from ors_gym.errors import ORSError
+from ors_gym.cards.shell import find_shell
 from ors_gym.observations import render_text
 from ors_gym.terminal import clean
 
@@ -165,11 +164,10 @@ def register_formatters() -> None:
     Importing `ors_gym` calls it. IPython is not imported for it, and other envs are
     shown as before.
     """
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None else None
-    if shell is None:
+    display_formatter = getattr(find_shell(), "display_formatter", None)
+    if display_formatter is None:
         return
-    formatter = shell.display_formatter.formatters["text/html"]
+    formatter = display_formatter.formatters["text/html"]
     for kind in (gymnasium.Env, VectorEnv):
         earlier = formatter.for_type(kind)
         if not isinstance(earlier, _EnvFormatter):
@@ -185,8 +183,8 @@ class _EnvFormatter:
     def __call__(self, env: Any) -> str | None:
         try:
             found = env_card(env)
-        except ORSError as error:
-            return message_card(f"{env}: {error}", "bad")
+        except Exception as error:  # noqa: BLE001 - IPython would show a traceback
+            return message_card(f"{env}: {type(error).__name__}: {error}", "bad")
         if found is not None:
             return found
         if self._earlier is not None:

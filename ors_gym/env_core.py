@@ -36,7 +36,7 @@ from ors_gym.spaces.images import ImageTuple
 from ors_gym.task_planner import Opened, TaskPlanner
 from ors_gym.tasks import Task
 from ors_gym.terminal import print_entry
-from ors_gym.transcript import Transcript
+from ors_gym.transcript import Transcript, describe_end
 from ors_gym.types import Block, ToolCall, ToolOutput, ToolSpec
 
 __all__ = ["EnvCore", "ResetResult", "StepResult"]
@@ -348,9 +348,9 @@ class EnvCore(TaskPlanner[S]):
         if (terminated or truncated) and self._why_not is None:
             self._why_not = "its episode is over"
         if self.transcript is not None:
-            note = info["error_kind"]
-            if terminated or truncated:
-                note = note or ("finished" if terminated else "truncated")
+            note = describe_end(
+                info["error_kind"], finished=terminated, truncated=truncated
+            )
             self.transcript.step(
                 call["tool"],
                 call["input"],

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ors_gym.observations import replace_surrogates
+from ors_gym.palette import reward_colour
 from ors_gym.types import Block
 
-__all__ = ["NOT_RUN", "Entry", "Transcript", "write_call"]
+__all__ = ["NOT_RUN", "Entry", "Transcript", "describe_end", "write_call"]
 
 NOT_RUN: Final = "not run"
 """The note of a call that was not made, because the episode was over."""
@@ -34,6 +35,25 @@ def write_call(tool: str, tool_input: dict[str, Any]) -> str:
         for name, value in tool_input.items()
     )
     return replace_surrogates(f"{tool}({', '.join(arguments)})")
+
+
+def describe_end(error_kind: str, *, finished: bool, truncated: bool) -> str:
+    """Return a step's note: what went wrong, or else how the episode ended with it.
+
+    Args:
+        error_kind: ``info["error_kind"]`` of the step, ``""`` if nothing went wrong.
+        finished: Whether the server finished the episode with it (``terminated``).
+        truncated: Whether the episode was cut short with it.
+
+    Example:
+        >>> describe_end("", finished=True, truncated=True)
+        'finished'
+        >>> describe_end("tool_failed", finished=True, truncated=False)
+        'tool_failed'
+    """
+    if error_kind or finished:
+        return error_kind or "finished"
+    return "truncated" if truncated else ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,6 +84,15 @@ class Entry:
         if not self.call:
             return ""
         return f"[reward {self.reward:g}{f', {self.note}' if self.note else ''}]"
+
+    @property
+    def mood(self) -> str:
+        """The name of its colour: ``accent`` for what is no step."""
+        if not self.call:
+            return "accent"
+        if self.failed and not self.reward:
+            return "bad"
+        return reward_colour(self.reward)
 
     def __str__(self) -> str:
         if not self.call:

@@ -87,10 +87,9 @@ def _part(entry: Entry, number: int, allowance: Allowance, *, folded: bool) -> s
     said = preformatted(entry.said, "ors-said") if entry.said else ""
     call = preformatted(entry.call, "ors-call") if entry.call else ""
     body = f"{said}{call}{show_blocks(blocks, allowance, kind)}"
-    mood = _mood(entry)
     label = f"step {number}" if entry.call else "policy" if number else "prompt"
     head = f'<span class="ors-label">{label}</span>'
-    flags = _flags(entry, mood)
+    flags = _flags(entry)
     if folded:
         short = entry.call if len(entry.call) <= _MOST_CALL else entry.call[:_MOST_CALL]
         line = f'<span class="ors-peek ors-accent">{escape(short)}</span>'
@@ -98,24 +97,15 @@ def _part(entry: Entry, number: int, allowance: Allowance, *, folded: bool) -> s
         body = f"<details>{row}{body}</details>"
     else:
         body = f'<div class="ors-row">{head}{flags}</div>{body}'
-    return f'<div class="ors-part ors-edge-{mood}">{body}</div>'
+    return f'<div class="ors-part ors-edge-{entry.mood}">{body}</div>'
 
 
-def _mood(entry: Entry) -> str:
-    if not entry.call:
-        return "accent"
-    if entry.failed and not entry.reward:
-        return "bad"
-    return reward_colour(entry.reward)
-
-
-def _flags(entry: Entry, mood: str) -> str:
+def _flags(entry: Entry) -> str:
     if not entry.call:
         return ""
     if entry.note == NOT_RUN:
         return flag(NOT_RUN, "muted")
-    flags = flag(f"reward {entry.reward:g}", mood)
+    flags = flag(f"reward {entry.reward:g}", entry.mood)
     if entry.note:
-        over = entry.note == "finished" and not entry.failed
-        flags += flag(entry.note, "accent" if over else "bad")
+        flags += flag(entry.note, "accent" if entry.note == "finished" else "bad")
     return flags

@@ -26,6 +26,7 @@ _BOUNDS: Final = {
     "format": "{}",
     "default": "default {}",
 }
+_EXCLUSIVE: Final = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
 def tools_card(tools: Sequence[ToolSpec], title: str = "") -> str:
@@ -69,7 +70,8 @@ def _fields(schema: Any) -> Iterator[str]:
     properties = schema.get("properties") if isinstance(schema, Mapping) else None
     if not isinstance(properties, Mapping) or not properties:
         return
-    needed = schema.get("required") or ()
+    required = schema.get("required")
+    needed = required if isinstance(required, list) else []
     for name, field in properties.items():
         words = describe_schema(field)
         if name not in needed:
@@ -109,12 +111,20 @@ def describe_schema(schema: Any, depth: int = 3) -> str:
     words = " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
     if words == "array" and "items" in schema:
         words = f"array of {describe_schema(schema['items'], depth - 1)}"
-    bounds = [
-        said.format(_json(schema[key]) if key == "default" else schema[key])
-        for key, said in _BOUNDS.items()
-        if key in schema
-    ]
-    return _shorten(", ".join([words, *bounds]))
+    return _shorten(", ".join([words, *_bounds(schema)]))
+
+
+def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
+    said = dict(schema)
+    for bound, exclusive in _EXCLUSIVE.items():
+        # Draft 4: whether the bound itself is left out. Later drafts: another bound.
+        if schema.get(exclusive) is True and bound in said:
+            said[exclusive] = said.pop(bound)
+    for key, words in _BOUNDS.items():
+        if key == "default" and key in said:
+            yield words.format(_json(said[key]))
+        elif key in said and not isinstance(said[key], bool):
+            yield words.format(said[key])
 
 
 def _whole(schema: Any) -> str:

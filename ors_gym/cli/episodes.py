@@ -12,7 +12,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Record
 from ors_gym.observations import render_text
 from ors_gym.rollout import Episode, replay
-from ors_gym.transcript import Transcript
+from ors_gym.transcript import Transcript, describe_end
 
 __all__ = ["add_parser"]
 
@@ -83,7 +83,9 @@ def _write_down(episode: Episode) -> str:
     transcript = Transcript()
     transcript.start(render_text(episode.prompt))
     for step in episode.steps:
-        note = "finished" if step.finished else step.error_kind
+        end = describe_end(
+            step.error_kind, finished=step.finished, truncated=step.truncated
+        )
         text = render_text(step.reply)
-        transcript.step(step.tool, step.input, text, step.reward, note)
+        transcript.step(step.tool, step.input, text, step.reward, end)
     return transcript.text()

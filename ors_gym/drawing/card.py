@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ors_gym.drawing.lettering import drawable, fit, load_font, wrap
 from ors_gym.observations import decode_image, describe_block
 from ors_gym.observations.images import require_pillow
-from ors_gym.palette import DARK, reward_colour
+from ors_gym.palette import DARK
 from ors_gym.transcript import Entry
 
 if TYPE_CHECKING:
@@ -94,9 +94,8 @@ def make_card(entry: Entry, width: int, height: int) -> Card:
     room = inside // LINE - len(lines) - len(ending)
     colour = "warn" if entry.failed else "text"
     lines += [(line, colour) for line in fit(text, font, columns, room)]
-    mood = "bad" if entry.failed and not entry.reward else reward_colour(entry.reward)
-    lines += [(line, mood) for line in ending]
-    return Card(lines, pictures, mood if entry.call else "accent")
+    lines += [(line, entry.mood) for line in ending]
+    return Card(lines, pictures, entry.mood)
 
 
 def _read(entry: Entry, height: int) -> tuple[str, list[Image]]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
+from ors_gym.cards.shell import find_shell
 from ors_gym.playground.game import Game
 from ors_gym.playground.terminal import play_in_terminal
 from ors_gym.terminal import say
@@ -56,6 +56,4 @@ def play(env: gymnasium.Env[Any, Any], task_index: int = 0) -> NotebookPlayer | 
 
 def _in_a_notebook() -> bool:
     """Say whether this runs in a kernel, which has a front end that shows widgets."""
-    module = sys.modules.get("IPython")
-    shell = module.get_ipython() if module is not None else None
-    return getattr(shell, "kernel", None) is not None
+    return getattr(find_shell(), "kernel", None) is not None

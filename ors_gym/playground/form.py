@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -122,9 +123,10 @@ class Form:
         text = default if isinstance(default, str) and field.kind == "string" else ""
         if default is not None and field.kind != "string":
             text = _json(default)
-        several = field.kind == "json" or (
-            field.kind == "string" and field.schema.get("maxLength", _LONG + 1) > _LONG
-        )
+        most = field.schema.get("maxLength")
+        if isinstance(most, bool) or not isinstance(most, int | float):
+            most = math.inf
+        several = field.kind == "json" or (field.kind == "string" and most > _LONG)
         make = self._widgets.Textarea if several else self._widgets.Text
         editor = make(value=text, placeholder="JSON" if field.kind == "json" else "")
         self._readers[field.name] = lambda: field.read(editor.value)

@@ -14,7 +14,7 @@ from ors_gym.observing import name_task
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces.tool_call import ToolCallText
 from ors_gym.tasks import Task
-from ors_gym.transcript import Entry, Transcript, write_call
+from ors_gym.transcript import Entry, Transcript, describe_end, write_call
 from ors_gym.types import Block, ToolSpec
 
 __all__ = ["Game"]
@@ -100,9 +100,6 @@ class Game:
             self.ended = True
             raise
         self.ended = terminated or truncated
-        note = info["error_kind"]
-        if self.ended:
-            note = note or ("finished" if terminated else "truncated")
         blocks: list[Block] = info["blocks"]
         given = {} if isinstance(read, InvalidAction) else read["input"]
         unread = isinstance(read, InvalidAction) and isinstance(action, str)
@@ -111,7 +108,7 @@ class Game:
             blocks,
             write_call(info["tool"], given),
             float(reward),
-            note,
+            describe_end(info["error_kind"], finished=terminated, truncated=truncated),
             failed=bool(info["error_kind"]),
             said=action if unread else "",
         )

@@ -7,6 +7,7 @@ from typing import Any
 from ors_gym.cards import Fact, conversation_card, message_card, reward_fact
 from ors_gym.cards.parts import escape
 from ors_gym.errors import ORSError
+from ors_gym.playground.clicks import Clicks
 from ors_gym.playground.form import Form
 from ors_gym.playground.game import Game
 from ors_gym.spaces.json_schema import validate
@@ -78,8 +79,9 @@ class NotebookPlayer:
         self.box.layout.max_width = "960px"
         self.box.children[0].layout.flex_flow = "row wrap"
         self.score.layout.margin = "0 0 0 12px"
-        self.reset.on_click(lambda _: self._guarded(self._reset))
-        self.step.on_click(lambda _: self._guarded(self._step))
+        self._clicks = Clicks()
+        self.reset.on_click(lambda _: self._clicked(self._reset))
+        self.step.on_click(lambda _: self._clicked(self._step))
         self.tool.observe(lambda _: self._guarded(self._choose_tool), "value")
         self._guarded(self._reset)
 
@@ -94,6 +96,15 @@ class NotebookPlayer:
     def __repr__(self) -> str:
         total = self.total_reward
         return f"<NotebookPlayer of {self.game.inner}, reward {total:g} so far>"
+
+    def _clicked(self, action: Any) -> None:
+        """Do what a button says, but not what was said before the last result."""
+        if self._clicks.is_early():
+            if not self.message.value:
+                self._say("A click before the last step's result was ignored.", "warn")
+            return
+        with self._clicks.handling():
+            self._guarded(action)
 
     def _guarded(self, action: Any) -> None:
         """Do what a button says; what goes wrong is shown, not raised."""

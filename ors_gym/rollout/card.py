@@ -9,7 +9,7 @@ from ors_gym.cards import Fact, conversation_card, reward_fact
 from ors_gym.observations import render_text
 from ors_gym.rollout.messages import is_call, ors_messages
 from ors_gym.rollout.turn import Step, Turn
-from ors_gym.transcript import NOT_RUN, Entry, write_call
+from ors_gym.transcript import NOT_RUN, Entry, describe_end, write_call
 
 if TYPE_CHECKING:
     from ors_gym.rollout.episode import Episode
@@ -63,14 +63,15 @@ def episode_entries(episode: Episode) -> Iterator[Entry]:
 
 
 def _entry(step: Step, said: str) -> Entry:
-    note = "finished" if step.finished else ""
-    note = note or step.error_kind or ("truncated" if step.truncated else "")
+    end = describe_end(
+        step.error_kind, finished=step.finished, truncated=step.truncated
+    )
     return Entry(
         render_text(step.reply),
         step.reply,
         write_call(step.tool, step.input),
         step.reward,
-        note,
+        end,
         failed=bool(step.error_kind),
         said=said,
     )

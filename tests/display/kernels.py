@@ -62,6 +62,14 @@ class Kernel:
         """
         self._send(model_id, {"method": "custom", "content": {"event": "click"}})
 
+    def send_beside(self, kind: str) -> None:
+        """Send a message that a busy kernel handles too.
+
+        Args:
+            kind: Its type.
+        """
+        self._client.control_channel.send(self._client.session.msg(kind, {}))
+
     def _send(self, model_id: str, data: dict[str, Any]) -> None:
         content = {"comm_id": model_id, "data": data}
         message = self._client.session.msg("comm_msg", content)

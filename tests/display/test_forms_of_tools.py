@@ -154,3 +154,31 @@ def test_a_game_leaves_views_aside_and_refuses_other_envs() -> None:
     env.close()
     with pytest.raises(ors_gym.InvalidRequestError, match="ORS"):
         Game(gym.make("CartPole-v1"))
+
+
+@pytest.mark.parametrize("most", ["9", None, [], {}, True])
+def test_a_length_that_is_no_number_is_left_aside(most: Any) -> None:
+    form = make_form({"properties": {"a": {"type": "string", "maxLength": most}}})
+    assert type(form.editors["a"]).__name__ == "Textarea"
+
+
+BOUNDS = ("minLength", "maxLength", "minimum", "maximum", "multipleOf", "enum", "const")
+
+
+@given(
+    kind=st.sampled_from(["string", "integer", "number", "boolean", "array"]),
+    bounds=st.dictionaries(
+        st.sampled_from((*BOUNDS, "default", "description", "anyOf", "format")),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=3)
+        | st.lists(st.integers(), max_size=2)
+        | st.dictionaries(st.text(max_size=2), st.integers(), max_size=1),
+    ),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_bounds_have_a_form(kind: str, bounds: dict[str, Any]) -> None:
+    form = make_form({"properties": {"a": {"type": kind, **bounds}}})
+    assert set(form.editors) == {"a"}

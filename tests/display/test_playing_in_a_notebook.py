@@ -66,6 +66,8 @@ def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
     for direction in path:
         kernel.set_state(editor, index=labels.index(direction))
         kernel.click(ids["step"])
+        # The next click is one on what this one shows.
+        value_of(kernel, "player.total_reward")
     assert value_of(kernel, "player.total_reward") == 1.0
     steps = f"<b>reward 1</b> after {len(path)} steps"
     assert value_of(kernel, "player.score.value") == steps
@@ -78,6 +80,36 @@ def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
     kernel.run("player.reset.click()")
     assert value_of(kernel, "player.step.disabled") is False
     assert value_of(kernel, "player.message.value") == ""
+    kernel.run("env.close()")
+
+
+def test_a_click_before_the_result_of_the_last_is_no_second_step(
+    kernel: Kernel,
+) -> None:
+    kernel.run('env = gym.make("ors/guess"); player = ors_gym.play(env)')
+    kernel.run("player.check.value = False; player.tool.value = -1")
+    # A step that lasts until a second click waits in the kernel's queue.
+    kernel.run(
+        "import threading\n"
+        "waiting, step = threading.Event(), player.game.step\n"
+        "def slow(action):\n"
+        "    assert waiting.wait(30)\n"
+        "    return step(action)\n"
+        "player.game.step = slow\n"
+        "control = get_ipython().kernel.control_handlers\n"
+        "control['comm_info_request'] = lambda *_: waiting.set()"
+    )
+    button = value_of(kernel, "player.step.model_id")
+    kernel.click(button)
+    kernel.click(button)
+    kernel.send_beside("comm_info_request")
+    assert value_of(kernel, "player.game.transcript.steps") == 1
+    assert "ignored" in value_of(kernel, "player.message.value")
+    # One made later counts, and so does code that clicks.
+    kernel.click(button)
+    assert value_of(kernel, "player.game.transcript.steps") == 2
+    kernel.run("player.step.click(); player.step.click()")
+    assert value_of(kernel, "player.game.transcript.steps") == 4
     kernel.run("env.close()")
 
 

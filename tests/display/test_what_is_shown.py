@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import sys
+import types
 from typing import Any
 
 import gymnasium as gym
@@ -14,8 +16,11 @@ import ors_gym
 from ors_gym import display
 from ors_gym.cards import conversation_card, tools_card
 from ors_gym.cards.listing import describe_schema
+from ors_gym.cli import episodes
+from ors_gym.drawing.card import make_card
+from ors_gym.playground.entry import _in_a_notebook
 from ors_gym.rollout.card import episode_entries
-from ors_gym.transcript import Entry
+from ors_gym.transcript import Entry, describe_end
 from tests.display.episodes import ordinary_episode, picture
 
 JSON: Any = st.recursive(
@@ -45,6 +50,133 @@ def test_any_schema_is_described(schema: Any) -> None:
     assert describe_schema(schema)
     tool: Any = {"name": "x", "description": None, "input_schema": schema}
     assert tools_card([tool]).endswith("</div>")
+
+
+KEYWORDS = [
+    "type",
+    "enum",
+    "const",
+    "anyOf",
+    "oneOf",
+    "items",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "default",
+    "description",
+]
+
+
+@given(
+    required=JSON,
+    properties=st.dictionaries(
+        st.text(max_size=3),
+        st.dictionaries(st.sampled_from(KEYWORDS), JSON, max_size=5) | JSON,
+        max_size=3,
+    ),
+)
+def test_any_keyword_of_a_schema_may_be_anything(
+    required: Any, properties: Any
+) -> None:
+    schema = {"type": "object", "properties": properties, "required": required}
+    tool: Any = {"name": "x", "description": "", "input_schema": schema}
+    assert tools_card([tool]).endswith("</div>")
+    assert all(describe_schema(field) for field in properties.values())
+
+
+@pytest.mark.parametrize("required", [True, 5, "a", {"a": 1}, None])
+def test_what_is_required_is_a_list(required: Any) -> None:
+    schema = {"properties": {"a": {"type": "integer"}}, "required": required}
+    tool: Any = {"name": "x", "description": "", "input_schema": schema}
+    assert "integer, optional" in tools_card([tool])
+
+
+def test_exclusive_bounds_of_every_draft_are_described() -> None:
+    bounds = {"type": "integer", "minimum": 1, "maximum": 9}
+    for more, said in (
+        ({"exclusiveMinimum": True}, "integer, more than 1, at most 9"),
+        ({"exclusiveMaximum": True}, "integer, at least 1, less than 9"),
+        ({"exclusiveMinimum": False}, "integer, at least 1, at most 9"),
+    ):
+        assert describe_schema({**bounds, **more}) == said
+    assert describe_schema({"exclusiveMinimum": True}) == "JSON"
+    later = {"type": "number", "exclusiveMinimum": 0, "default": False}
+    assert describe_schema(later) == "number, more than 0, default false"
+
+
+@pytest.mark.timeout(60)
+def test_an_image_full_of_blanks_is_read_once() -> None:
+    # A pattern that takes blanks again from each place would take hours.
+    data = " " * 2_000_000 + "!"
+    block = {"type": "image", "mimeType": "image/png", "data": data}
+    assert "<img" not in ors_gym.show(block)._repr_html_()
+    broken = picture()
+    broken["data"] = "\n  ".join(broken["data"])
+    assert "<img" in ors_gym.show(broken)._repr_html_()
+
+
+@pytest.mark.parametrize("media_type", [{}, [], None, 5, ["image/png"]])
+def test_an_image_of_no_media_type_is_described(media_type: Any) -> None:
+    block = {**picture(), "mimeType": media_type}
+    assert "<img" not in ors_gym.show(block)._repr_html_()
+
+
+@pytest.mark.parametrize("missing", ["get_ipython", "display_formatter"])
+def test_a_stand_in_for_ipython_is_borne(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = types.ModuleType("IPython")
+    if missing == "display_formatter":
+        module.get_ipython = object
+    monkeypatch.setitem(sys.modules, "IPython", module)
+    display.register_formatters()
+    assert not _in_a_notebook()
+
+
+def test_an_env_that_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Any) -> str:
+        raise TypeError("argument of type 'bool' is not <iterable>")
+
+    monkeypatch.setattr(display, "env_card", fail)
+    shown = display._EnvFormatter(None)(gym.make("CartPole-v1"))
+    assert "TypeError: argument of type &#x27;bool&#x27; is not &lt;i" in str(shown)
+
+
+@pytest.mark.parametrize("error_kind", ["", "tool_failed"])
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("truncated", [False, True])
+def test_an_episode_and_the_command_line_say_the_same_of_an_end(
+    error_kind: str, finished: bool, truncated: bool
+) -> None:
+    said = describe_end(error_kind, finished=finished, truncated=truncated)
+    episode = ordinary_episode(1)
+    step = episode.steps[0]
+    step.error_kind, step.finished, step.truncated = error_kind, finished, truncated
+    assert list(episode_entries(episode))[-1].note == said
+    ending = f", {said}]" if said else "]"
+    assert episodes._write_down(episode).endswith(f"[reward 0{ending}")
+
+
+@pytest.mark.parametrize(
+    ("entry", "mood"),
+    [
+        (Entry("prompt", reward=1.0), "accent"),
+        (Entry("", call="a()"), "muted"),
+        (Entry("", call="a()", reward=1.0, failed=True), "good"),
+        (Entry("", call="a()", reward=-1.0), "bad"),
+        (Entry("", call="a()", failed=True), "bad"),
+    ],
+)
+def test_cards_and_pictures_have_the_mood_of_a_step(entry: Entry, mood: str) -> None:
+    assert entry.mood == mood
+    assert f"ors-edge-{mood}" in conversation_card("x", [entry])
+    assert make_card(entry, 600, 300).edge == mood
 
 
 @pytest.mark.parametrize(
