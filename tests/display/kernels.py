@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from jupyter_client.manager import start_new_kernel
@@ -54,25 +55,24 @@ class Kernel:
         """
         self._send(model_id, {"method": "update", "state": state, "buffer_paths": []})
 
-    def click(self, model_id: str) -> None:
+    def click(self, model_id: str, times: int = 1) -> None:
         """Click on a button, with the message that a front end sends.
 
         Args:
             model_id: The button's ``model_id``.
+            times: How often, all at one moment.
         """
-        self._send(model_id, {"method": "custom", "content": {"event": "click"}})
+        data = {"method": "custom", "content": {"event": "click"}}
+        date = datetime.now(UTC)
+        for _ in range(times):
+            self._send(model_id, data, date)
 
-    def send_beside(self, kind: str) -> None:
-        """Send a message that a busy kernel handles too.
-
-        Args:
-            kind: Its type.
-        """
-        self._client.control_channel.send(self._client.session.msg(kind, {}))
-
-    def _send(self, model_id: str, data: dict[str, Any]) -> None:
+    def _send(
+        self, model_id: str, data: dict[str, Any], date: datetime | None = None
+    ) -> None:
         content = {"comm_id": model_id, "data": data}
         message = self._client.session.msg("comm_msg", content)
+        message["header"]["date"] = date or message["header"]["date"]
         self._client.shell_channel.send(message)
 
 

@@ -88,21 +88,8 @@ def test_a_click_before_the_result_of_the_last_is_no_second_step(
 ) -> None:
     kernel.run('env = gym.make("ors/guess"); player = ors_gym.play(env)')
     kernel.run("player.check.value = False; player.tool.value = -1")
-    # A step that lasts until a second click waits in the kernel's queue.
-    kernel.run(
-        "import threading\n"
-        "waiting, step = threading.Event(), player.game.step\n"
-        "def slow(action):\n"
-        "    assert waiting.wait(30)\n"
-        "    return step(action)\n"
-        "player.game.step = slow\n"
-        "control = get_ipython().kernel.control_handlers\n"
-        "control['comm_info_request'] = lambda *_: waiting.set()"
-    )
     button = value_of(kernel, "player.step.model_id")
-    kernel.click(button)
-    kernel.click(button)
-    kernel.send_beside("comm_info_request")
+    kernel.click(button, times=2)
     assert value_of(kernel, "player.game.transcript.steps") == 1
     assert "ignored" in value_of(kernel, "player.message.value")
     # One made later counts, and so does code that clicks.
