@@ -198,9 +198,15 @@ _HOMES: Final = {
 package only registers the ids."""
 
 _MODULES: Final = {name: home for home, names in _HOMES.items() for name in names}
+_SUBMODULES: Final = (
+    *("formats", "integrations", "rollout", "server", "testing", "wrappers"),
+)
+"""Those that people write in full, as in ``ors_gym.server.serve()``."""
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"ors_gym.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULES[name]), name)

@@ -37,6 +37,14 @@ print(sorted({set(HEAVY)!r} & (set(sys.modules) - before)))
     assert done.stdout == "[]\n"
 
 
+def test_submodules_need_no_import_of_their_own() -> None:
+    script = """
+import ors_gym
+print(ors_gym.server.serve, ors_gym.wrappers.DiscreteTools, ors_gym.rollout)
+"""
+    subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+
+
 def test_a_name_that_is_not_there() -> None:
     try:
         _ = ors_gym.nothing
