@@ -51,11 +51,17 @@ def _run(options: argparse.Namespace) -> int:
             value["comparison"] = dataclasses.asdict(found.compare(other))
         say_json(value)
         return 0
-    say(found)
+    _say_figures(options.file, found)
     if other is not None:
-        say(f"\n{options.other}\n{other}")
-        say(f"\n{options.file} minus {options.other}\n{found.compare(other)}")
+        say(f"\n{options.other}")
+        _say_figures(options.other, other)
+        if found.records and other.records:
+            say(f"\n{options.file} minus {options.other}\n{found.compare(other)}")
     return 0
+
+
+def _say_figures(path: str, evaluation: Evaluation) -> None:
+    say(evaluation if evaluation.records else f"{path} holds no episodes yet")
 
 
 def summary(evaluation: Evaluation) -> JSONObject:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Final, Unpack
 
+from ors_gym.actions.call_shapes import name_type
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation.cluster import connect, play_on_ray
@@ -150,6 +151,11 @@ class _Job:
         max_concurrent: int,
         **options: Unpack[Options],
     ) -> None:
+        if not isinstance(env_name, str):
+            raise InvalidRequestError(
+                f"env_name is {name_type(env_name)}; the order is evaluate(client, "
+                "env_name, tasks, policy); client=None is the bundled server"
+            )
         if max_concurrent < 1:
             raise InvalidRequestError("max_concurrent must be at least 1")
         own: dict[str, Any] = {name: options.get(name) for name in OWN_OPTIONS}
@@ -173,7 +179,7 @@ class _Job:
         self._episodes_per_task = options.get("episodes_per_task", 1)
         self._policy_name = own["policy_name"] or name_policy(policy or policy_factory)
         self._output_path = own["output"]
-        self._shows_progress = options.get("progress", True)
+        self._shows_progress = own["progress"]
         self._on_episode = own["on_episode"]
         self._engine = _read_engine(options)
         self._plan: Plan | None = None

@@ -46,8 +46,8 @@ class Options(TypedDict, total=False):
     """For that file; the policy's own name if None."""
     on_episode: Callable[[Episode], Any] | None
     """Called with each episode that ended; may be async."""
-    progress: bool
-    """Whether a bar is shown; True."""
+    progress: bool | None
+    """Whether a bar is shown; if None, where tqdm is installed."""
     engine: Literal["local", "ray"]
     """Where episodes are played: in this process, or by the actors of a Ray cluster."""
     actors: int | None

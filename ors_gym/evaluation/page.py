@@ -8,7 +8,7 @@ from typing import Final
 from ors_gym.errors import MissingExtraError
 from ors_gym.evaluation.comparison import Comparison
 from ors_gym.evaluation.plots import draw_parts
-from ors_gym.evaluation.report import as_html
+from ors_gym.evaluation.report import as_html, figures_with_intervals
 from ors_gym.evaluation.result import Evaluation
 
 __all__ = ["as_page"]
@@ -117,23 +117,12 @@ def _scrolling(table: str) -> str:
 
 def _cards(evaluation: Evaluation) -> str:
     """Return the figures that are looked at first."""
-    percent = f"{evaluation.confidence:.0%}"
     without = len(evaluation.records) - evaluation.outcomes
+    figures, _ = figures_with_intervals(evaluation)
     cards = [
-        (
-            "success rate",
-            f"{evaluation.success_rate:.1%}",
-            f"{percent} {evaluation.success_interval:.1%}",
-        ),
-        (
-            "reward",
-            f"{evaluation.avg_reward:.3f}",
-            f"{percent} {evaluation.reward_interval:.3f}",
-        ),
-        (
-            "steps",
-            f"{evaluation.avg_steps:.2f}",
-            f"{percent} {evaluation.steps_interval:.2f}",
+        *(
+            (name, value, more.replace(" interval", ""))
+            for name, value, more in figures
         ),
         ("outcomes", f"{evaluation.outcomes}", f"{without} episodes without one"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ors_gym.errors import MissingExtraError
 from ors_gym.evaluation.extras import load
 from ors_gym.evaluation.records import Record
 
@@ -16,7 +17,7 @@ class Progress:
     Args:
         total: How many episodes there are.
         label: What is shown before the bar.
-        shown: Whether there is a bar.
+        shown: Whether there is a bar; None for one if tqdm is installed.
 
     Raises:
         MissingExtraError: If there is to be a bar and tqdm is not installed.
@@ -26,14 +27,19 @@ class Progress:
         {}
     """
 
-    def __init__(self, total: int, label: str, *, shown: bool) -> None:
+    def __init__(self, total: int, label: str, *, shown: bool | None) -> None:
         self._outcomes = self._successes = self._errors = 0
         self._reward = 0.0
         self._bar: Any = None
-        if shown:
-            purpose = "The progress bar (progress=False for none)"
-            bar = load("tqdm.auto", purpose).tqdm
-            self._bar = bar(total=total, desc=label, unit="episode", smoothing=0.1)
+        if shown is not None and not shown:
+            return
+        try:
+            bar = load("tqdm.auto", "The progress bar (progress=False for none)").tqdm
+        except MissingExtraError:
+            if shown:
+                raise
+            return
+        self._bar = bar(total=total, desc=label, unit="episode", smoothing=0.1)
 
     def add(self, record: Record, *, done_before: bool = False) -> None:
         """Count an episode.

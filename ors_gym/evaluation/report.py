@@ -7,10 +7,13 @@ import math
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ors_gym.errors import MissingExtraError
+from ors_gym.evaluation.failures import describe_all_failed, describe_first_error
+
 if TYPE_CHECKING:
     from ors_gym.evaluation.result import Evaluation
 
-__all__ = ["as_html", "as_text", "summarise"]
+__all__ = ["as_html", "as_text", "figures_with_intervals", "summarise"]
 
 
 def summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -22,31 +25,27 @@ def summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
     Returns:
         Pairs of a name and a text.
     """
-    head, percent = evaluation.head, f"{evaluation.confidence:.0%} interval"
-    rate = evaluation.success_rate
+    head = evaluation.head
     lines = []
+    if failed := describe_all_failed(evaluation.records):
+        lines.append(("FAILED", failed))
     if head:
         split = f", split {head['split']}" if head.get("split") else ""
         lines.append(("environment", f"{head.get('environment')}{split}"))
         lines.append(("policy", str(head.get("policy"))))
+    lines.append(("episodes", _count(evaluation)))
+    figures, hint = figures_with_intervals(evaluation)
     lines += [
-        ("episodes", _count(evaluation)),
-        (
-            "success rate",
-            f"{rate:.1%}  {percent} {evaluation.success_interval:.1%}",
-        ),
-        (
-            "reward",
-            f"{evaluation.avg_reward:.3f}  {percent} {evaluation.reward_interval:.3f}",
-        ),
-        (
-            "steps",
-            f"{evaluation.avg_steps:.2f}  {percent} {evaluation.steps_interval:.2f}",
-        ),
-        ("ended by", _listed(evaluation.stop_reasons)),
+        (name, f"{value}  {interval}" if interval else value)
+        for name, value, interval in figures
     ]
+    if hint:
+        lines.append(("intervals", hint))
+    lines.append(("ended by", _listed(evaluation.stop_reasons)))
     if evaluation.errors:
-        lines.append(("errors", f"{_listed(evaluation.errors)}; not in the figures"))
+        first = describe_first_error(evaluation.records)
+        counts = _listed(evaluation.errors)
+        lines.append(("errors", f"{counts}; not in the figures. First, {first}"))
     for what in ("tool", "policy"):
         values = evaluation.latency[what]
         if not math.isnan(values["p50"]):
@@ -55,6 +54,33 @@ def summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
     if evaluation.stopped:
         lines.append(("stopped", evaluation.stopped))
     return lines
+
+
+def figures_with_intervals(
+    evaluation: Evaluation,
+) -> tuple[list[tuple[str, str, str]], str]:
+    """Return the three main figures.
+
+    Args:
+        evaluation: The evaluation.
+
+    Returns:
+        Triples of a name, the figure and its interval, which is empty where it cannot
+        be computed; and what is to be installed then, or nothing.
+    """
+    percent, hint = f"{evaluation.confidence:.0%} interval", ""
+    figures = []
+    for name, value, own, form in (
+        ("success rate", evaluation.success_rate, "success_interval", ".1%"),
+        ("reward", evaluation.avg_reward, "reward_interval", ".3f"),
+        ("steps", evaluation.avg_steps, "steps_interval", ".2f"),
+    ):
+        try:
+            interval = f"{percent} {getattr(evaluation, own):{form}}"
+        except MissingExtraError as error:
+            interval, hint = "", str(error)
+        figures.append((name, f"{value:{form}}", interval))
+    return figures, hint
 
 
 def as_text(evaluation: Evaluation) -> str:

@@ -15,6 +15,7 @@ from ors_gym.evaluation.output import read_output
 from ors_gym.evaluation.records import Record
 from ors_gym.evaluation.statistics import (
     Interval,
+    interval_if_possible,
     mean_interval,
     pass_at_k,
     pass_hat_k,
@@ -218,19 +219,22 @@ class Evaluation(Mapping[str, Any]):
             prefix: What each name begins with.
 
         Returns:
-            Floats by name; what is not known is left out.
+            Floats by name; what is not known is left out, and without the extra
+            ``eval`` the ends of the intervals are.
 
         Example:
             >>> Evaluation([]).metrics("test/")
             {'test/episodes': 0.0, 'test/outcomes': 0.0, 'test/errors': 0.0}
         """
+        success = interval_if_possible(lambda: self.success_interval)
+        reward = interval_if_possible(lambda: self.reward_interval)
         figures: dict[str, float] = {
             "success_rate": self.success_rate,
-            "success_low": self.success_interval.low,
-            "success_high": self.success_interval.high,
+            "success_low": success.low,
+            "success_high": success.high,
             "avg_reward": self.avg_reward,
-            "reward_low": self.reward_interval.low,
-            "reward_high": self.reward_interval.high,
+            "reward_low": reward.low,
+            "reward_high": reward.high,
             "avg_steps": self.avg_steps,
             "episodes": len(self.records),
             "outcomes": self.outcomes,

@@ -7,17 +7,18 @@ episodes, every interval is one over tasks (Miller, "Adding Error Bars to Evals"
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.evaluation.extras import load
 
 __all__ = [
     "Interval",
+    "interval_if_possible",
     "mean_interval",
     "pass_at_k",
     "pass_hat_k",
@@ -53,6 +54,22 @@ class Interval(NamedTuple):
 def unknown_interval() -> Interval:
     """Return the interval of what nothing is known of."""
     return Interval(math.nan, math.nan)
+
+
+def interval_if_possible(ask: Callable[[], Interval]) -> Interval:
+    """Return an interval, or the unknown one where the extra ``eval`` is missing.
+
+    Args:
+        ask: Computes the interval.
+
+    Example:
+        >>> interval_if_possible(lambda: Interval(0.25, 0.5))
+        Interval(low=0.25, high=0.5)
+    """
+    try:
+        return ask()
+    except MissingExtraError:
+        return unknown_interval()
 
 
 def rate_interval(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ors_gym.evaluation.records import Record
-from ors_gym.evaluation.statistics import rate_interval
+from ors_gym.evaluation.statistics import interval_if_possible, rate_interval
 from ors_gym.types import JSONObject
 
 __all__ = [
@@ -100,7 +100,7 @@ def _row_of(split: str, records: Sequence[Record], confidence: float) -> JSONObj
     outcomes = [record for record in records if record.has_outcome]
     tasks = by_task(records, lambda record: float(bool(record.success))).values()
     won, played = [k for k, _ in tasks], [n for _, n in tasks]
-    interval = rate_interval(won, played, confidence)
+    interval = interval_if_possible(lambda: rate_interval(won, played, confidence))
     return {
         "split": split,
         "tasks": len({record.key[:2] for record in records}),

@@ -7,6 +7,7 @@ One driver blocks, the other awaits; no rule is written twice.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Generator, Mapping
@@ -41,7 +42,9 @@ class Rules:
             action whose reply says how to call a tool, and after three of these in a
             row the end; ``stop``, the end; ``submit``, an answer to the one tool with
             one required string, and a nudge where there is none. Where the server
-            declares a terminal tool, that takes plain text in any case.
+            declares a terminal tool, that takes plain text in any case. Whatever it
+            is, ten turns in a row without a call that can be read are the last that
+            are answered.
         reward_reduction: How the rewards of the steps become one.
         nonterminal_reward: Added where the server did not finish the episode.
 
@@ -85,6 +88,8 @@ class Rules:
 
 _MOST_NUDGES: Final = 3
 """Turns of plain text that are answered, before the policy is taken to be done."""
+_MOST_UNREADABLE: Final = 10
+"""Turns without a readable call that are, before it is taken to be lost."""
 
 
 class Ask:
@@ -147,6 +152,9 @@ def _play_turn(
     turn, actions = read
     turn.seconds = seconds
     episode.turns.append(turn)
+    if _is_lost(episode):
+        rules.conclude(episode, "policy_stopped")
+        return
     ends = rules.on_plain_text == "stop" or _is_stuck(episode)
     for action in actions:
         if time.monotonic() >= until:
@@ -164,6 +172,19 @@ def _is_stuck(episode: Episode) -> bool:
     before = episode.turns[-1 - _MOST_NUDGES : -1]
     texts = [all(isinstance(action, str) for action in turn.actions) for turn in before]
     return len(texts) == _MOST_NUDGES and all(texts)
+
+
+def _is_lost(episode: Episode) -> bool:
+    """Say whether this turn, like those before it, holds nothing for the server."""
+    recent = episode.turns[-1 - _MOST_UNREADABLE :]
+    return len(recent) > _MOST_UNREADABLE and not any(
+        map(_reaches_server, itertools.chain(*(turn.actions for turn in recent)))
+    )
+
+
+def _reaches_server(kept: Any) -> bool:
+    is_invalid = isinstance(kept, Mapping) and kept.keys() == {"invalid"}
+    return not isinstance(kept, str) and not is_invalid
 
 
 def _play_action(episode: Episode, rules: Rules, action: PlannedAction) -> Play:

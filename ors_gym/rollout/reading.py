@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 from ors_gym.actions import InvalidAction, parse_actions
-from ors_gym.actions.call_shapes import is_call, unwrap
+from ors_gym.actions.call_shapes import is_call, name_type, unwrap
 from ors_gym.actions.json_values import to_plain_json
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout.turn import Turn
@@ -74,7 +74,8 @@ class TurnReader:
             policy gives up.
 
         Raises:
-            InvalidRequestError: If the turn's message or extra is not JSON.
+            InvalidRequestError: If the turn's message or extra is not JSON, or it is
+                of a type that no model's answer has, such as a number or a function.
         """
         given = answer if isinstance(answer, Turn) else Turn(answer)
         actions, message = given.actions, given.message
@@ -86,6 +87,7 @@ class TurnReader:
             listed = actions if isinstance(actions, list) else [actions]
             planned = [PlannedAction("", one, _kept(one)) for one in listed]
         else:
+            _check_type(actions)
             planned = list(self._read_items(actions))
             if message is None and _is_message(actions):
                 message = actions
@@ -119,6 +121,24 @@ class TurnReader:
             text = _text_of(message)
             return [PlannedAction("", text, text, is_plain_text=True)]
         return [PlannedAction(c.id, c.action, _kept(c.action)) for c in calls]
+
+
+def _check_type(actions: Any) -> None:
+    """Refuse what only a mistake in the policy's code can return.
+
+    A model's mistakes are part of its episode; this one would be made for ever.
+    """
+    actions = unwrap(actions)
+    if isinstance(actions, str | Mapping | list | tuple | InvalidAction):
+        return
+    called = ""
+    if callable(actions):
+        called = " (was it called? pass random_policy(), not random_policy)"
+    raise InvalidRequestError(
+        f"the policy returned {name_type(actions)}, not an action{called}. Return "
+        '{"tool": ..., "input": {...}}, text, a Turn, a list of these, or None to '
+        "give up"
+    )
 
 
 def _is_part(item: Any) -> bool:
