@@ -59,9 +59,11 @@ def test_close_deletes_every_session_and_may_be_repeated(
     envs = make_vector(one_server.base_url)
     envs.reset(seed=0)
     envs.step([ADD, submit(0), ADD, ADD])
+    # The next session of the second one is opened ahead.
+    one_server.wait_for("prompt", ENVS + 1)
     envs.close()
     envs.close()
-    one_server.wait_for("teardown", ENVS)
+    one_server.wait_for("teardown", ENVS + 1)
     assert one_server.open_sessions() == set()
     with pytest.raises(ors_gym.EpisodeOverError, match="closed"):
         envs.step([ADD] * ENVS)
