@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -61,7 +62,12 @@ class EnvConfig:
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.env_name, str) or not self.env_name:
+        if self.env_name in ("", None):
+            raise InvalidRequestError(
+                "env_name= is missing: pass the name of an environment on the server; "
+                "`ors-gym list URL` lists them"
+            )
+        if not isinstance(self.env_name, str):
             raise InvalidRequestError(
                 f"env_name is the name of an environment on the server, "
                 f"not {self.env_name!r}"
@@ -72,8 +78,11 @@ class EnvConfig:
                 listed = " or ".join(repr(choice) for choice in choices)
                 raise InvalidRequestError(f"{name} is {value!r}; it must be {listed}")
         for name in ("call_timeout", "setup_timeout"):
-            if not getattr(self, name) > 0:
-                raise InvalidRequestError(f"{name} must be more than 0 seconds")
+            _check_seconds(name, getattr(self, name))
+        if not isinstance(self.prefetch, bool):
+            raise InvalidRequestError(
+                f"prefetch is {self.prefetch!r}; it must be True or False"
+            )
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise InvalidRequestError("max_episode_steps must be at least 1")
         if not math.isfinite(self.invalid_action_reward):
@@ -96,6 +105,16 @@ class EnvConfig:
             "api_key": self.api_key,
             "headers": self.headers,
         }
+
+
+def _check_seconds(name: str, value: object) -> None:
+    # Real, for NumPy's numbers; a bool is one too.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidRequestError(
+            f"{name} is {value!r}; it must be a number of seconds"
+        )
+    if not float(value) > 0:
+        raise InvalidRequestError(f"{name} must be more than 0 seconds")
 
 
 def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,8 @@ def register_bundled() -> None:
     """
     for name in BUNDLED:
         _register(f"ors/{name}", {"env_name": name})
-    _register("ors/remote", {})
+    # Without a name, the env explains what is missing; a bare constructor would not.
+    _register("ors/remote", {"env_name": ""})
 
 
 def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -25,6 +27,7 @@ __all__ = [
     "open_environment",
     "open_server",
     "read_range",
+    "require_module",
     "say",
     "say_json",
 ]
@@ -96,6 +99,33 @@ def import_from_here() -> None:
         sys.path.insert(0, "")
 
 
+def require_module(reference: str) -> None:
+    """Check that the module of a class can be found, from here too.
+
+    Args:
+        reference: ``module:Class``.
+
+    Raises:
+        InvalidRequestError: If there is no such module.
+
+    Example:
+        >>> require_module("nowhere:Environment")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ors_gym.errors.InvalidRequestError: module 'nowhere' cannot be imported ...
+    """
+    import_from_here()
+    module = reference.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        # A package of the name's is missing; or the name is empty.
+        found = None
+    if found is None and module not in sys.modules:
+        raise InvalidRequestError(
+            f"module {module!r} cannot be imported (run in its directory)"
+        )
+
+
 @contextlib.contextmanager
 def open_server(target: str | None) -> Iterator[str]:
     """Give the address of a server.
@@ -110,12 +140,14 @@ def open_server(target: str | None) -> Iterator[str]:
     Raises:
         InvalidRequestError: If it is neither.
     """
+    if target is not None and re.fullmatch(r"[^/\s]*:\d+(?:/\S*)?", target):
+        raise InvalidRequestError(f"write the address with http://: http://{target}")
     if target is None or is_address(target):
         yield find_server(target)
     elif is_class(target):
         from ors_gym.server import serve  # noqa: PLC0415
 
-        import_from_here()
+        require_module(target)
         with serve(target) as base_url:
             yield base_url
     else:

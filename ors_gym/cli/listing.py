@@ -24,18 +24,21 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "list", help="list a server's environments, their splits, tasks and tools"
     )
-    parser.add_argument(
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument(
         "target",
         nargs="?",
         metavar="URL",
         help="address, or module:Class; ORS_BASE_URL or the bundled ones by default",
     )
+    server.add_argument("--url", help="the same, as the other commands take it")
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    with open_server(options.target) as base_url, ORSClient(base_url) as client:
+    target = options.url if options.target is None else options.target
+    with open_server(target) as base_url, ORSClient(base_url) as client:
         names = client.list_environments()
         dialect = dataclasses.asdict(client.link.wire.spoken)
         value = {

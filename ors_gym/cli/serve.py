@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from typing import Any
+from typing import Any, Final
+
+from ors_gym.cli.common import is_class, require_module
+from ors_gym.errors import InvalidRequestError
+from ors_gym.registration import BUNDLED
 
 __all__ = ["add_parser"]
+
+_LAST_PORT: Final = 65535
 
 
 def add_parser(commands: Any) -> None:
@@ -24,15 +29,39 @@ def add_parser(commands: Any) -> None:
         metavar="module:Class",
         help="environment classes to serve; the bundled ones if none is named",
     )
-    parser.add_argument("--port", type=int, default=8080, help="default: 8080")
+    parser.add_argument("--port", type=_read_port, default=8080, help="default: 8080")
     parser.set_defaults(run=_run)
+
+
+def _read_port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is 0 to {_LAST_PORT}")
+    return port
+
+
+def _check_class(reference: str) -> None:
+    """Explain what cannot be served before a port is opened for it."""
+    if is_class(reference):
+        require_module(reference)
+        return
+    name = reference.removeprefix("ors/")
+    said = (
+        f"{name} is bundled: run ors-gym serve"
+        if name in BUNDLED
+        else f"{reference!r} cannot be served"
+    )
+    raise InvalidRequestError(f"{said}; a class of your own is module:Class")
 
 
 def _run(options: argparse.Namespace) -> int:
     from ors_gym.server import run  # noqa: PLC0415
 
-    # As `python -m` does, so that module:Class finds a module of this folder.
-    sys.path.insert(0, "")
+    for reference in options.environments:
+        _check_class(reference)
     run(options.environments, port=options.port, on_start=_announce)
     return 0
 

@@ -132,9 +132,9 @@ class PooledTransport(_Pools, httpx.BaseTransport):
 
     Example:
         >>> with httpx.Client(transport=PooledTransport()) as client:
-        ...     client.get("http://127.0.0.1:1/")
+        ...     client.get("http://127.0.0.1:1/")  # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        httpx.ConnectError: cannot connect to 127.0.0.1:1: Connection refused
+        httpx.ConnectError: cannot connect to 127.0.0.1:1: Connection refused. Is ...
     """
 
     def __init__(

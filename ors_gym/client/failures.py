@@ -120,8 +120,8 @@ def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]
         The kind of failure, and a sentence about it.
 
     Example:
-        >>> explain_connect_error(Origin("http://h:1"), ConnectionRefusedError())[1]
-        'cannot connect to h:1: ConnectionRefusedError'
+        >>> explain_connect_error(Origin("http://h:1"), OSError())[1]
+        'cannot connect to h:1: OSError'
     """
     if _descriptors_ran_out(error):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -136,7 +136,15 @@ def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]
     vanished = isinstance(error, ssl.SSLEOFError)
     if isinstance(error, ssl.SSLError) and not vanished:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        if error.reason == "WRONG_VERSION_NUMBER":
+            reason += "; does the server speak plain http?"
         return Failure.TLS, f"no TLS connection to {origin}: {reason}"
+    if isinstance(error, ConnectionRefusedError):
+        # asyncio has other words for it than the system.
+        return Failure.CONNECT, (
+            f"cannot connect to {origin}: Connection refused. "
+            "Is the server running, and is this its port?"
+        )
     reason = error.strerror or type(error).__name__
     return Failure.CONNECT, f"cannot connect to {origin}: {reason}"
 

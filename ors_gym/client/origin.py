@@ -51,6 +51,10 @@ class Origin:
             raise InvalidRequestError(
                 "the base URL cannot be read; write it as http://host:port"
             ) from None
+        if "://" not in base_url:
+            raise InvalidRequestError(
+                "write the base URL with its scheme: http://host:port or https://host"
+            )
         if parts.scheme not in _PORTS:
             raise InvalidRequestError(
                 "the base URL must begin with http:// or https://, "

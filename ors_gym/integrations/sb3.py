@@ -17,12 +17,19 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
-from stable_baselines3.common.vec_env import VecEnv
 
 from ors_gym import wrappers
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers.vector.view import VectorView
+
+try:
+    from stable_baselines3.common.vec_env import VecEnv
+except ImportError as error:
+    raise MissingExtraError(
+        "Stable-Baselines3 is not installed; install it with: "
+        'pip install "ors-gym[sb3]"'
+    ) from error
 
 __all__ = ["ORSVecEnv"]
 

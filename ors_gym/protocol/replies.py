@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -35,6 +37,13 @@ servers (WIRE.md, point 7)."""
 
 _EXCERPT_BYTES: Final = 2**16
 _TASK_ID_BYTES: Final = 1024
+_PAGE: Final = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+# Each alternative ends at the text's end at the latest, so that no text takes long.
+_MARKUP: Final = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>?|\Z)|<[^<>]*(?:>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PAGE_EXCERPT: Final = 100
 
 
 class BodyReader:
@@ -172,7 +181,8 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     """Make a short text of an error's body.
 
     FastAPI's ``detail`` is taken out of its JSON, and of a 422 only where and why:
-    its ``input`` repeats what was sent, secrets included (WIRE.md, point 18).
+    its ``input`` repeats what was sent, secrets included (WIRE.md, point 18). Of a page
+    of HTML, which is another web server's, only the beginning of its text.
 
     Args:
         body: The body.
@@ -186,6 +196,8 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
+        if _PAGE.match(text):
+            return _page_text(redact(text), redact)
         return _shorten(" ".join(redact(text).split()))
     detail: Any = value.get("detail", value) if isinstance(value, Mapping) else value
     if isinstance(detail, list):
@@ -194,6 +206,12 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
         # As it came: a depth that can be read need not be one that can be written.
         detail = text
     return _shorten(redact(detail))
+
+
+def _page_text(page: str, redact: Callable[[str], str]) -> str:
+    # Hidden once more: a page may have written a secret with character references.
+    text = redact(html.unescape(_MARKUP.sub(" ", page)))
+    return _shorten(" ".join(text.split()), _PAGE_EXCERPT)
 
 
 def _validation_text(item: object) -> str:
@@ -209,8 +227,8 @@ def _validation_text(item: object) -> str:
     return f"{where}: {message if isinstance(message, str) else '?'}"
 
 
-def _shorten(text: str) -> str:
-    return text if len(text) <= 500 else f"{text[:500]}..."
+def _shorten(text: str, length: int = 500) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def status_error(

@@ -132,6 +132,9 @@ def test_a_server_cannot_steer_the_terminal() -> None:
         ("eval", "math", "--tasks", "none"),
         ("eval", "math", "--tasks", "5:5"),
         ("eval", "math", "--tasks", "-1:5"),
+        ("list", "http://h", "--url", "http://h"),
+        ("serve", "--port", "99999"),
+        ("serve", "--port", "-1"),
         ("replay",),
         ("nonsense",),
     ],
@@ -142,12 +145,27 @@ def test_what_cannot_be_read_is_code_2(arguments: tuple[str, ...]) -> None:
     assert end.value.code == 2
 
 
+def test_serve_says_which_ports_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["serve", "--port", "99999"])
+    assert "a port is 0 to 65535" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("list", "http://127.0.0.1:1"), "127.0.0.1:1"),
         (("list", "nowhere"), "module:Class"),
-        (("check", "no_such_module:Class"), "no_such_module"),
+        (("list", "--url", "http://127.0.0.1:1"), "Is the server running, and is this"),
+        (
+            ("check", "no_such_module:Class"),
+            "module 'no_such_module' cannot be imported",
+        ),
+        (("check", "127.0.0.1:9"), "address with http://: http://127.0.0.1:9\n"),
+        (("play", "no_such.module:C"), "'no_such.module' cannot be imported (run in"),
+        (("serve", "no_such_module:C"), "module 'no_such_module' cannot be imported"),
+        (("serve", "guess"), "guess is bundled: run ors-gym serve; a class of your"),
+        (("serve", "nothing"), "'nothing' cannot be served; a class of your own is"),
         (("check", "http://127.0.0.1:1", "x", "--calls", '{"tol": 1}'), "no tool call"),
         (("eval", "http://127.0.0.1:1"), "--url"),
         (("eval", "a:B", "--url", "http://127.0.0.1:1"), "leave out --url"),
@@ -166,4 +184,5 @@ def test_what_goes_wrong_is_explained_with_code_1(
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert "ors-gym: " in error
+    assert "Traceback" not in error
     assert said in error

@@ -34,7 +34,8 @@ def test_parts(url: str, expected: tuple[object, ...]):
 @pytest.mark.parametrize(
     ("url", "word"),
     [
-        ("host:8080", "http://"),
+        ("host:8080", "write the base URL with its scheme: http://host:port"),
+        ("127.0.0.1:8080", "write the base URL with its scheme: http://host:port"),
         ("ftp://host", "http://"),
         ("", "http://"),
         ("//host", "http://"),

@@ -114,6 +114,7 @@ def test_a_server_that_answers_the_handshake_in_clear(kind: str):
             outcome = ask(post(RecordingSink()))
             server.join(20)
     assert (outcome.failure, outcome.sent) == (Failure.TLS, False)
+    assert outcome.detail.endswith("; does the server speak plain http?")
 
 
 def _answer_in_clear(listener: socket.socket) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import importlib
 import socket
+import sys
 from typing import Any
 
+import gymnasium
 import pytest
 
 import ors_gym
@@ -30,8 +34,49 @@ def test_nobody_listens() -> None:
     url = f"http://127.0.0.1:{free_port()}"
     with pytest.raises(ors_gym.ConnectionFailedError) as caught:
         ors_gym.ORSEnv("contract", url)
-    assert "refused" in str(caught.value)
-    assert url.removeprefix("http://") in str(caught.value)
+    said = str(caught.value)
+    where = url.removeprefix("http://")
+    assert said.endswith(
+        f"cannot connect to {where}: Connection refused. "
+        "Is the server running, and is this its port?"
+    )
+
+    async def ask() -> None:
+        async with ors_gym.AsyncORSClient(url) as client:
+            await client.list_environments()
+
+    with pytest.raises(ors_gym.ConnectionFailedError) as caught:
+        asyncio.run(ask())
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("make", [gymnasium.make, gymnasium.make_vec])
+@pytest.mark.parametrize("arguments", [{}, {"env_name": None}])
+def test_a_remote_env_without_a_name(make: Any, arguments: dict[str, Any]) -> None:
+    with pytest.raises(ors_gym.InvalidRequestError, match=r"env_name=.*ors-gym list"):
+        make("ors/remote", base_url="http://127.0.0.1:1", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"setup_timeout": "1"}, "setup_timeout is '1'; it must be a number of"),
+        ({"call_timeout": None}, "call_timeout is None; it must be a number of"),
+        ({"call_timeout": True}, "call_timeout is True; it must be a number of"),
+        ({"call_timeout": float("nan")}, "call_timeout must be more than 0 seconds"),
+        ({"prefetch": "yes"}, "prefetch is 'yes'; it must be True or False"),
+    ],
+)
+def test_an_argument_of_another_kind(arguments: dict[str, Any], said: str) -> None:
+    with pytest.raises(ors_gym.InvalidRequestError, match=said):
+        ors_gym.ORSEnv("guess", "http://127.0.0.1:1", **arguments)
+
+
+def test_stable_baselines3_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)
+    monkeypatch.delitem(sys.modules, "ors_gym.integrations.sb3", raising=False)
+    with pytest.raises(ors_gym.MissingExtraError, match=r'"ors-gym\[sb3\]"'):
+        importlib.import_module("ors_gym.integrations.sb3")
 
 
 def test_the_host_does_not_exist() -> None:

@@ -103,6 +103,33 @@ def test_the_text_of_an_error(body: bytes, text: str) -> None:
     assert server_text(body, str) == text
 
 
+def test_of_a_page_only_the_beginning_of_its_text_is_told() -> None:
+    page = (
+        "\n<!DOCTYPE html><html><head><style>b > i { color: red }</style>"
+        "<title>nginx</title><!-- <b> --></head><SCRIPT>if (a<b) c()</SCRIPT>"
+        "<body class='x'><h1>404 Not&nbsp;Found</h1>%s"
+    )
+    assert server_text((page % "<p>a &amp; b").encode(), str) == (
+        "nginx 404 Not Found a & b"
+    )
+    told = server_text((page % ("<p>word</p>" * 3000)).encode(), str)
+    assert told.startswith("nginx 404 Not Found word word")
+    assert len(told) == len("...") + 100
+
+
+@pytest.mark.parametrize(
+    "part", ["<", "<!--", "<script", "<script>", "</script", "<a "]
+)
+def test_a_page_that_closes_nothing_is_read_at_once(part: str) -> None:
+    assert len(server_text(b"<html>" + part.encode() * 2**14, str)) <= 103
+
+
+def test_a_secret_in_a_page_is_hidden() -> None:
+    page = b"<html><body>the key is sword&#102;ish, swordfish"
+    told = server_text(page, lambda text: text.replace("swordfish", "***"))
+    assert told == "the key is ***, ***"
+
+
 def test_the_text_of_an_error_of_any_depth() -> None:
     for depth in range(100, 1200, 7):
         for shape in ('{"detail": %s}', '{"detail": [%s]}', '{"detail":[{"msg":%s}]}'):
