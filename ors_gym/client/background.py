@@ -44,6 +44,8 @@ _LINGER: Final = 5.0
 _CHANNEL_IDLE: Final = 90.0
 """Seconds after which unused connections to a server are closed."""
 _EXIT_TIMEOUT: Final = 5.0
+_OPENING_TIMEOUT: Final = 1.0
+"""Seconds that a process which ends waits for the sessions that it is opening."""
 _AT_ONCE: Final = 64
 
 
@@ -106,6 +108,8 @@ class Background:
         """Sessions to be pinged, in the order in which they became due."""
         self._submitted = 0
         """Operations of others that have no result yet."""
+        self._given: set[asyncio.Task[Any]] = set()
+        """Their tasks."""
         self._owner = os.getpid()
 
     def watch(self, link: Link, state: SessionState) -> None:
@@ -170,7 +174,7 @@ class Background:
         with self._lock:
             # Before the loop is looked at: it must not end in between.
             self._submitted += 1
-        work = self._run(link, operation)
+        work = self._run_given(link, operation)
         future = asyncio.run_coroutine_threadsafe(work, self._start())
         future.add_done_callback(self._note_done)
         return future
@@ -313,6 +317,7 @@ class Background:
 
     async def _delete_all(self, timeout: float) -> None:
         """Delete what is open and what is doomed, whether it is due or not."""
+        await self._end_given(min(_OPENING_TIMEOUT, timeout / 2))
         doomed = [*self._doomed, *self._later]
         self._doomed.clear()
         self._later.clear()
@@ -331,6 +336,25 @@ class Background:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def _end_given(self, timeout: float) -> None:
+        """Let openings under way come to their end, or have their sessions given up.
+
+        What was opened is watched then, and what was given up is doomed.
+        """
+        if self._given:
+            _, late = await asyncio.wait(set(self._given), timeout=timeout)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _run_given(self, link: Link, operation: Operation[T]) -> T:
+        task: Any = asyncio.current_task()
+        self._given.add(task)
+        try:
+            return await self._run(link, operation)
+        finally:
+            self._given.discard(task)
 
     async def _run(self, link: Link, operation: Operation[T]) -> T:
         _, channel = self._channels.setdefault(id(link), (link, _Channel(link)))
