@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
             policy_name=options.policy,
             engine=options.engine,
             actors=options.actors,
-            progress=not options.json,
+            progress=False if options.json else None,
         )
     if options.json:
         say_json(summary(found))

@@ -69,7 +69,10 @@ def _ask_for_call(tools: Sequence[ToolSpec]) -> ToolCall:
         if chosen in by_name:
             tool = by_name[chosen]
             return {"tool": tool["name"], "input": _ask_for_input(tool)}
-        say(f"there is no tool {chosen!r}")
+        say(
+            f"there is no tool {chosen!r}; write its name or its number "
+            f"(1 to {len(tools)}), or q to leave"
+        )
 
 
 def _ask_for_input(tool: ToolSpec) -> JSONObject:
