@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from ors_gym.evaluation.page import as_page
 from ors_gym.rollout import random_policy, reference_policy
 
 
-def play(policy, **options):
-    given = {"progress": False, "max_turns": 30} | options
+def play(policy: Any, **options: Any) -> Evaluation:
+    given: Any = {"progress": False, "max_turns": 30} | options
     return evaluate(None, "guess", range(2), policy, **given)
 
 
@@ -77,7 +78,7 @@ def test_without_the_extra_there_are_figures_and_a_hint(monkeypatch):
 def test_a_forgotten_client_is_named():
     words = r"the order is evaluate\(client, env_name, tasks, policy\)"
     with pytest.raises(InvalidRequestError, match=words):
-        evaluate("guess", range(2), random_policy(0))
+        evaluate("guess", range(2), random_policy(0))  # type: ignore[arg-type]
 
 
 def test_a_file_without_episodes_is_said_to_hold_none(tmp_path, capsys):

@@ -39,7 +39,9 @@ def test_what_no_model_can_return_is_a_mistake_of_the_policy(answer):
 
 @pytest.mark.parametrize("answer", [8, np.zeros(3), len])
 def test_a_wrapper_takes_whatever_actions_it_likes(answer):
-    _, planned = TurnReader(TOOLS, raw=True).read(answer, 0)
+    read = TurnReader(TOOLS, raw=True).read(answer, 0)
+    assert read is not None
+    _, planned = read
     assert planned[0].step is answer
 
 
