@@ -16,6 +16,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import keyword
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -113,7 +114,7 @@ def safe_names(
         if name in kept:
             result[name] = name
             continue
-        safe = "".join(c if f"_{c}".isidentifier() else "_" for c in name)
+        safe = "".join(c if _is_usable(f"x{c}") else "_" for c in name)
         if not _is_usable(f"{safe}_"):
             safe = f"{prefix}_{safe.strip('_')}".rstrip("_")
         candidates = (safe, f"{safe}_", *(f"{safe}_{n}" for n in range(2, 1000)))
@@ -124,7 +125,9 @@ def safe_names(
 
 
 def _is_usable(name: str) -> bool:
-    return name.isidentifier() and not keyword.iskeyword(name) and name[0] != "_"
+    # Transformers finds arguments in a docstring by \w+, which is narrower.
+    is_identifier = name.isidentifier() and re.fullmatch(r"\w+", name)
+    return bool(is_identifier) and not keyword.iskeyword(name) and name[0] != "_"
 
 
 def tool_methods(
