@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import collections
 import errno
+import functools
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from typing import Any
 
 from ors_gym.client.async_socket import AsyncSocket, Deadlines
 from ors_gym.client.dialing import (
@@ -227,11 +229,7 @@ class AsyncTransport(PooledConnections):
         origin = self.origin
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(deadline - time.monotonic()):
-            addresses = literal_address(origin) or read_addresses(
-                await loop.getaddrinfo(
-                    origin.host, origin.port, type=socket.SOCK_STREAM
-                )
-            )
+            addresses = literal_address(origin) or await _look_up(loop, origin)
         for address, share, last in attempts(addresses, deadline):
             try:
                 async with asyncio.timeout(share):
@@ -263,6 +261,18 @@ class AsyncTransport(PooledConnections):
             connected.close()
             raise
         return connected
+
+
+async def _look_up(loop: asyncio.AbstractEventLoop, origin: Origin) -> list[Address]:
+    """Return the addresses of a name."""
+    sought: Any = functools.partial(
+        socket.getaddrinfo, origin.host, origin.port, type=socket.SOCK_STREAM
+    )
+    try:
+        return read_addresses(await loop.run_in_executor(None, sought))
+    except RuntimeError:
+        # A process that ends starts no thread any more, and has sessions to delete.
+        return read_addresses(sought())
 
 
 async def _shake_hands(loop: asyncio.AbstractEventLoop, secured: ssl.SSLSocket) -> None:

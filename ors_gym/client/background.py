@@ -190,9 +190,15 @@ class Background:
             timeout: Seconds for all of them together.
         """
         loop = self._loop
-        if os.getpid() != self._owner or loop is None or not loop.is_running():
+        if os.getpid() != self._owner or loop is None:
             return
-        future = asyncio.run_coroutine_threadsafe(self._delete_all(timeout), loop)
+        work = self._delete_all(timeout)
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, loop)
+        except RuntimeError:
+            # Its thread died; a thread that has only just begun turns the loop soon.
+            work.close()
+            return
         with contextlib.suppress(concurrent.futures.TimeoutError):
             future.result(timeout + 1.0)
 
@@ -212,6 +218,9 @@ class Background:
             loop.run_until_complete(self._live())
         finally:
             loop.close()
+            with self._lock:
+                if self._loop is loop:
+                    self._loop = self._thread = None
 
     async def _live(self) -> None:
         idle_since = time.monotonic()

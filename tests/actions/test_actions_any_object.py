@@ -65,13 +65,23 @@ LEAVES = (
         [np.int64(3), np.float32("nan"), np.array("x"), np.zeros((2, 2)), object(), int]
     )
 )
+
+
+def make_object_array(items: list[Any]) -> np.ndarray:
+    """Hold objects of any kind; ``np.array`` refuses some mixed shapes."""
+    array = np.empty(len(items), dtype=object)
+    for index, item in enumerate(items):
+        array[index] = item
+    return array
+
+
 OBJECTS = strategies.recursive(
     LEAVES,
     lambda inner: (
         strategies.lists(inner, max_size=4)
         | strategies.dictionaries(KEYS | strategies.integers(), inner, max_size=5)
         | strategies.tuples(inner, inner)
-        | strategies.builds(np.array, inner, dtype=strategies.just(object))
+        | strategies.lists(inner, max_size=3).map(make_object_array)
     ),
     max_leaves=12,
 )

@@ -58,6 +58,11 @@ class RunningServer:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def named_url(self) -> str:
+        """The base URL with a name in it, which has to be looked up."""
+        return f"http://localhost:{self.port}"
+
+    @property
     def pid(self) -> int:
         """The process id of the running child."""
         if self._process is None:
@@ -181,7 +186,10 @@ class RunningServer:
         deadline = time.monotonic() + _END_SECONDS
         while len(found := self.log(event, **fields)) < count:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{len(found)} of {count} entries {event} {fields}")
+                seen = [(e["event"], e.get("session")) for e in self.log()[-20:]]
+                raise TimeoutError(
+                    f"{len(found)} of {count} entries {event} {fields} after {seen}"
+                )
             time.sleep(0.005)
 
 

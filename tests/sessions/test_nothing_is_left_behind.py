@@ -28,9 +28,12 @@ print("open", flush=True)
 """
 
 
-def run(server: RunningServer, then: str, *, end: int | None = None) -> int:
+def run(
+    server: RunningServer, then: str, *, end: int | None = None, named: bool = False
+) -> int:
     """Run a script that opens three sessions; end it by a signal once it has."""
-    script = OPEN.format(url=server.base_url) + textwrap.dedent(then)
+    url = server.named_url if named else server.base_url
+    script = OPEN.format(url=url) + textwrap.dedent(then)
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.PIPE,
@@ -50,6 +53,7 @@ def run(server: RunningServer, then: str, *, end: int | None = None) -> int:
         process.wait()
     assert "Exception ignored" not in errors
     assert "was destroyed" not in errors
+    assert "never retrieved" not in errors
     return process.returncode
 
 
@@ -79,8 +83,12 @@ def test_an_env_that_nobody_holds(server: RunningServer) -> None:
         ("threading.Thread(target=sessions[0].close).start()", 0),
     ],
 )
-def test_the_interpreter_exits(server: RunningServer, then: str, code: int) -> None:
-    assert run(server, then) == code
+@pytest.mark.parametrize("named", [False, True])
+def test_the_interpreter_exits(
+    server: RunningServer, then: str, code: int, named: bool
+) -> None:
+    # No thread can be started then, and the event loop's look-up of names needs one.
+    assert run(server, then, named=named) == code
     server.wait_for("teardown", 3)
 
 

@@ -110,12 +110,14 @@ def test_one_that_nobody_holds_is_collected_with_its_sessions(
     one_server.wait_for("teardown", ENVS)
 
 
+@pytest.mark.parametrize("named", [False, True])
 def test_a_program_that_just_ends_leaves_nothing_behind(
-    one_server: RunningServer,
+    one_server: RunningServer, named: bool
 ) -> None:
+    url = one_server.named_url if named else one_server.base_url
     program = (
         "from ors_gym.vector import ORSVectorEnv\n"
-        f"envs = ORSVectorEnv('contract', {one_server.base_url!r}, 3)\n"
+        f"envs = ORSVectorEnv('contract', {url!r}, 3)\n"
         "envs.reset(seed=0)\n"
         "envs.send([{'tool': 'slow', 'input': {'seconds': 0.2}}], [1])\n"
     )
