@@ -82,12 +82,20 @@ class EnvCore(TaskPlanner[S]):
         self.action_space: gymnasium.Space[Any]
         self.observation_space: gymnasium.Space[Any]
 
-    def learn(self) -> Operation[None]:
-        """Return the operation that asks for the tools and makes the spaces."""
+    def learn(self, *, of_tools: bool = True) -> Operation[None]:
+        """Return the operation that asks for the tools and makes the spaces.
+
+        Args:
+            of_tools: Whether the tools are asked for, unless the client knows them.
+                Without them the spaces are those of the sessions to come.
+        """
         wire = self._link.wire
         name = self.config.env_name
         self.environment = yield from operations.resolve_environment(wire, name)
-        self.tools, _ = yield from operations.list_tools(wire, self.environment)
+        listing = wire.listing(self.environment)
+        if listing.tools is None and of_tools:
+            listing.tools, _ = yield from operations.list_tools(wire, self.environment)
+        self.tools = listing.tools or []
         calls = ToolCallSpace(self.tools)
         in_text = self.config.action_mode == "text"
         self._take_actions_of(ToolCallText(calls) if in_text else calls)
@@ -113,8 +121,7 @@ class EnvCore(TaskPlanner[S]):
             action_space: Its own action space, which follows its sessions' tools.
 
         Returns:
-            A core that plays its own episodes. What either learns of the splits, both
-            know.
+            A core that plays its own episodes.
         """
         config = dataclasses.replace(
             self.config, task_offset=offset, task_stride=stride
@@ -124,7 +131,6 @@ class EnvCore(TaskPlanner[S]):
         core.tools = self.tools
         core.observation_space = self.observation_space
         core._text = self._text
-        core._known = self._known
         core._take_actions_of(action_space)
         return core
 

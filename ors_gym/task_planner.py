@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -35,14 +34,6 @@ class Opened(NamedTuple, Generic[S]):
     tools: list[ToolSpec]
 
 
-@dataclasses.dataclass(slots=True)
-class _Known:
-    """What the server said of its splits."""
-
-    splits: list[Split] | None = None
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
 class TaskPlanner(Generic[S]):
     """Knows the splits and their sizes, and the order in which tasks are played.
 
@@ -64,17 +55,16 @@ class TaskPlanner(Generic[S]):
         self.schedule = TaskSchedule(
             config.tasks, config.task_order, config.task_offset, config.task_stride
         )
-        self._known = _Known()
         self._link = link
         self._make_session = make_session
 
     def list_splits(self) -> Operation[list[Split]]:
         """Return the operation that lists the splits, which asks only once."""
-        if self._known.splits is None:
-            self._known.splits = yield from operations.list_splits(
-                self._link.wire, self.environment
-            )
-        return self._known.splits
+        wire = self._link.wire
+        listing = wire.listing(self.environment)
+        if listing.splits is None:
+            listing.splits = yield from operations.list_splits(wire, self.environment)
+        return listing.splits
 
     def count_tasks(self, split: str | None = None) -> Operation[int]:
         """Return the operation that counts the tasks that are played.
@@ -86,10 +76,11 @@ class TaskPlanner(Generic[S]):
             if self.schedule.size is not None:
                 return self.schedule.size
             split = yield from self._own_split()
-        counts = self._known.counts
+        wire = self._link.wire
+        counts = wire.listing(self.environment).counts
         if split not in counts:
             counts[split] = yield from operations.num_tasks(
-                self._link.wire, self.environment, split
+                wire, self.environment, split
             )
         return counts[split]
 

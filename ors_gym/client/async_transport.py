@@ -30,6 +30,7 @@ from ors_gym.client.failures import (
     refuse,
 )
 from ors_gym.client.http1 import ReplyReader
+from ors_gym.client.origin import Origin
 from ors_gym.client.pool import FreeList
 from ors_gym.client.pooled import PooledConnections
 from ors_gym.protocol.exchange import Outcome, Send

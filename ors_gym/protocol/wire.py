@@ -19,9 +19,9 @@ from ors_gym.protocol.exchange import Head
 from ors_gym.protocol.limits import Limits
 from ors_gym.protocol.redaction import Redactor
 from ors_gym.protocol.retries import Patience, Retry
-from ors_gym.types import TaskSpec
+from ors_gym.types import Split, TaskSpec, ToolSpec
 
-__all__ = ["SessionState", "Wire"]
+__all__ = ["Listing", "SessionState", "Wire"]
 
 
 def _ignore(_: object) -> None:
@@ -32,6 +32,21 @@ _OWN_RANDOM: Final = Random()  # noqa: S311 - it spreads retries, no more
 """Not the global generator, whose sequence belongs to the user's seed."""
 _PATIENCE_WITH_A_STRANGER: Final = 2.0
 """Seconds of refused connections that a server which never answered gets."""
+
+
+@dataclasses.dataclass(slots=True)
+class Listing:
+    """What the server said of an environment, as far as it was asked.
+
+    Args:
+        tools: The tools that every session has.
+        splits: The splits.
+        counts: The number of tasks of each split.
+    """
+
+    tools: list[ToolSpec] | None = None
+    splits: list[Split] | None = None
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -73,10 +88,20 @@ class Wire:
         default_factory=dict
     )
     """Whole task sets, of servers that cannot give a task by its index."""
+    listings: dict[str, Listing] = dataclasses.field(default_factory=dict)
+    """By environment, as the server spells it: all envs of a client ask once."""
     on_retry: Callable[[Retry], None] = _ignore
     abandon: Callable[[str], None] = _ignore
     random: Callable[[], float] = _OWN_RANDOM.random
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+
+    def listing(self, environment: str) -> Listing:
+        """Return what is known of an environment, to be looked at and filled in.
+
+        Args:
+            environment: Its name as the server spells it.
+        """
+        return self.listings.setdefault(environment, Listing())
 
     def patience(self, budget: float) -> Patience:
         """Return the patience for one operation.

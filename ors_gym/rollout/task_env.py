@@ -52,6 +52,12 @@ class TaskEnv(AsyncORSEnv):
         await self.leave()
         return self._core.begin(await self._client.run(self._core.open(task)))
 
+    async def _learn(self) -> None:
+        if not self._learned:
+            # Its sessions say what tools they have; hundreds of envs begin at once.
+            await self._client.run(self._core.learn(of_tools=False))
+            self._learned = True
+
     async def leave(self) -> None:
         """Delete the session, in bounded time; the env can be used again."""
         try:
