@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import pathlib
 import re
 import statistics
@@ -25,6 +24,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from benchmarks.cores import keep_client, keep_server
 from benchmarks.peer_worker import address
 from benchmarks.rows import Row, quartiles
 from ors_gym import AsyncORSClient
@@ -148,18 +148,6 @@ async def _measure(play: Callable[[], Awaitable[None]]) -> float:
     return _EPISODES * _CALLS / (time.perf_counter() - start)
 
 
-def _give_each_a_core(server: int) -> None:
-    """Keep the server and this process out of each other's way."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return
-    for task in pathlib.Path(f"/proc/{server}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cores[:1])
-    os.sched_setaffinity(0, cores[1:2])
-
-
 async def compare(name: str, pairs: int) -> dict[str, list[float]]:
     """Measure evaluations beside raw connections.
 
@@ -172,7 +160,8 @@ async def compare(name: str, pairs: int) -> dict[str, list[float]]:
         two by the kind of policy.
     """
     with start_server(name) as server:
-        _give_each_a_core(server.pid)
+        keep_server(server.pid)
+        keep_client()
         async with AsyncORSClient(server.base_url) as client:
             kinds: dict[str, Callable[[], Awaitable[None]]] = {
                 "raw": lambda: _play_raw(server.base_url),

@@ -12,6 +12,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 
+from benchmarks.cores import keep_server
+
 __all__ = ["loopserver"]
 
 _SOURCE = pathlib.Path(__file__).with_name("loopserver.c")
@@ -42,6 +44,7 @@ def loopserver(*, joined: bool = False) -> Iterator[str]:
         server = subprocess.Popen([program, str(port)], env=environment)
         try:
             _await_server(port)
+            keep_server(server.pid)
             yield f"http://127.0.0.1:{port}"
         finally:
             server.kill()

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from benchmarks.cores import keep_client
+
 __all__ = ["Worker", "interleave", "openreward_python", "working"]
 
 _WORKER: Final = pathlib.Path(__file__).with_name("peer_worker.py")
@@ -72,6 +74,7 @@ class Worker:
             stderr=self.errors,
             text=True,
         )
+        keep_client(self.process.pid)
         if self._read() != "ready":
             self.process.wait()
             self.errors.seek(0)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import pathlib
 import statistics
 import time
@@ -25,6 +24,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+from benchmarks.cores import keep_client, keep_server
 from benchmarks.peer_worker import RawProtocol, address
 from benchmarks.rows import quartiles
 from ors_gym import AsyncORSClient, AsyncSession
@@ -66,18 +66,6 @@ def _our_call(session: AsyncSession) -> Call:
     return lambda: session.call_tool(*_TOOL)
 
 
-def _give_each_a_core(server: int) -> None:
-    """Keep the server and this process out of each other's way."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return
-    for task in pathlib.Path(f"/proc/{server}/task").iterdir():
-        os.sched_setaffinity(int(task.name), cores[:1])
-    os.sched_setaffinity(0, cores[1:2])
-
-
 def _cpu_seconds(process: int) -> float:
     """Return the time that a process's threads have run; 0 where nobody counts it."""
     tasks = pathlib.Path(f"/proc/{process}/task").glob("*/schedstat")
@@ -112,7 +100,8 @@ async def compare(name: str, pairs: int) -> dict[str, Any]:
         quartiles, and both rates in calls per second.
     """
     with start_server(name) as server:
-        _give_each_a_core(server.pid)
+        keep_server(server.pid)
+        keep_client()
         async with AsyncORSClient(server.base_url) as client:
             sessions = [
                 client.session("contract", split="train", index=0)
