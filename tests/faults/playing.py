@@ -23,6 +23,10 @@ AT_ONCE: Final = 4
 SLACK: Final = 10.0
 """Seconds beyond its deadline after which a call is said to hang."""
 
+_DELETED_WITHIN: Final = 75.0
+"""Seconds. Where a busy server takes /create after the first delete, the second one,
+a minute later, is what ends the session (WIRE.md, point 11)."""
+
 ServerOf = Callable[[str, Row], RunningServer]
 """Gives the server of an SDK that a row is played on."""
 
@@ -110,7 +114,9 @@ class _Seat:
         for session in self.sessions:
             if server.log("ready", session=session):
                 try:
-                    server.wait_for("teardown", 1, session=session)
+                    server.wait_for(
+                        "teardown", 1, seconds=_DELETED_WITHIN, session=session
+                    )
                 except TimeoutError:
                     leaked.add(session)
         return frozenset(leaked)

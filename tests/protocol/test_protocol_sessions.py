@@ -61,6 +61,19 @@ def test_set_up_that_does_not_end() -> None:
 
 
 @pytest.mark.parametrize(
+    ("last", "kind"), [(0.1, SetupFailedError), (20.0, ConnectionFailedError)]
+)
+def test_an_attempt_without_time_says_nothing(
+    last: float, kind: type[Exception]
+) -> None:
+    starting = refused(503, headers=STARTING, elapsed=55.0 - last)
+    with pytest.raises(kind):
+        Script(starting, failing(Failure.TIMEOUT, elapsed=last)).run(
+            prompt(open_state())
+        )
+
+
+@pytest.mark.parametrize(
     ("reply", "kind"),
     [
         (refused(500, "RuntimeError: hunter22"), SetupFailedError),

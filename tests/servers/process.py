@@ -177,13 +177,20 @@ class RunningServer:
         began = {entry["session"] for entry in self.log("ready")}
         return began - {entry["session"] for entry in self.log("teardown")}
 
-    def wait_for(self, event: str, count: int = 1, **fields: Any) -> None:
+    def wait_for(
+        self,
+        event: str,
+        count: int = 1,
+        *,
+        seconds: float = _END_SECONDS,
+        **fields: Any,
+    ) -> None:
         """Wait until the log holds ``count`` such entries since the mark.
 
         Raises:
-            TimeoutError: If it does not within ten seconds.
+            TimeoutError: If it does not within ``seconds``.
         """
-        deadline = time.monotonic() + _END_SECONDS
+        deadline = time.monotonic() + seconds
         while len(found := self.log(event, **fields)) < count:
             if time.monotonic() > deadline:
                 seen = [(e["event"], e.get("session")) for e in self.log()[-20:]]

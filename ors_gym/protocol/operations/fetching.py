@@ -33,6 +33,8 @@ T = TypeVar("T")
 REUSE_WITHIN: Final = 50.0
 """Seconds for which an idle connection serves a request that may be repeated; the
 servers close after 60 (WIRE.md, point 6)."""
+_SHORT_ATTEMPT: Final = 0.5
+"""Seconds."""
 
 
 def fetch(
@@ -65,6 +67,7 @@ def fetch(
     """
     patience = wire.patience(wire.timeout if budget is None else budget)
     redirected = False
+    answered: tuple[Outcome, bytes] | None = None
     while True:
         reader = BodyReader()
         timeout = max(0.001, patience.remaining)
@@ -80,11 +83,23 @@ def fetch(
             break
         if not repeat(outcome):
             break
+        if outcome.failure is None:
+            answered = outcome, reader.body
         if not (yield from wait(wire, patience, outcome, head)):
             break
+    if answered and _had_no_time(outcome):
+        return answered
     if outcome.failure is not None:
         raise failure_error(outcome, f"{head.method} {wire.where}{head.target}")
     return outcome, reader.body
+
+
+def _had_no_time(outcome: Outcome) -> bool:
+    """Tell whether an attempt began when its budget was all but over.
+
+    It says nothing of the server; what that answered last does.
+    """
+    return outcome.failure is Failure.TIMEOUT and outcome.elapsed < _SHORT_ATTEMPT
 
 
 def wait(
