@@ -63,6 +63,7 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
     assert abs(frames[-1].astype(int) - env.unwrapped.render()).mean() < 3
 
 
+@pytest.mark.slow
 def test_human_rendering_opens_a_window(
     plain: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -208,6 +208,7 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
     assert list(tmp_path.glob("films/*.mp4"))
 
 
+@pytest.mark.slow
 def test_human_rendering_opens_a_window(
     plain: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
