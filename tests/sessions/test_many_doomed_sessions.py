@@ -7,7 +7,8 @@ from collections import deque
 from typing import Any
 from unittest.mock import patch
 
-from ors_gym.client.background import Background
+from ors_gym.client.channels import Channels
+from ors_gym.client.deletions import Deletions
 from ors_gym.client.link import Link
 
 SESSIONS = 3000
@@ -27,56 +28,52 @@ def test_each_is_looked_at_once_however_many_wait() -> None:
     deleted: list[str] = []
     most = 0
 
-    async def delete(_: Background, doomed: Any) -> None:
+    async def delete(_: Deletions, doomed: Any) -> None:
         nonlocal most
-        most = max(most, len(background._jobs))
+        most = max(most, len(deletions._running.tasks))
         await asyncio.sleep(0)
         deleted.append(doomed.session_id)
 
     async def reap() -> None:
-        background._reap()
-        while background._jobs:
-            await asyncio.wait(background._jobs)
+        deletions.reap()
+        while deletions._running:
+            await asyncio.wait(deletions._running.tasks)
 
-    background = Background()
-    queue = background._doomed = CountingQueue()
+    deletions = Deletions(Channels())
+    queue = deletions._doomed = CountingQueue()
     link = Link("http://127.0.0.1:1")
-    with (
-        patch.object(Background, "_start"),
-        patch.object(Background, "_delete", delete),
-    ):
+    with patch.object(Deletions, "_delete", delete):
         for number in range(SESSIONS):
-            background.delete(link, f"{number}", again=True)
+            deletions.add(link, f"{number}")
+            deletions.add_later(link, f"{number}")
         asyncio.run(reap())
         assert deleted == [f"{number}" for number in range(SESSIONS)]
         assert queue.taken == 2 * SESSIONS
         assert most == 64
 
         # The second deletes are due in a minute, in the order of the first.
-        for doomed in background._later:
+        for doomed in deletions._later:
             doomed.due -= 60.0
         asyncio.run(reap())
     assert deleted[SESSIONS:] == deleted[:SESSIONS]
     assert queue.taken == 2 * SESSIONS
-    assert not background._is_busy()
+    assert not deletions
 
 
 def test_later_deletes_are_made_when_the_process_ends() -> None:
     deleted: list[str] = []
 
-    async def delete(_: Background, doomed: Any, *__: Any) -> None:
+    async def delete(_: Deletions, doomed: Any, *__: Any) -> None:
         deleted.append(doomed.session_id)
 
     async def end() -> None:
-        background._reap()
-        await background._delete_all(1.0)
+        deletions.reap()
+        await deletions.delete_all([(link, "another")], 1.0)
 
-    background = Background()
+    deletions = Deletions(Channels())
     link = Link("http://127.0.0.1:1")
-    with (
-        patch.object(Background, "_start"),
-        patch.object(Background, "_delete", delete),
-    ):
-        background.delete(link, "one", again=True)
+    with patch.object(Deletions, "_delete", delete):
+        deletions.add(link, "one")
+        deletions.add_later(link, "one")
         asyncio.run(end())
-    assert deleted == ["one", "one"]
+    assert sorted(deleted) == ["another", "one", "one"]

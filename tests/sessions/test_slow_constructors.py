@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import ors_gym
-from ors_gym.client import background as background_module
+from ors_gym.client import deletions
 from ors_gym.client.background import background
 from tests.proxy.faults import Point, Reset
 from tests.proxy.proxy import FaultProxy
@@ -22,14 +22,14 @@ def proxy(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
     """A proxy that sees the deletes; the second ones wait until they are asked for."""
-    monkeypatch.setattr(background_module, "_DELETE_AGAIN_AFTER", 3600.0)
+    monkeypatch.setattr(deletions, "_AGAIN_AFTER", 3600.0)
     with FaultProxy(server.base_url) as proxy:
         yield proxy
 
 
 def delete_again() -> None:
     """Make the second deletes due."""
-    for doomed in list(background()._later):
+    for doomed in list(background()._deletions._later):
         doomed.due = 0.0
 
 
