@@ -146,8 +146,7 @@ def real_peers(rounds: int) -> Part:
                 names = ["raw", "ours", "ors-sdk", "aiohttp", "httpx"]
                 workers = _workers(server.base_url, sessions, names, _ADD)
                 with working(workers) as found:
-                    steps = max(3, 40 // sessions)
-                    cost = interleave(found, steps, max(2, rounds // 3))
+                    cost = interleave(found, 100 if sessions == 1 else 6, rounds)
             figures[f"{name}, {sessions} sessions"] = cost
     return Part([], figures)
 

@@ -12,28 +12,7 @@ import httpx
 import pytest
 
 import ors_gym
-
-OWN = '''
-from ors import Environment, TextBlock, ToolOutput, tool
-
-
-class Hello(Environment):
-    @classmethod
-    def list_splits(cls):
-        return ["train"]
-
-    @classmethod
-    def list_tasks(cls, split):
-        return [{"id": "0"}]
-
-    def get_prompt(self):
-        return [TextBlock(text="Say hello.")]
-
-    @tool
-    def hello(self) -> ToolOutput:
-        """Say hello."""
-        return ToolOutput(blocks=[TextBlock(text="Hello!")], reward=1.0, finished=True)
-'''
+from tests.cli.running import HELLO
 
 
 def command(*arguments: str) -> list[str]:
@@ -65,7 +44,7 @@ def test_the_demo_ignores_another_servers_address(
 
 
 def test_serve_an_environment_of_ones_own(tmp_path: pathlib.Path) -> None:
-    (tmp_path / "mine.py").write_text(OWN)
+    (tmp_path / "mine.py").write_text(HELLO)
     process = subprocess.Popen(
         command("serve", "--port", "0", "mine:Hello"),
         stdout=subprocess.PIPE,

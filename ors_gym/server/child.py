@@ -19,6 +19,8 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from ors_gym.errors import InvalidRequestError
+
 if TYPE_CHECKING:
     from ors_gym.server.hosting import ReportingServer
 
@@ -94,6 +96,9 @@ def main() -> None:
             on_start=lambda: owner.report(port=port),
             headers=[(name, value) for name, value in request["headers"].items()],
         )
+    except InvalidRequestError as error:
+        owner.report(error=str(error))
+        sys.exit(1)
     except BaseException as error:  # noqa: BLE001 - the owner raises it
         owner.report(
             error=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()

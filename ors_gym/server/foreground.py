@@ -57,10 +57,15 @@ def run(
             hosting.load_environment(one) if isinstance(one, str) else one
             for one in environments or BUNDLED.values()
         ]
-        listener = hosting.open_socket(host, port)
-    except (ImportError, AttributeError, ValueError, OSError) as error:
+    except (ImportError, ValueError) as error:
         raise InvalidRequestError(
-            f"Cannot serve on {host} port {port}: {type(error).__name__}: {error}"
+            f"Cannot serve: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        listener = hosting.open_socket(host, port)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"Cannot serve on {host} port {port}: {error}"
         ) from error
     shown_host = f"[{host}]" if ":" in host else host
     base_url = f"http://{shown_host}:{listener.getsockname()[1]}"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import ors
 import uvicorn
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.server.tracebacks import show_tracebacks
 
 if TYPE_CHECKING:
@@ -59,11 +60,17 @@ def load_environment(reference: str) -> type[Any]:
         The class.
 
     Raises:
+        InvalidRequestError: If its module has no such class.
         ImportError: If the module cannot be imported.
-        AttributeError: If it has no such name.
     """
-    module, _, name = reference.partition(":")
-    found: type[Any] = getattr(importlib.import_module(module), name)
+    name, _, wanted = reference.partition(":")
+    module = importlib.import_module(name)
+    found = getattr(module, wanted, None)
+    if not isinstance(found, type):
+        own = [one for one in vars(module).values() if isinstance(one, type)]
+        names = [one.__name__ for one in own if one.__module__ == name]
+        has = f"it has {', '.join(names)}" if names else "it has none at all"
+        raise InvalidRequestError(f"module {name!r} has no class {wanted!r}; {has}")
     return found
 
 

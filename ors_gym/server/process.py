@@ -53,7 +53,7 @@ class ServerProcess:
 
     Raises:
         InvalidRequestError: If an environment cannot be loaded or served, or the port
-            is in use; the message holds the traceback of the process.
+            is in use; the message holds the traceback, unless it is our own error.
         ConnectionFailedError: If the process ended or was silent.
     """
 
@@ -131,10 +131,10 @@ class ServerProcess:
             )
         report: dict[str, Any] = json.loads(answer)
         if "error" in report:
-            raise InvalidRequestError(
-                f"The environments cannot be served: {report['error']}\n\n"
-                f"{report['traceback']}"
-            )
+            parts = ["The environments cannot be served: " + report["error"]]
+            if "traceback" in report:
+                parts.append(report["traceback"])
+            raise InvalidRequestError("\n\n".join(parts))
         return int(report["port"])
 
     def _receive_line(self) -> bytes:

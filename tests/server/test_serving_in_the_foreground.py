@@ -63,7 +63,7 @@ def test_a_port_in_use_is_an_error_that_says_so():
     [
         ("no_such_module:X", "No module named"),
         ("json:JSONDecoder", "not a subclass of ors.Environment"),
-        ("json:NoSuchClass", "no attribute"),
+        ("json:NoSuchClass", "no class 'NoSuchClass'"),
         (int, "not a subclass of ors.Environment"),
     ],
 )

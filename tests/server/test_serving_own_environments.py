@@ -278,7 +278,6 @@ def test_a_tool_that_raises_leaves_its_session(module: str):
             "no_such_module:Class",
             "ModuleNotFoundError: No module named 'no_such_module'",
         ),
-        ("{module}:NoSuchClass", "has no attribute 'NoSuchClass'"),
         ("{module}:NotAnEnvironment", "is not a subclass of ors.Environment"),
         ("{module}:Other", "has no tools defined"),
     ],
@@ -293,6 +292,17 @@ def test_an_environment_that_cannot_be_served_is_an_error_with_its_traceback(
         raise AssertionError
     assert message in str(caught.value)
     assert "Traceback (most recent call last)" in str(caught.value)
+
+
+def test_a_class_that_is_not_there_is_an_error_that_names_those_that_are(module: str):
+    with (
+        pytest.raises(InvalidRequestError) as caught,
+        serve(f"{module}:NoSuchClass"),
+    ):
+        raise AssertionError
+    said = str(caught.value)
+    assert f"module '{module}' has no class 'NoSuchClass'; it has Plain, " in said
+    assert "Traceback" not in said
 
 
 def test_the_same_name_twice_is_an_error(module: str):
