@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import ors_gym
 from benchmarks import first_episode, spaces, vector
+from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
 from benchmarks.rows import Row
@@ -143,6 +144,7 @@ def real_peers(rounds: int) -> Part:
     for name in _SERVERS:
         for sessions in (1, 64):
             with start_server(name) as server:
+                keep_server(server.pid)
                 names = ["raw", "ours", "ors-sdk", "aiohttp", "httpx"]
                 workers = _workers(server.base_url, sessions, names, _ADD)
                 with working(workers) as found:
