@@ -81,7 +81,7 @@ class RawClient:
         return b"".join(parts).decode()
 
     async def play(self) -> None:
-        """Play an episode, as WIRE.md says."""
+        """Play an episode, as docs/wire.md says."""
         said = await self.ask("POST", "/create_session", "", {})
         found = re.search(r'"sid": *"([^"]+)"|event: task_id\r\ndata: (\S+)', said)
         if found is None:

@@ -43,7 +43,7 @@ def calls(sessions: list[Any]) -> list[AsyncStep]:
 
 
 def open_session(base_url: str) -> str:
-    """Open a session as WIRE.md says, for the clients that have no such notion.
+    """Open a session as docs/wire.md says, for the clients that have no such notion.
 
     Returns:
         Its id.

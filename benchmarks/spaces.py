@@ -1,4 +1,4 @@
-"""What sampling, checking and listing actions costs, against DESIGN.md's budgets.
+"""What sampling, checking and listing actions costs, against the budgets.
 
     python -m benchmarks.spaces
 

@@ -216,10 +216,12 @@ def profile(base_url: str, rounds: int) -> list[Piece]:
         Piece("send, recv and poll in the kernel", kernel, "the exchange itself"),
         Piece("the reply's head", heading, "equal heads are compared, not parsed"),
         Piece("its chunks (llhttp)", framing, "a poisoned connection is never reused"),
-        Piece("pool, deadline, clock", exchange, "WIRE.md, points 6 and 7"),
+        Piece("pool, deadline, clock", exchange, "docs/wire.md, points 6 and 7"),
         Piece("server-sent events", decoding, "correct at every cut, and bounded"),
-        Piece("JSON to a checked output", reading, "WIRE.md, point 16"),
-        Piece("the rules of a call", calling, "exactly once: WIRE.md, points 4 to 9"),
+        Piece("JSON to a checked output", reading, "docs/wire.md, point 16"),
+        Piece(
+            "the rules of a call", calling, "exactly once: docs/wire.md, points 4 to 9"
+        ),
         Piece("observation and info", rules, "Gymnasium's five values"),
     ]
     rest = whole - sum(piece.microseconds for piece in found)

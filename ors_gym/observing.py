@@ -16,7 +16,7 @@ class Metadata(Mapping[str, Any]):
     """What a tool reported beside its blocks: a read-only mapping, and no dict.
 
     Gymnasium's vector envs take dicts in ``info`` apart and fail when their values
-    change type (GYMNASIUM.md, "Vector").
+    change type (`gymnasium.vector.VectorEnv._add_info`).
 
     Args:
         values: The reported fields.

@@ -83,7 +83,7 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
 
 
 def _sanitise(name: str) -> str:
-    """Return a name with only what an id may hold (GYMNASIUM.md, "Ids")."""
+    """Return a name with only what an id may hold (Gymnasium's `ENV_ID_RE`)."""
     kept = re.sub(r"[^\w.-]+", "_", name.lower(), flags=re.ASCII).strip("._-")
     # A trailing -v0 would be read as a version.
     kept = re.sub(r"-v(\d+)$", r"_v\1", kept)

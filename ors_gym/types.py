@@ -1,7 +1,7 @@
 """The values of the wire: plain JSON, described for a type checker.
 
 Nothing is wrapped: what the server sends is what the caller gets, checked where
-WIRE.md (section "Reading") asks for it, so ``result["reward"]`` and
+docs/wire.md (section "Reading") asks for it, so ``result["reward"]`` and
 ``tools[0]["name"]`` work as in the published sample client.
 """
 

@@ -2,7 +2,7 @@
 
 What cannot be read is an `InvalidAction`, never an exception: a model's mistake is part
 of an episode. Nothing is checked against a tool's schema, since the server decides
-(WIRE.md, point 16).
+(docs/wire.md, point 16).
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ class AsyncSocket:
         self._wake()
 
     def settled(self) -> bool | None:
-        """Look whether the connection is clean (WIRE.md, point 6).
+        """Look whether the connection is clean (docs/wire.md, point 6).
 
         Returns:
             True if the last reply was read to its end and neither a byte nor the end

@@ -1,7 +1,7 @@
 """One lazy loop thread per process: heartbeats, deletes, sessions opened ahead.
 
 It starts with the first session and stops some seconds after the last. It holds no
-strong reference to a session, so one that nobody holds is deleted (WIRE.md, points
+strong reference to a session, so one that nobody holds is deleted (docs/wire.md, points
 12 and 14). After a fork the child starts from nothing: the parent's sessions are the
 parent's.
 """
@@ -75,7 +75,7 @@ class Background:
         Args:
             link: How its server is reached.
             session_id: The session's id.
-            again: Whether to delete it once more later (WIRE.md, points 10 and 11).
+            again: Whether to delete it once more later (docs/wire.md, points 10, 11).
         """
         self.doom(link, session_id)
         if again:

@@ -46,11 +46,12 @@ class ORSClient:
         limits: Bounds on what a server may send.
         transport: An httpx transport to use in place of ours: correct, and slower.
         client: An httpx client to use in place of ours. It is not closed here, and
-            WIRE.md's point 6 (no stale connection for a call) is kept by closing
-            the connection of each call.
+            point 6 of docs/wire.md (no stale connection for a call) is kept by
+            closing the connection of each call.
         repeat_calls_after_429: Whether a call that was answered 429 is sent again:
-            WIRE.md's point 5 takes 429 for "not run, come later". False for a gateway
-            that may answer so after the tool ran: then such a call is ambiguous.
+            point 5 of docs/wire.md takes 429 for "not run, come later". False for a
+            gateway that may answer so after the tool ran: then such a call is
+            ambiguous.
         on_retry: Told before a request is repeated.
 
     Raises:

@@ -126,7 +126,7 @@ class BlockingSocket:
 
         Returns:
             Whether the connection is clean: the reply was read to its end, and neither
-            a byte nor the end of the connection follows it (WIRE.md, point 6).
+            a byte nor the end of the connection follows it (docs/wire.md, point 6).
         """
         try:
             return (self.reader.drained or self._drain()) and not self._poll.poll(0)

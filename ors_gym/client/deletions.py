@@ -1,4 +1,4 @@
-"""Deletes of sessions that nobody uses any more (WIRE.md, points 10, 11 and 14)."""
+"""Deletes of sessions that nobody uses (docs/wire.md, points 10, 11 and 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pings, by which servers know that a session is still wanted (WIRE.md, point 12)."""
+"""Pings tell a server that a session is still wanted (docs/wire.md, point 12)."""
 
 from __future__ import annotations
 

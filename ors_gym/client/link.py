@@ -84,7 +84,7 @@ class Link:
         self.limits = limits or Limits()
         self.headers, secrets = _client_headers(api_key, headers or {})
         self.ping_every = 45.0
-        """Seconds between two pings of a session (WIRE.md, point 12: 10 to 60)."""
+        """Seconds between two pings of a session (docs/wire.md, point 12: 10 to 60)."""
         self.background_exchange: AsyncExchange | None = None
         """Does the background's exchanges, where the user brought a transport."""
         secure = allow_insecure or origin.scheme == "https" or _is_loopback(origin.host)

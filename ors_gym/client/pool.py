@@ -55,7 +55,7 @@ class FreeList(Generic[C]):
         return len(self._free)
 
     def take(self, now: float, reuse_within: float) -> C | None:
-        """Take the connection used last, if it is young enough (WIRE.md, point 6).
+        """Take the connection used last, if it is young enough (docs/wire.md, point 6).
 
         Args:
             now: The time, on the clock of `time.monotonic`.
@@ -116,7 +116,7 @@ _transports: Final[weakref.WeakSet[_Forgetful]] = weakref.WeakSet()
 
 
 def forget_after_fork(transport: _Forgetful) -> None:
-    """Make a forked child drop a transport's connections (WIRE.md, point 14).
+    """Make a forked child drop a transport's connections (docs/wire.md, point 14).
 
     Args:
         transport: Its `forget` closes descriptors, without a word to the server: the

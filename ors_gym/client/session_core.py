@@ -308,7 +308,7 @@ class SessionCore:
 
 
 def _delete_forgotten(link: Link, state: SessionState, owner: int) -> None:
-    """Finalise a session: note its id, do nothing else (WIRE.md, point 14)."""
+    """Finalise a session: note its id, do nothing else (docs/wire.md, point 14)."""
     if not state.closed and os.getpid() == owner:
         state.closed = True
         background().doom(link, state.session_id)

@@ -2,7 +2,7 @@
 
 Correct, and several times slower than our connections. One rule cannot be kept here:
 httpx does not say how long a connection was idle, so a request that may only use a
-fresh one asks the server to close each connection instead (WIRE.md, point 6).
+fresh one asks the server to close each connection instead (docs/wire.md, point 6).
 """
 
 from __future__ import annotations

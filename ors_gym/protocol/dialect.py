@@ -1,4 +1,4 @@
-"""What a server speaks, read from its own description (WIRE.md, "Dialects")."""
+"""What a server speaks, read from its own description (docs/wire.md, "Dialects")."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def read_probe(status: int, document: object) -> Dialect | None:
     """Read what can be known from a /create that must be refused.
 
     The probe is ``{"secrets": {}}`` for a session that does not exist: nothing is
-    created and nothing secret is sent (WIRE.md, point 1).
+    created and nothing secret is sent (docs/wire.md, point 1).
 
     Args:
         status: The reply's HTTP status.

@@ -116,7 +116,7 @@ class Send:
         timeout: Seconds for the whole exchange, connecting included.
         reuse_within: A pooled connection may serve this request only if at most
             this many seconds have passed since the last byte of its last reply
-            (WIRE.md, point 6).
+            (docs/wire.md, point 6).
     """
 
     __slots__ = ("body", "head", "reuse_within", "sink", "timeout")

@@ -9,7 +9,7 @@ __all__ = ["Limits"]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds on a reply and on the pool (WIRE.md, point 17).
+    """Bounds on a reply and on the pool (docs/wire.md, point 17).
 
     Args:
         reply_bytes: Bytes of one reply on the wire, framing included.

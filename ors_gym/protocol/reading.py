@@ -1,4 +1,4 @@
-"""Readers: the JSON of a reply to a checked value (WIRE.md, points 15 to 17).
+"""Readers: the JSON of a reply to a checked value (docs/wire.md, points 15 to 17).
 
 Strict about what decides an episode, tolerant otherwise: unknown fields are
 ignored and unknown blocks are kept.

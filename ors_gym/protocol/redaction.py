@@ -1,4 +1,4 @@
-"""Keeps secrets out of every text that leaves the client (WIRE.md, point 18)."""
+"""Keeps secrets out of every text that leaves the client (docs/wire.md, point 18)."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ __all__ = [
 
 HEARTBEATS_MISSED: Final = 30.0
 """Seconds without a byte that mean a dead connection: three heartbeats of the
-servers (WIRE.md, point 7)."""
+servers (docs/wire.md, point 7)."""
 
 _EXCERPT_BYTES: Final = 2**16
 _TASK_ID_BYTES: Final = 1024
@@ -142,7 +142,7 @@ class StreamReader:
     def finish(self) -> None:
         """Take an end of the stream that came without its blank line.
 
-        An ``end`` whose JSON is complete counts (WIRE.md, point 15).
+        An ``end`` whose JSON is complete counts (docs/wire.md, point 15).
         """
         if self._decoder is None or self.result is not None or self.error is not None:
             return
@@ -181,8 +181,8 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     """Make a short text of an error's body.
 
     FastAPI's ``detail`` is taken out of its JSON, and of a 422 only where and why:
-    its ``input`` repeats what was sent, secrets included (WIRE.md, point 18). Of a page
-    of HTML, which is another web server's, only the beginning of its text.
+    its ``input`` repeats what was sent, secrets included (docs/wire.md, point 18). Of
+    a page of HTML, which is another web server's, only the beginning of its text.
 
     Args:
         body: The body.

@@ -116,7 +116,7 @@ def call_body(tool: str, tool_input: Mapping[str, Any], task_id: str = "") -> by
     Args:
         tool: The tool's name.
         tool_input: Its arguments; ignored by the server on a resumption.
-        task_id: The call to resume; a first call has none (WIRE.md, point 4).
+        task_id: The call to resume; a first call has none (docs/wire.md, point 4).
 
     Returns:
         The encoded body.
@@ -178,7 +178,7 @@ def create_request(
 
 
 def check_secrets(wire: Wire, secrets: Mapping[str, str]) -> None:
-    """Raise unless the secrets can be delivered, and safely (WIRE.md, points 1, 19).
+    """Raise unless secrets can be delivered, and safely (docs/wire.md, points 1, 19).
 
     Args:
         wire: What the server speaks.

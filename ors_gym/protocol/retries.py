@@ -141,7 +141,7 @@ def is_starting(outcome: Outcome) -> bool:
         outcome: A reply.
 
     Returns:
-        True for 503 with ``X-Backend-State: starting`` (WIRE.md, point 5).
+        True for 503 with ``X-Backend-State: starting`` (docs/wire.md, point 5).
     """
     state = find_header(outcome.headers, b"x-backend-state") or ""
     return outcome.status == 503 and state.lower() == "starting"

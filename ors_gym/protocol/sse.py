@@ -1,7 +1,7 @@
 """Server-sent events: bytes in, events out (WHATWG HTML, section 9.2).
 
 Works on bytes: text-level line splitting would also break lines at U+2028, U+2029
-and U+0085, which real servers send raw inside ``data:`` (WIRE.md, "Exact bytes").
+and U+0085, which real servers send raw inside ``data:`` (docs/wire.md, "A call").
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class EventDecoder:
     def finish(self) -> list[Event]:
         """End the stream, taking what came as if a blank line had followed.
 
-        WHATWG discards an event without its blank line; WIRE.md, point 15, lets an
+        WHATWG discards an event without its blank line; docs/wire.md, point 15, lets an
         ``end`` count if its JSON is complete, which the caller finds out.
 
         Returns:

@@ -64,11 +64,11 @@ class Wire:
         secure: Whether secrets may travel: TLS, loopback, or the user's own word.
         reached: Whether the server ever answered. Before it did, a refused
             connection is not tried again for long: the address is probably wrong.
-        repeat_calls_after_429: Whether 429 proves that a call was not run, as WIRE.md's
-            point 5 has it, so that the call is sent again.
+        repeat_calls_after_429: Whether 429 proves that a call was not run, as point 5
+            of docs/wire.md has it, so that the call is sent again.
         on_retry: Told before a request is repeated.
         abandon: Takes the id of a session that may exist on the server and that
-            nobody will use: to be deleted now and once more later (WIRE.md, points
+            nobody will use: to be deleted now and once more later (docs/wire.md, points
             10 and 11).
         random: Gives numbers in [0, 1), for back-off.
         new_id: Makes a session id for servers that hand out none.
@@ -182,7 +182,7 @@ class SessionState:
             )
 
     def check_callable(self, task_id: str | None = None) -> None:
-        """Raise unless the session takes this call (WIRE.md, points 8 and 9).
+        """Raise unless the session takes this call (docs/wire.md, points 8 and 9).
 
         Args:
             task_id: The call to be resumed; None for a new call.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReportingServer", "build_server", "load_environment", "open_socket"]
 
-# Both SDKs keep an idle connection for 60 s (WIRE.md, "Dialects").
+# Both SDKs keep an idle connection for 60 s (docs/wire.md, "Dialects").
 _KEEP_ALIVE = 60
 _GRACE = 2
 

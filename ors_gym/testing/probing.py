@@ -18,7 +18,7 @@ from ors_gym.types import JSONObject, ToolCall
 __all__ = ["Played", "Reply", "ask", "play_call"]
 
 _REUSE_WITHIN: Final = 3.0
-"""Seconds after which a connection is not used again (WIRE.md, point 6)."""
+"""Seconds after which a connection is not used again (docs/wire.md, point 6)."""
 
 
 @dataclasses.dataclass(frozen=True)

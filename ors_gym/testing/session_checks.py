@@ -18,7 +18,7 @@ from ors_gym.types import Block
 __all__ = ["SESSION_CHECKS"]
 
 _SLOW_SETUP_SECONDS: Final = 25.0
-"""What openreward waits before it answers ``starting`` (WIRE.md, "Dialects")."""
+"""What openreward waits before it answers ``starting`` (docs/wire.md, "Dialects")."""
 _SESSIONS_AT_ONCE: Final = 4
 
 

@@ -198,7 +198,7 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def __del__(self) -> None:
         """Do not `close`, as older versions of Gymnasium do: no I/O in a finaliser.
 
-        The background deletes the sessions (WIRE.md, point 14).
+        The background deletes the sessions (docs/wire.md, point 14).
         """
 
     @property  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""What describes an environment is asked once by all envs of a client (DESIGN.md)."""
+"""What describes an environment is asked once by all envs of a client."""
 
 from __future__ import annotations
 

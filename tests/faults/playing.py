@@ -25,7 +25,7 @@ SLACK: Final = 10.0
 
 _DELETED_WITHIN: Final = 75.0
 """Seconds. Where a busy server takes /create after the first delete, the second one,
-a minute later, is what ends the session (WIRE.md, point 11)."""
+a minute later, is what ends the session (docs/wire.md, point 11)."""
 
 ServerOf = Callable[[str, Row], RunningServer]
 """Gives the server of an SDK that a row is played on."""

@@ -62,7 +62,8 @@ class Row:
         slow: Whether it takes long.
         leaks: Whether a session may stay on the server.
         lies: Whether a gateway says "not run" of a tool that ran, and is believed:
-            the one fault from which no client can tell the truth (WIRE.md, point 5).
+            the one fault from which no client can tell the truth (docs/wire.md,
+            point 5).
     """
 
     fault: str

@@ -22,7 +22,7 @@ PEERS: Final[Mapping[str, str]] = {
     "/create unanswered, once": "error, session left behind",
     "invalid UTF-8 in a chunk, once": "silently dropped",
 }
-"""What the two SDKs' own clients do (WIRE.md, "What existing clients do wrong")."""
+"""What the two SDKs' own clients do, as measured."""
 
 
 def _words(cells: Iterable[Cell]) -> str:

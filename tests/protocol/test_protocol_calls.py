@@ -1,4 +1,4 @@
-"""A tool runs exactly once: WIRE.md, points 4 to 9, row by row."""
+"""A tool runs exactly once: docs/wire.md, points 4 to 9, row by row."""
 
 from __future__ import annotations
 

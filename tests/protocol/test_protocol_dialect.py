@@ -19,7 +19,7 @@ HEADER, BODY = SecretsChannel.HEADER, SecretsChannel.BODY
 REQUIRED, NONE = SecretsChannel.REQUIRED_BODY, SecretsChannel.NONE
 
 # secrets, create_session, create_by_index, num_tasks, task_range, task_tools, messages,
-# score_group, delete_session: the columns of WIRE.md's table, measured again.
+# score_group, delete_session: the columns of docs/wire.md's table, measured again.
 SPOKEN = {
     "openreward-0.1.0": (NONE, False, False, False, False, False, False, False, False),
     "openreward-0.1.9": (

@@ -1,4 +1,4 @@
-"""What each server version speaks, as a table: WIRE.md's, one row a field."""
+"""What each server version speaks, as in docs/wire.md: one row a field."""
 
 from __future__ import annotations
 

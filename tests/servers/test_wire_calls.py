@@ -1,4 +1,4 @@
-"""WIRE.md's table of dialects, asked of the servers: tool calls and lost sessions."""
+"""The dialects of docs/wire.md, asked of the servers: tool calls and lost sessions."""
 
 from __future__ import annotations
 

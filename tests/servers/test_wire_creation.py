@@ -1,4 +1,4 @@
-"""WIRE.md's table of dialects, asked of the servers: /create, secrets, set-up."""
+"""The dialects of docs/wire.md, asked of the servers: /create, secrets, set-up."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""WIRE.md's table of dialects, asked of the servers themselves: what needs no session.
+"""The dialects of docs/wire.md, asked of the servers: what needs no session.
 
 These test the servers, not this project: they fail when the table is wrong.
 """

@@ -1,4 +1,4 @@
-"""Pings from the background: WIRE.md, point 12."""
+"""Pings from the background: docs/wire.md, point 12."""
 
 from __future__ import annotations
 

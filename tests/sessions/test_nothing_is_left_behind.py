@@ -1,4 +1,4 @@
-"""Sessions are deleted however they end: WIRE.md, points 11 and 14."""
+"""Sessions are deleted however they end: docs/wire.md, points 11 and 14."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A constructor so slow that the first delete comes too early (WIRE.md, point 11)."""
+"""A constructor so slow that a delete comes too early (docs/wire.md, point 11)."""
 
 from __future__ import annotations
 

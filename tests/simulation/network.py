@@ -30,7 +30,7 @@ __all__ = ["Exchange", "Network", "Plan"]
 
 LATENCY: Final = 0.001
 _STALE_AFTER: Final = 3.0
-"""Seconds after which no call may go over an idle connection (WIRE.md, point 6)."""
+"""Seconds that a connection may be idle before a call (docs/wire.md, point 6)."""
 
 Plan: TypeAlias = Callable[[int, Send], Fault | None]
 """Chooses the fault of an exchange, given its number in the episode."""

@@ -358,7 +358,7 @@ def _is_over(state: SessionState) -> bool:
 def _may_have_run(exchange: Exchange) -> bool:
     """Say whether a client that sees this much cannot know that the tool did not run.
 
-    The table of WIRE.md, point 5, written a second time.
+    The table of docs/wire.md, point 5, written a second time.
     """
     outcome: Outcome | None = exchange.outcome
     if outcome is None or not outcome.sent:

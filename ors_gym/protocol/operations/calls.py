@@ -1,4 +1,4 @@
-"""Running a tool exactly once (WIRE.md, points 4 to 9)."""
+"""Running a tool exactly once (docs/wire.md, points 4 to 9)."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ __all__ = ["call_tool", "resume_call", "score_group"]
 
 _REUSE_WITHIN: Final = 3.0
 """Seconds for which an idle connection serves a call: a stale one would look like a
-lost reply (WIRE.md, point 6)."""
+lost reply (docs/wire.md, point 6)."""
 
 _UNKNOWN_TASK: Final = "unknown task_id"
 _REFUSALS: Final = frozenset({400, 401, 403, 422})
-"""Statuses that say that a call was not run (WIRE.md, point 5)."""
+"""Statuses that say that a call was not run (docs/wire.md, point 5)."""
 
 
 def call_tool(
@@ -90,7 +90,7 @@ def call_tool(
 def resume_call(
     wire: Wire, state: SessionState, task_id: str, *, timeout: float
 ) -> Operation[ToolOutput]:
-    """Wait longer for a call whose result did not come (WIRE.md, point 9).
+    """Wait longer for a call whose result did not come (docs/wire.md, point 9).
 
     Args:
         wire: The server.

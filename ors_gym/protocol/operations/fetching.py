@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 REUSE_WITHIN: Final = 50.0
 """Seconds for which an idle connection serves a request that may be repeated; the
-servers close after 60 (WIRE.md, point 6)."""
+servers close after 60 (docs/wire.md, point 6)."""
 _SHORT_ATTEMPT: Final = 0.5
 """Seconds."""
 
@@ -48,7 +48,7 @@ def fetch(
 ) -> Operation[tuple[Outcome, bytes]]:
     """Send a request that may be sent again, until it is answered for good.
 
-    A redirect within the origin is followed once (WIRE.md, point 3).
+    A redirect within the origin is followed once (docs/wire.md, point 3).
 
     Args:
         wire: The server.

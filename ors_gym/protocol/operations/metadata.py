@@ -100,7 +100,7 @@ def _learn_dialect(wire: Wire) -> Operation[Dialect]:
         except ProtocolError:
             dialect = None
     # A server that describes itself neither way is taken for the published page's,
-    # which always has the field (WIRE.md, "Dialects").
+    # which always has the field (docs/wire.md, "Dialects").
     return dialect or Dialect(secrets=SecretsChannel.REQUIRED_BODY)
 
 
@@ -111,7 +111,7 @@ def _check_passing(wire: Wire, outcome: Outcome, body: bytes, request: str) -> N
 
 
 def resolve_environment(wire: Wire, name: str) -> Operation[str]:
-    """Find an environment whatever the case of its name (WIRE.md, point 3).
+    """Find an environment whatever the case of its name (docs/wire.md, point 3).
 
     Args:
         wire: The server.

@@ -1,4 +1,4 @@
-"""Opening a session: an id, then its episode (WIRE.md, points 2, 10 and 11)."""
+"""Opening a session: an id, then its episode (docs/wire.md, points 2, 10 and 11)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def open_session(
     """Open a session and start its episode.
 
     An unanswered /create is never repeated on its id: the id is abandoned and a
-    fresh one is used (WIRE.md, point 10).
+    fresh one is used (docs/wire.md, point 10).
 
     Args:
         wire: The server.
@@ -101,7 +101,7 @@ def create_session(
     *,
     budget: float | None = None,
 ) -> Operation[str]:
-    """Get a session id: from the server, or our own (WIRE.md, point 2).
+    """Get a session id: from the server, or our own (docs/wire.md, point 2).
 
     Args:
         wire: The server.

@@ -45,7 +45,7 @@ __all__ = [
 def get_prompt(
     wire: Wire, state: SessionState, *, timeout: float
 ) -> Operation[list[Block]]:
-    """Get the prompt, waiting for the set-up to end (WIRE.md, point 13).
+    """Get the prompt, waiting for the set-up to end (docs/wire.md, point 13).
 
     Args:
         wire: The server.
@@ -86,7 +86,7 @@ def get_messages(
 def list_task_tools(
     wire: Wire, state: SessionState, *, timeout: float
 ) -> Operation[tuple[list[ToolSpec], JSONObject]]:
-    """List the tools of a session; ask after the prompt (WIRE.md, point 13).
+    """List the tools of a session; ask after the prompt (docs/wire.md, point 13).
 
     Args:
         wire: The server.
@@ -151,7 +151,7 @@ def note_loss(state: SessionState, outcome: Outcome, body: bytes) -> None:
 
     Raises:
         SessionLostError: For 410, and for the 404 that names the session and not
-            the path (WIRE.md, "An episode").
+            the path (docs/wire.md, "An episode").
     """
     text = server_text(body, state.redact)
     if outcome.status == 410 or (
@@ -166,7 +166,7 @@ def note_loss(state: SessionState, outcome: Outcome, body: bytes) -> None:
 
 
 def ping(wire: Wire, session_id: str, *, timeout: float) -> Operation[bool | None]:
-    """Tell the server that a session is still wanted (WIRE.md, point 12).
+    """Tell the server that a session is still wanted (docs/wire.md, point 12).
 
     Args:
         wire: The server.

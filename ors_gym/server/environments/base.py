@@ -48,7 +48,7 @@ def reply(text: str, *, reward: float = 0.0, finished: bool = False) -> ToolOutp
 def over() -> ToolOutput:
     """Give the result of a call after the end, which does and pays nothing.
 
-    ors-sdk itself would run the tool and pay again (WIRE.md, "Dialects").
+    ors-sdk itself would run the tool and pay again (docs/wire.md, "Dialects").
 
     Returns:
         A finished result with a reward of 0.
