@@ -20,7 +20,12 @@ from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.rollout.episode import Episode, StopReason
 from ors_gym.rollout.messages import is_call
 from ors_gym.rollout.reading import OnPlainText, PlannedAction, TurnReader
-from ors_gym.rollout.reward import RewardReduction, check_reward_rule, reduce_rewards
+from ors_gym.rollout.reward import (
+    RewardReduction,
+    RunningReward,
+    check_reward_rule,
+    reduce_rewards,
+)
 from ors_gym.rollout.turn import Step
 
 __all__ = ["ASK", "OUTAGES", "Act", "Ask", "Play", "Rules", "play"]
@@ -130,17 +135,22 @@ def play(
         ORSError: If the env raised what is no outage.
     """
     until = math.inf if rules.deadline is None else started + rules.deadline
+    running = RunningReward(rules.reward_reduction)
     while not episode.stop_reason:
         if rules.max_turns is not None and len(episode.turns) >= rules.max_turns:
             rules.conclude(episode, "max_turns")
         elif time.monotonic() >= until:
             rules.conclude(episode, "deadline")
         else:
-            yield from _play_turn(episode, rules, reader, until)
+            yield from _play_turn(episode, rules, reader, until, running)
 
 
 def _play_turn(
-    episode: Episode, rules: Rules, reader: TurnReader, until: float
+    episode: Episode,
+    rules: Rules,
+    reader: TurnReader,
+    until: float,
+    running: RunningReward,
 ) -> Play:
     asked = time.monotonic()
     answer = yield ASK
@@ -162,7 +172,7 @@ def _play_turn(
         elif action.is_plain_text and ends:
             rules.conclude(episode, "policy_stopped")
         else:
-            yield from _play_action(episode, rules, action)
+            yield from _play_action(episode, rules, action, running)
         if episode.stop_reason:
             return
 
@@ -187,7 +197,9 @@ def _reaches_server(kept: Any) -> bool:
     return not isinstance(kept, str) and not is_invalid
 
 
-def _play_action(episode: Episode, rules: Rules, action: PlannedAction) -> Play:
+def _play_action(
+    episode: Episode, rules: Rules, action: PlannedAction, running: RunningReward
+) -> Play:
     began = time.monotonic()
     try:
         result: StepResult = yield Act(action.step)
@@ -211,9 +223,9 @@ def _play_action(episode: Episode, rules: Rules, action: PlannedAction) -> Play:
         episode.error, episode.error_kind = step.error, step.error_kind
     elif step.truncated:
         rules.conclude(episode, "max_steps")
-    else:
+    elif step.is_paid:
         # A running figure, for policies that look at it.
-        episode.total_reward = reduce_rewards(episode.rewards, rules.reward_reduction)
+        episode.total_reward = running.add(step.reward)
 
 
 def _step_of(

@@ -10,7 +10,7 @@ import numpy as np
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = ["RewardReduction", "check_reward_rule", "reduce_rewards"]
+__all__ = ["RewardReduction", "RunningReward", "check_reward_rule", "reduce_rewards"]
 
 RewardReduction: TypeAlias = Literal["sum", "last", "mean", "max", "min"]
 """How the rewards of an episode become one number."""
@@ -80,3 +80,43 @@ def reduce_rewards(
     """
     total = float(_REDUCTIONS[reduction](rewards)) if rewards else 0.0
     return total if finished else total + nonterminal_reward
+
+
+class RunningReward:
+    """The reward of an episode so far, at the same small cost after every step.
+
+    Args:
+        reduction: How the rewards become one number.
+
+    Example:
+        >>> running = RunningReward("mean")
+        >>> running.add(0.0), running.add(1.0)
+        (0.0, 0.5)
+    """
+
+    def __init__(self, reduction: RewardReduction = "sum") -> None:
+        self._reduction = reduction
+        self._count = 0
+        self._sum = self._last = 0.0
+        self._max, self._min = -math.inf, math.inf
+
+    def add(self, reward: float) -> float:
+        """Add what a step was paid.
+
+        Args:
+            reward: The reward; not called for a step that was paid nothing at all.
+
+        Returns:
+            The reward so far, as `reduce_rewards` gives it but for rounding.
+        """
+        self._count += 1
+        self._sum += reward
+        self._last = reward
+        self._max, self._min = max(self._max, reward), min(self._min, reward)
+        return {
+            "sum": self._sum,
+            "last": self._last,
+            "mean": self._sum / self._count,
+            "max": self._max,
+            "min": self._min,
+        }[self._reduction]
