@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ors_gym.cards import Fact, conversation_card, reward_fact
 from ors_gym.observations import render_text
 from ors_gym.rollout.messages import is_call, ors_messages
-from ors_gym.rollout.turn import Step, Turn
+from ors_gym.rollout.turn import Step, Turn, with_steps
 from ors_gym.transcript import NOT_RUN, Entry, describe_end, write_call
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def episode_entries(episode: Episode) -> Iterator[Entry]:
         episode: The episode.
     """
     yield Entry(render_text(episode.prompt), episode.prompt)
-    for number, turn in enumerate(episode.turns):
-        steps = [step for step in episode.steps if step.turn == number]
+    for turn, steps in with_steps(episode.turns, episode.steps):
         said = _said(turn)
         for step in steps:
             yield _entry(step, said)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.formats.prompts import to_openai_messages
-from ors_gym.rollout.turn import Step, Turn
+from ors_gym.rollout.turn import Step, Turn, with_steps
 from ors_gym.types import Block, JSONObject
 
 __all__ = ["chat_messages", "is_call", "not_run", "ors_messages"]
@@ -29,11 +29,11 @@ def ors_messages(
         Objects with ``role`` and ``blocks``, tool results in the user's messages.
     """
     messages: list[JSONObject] = [{"role": "user", "blocks": list(prompt)}]
-    for number, turn in enumerate(turns):
+    for turn, played in with_steps(turns, steps):
         said = _assistant(turn)
         if said:
             messages.append({"role": "assistant", "blocks": said})
-        answers = list(_answers(turn, _steps_of(number, steps), end))
+        answers = list(_answers(turn, played, end))
         if answers:
             messages.append({"role": "user", "blocks": answers})
     return messages
@@ -57,21 +57,17 @@ def chat_messages(
         The messages.
     """
     messages = to_openai_messages(prompt)
-    for number, turn in enumerate(turns):
+    for turn, played in with_steps(turns, steps):
         by_id = False
         if _is_chat_message(turn):
             messages.append(dict(turn.message))
             by_id = bool(turn.message.get("tool_calls"))
         elif said := _assistant(turn):
             messages += to_openai_messages([{"role": "assistant", "blocks": said}])
-        answers = list(_answers(turn, _steps_of(number, steps), end, by_id=by_id))
+        answers = list(_answers(turn, played, end, by_id=by_id))
         if answers:
             messages += to_openai_messages([{"role": "user", "blocks": answers}])
     return messages
-
-
-def _steps_of(number: int, steps: Sequence[Step]) -> list[Step]:
-    return [step for step in steps if step.turn == number]
 
 
 def _assistant(turn: Turn) -> list[JSONObject]:

@@ -13,7 +13,7 @@ from ors_gym.rollout.episode import Episode
 from ors_gym.rollout.own_loop import run_on_own_loop
 from ors_gym.rollout.play import Rules
 from ors_gym.rollout.task_env import TaskEnv
-from ors_gym.rollout.turn import Step, Turn
+from ors_gym.rollout.turn import Step, Turn, with_steps
 from ors_gym.tasks import Task
 
 __all__ = ["Difference", "Replay", "replay", "replay_async"]
@@ -150,8 +150,7 @@ async def replay_async(
 
 def _again(episode: Episode) -> Iterator[Turn]:
     """Yield the turns with the actions that were run, as far as the steps go."""
-    for number, turn in enumerate(episode.turns):
-        steps = [step for step in episode.steps if step.turn == number]
+    for turn, steps in with_steps(episode.turns, episode.steps):
         actions = [
             {"tool": step.tool, "input": step.input} if step.tool else kept
             for step, kept in zip(steps, turn.actions, strict=False)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ors_gym.types import Block, JSONObject
 
-__all__ = ["PAYS_NOTHING", "Step", "Turn"]
+__all__ = ["PAYS_NOTHING", "Step", "Turn", "with_steps"]
 
 PAYS_NOTHING: Final = frozenset({"invalid_action", "tool_failed"})
 """Kinds of errors whose step is paid only where the env's user set a price."""
@@ -88,3 +88,19 @@ class Step:
         if self.error_kind in PAYS_NOTHING:
             return self.reward != 0
         return not self.reward_is_null
+
+
+def with_steps(
+    turns: Sequence[Turn], steps: Sequence[Step]
+) -> Iterator[tuple[Turn, list[Step]]]:
+    """Yield each turn with the steps that came of it.
+
+    Args:
+        turns: The turns of an episode.
+        steps: Its steps.
+    """
+    by_turn: dict[int, list[Step]] = {}
+    for step in steps:
+        by_turn.setdefault(step.turn, []).append(step)
+    for number, turn in enumerate(turns):
+        yield turn, by_turn.get(number, [])
