@@ -28,7 +28,7 @@ from benchmarks.cores import keep_client, keep_server
 from benchmarks.peer_worker import RawProtocol, address
 from benchmarks.rows import quartiles
 from ors_gym import AsyncORSClient, AsyncSession
-from ors_gym.protocol.requests import call_body
+from ors_gym.protocol._requests import call_body
 from tests.servers.process import start_server
 
 __all__ = ["compare"]

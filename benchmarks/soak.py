@@ -24,7 +24,7 @@ from typing import Any, Self
 
 import ors_gym
 from benchmarks.breaking_proxy import breaking_proxy
-from ors_gym.client.background import background
+from ors_gym.client.background._thread import background
 from tests.servers.process import RunningServer, start_server
 
 __all__ = ["Report", "soak"]

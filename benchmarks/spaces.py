@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.rows import Row
 from ors_gym.spaces import ToolCallSpace
-from ors_gym.spaces.shared_text import SharedText
+from ors_gym.spaces._text import SharedText
 
 ROUNDS = 15
 SAMPLES = 300
@@ -182,7 +182,7 @@ def _measurements(cache: str) -> dict[str, Callable[[], float]]:
 
         actions |= {f"shared {size}": share, f"pickled {size}": piped}
     plain = "import gymnasium, httpx"
-    with_spaces = f"{plain}; import ors_gym.spaces.tool_call"
+    with_spaces = f"{plain}; import ors_gym.spaces._tool_call"
     for statement in (plain, with_spaces):
         _import_time(statement, cache)
     actions["import"] = lambda: _import_time(plain, cache)

@@ -22,18 +22,15 @@ from typing import Any, Final, NamedTuple, cast
 
 import ors_gym
 from benchmarks.loopserver import loopserver
-from ors_gym.actions import parse_action
-from ors_gym.client.drivers import run_blocking
-from ors_gym.client.heads import HeadReader
-from ors_gym.client.http1 import ReplyReader
-from ors_gym.client.origin import Origin
-from ors_gym.client.request_writer import RequestWriter
-from ors_gym.client.session import Session
-from ors_gym.protocol.exchange import Headers, Outcome, Send, Sink
-from ors_gym.protocol.limits import Limits
-from ors_gym.protocol.reading import parse_json, read_tool_output
-from ors_gym.protocol.replies import StreamReader
-from ors_gym.protocol.requests import call_body
+from ors_gym.client._client import Session
+from ors_gym.client._drivers import run_blocking
+from ors_gym.client.http._address import Origin
+from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
+from ors_gym.formats import parse_action
+from ors_gym.protocol._exchange import Headers, Limits, Outcome, Send, Sink
+from ors_gym.protocol._reading import parse_json, read_tool_output
+from ors_gym.protocol._replies import StreamReader
+from ors_gym.protocol._requests import call_body
 from ors_gym.types import ToolCall, ToolOutput
 
 __all__ = ["Piece", "profile"]

@@ -22,11 +22,11 @@ from typing import Any
 import httpx
 
 from benchmarks.loopserver import loopserver
-from ors_gym.client.async_transport import AsyncTransport
-from ors_gym.client.facade import PooledTransport
-from ors_gym.client.stock import AsyncStockTransport, StockTransport
-from ors_gym.client.transport import Transport
-from ors_gym.protocol.exchange import Head, Headers, Outcome, Send
+from ors_gym.client.http._async_connection import AsyncTransport
+from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._httpx import PooledTransport
+from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
+from ors_gym.protocol._exchange import Head, Headers, Outcome, Send
 
 Measure = Callable[[], float]
 

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from ors_gym.integrations.trl import trl_environment
 from ors_gym.server import BUNDLED, serve
-from ors_gym.server.environments.arithmetic import Math
+from ors_gym.server.environments.math import Math
 
 __all__ = ["Batch", "SlowMath", "main", "measure"]
 

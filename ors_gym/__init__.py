@@ -17,24 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ors_gym.registration import register_bundled
 
 if TYPE_CHECKING:
-    from ors_gym.async_env import (
-        AsyncORSEnv,
-    )
-    from ors_gym.client import (
-        AsyncORSClient,
-        AsyncSession,
-        ORSClient,
-        Session,
-    )
-    from ors_gym.client.termination import (
-        delete_sessions_on_sigterm,
-    )
-    from ors_gym.display import (
-        show,
-    )
-    from ors_gym.env import (
-        ORSEnv,
-    )
+    from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
+    from ors_gym.client._sigterm import delete_sessions_on_sigterm
+    from ors_gym.display import show
+    from ors_gym.display._play import play
+    from ors_gym.env import ORSEnv
+    from ors_gym.env._async_env import AsyncORSEnv
     from ors_gym.errors import (
         AmbiguousCallError,
         AuthenticationError,
@@ -57,20 +45,9 @@ if TYPE_CHECKING:
         UnknownEnvironmentError,
         UnknownTaskError,
     )
-    from ors_gym.evaluation import (
-        Evaluation,
-        evaluate,
-        parallel_evaluate,
-    )
-    from ors_gym.playground import (
-        play,
-    )
-    from ors_gym.protocol.limits import (
-        Limits,
-    )
-    from ors_gym.registration import (
-        register_envs,
-    )
+    from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
+    from ors_gym.protocol._exchange import Limits
+    from ors_gym.registration import register_envs
     from ors_gym.rollout import (
         ChatPolicy,
         Episode,
@@ -81,13 +58,8 @@ if TYPE_CHECKING:
         run_episode_async,
         run_group,
     )
-    from ors_gym.spaces import (
-        FreeText,
-        ToolCallSpace,
-    )
-    from ors_gym.vector import (
-        ORSVectorEnv,
-    )
+    from ors_gym.spaces import FreeText, ToolCallSpace
+    from ors_gym.vector import ORSVectorEnv
 
 __all__ = [
     "AmbiguousCallError",
@@ -138,16 +110,14 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "ors_gym.async_env": ("AsyncORSEnv",),
     "ors_gym.client": (
         "AsyncORSClient",
         "AsyncSession",
         "ORSClient",
         "Session",
     ),
-    "ors_gym.client.termination": ("delete_sessions_on_sigterm",),
-    "ors_gym.display": ("show",),
-    "ors_gym.env": ("ORSEnv",),
+    "ors_gym.client._sigterm": ("delete_sessions_on_sigterm",),
+    "ors_gym.env": ("AsyncORSEnv", "ORSEnv"),
     "ors_gym.errors": (
         "AmbiguousCallError",
         "AuthenticationError",
@@ -175,8 +145,8 @@ _HOMES: Final = {
         "evaluate",
         "parallel_evaluate",
     ),
-    "ors_gym.playground": ("play",),
-    "ors_gym.protocol.limits": ("Limits",),
+    "ors_gym.display": ("play", "show"),
+    "ors_gym.protocol._exchange": ("Limits",),
     "ors_gym.registration": ("register_envs",),
     "ors_gym.rollout": (
         "ChatPolicy",

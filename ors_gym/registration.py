@@ -55,7 +55,7 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
     """
     # Imported here, so that importing the package only registers ids.
     from ors_gym.client import ORSClient  # noqa: PLC0415
-    from ors_gym.config import without_secrets  # noqa: PLC0415
+    from ors_gym.env._settings import without_secrets  # noqa: PLC0415
 
     if not re.fullmatch(r"[\w:.-]+", namespace) or ":" in namespace:
         raise InvalidRequestError(

@@ -18,17 +18,15 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
 
-from ors_gym.client.heads import HeadReader
-from ors_gym.client.http1 import ReplyReader
+from ors_gym.client.http._http1 import HeadReader, ReplyReader
 from ors_gym.errors import ORSError
-from ors_gym.protocol import reading
-from ors_gym.protocol.dialect import read_openapi, read_probe
-from ors_gym.protocol.exchange import Headers, Outcome
-from ors_gym.protocol.limits import Limits
-from ors_gym.protocol.redaction import Redactor
-from ors_gym.protocol.replies import StreamReader, server_text, status_error
-from ors_gym.protocol.retries import retry_after
-from ors_gym.protocol.sse import EventDecoder
+from ors_gym.protocol import _reading as reading
+from ors_gym.protocol._dialect import read_openapi, read_probe
+from ors_gym.protocol._exchange import Headers, Limits, Outcome
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._replies import StreamReader, server_text, status_error
+from ors_gym.protocol._retries import retry_after
+from ors_gym.protocol._sse import EventDecoder
 
 __all__ = ["TARGETS", "FuzzError", "Tally", "fuzz", "main"]
 

@@ -6,7 +6,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ors_gym.protocol import replies
+from ors_gym.protocol import _replies as replies
 from tests.fuzz import FuzzError, fuzz, main
 from tests.protocol.driving import STREAM
 

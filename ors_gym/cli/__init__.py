@@ -13,21 +13,21 @@ import sys
 from collections.abc import Sequence
 
 from ors_gym.cli import (
-    check,
-    demo,
-    episodes,
-    evaluating,
-    listing,
-    playing,
-    reporting,
-    serve,
+    _check,
+    _demo,
+    _episodes,
+    _evaluate,
+    _list,
+    _play,
+    _report,
+    _serve,
 )
-from ors_gym.cli.common import clean
+from ors_gym.cli._common import clean
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]
 
-_COMMANDS = (demo, serve, listing, playing, evaluating, episodes, reporting, check)
+_COMMANDS = (_demo, _serve, _list, _play, _evaluate, _episodes, _report, _check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,8 +1,6 @@
 """The clients: blocking and async, on pooled connections of our own."""
 
-from ors_gym.client.async_session import AsyncSession
-from ors_gym.client.asynchronous import AsyncORSClient
-from ors_gym.client.blocking import ORSClient
-from ors_gym.client.session import Session
+from ors_gym.client._async_client import AsyncORSClient, AsyncSession
+from ors_gym.client._client import ORSClient, Session
 
 __all__ = ["AsyncORSClient", "AsyncSession", "ORSClient", "Session"]

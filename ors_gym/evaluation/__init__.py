@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from ors_gym.evaluation.comparison import Comparison
-from ors_gym.evaluation.entry import evaluate, parallel_evaluate
-from ors_gym.evaluation.options import Options
-from ors_gym.evaluation.records import Record
-from ors_gym.evaluation.result import Evaluation
-from ors_gym.evaluation.statistics import Interval, pass_at_k, pass_hat_k
+from ors_gym.evaluation._comparison import Comparison
+from ors_gym.evaluation._evaluate import Options, evaluate, parallel_evaluate
+from ors_gym.evaluation._output import Record
+from ors_gym.evaluation._result import Evaluation
+from ors_gym.evaluation._statistics import Interval, pass_at_k, pass_hat_k
 
 __all__ = [
     "Comparison",

@@ -1,26 +1,59 @@
 """Tool specs, prompts and results in the formats of chat APIs."""
 
-from ors_gym.formats.prompts import (
-    to_anthropic_messages,
-    to_openai_messages,
+from ors_gym.formats._actions import (
+    InvalidAction,
+    ParsedCall,
+    TextParser,
+    explain_unserialisable,
+    parse_action,
+    parse_actions,
 )
-from ors_gym.formats.provider_schema import (
-    provider_schema,
+from ors_gym.formats._blocks import (
+    MAX_PIXELS,
+    DecodedBlocks,
+    DictObservation,
+    decode_blocks,
+    decode_image,
+    describe_block,
+    read_image_size,
+    render_dict,
+    render_text,
+    replace_surrogates,
+    truncate,
 )
-from ors_gym.formats.results import (
+from ors_gym.formats._messages import (
     ToolResult,
     to_anthropic_content,
+    to_anthropic_messages,
     to_anthropic_tool_call,
     to_anthropic_tools,
     to_openai_content,
+    to_openai_messages,
     to_openai_tool_call,
     to_openai_tools,
     tool_result_messages,
 )
+from ors_gym.formats._tools import provider_schema
 
 __all__ = [
+    "MAX_PIXELS",
+    "DecodedBlocks",
+    "DictObservation",
+    "InvalidAction",
+    "ParsedCall",
+    "TextParser",
     "ToolResult",
+    "decode_blocks",
+    "decode_image",
+    "describe_block",
+    "explain_unserialisable",
+    "parse_action",
+    "parse_actions",
     "provider_schema",
+    "read_image_size",
+    "render_dict",
+    "render_text",
+    "replace_surrogates",
     "to_anthropic_content",
     "to_anthropic_messages",
     "to_anthropic_tool_call",
@@ -30,4 +63,5 @@ __all__ = [
     "to_openai_tool_call",
     "to_openai_tools",
     "tool_result_messages",
+    "truncate",
 ]

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from ors_gym import wrappers
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.vector import ORSVectorEnv
-from ors_gym.wrappers.vector.view import VectorView
+from ors_gym.wrappers.vector._view import VectorView
+
+__all__ = ["ORSVecEnv"]
 
 try:
     from stable_baselines3.common.vec_env import VecEnv
@@ -31,7 +33,6 @@ except ImportError as error:
         'pip install "ors-gym[sb3]"'
     ) from error
 
-__all__ = ["ORSVecEnv"]
 
 Steps: TypeAlias = tuple[
     Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]

@@ -17,16 +17,18 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from ors_gym.actions.json_values import to_plain_json
 from ors_gym.client import AsyncORSClient
+from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, MissingExtraError
-from ors_gym.formats.tool_prompt import describe_tools
-from ors_gym.integrations.task_indexes import choose_indexes
+from ors_gym.formats._json import to_plain_json
+from ors_gym.formats._messages import describe_tools
+from ors_gym.integrations._task_indexes import choose_indexes
 from ors_gym.rollout import Episode
-from ors_gym.rollout.live import LiveEpisode, connect, split_connection
-from ors_gym.rollout.own_loop import run_on_own_loop
-from ors_gym.server_address import find_server
+from ors_gym.rollout._live import LiveEpisode, connect, split_connection
+from ors_gym.rollout._own_loop import run_on_own_loop
 from ors_gym.types import JSONObject, ToolSpec
+
+__all__ = ["ORSTextEnv", "ors_rows"]
 
 try:
     from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
@@ -35,7 +37,6 @@ except ImportError as error:
         'SkyRL-Gym is not installed; install it with: pip install "ors-gym[skyrl]"'
     ) from error
 
-__all__ = ["ORSTextEnv", "ors_rows"]
 
 _COLUMN: Final = "ors"
 _clients: dict[str, AsyncORSClient] = {}

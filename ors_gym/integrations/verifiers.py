@@ -20,19 +20,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ors_gym.client import ORSClient
+from ors_gym.env._settings import find_server
+from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
-from ors_gym.rollout.chat import ChatPolicy
-from ors_gym.rollout.live import LiveEpisode, connect
-from ors_gym.server_address import find_server
-from ors_gym.tasks import choose_split
-
-try:
-    import verifiers.v1 as vf
-    from pydantic import Field, field_validator
-except ImportError as error:
-    raise MissingExtraError(
-        'verifiers is not installed; install it with: pip install "ors-gym[verifiers]"'
-    ) from error
+from ors_gym.rollout._chat_policy import ChatPolicy
+from ors_gym.rollout._live import LiveEpisode, connect
 
 __all__ = [
     "ORSData",
@@ -44,6 +36,15 @@ __all__ = [
     "ORSTaskset",
     "ORSTasksetConfig",
 ]
+
+try:
+    import verifiers.v1 as vf
+    from pydantic import Field, field_validator
+except ImportError as error:
+    raise MissingExtraError(
+        'verifiers is not installed; install it with: pip install "ors-gym[verifiers]"'
+    ) from error
+
 
 _HIDDEN: Final = frozenset({"api_key", "client_options", "headers", "secrets"})
 _MAX_RETRIES: Final = 2

@@ -10,12 +10,11 @@ Nothing of the SDK is imported here: the environments live in a child process.
 
 from __future__ import annotations
 
-from ors_gym.server.embedded import embedded_base_url
+from ors_gym.server._failures import PlayerMistakeError
+from ors_gym.server._foreground import run
+from ors_gym.server._owner import embedded_base_url, serve
+from ors_gym.server._players import REFERENCE_PLAYERS, Player
 from ors_gym.server.environments import BUNDLED
-from ors_gym.server.failures import PlayerMistakeError
-from ors_gym.server.foreground import run
-from ors_gym.server.launch import serve
-from ors_gym.server.players import REFERENCE_PLAYERS, Player
 
 __all__ = [
     "BUNDLED",

@@ -7,7 +7,7 @@ and enumerates any JSON Schema. Nothing here imports jsonschema before it is nee
 
 from __future__ import annotations
 
-from ors_gym.spaces.text import FreeText
-from ors_gym.spaces.tool_call import ToolCallSpace, ToolCallText
+from ors_gym.spaces._text import FreeText
+from ors_gym.spaces._tool_call import ToolCallSpace, ToolCallText
 
 __all__ = ["FreeText", "ToolCallSpace", "ToolCallText"]

@@ -16,10 +16,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ors_gym.errors import SchemaError
-from ors_gym.spaces.schema.listing import list_values
-from ors_gym.spaces.schema.nodes import Draw, Node, Unusable
-from ors_gym.spaces.schema.sizes import why_impossible
-from ors_gym.spaces.schema.validation import SchemaValidator
+from ors_gym.spaces._schema.enumeration import list_values
+from ors_gym.spaces._schema.nodes import Draw, Node, Unusable, why_impossible
+from ors_gym.spaces._schema.validation import SchemaValidator
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 
@@ -171,7 +170,7 @@ class CompiledSchema:
     @functools.cached_property
     def _node(self) -> Node:
         # Imported here: whoever connects to a server need not sample its tools.
-        from ors_gym.spaces.schema.compiler import compile_schema  # noqa: PLC0415
+        from ors_gym.spaces._schema.compiler import compile_schema  # noqa: PLC0415
 
         node = self._named(lambda: compile_schema(self.schema, lambda: self._validator))
         if not node.possible:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ors_gym.testing.entry import check_server
-from ors_gym.testing.report import Finding, Report, Status
+from ors_gym.testing._check_server import check_server
+from ors_gym.testing._report import Finding, Report, Status
 
 __all__ = ["Finding", "Report", "Status", "check_server"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from ors_gym.testing.entry import CHECKS, check_server
-from ors_gym.testing.report import Finding, Report
+from ors_gym.testing._check_server import CHECKS, check_server
+from ors_gym.testing._report import Finding, Report
 
 __all__ = ["ContractItem", "pytest_addoption", "pytest_collection_modifyitems"]
 

@@ -1,5 +1,5 @@
 """Many sessions in one process as a Gymnasium vector env."""
 
-from ors_gym.vector.env import ORSVectorEnv
+from ors_gym.vector._env import ORSVectorEnv
 
 __all__ = ["ORSVectorEnv"]

@@ -7,8 +7,8 @@ other and with Gymnasium's own wrappers in any order. Their twins for vector env
 """
 
 from ors_gym.wrappers import vector
-from ors_gym.wrappers.discrete_tools import DiscreteTools
-from ors_gym.wrappers.parsed_text import ParsedText
-from ors_gym.wrappers.plain_info import PlainInfo
+from ors_gym.wrappers._discrete_tools import DiscreteTools
+from ors_gym.wrappers._parsed_text import ParsedText
+from ors_gym.wrappers._plain_info import PlainInfo
 
 __all__ = ["DiscreteTools", "ParsedText", "PlainInfo", "vector"]

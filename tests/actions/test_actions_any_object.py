@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from ors_gym.actions import (
+from ors_gym.formats import (
     InvalidAction,
     explain_unserialisable,
     parse_action,

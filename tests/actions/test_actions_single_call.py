@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ors_gym import actions
-from ors_gym.actions import InvalidAction
-from ors_gym.actions.tool_names import provider_tool_name
+from ors_gym import formats as actions
+from ors_gym.formats import InvalidAction
+from ors_gym.formats._tools import provider_tool_name
 
 
 def parse_action(action: object, **session: Any) -> Any:

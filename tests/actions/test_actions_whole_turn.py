@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ors_gym import actions
-from ors_gym.actions import InvalidAction
+from ors_gym import formats as actions
+from ors_gym.formats import InvalidAction
 
 
 def parse_actions(message: object, **session: Any) -> list[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from ors_gym.cli import main
-from ors_gym.client.background import background
+from ors_gym.client.background._thread import background
 
 __all__ = ["HELLO", "run"]
 

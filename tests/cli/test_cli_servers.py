@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ors_gym.cli import main
-from ors_gym.cli.common import clean
+from ors_gym.cli._common import clean
 from ors_gym.client import ORSClient
 from tests.cli.running import HELLO, run
 from tests.servers.process import RunningServer

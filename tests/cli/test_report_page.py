@@ -8,9 +8,9 @@ import pytest
 
 from ors_gym.cli import main
 from ors_gym.evaluation import Record
-from ors_gym.evaluation.output import FORMAT, Output
+from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.rollout import Episode
-from ors_gym.rollout.turn import Step
+from ors_gym.rollout._episode import Step
 from tests.browser import Chromium
 
 HOSTILE = "</td><script>document.title = 'owned'</script><img src=x onerror=alert(1)>"

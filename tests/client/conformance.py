@@ -20,9 +20,9 @@ from collections.abc import Callable
 
 import httpx
 
-from ors_gym.client.async_transport import AsyncTransport
-from ors_gym.client.stock import AsyncStockTransport, StockTransport
-from ors_gym.client.transport import Transport
+from ors_gym.client.http._async_connection import AsyncTransport
+from ors_gym.client.http._connection import Transport
+from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from tests.client.conformance_rows import LIMITS, ROWS, Row
 from tests.client.recording import SECOND, RecordingSink, describe, post
 from tests.client.scripted import ScriptedServer, scripted

@@ -7,7 +7,7 @@ import gzip
 import zlib
 from typing import Final
 
-from ors_gym.protocol.limits import Limits
+from ors_gym.protocol._exchange import Limits
 from tests.client.scripted import Close, Drip, Repeat, Script
 
 __all__ = ["BOUNDED_BY_ANYBODY", "LIMITS", "ROWS", "Row"]

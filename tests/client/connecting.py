@@ -7,9 +7,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ors_gym.client.async_transport import AsyncTransport
-from ors_gym.client.transport import Transport
-from ors_gym.protocol.exchange import Outcome, Send
+from ors_gym.client.http._async_connection import AsyncTransport
+from ors_gym.client.http._connection import Transport
+from ors_gym.protocol._exchange import Outcome, Send
 
 KINDS = ("blocking", "async")
 

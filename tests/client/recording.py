@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ors_gym.protocol.exchange import Head, Headers, Outcome, Send
+from ors_gym.protocol._exchange import Head, Headers, Outcome, Send
 
 HEAD = Head("POST", "/math/call", [("content-type", "application/json")])
 SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ors_gym.client.decoding import Inflater
+from ors_gym.client.http._http1 import Inflater
 
 
 def _gzip(data: bytes) -> bytes:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ors_gym.client.origin import Origin
+from ors_gym.client.http._address import Origin
 from ors_gym.errors import InvalidRequestError
 
 

@@ -8,10 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ors_gym.client.heads import HeadReader
-from ors_gym.client.http1 import ReplyReader
-from ors_gym.protocol.exchange import Failure, Outcome
-from ors_gym.protocol.limits import Limits
+from ors_gym.client.http._http1 import HeadReader, ReplyReader
+from ors_gym.protocol._exchange import Failure, Limits, Outcome
 from tests.client.conformance_rows import LIMITS, ROWS, Row
 from tests.client.recording import RecordingSink, describe
 from tests.client.scripted import Close, Drip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ors_gym.client.origin import Origin
-from ors_gym.client.request_writer import RequestWriter
+from ors_gym.client.http._address import Origin
+from ors_gym.client.http._http1 import RequestWriter
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol.exchange import Head
+from ors_gym.protocol._exchange import Head
 
 
 def _writer(url: str = "http://host:8080/v1", **headers: str) -> RequestWriter:

@@ -10,9 +10,9 @@ import threading
 
 import pytest
 
-from ors_gym.client.async_transport import AsyncTransport
-from ors_gym.client.transport import Transport
-from ors_gym.protocol.exchange import Failure, Head, Headers
+from ors_gym.client.http._async_connection import AsyncTransport
+from ors_gym.client.http._connection import Transport
+from ors_gym.protocol._exchange import Failure, Head, Headers
 from tests.client.connecting import KINDS, connect
 from tests.client.recording import SECOND, RecordingSink, describe, post
 from tests.client.scripted import Close, Script, scripted

@@ -9,10 +9,9 @@ import threading
 import httpx
 import pytest
 
-from ors_gym.client.facade import AsyncPooledTransport, PooledTransport
-from ors_gym.client.stock import AsyncStockTransport, StockTransport
-from ors_gym.protocol.exchange import Failure, Outcome, Send
-from ors_gym.protocol.limits import Limits
+from ors_gym.client.http._httpx import AsyncPooledTransport, PooledTransport
+from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
+from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.recording import SECOND, RecordingSink, describe, post
 from tests.client.scripted import Close, Drip, Repeat, Script, scripted
 

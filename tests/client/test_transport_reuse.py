@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from ors_gym.client.async_transport import AsyncTransport
-from ors_gym.client.pool import FreeList
-from ors_gym.client.transport import Transport
-from ors_gym.protocol.exchange import Failure, Outcome, Send
-from ors_gym.protocol.limits import Limits
+from ors_gym.client.http._async_connection import AsyncTransport
+from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._pool import FreeList
+from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.connecting import KINDS, connect
 from tests.client.recording import SECOND, RecordingSink, describe, post
 from tests.client.scripted import Close, Drip, Script, Step, scripted

@@ -9,9 +9,9 @@ import threading
 import pytest
 import trustme
 
-from ors_gym.client.dialing import default_ssl_context
-from ors_gym.client.transport import Transport
-from ors_gym.protocol.exchange import Failure
+from ors_gym.client.http._address import default_ssl_context
+from ors_gym.client.http._connection import Transport
+from ors_gym.protocol._exchange import Failure
 from tests.client.connecting import KINDS, connect
 from tests.client.recording import SECOND, RecordingSink, describe, post
 from tests.client.scripted import Close, Script, scripted

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from ors_gym import Episode, Turn
-from ors_gym.rollout.turn import Step
+from ors_gym.rollout._episode import Step
 
 __all__ = ["HOSTILE", "hostile_episode", "ordinary_episode", "picture", "write_page"]
 

@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ors_gym
-from ors_gym.playground import Game
-from ors_gym.playground.fields import list_fields
-from ors_gym.playground.form import Form
+from ors_gym.display import Game
+from ors_gym.display._forms import Form, list_fields
 from ors_gym.wrappers import DiscreteTools
 
 widgets = pytest.importorskip("ipywidgets")

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ors_gym
-from ors_gym.drawing import FRAME_SHAPE, draw_transcript
-from ors_gym.drawing.lettering import drawable, fit, load_font, wrap
-from ors_gym.palette import DARK
-from ors_gym.transcript import Transcript
+from ors_gym.display import FRAME_SHAPE, draw_transcript
+from ors_gym.display._picture import drawable, fit, load_font, wrap
+from ors_gym.display._style import DARK
+from ors_gym.display._transcript import Transcript
 
 
 def colour(name: str) -> list[int]:

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from ors_gym import terminal
-from ors_gym.terminal import print_entry
-from ors_gym.transcript import Entry
+from ors_gym.display import _terminal as terminal
+from ors_gym.display._terminal import print_entry
+from ors_gym.display._transcript import Entry
 
 STEP = Entry("\x1b[2Jok [bold]\tb", (), "submit(x=1)", 1.0, "finished")
 

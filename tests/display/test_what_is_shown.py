@@ -13,14 +13,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ors_gym
-from ors_gym import display
-from ors_gym.cards import conversation_card, tools_card
-from ors_gym.cards.listing import describe_schema
-from ors_gym.cli import episodes
-from ors_gym.drawing.card import make_card
-from ors_gym.playground.entry import _in_a_notebook
-from ors_gym.rollout.card import episode_entries
-from ors_gym.transcript import Entry, describe_end
+from ors_gym.cli import _episodes as episodes
+from ors_gym.display import _show as display
+from ors_gym.display import conversation_card, tools_card
+from ors_gym.display._episode import episode_entries
+from ors_gym.display._html import describe_schema
+from ors_gym.display._picture import make_card
+from ors_gym.display._play import _in_a_notebook
+from ors_gym.display._transcript import Entry, describe_end
 from tests.display.episodes import ordinary_episode, picture
 
 JSON: Any = st.recursive(

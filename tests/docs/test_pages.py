@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ors_gym.server import serve
-from ors_gym.testing.entry import CHECKS
+from ors_gym.testing._check_server import CHECKS
 from tests.docs.architecture import PICTURE, draw, read_layers
 from tests.docs.pages import ROOT, python_blocks, run_page
 from tests.rollout.chat_server import running_chat_server

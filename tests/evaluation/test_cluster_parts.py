@@ -11,7 +11,7 @@ import pytest
 
 from ors_gym.errors import AuthenticationError, InvalidRequestError, MissingExtraError
 from ors_gym.evaluation import Record, evaluate
-from ors_gym.evaluation.cluster_worker import Gate, read_played
+from ors_gym.evaluation._ray import Gate, read_played
 from ors_gym.rollout import Episode
 from tests.evaluation.running import answer
 

@@ -12,8 +12,8 @@ import pytest
 from ors_gym import AsyncORSClient, ORSClient
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
-from ors_gym.evaluation.pace import Pace
-from ors_gym.protocol.retries import Retry
+from ors_gym.evaluation._player import Pace
+from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode
 from tests.evaluation.running import answer
 

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from matplotlib import figure as figures
 
 from ors_gym.errors import MissingExtraError
-from ors_gym.evaluation import Evaluation, Record, plots
-from ors_gym.evaluation import page as page_module
-from ors_gym.evaluation.page import as_page
-from ors_gym.evaluation.progress import Progress
+from ors_gym.evaluation import Evaluation, Record
+from ors_gym.evaluation import _plots as plots
+from ors_gym.evaluation import _report as page_module
+from ors_gym.evaluation._progress import Progress
+from ors_gym.evaluation._report import as_page
 from ors_gym.rollout import Episode
-from ors_gym.rollout.turn import Step
+from ors_gym.rollout._episode import Step
 
 
 def record(index, reward, number=0, split="test", tool="submit") -> Record:

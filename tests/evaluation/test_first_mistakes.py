@@ -11,7 +11,7 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.evaluation import Evaluation, evaluate
-from ors_gym.evaluation.page import as_page
+from ors_gym.evaluation._report import as_page
 from ors_gym.rollout import random_policy, reference_policy
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record, evaluate
-from ors_gym.evaluation.output import FORMAT, Output, read_output
-from ors_gym.evaluation.plan import Key
+from ors_gym.evaluation._output import FORMAT, Output, read_output
+from ors_gym.evaluation._plan import Key
 from ors_gym.rollout import Episode
 
 HEAD = {"format": FORMAT, "server": "a", "policy": "p", "limits": {"x": [1, None]}}
@@ -158,7 +158,7 @@ def test_two_processes_cannot_write_one_file(path):
     with Output(path, HEAD, set()):
         code = (
             "import json, sys\n"
-            "from ors_gym.evaluation.output import Output\n"
+            "from ors_gym.evaluation._output import Output\n"
             "Output(sys.argv[1], json.loads(sys.argv[2]), set())\n"
         )
         second = subprocess.run(

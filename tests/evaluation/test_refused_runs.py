@@ -9,7 +9,7 @@ import pytest
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ServerError
 from ors_gym.evaluation import Evaluation, evaluate
 from ors_gym.rollout import Episode
-from ors_gym.rollout.chat import ChatPolicy
+from ors_gym.rollout._chat_policy import ChatPolicy
 from tests.evaluation.running import answer
 from tests.rollout.chat_server import running_chat_server
 

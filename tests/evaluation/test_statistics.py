@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation import Interval, pass_at_k, pass_hat_k, statistics
-from ors_gym.evaluation.statistics import mean_interval, rate_interval
+from ors_gym.evaluation import Interval, pass_at_k, pass_hat_k
+from ors_gym.evaluation import _statistics as statistics
+from ors_gym.evaluation._statistics import mean_interval, rate_interval
 
 RUNS = 2000
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 import ors_gym
-from ors_gym.protocol.retries import Retry
+from ors_gym.protocol._retries import Retry
 from tests.faults.scripted_ors import scripted_ors, whole_call
 from tests.proxy.http1 import ReceivedRequest
 from tests.proxy.scripted import (

@@ -18,7 +18,7 @@ from ors_gym.formats import (
     to_openai_content,
     tool_result_messages,
 )
-from ors_gym.formats.prompts import to_anthropic_messages, to_openai_messages
+from ors_gym.formats._messages import to_anthropic_messages, to_openai_messages
 
 DATA = "R0lGODdhCgAUAA=="
 

@@ -11,15 +11,18 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from hypothesis import strategies
 
-from ors_gym.actions import parse_action
-from ors_gym.actions.tool_names import original_tool_name, provider_tool_name
 from ors_gym.formats import (
+    parse_action,
     to_anthropic_tool_call,
     to_anthropic_tools,
     to_openai_tool_call,
     to_openai_tools,
 )
-from ors_gym.formats.provider_schema import provider_schema
+from ors_gym.formats._tools import (
+    original_tool_name,
+    provider_schema,
+    provider_tool_name,
+)
 
 ADD: Any = {
     "name": "add",

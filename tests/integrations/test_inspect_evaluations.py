@@ -28,8 +28,13 @@ from inspect_ai.tool import ToolCall, ToolInfo
 
 from ors_gym import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
-from ors_gym.integrations.inspect import ors_dataset, ors_solver, ors_task
-from ors_gym.integrations.inspect_messages import from_inspect, tool_infos
+from ors_gym.integrations.inspect import (
+    from_inspect,
+    ors_dataset,
+    ors_solver,
+    ors_task,
+    tool_infos,
+)
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.integrations.documented import documented
 from tests.servers.process import RunningServer, start_server

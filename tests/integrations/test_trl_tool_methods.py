@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers.utils import get_json_schema
 
 from ors_gym.formats import provider_schema
-from ors_gym.integrations.trl.tool_methods import (
+from ors_gym.integrations.trl._tool_methods import (
     BoundTool,
     merge_tools,
     safe_names,

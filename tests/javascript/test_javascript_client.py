@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ors_gym.protocol.sse import EventDecoder
+from ors_gym.protocol._sse import EventDecoder
 from ors_gym.server import serve
 from tests.javascript.node import CLIENT, decode, find_typescript, play
 from tests.proxy.faults import STARTING, Answer, Fault, Point, Reset, Trickle, redirect

@@ -18,7 +18,7 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from ors_gym.spaces import FreeText
-from ors_gym.spaces.images import ImageTuple
+from ors_gym.spaces._images import ImageTuple
 
 SIZES = [[], [(1, 1)], [(2, 3), (5, 1)], [(600, 400)], []]
 

@@ -16,8 +16,8 @@ from hypothesis import strategies
 from PIL import Image
 
 from ors_gym.errors import MissingExtraError
-from ors_gym.observations import decode_blocks, render_dict, render_text
-from ors_gym.observations.images import decode_image
+from ors_gym.formats import decode_blocks, render_dict, render_text
+from ors_gym.formats._blocks import decode_image
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> str:

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import strategies
 from PIL import Image
 
-from ors_gym.observations import render_text, truncate
-from ors_gym.observations.images import read_image_size
+from ors_gym.formats import render_text, truncate
+from ors_gym.formats._blocks import read_image_size
 
 
 def text_block(text: str) -> Any:

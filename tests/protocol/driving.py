@@ -6,11 +6,11 @@ import dataclasses
 import json
 from typing import Any, TypeVar
 
-from ors_gym.protocol.dialect import Dialect, SecretsChannel
-from ors_gym.protocol.exchange import Failure, Operation, Outcome, Pause, Send
-from ors_gym.protocol.redaction import Redactor
-from ors_gym.protocol.requests import call_head
-from ors_gym.protocol.wire import SessionState, Wire
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause, Send
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._requests import call_head
+from ors_gym.protocol._wire import SessionState, Wire
 
 __all__ = [
     "Reply",

@@ -22,11 +22,10 @@ from ors_gym.errors import (
     ToolFailedError,
     ToolRejectedError,
 )
-from ors_gym.protocol import operations
-from ors_gym.protocol.dialect import Dialect, SecretsChannel
-from ors_gym.protocol.exchange import Failure, Outcome
-from ors_gym.protocol.limits import Limits
-from ors_gym.protocol.wire import SessionState
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Failure, Limits, Outcome
+from ors_gym.protocol._wire import SessionState
 from tests.protocol.driving import (
     STREAM,
     Reply,

@@ -6,12 +6,7 @@ from typing import Any
 
 import pytest
 
-from ors_gym.protocol.dialect import (
-    Dialect,
-    SecretsChannel,
-    read_openapi,
-    read_probe,
-)
+from ors_gym.protocol._dialect import Dialect, SecretsChannel, read_openapi, read_probe
 from tests.servers.process import RunningServer
 from tests.servers.raw import raw_client
 

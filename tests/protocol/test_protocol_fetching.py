@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from ors_gym.errors import ConnectionFailedError, LimitExceededError, ProtocolError
-from ors_gym.protocol.exchange import Failure, Head, Operation, Outcome, Pause, Send
-from ors_gym.protocol.operations.fetching import REUSE_WITHIN, fetch, within
-from ors_gym.protocol.replies import BodyReader
-from ors_gym.protocol.retries import Patience, Retry
+from ors_gym.protocol._exchange import Failure, Head, Operation, Outcome, Pause, Send
+from ors_gym.protocol._operations.fetching import REUSE_WITHIN, fetch, within
+from ors_gym.protocol._replies import BodyReader
+from ors_gym.protocol._retries import Patience, Retry
 from tests.protocol.driving import Reply, Script, failing, ok, refused, wire_of
 
 HEAD = Head("GET", "/x")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol.exchange import Head, find_header
-from ors_gym.protocol.requests import call_head, environment_head, session_head
+from ors_gym.protocol._exchange import Head, find_header
+from ors_gym.protocol._requests import call_head, environment_head, session_head
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ from ors_gym.errors import (
     UnknownEnvironmentError,
     UnknownTaskError,
 )
-from ors_gym.protocol import operations
-from ors_gym.protocol.dialect import Dialect, SecretsChannel
-from ors_gym.protocol.exchange import Failure
-from ors_gym.protocol.redaction import Redactor
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Failure
+from ors_gym.protocol._redaction import Redactor
 from tests.protocol.driving import Reply, Script, failing, ok, refused, wire_of
 
 OPENAPI = {

@@ -19,10 +19,10 @@ from ors_gym.errors import (
     UnknownEnvironmentError,
     UnknownTaskError,
 )
-from ors_gym.protocol import operations
-from ors_gym.protocol.dialect import Dialect, SecretsChannel
-from ors_gym.protocol.exchange import Failure
-from ors_gym.protocol.wire import SessionState
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Failure
+from ors_gym.protocol._wire import SessionState
 from tests.protocol.driving import (
     NEW,
     STREAM,

@@ -20,13 +20,12 @@ from ors_gym.errors import (
     ProtocolError,
     ToolRejectedError,
 )
-from ors_gym.protocol import operations
-from ors_gym.protocol.dialect import Dialect, read_openapi, read_probe
-from ors_gym.protocol.exchange import Failure, Outcome, Pause, Send
-from ors_gym.protocol.limits import Limits
-from ors_gym.protocol.replies import StreamReader
-from ors_gym.protocol.sse import Event, EventDecoder
-from ors_gym.protocol.wire import Wire
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._dialect import Dialect, read_openapi, read_probe
+from ors_gym.protocol._exchange import Failure, Limits, Outcome, Pause, Send
+from ors_gym.protocol._replies import StreamReader
+from ors_gym.protocol._sse import Event, EventDecoder
+from ors_gym.protocol._wire import Wire
 from tests.protocol.driving import STREAM, Script, open_state, stream, wire_of
 
 LINES = st.sampled_from(

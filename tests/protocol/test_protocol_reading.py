@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ors_gym.errors import LimitExceededError, ProtocolError
-from ors_gym.protocol import reading
-from ors_gym.protocol.redaction import Redactor
+from ors_gym.protocol import _reading as reading
+from ors_gym.protocol._redaction import Redactor
 
 TEXT = {"type": "text", "text": "hi"}
 IMAGE = {"type": "image", "data": "aGk=", "mimeType": "image/png"}

@@ -12,9 +12,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from ors_gym.errors import ORSError
-from ors_gym.protocol.exchange import Outcome
-from ors_gym.protocol.redaction import Redactor
-from ors_gym.protocol.replies import server_text, status_error
+from ors_gym.protocol._exchange import Outcome
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._replies import server_text, status_error
 from tests.protocol.driving import open_state, wire_of
 
 SECRETS = ["hunter22", "q\"u\\o'te\n<&>", "pässwörd 字", "a+b/c==?&", "sk-" + "x" * 200]

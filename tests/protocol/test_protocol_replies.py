@@ -16,9 +16,8 @@ from ors_gym.errors import (
     ProtocolError,
     ServerError,
 )
-from ors_gym.protocol.exchange import Failure, Outcome
-from ors_gym.protocol.limits import Limits
-from ors_gym.protocol.replies import (
+from ors_gym.protocol._exchange import Failure, Limits, Outcome
+from ors_gym.protocol._replies import (
     BodyReader,
     StreamReader,
     failure_error,

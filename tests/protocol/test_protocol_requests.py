@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from ors_gym.errors import InsecureTransportError, InvalidRequestError
-from ors_gym.protocol.dialect import Dialect, SecretsChannel
-from ors_gym.protocol.requests import (
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._requests import (
     call_body,
     check_secrets,
     create_request,

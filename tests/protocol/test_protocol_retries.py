@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ors_gym.protocol.exchange import Failure, Outcome
-from ors_gym.protocol.retries import Patience, is_starting, may_repeat, retry_after
+from ors_gym.protocol._exchange import Failure, Outcome
+from ors_gym.protocol._retries import Patience, is_starting, may_repeat, retry_after
 
 
 def reply(status: int = 503, **headers: str) -> Outcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ors_gym.errors import LimitExceededError, ProtocolError
-from ors_gym.protocol.sse import Event, EventDecoder
+from ors_gym.protocol._sse import Event, EventDecoder
 
 
 def decode(*pieces: bytes) -> list[tuple[bytes, bytes]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-from ors_gym.actions import InvalidAction, parse_action
+from ors_gym.formats import InvalidAction, parse_action
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolSpec
 

@@ -12,7 +12,7 @@ import pytest
 from ors_gym import ORSEnv
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Episode, run_episode, run_episode_async, run_group
-from ors_gym.rollout.chat import ChatPolicy
+from ors_gym.rollout._chat_policy import ChatPolicy
 from tests.rollout.chat_server import USAGE, ChatServer, running_chat_server
 
 SDK = "ors-sdk-0.1.0"

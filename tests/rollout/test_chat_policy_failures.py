@@ -16,7 +16,7 @@ import pytest
 from ors_gym import errors
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Episode, run_episode_async
-from ors_gym.rollout.chat import ChatPolicy
+from ors_gym.rollout._chat_policy import ChatPolicy
 from tests.rollout.chat_server import running_chat_server
 
 SDK = "ors-sdk-0.1.0"
@@ -288,7 +288,7 @@ def test_the_library_is_asked_for_when_it_is_missing(monkeypatch):
 
 def test_the_library_is_not_imported_before_it_is_needed():
     assert importlib.util.find_spec("openai")
-    script = "import sys, ors_gym.rollout.chat; print('openai' in sys.modules)"
+    script = "import sys, ors_gym.rollout._chat_policy; print('openai' in sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )

@@ -11,7 +11,7 @@ import pytest
 
 from ors_gym.errors import EpisodeOverError, ORSError, SessionLostError
 from ors_gym.rollout import run_episode_async
-from ors_gym.rollout.live import LiveEpisode, connect
+from ors_gym.rollout._live import LiveEpisode, connect
 from tests.servers.process import start_server
 
 SDK = "ors-sdk-0.1.0"

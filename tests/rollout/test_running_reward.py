@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.rollout import Episode, reduce_rewards, run_episode
-from ors_gym.rollout.reward import RewardReduction, RunningReward
-from ors_gym.rollout.turn import Step
+from ors_gym.rollout._episode import RewardReduction, RunningReward, Step
 from tests.rollout.scripted_env import ScriptedEnv, submit
 
 REDUCTIONS = get_args(RewardReduction)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ors_gym.actions import InvalidAction
 from ors_gym.errors import InvalidRequestError
+from ors_gym.formats import InvalidAction
 from ors_gym.rollout import Turn, run_episode
-from ors_gym.rollout.reading import TurnReader
+from ors_gym.rollout._play import TurnReader
 from tests.rollout.scripted_env import TOOLS, ScriptedEnv, submit
 
 

@@ -14,14 +14,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ors import ToolOutput
 
-from ors_gym.server.environments.arithmetic import Answer, Math
+from ors_gym.server._players import REFERENCE_PLAYERS
+from ors_gym.server.environments._math_problems import PROBLEMS
+from ors_gym.server.environments._maze_grid import WALL, carve, distances_from
+from ors_gym.server.environments._sql_questions import QUESTIONS
 from ors_gym.server.environments.blackjack import Blackjack
 from ors_gym.server.environments.guess import Guess, Number
-from ors_gym.server.environments.math_problems import PROBLEMS
+from ors_gym.server.environments.math import Answer, Math
 from ors_gym.server.environments.maze import Maze, Move
-from ors_gym.server.environments.maze_grid import WALL, carve, distances_from
-from ors_gym.server.environments.sql_questions import QUESTIONS
-from ors_gym.server.players import REFERENCE_PLAYERS
 
 DIRECTIONS = ("up", "down", "left", "right")
 

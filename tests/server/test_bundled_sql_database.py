@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.server import PlayerMistakeError
+from ors_gym.server.environments._sql_database import CITIES, ShopDatabase, make_rows
 from ors_gym.server.environments.sql import Answers, Sql, Statement
-from ors_gym.server.environments.sql_data import CITIES, make_rows
-from ors_gym.server.environments.sql_database import ShopDatabase
 
 TABLES = ("customers", "products", "orders", "order_items")
 FRAGMENTS = [

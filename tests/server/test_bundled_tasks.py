@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.server import BUNDLED
-from ors_gym.server.environments.base import SPLITS, NumberedTasks
-from ors_gym.server.hosting import load_environment
+from ors_gym.server._hosting import load_environment
+from ors_gym.server.environments._base import SPLITS, NumberedTasks
 
 ENVIRONMENTS: dict[str, type[NumberedTasks]] = {
     name: load_environment(reference) for name, reference in BUNDLED.items()

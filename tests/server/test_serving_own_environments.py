@@ -19,7 +19,7 @@ from ors_gym.errors import (
     ToolFailedError,
 )
 from ors_gym.server import serve
-from ors_gym.server.embedded import embedded_base_url
+from ors_gym.server._owner import embedded_base_url
 from tests.selecting import mostly_slow
 from tests.server.owners import run_script
 from tests.server.playing import text_of
@@ -369,7 +369,7 @@ def test_a_missing_extra_names_its_command(
         serve(),
     ):
         raise AssertionError
-    monkeypatch.setattr("ors_gym.server.embedded._embedded.process", None)
+    monkeypatch.setattr("ors_gym.server._owner._embedded.process", None)
     monkeypatch.delenv("ORS_GYM_EMBEDDED_URL", raising=False)
     with pytest.raises(MissingExtraError, match="ORS_BASE_URL"):
         embedded_base_url()

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 import ors_gym
-from ors_gym.client import background as background_module
-from ors_gym.client.background import background
+from ors_gym.client.background import _thread as background_module
+from ors_gym.client.background._thread import background
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer
 

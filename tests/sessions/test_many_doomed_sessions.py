@@ -7,9 +7,9 @@ from collections import deque
 from typing import Any
 from unittest.mock import patch
 
-from ors_gym.client.channels import Channels
-from ors_gym.client.deletions import Deletions
-from ors_gym.client.link import Link
+from ors_gym.client._connection import Link
+from ors_gym.client.background._connections import Channels
+from ors_gym.client.background._deletes import Deletions
 
 SESSIONS = 3000
 

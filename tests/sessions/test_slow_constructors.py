@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 import ors_gym
-from ors_gym.client import deletions
-from ors_gym.client.background import background
+from ors_gym.client.background import _deletes as deletions
+from ors_gym.client.background._thread import background
 from tests.proxy.faults import Point, Reset
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer

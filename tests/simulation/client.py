@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
-from ors_gym.protocol import operations
-from ors_gym.protocol.dialect import Dialect, SecretsChannel
-from ors_gym.protocol.exchange import Outcome, Pause, Send
-from ors_gym.protocol.limits import Limits
-from ors_gym.protocol.redaction import Redactor
-from ors_gym.protocol.wire import SessionState, Wire
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Limits, Outcome, Pause, Send
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._wire import SessionState, Wire
 from tests.simulation.network import Network
 from tests.simulation.world import Process, World
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from random import Random
 
-from ors_gym.protocol.exchange import Send
+from ors_gym.protocol._exchange import Send
 from tests.simulation.client import Client
 from tests.simulation.faults import Fault
 from tests.simulation.network import Exchange, Network

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from random import Random
 
-from ors_gym.protocol.replies import BodyReader, StreamReader
+from ors_gym.protocol._replies import BodyReader, StreamReader
 from tests.simulation.episode import Episode, Report, random_episode
 from tests.simulation.faults import Fault
 from tests.simulation.player import Call, Part

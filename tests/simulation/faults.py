@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
-from ors_gym.protocol.exchange import Failure
+from ors_gym.protocol._exchange import Failure
 
 __all__ = [
     "AFTERWARDS",

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from ors_gym.protocol.exchange import Failure, Outcome, Send
+from ors_gym.protocol._exchange import Failure, Outcome, Send
 from tests.simulation.faults import (
     AFTERWARDS,
     CUTS,

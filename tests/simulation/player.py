@@ -7,9 +7,9 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 from ors_gym import errors
-from ors_gym.protocol import operations
-from ors_gym.protocol.exchange import Failure, Operation, Outcome, Pause
-from ors_gym.protocol.wire import SessionState
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause
+from ors_gym.protocol._wire import SessionState
 from ors_gym.types import ToolOutput
 from tests.simulation.client import Client, Script
 from tests.simulation.faults import Fault

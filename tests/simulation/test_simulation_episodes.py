@@ -8,8 +8,8 @@ import math
 
 import pytest
 
-from ors_gym.protocol.exchange import Head, Send
-from ors_gym.protocol.replies import BodyReader
+from ors_gym.protocol._exchange import Head, Send
+from ors_gym.protocol._replies import BodyReader
 from tests.simulation.__main__ import main
 from tests.simulation.client import Script
 from tests.simulation.episode import Episode, random_episode

@@ -10,10 +10,10 @@ from unittest.mock import patch
 import pytest
 
 from ors_gym.errors import CallTimeoutError, ConnectionFailedError
-from ors_gym.protocol.operations import calls
-from ors_gym.protocol.requests import call_body
-from ors_gym.protocol.retries import Patience
-from ors_gym.protocol.wire import SessionState
+from ors_gym.protocol._operations import calls
+from ors_gym.protocol._requests import call_body
+from ors_gym.protocol._retries import Patience
+from ors_gym.protocol._wire import SessionState
 from tests.simulation.client import Client
 from tests.simulation.explore import SCENARIOS, endless, explore, play_random
 from tests.simulation.test_simulation_episodes import (
@@ -21,8 +21,8 @@ from tests.simulation.test_simulation_episodes import (
 )
 from tests.simulation.world import ViolationError
 
-CALLS = "ors_gym.protocol.operations.calls"
-OPENING = "ors_gym.protocol.operations.opening"
+CALLS = "ors_gym.protocol._operations.calls"
+OPENING = "ors_gym.protocol._operations.opening"
 
 real_spend = Patience.spend
 real_read_output = calls._read_output
@@ -105,7 +105,7 @@ def test_the_simulation_finds(name: str) -> None:
 
 def test_the_simulation_finds_that_silence_is_endured() -> None:
     with (
-        patch("ors_gym.protocol.replies.HEARTBEATS_MISSED", math.inf),
+        patch("ors_gym.protocol._replies.HEARTBEATS_MISSED", math.inf),
         pytest.raises(AssertionError, match="SILENT"),
     ):
         test_a_passing_fault_costs_no_result("openreward")

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import httpx
 
-from ors_gym.protocol.exchange import Head, Outcome, Send
-from ors_gym.protocol.replies import BodyReader
+from ors_gym.protocol._exchange import Head, Outcome, Send
+from ors_gym.protocol._replies import BodyReader
 from tests.servers.process import RunningServer
 from tests.servers.raw import events_of
 from tests.simulation.client import Script

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Generator
 from typing import Any, Final, Protocol
 
-from ors_gym.protocol.exchange import Outcome, Pause, Send
+from ors_gym.protocol._exchange import Outcome, Pause, Send
 
 __all__ = ["Cancelled", "Exchanger", "Process", "ViolationError", "World"]
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ors_gym.spaces.schema import regex
-from ors_gym.spaces.schema.nodes import Unusable
-from ors_gym.spaces.schema.patterns import Pattern
+from ors_gym.spaces._schema import regex
+from ors_gym.spaces._schema.nodes import Unusable
+from ors_gym.spaces._schema.regex import Pattern
 
 SAMPLED = [
     "",

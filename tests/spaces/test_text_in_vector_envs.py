@@ -27,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
-from ors_gym.spaces.shared_text import SharedText, SharedTextView
+from ors_gym.spaces._text import SharedText, SharedTextView
 from tests.spaces.pydantic_tools import MODELS
 from tests.spaces.texts import TEXTS, EchoEnv
 

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-from ors_gym.testing import call_checks, check_server, session_checks
-from ors_gym.testing.entry import CHECKS
+from ors_gym.testing import _call_checks as call_checks
+from ors_gym.testing import _session_checks as session_checks
+from ors_gym.testing import check_server
+from ors_gym.testing._check_server import CHECKS
 from tests.testing.small_server import CALLS, Answer, Session, Sums, serving, tool
 
 UNSATISFIABLE = tool("submit", properties={"answer": {"enum": []}}, required=["answer"])

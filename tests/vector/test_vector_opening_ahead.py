@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ors_gym.client import background as background_module
-from ors_gym.client.background import background
+from ors_gym.client.background import _thread as background_module
+from ors_gym.client.background._thread import background
 from tests.proxy.faults import Point, Reset, Stall
 from tests.proxy.proxy import FaultProxy
 from tests.servers.process import RunningServer

@@ -15,7 +15,7 @@ from gymnasium.envs.registration import EnvSpec
 import ors_gym
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.wrappers import DiscreteTools, ParsedText
-from ors_gym.wrappers.call_menu import CallMenu
+from ors_gym.wrappers._discrete_tools import CallMenu
 from tests.servers.process import RunningServer
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}

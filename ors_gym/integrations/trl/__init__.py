@@ -21,7 +21,7 @@ Example, complete with a model (any that calls tools will do)::
     GRPOTrainer("Qwen/Qwen3-0.6B", args=args, **made._asdict()).train()
 """
 
-from ors_gym.integrations.trl.entry import (
+from ors_gym.integrations.trl._train import (
     TRLEnvironment,
     combine_environments,
     trl_environment,

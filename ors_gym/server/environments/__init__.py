@@ -1,7 +1,7 @@
 """The bundled environments, named by where they are.
 
 Nothing here imports a server SDK: the process that serves them does. Each has a
-scripted reference player in `ors_gym.server.players`.
+scripted reference player in `ors_gym.server._players`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["BUNDLED"]
 
 BUNDLED: Final[dict[str, str]] = {
-    "math": f"{__name__}.arithmetic:Math",
+    "math": f"{__name__}.math:Math",
     "guess": f"{__name__}.guess:Guess",
     "blackjack": f"{__name__}.blackjack:Blackjack",
     "maze": f"{__name__}.maze:Maze",
@@ -21,5 +21,5 @@ BUNDLED: Final[dict[str, str]] = {
 
 Example:
     >>> BUNDLED["math"]
-    'ors_gym.server.environments.arithmetic:Math'
+    'ors_gym.server.environments.math:Math'
 """

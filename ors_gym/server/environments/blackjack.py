@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ors import TextBlock, ToolOutput, tool
 
-from ors_gym.server.environments.base import NumberedTasks, SplitName, over, reply
+from ors_gym.server.environments._base import NumberedTasks, SplitName, over, reply
 
 __all__ = ["Blackjack", "hand_total"]
 

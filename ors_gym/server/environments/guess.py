@@ -14,7 +14,7 @@ from typing import Any, Final
 from ors import TextBlock, ToolOutput, tool
 from pydantic import BaseModel, Field
 
-from ors_gym.server.environments.base import NumberedTasks, SplitName, over, reply
+from ors_gym.server.environments._base import NumberedTasks, SplitName, over, reply
 
 __all__ = ["Guess", "Number"]
 

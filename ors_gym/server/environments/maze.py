@@ -1,31 +1,57 @@
-"""``maze``: walk to the goal, seen as a text map and as a picture.
-
-A move pays what it gained on the shortest way to the goal, as a share of the whole way:
-``(before - after) / distance``. The rewards of an episode that reaches the goal sum to
-exactly 1.0, whatever the way, since the distance is a power of two. An episode also
-ends after four times as many moves as are needed; a bump into a wall is a move.
-"""
+"""A maze as a picture."""
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
 from random import Random
 from typing import Any, Final, Literal
 
 from ors import ImageBlock, TextBlock, ToolOutput, tool
+from PIL import Image
 from pydantic import BaseModel, Field
 
-from ors_gym.server.environments.base import NumberedTasks, SplitName, over
-from ors_gym.server.environments.maze_grid import (
+from ors_gym.server.environments._base import NumberedTasks, SplitName, over
+from ors_gym.server.environments._maze_grid import (
     DIRECTIONS,
     WALL,
     Square,
     carve,
     distances_from,
 )
-from ors_gym.server.environments.maze_picture import draw
 
-__all__ = ["Maze", "Move"]
+__all__ = ["Maze", "Move", "draw"]
+
+_PIXELS_PER_SQUARE: Final = 8
+_COLOURS: Final[dict[str, tuple[int, int, int]]] = {
+    "#": (40, 44, 52),
+    ".": (245, 245, 240),
+    "@": (214, 69, 65),
+    "G": (38, 166, 91),
+}
+
+
+def draw(rows: list[str]) -> ImageBlock:
+    """Draw a map.
+
+    Args:
+        rows: Rows of text: ``#`` wall, ``.`` floor, ``@`` player, ``G`` goal.
+
+    Returns:
+        A PNG, 8 pixels to a square.
+    """
+    height, width = len(rows), len(rows[0])
+    pixels = bytes(part for row in rows for square in row for part in _COLOURS[square])
+    picture = Image.frombytes("RGB", (width, height), pixels).resize(
+        (width * _PIXELS_PER_SQUARE, height * _PIXELS_PER_SQUARE),
+        Image.Resampling.NEAREST,
+    )
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return ImageBlock(data=data, mimeType="image/png")
+
 
 _START: Final[Square] = (1, 1)
 _LARGEST: Final = 20

@@ -17,16 +17,16 @@ from ors import ListToolsOutput, TextBlock, ToolOutput, tool
 from ors.types import ToolSpec
 from pydantic import BaseModel, Field
 
-from ors_gym.server.environments.base import NumberedTasks, SplitName, over, reply
-from ors_gym.server.environments.sql_data import (
+from ors_gym.server._failures import PlayerMistakeError
+from ors_gym.server.environments._base import NumberedTasks, SplitName, over, reply
+from ors_gym.server.environments._sql_database import (
     CATEGORIES,
     CITIES,
     MONTHS,
+    ShopDatabase,
     make_rows,
 )
-from ors_gym.server.environments.sql_database import ShopDatabase
-from ors_gym.server.environments.sql_questions import QUESTIONS, REPAIR
-from ors_gym.server.failures import PlayerMistakeError
+from ors_gym.server.environments._sql_questions import QUESTIONS, REPAIR
 
 __all__ = ["Answers", "Sql", "Statement"]
 

@@ -5,7 +5,7 @@ They behave as a vector env of wrapped envs does, in every autoreset mode, and w
 own vector envs.
 """
 
-from ors_gym.wrappers.vector.discrete_tools import DiscreteTools
-from ors_gym.wrappers.vector.parsed_text import ParsedText
+from ors_gym.wrappers.vector._discrete_tools import DiscreteTools
+from ors_gym.wrappers.vector._parsed_text import ParsedText
 
 __all__ = ["DiscreteTools", "ParsedText"]

@@ -1,0 +1,93 @@
+"""``check``: is a server what clients and trainers rely on?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from ors_gym.cli._common import add_json_flag, open_server, say, say_json
+from ors_gym.client import ORSClient
+from ors_gym.testing import Report, check_server
+
+__all__ = ["add_parser"]
+
+_NOTICE = "ors-gym: this runs tools of the server (--no-calls for none)"
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line.
+
+    Args:
+        commands: The subparsers.
+    """
+    parser = commands.add_parser(
+        "check", help="check a server against the contract; runs some of its tools"
+    )
+    parser.add_argument("target", metavar="URL", help="address, or module:Class")
+    parser.add_argument(
+        "environment", nargs="?", help="all that the server has if not given"
+    )
+    parser.add_argument("--split", help="default: train, or the first")
+    parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
+    calls = parser.add_mutually_exclusive_group()
+    calls.add_argument("--no-calls", action="store_true", help="run no tool")
+    calls.add_argument(
+        "--calls",
+        type=_read_calls,
+        metavar="JSON",
+        help='the calls of one episode: [{"tool": ..., "input": {...}}, ...]; '
+        "drawn from the schemas if not given",
+    )
+    parser.add_argument(
+        "--call-timeout", type=float, default=30.0, help="seconds; default: 30"
+    )
+    add_json_flag(parser)
+    parser.set_defaults(run=_run)
+
+
+def _read_calls(text: str) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"this is no JSON: {error}") from None
+    calls = value if isinstance(value, list) else [value]
+    if not calls or not all(isinstance(call, dict) for call in calls):
+        raise argparse.ArgumentTypeError(
+            'write [{"tool": ..., "input": {...}}], in the order of the episode'
+        )
+    return calls
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not options.no_calls:
+        print(_NOTICE, file=sys.stderr, flush=True)  # noqa: T201
+    with open_server(options.target) as base_url:
+        reports = [
+            check_server(
+                base_url,
+                name,
+                calls=False if options.no_calls else options.calls or True,
+                split=options.split,
+                task_index=options.task,
+                call_timeout=options.call_timeout,
+            )
+            for name in _choose(base_url, options.environment)
+        ]
+    _show(reports, options)
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _choose(base_url: str, environment: str | None) -> list[str]:
+    if environment is not None:
+        return [environment]
+    with ORSClient(base_url) as client:
+        return client.list_environments()
+
+
+def _show(reports: list[Report], options: argparse.Namespace) -> None:
+    if options.json:
+        say_json([report.to_dict() for report in reports])
+    else:
+        say("\n\n".join(map(str, reports)))

@@ -1,0 +1,130 @@
+"""``eval``: a policy on many tasks."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from typing import Any
+
+from ors_gym.cli._common import (
+    add_json_flag,
+    import_from_here,
+    open_environment,
+    read_range,
+    say,
+    say_json,
+)
+from ors_gym.cli._report import summary
+from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation import evaluate
+from ors_gym.rollout import Policy, random_policy, reference_policy
+from ors_gym.rollout._chat_policy import ChatPolicy
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line.
+
+    Args:
+        commands: The subparsers.
+    """
+    parser = commands.add_parser("eval", help="evaluate a policy on many tasks")
+    parser.add_argument("environment", help="its name, or module:Class to serve it")
+    parser.add_argument(
+        "--policy",
+        default="random",
+        help="random (the default), reference, openai:MODEL, or module:function",
+    )
+    parser.add_argument(
+        "--model-url",
+        metavar="URL",
+        help="the model's API, such as http://host:8000/v1; default: OPENAI_BASE_URL",
+    )
+    parser.add_argument(
+        "--url", help="default: ORS_BASE_URL, or the bundled environments"
+    )
+    parser.add_argument("--split", help="default: train, or the only one")
+    parser.add_argument(
+        "--tasks",
+        type=read_range,
+        metavar="N|a:b",
+        help="the first N, or from a up to b; default: the whole split",
+    )
+    parser.add_argument("--episodes-per-task", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--max-turns", type=int, default=100, help="of an episode; default: 100"
+    )
+    parser.add_argument("--max-concurrent", type=int, default=8, metavar="N")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="who plays: this process (the default) or a Ray cluster (RAY_ADDRESS)",
+    )
+    parser.add_argument(
+        "--actors",
+        type=int,
+        metavar="N",
+        help="processes of the cluster; default: one per CPU",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="JSON lines; the same command again plays only what is missing",
+    )
+    add_json_flag(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    policy = _find_policy(options)
+    with open_environment(options.environment, options.url) as (base_url, name):
+        found = evaluate(
+            base_url,
+            name,
+            options.tasks,
+            policy,
+            max_concurrent=options.max_concurrent,
+            episodes_per_task=options.episodes_per_task,
+            max_turns=options.max_turns,
+            split=options.split,
+            seed=options.seed,
+            output=options.output,
+            policy_name=options.policy,
+            engine=options.engine,
+            actors=options.actors,
+            progress=False if options.json else None,
+        )
+    if options.json:
+        say_json(summary(found))
+    else:
+        say(found)
+    return 0 if found.outcomes and not found.stopped else 1
+
+
+def _find_policy(options: argparse.Namespace) -> Policy:
+    name: str = options.policy
+    if name == "random":
+        return random_policy(options.seed)
+    if name == "reference":
+        return reference_policy()
+    module, _, attribute = name.partition(":")
+    if module == "openai" and attribute:
+        return ChatPolicy(attribute, base_url=options.model_url)
+    if not attribute:
+        raise InvalidRequestError(
+            f"there is no policy {name!r}; pass random, reference, openai:MODEL, "
+            "or module:function"
+        )
+    import_from_here()
+    try:
+        policy: Policy = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InvalidRequestError(
+            f"the policy {name!r} cannot be loaded: {error}"
+        ) from None
+    if not callable(policy):
+        raise InvalidRequestError(f"the policy {name!r} cannot be called")
+    return policy

@@ -1,0 +1,107 @@
+"""``list``: what a server has."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ors_gym.cli._common import add_json_flag, open_server, say, say_json
+from ors_gym.client import ORSClient
+from ors_gym.errors import ORSError
+from ors_gym.types import JSONObject, ToolSpec
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line.
+
+    Args:
+        commands: The subparsers.
+    """
+    parser = commands.add_parser(
+        "list", help="list a server's environments, their splits, tasks and tools"
+    )
+    server = parser.add_mutually_exclusive_group()
+    server.add_argument(
+        "target",
+        nargs="?",
+        metavar="URL",
+        help="address, or module:Class; ORS_BASE_URL or the bundled ones by default",
+    )
+    server.add_argument("--url", help="the same, as the other commands take it")
+    add_json_flag(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    target = options.url if options.target is None else options.target
+    with open_server(target) as base_url, ORSClient(base_url) as client:
+        names = client.list_environments()
+        dialect = dataclasses.asdict(client.link.wire.spoken)
+        value = {
+            "server": client.base_url,
+            "dialect": dialect | {"secrets": dialect["secrets"].value},
+            "environments": [_describe(client, name) for name in names],
+        }
+    if options.json:
+        say_json(value)
+    else:
+        _show(value)
+    return 0
+
+
+def _describe(client: ORSClient, name: str) -> JSONObject:
+    splits = [
+        {**split, "tasks": _count(client, name, split["name"])}
+        for split in client.list_splits(name)
+    ]
+    return {"name": name, "splits": splits, "tools": client.list_tools(name)}
+
+
+def _count(client: ORSClient, name: str, split: str) -> int | None:
+    """Count tasks; None where the server cannot."""
+    try:
+        return client.num_tasks(name, split)
+    except ORSError:
+        return None
+
+
+def _show(value: JSONObject) -> None:
+    spoken = [name for name, there in value["dialect"].items() if there is True]
+    say(value["server"])
+    say(f"  speaks: {', '.join(spoken) or 'the oldest dialect'}")
+    say(f"  secrets: {value['dialect']['secrets']}")
+    for environment in value["environments"]:
+        say(f"\n{environment['name']}")
+        for split in environment["splits"]:
+            count = "?" if split["tasks"] is None else split["tasks"]
+            say(f"  split {split['name']} ({split['type']}): {count} tasks")
+        for tool in environment["tools"]:
+            say(f"  tool {_signature(tool)}")
+            for line in tool["description"].strip().splitlines()[:1]:
+                say(f"      {line}")
+
+
+def _signature(tool: ToolSpec) -> str:
+    """Write a tool as a call, with ``?`` at what may be left out."""
+    schema: Mapping[str, Any] = tool["input_schema"] or {}
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, Mapping):
+        return f"{tool['name']}()"
+    needed = required if isinstance(required, list) else []
+    fields = [
+        f"{name}{'' if name in needed else '?'}: {_type(field)}"
+        for name, field in properties.items()
+    ]
+    return f"{tool['name']}({', '.join(fields)})"
+
+
+def _type(field: object) -> str:
+    if not isinstance(field, Mapping):
+        return "any"
+    if "enum" in field:
+        return f"one of {field['enum']}"
+    return str(field.get("type", "any"))

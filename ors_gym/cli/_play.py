@@ -1,0 +1,81 @@
+"""``play``: a person plays an episode in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import binascii
+import pathlib
+from typing import Any, Final
+
+from ors_gym.cli._common import open_environment, say
+from ors_gym.display._game import Game
+from ors_gym.display._terminal_game import play_in_terminal
+from ors_gym.display._transcript import Entry
+from ors_gym.env import ORSEnv
+from ors_gym.errors import InvalidRequestError
+from ors_gym.types import Block
+
+__all__ = ["add_parser"]
+
+_ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line.
+
+    Args:
+        commands: The subparsers.
+    """
+    parser = commands.add_parser("play", help="play an episode in the terminal")
+    parser.add_argument("environment", help="its name, or module:Class to serve it")
+    parser.add_argument(
+        "--url", help="default: ORS_BASE_URL, or the bundled environments"
+    )
+    parser.add_argument("--split", help="default: train, or the only one")
+    parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
+    parser.add_argument("--images", metavar="DIR", help="where to save pictures")
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    with open_environment(options.environment, options.url) as (base_url, name):
+        env = ORSEnv(name, base_url, split=options.split)
+        try:
+            gallery = _Gallery(options.images)
+            play_in_terminal(Game(env), options.task, on_entry=gallery.save)
+        finally:
+            env.close()
+    return 0
+
+
+class _Gallery:
+    """Saves the pictures of an episode, where the player wants them.
+
+    Args:
+        directory: Where; None to save none.
+    """
+
+    def __init__(self, directory: str | None) -> None:
+        self._directory = None if directory is None else pathlib.Path(directory)
+        self._saved = 0
+
+    def save(self, entry: Entry) -> None:
+        """Save the pictures of a prompt or a step, and say where."""
+        if self._directory is None:
+            return
+        for block in entry.blocks:
+            if block.get("type") == "image":
+                self._save_one(block, self._directory)
+
+    def _save_one(self, block: Block, directory: pathlib.Path) -> None:
+        ending = _ENDINGS.get(str(block.get("mimeType")), "img")
+        path = directory / f"image-{self._saved}.{ending}"
+        try:
+            data = base64.b64decode(str(block.get("data")), validate=True)
+            directory.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except (OSError, binascii.Error) as error:
+            raise InvalidRequestError(f"{path} cannot be saved: {error}") from None
+        self._saved += 1
+        say(f"[saved {path}]")

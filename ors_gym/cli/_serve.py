@@ -1,0 +1,70 @@
+"""``serve``: an ORS server on this machine."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+from ors_gym.cli._common import is_class, require_module
+from ors_gym.errors import InvalidRequestError
+from ors_gym.registration import BUNDLED
+
+__all__ = ["add_parser"]
+
+_LAST_PORT: Final = 65535
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the command line.
+
+    Args:
+        commands: The subparsers.
+    """
+    parser = commands.add_parser(
+        "serve", help="serve the bundled environments, or your own, until Ctrl-C"
+    )
+    parser.add_argument(
+        "environments",
+        nargs="*",
+        metavar="module:Class",
+        help="environment classes to serve; the bundled ones if none is named",
+    )
+    parser.add_argument("--port", type=_read_port, default=8080, help="default: 8080")
+    parser.set_defaults(run=_run)
+
+
+def _read_port(text: str) -> int:
+    try:
+        port = int(text)
+    except ValueError:
+        port = -1
+    if not 0 <= port <= _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is 0 to {_LAST_PORT}")
+    return port
+
+
+def _check_class(reference: str) -> None:
+    """Explain what cannot be served before a port is opened for it."""
+    if is_class(reference):
+        require_module(reference)
+        return
+    name = reference.removeprefix("ors/")
+    said = (
+        f"{name} is bundled: run ors-gym serve"
+        if name in BUNDLED
+        else f"{reference!r} cannot be served"
+    )
+    raise InvalidRequestError(f"{said}; a class of your own is module:Class")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ors_gym.server import run  # noqa: PLC0415
+
+    for reference in options.environments:
+        _check_class(reference)
+    run(options.environments, port=options.port, on_start=_announce)
+    return 0
+
+
+def _announce(base_url: str) -> None:
+    print(f"serving at {base_url} until Ctrl-C", flush=True)  # noqa: T201

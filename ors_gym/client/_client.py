@@ -1,0 +1,550 @@
+"""The blocking client and its session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import httpx
+
+from ors_gym.client._connection import Link
+from ors_gym.client._drivers import Exchange, run_blocking
+from ors_gym.client._session import (
+    CALL_TIMEOUT,
+    CLOSE_TIMEOUT,
+    SETUP_TIMEOUT,
+    SessionCore,
+    task_request,
+)
+from ors_gym.client._transports import choose_transport
+from ors_gym.client.background._thread import abandon_in_background
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._exchange import Limits, Operation
+from ors_gym.protocol._retries import Retry
+from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
+
+__all__ = ["ORSClient", "Session"]
+
+
+class Session(SessionCore):
+    """One episode on a server, as a context manager. Made by `ORSClient.session`.
+
+    Args:
+        link: How the server is reached.
+        exchange: Does the exchanges.
+        environment: The environment's name, in any case.
+        task: The fields of /create that name the task.
+        **options: As for `ORSClient.session`.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        exchange: Exchange,
+        environment: str,
+        task: Mapping[str, Any],
+        **options: Any,
+    ) -> None:
+        super().__init__(link, environment, task, **options)
+        self._exchange = exchange
+
+    def open(self) -> Self:
+        """Open the session on the server, unless `__enter__` did.
+
+        Returns:
+            The session itself.
+
+        Raises:
+            ORSError: If it cannot be opened; nothing is left on the server then.
+        """
+        self.adopt(run_blocking(self.open_operation(), self._exchange))
+        return self
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def get_prompt(self) -> list[Block]:
+        """Get the prompt; waits until the environment is set up.
+
+        Returns:
+            The blocks of the prompt.
+
+        Raises:
+            SetupFailedError: If the set-up raised.
+        """
+        return run_blocking(self.prompt_operation(), self._exchange)
+
+    def get_messages(self) -> list[JSONObject]:
+        """Get the prompt as a conversation.
+
+        Returns:
+            Turns with ``role`` and ``blocks``; on older servers, one user turn.
+        """
+        return run_blocking(self.messages_operation(), self._exchange)
+
+    def list_tools(self) -> list[ToolSpec]:
+        """List the tools of this session; ask after the prompt.
+
+        Returns:
+            The tools.
+        """
+        return run_blocking(self.tools_operation(), self._exchange)
+
+    def call_tool(
+        self, tool: str, input: Mapping[str, Any], *, timeout: float | None = None
+    ) -> ToolOutput:
+        """Run a tool, exactly once whatever breaks.
+
+        Args:
+            tool: The tool's name.
+            input: Its arguments, plain JSON.
+            timeout: Seconds; the session's ``call_timeout`` if None.
+
+        Returns:
+            ``blocks``, ``metadata``, ``reward`` and ``finished``.
+
+        Raises:
+            ToolRejectedError: If the server refused the call.
+            ToolFailedError: If the tool raised; the session is alive.
+            AmbiguousCallError: If the tool may have run and its result is lost.
+            CallTimeoutError: If the time passed.
+            SessionLostError: If the server no longer has the session.
+        """
+        return run_blocking(self.call_operation(tool, input, timeout), self._exchange)
+
+    def resume_call(self, task_id: str, *, timeout: float | None = None) -> ToolOutput:
+        """Wait longer for a call that timed out.
+
+        Args:
+            task_id: The ``task_id`` of the error.
+            timeout: Seconds; the session's ``call_timeout`` if None.
+
+        Returns:
+            What the tool gave back.
+
+        Raises:
+            AmbiguousCallError: If the server no longer has the result.
+        """
+        return run_blocking(self.resume_operation(task_id, timeout), self._exchange)
+
+    def score_group(
+        self,
+        candidates: Sequence[Mapping[str, Any]],
+        *,
+        timeout: float | None = None,
+    ) -> list[JSONObject]:
+        """Have a group of rollouts of this task scored together.
+
+        Args:
+            candidates: Objects with ``messages`` and, if wanted, ``metadata``.
+            timeout: Seconds; the session's ``call_timeout`` if None.
+
+        Returns:
+            One object with ``reward`` and ``metadata`` for each candidate.
+
+        Raises:
+            InvalidRequestError: If the server cannot score groups.
+        """
+        return run_blocking(self.score_operation(candidates, timeout), self._exchange)
+
+    def close(self, *, wait: bool = True) -> None:
+        """Delete the session on the server, in bounded time. Closing twice is fine.
+
+        Args:
+            wait: Whether to wait for the server's word; the background deletes
+                otherwise, and where the server does not answer.
+        """
+        state = self.release()
+        if state is None:
+            return
+        confirmed = False
+        try:
+            if wait and self._set_up:
+                operation = operations.delete_session(
+                    self._link.wire, state.session_id, timeout=CLOSE_TIMEOUT
+                )
+                confirmed = run_blocking(operation, self._exchange)
+        finally:
+            if not confirmed:
+                self.delete_later(state)
+
+
+T = TypeVar("T")
+
+
+class ORSClient:
+    """A blocking client for one ORS server. Threads may share it.
+
+    Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
+
+    Args:
+        base_url: The server's address.
+        api_key: Sent as ``X-API-Key``; the variable ``ORS_API_KEY`` if None.
+        headers: Sent with every request, such as a gateway's authorization.
+        timeout: Seconds for a request that is neither a call nor part of set-up.
+        trust_env: Whether proxies of the environment are used, through httpx.
+        allow_insecure: Whether a key or a secret may travel over plain http to
+            another machine.
+        limits: Bounds on what a server may send.
+        transport: An httpx transport to use in place of ours: correct, and slower.
+        client: An httpx client to use in place of ours. It is not closed here, and
+            point 6 of docs/wire.md (no stale connection for a call) is kept by
+            closing the connection of each call.
+        repeat_calls_after_429: Whether a call that was answered 429 is sent again:
+            point 5 of docs/wire.md takes 429 for "not run, come later". False for a
+            gateway that may answer so after the tool ran: then such a call is
+            ambiguous.
+        on_retry: Told before a request is repeated.
+
+    Raises:
+        InvalidRequestError: If the address or a header cannot be right.
+        InsecureTransportError: If a key would travel over plain http.
+
+    Example:
+        >>> from ors_gym.server import serve
+        >>> with serve() as base_url, ORSClient(base_url) as client:
+        ...     with client.session("guess", split="train", index=0) as session:
+        ...         prompt = session.get_prompt()
+        ...         result = session.call_tool("guess", {"number": 1})
+        >>> result["finished"]
+        False
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        trust_env: bool = False,
+        allow_insecure: bool = False,
+        limits: Limits | None = None,
+        transport: httpx.BaseTransport | None = None,
+        client: httpx.Client | None = None,
+        repeat_calls_after_429: bool = True,
+        on_retry: Callable[[Retry], None] | None = None,
+    ) -> None:
+        self.link = Link(
+            base_url,
+            api_key=api_key,
+            headers=headers,
+            timeout=timeout,
+            allow_insecure=allow_insecure,
+            limits=limits,
+            repeat_calls_after_429=repeat_calls_after_429,
+            on_retry=on_retry,
+        )
+        abandon_in_background(self.link)
+        self._transport = choose_transport(
+            self.link, trust_env=trust_env, transport=transport, client=client
+        )
+        self._sessions: dict[str, Session] = {}
+
+    def __repr__(self) -> str:
+        return f"ORSClient({self.base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self.link.base_url
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def run(self, operation: Operation[T]) -> T:
+        """Run an operation of the protocol and return what it returns.
+
+        Args:
+            operation: The operation, from `ors_gym.protocol._operations`.
+        """
+        return run_blocking(operation, self._transport.exchange)
+
+    def list_environments(self) -> list[str]:
+        """List the environments of the server.
+
+        Returns:
+            Their names, as the server spells them.
+
+        Raises:
+            ProtocolError: If it is not an ORS server.
+            ConnectionFailedError: If it cannot be reached.
+        """
+        self.run(operations.connect(self.link.wire))
+        return list(self.link.wire.environments)
+
+    def list_tools(self, env: str) -> list[ToolSpec]:
+        """List the tools that every session of an environment has.
+
+        Args:
+            env: The environment's name, in any case.
+
+        Returns:
+            Objects with ``name``, ``description`` and ``input_schema``.
+
+        Raises:
+            UnknownEnvironmentError: If there is none of that name.
+        """
+        return self.run(operations.list_tools(self.link.wire, env))[0]
+
+    def list_splits(self, env: str) -> list[Split]:
+        """List an environment's splits: ``name`` and ``type`` of each.
+
+        Args:
+            env: The environment's name, in any case.
+        """
+        return self.run(operations.list_splits(self.link.wire, env))
+
+    def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
+        """List all tasks of a split: for small sets; see `num_tasks`, `get_task`.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+
+        Returns:
+            The tasks. A task usually holds its answer.
+
+        Raises:
+            UnknownTaskError: If there is no such split.
+        """
+        return self.run(operations.list_tasks(self.link.wire, env, split))
+
+    def num_tasks(self, env: str, split: str) -> int:
+        """Count the tasks of a split.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+
+        Returns:
+            The number of tasks.
+
+        Raises:
+            UnknownTaskError: If there is no such split.
+        """
+        return self.run(operations.num_tasks(self.link.wire, env, split))
+
+    def get_task(self, env: str, split: str, index: int) -> TaskSpec:
+        """Get one task.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+            index: The task's place in the split, from 0.
+
+        Returns:
+            The task. It usually holds its answer.
+
+        Raises:
+            UnknownTaskError: If there is no such split, or no such task in it.
+        """
+        return self.run(operations.get_task(self.link.wire, env, split, index))
+
+    def get_task_range(
+        self,
+        env: str,
+        split: str,
+        start: int | None = None,
+        stop: int | None = None,
+    ) -> list[TaskSpec]:
+        """Get the tasks of a range, as Python's slices count.
+
+        Args:
+            env: The environment's name, in any case.
+            split: The split's name.
+            start: The first index; from the start if None.
+            stop: The index after the last one; to the end if None.
+
+        Returns:
+            The tasks.
+        """
+        operation = operations.get_task_range(self.link.wire, env, split, start, stop)
+        return self.run(operation)
+
+    def session(
+        self,
+        env: str,
+        task_spec: TaskSpec | None = None,
+        *,
+        split: str | None = None,
+        index: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+        create_options: Mapping[str, Any] | None = None,
+        session_options: Mapping[str, Any] | None = None,
+        call_timeout: float = CALL_TIMEOUT,
+        setup_timeout: float = SETUP_TIMEOUT,
+    ) -> Session:
+        """Make a session; entering it opens it, leaving it deletes it.
+
+        Args:
+            env: The environment's name, in any case.
+            task_spec: The task itself,
+            split: or the split that it is in
+            index: and its place there, from 0.
+            secrets: Values for the environment, by name.
+            create_options: Further fields for the body of /create.
+            session_options: The body of /create_session.
+            call_timeout: Seconds for a tool call.
+            setup_timeout: Seconds for opening, set-up included.
+
+        Returns:
+            The session.
+
+        Raises:
+            InvalidRequestError: If the task is not named one way or the other.
+        """
+        return Session(
+            self.link,
+            self._transport.exchange,
+            env,
+            task_request(task_spec, split, index),
+            secrets=secrets,
+            create_options=create_options,
+            session_options=session_options,
+            call_timeout=call_timeout,
+            setup_timeout=setup_timeout,
+        )
+
+    def create_session(self) -> str:
+        """Get a session id, for `create_episode`."""
+        self.run(operations.connect(self.link.wire))
+        return self.run(operations.create_session(self.link.wire))
+
+    def create_episode(
+        self,
+        session_id: str,
+        env: str,
+        task_spec: TaskSpec | None = None,
+        *,
+        split: str | None = None,
+        index: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> JSONObject:
+        """Start an episode on a session id.
+
+        Args:
+            session_id: The id, used only once.
+            env: The environment's name, in any case.
+            task_spec: The task itself,
+            split: or the split that it is in
+            index: and its place there, from 0.
+            secrets: Values for the environment, by name.
+
+        Returns:
+            ``{"sid": session_id}``.
+
+        Raises:
+            ConnectionFailedError: If nobody knows whether it was started; the id is
+                of no use then.
+        """
+        task = task_request(task_spec, split, index)
+        session = Session(self.link, self._transport.exchange, env, task)
+        operation = operations.start_episode(
+            self.link.wire,
+            session_id,
+            env,
+            task,
+            secrets=secrets,
+            timeout=SETUP_TIMEOUT,
+        )
+        session.adopt(self.run(operation))
+        self._sessions[session_id] = session
+        return {"sid": session_id}
+
+    def get_prompt(self, session_id: str, env: str) -> list[Block]:
+        """Get the prompt of a session; waits until it is set up.
+
+        Args:
+            session_id: The session's id.
+            env: The environment's name, in any case.
+
+        Returns:
+            The blocks of the prompt.
+        """
+        return self._session(session_id, env).get_prompt()
+
+    def list_task_tools(self, session_id: str, env: str) -> list[ToolSpec]:
+        """List the tools of a session; ask after the prompt.
+
+        Args:
+            session_id: The session's id.
+            env: The environment's name, in any case.
+
+        Returns:
+            As `list_tools`.
+        """
+        return self._session(session_id, env).list_tools()
+
+    def call_tool(
+        self, session_id: str, env: str, tool: str, input: Mapping[str, Any]
+    ) -> ToolOutput:
+        """Run a tool of a session; see `Session.call_tool`.
+
+        Args:
+            session_id: The session's id.
+            env: The environment's name, in any case.
+            tool: The tool's name.
+            input: Its arguments, plain JSON.
+
+        Returns:
+            ``blocks``, ``metadata``, ``reward`` and ``finished``.
+        """
+        return self._session(session_id, env).call_tool(tool, input)
+
+    def ping(self, session_id: str) -> bool:
+        """Return whether the server says that it has a session.
+
+        Args:
+            session_id: The session's id.
+        """
+        wire = self.link.wire
+        return self.run(operations.ping(wire, session_id, timeout=wire.timeout)) is True
+
+    def delete_episode(self, session_id: str) -> JSONObject:
+        """Delete a session and return ``{"sid": session_id}``; twice is fine.
+
+        Args:
+            session_id: The session's id.
+        """
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            session.close()
+        else:
+            wire = self.link.wire
+            self.run(operations.delete_session(wire, session_id, timeout=CLOSE_TIMEOUT))
+        return {"sid": session_id}
+
+    def close(self) -> None:
+        """Delete the episodes that are still open and close the connections."""
+        for session in list(self._sessions.values()):
+            session.close()
+        self._sessions.clear()
+        self._transport.close()
+
+    def _session(self, session_id: str, env: str) -> Session:
+        """Find a session by its id; one of somebody else's is taken as it is."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            name = self.run(operations.resolve_environment(self.link.wire, env))
+            session = Session(self.link, self._transport.exchange, name, {})
+            session.attach(session_id, name)
+            self._sessions[session_id] = session
+        return session

@@ -1,0 +1,80 @@
+"""The two drivers that run an operation: blocking and async."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
+
+from ors_gym.protocol._exchange import Operation, Outcome, Send
+
+__all__ = ["AsyncExchange", "Exchange", "run_async", "run_blocking"]
+
+T = TypeVar("T")
+
+Exchange: TypeAlias = Callable[[Send], Outcome]
+"""Does one exchange, blocking."""
+AsyncExchange: TypeAlias = Callable[[Send], Awaitable[Outcome]]
+"""Does one exchange on an event loop."""
+
+
+def run_blocking(operation: Operation[T], exchange: Exchange) -> T:
+    """Run an operation to its end in this thread.
+
+    Args:
+        operation: The operation, not started yet.
+        exchange: Does its exchanges.
+
+    Returns:
+        What the operation returns.
+
+    Raises:
+        ORSError: What the operation raises.
+    """
+    try:
+        step = next(operation)
+        while True:
+            if type(step) is Send:
+                outcome = exchange(step)
+            else:
+                start = time.monotonic()
+                time.sleep(step.seconds)  # type: ignore[union-attr]
+                outcome = Outcome(elapsed=time.monotonic() - start)
+            step = operation.send(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        # Whatever interrupted the exchange, the operation settles its session's state.
+        operation.close()
+
+
+async def run_async(operation: Operation[T], exchange: AsyncExchange) -> T:
+    """Run an operation to its end on the running event loop.
+
+    Args:
+        operation: The operation, not started yet.
+        exchange: Does its exchanges.
+
+    Returns:
+        What the operation returns.
+
+    Raises:
+        ORSError: What the operation raises.
+    """
+    try:
+        step = next(operation)
+        while True:
+            if type(step) is Send:
+                outcome = await exchange(step)
+            else:
+                start = time.monotonic()
+                await asyncio.sleep(step.seconds)  # type: ignore[union-attr]
+                outcome = Outcome(elapsed=time.monotonic() - start)
+            step = operation.send(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    finally:
+        operation.close()

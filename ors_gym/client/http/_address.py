@@ -1,0 +1,279 @@
+"""Where a server is, and how a socket to it is opened."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import functools
+import ipaddress
+import re
+import socket
+import ssl
+import time
+import urllib.parse
+from collections.abc import Iterator
+from typing import Any, Final, TypeAlias
+
+import certifi
+
+from ors_gym.errors import InvalidRequestError
+
+__all__ = [
+    "Address",
+    "Origin",
+    "attempts",
+    "default_ssl_context",
+    "literal_address",
+    "open_socket",
+    "read_addresses",
+    "refuse_self_connection",
+    "secure",
+]
+
+_PORTS: Final = {"http": 80, "https": 443}
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
+_PATH: Final = re.compile(r"(?:/[\x21-\x7e]*)?")
+_UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
+
+
+class Origin:
+    """Scheme, host, port and path prefix of a base URL.
+
+    Args:
+        base_url: An ``http`` or ``https`` URL without user name, password, query
+            or fragment.
+
+    Raises:
+        InvalidRequestError: If it is anything else. The message does not quote the
+            URL, which may hold a password.
+
+    Example:
+        >>> origin = Origin("http://[::1]:8080/ors/")
+        >>> origin.host, origin.port, origin.prefix, str(origin)
+        ('::1', 8080, '/ors', '[::1]:8080')
+        >>> Origin("https://example.org").authority
+        'example.org'
+    """
+
+    __slots__ = ("authority", "host", "literal", "port", "prefix", "scheme")
+
+    def __init__(self, base_url: str) -> None:
+        if _UNPRINTABLE.search(base_url):
+            raise InvalidRequestError(
+                "the base URL holds a blank or a control character; leave it out"
+            )
+        try:
+            parts = urllib.parse.urlsplit(base_url)
+            port = parts.port
+        except ValueError:
+            raise InvalidRequestError(
+                "the base URL cannot be read; write it as http://host:port"
+            ) from None
+        if "://" not in base_url:
+            raise InvalidRequestError(
+                "write the base URL with its scheme: http://host:port or https://host"
+            )
+        if parts.scheme not in _PORTS:
+            raise InvalidRequestError(
+                "the base URL must begin with http:// or https://, "
+                f"not with {parts.scheme[:20] or 'something else'!r}"
+            )
+        if "@" in parts.netloc:
+            raise InvalidRequestError(
+                "the base URL holds a user name or a password; "
+                "pass an API key or a header instead"
+            )
+        if "?" in base_url or "#" in base_url:
+            raise InvalidRequestError(
+                "the base URL holds a query or a fragment; it must end with its path"
+            )
+        if not _PATH.fullmatch(parts.path) or port == 0:
+            raise InvalidRequestError(
+                "the base URL's path must be percent-encoded and its port at least 1"
+            )
+        self.scheme = parts.scheme
+        """``http`` or ``https``."""
+        self.host, self.literal = _read_host(parts.hostname or "")
+        """The host's name or address (IPv6 without brackets); and the address, parsed,
+        if it is one, so that nobody has to look it up."""
+        self.port = port or _PORTS[parts.scheme]
+        """The port, the scheme's own if the URL names none."""
+        self.prefix = parts.path.rstrip("/")
+        """What comes before every target."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        self.authority = name if self.port == _PORTS[self.scheme] else f"{self}"
+        """What the Host header says (RFC 9110, section 7.2)."""
+
+    def __str__(self) -> str:
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{name}:{self.port}"
+
+    def __repr__(self) -> str:
+        return f"Origin('{self.scheme}://{self}{self.prefix}')"
+
+
+def _read_host(
+    host: str,
+) -> tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address | None]:
+    """Return a host as the resolver and TLS take it, and its address if it is one."""
+    with contextlib.suppress(ValueError):
+        if "%" not in host:
+            return host, ipaddress.ip_address(host)
+    try:
+        name = host.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not _HOST.fullmatch(name):
+        raise InvalidRequestError(
+            "the base URL has no host that can be looked up; "
+            "write it as http://host:port"
+        )
+    return name, None
+
+
+Address: TypeAlias = tuple[int, Any]
+"""An address family, and an address as the socket module takes it."""
+
+# First probe after a minute, five unanswered ones end the connection. Not every
+# system has all of these options.
+_KEEP_ALIVE: Final = [
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 5))
+    if hasattr(socket, name)
+]
+_SHORTEST_ATTEMPT: Final = 0.001
+
+
+@functools.cache
+def default_ssl_context() -> ssl.SSLContext:
+    """Return the context of every TLS connection that was not given its own.
+
+    It verifies certificate and host name. There is one per process, since building
+    one takes 20 to 120 ms.
+
+    Returns:
+        The context.
+
+    Example:
+        >>> default_ssl_context() is default_ssl_context()
+        True
+    """
+    context = ssl.create_default_context()
+    paths = ssl.get_default_verify_paths()
+    if not paths.cafile and not paths.capath:
+        context.load_verify_locations(certifi.where())
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def literal_address(origin: Origin) -> list[Address] | None:
+    """Return the address of an origin that is one already, else None.
+
+    Args:
+        origin: Where to connect to.
+
+    Returns:
+        A list of one address, or None if the name has to be looked up.
+
+    Example:
+        >>> literal_address(Origin("http://127.0.0.1:80")) == [
+        ...     (socket.AF_INET, ("127.0.0.1", 80))
+        ... ]
+        True
+    """
+    if origin.literal is None:
+        return None
+    family = socket.AF_INET if origin.literal.version == 4 else socket.AF_INET6
+    return [(family, (origin.host, origin.port))]
+
+
+def read_addresses(infos: list[tuple[Any, ...]]) -> list[Address]:
+    """Return the addresses of an answer of `getaddrinfo`, in its order.
+
+    Args:
+        infos: What `socket.getaddrinfo` returned.
+
+    Returns:
+        The addresses, each once.
+    """
+    return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
+
+
+def attempts(
+    addresses: list[Address], deadline: float
+) -> Iterator[tuple[Address, float, bool]]:
+    """Yield which address to try for how long.
+
+    Each gets its share of the time: the first may be a route into nowhere.
+
+    Args:
+        addresses: What a name resolved to.
+        deadline: When to give up, on the clock of `time.monotonic`.
+
+    Yields:
+        An address, seconds for it, and whether it is the last.
+    """
+    for left in range(len(addresses), 0, -1):
+        remaining = max(deadline - time.monotonic(), _SHORTEST_ATTEMPT)
+        yield addresses[-left], remaining / left, left == 1
+
+
+def open_socket(family: int) -> socket.socket:
+    """Return an unconnected TCP socket: small packets at once, probes in silence.
+
+    Args:
+        family: The address family.
+
+    Returns:
+        The socket.
+
+    Raises:
+        OSError: If the process may not open another one.
+    """
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # A tool may be silent for longer than a NAT or a load balancer remembers us, and a
+    # machine that is gone says nothing either.
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        opened.setsockopt(socket.IPPROTO_TCP, option, value)
+    return opened
+
+
+def secure(
+    connected: socket.socket, context: ssl.SSLContext, origin: Origin
+) -> ssl.SSLSocket:
+    """Put TLS on a connection; its handshake is yet to be done.
+
+    Args:
+        connected: The connected socket; the result takes it over.
+        context: Verifies the server.
+        origin: Whose certificate it has to be.
+
+    Returns:
+        The socket for what is secret.
+    """
+    return context.wrap_socket(
+        connected,
+        server_hostname=origin.host,
+        do_handshake_on_connect=False,
+        # A body without a length ends where the server says so, not where somebody
+        # cuts the connection.
+        suppress_ragged_eofs=False,
+    )
+
+
+def refuse_self_connection(connected: socket.socket) -> None:
+    """Refuse a connection to itself.
+
+    Where nobody listens on a local port of the ephemeral range, TCP can pick that same
+    port for our own end and connect it to itself (simultaneous open, RFC 9293).
+
+    Args:
+        connected: The connected socket.
+
+    Raises:
+        ConnectionRefusedError: If both ends are the same.
+    """
+    if connected.getsockname() == connected.getpeername():
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

@@ -1,0 +1,162 @@
+"""Failures of a connection, said in words without a secret."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import socket
+import ssl
+import time
+from typing import Final
+
+from ors_gym.client.http._address import Origin
+from ors_gym.client.http._http1 import ReplyReader
+from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
+
+__all__ = [
+    "CLOSED",
+    "describe_full",
+    "explain_connect_error",
+    "explain_failure",
+    "refuse",
+]
+
+CLOSED: Final = (Failure.CONNECT, "this client is closed; make a new one")
+"""Why an exchange after the end gets no connection."""
+
+_NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
+
+
+def refuse(reason: tuple[Failure, str], started: float) -> Outcome:
+    """Return the outcome of an exchange that got no connection.
+
+    Args:
+        reason: The kind of failure, and a sentence about it.
+        started: When the exchange began, on the clock of `time.monotonic`.
+
+    Returns:
+        An outcome that says that nothing was sent.
+    """
+    return Outcome(
+        sent=False,
+        failure=reason[0],
+        detail=reason[1],
+        elapsed=time.monotonic() - started,
+    )
+
+
+def describe_full(origin: Origin, limits: Limits) -> tuple[Failure, str]:
+    """Say that the pool has no place for another connection.
+
+    Args:
+        origin: Where it should have gone.
+        limits: The limits that say so.
+
+    Returns:
+        The kind of failure, and a sentence about it.
+    """
+    return Failure.CONNECT, (
+        f"all {limits.connections} connections to {origin} stayed busy; allow more "
+        "with Limits(connections=...), or run fewer requests at once"
+    )
+
+
+def explain_failure(
+    origin: Origin,
+    send: Send,
+    reader: ReplyReader,
+    ended: Failure | OSError | None,
+    elapsed: float,
+) -> Outcome:
+    """Return the outcome of an exchange that began and did not go smoothly.
+
+    The connection is marked as of no further use.
+
+    Args:
+        origin: The server.
+        send: The exchange.
+        reader: Read the reply, as far as it came.
+        ended: `Failure.TIMEOUT`, `Failure.STALL` or what the socket raised, if one of
+            them ended it.
+        elapsed: Seconds that it took.
+
+    Returns:
+        The outcome; a good one if the reply was complete before the connection broke.
+    """
+    failure = reader.failure
+    detail = f"{origin} {reader.detail}" if failure else ""
+    if not reader.finished:
+        if ended is Failure.TIMEOUT:
+            failure = ended
+            detail = f"{origin} did not finish its reply within {send.timeout:g} s"
+        elif ended is Failure.STALL:
+            failure = ended
+            detail = f"{origin} sent nothing for {send.sink.idle_timeout or 0:g} s"
+        elif ended is not None:
+            failure = Failure.RESET
+            reason = getattr(ended, "strerror", None) or type(ended).__name__
+            detail = f"the connection to {origin} broke: {reason}"
+    reader.abandon()
+    return Outcome(
+        status=reader.status,
+        headers=reader.headers,
+        failure=failure,
+        detail=detail,
+        elapsed=elapsed,
+    )
+
+
+def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]:
+    """Say why no connection came about.
+
+    Args:
+        origin: Where it should have gone.
+        error: What the socket, the resolver or TLS raised.
+
+    Returns:
+        The kind of failure, and a sentence about it.
+
+    Example:
+        >>> explain_connect_error(Origin("http://h:1"), OSError())[1]
+        'cannot connect to h:1: OSError'
+    """
+    if _descriptors_ran_out(error):
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return Failure.CONNECT, (
+            f"cannot connect to {origin}: this process has reached its limit of {soft} "
+            f"open files; raise it with `ulimit -n {hard}` before starting, or with "
+            "resource.setrlimit(resource.RLIMIT_NOFILE, ...), or keep fewer sessions"
+        )
+    if isinstance(error, TimeoutError):
+        return Failure.CONNECT, f"connecting to {origin} timed out"
+    # The server went away within the handshake: it may be back for the next one.
+    vanished = isinstance(error, ssl.SSLEOFError)
+    if isinstance(error, ssl.SSLError) and not vanished:
+        reason = getattr(error, "verify_message", "") or error.reason or str(error)
+        if error.reason == "WRONG_VERSION_NUMBER":
+            reason += "; does the server speak plain http?"
+        return Failure.TLS, f"no TLS connection to {origin}: {reason}"
+    if isinstance(error, ConnectionRefusedError):
+        # asyncio has other words for it than the system.
+        return Failure.CONNECT, (
+            f"cannot connect to {origin}: Connection refused. "
+            "Is the server running, and is this its port?"
+        )
+    reason = error.strerror or type(error).__name__
+    return Failure.CONNECT, f"cannot connect to {origin}: {reason}"
+
+
+def _descriptors_ran_out(error: OSError) -> bool:
+    """Tell whether an error comes from the limit on open files."""
+    if not isinstance(error, socket.gaierror):
+        return error.errno in _NO_DESCRIPTORS
+    # The resolver needs descriptors too, but does not say that it got none.
+    try:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+    except OSError as probe:
+        return probe.errno in _NO_DESCRIPTORS
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+    return False

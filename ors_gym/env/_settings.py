@@ -1,0 +1,173 @@
+"""The arguments of an env, checked once for every kind of env."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import os
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from ors_gym.client._connection import is_secret_header
+from ors_gym.env._task_order import TaskOrder, TaskSet
+from ors_gym.errors import InvalidRequestError
+
+__all__ = ["UNPICKLED", "EnvConfig", "find_server", "without_secrets"]
+
+_CHOICES: Final = {
+    "observation_mode": ("text", "dict"),
+    "action_mode": ("tool_call", "text"),
+    "plain_text": ("invalid", "submit"),
+    "on_tool_error": ("observe", "raise", "truncate"),
+    "on_error": ("raise", "truncate"),
+}
+UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
+"""Stands for secrets that an unpickled env had: it must not run without them."""
+_LEFT_OUT: Final = ("api_key", "secrets", "client", "transport")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnvConfig:
+    """The arguments of an env. `ors_gym.env.ORSEnv` documents them.
+
+    Raises:
+        InvalidRequestError: If one of them cannot be right.
+    """
+
+    env_name: str
+    base_url: str | None = None
+    split: str | None = None
+    tasks: TaskSet | None = None
+    task_order: TaskOrder = "sequential"
+    task_offset: int = 0
+    task_stride: int = 1
+    observation_mode: Literal["text", "dict"] = "text"
+    action_mode: Literal["tool_call", "text"] = "tool_call"
+    plain_text: Literal["invalid", "submit"] = "invalid"
+    max_episode_steps: int | None = None
+    call_timeout: float = 600.0
+    setup_timeout: float = 600.0
+    invalid_action_reward: float = 0.0
+    on_tool_error: Literal["observe", "raise", "truncate"] = "observe"
+    on_error: Literal["raise", "truncate"] = "raise"
+    prefetch: bool = False
+    render_mode: str | None = None
+    api_key: str | None = dataclasses.field(default=None, repr=False)
+    secrets: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    headers: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    create_options: Mapping[str, Any] | None = None
+    session_options: Mapping[str, Any] | None = None
+    client_options: Mapping[str, Any] | None = dataclasses.field(
+        default=None, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if self.env_name in ("", None):
+            raise InvalidRequestError(
+                "env_name= is missing: pass the name of an environment on the server; "
+                "`ors-gym list URL` lists them"
+            )
+        if not isinstance(self.env_name, str):
+            raise InvalidRequestError(
+                f"env_name is the name of an environment on the server, "
+                f"not {self.env_name!r}"
+            )
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                listed = " or ".join(repr(choice) for choice in choices)
+                raise InvalidRequestError(f"{name} is {value!r}; it must be {listed}")
+        for name in ("call_timeout", "setup_timeout"):
+            _check_seconds(name, getattr(self, name))
+        if not isinstance(self.prefetch, bool):
+            raise InvalidRequestError(
+                f"prefetch is {self.prefetch!r}; it must be True or False"
+            )
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise InvalidRequestError("max_episode_steps must be at least 1")
+        if not math.isfinite(self.invalid_action_reward):
+            raise InvalidRequestError("invalid_action_reward must be a finite number")
+
+    def session_arguments(self) -> dict[str, Any]:
+        """Return what every session of the env is opened with."""
+        return {
+            "secrets": self.secrets,
+            "create_options": self.create_options,
+            "session_options": self.session_options,
+            "call_timeout": self.call_timeout,
+            "setup_timeout": self.setup_timeout,
+        }
+
+    def client_arguments(self) -> dict[str, Any]:
+        """Return what the env's own client is made with."""
+        return {
+            **(self.client_options or {}),
+            "api_key": self.api_key,
+            "headers": self.headers,
+        }
+
+
+def _check_seconds(name: str, value: object) -> None:
+    # Real, for NumPy's numbers; a bool is one too.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidRequestError(
+            f"{name} is {value!r}; it must be a number of seconds"
+        )
+    if not float(value) > 0:
+        raise InvalidRequestError(f"{name} must be more than 0 seconds")
+
+
+def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the arguments that hold a secret.
+
+    Args:
+        arguments: Arguments of an env by name.
+
+    Returns:
+        The others: fit for an ``EnvSpec``, a pickle, a log.
+
+    Example:
+        >>> without_secrets({"env_name": "math", "api_key": "hunter22"})
+        {'env_name': 'math'}
+        >>> without_secrets({"headers": {"X-Deployment": "a/b", "Authorization": "x"}})
+        {'headers': {'X-Deployment': 'a/b'}}
+    """
+    kept = {k: v for k, v in arguments.items() if k not in _LEFT_OUT}
+    if kept.get("headers"):
+        kept["headers"] = {
+            name: value
+            for name, value in kept["headers"].items()
+            if not is_secret_header(name)
+        }
+    if kept.get("client_options"):
+        kept["client_options"] = without_secrets(kept["client_options"])
+    return kept
+
+
+def find_server(base_url: str | None) -> str:
+    """Return a server's address.
+
+    Args:
+        base_url: What the user said, if anything.
+
+    Returns:
+        That; else the variable ``ORS_BASE_URL``; else the embedded server's, which is
+        started if it does not run yet.
+
+    Raises:
+        MissingExtraError: If the embedded server is needed and not installed.
+
+    Example:
+        >>> find_server("http://127.0.0.1:8080")
+        'http://127.0.0.1:8080'
+    """
+    if base_url is not None:
+        return base_url
+    from_environment = os.environ.get("ORS_BASE_URL")
+    if from_environment:
+        return from_environment
+    # Imported here, as most users never need it.
+    from ors_gym.server import embedded_base_url  # noqa: PLC0415
+
+    return embedded_base_url()

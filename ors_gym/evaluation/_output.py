@@ -1,0 +1,368 @@
+"""One episode as one row: of the results, and of the output file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Self, TypeAlias
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation._plan import Key, identify
+from ors_gym.rollout import Episode
+from ors_gym.types import JSONObject
+
+__all__ = ["Output", "Record", "Success", "is_success", "name_success", "read_output"]
+
+Success: TypeAlias = float | Callable[[Episode], bool] | None
+"""When an episode is a success: from this reward on, or by a function of it."""
+
+
+def is_success(success: Success, episode: Episode) -> bool | None:
+    """Judge an episode.
+
+    Args:
+        success: How; None for finished with a reward above 0.
+        episode: The episode.
+
+    Returns:
+        Whether it is a success; None if it has no outcome.
+    """
+    if episode.total_reward is None:
+        return None
+    if success is None:
+        return episode.finished and episode.total_reward > 0
+    if callable(success):
+        return bool(success(episode))
+    return episode.total_reward >= success
+
+
+def name_success(success: Success) -> str:
+    """Describe how success is judged, for the head of an output file.
+
+    Args:
+        success: As for `is_success`.
+
+    Example:
+        >>> name_success(0.5)
+        'total_reward >= 0.5'
+    """
+    if success is None:
+        return "finished and total_reward > 0"
+    if callable(success):
+        return str(getattr(success, "__qualname__", type(success).__qualname__))
+    return f"total_reward >= {float(success):g}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """An episode and what an evaluation says of it.
+
+    Args:
+        episode: The episode.
+        success: Whether it was a success; None where there is no outcome.
+        task: The task itself, only where it has no index.
+    """
+
+    episode: Episode
+    success: bool | None
+    task: JSONObject | None = None
+
+    @property
+    def key(self) -> Key:
+        """What tells the episode from all others."""
+        episode = self.episode
+        return identify(episode.split, episode.task_index, self.task, episode.number)
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it counts: not if an outage or an error of the policy ended it."""
+        return self.episode.total_reward is not None
+
+    def result(self) -> JSONObject:
+        """Return the row without the episode's turns and steps."""
+        episode = self.episode
+        if self.task is None:
+            row: JSONObject = {"task_index": episode.task_index}
+        else:
+            row = {"task": self.task}
+        return row | {
+            "split": episode.split,
+            "episode": episode.number,
+            "total_reward": episode.total_reward,
+            "steps": len(episode.steps),
+            "success": self.success,
+            "stop_reason": episode.stop_reason,
+            "error": episode.error,
+            "error_kind": episode.error_kind,
+            "seconds": episode.seconds,
+        }
+
+    def row(self) -> JSONObject:
+        """Return the row of an output file, with the whole episode."""
+        return self.result() | {"trajectory": self.episode.to_dict()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Record:
+        """Read a row of an output file.
+
+        Args:
+            row: The row.
+
+        Returns:
+            The record.
+
+        Raises:
+            InvalidRequestError: If it is no such row.
+        """
+        trajectory, success = row.get("trajectory"), row.get("success")
+        task = row.get("task")
+        if not isinstance(trajectory, Mapping) or not isinstance(success, bool | None):
+            raise InvalidRequestError("the row holds no episode")
+        if not isinstance(task, dict | None):
+            raise InvalidRequestError("the row's task is no object")
+        return cls(Episode.from_dict(trajectory), success, task)
+
+
+FORMAT: Final = "ors_gym.evaluation/1"
+_NOT_COMPARED: Final = ("server", "created", "version")
+_GROUP: Final = 64
+_GROUP_SECONDS: Final = 1.0
+
+
+def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]:
+    """Read an output file.
+
+    Args:
+        path: Where it is.
+
+    Returns:
+        Its head, and the episodes: the last row of each, in the order of the file. A
+        torn last line is left out.
+
+    Raises:
+        InvalidRequestError: If it is no output file, or damaged.
+    """
+    head: JSONObject | None = None
+    records: dict[Key, Record] = {}
+    for value, _ in _read_lines(Path(path)):
+        if head is None:
+            head = _check_head(value, path)
+        else:
+            record = _read_record(value, path)
+            records[record.key] = record
+    if head is None:
+        raise InvalidRequestError(f"{path} is empty; there is no evaluation in it")
+    return head, list(records.values())
+
+
+class Output:
+    """An output file that is being written. One process at a time.
+
+    Args:
+        path: Where it is.
+        head: Its first line.
+        planned: The episodes that are to be played, by their keys.
+
+    Raises:
+        InvalidRequestError: If the file is another evaluation's, with other settings,
+            damaged, or being written by another process.
+        OSError: If it cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        head: JSONObject,
+        planned: Container[Key],
+    ) -> None:
+        self._path = Path(path)
+        self._lock = threading.Lock()
+        self._unsynced = 0
+        self._synced_at = time.monotonic()
+        self._file = _open_locked(self._path)
+        try:
+            self.records = self._take_over(head, planned)
+            """The episodes that need not be played again, by their keys."""
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def append(self, record: Record) -> None:
+        """Add an episode.
+
+        Args:
+            record: The episode.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        _write(self._file, _line(record.row()))
+        self._unsynced += 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for `sync`."""
+        late = time.monotonic() - self._synced_at > _GROUP_SECONDS
+        return self._unsynced >= _GROUP or (late and self._unsynced > 0)
+
+    def sync(self) -> None:
+        """Have what was added survive a power cut too. Threads may call it."""
+        with self._lock:
+            if self._file >= 0 and self._unsynced:
+                self._unsynced, self._synced_at = 0, time.monotonic()
+                os.fsync(self._file)
+
+    def close(self) -> None:
+        """Sync and close the file."""
+        self.sync()
+        with self._lock:
+            if self._file >= 0:
+                os.close(self._file)
+                self._file = -1
+
+    def _take_over(
+        self, head: JSONObject, planned: Container[Key]
+    ) -> dict[Key, Record]:
+        """Keep what the file holds already, or begin it."""
+        rows: dict[Key, tuple[Record, bytes]] = {}
+        first: bytes | None = None
+        lines = 0
+        for value, line in _read_lines(self._path):
+            lines += 1
+            if first is None:
+                first = line
+                _compare(_check_head(value, self._path), head, self._path)
+                continue
+            record = _read_record(value, self._path)
+            rows.pop(record.key, None)
+            rows[record.key] = record, line
+        if first is None:
+            first = _line(head)
+        kept = {
+            key: (record, line)
+            for key, (record, line) in rows.items()
+            if record.has_outcome or key not in planned
+        }
+        size = len(first) + sum(len(line) for _, line in kept.values())
+        if size != os.fstat(self._file).st_size:
+            self._rewrite([first, *(line for _, line in kept.values())])
+        return {key: record for key, (record, _) in kept.items()}
+
+    def _rewrite(self, lines: Iterable[bytes]) -> None:
+        beside = self._path.with_name(f".{self._path.name}.new")
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        new = os.open(beside, flags, 0o666)
+        try:
+            fcntl.flock(new, fcntl.LOCK_EX)
+            for line in lines:
+                _write(new, line)
+            os.fsync(new)
+            beside.replace(self._path)
+        except BaseException:
+            os.close(new)
+            raise
+        os.close(self._file)
+        self._file = new
+        directory = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _open_locked(path: Path) -> int:
+    """Open a file for appending, which no other process may do at the same time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                # Another process may have put a new file in its place by now.
+                if path.stat().st_ino == os.fstat(file).st_ino:
+                    return file
+        except BlockingIOError:
+            os.close(file)
+            raise InvalidRequestError(
+                f"{path} is being written by another evaluation; wait for its end, or "
+                "choose another output="
+            ) from None
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _line(value: JSONObject) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _write(file: int, line: bytes) -> None:
+    """Write a line: at once, unless the disk is full or the line is huge."""
+    rest = memoryview(line)
+    while rest:
+        rest = rest[os.write(file, rest) :]
+
+
+def _read_lines(path: Path) -> Iterator[tuple[Any, bytes]]:
+    """Yield each whole line, decoded and as it is."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = json.loads(line)
+            except ValueError:
+                raise InvalidRequestError(
+                    f"{path} is damaged: line {number} is not JSON; move it away, or "
+                    "remove that line"
+                ) from None
+            yield value, line
+
+
+def _check_head(value: Any, path: str | os.PathLike[str]) -> JSONObject:
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise InvalidRequestError(
+            f"{path} is no output file of an evaluation (its first line says so); "
+            "choose another output="
+        )
+    return value
+
+
+def _read_record(value: Any, path: str | os.PathLike[str]) -> Record:
+    if not isinstance(value, dict):
+        raise InvalidRequestError(f"{path} is damaged: a row is no object")
+    try:
+        return Record.from_row(value)
+    except InvalidRequestError as error:
+        raise InvalidRequestError(f"{path} is damaged: {error}") from None
+
+
+def _compare(before: JSONObject, now: JSONObject, path: Path) -> None:
+    """Refuse to mix what was evaluated in different ways."""
+    names = [name for name in {**before, **now} if name not in _NOT_COMPARED]
+    # As JSON, since a tuple is read back as a list.
+    changed = [
+        f"{name} was {json.dumps(before.get(name))}, is now {json.dumps(now.get(name))}"
+        for name in names
+        if json.dumps(before.get(name), sort_keys=True)
+        != json.dumps(now.get(name), sort_keys=True)
+    ]
+    if changed:
+        raise InvalidRequestError(
+            f"{path} holds another evaluation: {'; '.join(changed)}. Go on with the "
+            "same settings, or choose another output="
+        )

@@ -1,0 +1,172 @@
+"""Which episodes an evaluation plays."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.env._task_order import Task, choose_split
+from ors_gym.errors import InvalidRequestError, UnknownTaskError
+
+__all__ = ["Key", "Plan", "Planned", "Tasks", "identify", "make_plan"]
+
+Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
+"""Indexes, tasks themselves, pairs of split and index; None for a whole split."""
+Key: TypeAlias = tuple[str, int | str, int]
+"""What tells an episode from all others: split, index or digest of the task, number."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Planned:
+    """One episode to be played.
+
+    Args:
+        task: Its task.
+        number: Which episode of this task it is, from 0.
+    """
+
+    task: Task
+    number: int
+
+    @property
+    def key(self) -> Key:
+        """What tells it from all others, also in another process."""
+        return identify(self.task.split, self.task.index, self.task.spec, self.number)
+
+
+def identify(
+    split: str, index: int, spec: Mapping[str, Any] | None, number: int
+) -> Key:
+    """Return what tells an episode from all others.
+
+    Args:
+        split: The split's name.
+        index: The task's place in it, or -1.
+        spec: The task itself, where it has no index.
+        number: Which episode of this task it is.
+
+    Returns:
+        A key that is the same in every process.
+
+    Example:
+        >>> identify("test", 3, None, 0)
+        ('test', 3, 0)
+    """
+    if spec is None:
+        return split, index, number
+    text = json.dumps(spec, sort_keys=True, allow_nan=False)
+    return split, hashlib.sha256(text.encode()).hexdigest(), number
+
+
+class Plan:
+    """The episodes of an evaluation: every task once, then every task again, ...
+
+    Args:
+        tasks: The tasks in order. One that is there twice is played twice as often.
+        episodes_per_task: How often.
+        split: The split that is played, or None for tasks of several or none.
+    """
+
+    def __init__(
+        self, tasks: Sequence[Task], episodes_per_task: int, split: str | None
+    ) -> None:
+        self._tasks = tasks
+        self._rounds = episodes_per_task
+        self.split = split
+
+    def __len__(self) -> int:
+        return len(self._tasks) * self._rounds
+
+    def __iter__(self) -> Iterator[Planned]:
+        seen: Counter[Key] = Counter()
+        for _ in range(self._rounds):
+            for task in self._tasks:
+                key = Planned(task, 0).key
+                yield Planned(task, seen[key])
+                seen[key] += 1
+
+
+async def make_plan(
+    client: AsyncORSClient,
+    env_name: str,
+    tasks: Tasks,
+    split: str | None,
+    episodes_per_task: int,
+) -> Plan:
+    """Check which tasks are meant.
+
+    Args:
+        client: The client.
+        env_name: The environment's name.
+        tasks: The tasks.
+        split: The split of indexes; ``train`` if None and there is one, else the only
+            one.
+        episodes_per_task: How often each is played.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UnknownTaskError: If there is no such split or task.
+        InvalidRequestError: If an argument cannot be right.
+    """
+    if episodes_per_task < 1:
+        raise InvalidRequestError("episodes_per_task must be at least 1")
+    if isinstance(tasks, str | bytes | Mapping | int):
+        raise InvalidRequestError(
+            "tasks= takes indexes, tasks as the server lists them, pairs of split and "
+            f"index, or None for the whole split; not {type(tasks).__name__}"
+        )
+    counts: dict[str, int] = {}
+
+    async def count(name: str) -> int:
+        if name not in counts:
+            counts[name] = await client.num_tasks(env_name, name)
+        return counts[name]
+
+    listed = None if tasks is None else list(tasks)
+    needs_split = listed is None or any(
+        not isinstance(one, Mapping | tuple | Task) for one in listed
+    )
+    if needs_split:
+        split = choose_split(await client.list_splits(env_name), split)
+    if listed is None:
+        listed = list(range(await count(split or "")))
+    chosen = [_read_task(one, split) for one in listed]
+    for task in chosen:
+        if task.spec is not None:
+            continue
+        known = await count(task.split)
+        if not 0 <= task.index < known:
+            raise UnknownTaskError(
+                f"there is no task {task.index} in split {task.split!r}, which has "
+                f"{known} tasks"
+            )
+    splits = {task.split for task in chosen}
+    only = splits.pop() if len(splits) == 1 else split
+    return Plan(chosen, episodes_per_task, only or None)
+
+
+def _read_task(one: Any, split: str | None) -> Task:
+    if isinstance(one, Task):
+        return one
+    if isinstance(one, Mapping):
+        return Task(split or "", -1, dict(one))
+    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str):
+        return Task(one[0], _read_index(one[1]))
+    return Task(split or "", _read_index(one))
+
+
+def _read_index(value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise UnknownTaskError(
+            f"a task is an index, a task spec (a dict) or (split, index), not "
+            f"{value!r:.200}"
+        )
+    index: int = value.__index__()
+    return index

@@ -1,0 +1,191 @@
+"""An evaluation as figures: one with four parts, or each part by itself."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import io
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from ors_gym.display._terminal import replace_controls
+from ors_gym.evaluation._extras import load
+from ors_gym.formats._blocks import replace_surrogates
+
+if TYPE_CHECKING:
+    from ors_gym.evaluation._result import Evaluation
+
+__all__ = ["draw", "draw_parts"]
+
+_LIGHT: Final = "#222222"
+_DARK: Final = "#dddddd"
+_INK: Final = (
+    "text.color",
+    "axes.edgecolor",
+    "axes.labelcolor",
+    "xtick.color",
+    "ytick.color",
+)
+_NO_BACKGROUND: Final = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
+_LEAST: Final = 1e-9
+_MOST: Final = 1e9
+"""Rewards beyond are drawn in units of their size: axes of floats have an end."""
+_CLOSEST: Final = 1e-9
+"""Rewards that differ by less of their size are in one bar."""
+_LONGEST_NAME: Final = 24
+_PART_SIZE: Final = (4.8, 3.4)
+"""Inches: on a phone's screen its text is as large as the page's."""
+
+
+def draw(evaluation: Evaluation) -> Any:
+    """Draw an evaluation.
+
+    The figure belongs to no window, so that nothing has to be closed, and no backend
+    is chosen for the rest of the process. As the last line of a notebook's cell it
+    shows itself.
+
+    Args:
+        evaluation: The evaluation.
+
+    Returns:
+        A ``matplotlib.figure.Figure`` with four parts: rewards, success rates with
+        their intervals, steps, and latencies.
+
+    Raises:
+        MissingExtraError: If the extra ``eval`` is not installed.
+    """
+    figure = load("matplotlib.figure", "A plot").Figure(
+        figsize=(10, 7), layout="constrained"
+    )
+    for part, axes in zip(_PARTS.values(), figure.subplots(2, 2).flat, strict=True):
+        part(axes, evaluation)
+    # A notebook shows figures by itself only once pyplot was imported.
+    figure._repr_png_ = functools.partial(_to_png, figure)
+    return figure
+
+
+def _to_png(figure: Any) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()
+
+
+def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
+    """Draw the parts one by one, for a page.
+
+    Args:
+        evaluation: The evaluation.
+        dark: Whether the page is dark.
+
+    Returns:
+        For what each part shows, a picture without a background, as a data URL.
+
+    Raises:
+        MissingExtraError: If the extra ``eval`` is not installed.
+    """
+    matplotlib = load("matplotlib", "A plot")
+    make_figure = load("matplotlib.figure", "A plot").Figure
+    ink = _DARK if dark else _LIGHT
+    colours = dict.fromkeys(_INK, ink)
+    colours |= dict.fromkeys(_NO_BACKGROUND, "none")
+    drawn = {}
+    # The salt makes the same evaluation the same page.
+    with matplotlib.rc_context({**colours, "svg.hashsalt": "ors_gym"}):
+        for name, part in _PARTS.items():
+            figure = make_figure(figsize=_PART_SIZE, layout="constrained")
+            part(figure.subplots(), evaluation)
+            picture = io.BytesIO()
+            figure.savefig(picture, format="svg", metadata={"Date": None})
+            encoded = base64.b64encode(picture.getvalue()).decode()
+            drawn[name] = f"data:image/svg+xml;base64,{encoded}"
+    return drawn
+
+
+def _draw_histogram(axes: Any, values: list[Any], name: str) -> None:
+    values = [value for value in values if math.isfinite(value)]
+    largest = max(map(abs, values), default=0)
+    if largest and not _LEAST < largest < _MOST:
+        unit = 10.0 ** max(math.floor(math.log10(largest)), -300)
+        values, name = [value / unit for value in values], f"{name} / {unit:g}"
+        largest /= unit
+    bins: Any = min(30, max(10, len(set(values))))
+    if values and max(values) - min(values) <= _CLOSEST * largest:
+        bins = 1
+    if values and isinstance(values[0], int) and max(values) - min(values) < 30:
+        # A bar for each number, around it.
+        bins = [number - 0.5 for number in range(min(values), max(values) + 2)]
+    axes.hist(values, bins=bins, color="#4477aa", edgecolor="none", rwidth=0.95)
+    axes.set_xlabel(name)
+    axes.set_ylabel("episodes")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+
+
+def _draw_rewards(axes: Any, evaluation: Evaluation) -> None:
+    _draw_histogram(axes, evaluation.rewards, "reward")
+
+
+def _draw_steps(axes: Any, evaluation: Evaluation) -> None:
+    outcomes = [record for record in evaluation.records if record.has_outcome]
+    counts = [len(record.episode.steps) for record in outcomes]
+    _draw_histogram(axes, counts, "steps")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _draw_success(axes: Any, evaluation: Evaluation) -> None:
+    rows = [row for row in evaluation.by_split if row["outcomes"]]
+    names = [_label(row["split"] or "all") for row in rows]
+    places = range(len(rows))
+    rates = [row["success_rate"] for row in rows]
+    below = [_reach(row["success_rate"], row["success_low"]) for row in rows]
+    above = [_reach(row["success_high"], row["success_rate"]) for row in rows]
+    bars = {"color": "#66ccee", "ecolor": "#888888", "capsize": 6, "width": 0.5}
+    axes.bar(places, rates, yerr=[below, above], **bars)
+    axes.set_xticks(places, names)
+    axes.set_xlim(-1, max(1, len(rows)))
+    axes.set_ylim(0, 1.05)
+    axes.set_ylabel(f"success rate, {evaluation.confidence:.0%} interval")
+
+
+def _label(text: str) -> str:
+    r"""Return a text for a figure, where it is no formula, whatever is in it.
+
+    Example:
+        >>> _label(r"a$\frac$")
+        'a\\$\\frac\\$'
+    """
+    if len(text) > _LONGEST_NAME:
+        text = text[: _LONGEST_NAME - 1] + "…"
+    return replace_controls(replace_surrogates(text)).replace("$", r"\$")
+
+
+def _reach(high: float, low: float) -> float:
+    """Return the length of an error bar: none where the interval is not known."""
+    length = high - low
+    return 0.0 if math.isnan(length) else max(0.0, length)
+
+
+def _draw_latency(axes: Any, evaluation: Evaluation) -> None:
+    episodes = evaluation.episodes
+    seconds = {
+        "tool": [step.seconds for one in episodes for step in one.steps],
+        "policy": [turn.seconds for one in episodes for turn in one.turns],
+        "set-up": [one.setup_seconds for one in episodes],
+    }
+    for name, values in seconds.items():
+        if values:
+            axes.ecdf(values, label=name)
+            axes.set_xscale("log")
+    if any(seconds.values()):
+        axes.legend()
+    axes.set_xlabel("seconds")
+    axes.set_ylabel("share of calls")
+
+
+_PARTS: Final[dict[str, Callable[[Any, Evaluation], None]]] = {
+    "How many episodes got which reward": _draw_rewards,
+    "Success rate of each split, with its interval": _draw_success,
+    "How many episodes took how many steps": _draw_steps,
+    "Share of tool calls, policy turns and set-ups that took so long": _draw_latency,
+}
+"""What each part shows, for those who cannot see it, and what draws it."""

@@ -1,0 +1,292 @@
+"""What came of an evaluation."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Final
+
+from ors_gym.evaluation import _plots as plots
+from ors_gym.evaluation import _report as report
+from ors_gym.evaluation import _tables as tables
+from ors_gym.evaluation._comparison import Comparison, compare
+from ors_gym.evaluation._output import Record, read_output
+from ors_gym.evaluation._statistics import (
+    Interval,
+    interval_if_possible,
+    mean_interval,
+    pass_at_k,
+    pass_hat_k,
+    rate_interval,
+)
+from ors_gym.rollout import Episode
+from ors_gym.types import JSONObject
+
+__all__ = ["Evaluation"]
+
+_KEYS: Final = ("success_rate", "avg_reward", "avg_steps", "results")
+
+
+class Evaluation(Mapping[str, Any]):
+    """The episodes of an evaluation, their figures, and how certain these are.
+
+    As a mapping it has ``success_rate``, ``avg_reward``, ``avg_steps`` and
+    ``results``. Episodes that an outage or an error of the policy ended have no
+    outcome: they are in no figure, but in ``errors``.
+
+    Args:
+        records: The episodes.
+        head: What was evaluated, as an output file's first line tells.
+        planned: How many episodes were to be played; as many as there are if None.
+        stopped: Why some are missing.
+        confidence: The probability that an interval should hold the true value.
+
+    Example:
+        >>> empty = Evaluation([])
+        >>> empty["success_rate"], empty["results"]
+        (nan, [])
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        *,
+        head: Mapping[str, Any] | None = None,
+        planned: int | None = None,
+        stopped: str = "",
+        confidence: float = 0.95,
+    ) -> None:
+        self.records = list(records)
+        self.head = dict(head or {})
+        self.planned = len(self.records) if planned is None else planned
+        self.stopped = stopped
+        self.confidence = confidence
+        self._outcomes = [record for record in self.records if record.has_outcome]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], confidence: float = 0.95) -> Evaluation:
+        """Read the output file of an evaluation, also of one that is not over.
+
+        Args:
+            path: Where it is.
+            confidence: The probability that an interval should hold the true value.
+
+        Raises:
+            InvalidRequestError: If it is no output file, or damaged.
+        """
+        head, records = read_output(path)
+        return cls(records, head=head, confidence=confidence)
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in _KEYS:
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_KEYS)
+
+    def __len__(self) -> int:
+        return len(_KEYS)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = object.__hash__
+
+    @property
+    def success_rate(self) -> float:
+        """The share of successes among the episodes that have an outcome."""
+        return tables.mean(bool(record.success) for record in self._outcomes)
+
+    @property
+    def avg_reward(self) -> float:
+        """Their mean reward."""
+        return tables.mean(self.rewards)
+
+    @property
+    def avg_steps(self) -> float:
+        """Their mean number of steps."""
+        return tables.mean(len(record.episode.steps) for record in self._outcomes)
+
+    @cached_property
+    def results(self) -> list[JSONObject]:
+        """A row for each episode, those without an outcome too.
+
+        With ``task_index`` (or ``task``, where it has no index), ``split``,
+        ``episode``, ``total_reward``, ``steps``, ``success``, ``stop_reason``,
+        ``error``, ``error_kind`` and ``seconds``.
+        """
+        return [record.result() for record in self.records]
+
+    @property
+    def episodes(self) -> list[Episode]:
+        """The episodes themselves, in the order of ``results``."""
+        return [record.episode for record in self.records]
+
+    @property
+    def rewards(self) -> list[float]:
+        """The rewards of the episodes that have an outcome."""
+        return [
+            record.episode.total_reward
+            for record in self._outcomes
+            if record.episode.total_reward is not None
+        ]
+
+    @property
+    def outcomes(self) -> int:
+        """How many episodes have an outcome."""
+        return len(self._outcomes)
+
+    @cached_property
+    def success_interval(self) -> Interval:
+        """Wilson's confidence interval of the success rate."""
+        won, played = self._per_task(lambda record: float(bool(record.success)))
+        return rate_interval(won, played, self.confidence)
+
+    @cached_property
+    def reward_interval(self) -> Interval:
+        """A bootstrap confidence interval of the mean reward."""
+        rewards = self._per_task(lambda record: record.episode.total_reward or 0.0)
+        return mean_interval(*rewards, self.confidence)
+
+    @cached_property
+    def steps_interval(self) -> Interval:
+        """A bootstrap confidence interval of the mean number of steps."""
+        steps = self._per_task(lambda record: float(len(record.episode.steps)))
+        return mean_interval(*steps, self.confidence, bounds=(0, math.inf))
+
+    @cached_property
+    def errors(self) -> dict[str, int]:
+        """How many episodes ended by an error, by its kind."""
+        return tables.count_errors(self.records)
+
+    @property
+    def stop_reasons(self) -> dict[str, int]:
+        """How many episodes ended why."""
+        ends = Counter(record.episode.stop_reason for record in self.records)
+        return dict(ends.most_common())
+
+    @cached_property
+    def latency(self) -> dict[str, dict[str, float]]:
+        """Percentiles of seconds, of ``episode``, ``setup``, ``tool``, ``policy``."""
+        return tables.latencies(self.records)
+
+    @cached_property
+    def by_split(self) -> list[JSONObject]:
+        """A row of figures for each split."""
+        return tables.by_split(self.records, self.confidence)
+
+    @cached_property
+    def by_tool(self) -> list[JSONObject]:
+        """A row of figures for each tool that was called."""
+        return tables.by_tool(self.records)
+
+    def pass_at_k(self, k: int) -> float:
+        """Estimate how likely one of k episodes of a task succeeds, without bias.
+
+        Args:
+            k: How many; tasks with fewer outcomes are left out, NaN if all are.
+        """
+        won, played = self._successes()
+        return pass_at_k(won, played, k)
+
+    def pass_hat_k(self, k: int) -> float:
+        """Estimate how likely all of k episodes of a task succeed, without bias.
+
+        Args:
+            k: How many; tasks with fewer outcomes are left out, NaN if all are.
+        """
+        won, played = self._successes()
+        return pass_hat_k(won, played, k)
+
+    def compare(self, other: Evaluation) -> Comparison:
+        """Compare with another evaluation, task by task.
+
+        Args:
+            other: The other, of the same environment.
+
+        Returns:
+            The differences, this minus the other, with intervals.
+        """
+        return compare(self.records, other.records, self.confidence)
+
+    def metrics(self, prefix: str = "eval/") -> dict[str, float]:
+        """Return flat figures, for Weights & Biases, TensorBoard and the like.
+
+        Args:
+            prefix: What each name begins with.
+
+        Returns:
+            Floats by name; what is not known is left out, and without the extra
+            ``eval`` the ends of the intervals are.
+
+        Example:
+            >>> Evaluation([]).metrics("test/")
+            {'test/episodes': 0.0, 'test/outcomes': 0.0, 'test/errors': 0.0}
+        """
+        success = interval_if_possible(lambda: self.success_interval)
+        reward = interval_if_possible(lambda: self.reward_interval)
+        figures: dict[str, float] = {
+            "success_rate": self.success_rate,
+            "success_low": success.low,
+            "success_high": success.high,
+            "avg_reward": self.avg_reward,
+            "reward_low": reward.low,
+            "reward_high": reward.high,
+            "avg_steps": self.avg_steps,
+            "episodes": len(self.records),
+            "outcomes": self.outcomes,
+            "errors": sum(self.errors.values()),
+        }
+        figures |= {f"errors/{kind}": count for kind, count in self.errors.items()}
+        for what, values in self.latency.items():
+            figures |= {f"{what}_seconds_{q}": value for q, value in values.items()}
+        return {
+            prefix + name: float(value)
+            for name, value in figures.items()
+            if not math.isnan(value)
+        }
+
+    def to_records(self) -> list[JSONObject]:
+        """Return a flat row for each episode, for ``pandas.DataFrame(...)``.
+
+        Returns:
+            The rows of ``results`` with the figures of ``Episode.metrics``.
+        """
+        return [
+            {**record.episode.metrics(), **record.result()} for record in self.records
+        ]
+
+    def plot(self) -> Any:
+        """Draw rewards, success rates with intervals, steps and latencies.
+
+        Returns:
+            A ``matplotlib.figure.Figure``, which a notebook shows.
+
+        Raises:
+            MissingExtraError: If the extra ``eval`` is not installed.
+        """
+        return plots.draw(self)
+
+    def __str__(self) -> str:
+        return report.as_text(self)
+
+    def __repr__(self) -> str:
+        rate = f"success_rate={self.success_rate:.3f}"
+        return f"<Evaluation of {len(self.records)} episodes, {rate}>"
+
+    def _repr_html_(self) -> str:
+        return report.as_html(self)
+
+    def _per_task(
+        self, value: Callable[[Record], float]
+    ) -> tuple[list[float], list[int]]:
+        sums = tables.by_task(self.records, value).values()
+        return [total for total, _ in sums], [count for _, count in sums]
+
+    def _successes(self) -> tuple[list[int], list[int]]:
+        won, played = self._per_task(lambda record: float(bool(record.success)))
+        return [int(count) for count in won], played

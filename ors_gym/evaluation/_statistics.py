@@ -1,0 +1,280 @@
+"""Rates, means and pass@k with what is known of their errors.
+
+Episodes of one task are alike, so a task is what varies: where tasks have several
+episodes, every interval is one over tasks (Miller, "Adding Error Bars to Evals", 2024).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.evaluation._extras import load
+
+__all__ = [
+    "Interval",
+    "interval_if_possible",
+    "mean_interval",
+    "pass_at_k",
+    "pass_hat_k",
+    "rate_interval",
+    "unknown_interval",
+]
+
+_ANYTHING: Final = (-math.inf, math.inf)
+_SEED: Final = 20240229
+_MOST_DRAWS: Final = 10_000_000
+"""Numbers drawn for one bootstrap: many resamples of few tasks, fewer of many."""
+_FEWEST_RESAMPLES: Final = 1000
+"""Where there are too many tasks even for these, the mean is as good as normal."""
+
+
+class Interval(NamedTuple):
+    """A confidence interval; its ends are NaN where nothing is known.
+
+    Args:
+        low: The lower end.
+        high: The upper end.
+    """
+
+    low: float
+    high: float
+
+    def __format__(self, form: str) -> str:
+        if math.isnan(self.low):
+            return "(unknown)"
+        return f"[{self.low:{form}}, {self.high:{form}}]"
+
+
+def unknown_interval() -> Interval:
+    """Return the interval of what nothing is known of."""
+    return Interval(math.nan, math.nan)
+
+
+def interval_if_possible(ask: Callable[[], Interval]) -> Interval:
+    """Return an interval, or the unknown one where the extra ``eval`` is missing.
+
+    Args:
+        ask: Computes the interval.
+
+    Example:
+        >>> interval_if_possible(lambda: Interval(0.25, 0.5))
+        Interval(low=0.25, high=0.5)
+    """
+    try:
+        return ask()
+    except MissingExtraError:
+        return unknown_interval()
+
+
+def rate_interval(
+    successes: ArrayLike, counts: ArrayLike, confidence: float = 0.95
+) -> Interval:
+    """Return Wilson's interval for a success rate.
+
+    Where tasks have several episodes, the number of episodes is replaced by their
+    effective number: what as many independent ones would give the same variance, with
+    Student's t for the few tasks that the variance is known from (Korn and Graubard,
+    "Confidence intervals for proportions with small expected number of positive
+    counts estimated from survey data", 1998; there for another interval).
+
+    Args:
+        successes: The number of successes of each task.
+        counts: The number of episodes of each task, at least 1.
+        confidence: The probability that the interval should hold the true rate.
+
+    Returns:
+        The interval, within [0, 1].
+
+    Raises:
+        MissingExtraError: If the extra ``eval`` is not installed.
+
+    Example:
+        >>> low, high = rate_interval([1, 1, 0, 1], [1, 1, 1, 1])
+        >>> round(low, 3), round(high, 3)
+        (0.301, 0.954)
+    """
+    won = np.asarray(successes, dtype=float)
+    played = np.asarray(counts, dtype=float)
+    if not len(played):
+        return unknown_interval()
+    if played.max() == 1:
+        stats = load("scipy.stats", "An interval")
+        test = stats.binomtest(int(won.sum()), len(played))
+        found = test.proportion_ci(confidence, method="wilson")
+        return Interval(float(found.low), float(found.high))
+    return _clustered_wilson(won, played, confidence)
+
+
+def _clustered_wilson(
+    won: NDArray[np.float64], played: NDArray[np.float64], confidence: float
+) -> Interval:
+    stats = load("scipy.stats", "An interval")
+    tasks, episodes = len(played), float(played.sum())
+    if tasks < 2:
+        return unknown_interval()
+    rate = float(won.sum()) / episodes
+    z = float(stats.norm.ppf((1 + confidence) / 2))
+    t = float(stats.t.ppf((1 + confidence) / 2, tasks - 1))
+    residuals = won - rate * played
+    variance = tasks / (tasks - 1) * float(residuals @ residuals) / episodes**2
+    # Without any variance seen, the tasks are all that is certainly independent.
+    effective = rate * (1 - rate) / variance if variance > 0 else float(tasks)
+    effective = min(effective, episodes) * (z / t) ** 2
+    centre = rate + z**2 / (2 * effective)
+    spread = z * math.sqrt(rate * (1 - rate) / effective + z**2 / (4 * effective**2))
+    scale = 1 + z**2 / effective
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return Interval(max(0.0, low), min(1.0, high))
+
+
+def mean_interval(
+    sums: ArrayLike,
+    counts: ArrayLike,
+    confidence: float = 0.95,
+    bounds: tuple[float, float] = _ANYTHING,
+) -> Interval:
+    """Return a bootstrap interval for a mean over episodes, drawn by task.
+
+    It is the studentised one, which rewards that are skewed need most (Efron and
+    Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12). A resample whose
+    standard error is less than half of the sample's counts with that half, as binary
+    rewards of few tasks give resamples without any.
+
+    In simulations with 15 and 30 tasks it held the true mean in 0.95 and 0.95 of the
+    runs for normal rewards, 0.93 and 0.94 for exponential, 0.96 and 0.97 for bimodal,
+    0.91 and 0.93 for log-normal ones; expanded percentiles and BCa held fewer of the
+    skewed (0.87 and 0.90, 0.86 and 0.90 of the log-normal ones).
+
+    Args:
+        sums: For each task, the sum over its episodes.
+        counts: The number of episodes of each task, at least 1.
+        confidence: The probability that the interval should hold the true mean.
+        bounds: What the mean cannot leave, and so the interval does not either, such
+            as ``(0, inf)`` for a number of steps.
+
+    Returns:
+        The interval; the same for the same numbers. Unknown for less than two tasks,
+        and for sums that are not finite.
+
+    Raises:
+        MissingExtraError: If the extra ``eval`` is not installed.
+
+    Example:
+        >>> low, high = mean_interval([0.0, 1.0, 2.0, 3.0] * 5, [1] * 20)
+        >>> 0.8 < low < 1.2 and 1.8 < high < 2.2
+        True
+    """
+    totals = np.asarray(sums, dtype=float)
+    played = np.asarray(counts, dtype=float)
+    if len(totals) < 2 or not np.isfinite(totals).all():
+        return unknown_interval()
+    # By a power of two, which is exact: squares stay within what floats can hold.
+    _, exponent = math.frexp(float(np.abs(totals).max()))
+    found = _bootstrap(np.ldexp(totals, -exponent), played, confidence)
+    with np.errstate(over="ignore"):
+        low, high = np.clip(np.ldexp(np.asarray(found), exponent), *bounds)
+    return Interval(float(low), float(high))
+
+
+def _bootstrap(
+    totals: NDArray[np.float64], played: NDArray[np.float64], confidence: float
+) -> Interval:
+    tasks = len(totals)
+    mean, error = (float(value) for value in _mean_and_error(totals, played))
+    if np.ptp(totals / played) == 0:
+        return Interval(mean, mean)
+    stats = load("scipy.stats", "An interval")
+    if tasks > _MOST_DRAWS // _FEWEST_RESAMPLES:
+        reach = error * float(stats.t.ppf((1 + confidence) / 2, tasks - 1))
+        return Interval(mean - reach, mean + reach)
+
+    def pivot(drawn: Any, played: Any, axis: int = -1) -> Any:
+        means, errors = _mean_and_error(drawn, played, axis)
+        return (means - mean) / np.maximum(errors, error / 2)
+
+    found = stats.bootstrap(
+        (totals, played),
+        pivot,
+        paired=True,
+        vectorized=True,
+        n_resamples=int(np.clip(_MOST_DRAWS // tasks, _FEWEST_RESAMPLES, 9999)),
+        batch=max(1, 2_000_000 // tasks),
+        confidence_level=confidence,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return Interval(mean - float(found.high) * error, mean - float(found.low) * error)
+
+
+def _mean_and_error(sums: Any, counts: Any, axis: int = -1) -> tuple[Any, Any]:
+    """Return a mean over episodes and its standard error over tasks, linearised."""
+    tasks, episodes = sums.shape[axis], counts.sum(axis=axis)
+    means = sums.sum(axis=axis) / episodes
+    residuals = sums - np.expand_dims(means, axis) * counts
+    squares = np.square(residuals).sum(axis=axis)
+    return means, np.sqrt(tasks / (tasks - 1) * squares) / episodes
+
+
+def pass_at_k(successes: Sequence[int], counts: Sequence[int], k: int) -> float:
+    """Return the probability that at least one of k episodes of a task succeeds.
+
+    Unbiased: over all choices of k of a task's episodes (Chen et al., "Evaluating
+    Large Language Models Trained on Code", 2021), averaged over the tasks that have
+    at least k; NaN if none has.
+
+    Args:
+        successes: The number of successes of each task.
+        counts: The number of episodes of each task.
+        k: How many episodes are drawn, at least 1.
+
+    Raises:
+        InvalidRequestError: If k is less than 1.
+        MissingExtraError: If the extra ``eval`` is not installed.
+
+    Example:
+        >>> pass_at_k([1], [4], 2)
+        0.5
+    """
+    return _mean_over_draws("sf", 0, successes, counts, k)
+
+
+def pass_hat_k(successes: Sequence[int], counts: Sequence[int], k: int) -> float:
+    """Return the probability that all of k episodes of a task succeed: pass^k.
+
+    Unbiased in the same way (Yao et al., "tau-bench", 2024, section 3).
+
+    Args:
+        successes: The number of successes of each task.
+        counts: The number of episodes of each task.
+        k: How many episodes are drawn, at least 1.
+
+    Raises:
+        InvalidRequestError: If k is less than 1.
+        MissingExtraError: If the extra ``eval`` is not installed.
+
+    Example:
+        >>> round(pass_hat_k([3], [4], 2), 12)
+        0.5
+    """
+    return _mean_over_draws("pmf", k, successes, counts, k)
+
+
+def _mean_over_draws(
+    function: str, at: int, successes: Sequence[int], counts: Sequence[int], k: int
+) -> float:
+    """Average a function of the hypergeometric law: successes among k drawn."""
+    if k < 1:
+        raise InvalidRequestError("k must be at least 1")
+    won, played = np.asarray(successes), np.asarray(counts)
+    enough = played >= k
+    if not enough.any():
+        return math.nan
+    law = load("scipy.stats", "pass@k").hypergeom
+    values = getattr(law, function)(at, played[enough], won[enough], k)
+    return float(values.mean())

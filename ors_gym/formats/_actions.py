@@ -1,0 +1,588 @@
+"""Reads every accepted form of an action into a tool call."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+
+import numpy as np
+
+from ors_gym.formats._json import (
+    STRICT_DECODER,
+    describe_json_fault,
+    explain_unserialisable,
+    is_flat_json,
+    to_plain_json,
+)
+from ors_gym.formats._tools import original_tool_name
+from ors_gym.types import ToolCall, ToolSpec
+
+__all__ = [
+    "InvalidAction",
+    "MessageReader",
+    "ParsedCall",
+    "TextParser",
+    "UnreadableError",
+    "explain_unserialisable",
+    "is_call",
+    "name_type",
+    "parse_action",
+    "parse_actions",
+    "read_call",
+    "type_of",
+    "unwrap",
+]
+
+_CALL_TYPES: Final = frozenset({"function", "function_call", "tool_use", "tool_call"})
+_INPUT_TYPES: Final = frozenset({"tool_use", "tool_call"})
+_ARGUMENT_KEYS: Final = frozenset({"arguments", "input", "parameters", "args"})
+_KEYS_BESIDE: Final = frozenset({"tool", "name", "id", "call_id", "type", "index"})
+_ARGUMENTS_FORM: Final = "Send the arguments as one JSON object."
+_TYPE_NAMES: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
+}
+
+
+class UnreadableError(Exception):
+    """Raised when something is not a call; never leaves the parser.
+
+    Args:
+        reason: What is wrong.
+        form: The form that it should have had, if not the canonical one.
+    """
+
+    def __init__(self, reason: str, form: str = "") -> None:
+        super().__init__(reason)
+        self.form = form
+
+
+def unwrap(value: Any) -> Any:
+    """Undo what libraries wrap around plain values: arrays without axes, models.
+
+    Args:
+        value: Anything.
+
+    Returns:
+        The item of an array without axes, the dict of an object with
+        ``model_dump()``, or the value itself.
+
+    Example:
+        >>> unwrap(np.array("text"))
+        'text'
+    """
+    if isinstance(value, str | Mapping | list | tuple):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.item()
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) else value
+
+
+def name_type(value: object) -> str:
+    """Name a value's type as JSON does, or else Python.
+
+    Args:
+        value: Anything.
+
+    Example:
+        >>> name_type([1]), name_type(b"")
+        ('a list', 'a bytes')
+    """
+    return _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
+
+
+def type_of(value: Mapping[Any, Any]) -> str:
+    """Return what a JSON object says of its own type, ``""`` if nothing.
+
+    Args:
+        value: The object.
+
+    Example:
+        >>> type_of({"type": "tool_use"}), type_of({"type": []})
+        ('tool_use', '')
+    """
+    kind = value.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def is_call(value: Mapping[Any, Any]) -> bool:
+    """Tell whether a JSON object is meant as one call, well formed or not.
+
+    Args:
+        value: The object.
+
+    Example:
+        >>> is_call({"name": "look"}), is_call({"name": "Ada", "age": 36})
+        (True, False)
+    """
+    keys = value.keys()
+    if "tool" in keys or "function" in keys or type_of(value) in _CALL_TYPES:
+        return True
+    return "name" in keys and (keys <= _KEYS_BESIDE or bool(keys & _ARGUMENT_KEYS))
+
+
+def read_call(call: Mapping[Any, Any], tools: Sequence[ToolSpec]) -> ToolCall:
+    """Return the canonical form of one call of any shape.
+
+    Args:
+        call: The call.
+        tools: The session's tools, to undo the renaming of `tool_names`. A
+            canonical call has the server's own name already.
+
+    Raises:
+        UnreadableError: If it is not a call of any shape.
+
+    Example:
+        >>> read_call({"type": "tool_use", "name": "look", "input": {}}, ())
+        {'tool': 'look', 'input': {}}
+    """
+    body = unwrap(call["function"]) if "function" in call else call
+    if not isinstance(body, Mapping):
+        raise UnreadableError(f"the function is {name_type(body)}, not an object")
+    canonical = "tool" in body
+    name = body.get("tool" if canonical else "name")
+    if not isinstance(name, str) or not name:
+        raise UnreadableError("the call names no tool")
+    name = str.__str__(name)
+    as_object = canonical or type_of(body) in _INPUT_TYPES
+    key = "input" if as_object else "arguments"
+    arguments = unwrap(body.get(key))
+    if arguments is None:
+        _refuse_other_keys(body, key)
+        arguments = {}
+    elif isinstance(arguments, str) and not as_object:
+        arguments = _decode_arguments(arguments, name)
+    if not canonical:
+        name = original_tool_name(name, tools)
+    return {"tool": name, "input": _check_arguments(arguments, key, name)}
+
+
+def _refuse_other_keys(body: Mapping[Any, Any], key: str) -> None:
+    """Refuse arguments under a wrong key rather than call without any."""
+    for other, value in body.items():
+        if other not in _KEYS_BESIDE and other != key and value is not None:
+            raise UnreadableError(
+                f"unexpected key {str(other)[:40]!r}; "
+                f"the arguments belong under {key!r}"
+            )
+
+
+def _decode_arguments(text: str, name: str) -> Any:
+    """Decode arguments that came as JSON; some models send "" for none."""
+    if not text or text.isspace():
+        return {}
+    try:
+        value = STRICT_DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        fault = describe_json_fault(error)
+        reason = f"the JSON in the arguments of {name[:64]!r} is not valid: {fault}"
+        raise UnreadableError(reason, _ARGUMENTS_FORM) from None
+    return {} if value is None else value
+
+
+def _check_arguments(arguments: Any, key: str, name: str) -> dict[str, Any]:
+    """Return the arguments as a plain dict."""
+    if not isinstance(arguments, Mapping):
+        reason = f"the {key} of {name[:64]!r} is {name_type(arguments)}, not an object"
+        raise UnreadableError(reason, _ARGUMENTS_FORM if key == "arguments" else "")
+    try:
+        plain: dict[str, Any] = to_plain_json(arguments, root=key)
+    except ValueError as error:
+        raise UnreadableError(str(error)) from None
+    return plain
+
+
+_OPEN: Final = "<tool_call>"
+_CLOSE: Final = "</tool_call>"
+_TEXT_TYPES: Final = frozenset({"text", "output_text"})
+_BLANKS: Final = re.compile(r"\s*")
+_JSON_START: Final = re.compile(r"\s*[\[{]")
+_BROKEN_CALL: Final = re.compile(
+    r'\s*\[?\s*\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
+)
+_MAX_REASON: Final = 300
+_MAX_BLOCKS: Final = 256
+"""A model that repeats itself is stopped here: placing each fault takes time."""
+_LISTED_TOOLS: Final = 10
+_CANONICAL_FORM: Final = 'Send one call as {"tool": "<name>", "input": {...}}.'
+_HERMES_FORM: Final = (
+    'Send one call as <tool_call>{"name": "<name>", "arguments": {...}}</tool_call>.'
+)
+
+TextParser: TypeAlias = Callable[[str], object]
+"""Reads a model's own call syntax; see `ors_gym.formats.parse_actions`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class InvalidAction:
+    """An action that cannot be read as one tool call.
+
+    Args:
+        message: What was wrong and what the right form is, for the policy to read.
+    """
+
+    message: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ParsedCall:
+    """One call of an assistant's message.
+
+    Args:
+        id: The id that the result has to name, or ``""`` if the message has none.
+        action: The call, or why it cannot be read.
+    """
+
+    id: str
+    action: ToolCall | InvalidAction
+
+
+class MessageReader:
+    """Reads one message; holds what the session says about it.
+
+    Args:
+        tools: The session's tools.
+        plain_text: ``"submit"`` sends plain text to the one tool that takes it.
+        terminal_tool: The tool that takes plain text, if the server declares one.
+        parse: Replaces the search for calls in text.
+    """
+
+    def __init__(
+        self,
+        tools: Sequence[ToolSpec],
+        plain_text: str,
+        terminal_tool: Mapping[str, Any] | None,
+        parse: TextParser | None = None,
+    ) -> None:
+        self.tools = tools
+        self.plain_text = plain_text
+        self.terminal_tool = terminal_tool
+        self.parse = parse
+        self.leftover = ""
+        """Text that holds no call and goes to no tool."""
+
+    def read(self, message: object) -> list[ParsedCall]:
+        """Return the calls, with plain text sent where it belongs."""
+        try:
+            found = self.find(message)
+            if not isinstance(found, str):
+                return found
+            call = self.submit(found)
+        except UnreadableError as error:
+            return [ParsedCall("", self.invalid(str(error), error.form))]
+        except Exception as error:  # noqa: BLE001 - a stranger's object may raise anything
+            reason = f"the action cannot be read ({type(error).__name__})"
+            return [ParsedCall("", self.invalid(reason))]
+        if call is None:
+            self.leftover = found
+            return []
+        return [ParsedCall("", call)]
+
+    def find(self, message: object) -> list[ParsedCall] | str:
+        """Return the calls of a message, or its text if it holds none."""
+        message = unwrap(message)
+        if isinstance(message, str):
+            return self.find_in_text(str.__str__(message))
+        if isinstance(message, Mapping):
+            return self.find_in_message(message)
+        if isinstance(message, list | tuple):
+            return self.find_in_parts(message)
+        raise UnreadableError(f"{name_type(message)} is not an action")
+
+    def find_in_message(self, message: Mapping[Any, Any]) -> list[ParsedCall] | str:
+        """Look into a call, or an assistant's message."""
+        if is_call(message):
+            return [self.read_call(message)]
+        if not _is_assistant_message(message):
+            raise UnreadableError("the object is neither a tool call nor a message")
+        if message.get("tool_calls"):
+            return [self.read_call(call) for call in message["tool_calls"]]
+        content = message.get("content")
+        return "" if content is None else self.find(content)
+
+    def find_in_parts(self, parts: Iterable[object]) -> list[ParsedCall] | str:
+        """Look into the parts of a message's content, or a list of calls."""
+        calls: list[ParsedCall] = []
+        texts: list[str] = []
+        for part in map(unwrap, parts):
+            if not isinstance(part, Mapping):
+                raise UnreadableError(f"{name_type(part)} is not a tool call")
+            kind = type_of(part)
+            if is_call(part):
+                calls.append(self.read_call(part))
+            elif kind == "message":
+                texts.append(_join_texts(part.get("content")))
+            elif kind:
+                texts.append(_join_texts([part]))
+            else:
+                raise UnreadableError("the list holds what is not a tool call")
+        return calls or self.find_in_text("\n\n".join(filter(None, texts)))
+
+    def find_in_text(self, text: str) -> list[ParsedCall] | str:
+        """Look for calls in text: the given parser's, or JSON and Hermes blocks."""
+        if self.parse is not None:
+            return self.find_with_parser(text, self.parse)
+        if _JSON_START.match(text):
+            try:
+                value = STRICT_DECODER.decode(text)
+            except (ValueError, RecursionError) as error:
+                if _BROKEN_CALL.match(text) and _OPEN not in text:
+                    reason = f"the JSON is not valid: {describe_json_fault(error)}"
+                    raise UnreadableError(reason) from None
+            else:
+                if _holds_call(value):
+                    return self.find(value)
+        return list(self.read_blocks(text)) or text
+
+    def find_with_parser(self, text: str, parse: TextParser) -> list[ParsedCall] | str:
+        """Use the caller's parser; what it leaves as text is not looked into."""
+        try:
+            result = parse(text)
+        except Exception as error:  # noqa: BLE001 - a broken output breaks parsers in all ways
+            reason = f"the text cannot be parsed: {type(error).__name__}: {error}"
+            raise UnreadableError(reason[:_MAX_REASON]) from None
+        if isinstance(result, str):
+            return result
+        if not result:
+            return text
+        return MessageReader(self.tools, "", None, lambda rest: rest).find(result)
+
+    def read_blocks(self, text: str) -> Iterator[ParsedCall]:
+        """Read the ``<tool_call>`` blocks of Hermes and Qwen models."""
+        position = text.find(_OPEN)
+        count = 0
+        while position >= 0:
+            count += 1
+            if count > _MAX_BLOCKS:
+                raise UnreadableError(f"more than {_MAX_BLOCKS} tool calls at once")
+            call, stop = self.read_block(text, position + len(_OPEN))
+            yield call
+            # A block that is never closed is the last one.
+            close = text.find(_CLOSE, stop)
+            position = -1 if close < 0 else text.find(_OPEN, close)
+
+    def read_block(self, text: str, start: int) -> tuple[ParsedCall, int]:
+        """Read one block; return the call and where its JSON ends.
+
+        The JSON's own end counts, since its strings may hold the closing tag.
+        """
+        start = _skip_blanks(text, start)
+        try:
+            value, stop = STRICT_DECODER.raw_decode(text, start)
+        except (ValueError, RecursionError) as error:
+            fault = describe_json_fault(error, start)
+            reason = f"the JSON inside {_OPEN} is not valid: {fault}"
+            return ParsedCall("", self.invalid(reason, _HERMES_FORM)), start
+        stop = _skip_blanks(text, stop)
+        if text.startswith(_CLOSE, stop):
+            return self.read_call(value, _HERMES_FORM), stop
+        reason = f"the JSON after {_OPEN} is not followed by {_CLOSE}"
+        return ParsedCall("", self.invalid(reason, _HERMES_FORM)), stop
+
+    def read_call(self, call: object, form: str = "") -> ParsedCall:
+        """Read one call of any shape, with its id."""
+        call = unwrap(call)
+        if not isinstance(call, Mapping):
+            reason = f"{name_type(call)} is not a tool call"
+            return ParsedCall("", self.invalid(reason, form))
+        call_id = call.get("call_id") or call.get("id")
+        call_id = str.__str__(call_id) if isinstance(call_id, str) else ""
+        try:
+            return ParsedCall(call_id, read_call(call, self.tools))
+        except UnreadableError as error:
+            return ParsedCall(call_id, self.invalid(str(error), error.form or form))
+        except Exception as error:  # noqa: BLE001 - as in `read`, but the id is known
+            reason = f"the call cannot be read ({type(error).__name__})"
+            return ParsedCall(call_id, self.invalid(reason, form))
+
+    def submit(self, text: str) -> ToolCall | None:
+        """Return the call that plain text stands for, or None."""
+        if self.terminal_tool is not None:
+            argument = self.terminal_tool.get("arg")
+            given = {} if argument is None else {argument: text}
+            return {"tool": self.terminal_tool["name"], "input": given}
+        if self.plain_text != "submit":
+            return None
+        takers = [
+            (tool["name"], required)
+            for tool in self.tools
+            if (required := _only_required_string(tool["input_schema"])) is not None
+        ]
+        if len(takers) != 1:
+            return None
+        name, argument = takers[0]
+        return {"tool": name, "input": {argument: text}}
+
+    def describe_leftover(self) -> str:
+        """Say why the text that was found is no action."""
+        text = self.leftover
+        if not text or text.isspace():
+            return "the action is empty"
+        if _JSON_START.match(text):
+            try:
+                STRICT_DECODER.decode(text)
+            except (ValueError, RecursionError) as error:
+                return f"the JSON is not valid: {describe_json_fault(error)}"
+            return "the JSON holds no tool call"
+        if self.plain_text == "submit":
+            return "no tool, or more than one, takes plain text"
+        return "the text holds no tool call"
+
+    def invalid(self, reason: str, form: str = "") -> InvalidAction:
+        """Word the message that the policy reads."""
+        message = f"Invalid action: {reason}. {form or _CANONICAL_FORM}"
+        names = [tool["name"] for tool in self.tools[:_LISTED_TOOLS]]
+        if names:
+            more = len(self.tools) - len(names)
+            rest = f" and {more} more" if more > 0 else ""
+            message += f" Tools: {', '.join(names)}{rest}."
+        return InvalidAction(message)
+
+
+def _is_assistant_message(value: Mapping[Any, Any]) -> bool:
+    has_part = "content" in value or "tool_calls" in value
+    return has_part and value.get("role", "assistant") == "assistant"
+
+
+def _holds_call(value: Any) -> bool:
+    """Tell whether decoded JSON is meant as a call, rather than as an answer."""
+    if isinstance(value, list):
+        return any(isinstance(part, dict) and is_call(part) for part in value)
+    return isinstance(value, dict) and (is_call(value) or _is_assistant_message(value))
+
+
+def _join_texts(content: Any) -> str:
+    """Join the text parts of a content, leaving out reasoning and the like."""
+    if isinstance(content, str):
+        return content
+    texts = [
+        part["text"]
+        for part in map(unwrap, content or ())
+        if isinstance(part, Mapping)
+        and type_of(part) in _TEXT_TYPES
+        and isinstance(part.get("text"), str)
+    ]
+    return "\n\n".join(texts)
+
+
+def _only_required_string(schema: Mapping[str, Any] | None) -> str | None:
+    """Return the name of the one required property if that is a string."""
+    required = (schema or {}).get("required")
+    properties = (schema or {}).get("properties")
+    if not isinstance(required, list) or not isinstance(properties, Mapping):
+        return None
+    if len(required) != 1 or not isinstance(required[0], str):
+        return None
+    declared = properties.get(required[0])
+    is_string = isinstance(declared, Mapping) and declared.get("type") == "string"
+    return required[0] if is_string else None
+
+
+def _skip_blanks(text: str, position: int) -> int:
+    """Return where the next character that is not blank stands."""
+    match = _BLANKS.match(text, position)
+    return match.end() if match else position
+
+
+def parse_action(
+    action: object,
+    *,
+    tools: Sequence[ToolSpec] = (),
+    plain_text: Literal["invalid", "submit"] = "invalid",
+    terminal_tool: Mapping[str, Any] | None = None,
+) -> ToolCall | InvalidAction:
+    """Read one action. Never raises, whatever the action is.
+
+    Accepted are ``{"tool", "input"}``; ``{"name", "arguments"}``; a tool call of
+    OpenAI's chat or responses API or of Anthropic's, or an assistant message that
+    holds exactly one; their client libraries' objects; a JSON string of any of these;
+    and text that holds exactly one ``<tool_call>{...}</tool_call>``.
+
+    Args:
+        action: Anything.
+        tools: The session's tools: named in messages, searched by
+            ``plain_text="submit"``, and used to undo `ors_gym.formats`' renaming.
+        plain_text: Whether text without a call is invalid, or goes to the one tool
+            that requires exactly one property, a string.
+        terminal_tool: The tool that takes plain text, if the server declares one in
+            ``/tools``: its ``name``, and as ``arg`` the input's key for the text; with
+            no ``arg`` the tool takes no arguments, and the text only ends the episode.
+
+    Returns:
+        A call whose input is plain JSON (the action itself if it is one already), or
+        why there is none. Strings may hold lone surrogates, which `json.dumps`
+        escapes as long as it writes ASCII.
+
+    Example:
+        >>> parse_action('{"name": "add", "arguments": {"a": 1}}')
+        {'tool': 'add', 'input': {'a': 1}}
+        >>> parse_action("42", terminal_tool={"name": "answer", "arg": "text"})
+        {'tool': 'answer', 'input': {'text': '42'}}
+        >>> print(parse_action("42").message)
+        Invalid action: the text holds no tool call. Send one call as \
+{"tool": "<name>", "input": {...}}.
+    """
+    if type(action) is dict and len(action) == 2:
+        arguments = action.get("input")
+        if (
+            type(arguments) is dict
+            and type(action.get("tool")) is str
+            and action["tool"]
+            and is_flat_json(arguments)
+        ):
+            return action  # type: ignore[return-value]  # just checked
+    if type(action) is InvalidAction:
+        return action
+    reader = MessageReader(tools, plain_text, terminal_tool)
+    calls = reader.read(action)
+    if len(calls) == 1:
+        return calls[0].action
+    if calls:
+        reason = f"{len(calls)} tool calls at once; send them one after another"
+    else:
+        reason = reader.describe_leftover()
+    return reader.invalid(reason)
+
+
+def parse_actions(
+    message: object,
+    *,
+    tools: Sequence[ToolSpec] = (),
+    plain_text: Literal["invalid", "submit"] = "invalid",
+    terminal_tool: Mapping[str, Any] | None = None,
+    parse: TextParser | None = None,
+) -> list[ParsedCall]:
+    """Read all calls of one assistant turn. Never raises, whatever the message is.
+
+    Args:
+        message: Anything that `parse_action` takes, a message with several calls, or
+            a list of calls.
+        tools: See `parse_action`.
+        plain_text: See `parse_action`.
+        terminal_tool: See `parse_action`.
+        parse: Reads a model's own call syntax: takes the text of the message and
+            returns any form above, None if the text holds no call, or the text to
+            submit. Without it, JSON and ``<tool_call>`` blocks are looked for.
+
+    Returns:
+        The calls in order with their ids; empty if the message is plain text that
+        goes to no tool. A call that cannot be read is in its place, with its id.
+
+    Example:
+        >>> text = 'Both: <tool_call>{"name": "a"}</tool_call><tool_call>{</tool_call>'
+        >>> first, second = parse_actions(text)
+        >>> first.action
+        {'tool': 'a', 'input': {}}
+        >>> second.action.message[:48]
+        'Invalid action: the JSON inside <tool_call> is n'
+    """
+    return MessageReader(tools, plain_text, terminal_tool, parse).read(message)

@@ -1,0 +1,399 @@
+"""Replies as a chat template takes them: text, or text and images in order."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+
+from ors_gym.env._rules import StepResult
+from ors_gym.env._settings import UNPICKLED, without_secrets
+from ors_gym.env._task_order import Task
+from ors_gym.errors import (
+    EpisodeOverError,
+    InvalidRequestError,
+    ORSError,
+    SetupFailedError,
+    UnknownTaskError,
+)
+from ors_gym.formats._actions import InvalidAction
+from ors_gym.formats._blocks import MAX_PIXELS, decode_blocks, require_pillow
+from ors_gym.integrations.trl._sessions import Sessions
+from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
+from ors_gym.rollout._episode import PAYS_NOTHING, RewardReduction, reduce_rewards
+from ors_gym.rollout._play import OUTAGES
+from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
+
+if TYPE_CHECKING:
+    from ors_gym.integrations.trl._sessions import RolloutEnv
+
+__all__ = ["Content", "EnvironmentFactory", "EpisodeReward", "Rollout", "make_content"]
+
+Content: TypeAlias = str | list[JSONObject]
+"""Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``."""
+
+
+def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content:
+    """Return a reply as the content of a message.
+
+    Args:
+        text: The blocks as text, images described.
+        blocks: The blocks; none where the text stands for itself, as an error does.
+        images: Whether images are shown.
+
+    Returns:
+        The text, unless there is an image to show; then the parts in order, the images
+        as `PIL.Image.Image`, and a text in the place of one that cannot be decoded.
+
+    Raises:
+        MissingExtraError: If there is an image to show and Pillow is not installed.
+
+    Example:
+        >>> make_content("hi", [{"type": "text", "text": "hi"}], images=True)
+        'hi'
+        >>> gif = "R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="
+        >>> block = {"type": "image", "data": gif, "mimeType": "image/gif"}
+        >>> make_content("...", [block], images=True)[0]["image"].size
+        (1, 1)
+    """
+    if not images or all(block.get("type") != "image" for block in blocks):
+        return text
+    parts: list[JSONObject] = []
+    pixels = MAX_PIXELS
+    for block in blocks:
+        decoded = decode_blocks([block], max_pixels=pixels)
+        if decoded.images:
+            pixels -= decoded.images[0].shape[0] * decoded.images[0].shape[1]
+            image: Any = require_pillow().fromarray(decoded.images[0])
+            parts.append({"type": "image", "image": image})
+        else:
+            parts.append({"type": "text", "text": decoded.text})
+    return parts
+
+
+_LOGGER: Final = logging.getLogger(__name__)
+_FINISHED: Final = "The episode is over; this call was not run."
+_NOTHING: Final = ""
+"""What a model is shown where an outage took the place of a result."""
+
+
+class Rollout:
+    """A trainer's environment: `reset`, and a method for each tool.
+
+    Everything else has a name that begins with ``_`` or is no method, since a trainer
+    takes every public method for a tool. `EnvironmentFactory` makes the class.
+
+    The blocking client is used, for that is how a trainer calls: one tool after
+    another, from the thread that trains. Async methods would gain nothing, since TRL
+    gathers only the calls of one rollout, and a session takes one call at a time.
+    """
+
+    _factory: ClassVar[EnvironmentFactory]
+
+    def __init__(self) -> None:
+        self._env: RolloutEnv | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._rewards: list[float] = []
+        self._finished = False
+        self._invalid_actions = 0
+        self._over = "call reset() first"
+        """Why no tool is run any more; ``""`` while the episode goes on."""
+        self._lost = True
+        """Whether there is no outcome: not begun, or ended by an outage."""
+
+    def reset(self, *, task_index: int, **_: Any) -> Content | None:
+        """Start the episode of a row of the dataset.
+
+        Args:
+            task_index: The row's task.
+            **_: The row's other columns, which concern the trainer.
+
+        Returns:
+            The prompt, which the trainer appends to the row's own; None if an outage or
+            a set-up that failed left the rollout without an episode, and without a
+            reward.
+
+        Raises:
+            ORSError: For any other reason, such as a wrong key: training cannot go on.
+        """
+        factory = self._factory
+        self._leave()
+        self._begin()
+        try:
+            if self._env is None:
+                self._env = factory.sessions.make_env()
+            task = factory.find(task_index)
+            opened = factory.sessions.open(self._env, task_index, task)
+            observation, info = self._env.start(opened)
+        except ORSError as error:
+            if not error.outage and not isinstance(error, SetupFailedError):
+                raise
+            self._lose(f"task {task_index} has no episode", error.kind, str(error))
+            return None
+        self._over, self._lost = "", False
+        factory.check_tools(self._env.tools)
+        return make_content(observation, info["blocks"], images=factory.images)
+
+    @property
+    def get_reward(self) -> Callable[[], float | None]:
+        """The reward of the episode so far; None if an outage left no outcome.
+
+        For reward functions of your own. It is no method on purpose: TRL would count
+        that as a second reward beside the one of the reward functions.
+        """
+        return functools.partial(self._get_reward)
+
+    def _get_reward(self) -> float | None:
+        if self._lost:
+            return None
+        factory = self._factory
+        return reduce_rewards(
+            self._rewards,
+            factory.reward_reduction,
+            finished=self._finished,
+            nonterminal_reward=factory.nonterminal_reward,
+        )
+
+    def _call(self, tool: str, arguments: JSONObject) -> Content:
+        """Call a tool of the server; what it raises would be text for the model."""
+        if self._lost and self._env is None:
+            raise EpisodeOverError("this environment was not reset yet: call reset()")
+        if self._over:
+            return _NOTHING if self._lost else _FINISHED
+        try:
+            return self._step(tool, arguments)
+        except Exception as error:  # noqa: BLE001 - TRL would show it to the model
+            self._lose(f"tool {tool!r}", type(error).__name__, str(error))
+            return _NOTHING
+
+    def _step(self, tool: str, arguments: JSONObject) -> Content:
+        env = self._env
+        assert env is not None  # noqa: S101 - `_call` looked
+        action: Any = {"tool": tool, "input": arguments}
+        if all(tool != listed["name"] for listed in env.tools):
+            names = ", ".join(listed["name"] for listed in env.tools) or "none"
+            action = InvalidAction(
+                f"Invalid action: this task has no tool {tool!r}. Tools: {names}."
+            )
+        return self._take(env.step(action), tool)
+
+    def _take(self, result: StepResult, tool: str) -> Content:
+        observation, reward, terminated, truncated, info = result
+        kind = info["error_kind"]
+        if kind in OUTAGES:
+            self._lose(f"tool {tool!r}", kind, info["error"])
+            return _NOTHING
+        self._invalid_actions += kind == "invalid_action"
+        unpaid = reward == 0 if kind in PAYS_NOTHING else info["reward_is_null"]
+        if not unpaid:
+            self._rewards.append(reward)
+        if terminated or truncated:
+            self._finished = terminated
+            self._over = "the episode is over"
+            self._leave()
+        return make_content(observation, info["blocks"], images=self._factory.images)
+
+    def _outcome(self) -> dict[str, float]:
+        """Return what a trainer's log shows of the rollout."""
+        return {
+            "finished": float(self._finished),
+            "invalid_actions": float(self._invalid_actions),
+            "outages": float(self._lost),
+        }
+
+    def _lose(self, what: str, kind: str, error: str) -> None:
+        """End the episode without an outcome."""
+        self._lost, self._over = True, "an outage ended the episode"
+        _LOGGER.warning(
+            "%s: %s failed (%s): %s. This rollout gets no reward.",
+            self._factory.name,
+            what,
+            kind,
+            error,
+        )
+        self._leave()
+
+    def _end(self) -> None:
+        """End the rollout: its session is deleted, its reward stays."""
+        self._over = self._over or "the rollout is over"
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._env is not None:
+            self._env.leave()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._factory.name!r}>"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class EnvironmentFactory:
+    """The ``environment_factory`` of a trainer: called, it makes an environment.
+
+    It can be pickled, without keys and secrets, for a trainer whose rollouts run in
+    another process. All else that an env is made with travels along, so no secret
+    belongs in ``create_options`` or ``session_options``.
+
+    Args:
+        name: What the dataset's column ``environment`` calls it.
+        env_name: The environment's name on the server.
+        base_url: The server's address.
+        arguments: The arguments of every env.
+        split: The split of the tasks; ``""`` where they are specs.
+        specs: The tasks themselves, where they were given.
+        tools: What the environment's methods are made of.
+        images: Whether the model is shown images.
+        num_generations: The rollouts of a task that are reset one after another.
+        reward_reduction: How the rewards of an episode become one.
+        nonterminal_reward: Added where the server did not finish an episode.
+    """
+
+    name: str
+    env_name: str
+    base_url: str
+    arguments: Mapping[str, Any] = dataclasses.field(repr=False)
+    split: str
+    specs: Sequence[TaskSpec] | None = dataclasses.field(repr=False)
+    tools: Sequence[BoundTool] = dataclasses.field(repr=False)
+    images: bool
+    num_generations: int
+    reward_reduction: RewardReduction
+    nonterminal_reward: float
+
+    def __call__(self) -> Any:
+        """Make the `Rollout` of a class that has the tools as methods.
+
+        It asks the server for nothing yet.
+        """
+        return self._environment_class()
+
+    @functools.cached_property
+    def _environment_class(self) -> type[Rollout]:
+        def call(environment: Rollout, tool: str, given: dict[str, Any]) -> Any:
+            return environment._call(tool, given)  # noqa: SLF001 - hidden from TRL
+
+        body: dict[str, Any] = {**tool_methods(self.tools, call), "_factory": self}
+        return type("ORSEnvironment", (Rollout,), body)
+
+    @functools.cached_property
+    def sessions(self) -> Sessions:
+        """The sessions of this process's environments."""
+        return Sessions(
+            self.env_name, self.base_url, self.arguments, self.num_generations
+        )
+
+    def find(self, task_index: int) -> Task:
+        """Return the task of a row.
+
+        Args:
+            task_index: The row's column of that name.
+
+        Raises:
+            UnknownTaskError: If there is no such task.
+        """
+        if self.specs is None:
+            return Task(self.split, int(task_index))
+        if not 0 <= task_index < len(self.specs):
+            raise UnknownTaskError(
+                f"there is no task {task_index}; {len(self.specs)} tasks were given"
+            )
+        return Task(self.split, -1, self.specs[task_index])
+
+    def check_tools(self, tools: Iterable[ToolSpec]) -> None:
+        """Say once of each tool of a session that no method stands for it.
+
+        Args:
+            tools: The session's tools.
+        """
+        for name in {tool["name"] for tool in tools} - self._known_names:
+            self._known_names.add(name)
+            _LOGGER.warning(
+                "%s: a task has the tool %r, which none of the tasks had that were "
+                "asked before; the model cannot call it. Raise tool_probes=.",
+                self.name,
+                name,
+            )
+
+    @functools.cached_property
+    def _known_names(self) -> set[str]:
+        return {tool.name for tool in self.tools}
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        state["arguments"] = without_secrets(self.arguments)
+        if self.arguments.get("secrets"):
+            state["arguments"]["secrets"] = UNPICKLED
+        return state
+
+
+class EpisodeReward:
+    """A reward function of a trainer: what the server paid.
+
+    A rollout that an outage ended gets None, which a trainer leaves out of the loss;
+    one that called no tool gets 0, so that calling none does not pay. Scored
+    environments are ended: their sessions are deleted while the model is trained, and
+    so are those that were opened for rollouts which did not come, since a trainer
+    resets a whole batch before it scores it.
+
+    Args:
+        name: Whose environments it scores; others get None.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.__name__ = f"{name}_reward"
+
+    def __call__(
+        self,
+        environments: Sequence[Any] | None = None,
+        log_metric: Callable[[str, float], None] | None = None,
+        **_: Any,
+    ) -> list[float | None]:
+        """Score rollouts.
+
+        Args:
+            environments: Their environments, as the trainer made them.
+            log_metric: The trainer's, for what `Rollout` counts.
+            **_: What else a trainer gives reward functions.
+
+        Returns:
+            One reward for each environment.
+
+        Raises:
+            InvalidRequestError: If the trainer gives no environments.
+        """
+        if environments is None:
+            raise InvalidRequestError(
+                "this trainer gives reward functions no environments; GRPOTrainer does "
+                "so where environment_factory= is passed"
+            )
+        own = [one for one in environments if self._is_own(one)]
+        rewards = [
+            one.get_reward() if self._is_own(one) else None for one in environments
+        ]
+        for environment in own:
+            environment._end()  # noqa: SLF001 - hidden from TRL
+        for factory in {one._factory for one in own}:  # noqa: SLF001 - as above
+            factory.sessions.give_up_waiting()
+        if log_metric is not None and own:
+            for key, value in _count(own).items():
+                log_metric(f"{self.name}/{key}", value)
+        return rewards
+
+    def _is_own(self, environment: object) -> bool:
+        return (
+            isinstance(environment, Rollout) and environment._factory.name == self.name  # noqa: SLF001
+        )
+
+
+def _count(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Return means over the rollouts that a trainer's log shows."""
+    counted = [rollout._outcome() for rollout in rollouts]  # noqa: SLF001 - hidden
+    return {
+        key: sum(outcome[key] for outcome in counted) / len(counted)
+        for key in counted[0]
+    }

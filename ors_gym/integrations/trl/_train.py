@@ -1,0 +1,203 @@
+"""Everything that a GRPOTrainer needs to train on an ORS environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.env._settings import EnvConfig, find_server
+from ors_gym.env._task_order import TaskSet
+from ors_gym.errors import InvalidRequestError
+from ors_gym.integrations.trl._dataset import (
+    ChosenTasks,
+    choose_tasks,
+    list_columns,
+    list_tools,
+    make_dataset,
+)
+from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
+from ors_gym.integrations.trl._tool_methods import merge_tools
+from ors_gym.rollout._episode import RewardReduction, check_reward_rule
+from ors_gym.rollout._own_loop import run_on_own_loop
+from ors_gym.types import ToolSpec
+
+__all__ = ["TRLEnvironment", "combine_environments", "trl_environment"]
+
+_ENV_ARGUMENTS: Final = frozenset(
+    {"api_key", "call_timeout", "client_options", "create_options", "headers"}
+    | {"invalid_action_reward", "max_episode_steps", "on_tool_error", "secrets"}
+    | {"session_options", "setup_timeout"}
+)
+
+
+class TRLEnvironment(NamedTuple):
+    """Arguments of `trl.GRPOTrainer`, by their names there.
+
+    Args:
+        environment_factory: An `EnvironmentFactory`; after `combine_environments` a
+            dict of these by name.
+        train_dataset: A `datasets.Dataset` with a row for each task: ``prompt``,
+            ``environment``, ``task_index``, and the columns that were asked for.
+        reward_funcs: A list of one function: what the server paid.
+    """
+
+    environment_factory: Any
+    train_dataset: Any
+    reward_funcs: list[EpisodeReward]
+
+
+class _Learned(NamedTuple):
+    """What the server said before training."""
+
+    chosen: ChosenTasks
+    columns: dict[str, list[Any]]
+    listings: list[list[ToolSpec]]
+
+
+def trl_environment(
+    env_name: str,
+    base_url: str | None = None,
+    *,
+    split: str | None = None,
+    tasks: TaskSet | None = None,
+    secrets: Mapping[str, str] | None = None,
+    system_prompt: str | None = None,
+    columns: Sequence[str] = (),
+    reward_reduction: RewardReduction = "sum",
+    nonterminal_reward: float | None = None,
+    num_generations: int = 1,
+    images: bool = True,
+    tool_probes: int | None = 32,
+    name: str | None = None,
+    **arguments: Any,
+) -> TRLEnvironment:
+    """Make an ORS environment ready for TRL's ``GRPOTrainer``.
+
+    The tools become typed methods with Google docstrings; `tool_methods` says which of
+    their names are replaced. A call that the server refuses, and one of a tool that the
+    session lacks, is answered by text that says so. After the end of an episode no call
+    reaches the server. An outage is never shown to the model: its rollout gets the
+    reward None, which a trainer leaves out of the loss.
+
+    Args:
+        env_name: The environment's name on the server, in any case.
+        base_url: The server's address, as for `ORSEnv`.
+        split: The split; ``train`` if None and there is one, else the only one.
+        tasks: Narrows the split: a range, indexes, or task specs.
+        secrets: Values for the environment, by name.
+        system_prompt: A system message before the prompt of every task.
+        columns: Fields of the task specs that the dataset shall hold. No other is in
+            it, since a task spec usually holds the answer.
+        reward_reduction: How the rewards of an episode's steps become one: ``sum``,
+            ``last``, ``mean``, ``max`` or ``min``.
+        nonterminal_reward: Added where the server did not finish the episode; nothing
+            if None.
+        num_generations: The trainer's: the sessions of a task's rollouts are opened
+            together, instead of each in its turn.
+        images: Whether images in replies become parts of the content, for a model that
+            sees; else they are described in the text.
+        tool_probes: Of how many tasks, evenly spread, a session is asked for its tools
+            beforehand; None for all. The model can call what any of these has.
+        name: What the column ``environment`` and the logged reward call it;
+            ``env_name`` if None.
+        **arguments: ``max_episode_steps``, ``invalid_action_reward``,
+            ``on_tool_error``, ``call_timeout``, ``setup_timeout``, ``api_key``,
+            ``headers``, ``create_options``, ``session_options`` and ``client_options``,
+            as for `ORSEnv`. The factory's pickle holds ``create_options`` and
+            ``session_options``: no secret belongs there.
+
+    Returns:
+        The three arguments: ``GRPOTrainer(model=..., args=..., **made._asdict())``.
+
+    Raises:
+        UnknownEnvironmentError: If the server has no such environment.
+        UnknownTaskError: If there is no such split or task.
+        InvalidRequestError: If an argument cannot be right.
+        MissingExtraError: If `datasets` is not installed.
+        ORSError: If the server cannot be reached, or sets none of the tasks up.
+    """
+    for argument in arguments:
+        if argument not in _ENV_ARGUMENTS:
+            raise InvalidRequestError(f"trl_environment does not take {argument}=")
+    added = nonterminal_reward or 0.0
+    check_reward_rule(reward_reduction, added)
+    if num_generations < 1 or (tool_probes is not None and tool_probes < 1):
+        raise InvalidRequestError("num_generations and tool_probes are at least 1")
+    arguments["secrets"] = secrets
+    config = EnvConfig(env_name=env_name, **arguments)
+    address = find_server(base_url)
+
+    async def learn() -> _Learned:
+        async with AsyncORSClient(address, **config.client_arguments()) as client:
+            chosen = await choose_tasks(client, env_name, split, tasks)
+            found = await list_columns(client, env_name, chosen, columns)
+            listings = await list_tools(
+                client, env_name, chosen.tasks, tool_probes, arguments
+            )
+            return _Learned(chosen, found, listings)
+
+    learned = run_on_own_loop(learn())
+    chosen = learned.chosen
+    factory = EnvironmentFactory(
+        name=name or env_name,
+        env_name=env_name,
+        base_url=address,
+        arguments=arguments,
+        split=chosen.tasks[0].split,
+        specs=chosen.specs,
+        tools=merge_tools(learned.listings),
+        images=images,
+        num_generations=num_generations,
+        reward_reduction=reward_reduction,
+        nonterminal_reward=added,
+    )
+    dataset = make_dataset(factory.name, chosen.indexes, learned.columns, system_prompt)
+    return TRLEnvironment(factory, dataset, [EpisodeReward(factory.name)])
+
+
+def combine_environments(*environments: TRLEnvironment) -> TRLEnvironment:
+    """Train on several environments at once.
+
+    Args:
+        *environments: What `trl_environment` made, each under a ``name`` of its own.
+
+    Returns:
+        One dataset of all their tasks, whose column ``environment`` says which
+        environment a row is played on; a model is shown only the tools of that. Each
+        keeps a reward function of its own, so logs show them apart.
+
+    Raises:
+        InvalidRequestError: If two have the same name, or there are none.
+
+    Example:
+        >>> combine_environments()
+        Traceback (most recent call last):
+        ors_gym.errors.InvalidRequestError: there are no environments to combine
+    """
+    if not environments:
+        raise InvalidRequestError("there are no environments to combine")
+    from datasets import concatenate_datasets  # noqa: PLC0415 - an optional dependency
+
+    factories: dict[str, EnvironmentFactory] = {}
+    for factory in _factories(environments):
+        if factory.name in factories:
+            raise InvalidRequestError(
+                f"two environments are named {factory.name!r}; pass a name= of its own "
+                "to trl_environment"
+            )
+        factories[factory.name] = factory
+    return TRLEnvironment(
+        factories,
+        concatenate_datasets([one.train_dataset for one in environments]),
+        [reward for one in environments for reward in one.reward_funcs],
+    )
+
+
+def _factories(environments: Iterable[TRLEnvironment]) -> Iterable[EnvironmentFactory]:
+    for made in environments:
+        factory = made.environment_factory
+        if isinstance(factory, dict):
+            yield from factory.values()
+        else:
+            yield factory

@@ -1,0 +1,53 @@
+"""The operations of the protocol, each written once, as a generator.
+
+A driver runs them: it does the exchanges and the waiting. See
+`ors_gym.protocol._exchange`.
+"""
+
+from ors_gym.protocol._operations.calls import call_tool, resume_call, score_group
+from ors_gym.protocol._operations.metadata import (
+    connect,
+    get_task,
+    get_task_range,
+    list_splits,
+    list_tasks,
+    list_tools,
+    num_tasks,
+    resolve_environment,
+)
+from ors_gym.protocol._operations.opening import (
+    create_episode,
+    create_session,
+    open_session,
+    start_episode,
+)
+from ors_gym.protocol._operations.sessions import (
+    delete_session,
+    get_messages,
+    get_prompt,
+    list_task_tools,
+    ping,
+)
+
+__all__ = [
+    "call_tool",
+    "connect",
+    "create_episode",
+    "create_session",
+    "delete_session",
+    "get_messages",
+    "get_prompt",
+    "get_task",
+    "get_task_range",
+    "list_splits",
+    "list_task_tools",
+    "list_tasks",
+    "list_tools",
+    "num_tasks",
+    "open_session",
+    "ping",
+    "resolve_environment",
+    "resume_call",
+    "score_group",
+    "start_episode",
+]

@@ -1,0 +1,364 @@
+"""Running a tool exactly once (docs/wire.md, points 4 to 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ors_gym.errors import (
+    AmbiguousCallError,
+    CallTimeoutError,
+    InvalidRequestError,
+    LimitExceededError,
+    ORSError,
+    ProtocolError,
+    ToolFailedError,
+    ToolRejectedError,
+)
+from ors_gym.protocol._exchange import Failure, Operation, Outcome, Send
+from ors_gym.protocol._operations.fetching import wait
+from ors_gym.protocol._operations.sessions import note_loss
+from ors_gym.protocol._reading import parse_json, read_scores, read_tool_output
+from ors_gym.protocol._replies import (
+    HEARTBEATS_MISSED,
+    StreamReader,
+    failure_error,
+    status_error,
+)
+from ors_gym.protocol._requests import call_body, call_head, encode
+from ors_gym.protocol._retries import Patience, is_starting
+from ors_gym.protocol._wire import SessionState, Wire
+from ors_gym.types import JSONObject, ToolOutput
+
+__all__ = ["call_tool", "resume_call", "score_group"]
+
+_REUSE_WITHIN: Final = 3.0
+"""Seconds for which an idle connection serves a call: a stale one would look like a
+lost reply (docs/wire.md, point 6)."""
+
+_UNKNOWN_TASK: Final = "unknown task_id"
+_REFUSALS: Final = frozenset({400, 401, 403, 422})
+"""Statuses that say that a call was not run (docs/wire.md, point 5)."""
+
+
+def call_tool(
+    wire: Wire,
+    state: SessionState,
+    tool: str,
+    tool_input: Mapping[str, Any],
+    *,
+    timeout: float,
+) -> Operation[ToolOutput]:
+    """Run a tool, exactly once whatever breaks.
+
+    Args:
+        wire: The server.
+        state: The session.
+        tool: The tool's name.
+        tool_input: Its arguments, plain JSON.
+        timeout: Seconds for the call, resumptions included.
+
+    Returns:
+        What the tool gave back.
+
+    Raises:
+        ToolRejectedError: If the server refused the call.
+        ToolFailedError: If the tool raised.
+        AmbiguousCallError: If the tool may have run and its result is lost.
+        CallTimeoutError: If the time passed; the tool may still run.
+        SessionLostError: If the server no longer has the session.
+        ConnectionFailedError: If the server cannot be reached; nothing ran.
+        InvalidRequestError: If the call cannot be right; nothing ran.
+    """
+    state.check_callable()
+    body = call_body(tool, tool_input)
+    state.busy = True
+    state.pending = ""
+    try:
+        patience = wire.patience(timeout)
+        reader = yield from _start(wire, state, body, patience)
+        if reader.result is None and reader.failed is None and reader.error is None:
+            task_id = state.pending = reader.task_id or ""
+            resume = call_body(tool, {}, task_id)
+            reader = yield from _resume(wire, state, resume, task_id, patience)
+        state.pending = None
+    finally:
+        state.busy = False
+    return _tool_output(state, tool, reader, reader.task_id or "")
+
+
+def resume_call(
+    wire: Wire, state: SessionState, task_id: str, *, timeout: float
+) -> Operation[ToolOutput]:
+    """Wait longer for a call whose result did not come (docs/wire.md, point 9).
+
+    Args:
+        wire: The server.
+        state: The session on which the call was made.
+        task_id: The call, as its error named it.
+        timeout: Seconds.
+
+    Returns:
+        What the tool gave back.
+
+    Raises:
+        AmbiguousCallError: If the server no longer has the result.
+        CallTimeoutError: If the time passed again.
+    """
+    state.check_callable(task_id)
+    if not task_id:
+        raise InvalidRequestError("a call without a task_id cannot be resumed")
+    state.busy = True
+    try:
+        patience = wire.patience(timeout)
+        body = call_body("", {}, task_id)
+        reader = yield from _resume(wire, state, body, task_id, patience)
+        if state.pending == task_id:
+            state.pending = None
+    finally:
+        state.busy = False
+    return _tool_output(state, "the resumed call", reader, task_id)
+
+
+def score_group(
+    wire: Wire,
+    state: SessionState,
+    candidates: Sequence[Mapping[str, Any]],
+    *,
+    timeout: float,
+) -> Operation[list[JSONObject]]:
+    """Have a group of rollouts of the session's task scored together.
+
+    Args:
+        wire: The server.
+        state: The session.
+        candidates: Objects with ``messages`` and, if wanted, ``metadata``.
+        timeout: Seconds.
+
+    Returns:
+        One object with ``reward`` and ``metadata`` for each candidate, in order.
+
+    Raises:
+        InvalidRequestError: If the server or the environment cannot do it.
+        ProtocolError: If the number of scores is not that of the candidates.
+    """
+    if not wire.spoken.score_group:
+        raise InvalidRequestError(
+            f"{wire.where} runs a server that cannot score groups; openreward does "
+            "from 0.1.157 on"
+        )
+    state.check_callable(task_id="")
+    body = encode({"candidates": list(candidates)}, "the candidates")
+    scoring = SessionState(
+        state.session_id,
+        state.environment,
+        call_head(state.environment, state.session_id, "score_group"),
+        state.redact,
+    )
+    patience = wire.patience(timeout)
+    # Nothing but an environment that has no scores answers 404 for its own reasons.
+    refusals = _REFUSALS | {404, 405}
+    try:
+        reader = yield from _start(wire, scoring, body, patience, refusals)
+        if reader.result is None and reader.failed is None and reader.error is None:
+            task_id = reader.task_id or ""
+            resume = encode({"candidates": [], "task_id": task_id}, "the resumption")
+            reader = yield from _resume(wire, scoring, resume, task_id, patience)
+    finally:
+        state.lost = state.lost or scoring.lost
+    result = _result(state, "score_group", reader)
+    scores = read_scores(parse_json(result, "the scores", state.redact))
+    if len(scores) != len(candidates):
+        raise ProtocolError(f"{len(scores)} scores for {len(candidates)} candidates")
+    return scores
+
+
+def _start(
+    wire: Wire,
+    state: SessionState,
+    body: bytes,
+    patience: Patience,
+    refusals: frozenset[int] = _REFUSALS,
+) -> Operation[StreamReader]:
+    """Send a call until it was received once: never again after that.
+
+    Returns:
+        A reader that has a result or a task_id.
+    """
+    while True:
+        reader = StreamReader(wire.limits)
+        timeout = patience.remaining if patience.remaining > 0 else 0.001
+        outcome = yield Send(state.call_head, body, reader, timeout, _REUSE_WITHIN)
+        if reader.result is not None:
+            return reader
+        patience.spend(outcome)
+        _finish(reader, outcome, state)
+        if reader.task_id is not None or reader.failed is not None:
+            return reader
+        if outcome.sent and not _was_turned_away(wire, outcome):
+            raise _unanswered(state, outcome, reader, refusals)
+        if outcome.failure is Failure.TLS:
+            raise _never_ran(state, outcome, reader)
+        if not (yield from wait(wire, patience, outcome, state.call_head)):
+            raise _never_ran(state, outcome, reader)
+        # It may have been closed, or a ping may have found it lost, in the meantime.
+        state.check_open()
+
+
+def _was_turned_away(wire: Wire, outcome: Outcome) -> bool:
+    """Say whether a reply means that the call was not run, and may be later (point 5).
+
+    No server SDK answers a call with 429, so it is a gateway's word that the call was
+    not passed on; who has a gateway that says so afterwards does not take its word.
+    """
+    if outcome.status == 429:
+        return wire.repeat_calls_after_429
+    return is_starting(outcome)
+
+
+def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None:
+    """Take the end of a reply that holds no result yet."""
+    reader.finish()
+    if outcome.failure is Failure.LIMIT and reader.task_id is not None:
+        # It would be as large the next time.
+        request = f"POST {state.call_head.target}"
+        reader.error = LimitExceededError(str(failure_error(outcome, request)))
+
+
+def _unanswered(
+    state: SessionState,
+    outcome: Outcome,
+    reader: StreamReader,
+    refusals: frozenset[int],
+) -> ORSError:
+    """Choose the error for a call that was sent and named no task_id (point 5)."""
+    request = f"POST {state.call_head.target}"
+    complete = outcome.failure is None
+    if complete and outcome.status in (404, 410):
+        try:
+            note_loss(state, outcome, reader.body)
+        except ORSError as error:
+            return error
+    if complete and outcome.status in refusals:
+        state.pending = None
+        return status_error(outcome, reader.body, request, state.redact)
+    if outcome.failure is Failure.TIMEOUT:
+        return CallTimeoutError(
+            f"{request} was not answered in time; the tool may have run and may still "
+            "be running. The session takes no further call: open a new one"
+        )
+    if not complete:
+        what = failure_error(outcome, request)
+    else:
+        what = reader.error or status_error(outcome, reader.body, request, state.redact)
+    return AmbiguousCallError(
+        f"the tool may have run, and its result is lost: {what}. It is not run again; "
+        "open a new session"
+    )
+
+
+def _never_ran(state: SessionState, outcome: Outcome, reader: StreamReader) -> ORSError:
+    """Choose the error for a call that was certainly not run, for lack of time."""
+    state.pending = None
+    request = f"POST {state.call_head.target}"
+    if outcome.failure is not None:
+        return failure_error(outcome, request)
+    return status_error(outcome, reader.body, request, state.redact)
+
+
+def _resume(
+    wire: Wire, state: SessionState, body: bytes, task_id: str, patience: Patience
+) -> Operation[StreamReader]:
+    """Ask for a call's result by its task_id until it comes or the time is over."""
+    head = state.call_head
+    said: ORSError | None = None
+    while patience.remaining > 0:
+        reader = StreamReader(wire.limits)
+        # From the start: a server that knows the call names it at once.
+        reader.idle_timeout = HEARTBEATS_MISSED
+        outcome = yield Send(head, body, reader, patience.remaining, _REUSE_WITHIN)
+        patience.spend(outcome)
+        _finish(reader, outcome, state)
+        if reader.error is not None:
+            return reader
+        if reader.failed == _UNKNOWN_TASK and reader.task_id is None:
+            raise AmbiguousCallError(
+                f"the server no longer has the result of call {task_id}; the tool ran, "
+                "or the server was restarted. Open a new session",
+                task_id=task_id,
+            )
+        if reader.result is not None or reader.failed is not None:
+            return reader
+        said = _obstacle(state, outcome, reader, task_id)
+        if not (yield from wait(wire, patience, outcome, head)):
+            break
+    if said is not None:
+        raise AmbiguousCallError(
+            f"the result of call {task_id} did not come: {said}", task_id=task_id
+        )
+    raise CallTimeoutError(
+        f"the result of call {task_id} did not come in time; the tool may still be "
+        "running. Session.resume_call(task_id) waits longer",
+        task_id=task_id,
+    )
+
+
+def _obstacle(
+    state: SessionState, outcome: Outcome, reader: StreamReader, task_id: str
+) -> ORSError | None:
+    """Say what else than time keeps a call's result from coming (point 7).
+
+    Raises if asking again is of no use.
+    """
+    request = f"POST {state.call_head.target}"
+    if outcome.failure is Failure.CONNECT:
+        return failure_error(outcome, request)
+    if outcome.failure is not None or outcome.status == 200:
+        return None
+    note_loss(state, outcome, reader.body)
+    said = status_error(outcome, reader.body, request, state.redact)
+    if outcome.status in (401, 429) or outcome.status >= 500:
+        return said
+    raise AmbiguousCallError(
+        f"the result of call {task_id} is lost: {said}", task_id=task_id
+    )
+
+
+def _result(state: SessionState, tool: str, reader: StreamReader) -> bytes:
+    if reader.error is not None:
+        raise reader.error
+    if reader.failed is not None:
+        text = state.redact(reader.failed)
+        raise ToolFailedError(f"{tool} raised on the server: {text or '(no text)'}")
+    return reader.result or b""
+
+
+def _tool_output(
+    state: SessionState, tool: str, reader: StreamReader, task_id: str
+) -> ToolOutput:
+    """Read a call's result: an output, or the server's refusal."""
+    try:
+        return _read_output(state, tool, reader)
+    except ProtocolError:
+        # What cannot be read may have ended the episode: a server that does not look
+        # would pay for another call.
+        state.pending = task_id
+        raise
+
+
+def _read_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOutput:
+    result = _result(state, tool, reader)
+    value = parse_json(result, f"the result of {tool!r}", state.redact)
+    verdict = value.get("ok") if isinstance(value, dict) else None
+    if verdict is True:
+        output = read_tool_output(value.get("output"))
+        state.finished = state.finished or output["finished"]
+        return output
+    if verdict is not False:
+        raise ProtocolError(f"the result of {tool!r} does not say whether it is ok")
+    reason = value.get("reason")
+    reason = reason if isinstance(reason, str) else ""
+    state.finished = state.finished or reason == "episode_finished"
+    error = value.get("error")
+    text = error if isinstance(error, str) else "the server gave no reason"
+    raise ToolRejectedError(state.redact(text), reason=state.redact(reason))

@@ -1,0 +1,368 @@
+"""Readers: the JSON of a reply to a checked value (docs/wire.md, points 15 to 17).
+
+Strict about what decides an episode, tolerant otherwise: unknown fields are
+ignored and unknown blocks are kept.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, cast
+
+from ors_gym.errors import LimitExceededError, ProtocolError
+from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
+
+__all__ = [
+    "parse_json",
+    "read_blocks",
+    "read_count",
+    "read_environments",
+    "read_messages",
+    "read_scores",
+    "read_session_id",
+    "read_splits",
+    "read_task",
+    "read_tasks",
+    "read_tool_output",
+    "read_tools",
+]
+
+_SHOWN: Final = 4096
+_SPLIT_TYPES: Final = ("train", "validation", "test")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
+    """Decode JSON strictly: UTF-8 only, no NaN, no Infinity.
+
+    Args:
+        data: The text, or its bytes.
+        what: Where it comes from, for the message.
+        redact: Hides secrets in what the message shows of the text.
+
+    Returns:
+        The decoded value.
+
+    Raises:
+        ProtocolError: If it is anything else.
+
+    Example:
+        >>> parse_json(b'{"sid": "7f"}', "the reply")
+        {'sid': '7f'}
+    """
+    try:
+        text = data.decode() if isinstance(data, bytes) else data
+        if text[:1] == "{":
+            value, end = _decoder.raw_decode(text)
+            if end == len(text):
+                return value
+        return _decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {str(error)[:120]}"
+    start = data[:_SHOWN]
+    text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
+    # Raised here, since as its context the decoder's error would keep the whole text.
+    # Redacted before it is cut: half of a secret would not be recognised.
+    raise ProtocolError(
+        f"{what} is not JSON ({problem}); it begins with {redact(text)[:60]!r}. Is "
+        "this the address of an ORS server?"
+    )
+
+
+def _field(value: object, name: str, what: str) -> Any:
+    if not isinstance(value, Mapping) or name not in value:
+        raise ProtocolError(f"{what} has no field {name!r}: {_excerpt(value)}")
+    return value[name]
+
+
+def _excerpt(value: object) -> str:
+    """Describe a value without what is in it: secrets, answers, endless depth."""
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, Mapping):
+        return f"an object of {len(value)} fields"
+    return repr(value)[:40]
+
+
+def read_environments(value: object) -> tuple[str, ...]:
+    """Read the answer of ``/list_environments``.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The names, as the server spells them.
+
+    Raises:
+        ProtocolError: If it is not a list of names.
+    """
+    if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
+        raise ProtocolError(f"/list_environments is not a list: {_excerpt(value)}")
+    return tuple(value)
+
+
+def read_session_id(value: object) -> str:
+    """Read the answer of a /create_session that speaks JSON.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The session id.
+
+    Raises:
+        ProtocolError: If there is none.
+    """
+    session_id = _field(value, "sid", "the reply of /create_session")
+    if not isinstance(session_id, str) or not session_id:
+        raise ProtocolError(f"not a session id: {_excerpt(session_id)}")
+    return session_id
+
+
+def read_splits(value: object) -> list[Split]:
+    """Read the answer of ``/splits``: names, or objects with name and type.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The splits; a name of its own kind counts as validation, as in the SDKs.
+
+    Raises:
+        ProtocolError: If it is neither.
+    """
+    if not isinstance(value, list):
+        raise ProtocolError(f"/splits is not a list: {_excerpt(value)}")
+    splits = []
+    for item in value:
+        name = item if isinstance(item, str) else _field(item, "name", "a split")
+        kind = item.get("type") if isinstance(item, Mapping) else None
+        if not isinstance(name, str):
+            raise ProtocolError(f"not the name of a split: {_excerpt(name)}")
+        if not isinstance(kind, str):
+            kind = name if name in _SPLIT_TYPES else "validation"
+        splits.append(Split(name=name, type=kind))
+    return splits
+
+
+def read_count(value: object) -> int:
+    """Read the answer of ``/num_tasks``.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The number of tasks.
+
+    Raises:
+        ProtocolError: If it is not a number of tasks.
+    """
+    count = _field(value, "num_tasks", "the reply of /num_tasks")
+    if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+        raise ProtocolError(f"not a number of tasks: {_excerpt(count)}")
+    return count
+
+
+def read_task(value: object) -> TaskSpec:
+    """Read the answer of ``/task``.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The task.
+
+    Raises:
+        ProtocolError: If it is not an object.
+    """
+    return _task(_field(value, "task", "the reply of /task"))
+
+
+def read_tasks(value: object) -> list[TaskSpec]:
+    """Read the answer of ``/tasks`` or ``/task_range``.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The tasks.
+
+    Raises:
+        ProtocolError: If it is not a list of objects.
+    """
+    tasks = _field(value, "tasks", "the list of tasks")
+    if not isinstance(tasks, list):
+        raise ProtocolError(f"not a list of tasks: {_excerpt(tasks)}")
+    return [_task(task) for task in tasks]
+
+
+def _task(value: object) -> TaskSpec:
+    if not isinstance(value, dict):
+        # Not shown: a task holds its answer.
+        raise ProtocolError(f"a task is not an object but {type(value).__name__}")
+    return value
+
+
+def read_tools(value: object, most: int) -> tuple[list[ToolSpec], JSONObject]:
+    """Read the answer of ``/tools`` or ``/task_tools``.
+
+    Args:
+        value: The decoded reply.
+        most: How many tools there may be.
+
+    Returns:
+        The tools, and the reply's other fields, such as ``terminal_tool``.
+
+    Raises:
+        ProtocolError: If it does not list tools.
+        LimitExceededError: If there are too many.
+    """
+    tools = _field(value, "tools", "the list of tools")
+    if not isinstance(tools, list):
+        raise ProtocolError(f"not a list of tools: {_excerpt(tools)}")
+    if len(tools) > most:
+        raise LimitExceededError(
+            f"the server lists {len(tools)} tools; Limits.tools allows {most}"
+        )
+    rest = {
+        key: item for key, item in cast(JSONObject, value).items() if key != "tools"
+    }
+    return [_tool(tool) for tool in tools], rest
+
+
+def _tool(value: object) -> ToolSpec:
+    name = _field(value, "name", "a tool")
+    schema = cast(JSONObject, value).get("input_schema")
+    description = cast(JSONObject, value).get("description")
+    if not isinstance(name, str) or not (schema is None or isinstance(schema, dict)):
+        raise ProtocolError(f"not a tool: {_excerpt(value)}")
+    return ToolSpec(
+        name=name,
+        description=description if isinstance(description, str) else "",
+        input_schema=schema,
+    )
+
+
+def read_blocks(value: object) -> list[Block]:
+    """Read the blocks of a prompt or a result.
+
+    Args:
+        value: The decoded blocks.
+
+    Returns:
+        The blocks; a kind that is not known is kept as it came.
+
+    Raises:
+        ProtocolError: If one is not a block.
+    """
+    if not isinstance(value, list):
+        raise ProtocolError(f"not a list of blocks: {_excerpt(value)}")
+    for block in value:
+        if not isinstance(block, dict):
+            raise ProtocolError(f"not a block: {_excerpt(block)}")
+        kind = block.get("type")
+        if kind == "text":
+            well_formed = isinstance(block.get("text"), str)
+        elif kind == "image":
+            well_formed = isinstance(block.get("data"), str) and isinstance(
+                block.get("mimeType"), str
+            )
+        else:
+            well_formed = isinstance(kind, str)
+        if not well_formed:
+            raise ProtocolError(f"not a block: {_excerpt(block)}")
+    return value
+
+
+def read_messages(value: object) -> list[JSONObject]:
+    """Read the answer of ``/messages``: turns with a role and blocks.
+
+    Args:
+        value: The decoded reply.
+
+    Returns:
+        The turns.
+
+    Raises:
+        ProtocolError: If one is not a turn.
+    """
+    if not isinstance(value, list):
+        raise ProtocolError(f"/messages is not a list: {_excerpt(value)}")
+    for turn in value:
+        if not isinstance(_field(turn, "role", "a message"), str):
+            raise ProtocolError(f"not a message: {_excerpt(turn)}")
+        read_blocks(_field(turn, "blocks", "a message"))
+    return value
+
+
+def read_scores(value: object) -> list[JSONObject]:
+    """Read the result of ``/score_group``.
+
+    Args:
+        value: The decoded result.
+
+    Returns:
+        One object with ``reward`` and ``metadata`` for each candidate.
+
+    Raises:
+        ProtocolError: If a score is not a finite number.
+    """
+    scores = _field(value, "scores", "the result of /score_group")
+    if not isinstance(scores, list):
+        raise ProtocolError(f"not a list of scores: {_excerpt(scores)}")
+    for score in scores:
+        if _reward(_field(score, "reward", "a score")) is None:
+            raise ProtocolError(f"a score without a reward: {_excerpt(score)}")
+    return scores
+
+
+def read_tool_output(value: object) -> ToolOutput:
+    """Read the output of a tool that ran.
+
+    Args:
+        value: The decoded ``output`` of a call's result.
+
+    Returns:
+        The output; a missing ``metadata`` or ``reward`` is None.
+
+    Raises:
+        ProtocolError: If the reward is not a finite number or null, ``finished``
+            is not a boolean, or a block is not one.
+    """
+    if not isinstance(value, dict):
+        raise ProtocolError(f"not a tool output: {_excerpt(value)}")
+    finished = value.get("finished")
+    if not isinstance(finished, bool):
+        raise ProtocolError(f"'finished' is not true or false: {_excerpt(finished)}")
+    metadata = value.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ProtocolError(f"'metadata' is not an object: {_excerpt(metadata)}")
+    return ToolOutput(
+        blocks=read_blocks(value.get("blocks")),
+        metadata=metadata,
+        reward=_reward(value.get("reward")),
+        finished=finished,
+    )
+
+
+def _reward(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            reward = float(value)
+        except OverflowError:
+            reward = math.inf
+        if math.isfinite(reward):
+            return reward
+    raise ProtocolError(f"the reward is not a finite number or null: {_excerpt(value)}")

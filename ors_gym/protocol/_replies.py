@@ -1,0 +1,283 @@
+"""Sinks that read a reply as it arrives, and the errors that a reply stands for."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ors_gym.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    LimitExceededError,
+    ORSError,
+    ProtocolError,
+    ServerError,
+)
+from ors_gym.protocol._exchange import Failure, Headers, Limits, Outcome, find_header
+from ors_gym.protocol._reading import parse_json
+from ors_gym.protocol._sse import Event, EventDecoder
+
+__all__ = [
+    "HEARTBEATS_MISSED",
+    "BodyReader",
+    "StreamReader",
+    "failure_error",
+    "server_text",
+    "status_error",
+]
+
+HEARTBEATS_MISSED: Final = 30.0
+"""Seconds without a byte that mean a dead connection: three heartbeats of the
+servers (docs/wire.md, point 7)."""
+
+_EXCERPT_BYTES: Final = 2**16
+_TASK_ID_BYTES: Final = 1024
+_PAGE: Final = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
+# Each alternative ends at the text's end at the latest, so that no text takes long.
+_MARKUP: Final = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>?|\Z)|<[^<>]*(?:>|\Z)",
+    re.IGNORECASE | re.DOTALL,
+)
+_PAGE_EXCERPT: Final = 100
+
+
+class BodyReader:
+    """Collects a reply that is one JSON value."""
+
+    __slots__ = ("_parts", "headers", "idle_timeout", "status")
+
+    def __init__(self) -> None:
+        self.idle_timeout: float | None = None
+        self.status = 0
+        self.headers: Headers = ()
+        self._parts: list[bytes] = []
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Take the reply's head."""
+        self.status = status
+        self.headers = headers
+
+    def feed(self, data: bytes) -> bool:
+        """Take a part of the body; never satisfied before the reply's end."""
+        self._parts.append(data)
+        return False
+
+    @property
+    def body(self) -> bytes:
+        """The body as far as it came."""
+        return b"".join(self._parts)
+
+
+class StreamReader:
+    """Reads the event stream of a call, a group's score or a new session.
+
+    Anything but a 200 that is an event stream is collected as a body.
+
+    Args:
+        limits: Bounds on the stream.
+    """
+
+    __slots__ = (
+        "_body",
+        "_decoder",
+        "_parts",
+        "error",
+        "failed",
+        "headers",
+        "idle_timeout",
+        "result",
+        "status",
+        "task_id",
+    )
+
+    def __init__(self, limits: Limits) -> None:
+        self.idle_timeout: float | None = None
+        self.status = 0
+        self.headers: Headers = ()
+        self.task_id: str | None = None
+        self.result: bytes | None = None
+        """What the chunks and the end hold together; None until the end came."""
+        self.failed: str | None = None
+        """The text of an ``error`` event."""
+        self.error: ProtocolError | None = None
+        """What is wrong with the stream."""
+        self._decoder: EventDecoder | None = EventDecoder(limits.line_bytes)
+        self._parts: list[bytes] = []
+        self._body: list[bytes] = []
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the reply is an event stream."""
+        return self._decoder is not None and self.status == 200
+
+    @property
+    def body(self) -> bytes:
+        """The body of a reply that is no event stream."""
+        return b"".join(self._body)
+
+    def start(self, status: int, headers: Headers) -> None:
+        """Take the reply's head."""
+        self.status = status
+        self.headers = headers
+        kind = find_header(headers, b"content-type") or ""
+        if status != 200 or not kind.lower().startswith("text/event-stream"):
+            self._decoder = None
+
+    def feed(self, data: bytes) -> bool:
+        """Take a part of the body; True when the stream has said its last."""
+        if self._decoder is None:
+            self._body.append(data)
+            return False
+        try:
+            return self._take(self._decoder.feed(data))
+        except ProtocolError as error:
+            self.error = error
+            return True
+
+    def finish(self) -> None:
+        """Take an end of the stream that came without its blank line.
+
+        An ``end`` whose JSON is complete counts (docs/wire.md, point 15).
+        """
+        if self._decoder is None or self.result is not None or self.error is not None:
+            return
+        try:
+            for event in self._decoder.finish():
+                if event.name == b"end":
+                    parse_json(b"".join([*self._parts, event.data]), "the result")
+                    self._take([event])
+        except ProtocolError:
+            # Cut in the middle: the same as if nothing of the event had come.
+            return
+
+    def _take(self, events: list[Event]) -> bool:
+        for event in events:
+            name = event.name
+            if name == b"end":
+                self._parts.append(event.data)
+                self.result = b"".join(self._parts)
+                return True
+            if name == b"chunk":
+                self._parts.append(event.data)
+            elif name == b"task_id":
+                if not 0 < len(event.data) <= _TASK_ID_BYTES:
+                    raise ProtocolError(
+                        f"a task_id of {len(event.data)} bytes cannot be asked for"
+                    )
+                self.task_id = event.text()
+                self.idle_timeout = HEARTBEATS_MISSED
+            elif name == b"error":
+                self.failed = event.text()
+                return True
+        return False
+
+
+def server_text(body: bytes, redact: Callable[[str], str]) -> str:
+    """Make a short text of an error's body.
+
+    FastAPI's ``detail`` is taken out of its JSON, and of a 422 only where and why:
+    its ``input`` repeats what was sent, secrets included (docs/wire.md, point 18). Of
+    a page of HTML, which is another web server's, only the beginning of its text.
+
+    Args:
+        body: The body.
+        redact: Hides secrets; before the text is cut, since half of a secret would
+            not be recognised.
+
+    Returns:
+        At most a few hundred characters.
+    """
+    text = body[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        if _PAGE.match(text):
+            return _page_text(redact(text), redact)
+        return _shorten(" ".join(redact(text).split()))
+    detail: Any = value.get("detail", value) if isinstance(value, Mapping) else value
+    if isinstance(detail, list):
+        detail = "; ".join(_validation_text(item) for item in detail[:5])
+    elif not isinstance(detail, str):
+        # As it came: a depth that can be read need not be one that can be written.
+        detail = text
+    return _shorten(redact(detail))
+
+
+def _page_text(page: str, redact: Callable[[str], str]) -> str:
+    # Hidden once more: a page may have written a secret with character references.
+    text = redact(html.unescape(_MARKUP.sub(" ", page)))
+    return _shorten(" ".join(text.split()), _PAGE_EXCERPT)
+
+
+def _validation_text(item: object) -> str:
+    if not isinstance(item, Mapping):
+        return "an error without a description"
+    location = item.get("loc")
+    where = (
+        ".".join(str(part) for part in location if isinstance(part, str | int))
+        if isinstance(location, list)
+        else "?"
+    )
+    message = item.get("msg")
+    return f"{where}: {message if isinstance(message, str) else '?'}"
+
+
+def _shorten(text: str, length: int = 500) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
+
+
+def status_error(
+    outcome: Outcome, body: bytes, request: str, redact: Callable[[str], str]
+) -> ORSError:
+    """Choose the error for a reply with an error status.
+
+    Args:
+        outcome: The reply's head.
+        body: The reply's body.
+        request: Method and path, for the message.
+        redact: Hides secrets in what the server says.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    status = outcome.status
+    text = server_text(body, redact)
+    said = f"{request} was answered {status}: {text or '(no text)'}"
+    if status in (401, 403):
+        return AuthenticationError(
+            f"{said}. Pass api_key= or set ORS_API_KEY to a key that this server takes",
+            status=status,
+        )
+    if status in (301, 302, 303, 307, 308):
+        location = redact(find_header(outcome.headers, b"location") or "nowhere")
+        return ProtocolError(
+            f"{request} was redirected to {location[:200]}, which is not followed; "
+            "give the server's own address as base_url"
+        )
+    if status in (400, 404, 405, 422):
+        return InvalidRequestError(said, status=status)
+    if status < 400:
+        return ProtocolError(f"{said}, which is not an answer of an ORS server")
+    return ServerError(said, status=status)
+
+
+def failure_error(outcome: Outcome, request: str) -> ORSError:
+    """Choose the error for an exchange that did not come to its end.
+
+    Args:
+        outcome: What the driver answered.
+        request: Method and path, for the message.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    said = f"{request} failed: {outcome.detail or outcome.failure}"
+    if outcome.failure is Failure.LIMIT:
+        return LimitExceededError(said)
+    if outcome.failure is Failure.PROTOCOL:
+        return ProtocolError(f"{said}. Is this the address of an ORS server?")
+    return ConnectionFailedError(said)

@@ -1,0 +1,250 @@
+"""An episode that somebody else plays: a training framework with a loop of its own.
+
+`run_episode` asks a policy. Here it is the other way round: the framework starts an
+episode, hands in one answer of its model after another, and is told the messages that
+answer it. Reading, limits, outages and the reward are those of every other rollout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from ors_gym import errors
+from ors_gym.client import AsyncORSClient
+from ors_gym.env._settings import find_server
+from ors_gym.errors import EpisodeOverError, ORSError
+from ors_gym.rollout._driver import TaskEnv, find_task, play_on
+from ors_gym.rollout._episode import Episode, StopReason
+from ors_gym.rollout._play import Play, Rules, TurnReader, play
+from ors_gym.types import JSONObject
+
+__all__ = ["LiveEpisode", "connect", "split_connection"]
+
+_CONNECTION: Final = ("api_key", "base_url", "client_options", "headers")
+
+_BY_KIND: Final[dict[str, type[ORSError]]] = {
+    error.kind: error for name in errors.__all__ if (error := getattr(errors, name))
+}
+
+
+def connect(
+    base_url: str | None = None,
+    *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    client_options: Mapping[str, Any] | None = None,
+) -> AsyncORSClient:
+    """Make a client by the arguments that `ORSEnv` takes for its own.
+
+    Args:
+        base_url: The server's address; else ``ORS_BASE_URL``, else the embedded one.
+        api_key: Sent as ``X-API-Key``.
+        headers: Sent with every request.
+        client_options: What `AsyncORSClient` takes besides.
+
+    Raises:
+        InvalidRequestError: If the address or a header cannot be right.
+
+    Example:
+        >>> connect("http://127.0.0.1:8080")
+        AsyncORSClient('http://127.0.0.1:8080')
+    """
+    return AsyncORSClient(
+        find_server(base_url),
+        **{**(client_options or {}), "api_key": api_key, "headers": headers},
+    )
+
+
+def split_connection(
+    arguments: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split arguments into those of `connect` and those of a `LiveEpisode`.
+
+    Args:
+        arguments: Arguments by name.
+
+    Returns:
+        The two parts.
+
+    Example:
+        >>> split_connection({"base_url": "http://127.0.0.1:8080", "max_turns": 3})
+        ({'base_url': 'http://127.0.0.1:8080'}, {'max_turns': 3})
+    """
+    connection = {k: v for k, v in arguments.items() if k in _CONNECTION}
+    return connection, {k: v for k, v in arguments.items() if k not in _CONNECTION}
+
+
+class LiveEpisode:
+    """One episode of one task, played from outside, one turn at a time.
+
+    Used as an async context manager, it deletes its session whatever happens.
+
+    Args:
+        client: The client; not closed here.
+        env_name: The environment's name on the server.
+        task: Its index in the split, or the task itself.
+        split: The split of an index; ``train`` if None and there is one, else the
+            only one.
+        number: Which episode of this task it is, from 0.
+        rules: When it ends, and what it is worth, in place of the keyword arguments
+            for that. A deadline is looked at between turns and steps.
+        **arguments: ``max_turns``, ``deadline``, ``on_plain_text``,
+            ``reward_reduction`` and ``nonterminal_reward``, and the arguments of
+            `ORSEnv`, all as for `run_episode_async`.
+
+    Raises:
+        InvalidRequestError: If an argument cannot be right.
+
+    Example:
+        >>> async def play():
+        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...         await live.start()
+        ...         await live.take('{"tool": "submit", "input": {"answer": "?"}}')
+        ...         return live.episode
+        >>> episode = asyncio.run(play())
+        >>> episode.stop_reason, episode.total_reward
+        ('finished', 0.0)
+    """
+
+    def __init__(
+        self,
+        client: AsyncORSClient,
+        env_name: str,
+        task: int | Mapping[str, Any],
+        *,
+        split: str | None = None,
+        number: int = 0,
+        rules: Rules | None = None,
+        **arguments: Any,
+    ) -> None:
+        if rules is None:
+            names = Rules.__dataclass_fields__.keys() & arguments.keys()
+            rules = Rules(**{name: arguments.pop(name) for name in names})
+        self.episode = Episode(env_name, number=number)
+        """What happened so far. Its ``total_reward`` is a running figure."""
+        self._client = client
+        self._task = (task, split)
+        self._rules = rules
+        self._env = TaskEnv(client, env_name, **arguments)
+        self._game: Play | None = None
+        self._turn = asyncio.Lock()
+        self._began = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further turn is taken."""
+        return bool(self.episode.stop_reason)
+
+    async def start(self) -> list[JSONObject]:
+        """Open the session.
+
+        Returns:
+            The prompt as chat messages, which ``episode.messages()`` begins with.
+
+        Raises:
+            ORSError: If there is no such task, or it cannot be set up.
+        """
+        episode, env = self.episode, self._env
+        self._began = time.monotonic()
+        try:
+            task, split = self._task
+            found = await find_task(self._client, episode.environment, task, split)
+            episode.task_index, episode.split = found.index, found.split
+            episode.observation, info = await env.start(found)
+        except ORSError as error:
+            episode.fail(error, error.kind)
+            raise
+        finally:
+            episode.setup_seconds = time.monotonic() - self._began
+        episode.environment = env.environment
+        episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
+        reader = TurnReader(env.tools, env.terminal_tool, self._rules.on_plain_text)
+        self._game = play(episode, self._rules, reader, self._began)
+        await self._go_on(None)
+        return episode.messages()
+
+    async def take(self, answer: Any) -> list[JSONObject]:
+        """Play one turn. Turns that are handed in at once are played in their order.
+
+        One that is cancelled ends the episode, since nobody knows what came of its tool
+        call: as after a deadline, what was earned before counts. Any other exception
+        ends it without a reward.
+
+        Args:
+            answer: What the model said: text, an action or a list of actions, an
+                assistant's message, a `Turn`; None if it gives up.
+
+        Returns:
+            The chat messages that answer it; every tool call's id is answered, also
+            of calls that were not run because the episode was over.
+
+        Raises:
+            EpisodeOverError: If it has not started, or has ended.
+            ORSError: For an outage. The episode then has no reward.
+        """
+        async with self._turn:
+            episode = self.episode
+            if self._game is None or self.ended:
+                why = f"ended ({episode.stop_reason})" if self.ended else "not started"
+                raise EpisodeOverError(f"the episode takes no turn: it has {why}")
+            before = len(episode.messages())
+            try:
+                await self._go_on(answer)
+            except BaseException as error:
+                await self._break_off(error)
+                raise
+            finally:
+                episode.seconds = time.monotonic() - self._began
+            if episode.total_reward is None:
+                kind = _BY_KIND.get(episode.error_kind, ORSError)
+                raise episode.cause or kind(episode.error)
+            told = episode.messages()[before:]
+            return told[1:] if told and told[0]["role"] == "assistant" else told
+
+    async def _go_on(self, answer: Any) -> None:
+        """Play until the next turn is wanted, or the episode is over."""
+        game = self._game
+        assert game is not None  # noqa: S101 - the callers looked
+        if not await play_on(game, self._env, answer):
+            await self._env.leave()
+
+    async def _break_off(self, error: BaseException) -> None:
+        """End an episode that waits for what will never come."""
+        if self._game is not None:
+            self._game.close()
+        if isinstance(error, asyncio.CancelledError):
+            self.stop("deadline")
+        elif not self.ended:
+            self.episode.fail(error, "policy")
+        await self._env.leave()
+
+    def stop(self, reason: StopReason = "policy_stopped") -> float | None:
+        """End it from outside, say because the model's context is full.
+
+        Args:
+            reason: Why. What ended by itself keeps its own reason.
+
+        Returns:
+            The episode's reward; None if it has none, because of an outage or because
+            it never started.
+        """
+        if self._game is None:
+            return None
+        if not self.ended:
+            self._rules.conclude(self.episode, reason)
+        return self.episode.total_reward
+
+    async def close(self) -> None:
+        """Delete the session, in bounded time. Closing twice is fine."""
+        if self._game is not None:
+            self._game.close()
+        await self._env.close()

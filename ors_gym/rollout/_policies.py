@@ -1,0 +1,230 @@
+"""Policies: how they are asked, and two that come with the package."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.rollout._episode import Episode
+from ors_gym.spaces import ToolCallSpace
+from ors_gym.types import ToolCall
+
+__all__ = [
+    "Asker",
+    "Policy",
+    "choose_policy",
+    "is_async",
+    "name_policy",
+    "random_policy",
+    "reference_policy",
+]
+
+Policy: TypeAlias = Callable[[Episode], Any]
+"""From an episode to an action, a list of actions, a `Turn`, None, or an awaitable of
+one of these."""
+
+_SPACE: Final = "ors_gym.random_policy"
+_PLAYER: Final = "ors_gym.reference_policy"
+
+
+class Asker:
+    """Asks policies on behalf of one episode at a time.
+
+    An async policy runs on the event loop. A plain one runs in a thread, so that a
+    blocking model call holds up no other episode; one that is given up on, because its
+    time is over, keeps its thread to itself, and the next episode gets another.
+    """
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def ask(self, policy: Policy, episode: Episode) -> Any:
+        """Ask a policy.
+
+        Args:
+            policy: The policy.
+            episode: What it is asked about.
+
+        Returns:
+            What it returned, awaited if need be.
+        """
+        if is_async(policy):
+            return await policy(episode)
+        answer = await self.run(policy, episode)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run a plain function in the thread.
+
+        Args:
+            function: The function.
+            *arguments: Its arguments.
+
+        Returns:
+            What it returned.
+        """
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "ors_gym-policy")
+        call = functools.partial(contextvars.copy_context().run, function, *arguments)
+        work = asyncio.get_running_loop().run_in_executor(self._executor, call)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let the thread end when it is done."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
+
+def is_async(policy: Any) -> bool:
+    """Say whether calling a policy gives an awaitable at once.
+
+    Args:
+        policy: A function, or an object that can be called.
+
+    Example:
+        >>> is_async(random_policy(0))
+        False
+    """
+    call = getattr(policy, "__call__", None)  # noqa: B004 - its kind is asked for
+    return inspect.iscoroutinefunction(policy) or inspect.iscoroutinefunction(call)
+
+
+def choose_policy(
+    policy: Policy | None, policy_factory: Callable[[], Policy] | None
+) -> Callable[[], Policy]:
+    """Return what gives the policy of each episode.
+
+    Args:
+        policy: One policy for all of them.
+        policy_factory: Or what makes one per episode.
+
+    Raises:
+        InvalidRequestError: If there is neither, both, or one that cannot be called.
+    """
+    if (policy is None) == (policy_factory is None):
+        raise InvalidRequestError("pass either a policy or a policy_factory")
+    given = policy if policy is not None else policy_factory
+    if not callable(given):
+        raise InvalidRequestError(
+            f"a policy is called with an episode; {type(given).__name__} cannot be"
+        )
+    if policy_factory is not None:
+        return policy_factory
+    return lambda: policy  # type: ignore[return-value]  # it is not None
+
+
+def name_policy(policy: Any) -> str:
+    """Return the name of a policy, for records.
+
+    Args:
+        policy: The policy, or what makes it. Its own ``policy_name`` counts, then the
+            name of the function or of the object's class.
+
+    Example:
+        >>> name_policy(random_policy(3))
+        'random(seed=3)'
+    """
+    own = getattr(policy, "policy_name", None)
+    if isinstance(own, str):
+        return own
+    while isinstance(policy, functools.partial):
+        policy = policy.func
+    name = getattr(policy, "__qualname__", None) or type(policy).__qualname__
+    return str(name)
+
+
+def random_policy(seed: int | None = None) -> Policy:
+    """Return a policy that draws a tool and an input that its schema allows.
+
+    Args:
+        seed: The same seed draws the same actions for the same episode of the same
+            task, however many are played at once. The episode's own seed if None.
+
+    Returns:
+        The policy.
+
+    Example:
+        >>> tools = [{"name": "look", "description": "", "input_schema": None}]
+        >>> random_policy(0)(Episode("maze", tools=tools))
+        {'tool': 'look', 'input': {}}
+    """
+
+    def policy(episode: Episode) -> ToolCall:
+        space: ToolCallSpace | None = episode.state.get(_SPACE)
+        if space is None:
+            generator = np.random.default_rng(_entropy(seed, episode))
+            space = episode.state[_SPACE] = ToolCallSpace(episode.tools, seed=generator)
+        return space.sample()
+
+    policy.policy_name = (  # type: ignore[attr-defined]
+        "random" if seed is None else f"random(seed={seed})"
+    )
+    return policy
+
+
+def _entropy(seed: int | None, episode: Episode) -> list[int] | None:
+    """Return what a generator for one episode is seeded with."""
+    if seed is None:
+        return None if episode.seed is None else [episode.seed]
+    place = zlib.crc32(f"{episode.environment}/{episode.split}".encode())
+    return [seed, place, episode.task_index + 1, episode.number]
+
+
+def reference_policy(environment: str | None = None) -> Policy:
+    """Return the scripted player of a bundled environment, as a policy.
+
+    Args:
+        environment: Its name; that of the episode's environment if None.
+
+    Returns:
+        The policy. It plays from the text alone and never sees the task.
+
+    Raises:
+        InvalidRequestError: If there is no player; at the first episode where no
+            ``environment`` is given.
+
+    Example:
+        >>> question = "Ada has 2 coins, buys 3 more and finds another 4. How many are "
+        >>> prompt = [{"type": "text", "text": question + "there now?"}]
+        >>> reference_policy()(Episode("math", prompt=prompt))
+        {'tool': 'submit', 'input': {'answer': '9'}}
+    """
+    if environment is not None:
+        _find_player(environment)
+
+    def policy(episode: Episode) -> ToolCall:
+        if _PLAYER not in episode.state:
+            make = _find_player(environment or episode.environment)
+            episode.state[_PLAYER] = make()
+        call: ToolCall = episode.state[_PLAYER](episode.text, episode.tools)
+        return call
+
+    policy.policy_name = "reference"  # type: ignore[attr-defined]
+    return policy
+
+
+def _find_player(environment: str) -> Callable[[], Any]:
+    # Imported here, as only the bundled environments have players.
+    from ors_gym.server import REFERENCE_PLAYERS  # noqa: PLC0415
+
+    player = REFERENCE_PLAYERS.get(environment.lower())
+    if player is None:
+        names = ", ".join(sorted(REFERENCE_PLAYERS))
+        raise InvalidRequestError(
+            f"there is no reference player for {environment!r}; there is for {names}"
+        )
+    return player

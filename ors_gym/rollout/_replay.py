@@ -1,0 +1,178 @@
+"""Playing an episode again, to see whether the environment does the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ors_gym.env._task_order import Task
+from ors_gym.errors import InvalidRequestError
+from ors_gym.rollout._clients import AnyClient, borrow_async
+from ors_gym.rollout._driver import Seat, TaskEnv
+from ors_gym.rollout._episode import Episode, Step, Turn, with_steps
+from ors_gym.rollout._own_loop import run_on_own_loop
+from ors_gym.rollout._play import Rules
+
+__all__ = ["Difference", "Replay", "replay", "replay_async"]
+
+_COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
+_SHOWN = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """The first thing that was not the same.
+
+    Args:
+        step: Which step it was in, from 0; -1 for the prompt.
+        what: ``prompt``, a field of the step, or ``steps`` for their number.
+        before: What the episode holds.
+        now: What came this time.
+    """
+
+    step: int
+    what: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        where = f"step {self.step}: " if self.step >= 0 else ""
+        before, now = (f"{value!r:.{_SHOWN}}" for value in (self.before, self.now))
+        return f"{where}{self.what} was {before}, is now {now}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """What came of playing an episode again.
+
+    Args:
+        episode: The new episode.
+        difference: The first difference, or None if there is none.
+    """
+
+    episode: Episode
+    difference: Difference | None
+
+    @property
+    def same(self) -> bool:
+        """Whether everything was the same."""
+        return self.difference is None
+
+    def __str__(self) -> str:
+        if self.difference is None:
+            return f"the same in all {len(self.episode.steps)} steps"
+        return f"different: {self.difference}"
+
+
+def replay(
+    client: AnyClient,
+    episode: Episode,
+    *,
+    task: Mapping[str, Any] | None = None,
+    **env_arguments: Any,
+) -> Replay:
+    """Send an episode's actions again and compare what comes back.
+
+    Args:
+        client: A client or a server's address; its connections are not used.
+        episode: The episode.
+        task: The task itself, where the episode has no index.
+        **env_arguments: Arguments of `ORSEnv`, as the episode was played with.
+
+    Returns:
+        The new episode, and the first difference to the old one.
+
+    Raises:
+        InvalidRequestError: If the task is not known.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import random_policy, run_episode_async
+        >>> play = run_episode_async(None, "math", 3, random_policy(0), max_turns=1)
+        >>> print(replay(None, asyncio.run(play)))
+        the same in all 1 steps
+    """
+    return run_on_own_loop(
+        replay_async(client, episode, task=task, elsewhere=True, **env_arguments)
+    )
+
+
+async def replay_async(
+    client: AnyClient,
+    episode: Episode,
+    *,
+    task: Mapping[str, Any] | None = None,
+    elsewhere: bool = False,
+    **env_arguments: Any,
+) -> Replay:
+    """Do what `replay` does on the running event loop.
+
+    Args:
+        client: As for `replay`.
+        episode: The episode.
+        task: The task itself, where the episode has no index.
+        elsewhere: Whether an async client belongs to another event loop.
+        **env_arguments: As for `replay`.
+
+    Returns:
+        The new episode, and the first difference to the old one.
+
+    Raises:
+        InvalidRequestError: If the task is not known.
+    """
+    if task is None and episode.task_index < 0:
+        raise InvalidRequestError(
+            "the episode was played on a task without an index; pass it as task="
+        )
+    if task is not None:
+        wanted = Task(episode.split, -1, dict(task))
+    else:
+        wanted = Task(episode.split, episode.task_index)
+    turns = _again(episode)
+    again = Episode(
+        episode.environment, wanted.index, wanted.split, episode.number, episode.seed
+    )
+    async with borrow_async(client, elsewhere=elsewhere) as own:
+        seat = Seat(TaskEnv(own, episode.environment, **env_arguments), Rules())
+        try:
+
+            async def policy(_: Episode) -> Turn | None:
+                return next(turns, None)
+
+            await seat.play(again, wanted, policy)
+        finally:
+            await seat.close()
+    return Replay(again, _first_difference(episode, again))
+
+
+def _again(episode: Episode) -> Iterator[Turn]:
+    """Yield the turns with the actions that were run, as far as the steps go."""
+    for turn, steps in with_steps(episode.turns, episode.steps):
+        actions = [
+            {"tool": step.tool, "input": step.input} if step.tool else kept
+            for step, kept in zip(steps, turn.actions, strict=False)
+        ]
+        if actions:
+            yield Turn(actions, turn.message, turn.extra)
+
+
+def _first_difference(before: Episode, now: Episode) -> Difference | None:
+    if now.stop_reason == "error" and not now.prompt:
+        return Difference(-1, "set-up", "done", now.error)
+    if before.prompt != now.prompt:
+        return Difference(-1, "prompt", before.prompt, now.prompt)
+    for number, (old, new) in enumerate(zip(before.steps, now.steps, strict=False)):
+        for name in _COMPARED:
+            if _value(old, name) != _value(new, name):
+                return Difference(number, name, _value(old, name), _value(new, name))
+    if len(before.steps) != len(now.steps):
+        return Difference(len(now.steps), "steps", len(before.steps), len(now.steps))
+    return None
+
+
+def _value(step: Step, name: str) -> Any:
+    # What an unreadable action is told depends on how it was read, not on the server.
+    if name == "error" and step.error_kind == "invalid_action" and not step.tool:
+        return ""
+    return getattr(step, name)

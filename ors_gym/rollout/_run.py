@@ -1,0 +1,332 @@
+"""Plays one episode, or a group of episodes of one task."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
+
+import gymnasium
+from gymnasium.spaces import Text
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.env._task_order import Task
+from ors_gym.errors import InvalidRequestError, ORSError
+from ors_gym.rollout._clients import AnyClient, borrow_async
+from ors_gym.rollout._driver import Seat, TaskEnv, find_task
+from ors_gym.rollout._episode import Episode, RewardReduction
+from ors_gym.rollout._own_loop import run_on_own_loop
+from ors_gym.rollout._play import Act, Rules, TurnReader, play
+from ors_gym.rollout._policies import Policy, choose_policy
+from ors_gym.spaces import ToolCallSpace
+
+__all__ = ["run_episode", "run_episode_async", "run_group"]
+
+
+def run_episode(
+    env: gymnasium.Env[Any, Any],
+    policy: Policy,
+    *,
+    seed: int | None = None,
+    options: dict[str, Any] | None = None,
+    max_turns: int | None = None,
+    deadline: float | None = None,
+    on_plain_text: Literal["nudge", "stop", "submit"] = "nudge",
+    reward_reduction: RewardReduction = "sum",
+    nonterminal_reward: float = 0.0,
+) -> Episode:
+    """Play one episode of a Gymnasium env, which may be wrapped.
+
+    Args:
+        env: An `ORSEnv`, or wrappers around one.
+        policy: Called with the episode so far; returns an action, a list of actions,
+            a `Turn`, or None to give up. Async ones run on a loop of their own.
+        seed: The seed of the reset: which task is played.
+        options: The options of the reset.
+        max_turns: Turns after which the episode ends.
+        deadline: Seconds after which it ends; looked at between turns and steps.
+        on_plain_text: What text without a tool call leads to: ``nudge``, ``stop`` or
+            ``submit``.
+        reward_reduction: How the rewards of the steps become one.
+        nonterminal_reward: Added where the server did not finish the episode.
+
+    Returns:
+        The episode. An outage during a step ends it with ``stop_reason`` ``error``
+        and no total reward, whatever the env's ``on_error``.
+
+    Raises:
+        ORSError: If the reset fails, or a step by a mistake of the caller.
+        Exception: What the policy raises.
+
+    Example:
+        >>> import gymnasium as gym
+        >>> import ors_gym
+        >>> env = gym.make("ors/math")
+        >>> submit = {"tool": "submit", "input": {"answer": "no idea"}}
+        >>> episode = run_episode(env, lambda episode: submit, seed=0)
+        >>> env.close()
+        >>> episode.stop_reason, episode.total_reward, len(episode.steps)
+        ('finished', 0.0, 1)
+    """
+    rules = Rules(
+        max_turns=max_turns,
+        deadline=deadline,
+        on_plain_text=on_plain_text,
+        reward_reduction=reward_reduction,
+        nonterminal_reward=nonterminal_reward,
+    )
+    started = time.monotonic()
+    observation, info = env.reset(seed=seed, options=options)
+    episode = Episode(
+        _environment_of(env),
+        task_index=info.get("task_index", -1),
+        split=info.get("split", ""),
+        seed=seed,
+        prompt=list(info.get("blocks") or [{"type": "text", "text": str(observation)}]),
+        tools=list(getattr(env.unwrapped, "tools", [])),
+        observation=observation,
+        setup_seconds=time.monotonic() - started,
+    )
+    try:
+        _play_blocking(env, policy, episode, rules, started)
+    finally:
+        episode.seconds = time.monotonic() - started
+    return episode
+
+
+def _play_blocking(
+    env: gymnasium.Env[Any, Any],
+    policy: Policy,
+    episode: Episode,
+    rules: Rules,
+    started: float,
+) -> None:
+    space = env.action_space
+    reader = TurnReader(
+        episode.tools,
+        getattr(env.unwrapped, "terminal_tool", None),
+        rules.on_plain_text,
+        # A wrapper that takes actions of its own makes the calls of them.
+        raw=not isinstance(space, ToolCallSpace | Text),
+    )
+    game = play(episode, rules, reader, started)
+    try:
+        request = next(game)
+        while True:
+            if isinstance(request, Act):
+                try:
+                    result = env.step(request.action)
+                except ORSError as error:
+                    request = game.throw(error)
+                    continue
+                request = game.send(result)
+            else:
+                answer = policy(episode)
+                if inspect.isawaitable(answer):
+                    answer = run_on_own_loop(_finish(answer))
+                request = game.send(answer)
+    except StopIteration:
+        return
+    finally:
+        game.close()
+
+
+async def _finish(answer: Awaitable[Any]) -> Any:
+    return await answer
+
+
+def _environment_of(env: gymnasium.Env[Any, Any]) -> str:
+    config = getattr(env.unwrapped, "environment", None)
+    if isinstance(config, str):
+        return config
+    return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
+
+
+async def run_episode_async(
+    client: AnyClient,
+    env_name: str,
+    task: int | Mapping[str, Any],
+    policy: Policy,
+    *,
+    split: str | None = None,
+    seed: int | None = None,
+    max_turns: int | None = None,
+    deadline: float | None = None,
+    on_plain_text: Literal["nudge", "stop", "submit"] = "nudge",
+    reward_reduction: RewardReduction = "sum",
+    nonterminal_reward: float = 0.0,
+    **env_arguments: Any,
+) -> Episode:
+    """Play one episode of an environment.
+
+    Args:
+        client: A client (a blocking one lends its settings), a server's address, or
+            None for ``ORS_BASE_URL`` or the embedded server.
+        env_name: The environment's name on the server.
+        task: Its index in the split, or the task itself.
+        policy: Called with the episode so far; returns an action, a list of actions,
+            a `Turn`, or None to give up. A plain function runs in a thread.
+        split: The split of an index; ``train`` if None and there is one, else the
+            only one.
+        seed: Given to the policy as ``episode.seed``.
+        max_turns: Turns after which the episode ends.
+        deadline: Seconds after which it ends, set-up included.
+        on_plain_text: What text without a tool call leads to: ``nudge``, ``stop`` or
+            ``submit``.
+        reward_reduction: How the rewards of the steps become one.
+        nonterminal_reward: Added where the server did not finish the episode.
+        **env_arguments: Arguments of `ORSEnv`, such as ``secrets``, ``call_timeout``,
+            ``max_episode_steps``, ``invalid_action_reward`` or ``create_options``.
+
+    Returns:
+        The episode; its session is deleted. An outage, or a set-up that failed, ends
+        it with ``stop_reason`` ``error`` and no total reward.
+
+    Raises:
+        ORSError: If it is the caller's mistake, such as an unknown task.
+        Exception: What the policy raises.
+
+    Example:
+        >>> import asyncio
+        >>> async def policy(episode):
+        ...     return {"tool": "guess", "input": {"number": 8}}
+        >>> play = run_episode_async(None, "guess", 0, policy, max_turns=2)
+        >>> episode = asyncio.run(play)
+        >>> len(episode.turns) <= 2
+        True
+    """
+    rules = Rules(
+        max_turns=max_turns,
+        deadline=deadline,
+        on_plain_text=on_plain_text,
+        reward_reduction=reward_reduction,
+        nonterminal_reward=nonterminal_reward,
+    )
+    async with borrow_async(client) as own:
+        seat = Seat(TaskEnv(own, env_name, **env_arguments), rules)
+        try:
+            found = await find_task(own, env_name, task, split)
+            episode = Episode(env_name, found.index, found.split, seed=seed)
+            await seat.play(episode, found, policy)
+        finally:
+            await seat.close()
+    return episode
+
+
+async def run_group(
+    client: AnyClient,
+    env_name: str,
+    task: int | Mapping[str, Any],
+    policy: Policy | None = None,
+    *,
+    n: int = 8,
+    score_group: bool = False,
+    policy_factory: Callable[[], Policy] | None = None,
+    split: str | None = None,
+    seed: int | None = None,
+    rules: Rules | None = None,
+    **arguments: Any,
+) -> list[Episode]:
+    """Play one task several times at once.
+
+    Args:
+        client: A client (a blocking one lends its settings), a server's address, or
+            None for ``ORS_BASE_URL`` or the embedded server.
+        env_name: The environment's name on the server.
+        task: Its index in the split, or the task itself.
+        policy: As for `run_episode_async`.
+        n: The number of rollouts.
+        score_group: Whether the server also scores the rollouts against each other;
+            each ``episode.group_score`` then holds ``reward`` and ``metadata``, beside
+            the reward that the tools gave and not in its place.
+        policy_factory: Makes a policy for each rollout, in place of ``policy``.
+        split: The split of an index.
+        seed: ``episode.seed`` is this plus the number of the rollout.
+        rules: When the episodes end, in place of the keyword arguments for that.
+        **arguments: ``max_turns``, ``deadline``, ``on_plain_text``,
+            ``reward_reduction`` and ``nonterminal_reward``, and the arguments of
+            `ORSEnv`, all as for `run_episode_async`.
+
+    Returns:
+        The episodes, in the order of their ``number``. Those that an outage ended
+        have no total reward, and are not scored.
+
+    Raises:
+        InvalidRequestError: If an argument cannot be right, or the server cannot
+            score groups.
+        Exception: What a policy raises; the other rollouts are cancelled then.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import random_policy
+        >>> group = run_group(None, "math", 0, random_policy(0), n=2, max_turns=3)
+        >>> [episode.number for episode in asyncio.run(group)]
+        [0, 1]
+    """
+    if n < 1:
+        raise InvalidRequestError("n must be at least 1")
+    make_policy = choose_policy(policy, policy_factory)
+    if rules is None:
+        names = Rules.__dataclass_fields__.keys() & arguments.keys()
+        rules = Rules(**{name: arguments.pop(name) for name in names})
+    async with borrow_async(client) as own:
+        found = await find_task(own, env_name, task, split)
+        episodes = [
+            Episode(
+                env_name,
+                found.index,
+                found.split,
+                number,
+                None if seed is None else seed + number,
+            )
+            for number in range(n)
+        ]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for episode in episodes:
+                    seat = Seat(TaskEnv(own, env_name, **arguments), rules)
+                    tasks.create_task(_play(seat, episode, found, make_policy()))
+        except BaseExceptionGroup as group:
+            # What went wrong first is what a caller can act on.
+            raise group.exceptions[0] from None
+        if score_group:
+            await _score(own, env_name, found, episodes, arguments)
+    return episodes
+
+
+async def _play(seat: Seat, episode: Episode, task: Task, policy: Policy) -> None:
+    try:
+        await seat.play(episode, task, policy)
+    finally:
+        await seat.close()
+
+
+async def _score(
+    client: AsyncORSClient,
+    env_name: str,
+    task: Task,
+    episodes: list[Episode],
+    arguments: Mapping[str, Any],
+) -> None:
+    """Have the episodes that have an outcome scored on a session of their task."""
+    played = [episode for episode in episodes if episode.total_reward is not None]
+    if not played:
+        return
+    env = TaskEnv(client, env_name, **arguments)
+    try:
+        await env.start(task)
+        assert env.session is not None  # noqa: S101 - it was just opened
+        candidates = [
+            {
+                "messages": episode.messages("ors"),
+                "metadata": {"number": episode.number},
+            }
+            for episode in played
+        ]
+        scores = await env.session.score_group(candidates)
+    finally:
+        await env.close()
+    for episode, score in zip(played, scores, strict=True):
+        episode.group_score = score

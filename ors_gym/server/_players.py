@@ -1,0 +1,183 @@
+"""A scripted reference player for each bundled environment.
+
+A player is made per episode and called with the latest observation, the prompt at
+first, and the tools; it answers with a tool call. It plays from the text alone, as a
+model would, and never sees the task.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from ors_gym.server.environments._math_problems import solve
+from ors_gym.server.environments._maze_grid import DIRECTIONS, distances_from
+from ors_gym.server.environments._sql_questions import (
+    REPAIR,
+    REPAIR_SQL,
+    find_questions,
+)
+from ors_gym.types import ToolCall, ToolSpec
+
+__all__ = ["REFERENCE_PLAYERS", "Player"]
+
+Player: TypeAlias = Callable[[str, Sequence[ToolSpec]], ToolCall]
+"""From an observation and the tools to the next call."""
+
+
+def play_math(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+    """Answer a word problem.
+
+    Args:
+        observation: The question.
+        tools: Not needed.
+
+    Returns:
+        The call of ``submit``.
+    """
+    del tools
+    return {"tool": "submit", "input": {"answer": str(solve(observation))}}
+
+
+def play_guess(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+    """Bisect the interval that the observation names.
+
+    Args:
+        observation: A text with ``low..high`` in it.
+        tools: Not needed.
+
+    Returns:
+        The call of ``guess``.
+
+    Example:
+        >>> play_guess("It is in 5..8, and you have 3 guesses left.", [])
+        {'tool': 'guess', 'input': {'number': 6}}
+    """
+    del tools
+    low, high = re.findall(r"(\d+)\.\.(\d+)", observation)[0]
+    return {"tool": "guess", "input": {"number": (int(low) + int(high)) // 2}}
+
+
+def play_blackjack(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+    """Hit or stand by the basic strategy.
+
+    Args:
+        observation: A text with the hand's total and the dealer's card.
+        tools: Not needed.
+
+    Returns:
+        The call of ``hit`` or ``stand``.
+
+    Example:
+        >>> play_blackjack("Your hand: 10, 6 (16). The dealer shows 7.", [])["tool"]
+        'hit'
+    """
+    del tools
+    soft, total = re.findall(r"\((soft )?(\d+)\)", observation)[0]
+    shown = re.findall(r"dealer shows (ace|\d+)", observation)[0]
+    dealer = 1 if shown == "ace" else int(shown)
+    if soft:
+        enough = 19 if dealer in (9, 10) else 18
+    elif 4 <= dealer <= 6:
+        enough = 12
+    elif 2 <= dealer <= 3:
+        enough = 13
+    else:
+        enough = 17
+    return {"tool": "stand" if int(total) >= enough else "hit", "input": {}}
+
+
+def play_maze(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+    r"""Take the first step of a shortest way over the map.
+
+    Args:
+        observation: A text with a map in it.
+        tools: Not needed.
+
+    Returns:
+        The call of ``move``.
+
+    Example:
+        >>> play_maze("####\n#@G#\n####", [])
+        {'tool': 'move', 'input': {'direction': 'right'}}
+    """
+    del tools
+    grid = [line for line in observation.splitlines() if line.startswith("#")]
+    squares = {
+        mark: (row, line.index(mark))
+        for row, line in enumerate(grid)
+        for mark in "@G"
+        if mark in line
+    }
+    (row, column), to_goal = squares["@"], distances_from(squares["G"], grid)
+    direction = min(
+        DIRECTIONS,
+        key=lambda name: to_goal.get(
+            (row + DIRECTIONS[name][0], column + DIRECTIONS[name][1]), len(to_goal)
+        ),
+    )
+    return {"tool": "move", "input": {"direction": direction}}
+
+
+class SqlPlayer:
+    """Looks around, fixes what is to be fixed, then answers question by question.
+
+    Example:
+        >>> player = SqlPlayer()
+        >>> player("1. How many customers from Oslo have never ordered?", [])["tool"]
+        'list_tables'
+        >>> player("CREATE TABLE ...", [])["tool"]
+        'query'
+    """
+
+    def __init__(self) -> None:
+        self._plan: list[ToolCall] | None = None
+        self._answers: list[str] = []
+        self._last_tool = ""
+
+    def __call__(self, observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+        """Choose the next call.
+
+        Args:
+            observation: The prompt, then the result of the last call.
+            tools: Not needed.
+
+        Returns:
+            The call.
+        """
+        del tools
+        if self._plan is None:
+            self._plan = _plan_sql(observation)
+        if self._last_tool == "query":
+            value = observation.splitlines()[1]
+            self._answers.append("none" if value == "(0 rows)" else value)
+        answer = "; ".join(self._answers)
+        call: ToolCall = (
+            self._plan.pop(0)
+            if self._plan
+            else {"tool": "submit", "input": {"answer": answer}}
+        )
+        self._last_tool = call["tool"]
+        return call
+
+
+def _plan_sql(prompt: str) -> list[ToolCall]:
+    calls: list[ToolCall] = [{"tool": "list_tables", "input": {}}]
+    repair = REPAIR.read(prompt)
+    if repair is not None:
+        calls.append({"tool": "update", "input": {"sql": REPAIR_SQL.format(**repair)}})
+    calls += [
+        {"tool": "query", "input": {"sql": sql}} for sql in find_questions(prompt)
+    ]
+    return calls
+
+
+REFERENCE_PLAYERS: Final[dict[str, Callable[[], Player]]] = {
+    "math": lambda: play_math,
+    "guess": lambda: play_guess,
+    "blackjack": lambda: play_blackjack,
+    "maze": lambda: play_maze,
+    "sql": SqlPlayer,
+}
+"""By the environment's name, what makes a player of one episode."""

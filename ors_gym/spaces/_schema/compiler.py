@@ -1,0 +1,285 @@
+"""A schema to a graph of nodes, once."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ors_gym.spaces._schema.choices import (
+    AnythingBody,
+    CheckedBody,
+    ChoiceBody,
+    DecimalBody,
+    ValuesBody,
+)
+from ors_gym.spaces._schema.conjunction import (
+    BY_TYPE,
+    HARD,
+    Part,
+    are_exclusive,
+    flatten,
+    type_names,
+)
+from ors_gym.spaces._schema.keywords import (
+    array_body,
+    number_body,
+    object_body,
+    string_body,
+)
+from ors_gym.spaces._schema.nodes import (
+    Body,
+    Impossible,
+    Node,
+    Unusable,
+    distinct_key,
+    measure,
+)
+from ors_gym.spaces._schema.regex import Pattern
+from ors_gym.spaces._schema.validation import SchemaValidator
+
+__all__ = ["compile_schema"]
+
+_MAX_WORK = 100_000
+_MAX_CHECKED_VALUES = 10_000
+_DECIMAL_PATTERN = "^(?!^[-+.]*$)"
+
+
+def compile_schema(schema: Any, validator: Callable[[], SchemaValidator]) -> Node:
+    """Return the node of a schema's values, measured.
+
+    Args:
+        schema: The schema.
+        validator: Gives the validator of the schema, if it is needed.
+
+    Returns:
+        The node; it may turn out to be impossible.
+
+    Raises:
+        Unusable: If the schema is too large.
+    """
+    return _Compiler(schema, validator).run()
+
+
+class _Compiler:
+    def __init__(self, root: Any, validator: Callable[[], SchemaValidator]) -> None:
+        self._root = root
+        self._validator = validator
+        self._nodes: dict[frozenset[tuple[int, frozenset[str]]], Node] = {}
+        self._decimals: list[Node] = []
+        self._queue: deque[tuple[Node, Sequence[Part]]] = deque()
+        self._work = 0
+        # Parts are told apart by identity, so what we make must live as long.
+        self._made: dict[str, dict[str, Any]] = {}
+
+    def run(self) -> Node:
+        start = self.node([Part(self._root, "#")])
+        while self._queue:
+            node, parts = self._queue.popleft()
+            try:
+                node.body = self._body(node, parts)
+            except Unusable as reason:
+                if self._work > _MAX_WORK:
+                    raise
+                node.body = Impossible(reason.path, reason.reason)
+        measure([*self._nodes.values(), *self._decimals])
+        return start
+
+    def node(self, parts: Sequence[Part]) -> Node:
+        """Return the node of the values that satisfy all of some schemas."""
+        key = frozenset(part.key for part in parts)
+        if key not in self._nodes:
+            self._work += 1 + len(parts)
+            if self._work > _MAX_WORK:
+                raise Unusable("#", "the schema is too large to be sampled")
+            node = Node(parts[0].path if parts else "#")
+            self._nodes[key] = node
+            self._queue.append((node, parts))
+        return self._nodes[key]
+
+    def made(self, schema: dict[str, Any]) -> Part:
+        """Return a schema of our own as a part."""
+        return Part(self._made.setdefault(repr(schema), schema), "#")
+
+    def _body(self, node: Node, parts: Sequence[Part]) -> Body:
+        flat = flatten(self._root, parts)
+        for index, part in enumerate(flat):
+            for keyword in ("anyOf", "oneOf"):
+                if part.has(keyword):
+                    rest = [*flat[:index], part.without(keyword), *flat[index + 1 :]]
+                    return self._union(part, keyword, rest)
+            if part.has("if"):
+                rest = [*flat[:index], part.without("if"), *flat[index + 1 :]]
+                return self._conditional(part, rest)
+        if not flat:
+            return AnythingBody(node.path)
+        body, check = self._typed(node, flat)
+        if check:
+            return self._checked(body, [part.schema for part in flat], flat[0].path)
+        for part in flat:
+            hard = sorted(HARD & part.schema.keys())
+            if hard:
+                body = self._checked(body, [part.schema], f"{part.path}/{hard[0]}")
+        return body
+
+    def _checked(self, body: Body, schemas: list[Any], path: str) -> Body:
+        validators = [self._validator().part(schema) for schema in schemas]
+        return CheckedBody(
+            body,
+            lambda value: all(validator.is_valid(value) for validator in validators),
+            path,
+        )
+
+    def _union(self, part: Part, keyword: str, rest: list[Part]) -> Body:
+        branches = [
+            part.child(schema, keyword, index)
+            for index, schema in enumerate(part.listing(keyword))
+        ]
+        tag = _discriminator(part)
+        # A server that goes by a discriminator insists on it, default or not.
+        tagged = [self.made({"required": [tag]})] if tag is not None else []
+        options = [self.node([*rest, branch, *tagged]) for branch in branches]
+        if keyword == "anyOf" and not flatten(self._root, rest):
+            self._join_decimals(branches, options)
+        body = ChoiceBody(options)
+        if keyword == "oneOf" and not are_exclusive(self._root, branches, tag):
+            return self._checked(
+                body, [{"oneOf": part.schema["oneOf"]}], f"{part.path}/oneOf"
+            )
+        return body
+
+    def _join_decimals(self, branches: list[Part], options: list[Node]) -> None:
+        """Replace pydantic's two branches of a Decimal by a node that draws both."""
+        for index, (one, two) in enumerate(itertools.pairwise(branches)):
+            if _is_decimal(one.schema, two.schema):
+                text = two.text("pattern")
+                pattern = None if text is None else Pattern(text, two.path)
+                number = number_body([one], integer=False)
+                node = Node(one.path)
+                node.body = DecimalBody(number, pattern, one.path)
+                self._decimals.append(node)
+                options[index : index + 2] = [node]
+                return
+
+    def _conditional(self, part: Part, rest: list[Part]) -> Body:
+        met = [
+            part.child(part.schema[keyword], keyword)
+            for keyword in ("if", "then")
+            if keyword in part.schema
+        ]
+        unmet = (
+            [part.child(part.schema["else"], "else")] if "else" in part.schema else []
+        )
+        body = ChoiceBody([self.node([*rest, *met]), self.node([*rest, *unmet])])
+        condition = {
+            keyword: part.schema[keyword]
+            for keyword in ("if", "then", "else")
+            if keyword in part.schema
+        }
+        return self._checked(body, [condition], f"{part.path}/if")
+
+    def _typed(self, node: Node, parts: list[Part]) -> tuple[Body, bool]:
+        if any("enum" in part.schema or "const" in part.schema for part in parts):
+            return self._values(parts), False
+        types = frozenset.intersection(*map(type_names, parts))
+        if all("type" not in part.schema for part in parts):
+            types = _implied(parts)
+            if not types:
+                return AnythingBody(node.path), False
+        if "number" in types:
+            types -= {"integer"}
+        if not types:
+            raise Unusable(node.path, "no type is allowed by all that applies here")
+        if len(types) > 1:
+            options = [
+                self.node([*parts, self.made({"type": name})]) for name in sorted(types)
+            ]
+            return ChoiceBody(options), False
+        (name,) = types
+        return self._one_type(name, parts)
+
+    def _one_type(self, name: str, parts: list[Part]) -> tuple[Body, bool]:
+        if name == "object":
+            return object_body(self, parts)
+        if name == "array":
+            return array_body(self, parts), False
+        if name == "string":
+            return string_body(self, parts), False
+        if name == "boolean":
+            return ValuesBody([False, True]), False
+        if name == "null":
+            return ValuesBody([None]), False
+        return number_body(parts, integer=name == "integer"), False
+
+    def _values(self, parts: list[Part]) -> Body:
+        lists = [part.listing("enum") for part in parts if "enum" in part.schema]
+        lists += [[p.schema["const"]] for p in parts if "const" in p.schema]
+        values, *others = sorted(lists, key=len)
+        for other in others:
+            allowed = set(map(distinct_key, other))
+            values = [value for value in values if distinct_key(value) in allowed]
+        types = frozenset.intersection(*map(type_names, parts))
+        values = [value for value in values if _types_of(value) & types]
+        about = frozenset[str]().union(*BY_TYPE.values())
+        demands = [
+            {key: part.schema[key] for key in about & part.schema.keys()}
+            for part in parts
+        ]
+        if any(demands):
+            checks = [self._validator().part(demand) for demand in demands]
+            values = [
+                value
+                for value in values[:_MAX_CHECKED_VALUES]
+                if all(check.is_valid(value) for check in checks)
+            ]
+        if not values:
+            raise Unusable(parts[0].path, "none of the values listed is allowed")
+        return ValuesBody(values)
+
+
+def _implied(parts: list[Part]) -> frozenset[str]:
+    """The one type that the keywords are about, where no type is named."""
+    keywords = frozenset[str]().union(*(part.schema.keys() for part in parts))
+    for name, about in BY_TYPE.items():
+        if about & keywords:
+            return frozenset({name})
+    return frozenset()
+
+
+_TYPES_OF = {
+    bool: {"boolean"},
+    dict: {"object"},
+    float: {"number"},
+    int: {"integer"},
+    list: {"array"},
+    str: {"string"},
+    type(None): {"null"},
+}
+
+
+def _types_of(value: Any) -> set[str]:
+    if isinstance(value, float) and value.is_integer():
+        return {"integer", "number"}
+    return _TYPES_OF[type(value)]
+
+
+def _discriminator(part: Part) -> str | None:
+    """The member that OpenAPI's ``discriminator`` names, as pydantic emits it."""
+    discriminator = part.schema.get("discriminator")
+    if isinstance(discriminator, dict):
+        name = discriminator.get("propertyName")
+        return name if isinstance(name, str) else None
+    return None
+
+
+def _is_decimal(number: Any, text: Any) -> bool:
+    """Whether two branches are those by which pydantic describes a Decimal."""
+    if not isinstance(number, dict) or not isinstance(text, dict):
+        return False
+    if number.get("type") != "number" or text.get("type") != "string":
+        return False
+    # Some versions, and Decimals without bounds on both digits, give no pattern.
+    pattern = text.get("pattern", _DECIMAL_PATTERN)
+    known = isinstance(pattern, str) and pattern.startswith(_DECIMAL_PATTERN)
+    return known and text.keys() <= {"pattern", "type"}

@@ -1,0 +1,775 @@
+"""Regular expressions: parsed, and texts drawn that match them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from random import Random
+from typing import TypeAlias
+
+from ors_gym.spaces._schema.nodes import Unusable
+
+__all__ = [
+    "Alternation",
+    "Assertion",
+    "Backreference",
+    "Characters",
+    "Concatenation",
+    "Group",
+    "Pattern",
+    "Repeat",
+    "Span",
+    "Tree",
+    "UnsupportedPatternError",
+    "Writer",
+    "parse",
+    "word",
+]
+
+Span: TypeAlias = tuple[int, int]
+"""Code points, first and last."""
+
+_FEW_REPEATS = 10
+_MAX_LISTED_REPEATS = 100
+_MANY = 10**12
+
+
+@dataclasses.dataclass(slots=True)
+class Writer:
+    """One attempt at a text.
+
+    Args:
+        random: Where chance comes from.
+        extra: Repeats beyond the least, at most.
+        target: Characters that repeats try to reach, or 0.
+        limit: Characters after which no extra repeat is made.
+    """
+
+    random: Random
+    extra: int
+    target: int
+    limit: int
+    parts: list[str] = dataclasses.field(default_factory=list)
+    length: int = 0
+    groups: dict[int | str, str] = dataclasses.field(default_factory=dict)
+
+    def append(self, text: str) -> None:
+        """Add to the text.
+
+        Args:
+            text: What comes next.
+        """
+        self.parts.append(text)
+        self.length += len(text)
+
+
+class Tree(ABC):
+    """A regular expression, or a part of one."""
+
+    __slots__ = ()
+
+    def shortest(self) -> int:
+        """Return the least number of characters."""
+        return 0
+
+    def is_ambiguous(self, *, repeated: bool) -> bool:
+        """Return whether a choice or a repeat is repeated often.
+
+        ``re`` may then need time exponential in the length of a text.
+
+        Args:
+            repeated: Whether this part is within such a repeat.
+        """
+        del repeated
+        return False
+
+    def count(self) -> int | None:
+        """Return how many texts there are at most; None if that has no end."""
+        return None
+
+    def texts(self) -> Iterator[str]:
+        """Go through the texts, some maybe twice, where ``count`` is known."""
+        return iter(())
+
+    @abstractmethod
+    def write(self, writer: Writer, following: int) -> None:
+        """Write a text.
+
+        Args:
+            writer: Where to.
+            following: Number of characters that will come after it at least.
+        """
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Characters(Tree):
+    """One character out of a set.
+
+    Args:
+        spans: Code points to draw from.
+        whole: Whether these are all that the set has, so that it can be listed.
+    """
+
+    spans: tuple[Span, ...]
+    whole: bool = True
+
+    def shortest(self) -> int:
+        return 1
+
+    def count(self) -> int | None:
+        return self._size() if self.whole else None
+
+    def _size(self) -> int:
+        return sum(high - low + 1 for low, high in self.spans)
+
+    def texts(self) -> Iterator[str]:
+        for low, high in self.spans:
+            yield from map(chr, range(low, high + 1))
+
+    def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
+        place = int(writer.random.random() * self._size())
+        for low, high in self.spans:
+            if place <= high - low:
+                writer.append(chr(low + place))
+                return
+            place -= high - low + 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Concatenation(Tree):
+    """One thing after another."""
+
+    items: tuple[Tree, ...]
+
+    def shortest(self) -> int:
+        return sum(item.shortest() for item in self.items)
+
+    def is_ambiguous(self, *, repeated: bool) -> bool:
+        return any(item.is_ambiguous(repeated=repeated) for item in self.items)
+
+    def count(self) -> int | None:
+        return _product(item.count() for item in self.items)
+
+    def texts(self) -> Iterator[str]:
+        return _joined([item.texts() for item in self.items])
+
+    def write(self, writer: Writer, following: int) -> None:
+        lengths = [item.shortest() for item in self.items]
+        remaining = following + sum(lengths)
+        for item, length in zip(self.items, lengths, strict=True):
+            remaining -= length
+            item.write(writer, remaining)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Alternation(Tree):
+    """One of several."""
+
+    options: tuple[Tree, ...]
+
+    def shortest(self) -> int:
+        return min(option.shortest() for option in self.options)
+
+    def is_ambiguous(self, *, repeated: bool) -> bool:
+        return repeated or any(
+            option.is_ambiguous(repeated=False) for option in self.options
+        )
+
+    def count(self) -> int | None:
+        return _sum(option.count() for option in self.options)
+
+    def texts(self) -> Iterator[str]:
+        return itertools.chain.from_iterable(o.texts() for o in self.options)
+
+    def write(self, writer: Writer, following: int) -> None:
+        writer.random.choice(self.options).write(writer, following)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Repeat(Tree):
+    """The same again: ``minimum`` to ``maximum`` times (None: any number)."""
+
+    item: Tree
+    minimum: int
+    maximum: int | None
+
+    def shortest(self) -> int:
+        # Nothing, repeated, is still work.
+        return self.minimum * max(1, self.item.shortest())
+
+    def is_ambiguous(self, *, repeated: bool) -> bool:
+        if repeated and self.maximum != self.minimum:
+            return True
+        often = self.maximum is None or self.maximum > _FEW_REPEATS
+        return self.item.is_ambiguous(repeated=repeated or often)
+
+    def count(self) -> int | None:
+        if self.maximum == 0:
+            return 1
+        if self.maximum is None or self.maximum > _MAX_LISTED_REPEATS:
+            return None
+        count = self.item.count()
+        times = range(self.minimum, self.maximum + 1)
+        return _sum(_product([count] * number) for number in times)
+
+    def texts(self) -> Iterator[str]:
+        if not self.maximum:
+            yield ""
+            return
+        single = list(self.item.texts())
+        for number in range(self.minimum, self.maximum + 1):
+            yield from _joined([single] * number)
+
+    def write(self, writer: Writer, following: int) -> None:
+        most = self.minimum + max(writer.extra, writer.target)
+        if self.maximum is not None:
+            most = min(most, self.maximum)
+        count = writer.random.randint(self.minimum, max(self.minimum, most))
+        for done in range(max(self.minimum, most)):
+            if done >= self.minimum:
+                if writer.target and writer.length + following >= writer.target:
+                    break
+                if not writer.target and (
+                    done >= count or writer.length > writer.limit
+                ):
+                    break
+            self.item.write(writer, following)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Group(Tree):
+    """What a backreference can refer to, by number or by name."""
+
+    number: int
+    name: str | None
+    item: Tree
+
+    def shortest(self) -> int:
+        return self.item.shortest()
+
+    def is_ambiguous(self, *, repeated: bool) -> bool:
+        return self.item.is_ambiguous(repeated=repeated)
+
+    def count(self) -> int | None:
+        return self.item.count()
+
+    def texts(self) -> Iterator[str]:
+        return self.item.texts()
+
+    def write(self, writer: Writer, following: int) -> None:
+        start = len(writer.parts)
+        self.item.write(writer, following)
+        text = "".join(writer.parts[start:])
+        writer.groups[self.number] = text
+        if self.name is not None:
+            writer.groups[self.name] = text
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Backreference(Tree):
+    """The text of a group again."""
+
+    group: int | str
+
+    def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
+        writer.append(writer.groups.get(self.group, ""))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Assertion(Tree):
+    """Something of no width: ``^``, ``$``, or another (``""``), left to ``re``."""
+
+    kind: str
+
+    def write(self, writer: Writer, following: int) -> None:
+        pass
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _product(counts: Iterable[int | None]) -> int | None:
+    product = 1
+    for count in counts:
+        if count is None:
+            return None
+        product = min(product * count, _MANY)
+    return product
+
+
+def _joined(choices: Sequence[Iterable[str]]) -> Iterator[str]:
+    return map("".join, itertools.product(*choices))
+
+
+_LAST_CHARACTER = 0xFFFF
+_SURROGATES = (0xD800, 0xDFFF)
+_PRINTABLE = (0x20, 0x7E)
+_LINE_ENDS = ((0x0A, 0x0A), (0x0D, 0x0D))
+_MAX_DEPTH = 50
+
+# ECMA 262: \d and \w are ASCII, so these are whole; \s is not.
+_CLASSES: dict[str, tuple[Span, ...]] = {
+    "d": ((0x30, 0x39),),
+    "w": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
+    "s": ((0x20, 0x20), (0x09, 0x0D)),
+}
+_ASSERTIONS = {"A": "^", "B": "", "Z": "$", "b": "", "z": "$"}
+_ESCAPES = {"t": 9, "n": 10, "v": 11, "f": 12, "r": 13, "a": 7, "0": 0}
+
+
+class UnsupportedPatternError(ValueError):
+    """Raised when a pattern has a construct that this parser does not know."""
+
+
+def parse(pattern: str) -> Tree:
+    r"""Parse a regular expression.
+
+    Args:
+        pattern: As in a JSON Schema's ``pattern``.
+
+    Returns:
+        The syntax tree.
+
+    Raises:
+        UnsupportedPatternError: If the pattern is not understood.
+
+    Example:
+        >>> parse("a?").maximum
+        1
+    """
+    parser = _Parser(pattern)
+    tree = parser.alternation()
+    if parser.position < len(pattern):
+        raise parser.unsupported("an unbalanced parenthesis")
+    return tree
+
+
+class _Parser:
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.position = 0
+        self.groups = 0
+        self.depth = 0
+
+    def unsupported(self, what: str) -> UnsupportedPatternError:
+        return UnsupportedPatternError(f"{what} at character {self.position}")
+
+    def peek(self, text: str) -> bool:
+        return self.pattern.startswith(text, self.position)
+
+    def accept(self, text: str) -> bool:
+        if not self.peek(text):
+            return False
+        self.position += len(text)
+        return True
+
+    def take(self) -> str:
+        if self.position >= len(self.pattern):
+            raise self.unsupported("an unexpected end")
+        self.position += 1
+        return self.pattern[self.position - 1]
+
+    def until(self, end: str) -> str:
+        stop = self.pattern.find(end, self.position)
+        if stop < 0:
+            raise self.unsupported(f"a missing {end!r}")
+        text = self.pattern[self.position : stop]
+        self.position = stop + len(end)
+        return text
+
+    def alternation(self) -> Tree:
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise self.unsupported(f"more than {_MAX_DEPTH} nested groups")
+        options = [self.concatenation()]
+        while self.accept("|"):
+            options.append(self.concatenation())
+        self.depth -= 1
+        return options[0] if len(options) == 1 else Alternation(tuple(options))
+
+    def concatenation(self) -> Tree:
+        items: list[Tree] = []
+        while self.position < len(self.pattern) and not (
+            self.peek("|") or self.peek(")")
+        ):
+            items.append(self.repetition(self.atom()))
+        return items[0] if len(items) == 1 else Concatenation(tuple(items))
+
+    def repetition(self, item: Tree) -> Tree:
+        while True:
+            bounds = self.quantifier()
+            if bounds is None:
+                return item
+            # Lazy and possessive repeats match other parts of a text, not other texts.
+            if not self.accept("?"):
+                self.accept("+")
+            item = Repeat(item, *bounds)
+
+    def quantifier(self) -> tuple[int, int | None] | None:
+        for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+            if self.accept(sign):
+                return bounds
+        if not self.peek("{"):
+            return None
+        start = self.position
+        self.position += 1
+        low, comma, high = self.number(), self.accept(","), self.number()
+        if not self.accept("}") or (not comma and not low):
+            # Not a quantifier after all: the brace stands for itself.
+            self.position = start
+            return None
+        if not comma:
+            return int(low), int(low)
+        return int(low or 0), int(high) if high else None
+
+    def number(self) -> str:
+        start = self.position
+        while self.pattern[self.position : self.position + 1] in tuple("0123456789"):
+            self.position += 1
+        if self.position - start > 9:
+            raise self.unsupported("too large a number")
+        return self.pattern[start : self.position]
+
+    def atom(self) -> Tree:
+        character = self.take()
+        if character in "^$":
+            return Assertion(character)
+        if character == ".":
+            return _prefer_printable(_complement(_LINE_ENDS), whole=False)
+        if character == "[":
+            return self.character_class()
+        if character == "(":
+            return self.group()
+        if character == "\\":
+            return self.escape()
+        return _one(ord(character))
+
+    def group(self) -> Tree:
+        if not self.accept("?"):
+            return self.captured(None)
+        if self.accept("=") or self.accept("<="):
+            # What must stand ahead or behind may be ours to write, or be there anyway.
+            return Alternation((Assertion(""), self.closed()))
+        if self.accept("!") or self.accept("<!"):
+            self.closed()
+            return Assertion("")
+        if self.accept("P=") or self.peek("#"):
+            name = self.until(")")
+            # What begins with # is a comment.
+            return Concatenation(()) if name[:1] == "#" else Backreference(name)
+        if self.accept("P<") or self.accept("<"):
+            return self.captured(self.until(">"))
+        return self.flags()
+
+    def flags(self) -> Tree:
+        """A group that is not captured, with or without flags of its own."""
+        if self.accept(":") or self.accept(">"):
+            return self.closed()
+        start = self.position
+        while self.take() in "aiLmsu-":
+            pass
+        self.position -= 1
+        if self.position > start and self.accept(")"):
+            return Concatenation(())
+        if self.position > start and self.accept(":"):
+            return self.closed()
+        raise self.unsupported("an unknown kind of group")
+
+    def captured(self, name: str | None) -> Tree:
+        self.groups += 1
+        number = self.groups
+        return Group(number, name, self.closed())
+
+    def closed(self) -> Tree:
+        item = self.alternation()
+        if not self.accept(")"):
+            raise self.unsupported("a missing ')'")
+        return item
+
+    def escape(self) -> Tree:
+        letter = self.take()
+        if letter in _ASSERTIONS:
+            return Assertion(_ASSERTIONS[letter])
+        if letter in "123456789":
+            return Backreference(int(letter + self.number()))
+        if letter == "k" and self.accept("<"):
+            return Backreference(self.until(">"))
+        if letter.lower() in _CLASSES:
+            spans = _CLASSES[letter.lower()]
+            if letter.isupper():
+                return _prefer_printable(_complement(spans), whole=False)
+            return _prefer_printable(spans, whole=letter != "s")
+        return _one(self.code_point(letter))
+
+    def code_point(self, letter: str) -> int:
+        if letter in _ESCAPES:
+            return _ESCAPES[letter]
+        if letter in "xuU":
+            if self.accept("{"):
+                digits = self.until("}")
+            else:
+                digits = "".join(
+                    self.take() for _ in range({"x": 2, "u": 4}.get(letter, 8))
+                )
+            try:
+                return int(digits, 16)
+            except ValueError:
+                raise self.unsupported("an unreadable code point") from None
+        if letter == "c":
+            return ord(self.take()) % 32
+        if letter.isalnum() and letter.isascii():
+            raise self.unsupported(f"the escape \\{letter}")
+        return ord(letter)
+
+    def character_class(self) -> Tree:
+        negated = self.accept("^")
+        spans: list[Span] = []
+        whole = not negated
+        first = True
+        while first or not self.peek("]"):
+            first = False
+            low, is_whole = self.class_member()
+            whole = whole and is_whole
+            if len(low) == 1 and self.peek("-") and not self.peek("-]"):
+                self.position += 1
+                high, _ = self.class_member()
+                if len(high) != 1:
+                    raise self.unsupported("a range that ends in a class")
+                spans.append((low[0][0], high[0][1]))
+            else:
+                spans.extend(low)
+        self.position += 1
+        result = _complement(tuple(spans)) if negated else tuple(spans)
+        if not result:
+            raise self.unsupported("a class without characters")
+        return _prefer_printable(result, whole=whole)
+
+    def class_member(self) -> tuple[tuple[Span, ...], bool]:
+        character = self.take()
+        if character != "\\":
+            return ((ord(character), ord(character)),), True
+        letter = self.take()
+        if letter.lower() in _CLASSES:
+            spans = _CLASSES[letter.lower()]
+            if letter.isupper():
+                return _complement(spans), False
+            return spans, letter != "s"
+        code = 8 if letter == "b" else self.code_point(letter)
+        return ((code, code),), True
+
+
+def _one(code: int) -> Characters:
+    return Characters(((code, code),))
+
+
+def _complement(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+    result: list[Span] = []
+    start = 0
+    for low, high in sorted((*spans, _SURROGATES)):
+        if low > start:
+            result.append((start, low - 1))
+        start = max(start, high + 1)
+    if start <= _LAST_CHARACTER:
+        result.append((start, _LAST_CHARACTER))
+    return tuple(result)
+
+
+def _prefer_printable(spans: tuple[Span, ...], *, whole: bool) -> Characters:
+    """Draw from printable ASCII where a set that cannot be listed has any."""
+    if whole:
+        return Characters(spans)
+    low, high = _PRINTABLE
+    printable = tuple(
+        (max(first, low), min(last, high))
+        for first, last in spans
+        if first <= high and last >= low
+    )
+    return Characters(printable or spans, whole=False)
+
+
+_MAX_LENGTH = 20_000
+_ATTEMPTS = 200
+_EXTRA_REPEATS = 4
+_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+# How often a pattern that may match in the middle is put there.
+_AFFIXED = 0.25
+# A pattern with nested repeats can take time exponential in the length of a text that
+# does not match, and `re` cannot be interrupted: such texts stay short.
+_MAX_RISKY_LENGTH = 20
+
+_Accepts: TypeAlias = Callable[[str], bool]
+
+
+class Pattern:
+    r"""A regular expression to draw from.
+
+    Draws are made by rule and checked with ``re.search``, as a validator does, so
+    lookarounds and word boundaries work where chance finds them.
+
+    Args:
+        pattern: As in a JSON Schema's ``pattern``: it may match anywhere.
+        path: Where in the schema it stands, for errors.
+
+    Raises:
+        Unusable: If Python's ``re`` or our parser cannot read it.
+
+    Example:
+        >>> pattern = Pattern(r"^[a-c]-\d{3}$", "#/pattern")
+        >>> import random
+        >>> bool(re.search(r"^[a-c]-\d{3}$", pattern.draw(random.Random(1), 0, None)))
+        True
+        >>> pattern.count()
+        3000
+    """
+
+    def __init__(self, pattern: str, path: str) -> None:
+        self._path = path
+        self._pattern = pattern
+        try:
+            self._search = re.compile(pattern).search
+            self._tree = parse(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise Unusable(
+                path, f"Python's re cannot read the pattern {pattern!r:.200}: {error}"
+            ) from None
+        except UnsupportedPatternError as error:
+            raise Unusable(
+                path, f"the pattern {pattern!r:.200} has {error}, which is not sampled"
+            ) from None
+        self._minimum = self._tree.shortest()
+        self._open_start = not _is_assertion(self._tree, 0)
+        self._open_end = not _is_assertion(self._tree, -1)
+        self._risky = self._tree.is_ambiguous(repeated=False)
+        if self._minimum > _MAX_LENGTH:
+            raise Unusable(
+                path,
+                f"it needs {self._minimum} characters, more than {_MAX_LENGTH}",
+            )
+
+    def matches(self, text: str) -> bool:
+        """Return whether the pattern is found in a text.
+
+        Args:
+            text: Any text.
+
+        Raises:
+            Unusable: If to find out could take for ever.
+        """
+        if self._risky and len(text) > _MAX_RISKY_LENGTH:
+            raise Unusable(
+                self._path,
+                f"the pattern {self._pattern!r:.200} has nested repeats: looking for "
+                f"it in {len(text)} characters could take for ever",
+            )
+        return self._search(text) is not None
+
+    def draw(
+        self,
+        random: Random,
+        shortest: int,
+        longest: int | None,
+        accepts: _Accepts = bool,
+    ) -> str:
+        """Draw a text that matches.
+
+        Args:
+            random: Where chance comes from.
+            shortest: Least number of characters.
+            longest: Largest number of characters, or None.
+            accepts: What else must be true of the text; not asked by default.
+
+        Raises:
+            Unusable: If no attempt gave such a text.
+        """
+        if self._risky and max(shortest, self._minimum) > _MAX_RISKY_LENGTH:
+            raise Unusable(
+                self._path,
+                f"the pattern {self._pattern!r:.200} has nested repeats: looking for "
+                f"it in {max(shortest, self._minimum)} characters could take for ever",
+            )
+        for attempt in range(_ATTEMPTS):
+            text = self._attempt(random, attempt, shortest, longest)
+            if (
+                len(text) >= shortest
+                and (longest is None or len(text) <= longest)
+                and not (self._risky and len(text) > _MAX_RISKY_LENGTH)
+                and self.matches(text)
+                and (accepts is bool or accepts(text))
+            ):
+                return text
+        raise Unusable(
+            self._path,
+            f"{_ATTEMPTS} attempts gave no text of {shortest} to "
+            f"{'any number of' if longest is None else longest} characters that "
+            f"matches {self._pattern!r:.200} and its siblings",
+        )
+
+    def _attempt(
+        self, random: Random, attempt: int, shortest: int, longest: int | None
+    ) -> str:
+        # Every other attempt aims at a length, for when chance alone would take long.
+        target = 0
+        if attempt % 2 and (shortest or longest is not None):
+            top = shortest + 8 if longest is None else min(longest, shortest + 8)
+            target = random.randint(shortest, max(shortest, top))
+        extra = 0 if attempt % 8 == 4 else _EXTRA_REPEATS
+        if attempt % 8 == 6:
+            extra = max(extra, shortest)
+        before = after = ""
+        if self._open_start and random.random() < _AFFIXED:
+            before = word(random, random.randint(1, 3))
+        if self._open_end and random.random() < _AFFIXED:
+            after = word(random, random.randint(1, 3))
+        writer = Writer(random, extra, target, 8 if self._risky else _MAX_LENGTH)
+        self._tree.write(writer, 0)
+        if self._open_end and target > writer.length:
+            after = word(random, target - writer.length)
+        return "".join([before, *writer.parts, after])
+
+    def count(self) -> int | None:
+        """Return how many texts match at most, or None if there is no end to them."""
+        core = _anchored(self._tree)
+        return None if core is None else core.count()
+
+    def texts(self) -> Iterator[str]:
+        """Go through the texts that match, some maybe twice, if ``count`` is known."""
+        core = _anchored(self._tree)
+        if core is not None:
+            yield from filter(self.matches, core.texts())
+
+
+def word(random: Random, length: int) -> str:
+    """Draw letters and digits.
+
+    Args:
+        random: Where chance comes from.
+        length: Number of characters.
+    """
+    return "".join(random.choices(_LETTERS, k=length))
+
+
+def _is_assertion(tree: Tree, place: int) -> bool:
+    """Whether a pattern begins (0) or ends (-1) with something of no width."""
+    if isinstance(tree, Concatenation) and tree.items:
+        tree = tree.items[place]
+    return isinstance(tree, Assertion)
+
+
+def _anchored(tree: Tree) -> Tree | None:
+    """What stands between ``^`` and ``$``, if the pattern is the whole text."""
+    if not isinstance(tree, Concatenation) or len(tree.items) < 2:
+        return None
+    first, *middle, last = tree.items
+    if first != Assertion("^") or last != Assertion("$"):
+        return None
+    return Concatenation(tuple(middle))

@@ -1,0 +1,273 @@
+"""The event loop of a vector env, which turns only while somebody waits for it.
+
+The calling thread drives it: a thread of its own would cost two switches for each
+batch, and fight for the interpreter while a policy computes. Nothing is lost meanwhile:
+requests have left, replies wait in the kernel, and heartbeats are the background's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import selectors
+import threading
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from ors_gym.client.http._pool import forget_after_fork
+from ors_gym.errors import SessionClosedError
+
+__all__ = ["SlotLoop"]
+
+T = TypeVar("T")
+
+_CANCEL_SECONDS: Final = 1.0
+_CANCEL_PAUSE: Final = 0.01
+_inherited: Final[list[asyncio.AbstractEventLoop]] = []
+"""Loops that ran in another thread when the process was forked: never finalised."""
+
+
+class SlotLoop:
+    """Runs the work of numbered slots, at most one piece each.
+
+    Where the calling thread runs an event loop already (a notebook, an async trainer),
+    a helper thread drives for as long as a call takes.
+
+    Example:
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> loop = SlotLoop()
+        >>> for slot in range(3):
+        ...     loop.start(slot, double(slot))
+        >>> loop.wait_for(range(3))
+        >>> [loop.take(slot) for slot in range(3)]
+        [0, 2, 4]
+        >>> loop.close()
+    """
+
+    def __init__(self) -> None:
+        self._begin_anew()
+        forget_after_fork(self)
+
+    def _begin_anew(self) -> None:
+        self._selector = _OwnSelector()
+        self._loop = asyncio.SelectorEventLoop(self._selector)
+        self._tasks: dict[int, asyncio.Task[Any]] = {}
+        self._finished: dict[int, None] = {}
+        self._awaited: set[int] | None = None
+        self._missing = 0
+
+    @property
+    def busy(self) -> Sequence[int]:
+        """The slots whose work is under way, or finished and not taken."""
+        return list(self._tasks)
+
+    @property
+    def finished(self) -> Sequence[int]:
+        """The slots whose work is finished and not taken, in the order they came."""
+        return list(self._finished)
+
+    def start(self, slot: int, work: Coroutine[Any, Any, Any]) -> None:
+        """Start a slot's work; it runs when the loop turns next.
+
+        Args:
+            slot: The slot, which is not busy.
+            work: A coroutine.
+        """
+        task = self._tasks[slot] = self._loop.create_task(work)
+        task.add_done_callback(partial(self._finish, slot))
+
+    def _finish(self, slot: int, task: asyncio.Task[Any]) -> None:
+        if self._tasks.get(slot) is not task:
+            return
+        self._finished[slot] = None
+        if self._awaited is None or slot in self._awaited:
+            self._missing -= 1
+            if self._missing == 0:
+                self._loop.stop()
+
+    def turn(self) -> None:
+        """Let all work go as far as it comes without waiting."""
+        self._loop.call_soon(self._loop.stop)
+        self._drive()
+
+    def wait_for(self, slots: Iterable[int]) -> None:
+        """Wait until the work of all these slots is finished.
+
+        Args:
+            slots: Busy slots.
+        """
+        self._awaited = {slot for slot in slots if slot not in self._finished}
+        self._missing = len(self._awaited)
+        while self._missing > 0:
+            self._drive()
+
+    def wait_for_any(self, count: int) -> None:
+        """Wait until the work of some slots is finished.
+
+        Args:
+            count: How many, at most as many as are busy.
+        """
+        self._awaited = None
+        self._missing = count - len(self._finished)
+        while self._missing > 0:
+            self._drive()
+
+    def failure(self, slot: int) -> BaseException | None:
+        """Return what a slot's finished work raised, if anything.
+
+        Args:
+            slot: The slot.
+        """
+        return self._tasks[slot].exception()
+
+    def take(self, slot: int) -> Any:
+        """Take what a slot's finished work gave.
+
+        Args:
+            slot: The slot, which is no longer busy then.
+
+        Returns:
+            What the coroutine returned.
+
+        Raises:
+            BaseException: What it raised.
+        """
+        self._finished.pop(slot, None)
+        return self._tasks.pop(slot).result()
+
+    def abandon(self, slots: Iterable[int]) -> None:
+        """Cancel the work of slots, in bounded time, and forget what it gave.
+
+        Args:
+            slots: Any slots.
+        """
+        tasks = [self._tasks.pop(slot) for slot in slots if slot in self._tasks]
+        for slot in list(self._finished):
+            if slot not in self._tasks:
+                del self._finished[slot]
+        self._cancel(tasks)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end.
+
+        Args:
+            work: The coroutine.
+
+        Returns:
+            What it returns.
+
+        Raises:
+            SessionClosedError: If the loop was closed.
+        """
+        if self._loop.is_closed():
+            work.close()
+            raise SessionClosedError("the vector env was closed; make a new one")
+        task = self._loop.create_task(work)
+        task.add_done_callback(self._stop)
+        try:
+            while not task.done():
+                self._drive()
+        except BaseException:
+            self._cancel([task])
+            raise
+        return task.result()
+
+    def close(self) -> None:
+        """Give everything up, at once and without a word. Closing twice is fine."""
+        loop = self._loop
+        if not loop.is_closed() and not loop.is_running():
+            # What it still had to do is destroyed, and that is meant.
+            loop.set_exception_handler(_ignore)
+            for task in self._tasks.values():
+                task.cancel()
+            loop.close()
+        self._tasks.clear()
+        self._finished.clear()
+
+    def forget(self) -> None:
+        """Start anew in a child that was forked: what there is, is the parent's."""
+        if self._loop.is_closed():
+            return
+        self._selector.disown()
+        if self._loop.is_running():
+            _inherited.append(self._loop)
+        self.close()
+        self._begin_anew()
+
+    def _stop(self, _: object) -> None:
+        self._loop.stop()
+
+    def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+        """Cancel tasks; if they do not end, go on without them on a new loop."""
+        for task in tasks:
+            task.cancel()
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        pause = 0.0
+        while not all(task.done() for task in tasks):
+            if time.monotonic() > deadline:
+                # An interrupt in the midst of a turn may have lost what they wait for.
+                self.close()
+                self._begin_anew()
+                return
+            self._loop.call_later(pause, self._loop.stop)
+            self._drive()
+            pause = _CANCEL_PAUSE
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()
+
+    def _drive(self) -> None:
+        """Turn the loop until something stops it."""
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._loop.run_forever()
+        else:
+            self._drive_in_thread()
+
+    def _drive_in_thread(self) -> None:
+        caught: list[BaseException] = []
+        # Not `join`: interrupted, it takes the thread for ended (CPython 3.11).
+        ended = threading.Event()
+
+        def drive() -> None:
+            try:
+                self._loop.run_forever()
+            except BaseException as error:  # noqa: BLE001  # raised in the caller
+                caught.append(error)
+            finally:
+                ended.set()
+
+        thread = threading.Thread(target=drive, name="ors_gym vector", daemon=True)
+        try:
+            thread.start()
+            ended.wait()
+        except BaseException:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            # Without an identity the thread may never have been started.
+            ended.wait(None if thread.ident is not None else _CANCEL_SECONDS)
+            raise
+        thread.join()
+        if caught:
+            raise caught[0]
+
+
+def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say nothing of tasks that are destroyed while they are pending."""
+
+
+class _OwnSelector(selectors.DefaultSelector):
+    """A selector that a forked child can drop without a trace in its parent.
+
+    The kernel's list of descriptors is shared after a fork: to unregister one in the
+    child would make the parent deaf to it.
+    """
+
+    def disown(self) -> None:
+        """Close this process's handle of the list, and start with an empty one."""
+        with contextlib.suppress(OSError):
+            self.close()
+        self.__init__()  # type: ignore[misc]

@@ -1,0 +1,182 @@
+"""A vector wrapper that knows where episodes begin and end."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
+
+from ors_gym.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    _Wrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, NDArray[Any]]
+else:
+    # Not generic before Gymnasium 1.3.
+    _Wrapper = VectorWrapper
+
+__all__ = ["Results", "Steps", "VectorView"]
+
+Steps: TypeAlias = tuple[
+    Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Results:
+    """Observations and infos of some envs, one row for each.
+
+    Args:
+        observations: The batched observations.
+        infos: The batched infos.
+        envs: Which env a row is of.
+        fresh: Which rows are new; the others repeat what their env showed before.
+        starts: Which observations begin an episode.
+        over: In which rows the step ended an episode.
+        final: In which of these the observation is the next episode's already.
+    """
+
+    observations: Any
+    infos: dict[str, Any]
+    envs: NDArray[np.int64]
+    fresh: NDArray[np.bool_]
+    starts: NDArray[np.bool_]
+    over: NDArray[np.bool_]
+    final: NDArray[np.bool_]
+
+
+class VectorView(_Wrapper):
+    """The common part of the vector twins; a subclass overrides the two hooks.
+
+    Where the env has ``send`` and ``recv``, as `ORSVectorEnv` does, so has the view.
+
+    Args:
+        env: A vector env in any autoreset mode.
+    """
+
+    def __init__(self, env: VectorEnv[Any, Any, NDArray[Any]]) -> None:
+        super().__init__(env)
+        mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self._mode = AutoresetMode(mode)
+        self._due = np.zeros(self.num_envs, np.bool_)
+        """Whether the next result of an env begins an episode."""
+
+    def choose(self, actions: Any, envs: NDArray[np.int64]) -> Any:
+        """Return the wrapped env's actions; a hook.
+
+        Args:
+            actions: This env's actions.
+            envs: Which envs they are for.
+        """
+        del envs
+        return actions
+
+    def show(self, results: Results) -> Any:
+        """Return what this env observes, and add to the infos; a hook.
+
+        Args:
+            results: What the wrapped env gave.
+        """
+        return results.observations
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode in each env, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: As for the wrapped env.
+            options: As for the wrapped env.
+
+        Returns:
+            The batched observations and infos.
+        """
+        fresh = self._chosen(options)
+        observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
+        self._due[fresh] = False
+        none = np.zeros(self.num_envs, np.bool_)
+        envs = np.arange(self.num_envs)
+        results = Results(observations, infos, envs, fresh, fresh, none, none)
+        return self.show(results), infos
+
+    def step(self, actions: Any) -> Steps:
+        """Take a step in each env.
+
+        Args:
+            actions: One action for each env.
+
+        Returns:
+            As the wrapped env, with what this one observes.
+        """
+        envs = np.arange(self.num_envs)
+        return self._see(self.env.step(self.choose(actions, envs)), envs)
+
+    def async_reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Start episodes without waiting: `recv` gives the results.
+
+        Args:
+            seed: As for `reset`.
+            options: As for `reset`.
+        """
+        chosen = self._chosen(options)
+        self._queue.async_reset(seed=seed, options=options)
+        self._due[chosen] = True
+
+    def send(self, actions: Any, env_ids: Any = None) -> None:
+        """Have envs take a step, without waiting: `recv` gives the results.
+
+        Args:
+            actions: One action for each of these envs.
+            env_ids: Their indexes; all if None.
+        """
+        envs = np.arange(self.num_envs) if env_ids is None else np.asarray(env_ids)
+        self._queue.send(self.choose(actions, envs.reshape(-1)), env_ids)
+
+    def recv(self, min_envs: int = 1) -> Steps:
+        """Take the results of the envs that are ready.
+
+        Args:
+            min_envs: How many to wait for, at least.
+
+        Returns:
+            As the wrapped env, with what this one observes.
+        """
+        results = self._queue.recv(min_envs)
+        return self._see(results, results[4]["env_id"])
+
+    @property
+    def _queue(self) -> Any:
+        if not hasattr(self.env, "send"):
+            raise InvalidRequestError(
+                f"{self.env} has no send() and recv(); they are those of ORSVectorEnv, "
+                f"and of ors_gym's wrappers directly around it"
+            )
+        return self.env
+
+    def _see(self, results: Any, envs: NDArray[np.int64]) -> Steps:
+        observations, rewards, terminations, truncations, infos = results
+        over = np.logical_or(terminations, truncations)
+        none = np.zeros(len(envs), np.bool_)
+        final = over if self._mode is AutoresetMode.SAME_STEP else none
+        starts = self._due[envs] | final
+        self._due[envs] = over if self._mode is AutoresetMode.NEXT_STEP else none
+        seen = Results(observations, infos, envs, ~none, starts, over, final)
+        return self.show(seen), rewards, terminations, truncations, infos
+
+    def _chosen(self, options: Mapping[str, Any] | None) -> NDArray[np.bool_]:
+        """Read the mask, which Gymnasium's vector envs take out of the options."""
+        mask = (options or {}).get("reset_mask")
+        if isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,):
+            return mask.astype(np.bool_)
+        return np.ones(self.num_envs, np.bool_)
