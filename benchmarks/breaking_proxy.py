@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from tests.proxy.faults import (
+from tests.support.proxy.faults import (
     Answer,
     Chaos,
     Close,
@@ -26,7 +26,7 @@ from tests.proxy.faults import (
     Trickle,
     Truncate,
 )
-from tests.proxy.proxy import FaultProxy
+from tests.support.proxy.proxy import FaultProxy
 
 __all__ = ["BreakingProxy", "breaking_proxy"]
 

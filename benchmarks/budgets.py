@@ -18,7 +18,7 @@ from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
 from benchmarks.rows import Row
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 __all__ = ["PARTS", "Part"]
 

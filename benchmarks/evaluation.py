@@ -30,7 +30,7 @@ from benchmarks.rows import Row, quartiles
 from ors_gym import AsyncORSClient
 from ors_gym.evaluation import parallel_evaluate
 from ors_gym.rollout import Episode
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 __all__ = ["compare"]
 

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 
 import ors_gym
-from tests.faults.scripted_ors import scripted_ors
+from tests.system.faults.scripted_ors import scripted_ors
 
 __all__ = ["Cost", "measure"]
 

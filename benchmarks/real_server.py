@@ -29,7 +29,7 @@ from benchmarks.peer_worker import RawProtocol, address
 from benchmarks.rows import quartiles
 from ors_gym import AsyncORSClient, AsyncSession
 from ors_gym.protocol._requests import call_body
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 __all__ = ["compare"]
 

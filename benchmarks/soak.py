@@ -25,7 +25,7 @@ from typing import Any, Self
 import ors_gym
 from benchmarks.breaking_proxy import breaking_proxy
 from ors_gym.client.background._thread import background
-from tests.servers.process import RunningServer, start_server
+from tests.support.servers.process import RunningServer, start_server
 
 __all__ = ["Report", "soak"]
 
@@ -272,7 +272,7 @@ def soak(steps: int, sessions: int, broken: float, sdk: str) -> Report:
         steps: How many steps, in all sessions together.
         sessions: How many sessions at a time.
         broken: The part of the replies that are broken.
-        sdk: The server, by its name among `tests.servers.venvs.SDKS`.
+        sdk: The server, by its name among `tests.support.servers.venvs.SDKS`.
 
     Returns:
         What was seen.

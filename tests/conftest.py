@@ -8,13 +8,13 @@ from typing import Final
 
 import pytest
 
-from tests.browser import chromium as chromium  # noqa: PLC0414 - a fixture
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer, start_server
-from tests.servers.venvs import SDKS, VenvBuildError
+from tests.support.browser import chromium as chromium  # noqa: PLC0414 - a fixture
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer, start_server
+from tests.support.servers.venvs import SDKS, VenvBuildError
 
 # Imports a server SDK, which is there in that SDK's own environment only.
-collect_ignore = ["servers/contract"]
+collect_ignore = ["support/servers/contract"]
 
 CURRENT: Final = [name for name, sdk in SDKS.items() if sdk.current]
 EVERY: Final = [

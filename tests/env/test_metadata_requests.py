@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import ors_gym
-from tests.proxy.proxy import FaultProxy
+from tests.support.proxy.proxy import FaultProxy
 
 METADATA = ("/openapi.json", "/list_environments", "/tools", "/splits", "/num_tasks")
 

@@ -12,14 +12,14 @@ import gymnasium
 import pytest
 
 import ors_gym
-from tests.proxy.scripted import (
+from tests.support.proxy.scripted import (
     RawReply,
     ScriptedServer,
     html_reply,
     json_reply,
     status_reply,
 )
-from tests.servers.process import RunningServer
+from tests.support.servers.process import RunningServer
 
 KEY = "KEY-hunter22"
 

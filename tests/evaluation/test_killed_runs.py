@@ -16,7 +16,7 @@ from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.rollout import Episode
 from ors_gym.server import serve
 from tests.evaluation.running import answer, rows_of, run, start, wait_for_rows
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 SDK = "ors-sdk-0.1.0"
 

@@ -22,8 +22,13 @@ from typing import Final
 from xml.etree import ElementTree as ET
 
 from tests.integrations.venvs import GROUPS, Group, files_of
-from tests.servers.venvs import ensure_venv
-from tests.virtual_environments import ROOT, VenvBuildError, ensure, write_metadata
+from tests.support.servers.venvs import ensure_venv
+from tests.support.virtual_environments import (
+    ROOT,
+    VenvBuildError,
+    ensure,
+    write_metadata,
+)
 
 _NOTHING_CHOSEN: Final = 5
 """What pytest exits with if it deselected every test."""

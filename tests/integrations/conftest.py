@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from ors_gym.server import serve
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer
-from tests.virtual_environments import ROOT
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
+from tests.support.virtual_environments import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from types import CodeType
 
-from tests.virtual_environments import ROOT
+from tests.support.virtual_environments import ROOT
 
 __all__ = ["documented"]
 

@@ -37,7 +37,7 @@ from ors_gym.integrations.inspect import (
 )
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.integrations.documented import documented
-from tests.servers.process import RunningServer, start_server
+from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "agents"
 SECRET = "s3cret-of-the-task"

@@ -17,7 +17,7 @@ from ors_gym.errors import AuthenticationError, InvalidRequestError
 from ors_gym.evaluation import Evaluation, evaluate
 from ors_gym.rollout import Episode
 from tests.evaluation.running import answer, rows_of, start, wait_for_rows
-from tests.servers.process import RunningServer, start_server
+from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "rllib"
 

@@ -19,9 +19,9 @@ from ors_gym import ORSEnv, ORSVectorEnv, wrappers
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.integrations import sb3
 from ors_gym.integrations.sb3 import ORSVecEnv
-from tests.proxy.faults import Point, Reset
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer, start_server
+from tests.support.proxy.faults import Point, Reset
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer, start_server
 from tests.vector.comparing import assert_same
 
 GROUP = "training"

@@ -22,7 +22,7 @@ from ors_gym.formats._messages import describe_tools
 from ors_gym.integrations.skyrl import ors_rows
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.integrations.documented import documented
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 GROUP = "training"
 SDK = "ors-sdk-0.1.0"

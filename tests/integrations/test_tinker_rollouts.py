@@ -36,7 +36,7 @@ from ors_gym.errors import InvalidRequestError, SessionLostError
 from ors_gym.integrations.tinker import ORSGroupBuilder, ors_reward, ors_tools
 from ors_gym.rollout import LiveEpisode, connect
 from tests.integrations.documented import documented
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 GROUP = "agents"
 SDK = "ors-sdk-0.1.0"

@@ -14,7 +14,7 @@ from ors_gym.errors import (
     UnknownTaskError,
 )
 from ors_gym.integrations.trl import combine_environments, trl_environment
-from tests.servers.process import RunningServer
+from tests.support.servers.process import RunningServer
 
 GROUP = "training"
 

@@ -17,9 +17,9 @@ from ors_gym.errors import (
     UnknownTaskError,
 )
 from ors_gym.integrations.trl import TRLEnvironment, trl_environment
-from tests.proxy.faults import Answer, Point, Reset
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer
+from tests.support.proxy.faults import Answer, Point, Reset
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
 
 GROUP = "training"
 

@@ -18,9 +18,9 @@ from ors_gym.integrations.trl import (
     trl_environment,
 )
 from tests.integrations.tiny_model import call_text, make_model, make_tokenizer
-from tests.proxy.faults import Point, Reset
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer, start_server
+from tests.support.proxy.faults import Point, Reset
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "training"
 GENERATIONS = 4

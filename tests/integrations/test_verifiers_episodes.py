@@ -23,7 +23,7 @@ from ors_gym.integrations import verifiers as adapter
 from ors_gym.rollout import ChatPolicy
 from tests.integrations.documented import documented
 from tests.rollout.chat_server import ChatServer, running_chat_server
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 GROUP = "agents"
 SECRET = "s3cret-of-the-task"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.virtual_environments import Recipe, build_all, own_requirements
+from tests.support.virtual_environments import Recipe, build_all, own_requirements
 
 __all__ = ["GROUPS", "Group", "files_of"]
 

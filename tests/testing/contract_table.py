@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from ors_gym.testing import Report, check_server
-from tests.servers.process import start_server
-from tests.servers.venvs import SDKS
+from tests.support.servers.process import start_server
+from tests.support.servers.venvs import SDKS
 
 __all__ = ["CALLS", "PAGE", "check", "read_table"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ors_gym.vector import ORSVectorEnv
-from tests.servers.process import RunningServer
+from tests.support.servers.process import RunningServer
 
 __all__ = ["assert_same", "make_both", "make_vector", "submit"]
 

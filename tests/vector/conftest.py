@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
 
 
 @pytest.fixture

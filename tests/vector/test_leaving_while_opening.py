@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from tests.proxy.faults import Point, Stall
-from tests.proxy.proxy import FaultProxy
-from tests.servers.process import RunningServer
+from tests.support.proxy.faults import Point, Stall
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
 
 SCRIPT = """
 import sys

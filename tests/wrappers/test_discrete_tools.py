@@ -16,7 +16,7 @@ import ors_gym
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.wrappers import DiscreteTools, ParsedText
 from ors_gym.wrappers._discrete_tools import CallMenu
-from tests.servers.process import RunningServer
+from tests.support.servers.process import RunningServer
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 ECHO = {"tool": "echo", "input": {"text": "é"}}

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import ors_gym
 from ors_gym.wrappers import DiscreteTools, ParsedText
 from ors_gym.wrappers._parsed_text import TextReading
-from tests.servers.process import RunningServer
+from tests.support.servers.process import RunningServer
 
 BOUNDS = r"in (\d+)\.\.(\d+)"
 

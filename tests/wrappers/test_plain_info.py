@@ -9,7 +9,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from ors_gym.wrappers import DiscreteTools, PlainInfo
-from tests.servers.process import RunningServer
+from tests.support.servers.process import RunningServer
 
 
 def test_blocks_and_metadata_become_json(server: RunningServer) -> None:

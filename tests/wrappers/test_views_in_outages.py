@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 import ors_gym
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import DiscreteTools, ParsedText, vector
-from tests.servers.process import start_server
+from tests.support.servers.process import start_server
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,100 @@
+"""The page of ``report --html``, opened in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ors_gym.cli import main
+from ors_gym.evaluation import Record
+from ors_gym.evaluation._output import FORMAT, Output
+from ors_gym.rollout import Episode
+from ors_gym.rollout._episode import Step
+from tests.support.browser import Chromium
+
+HOSTILE = "</td><script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
+
+
+def record(index: int, reward: float, split: str) -> Record:
+    steps = [Step(0, "c", HOSTILE, {}, [], 0.0, seconds=0.5)] * (1 + index % 3)
+    episode = Episode("math", index, split, 0, steps=steps)
+    if index == 7:
+        episode.end_without_outcome("gone", "connection")
+        return Record(episode, None)
+    episode.stop_reason, episode.total_reward = "finished", reward
+    return Record(episode, reward > 0)
+
+
+def write_run(path: Path, shift: int) -> Path:
+    head = {"format": FORMAT, "environment": HOSTILE, "policy": "mine", "split": None}
+    with Output(path, head, ()) as output:
+        for index in range(30):
+            for split in ("train", "test"):
+                output.append(record(index, float((index + shift) % 4 > 0), split))
+    return path
+
+
+@pytest.fixture(scope="module")
+def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    one = write_run(folder / "a run & more.jsonl", 0)
+    other = write_run(folder / "other.jsonl", 1)
+    page = folder / "report.html"
+    assert main(["report", str(one), str(other), "--html", str(page)]) == 0
+    return page
+
+
+def test_it_shows_figures_and_plots_and_asks_for_nothing(
+    chromium: Chromium, page_path: Path
+) -> None:
+    with chromium.open(page_path) as page:
+        text = page.text()
+        for said in (
+            "a run & more.jsonl",
+            "success rate",
+            "72.4%",
+            "95% [59.8%, 82.2%]",
+            "2 episodes without one",
+            "connection 2; not in the figures",
+            "58 in both",
+            HOSTILE,
+        ):
+            assert said in text
+        pictures = page.evaluate(
+            "[...document.images].map(i => [i.complete, i.naturalWidth, i.alt])"
+        )
+        assert len(pictures) == 8
+        assert all(whole and width > 100 and alt for whole, width, alt in pictures)
+        assert page.evaluate("document.scripts.length + document.title") == (
+            f"0Evaluation of {HOSTILE}"
+        )
+        assert page.requests == []
+        assert page.errors == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_a_screen_and_a_phone(
+    chromium: Chromium, page_path: Path, width: int
+) -> None:
+    with chromium.open(page_path, width=width) as page:
+        assert page.overflow() == 0
+        columns = page.evaluate(
+            "getComputedStyle(document.querySelector('.plots')).gridTemplateColumns"
+        )
+        assert len(columns.split()) == (2 if width == 1280 else 1)
+
+
+def test_it_is_dark_for_those_who_want_that(
+    chromium: Chromium, page_path: Path
+) -> None:
+    seen = "document.images[0].currentSrc"
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with chromium.open(page_path) as page:
+        light = page.evaluate(f"[{seen}, {ground}]")
+        page.set_dark(True)
+        page.do(lambda tab: tab.wait_for_function(f"{seen} !== {light[0]!r}"))
+        dark = page.evaluate(f"[{seen}, {ground}]")
+    assert light[1] == "rgb(255, 255, 255)"
+    assert sum(map(int, dark[1][4:-1].split(","))) < 150
+    assert dark[0].startswith("data:image/svg+xml")

@@ -1,0 +1,119 @@
+"""Pings from the background: docs/wire.md, point 12."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+import ors_gym
+from ors_gym.client.background import _thread as background_module
+from ors_gym.client.background._thread import background
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        pause.wait(0.01)
+
+
+def quick_client(url: str) -> ors_gym.ORSClient:
+    client = ors_gym.ORSClient(url)
+    client.link.ping_every = 0.1
+    return client
+
+
+def test_pings_go_on_while_idle_and_during_a_call(server: RunningServer) -> None:
+    with FaultProxy(server.base_url) as proxy, quick_client(proxy.url) as client:
+        with client.session("contract", split="train", index=0) as session:
+            session.get_prompt()
+            proxy.wait_for(2, "/ping")
+            before = len(proxy.requests("/ping"))
+            session.call_tool("slow", {"seconds": 1.5})
+            assert len(proxy.requests("/ping")) > before
+            session_id = session.session_id
+        pings = proxy.requests("/ping")
+        assert {ping.session_id for ping in pings} == {session_id}
+
+
+def test_pings_go_on_during_set_up(server: RunningServer) -> None:
+    with (
+        FaultProxy(server.base_url) as proxy,
+        quick_client(proxy.url) as client,
+        client.session("slowsetup", split="train", index=15) as session,
+    ):
+        session.get_prompt()
+        assert proxy.requests("/ping")
+
+
+def test_a_session_that_the_server_lost_is_known_to_be_lost(
+    server: RunningServer,
+) -> None:
+    with quick_client(server.base_url) as client:
+        session = client.session("contract", split="train", index=0).open()
+        session.get_prompt()
+        header = {"X-Session-ID": session.session_id}
+        httpx.post(f"{server.base_url}/delete", headers=header).raise_for_status()
+        wait_until(lambda: bool(session.state.lost))
+        with pytest.raises(ors_gym.SessionLostError, match="open a new session"):
+            session.call_tool("add", {"a": 1, "b": 2})
+        session.close()
+    assert server.runs() == 0
+
+
+def test_a_network_that_comes_and_goes_loses_no_session(server: RunningServer) -> None:
+    with (
+        FaultProxy(server.base_url) as proxy,
+        quick_client(proxy.url) as client,
+        client.session("contract", split="train", index=0) as session,
+    ):
+        session.get_prompt()
+        for _ in range(3):
+            seen = len(proxy.requests("/ping"))
+            with proxy.refusing():
+                proxy.drop_all()
+                # Long enough for a ping or two to fail.
+                threading.Event().wait(0.3)
+            proxy.wait_for(seen + 1, "/ping")
+        assert session.state.lost == ""
+        assert session.call_tool("add", {"a": 1, "b": 2})["reward"] == 0.5
+
+
+def test_pings_use_connections_of_their_own(server: RunningServer) -> None:
+    with FaultProxy(server.base_url) as proxy, quick_client(proxy.url) as client:
+        with client.session("contract", split="train", index=0) as session:
+            session.get_prompt()
+            session.call_tool("add", {"a": 1, "b": 2})
+            proxy.wait_for(1, "/ping")
+        pings = {request.connection for request in proxy.requests("/ping")}
+        calls = {request.connection for request in proxy.requests("/call")}
+        assert not pings & calls
+
+
+def test_the_thread_stops_with_the_last_session(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background_module, "_LINGER", 0.5)
+
+    def running() -> bool:
+        return any(thread.name == "ors_gym" for thread in threading.enumerate())
+
+    with ors_gym.ORSClient(server.base_url) as client:
+        with client.session("contract", split="train", index=0) as session:
+            session.get_prompt()
+            assert running()
+        # Earlier tests may have left deletes that are due later.
+        background().flush()
+        gc.collect()
+        wait_until(lambda: not running(), seconds=30.0)
+        with client.session("contract", split="train", index=0) as session:
+            assert session.get_prompt()
+            assert running()

@@ -1,0 +1,404 @@
+"""What Gymnasium and its users expect of an env: checks, copies, forks, mistakes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import ors_gym
+from ors_gym.env._observation import Metadata
+from tests.support.servers.process import RunningServer
+
+ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+SUBMIT = {"tool": "submit", "input": {"answer": "0"}}
+INFO_TYPES = {
+    "task_index": int,
+    "split": str,
+    "tool": str,
+    "error": str,
+    "error_kind": str,
+    "reward_is_null": bool,
+    "observation_truncated": bool,
+    "blocks": list,
+    "metadata": Metadata,
+}
+
+
+@pytest.fixture
+def env(server: RunningServer) -> Iterator[ors_gym.ORSEnv]:
+    env = ors_gym.ORSEnv("contract", server.base_url)
+    yield env
+    env.close()
+
+
+def test_check_env_finds_nothing(server: RunningServer) -> None:
+    views: list[dict[str, Any]]
+    views = [{}, {"action_mode": "text"}, {"observation_mode": "dict"}]
+    for modes in views:
+        # Its one tool is quick whatever its arguments are.
+        env = gym.make(
+            "ors/remote",
+            env_name="Salle \u00e0 manger \u623f\u95f4",
+            base_url=server.base_url,
+            **modes,
+        )
+        with warnings.catch_warnings():
+            # Text has no bounds to warn about; the rest stays an error.
+            warnings.filterwarnings("ignore", message=".*not within the observation")
+            check_env(env.unwrapped, skip_render_check=True)
+        env.close()
+
+
+def test_info_has_the_same_keys_and_types_everywhere(env: Any) -> None:
+    infos = [env.reset(seed=0)[1]]
+    infos += [env.step(action)[4] for action in (ADD, "nonsense")]
+    infos.append(env.step({"tool": "fail", "input": {"message": "x"}})[4])
+    infos.append(env.step({"tool": "metadata", "input": {}})[4])
+    for info in infos:
+        assert {key: type(value) for key, value in info.items()} == INFO_TYPES
+    assert infos[-1]["metadata"]
+    assert not isinstance(infos[-1]["metadata"], dict)
+    assert pickle.loads(pickle.dumps(infos[-1]["metadata"])) == infos[-1]["metadata"]
+
+
+def test_the_task_is_never_in_what_a_policy_sees(env: Any) -> None:
+    observation, info = env.reset(seed=5)
+    answer = env.task["answer"]
+    assert answer == "10"
+    shown = repr((observation, info, env.step(ADD), env.tools, env.action_space))
+    assert "answer': '10'" not in shown
+
+
+def test_order_enforcement_says_what_to_do(env: Any) -> None:
+    with pytest.raises(gym.error.ResetNeeded, match=r"call reset\(\)"):
+        env.step(ADD)
+    env.reset(seed=0)
+    assert env.step(SUBMIT)[2]
+    with pytest.raises(ors_gym.EpisodeOverError, match="is over"):
+        env.step(ADD)
+    env.close()
+    env.close()
+    with pytest.raises(gym.error.ResetNeeded, match="make a new env"):
+        env.step(ADD)
+    with pytest.raises(ors_gym.SessionClosedError, match="make a new one"):
+        env.reset()
+
+
+def test_a_call_after_the_end_never_reaches_the_server(
+    env: Any, server: RunningServer
+) -> None:
+    env.reset(seed=0)
+    env.step(SUBMIT)
+    with pytest.raises(ors_gym.EpisodeOverError):
+        env.step(SUBMIT)
+    assert server.runs("submit") == 1
+
+
+def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
+    own = ors_gym.ORSEnv("contract", server.base_url, max_episode_steps=2)
+    wrapped = gym.make(
+        "ors/remote",
+        env_name="contract",
+        base_url=server.base_url,
+        max_episode_steps=2,
+    )
+    for env in (own, wrapped):
+        env.reset(seed=0)
+        assert env.step(ADD)[2:4] == (False, False)
+        assert env.step(ADD)[2:4] == (False, True)
+        env.reset(seed=0)
+        env.step(ADD)
+        assert env.step(SUBMIT)[2] is True
+        env.close()
+
+
+def test_statistics_wrapper_sums_rewards(server: RunningServer) -> None:
+    env: Any = gym.make("ors/remote", env_name="contract", base_url=server.base_url)
+    env = gym.wrappers.RecordEpisodeStatistics(env)
+    env.reset(seed=0)
+    env.step(ADD)
+    info = env.step(SUBMIT)[4]
+    env.close()
+    assert (info["episode"]["r"], info["episode"]["l"]) == (1.5, 2)
+
+
+@pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_text_and_rewards_through_vector_envs(
+    server: RunningServer, kind: str, order: str
+) -> None:
+    makers = [
+        lambda i=i: gym.make(
+            "ors/remote",
+            env_name="contract",
+            base_url=server.base_url,
+            task_order=order,
+            task_offset=i,
+            task_stride=3,
+        )
+        for i in range(3)
+    ]
+    make = gym.vector.SyncVectorEnv if kind == "sync" else gym.vector.AsyncVectorEnv
+    env = make(makers)
+    for seed in (4, None):
+        seen = []
+        observations, infos = env.reset(seed=seed)
+        for _ in range(4):
+            indexes = infos["task_index"].tolist()
+            assert observations == tuple(f"{i} + {i} = ?" for i in indexes)
+            assert len(set(indexes)) == 3
+            seen += indexes
+            calls = [{"tool": "add", "input": {"a": i, "b": 100}} for i in range(3)]
+            texts, rewards, *_ = env.step(calls)
+            assert texts == ("100", "101", "102")
+            assert rewards.tolist() == [0.5] * 3
+            observations, infos = env.reset()
+        if order != "random":
+            assert sorted(seen) == list(range(12))
+    env.close()
+
+
+def test_the_same_seed_is_the_same_task_in_every_env(server: RunningServer) -> None:
+    for order in ("sequential", "shuffle", "random"):
+        group = [
+            ors_gym.ORSEnv("contract", server.base_url, task_order=order)
+            for _ in range(3)
+        ]
+        indexes = {env.reset(seed=11)[1]["task_index"] for env in group}
+        for env in group:
+            env.close()
+        assert len(indexes) == 1
+
+
+def test_the_same_seed_is_the_same_task_in_a_new_process(server: RunningServer) -> None:
+    script = f"""
+import ors_gym
+for order in ("sequential", "shuffle", "random"):
+    env = ors_gym.ORSEnv("contract", {server.base_url!r}, task_order=order)
+    print([env.reset(seed=s)[1]["task_index"] for s in (11, None, None)])
+    env.close()
+"""
+    run = [sys.executable, "-c", script]
+    first, second = (
+        subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
+        for environment in (
+            {**os.environ, "PYTHONHASHSEED": "1"},
+            {**os.environ, "PYTHONHASHSEED": "2"},
+        )
+    )
+    assert first.stdout == second.stdout
+    assert first.stdout.splitlines()[0] == "[11, 0, 1]"
+
+
+def test_narrowed_tasks_and_curricula(server: RunningServer) -> None:
+    def make(tasks: Any) -> ors_gym.ORSEnv:
+        return ors_gym.ORSEnv("contract", server.base_url, tasks=tasks)
+
+    env = make(range(3, 6))
+    assert env.num_tasks == 3
+    assert [env.reset(seed=s)[1]["task_index"] for s in range(4)] == [3, 4, 5, 3]
+    env.set_tasks([7, 1])
+    assert env.reset(seed=1)[1]["task_index"] == 1
+    env.close()
+
+    spec = {"id": "mine", "question": "six times nine?", "answer": "42"}
+    env = make([spec])
+    observation, info = env.reset(seed=0)
+    assert (observation, info["task_index"]) == ("six times nine?", -1)
+    assert env.task == spec
+    env.close()
+
+    def harder(rng: np.random.Generator, history: Any) -> int:
+        return len(history)
+
+    env = make(harder)
+    for expected in range(3):
+        assert env.reset()[1]["task_index"] == expected
+        env.step(SUBMIT)
+    env.close()
+
+
+def test_prefetch_plays_the_same_tasks(server: RunningServer) -> None:
+    def play(prefetch: bool) -> list[int]:
+        env = ors_gym.ORSEnv("contract", server.base_url, prefetch=prefetch)
+        played = [env.reset(seed=2)[1], env.reset()[1]]
+        played.append(env.reset(options={"task_index": 9})[1])
+        played.append(env.reset()[1])
+        env.set_tasks(range(5))
+        played += [env.reset()[1], env.reset(seed=1)[1], env.reset()[1]]
+        env.close()
+        return [info["task_index"] for info in played]
+
+    assert play(prefetch=True) == play(prefetch=False)
+    server.wait_for("teardown", len(server.log("ready")))
+    assert server.open_sessions() == set()
+
+
+def test_nothing_secret_in_spec_pickle_or_repr(server: RunningServer) -> None:
+    secrets = ["KEY-hunter22", "SECRET-hunter22", "BEARER-hunter22"]
+    env = gym.make(
+        "ors/remote",
+        env_name="contract",
+        base_url=server.base_url,
+        api_key=secrets[0],
+        secrets={"TOKEN": secrets[1]},
+        headers={"Authorization": f"Bearer {secrets[2]}", "X-Deployment": "a/b"},
+    )
+    env.reset(seed=0)
+    assert env.spec is not None
+    inner: Any = env.unwrapped
+    texts = [env.spec.to_json(), repr(env), str(inner), repr(vars(inner))]
+    texts.append(pickle.dumps(inner).decode("latin-1"))
+    texts.append(repr(inner._client.link.wire))
+    env.close()
+    for text in texts:
+        for secret in secrets:
+            assert secret not in text
+    assert json.loads(texts[0])["kwargs"]["headers"] == {"X-Deployment": "a/b"}
+    copy = pickle.loads(pickle.dumps(inner))
+    with pytest.raises(ors_gym.InvalidRequestError, match="do not travel in a pickle"):
+        copy.reset()
+
+
+def test_a_pickled_env_is_made_anew(env: Any) -> None:
+    env.reset(seed=3)
+    copy = pickle.loads(pickle.dumps(env))
+    assert copy.session_id is None
+    assert copy.reset(seed=4)[0] == "4 + 4 = ?"
+    copy.close()
+    assert env.step(ADD)[0] == "3"
+
+
+def test_a_forked_child_leaves_the_parents_session_alone(
+    env: Any, server: RunningServer
+) -> None:
+    env.reset(seed=0)
+    with warnings.catch_warnings():
+        # Newer Pythons warn of a fork beside threads, which is what is tested.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            with pytest.raises(ors_gym.EpisodeOverError, match="forked"):
+                env.step(ADD)
+            env.reset(seed=1)
+            code = 0 if env.step(ADD)[0] == "3" else 2
+            env.close()
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert env.step(ADD)[0] == "3"
+    assert len(server.log("teardown")) == 1
+
+
+def test_inside_a_running_event_loop(server: RunningServer) -> None:
+    async def play() -> float:
+        env = ors_gym.ORSEnv("contract", server.base_url)
+        env.reset(seed=0)
+        reward = env.step(SUBMIT)[1]
+        env.close()
+        return float(reward)
+
+    assert asyncio.run(play()) == 1.0
+
+
+def test_the_async_env_follows_the_same_rules(server: RunningServer) -> None:
+    async def play() -> list[Any]:
+        async with ors_gym.AsyncORSEnv(
+            "contract", server.base_url, prefetch=True, render_mode="ansi"
+        ) as env:
+            with pytest.raises(ors_gym.EpisodeOverError):
+                await env.step(ADD)
+            seen = [(await env.reset(seed=2))[0], (await env.reset())[0]]
+            assert env.action_space.contains(ADD)
+            assert await env.count_tasks() == 12
+            assert (await env.get_task() or {})["id"] == "train-3"
+            seen += ((await env.step("nonsense"))[4]["error_kind"],)
+            seen += (await env.step(ADD))[:4]
+            assert "add(a=1, b=2)" in (env.render() or "")
+            return seen
+
+    played = asyncio.run(play())
+    assert played[:3] == ["2 + 2 = ?", "3 + 3 = ?", "invalid_action"]
+    assert played[3:] == ["3", 0.5, False, False]
+    server.wait_for("teardown", len(server.log("ready")))
+
+
+def test_render(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:
+    env = ors_gym.ORSEnv("contract", server.base_url, render_mode="ansi")
+    env.reset(seed=1)
+    env.step(ADD)
+    assert env.render() == "1 + 1 = ?\n\n> add(a=1, b=2)\n3\n[reward 0.5]"
+    env.close()
+    env = ors_gym.ORSEnv("contract", server.base_url, render_mode="human")
+    env.reset(seed=1)
+    env.step(SUBMIT)
+    env.close()
+    printed = capsys.readouterr().out
+    assert printed.startswith("1 + 1 = ?")
+    assert "finished" in printed
+    with pytest.raises(ors_gym.InvalidRequestError, match="render_mode"):
+        ors_gym.ORSEnv("contract", server.base_url, render_mode="png")
+
+
+def test_on_tool_error(server: RunningServer) -> None:
+    fail = {"tool": "fail", "input": {"message": "boo"}}
+    env = ors_gym.ORSEnv("contract", server.base_url, on_tool_error="raise")
+    env.reset(seed=0)
+    with pytest.raises(ors_gym.ToolFailedError, match="boo"):
+        env.step(fail)
+    assert env.step(ADD)[0] == "3"
+    env.close()
+    env = ors_gym.ORSEnv("contract", server.base_url, on_tool_error="truncate")
+    env.reset(seed=0)
+    assert env.step(fail)[2:4] == (False, True)
+    env.close()
+
+
+def test_images_as_arrays(env: Any, server: RunningServer) -> None:
+    seeing = ors_gym.ORSEnv("contract", server.base_url, observation_mode="dict")
+    observation, _ = seeing.reset(seed=0)
+    assert observation == {"images": (), "text": "0 + 0 = ?"}
+    observation, *_ = seeing.step({"tool": "image", "input": {}})
+    (image,) = observation["images"]
+    assert image.dtype == np.uint8
+    assert image.shape[2] == 3
+    assert observation in seeing.observation_space
+    seeing.close()
+    env.reset(seed=0)
+    assert "[image: image/png, " in env.step({"tool": "image", "input": {}})[0]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"task_order": "sorted"},
+        {"observation_mode": "pixels"},
+        {"action_mode": "json"},
+        {"on_error": "ignore"},
+        {"call_timeout": 0},
+        {"max_episode_steps": 0},
+        {"invalid_action_reward": float("nan")},
+        {"tasks": []},
+        {"tasks": "train"},
+        {"task_stride": 0},
+    ],
+)
+def test_arguments_that_cannot_be_right(
+    server: RunningServer, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(ors_gym.InvalidRequestError, match=next(iter(arguments))):
+        ors_gym.ORSEnv("contract", server.base_url, **arguments)

@@ -1,4 +1,0 @@
-"""What comes of every fault, at every point, in every way to play.
-
-From a shell: ``python -m tests.faults`` prints the table.
-"""

@@ -1,0 +1,337 @@
+"""Rollouts on a real server: sessions, outages, threads, groups, replays."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from ors_gym import AsyncORSClient, ORSClient, ORSEnv
+from ors_gym.errors import (
+    InvalidRequestError,
+    SessionLostError,
+    ToolFailedError,
+    UnknownTaskError,
+)
+from ors_gym.rollout import (
+    Episode,
+    EpisodeRunner,
+    Policy,
+    random_policy,
+    replay,
+    run_episode,
+    run_episode_async,
+    run_group,
+)
+from tests.support.servers.process import RunningServer, start_server
+
+SDK = "ors-sdk-0.1.0"
+OPENREWARD = "openreward-0.1.167"
+
+
+def call(tool: str, **given: Any) -> dict[str, Any]:
+    return {"tool": tool, "input": given}
+
+
+def scripted(*answers: Any) -> Policy:
+    queue = list(answers)
+    return lambda episode: queue.pop(0) if queue else None
+
+
+@pytest.fixture
+def contract(shared_server):
+    return shared_server(SDK)
+
+
+def play(
+    server: RunningServer, policy: Policy, task: Any = 0, **arguments: Any
+) -> Episode:
+    work = run_episode_async(server.base_url, "Contract", task, policy, **arguments)
+    return asyncio.run(work)
+
+
+def test_an_episode_is_played_and_its_session_deleted(contract):
+    episode = play(
+        contract, scripted(call("add", a=1, b=2), call("submit", answer="0"))
+    )
+    assert (episode.stop_reason, episode.total_reward) == ("finished", 1.5)
+    assert (episode.environment, episode.split) == ("contract", "train")
+    assert episode.task_index == 0
+    assert [step.reply[0]["text"] for step in episode.steps] == ["3", "right"]
+    assert episode.seconds >= episode.setup_seconds > 0
+    contract.wait_for("teardown")
+    assert not contract.open_sessions()
+
+
+def test_the_task_is_nowhere_in_an_episode(contract):
+    seen = []
+
+    def policy(episode):
+        seen.append(repr(vars(episode)))
+        return call("echo", text="x") if len(seen) == 1 else None
+
+    episode = play(contract, policy, task=7)
+    texts = [*seen, episode.to_json(), repr(episode.messages())]
+    assert not any("'14'" in text or '"14"' in text for text in texts)
+    spec = {"id": "mine", "question": "1 + 1?", "answer": "two"}
+    episode = play(contract, scripted(call("submit", answer="two")), task=spec)
+    assert episode.total_reward == 1.0
+    assert "two" not in episode.prompt[0]["text"]
+    assert episode.task_index == -1
+    assert "mine" not in episode.to_json()
+
+
+def test_calls_after_the_end_are_not_sent(contract):
+    submit = call("submit", answer="0")
+    episode = play(contract, scripted([submit, submit, submit]))
+    assert len(episode.steps) == 1
+    assert contract.runs("submit") == 1
+
+
+def test_a_failed_tool_is_observed_and_an_unknown_one_too(contract):
+    actions = [call("fail", message="boom"), call("nothing"), call("submit", answer="")]
+    episode = play(contract, scripted(*actions))
+    kinds = [step.error_kind for step in episode.steps]
+    assert kinds == ["tool_failed", "invalid_action", ""]
+    assert episode.finished
+
+
+def test_images_and_metadata_are_kept(contract):
+    episode = play(contract, scripted(call("image"), call("metadata")))
+    kinds = [block["type"] for block in episode.steps[0].blocks]
+    assert kinds == ["text", "image", "text"]
+    assert episode.steps[1].metadata
+    assert Episode.from_json(episode.to_json()) == episode
+    user = episode.messages()[3]
+    assert user["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
+    both = threading.Barrier(2, timeout=20)
+
+    def policy(episode):
+        both.wait()
+
+    async def main() -> list[Episode]:
+        async with AsyncORSClient(contract.base_url) as client:
+            one = run_episode_async(client, "Contract", 0, policy)
+            two = run_episode_async(client, "Contract", 1, policy)
+            return list(await asyncio.gather(one, two))
+
+    ends = [episode.stop_reason for episode in asyncio.run(main())]
+    assert ends == ["policy_stopped", "policy_stopped"]
+
+
+def test_the_deadline_interrupts_a_policy_and_a_call(contract):
+    never = threading.Event()
+    try:
+        episode = play(contract, lambda episode: never.wait(60), deadline=0.3)
+    finally:
+        never.set()
+    assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.0)
+    actions = scripted(call("add", a=1, b=2), call("slow", seconds=60))
+    episode = play(contract, actions, deadline=1.5)
+    assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.5)
+    assert [step.tool for step in episode.steps] == ["add"]
+    assert episode.messages()[-1]["content"] == "not run: the episode ended (deadline)"
+
+
+def test_a_call_that_times_out_leaves_no_reward(contract):
+    actions = scripted(call("add", a=1, b=2), call("slow", seconds=30))
+    episode = play(contract, actions, call_timeout=0.3)
+    assert (episode.stop_reason, episode.total_reward) == ("error", None)
+    assert episode.error_kind == "timeout"
+
+
+def test_a_policys_own_timeout_is_not_the_deadline(contract):
+    async def policy(episode):
+        raise TimeoutError("the model")
+
+    with pytest.raises(TimeoutError, match="the model"):
+        play(contract, policy, deadline=60)
+
+
+def test_a_broken_setup_is_an_episode_without_an_outcome(contract):
+    work = run_episode_async(contract.base_url, "BrokenSetup", 0, scripted())
+    episode = asyncio.run(work)
+    assert (episode.stop_reason, episode.error_kind) == ("error", "setup_failed")
+    assert episode.total_reward is None
+    assert "locked" in episode.error
+
+
+def test_mistakes_of_the_caller_are_raised(contract):
+    with pytest.raises(UnknownTaskError):
+        play(contract, scripted(), task="zero")
+    with pytest.raises(InvalidRequestError, match="unknown argument"):
+        play(contract, scripted(), max_step=3)
+    with pytest.raises(InvalidRequestError, match="on_error"):
+        play(contract, scripted(), on_error="raise")
+    assert not contract.open_sessions()
+
+
+def test_max_episode_steps_truncates(contract):
+    echo = call("echo", text="x")
+    episode = play(contract, lambda episode: echo, max_episode_steps=3)
+    assert (episode.stop_reason, len(episode.steps)) == ("max_steps", 3)
+
+
+def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
+    with start_server(SDK, environments=["Contract"]) as server:
+
+        def policy(episode):
+            if episode.steps:
+                server.kill()
+            return call("add", a=1, b=2)
+
+        async def main() -> Episode:
+            async with AsyncORSClient(server.base_url, timeout=1.0) as client:
+                return await run_episode_async(
+                    client, "Contract", 0, policy, call_timeout=2.0
+                )
+
+        episode = asyncio.run(main())
+    assert (episode.stop_reason, episode.total_reward) == ("error", None)
+    assert episode.error_kind in {"connection", "ambiguous_call", "timeout"}
+    assert episode.steps[0].reward == 0.5
+
+
+def test_a_blocking_env_is_played_with_the_same_outcome(contract):
+    env = ORSEnv("Contract", contract.base_url)
+    actions = [
+        call("add", a=1, b=2),
+        call("fail", message="x"),
+        call("submit", answer=""),
+    ]
+    episode = run_episode(env, scripted(*actions), seed=3)
+    env.close()
+    again = play(contract, scripted(*actions), task=3)
+    assert episode.metrics().keys() == again.metrics().keys()
+    assert episode.total_reward == again.total_reward == 0.5
+    assert [s.error_kind for s in episode.steps] == [s.error_kind for s in again.steps]
+    assert (episode.prompt, episode.tools) == (again.prompt, again.tools)
+    assert episode.seed == episode.task_index == 3
+
+
+def test_a_blocking_env_that_raises_on_tool_errors_raises(contract):
+    env = ORSEnv("Contract", contract.base_url, on_tool_error="raise")
+    with pytest.raises(ToolFailedError):
+        run_episode(env, scripted(call("fail", message="x")))
+    env.close()
+
+
+def test_a_group_plays_one_task_at_once(contract):
+    all_there = threading.Barrier(4, timeout=20)
+
+    def policy(episode):
+        all_there.wait()
+        return call("submit", answer=str(2 * episode.number))
+
+    group = asyncio.run(
+        run_group(contract.base_url, "Contract", 2, policy, n=4, seed=10)
+    )
+    assert [episode.total_reward for episode in group] == [0.0, 0.0, 1.0, 0.0]
+    assert [episode.seed for episode in group] == [10, 11, 12, 13]
+    assert {episode.task_index for episode in group} == {2}
+    contract.wait_for("teardown", 4)
+    assert not contract.open_sessions()
+
+
+def test_a_policy_that_raises_ends_its_group(contract):
+    def policy(episode):
+        if episode.number == 1:
+            raise ZeroDivisionError
+        return call("echo", text="x")
+
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(run_group(contract.base_url, "Contract", 2, policy, n=3))
+    contract.wait_for("teardown", len(contract.log("ready")))
+    assert not contract.open_sessions()
+
+
+def test_a_group_is_scored_beside_its_rewards(shared_server):
+    server = shared_server(OPENREWARD)
+    policy = scripted("first", "second", "third")
+    work = run_group(server.base_url, "Conversation", 0, policy, n=3, score_group=True)
+    group = asyncio.run(work)
+    assert [episode.total_reward for episode in group] == [1.0, 1.0, 1.0]
+    scores = [episode.group_score for episode in group if episode.group_score]
+    assert [score["reward"] for score in scores] == [0.0, 1.0, 2.0]
+    assert server.log("score_group")[0]["candidates"] == 3
+
+
+def test_a_replay_is_the_same_until_the_environment_differs(contract):
+    actions = [[call("count"), call("add", a=1, b=2)], "hm", call("count")]
+    episode = play(contract, scripted(*actions))
+    again = replay(contract.base_url, episode)
+    assert again.same, again.difference
+    assert [step.tool for step in again.episode.steps] == ["count", "add", "", "count"]
+    episode.steps[3].blocks[0]["text"] = "7"
+    again = replay(ORSClient(contract.base_url), episode)
+    assert again.difference is not None
+    assert (again.difference.step, again.difference.what) == (3, "blocks")
+    assert "'7'" in str(again)
+
+
+def test_a_replay_needs_the_task(contract):
+    spec = {"id": "mine", "question": "q", "answer": "a"}
+    episode = play(contract, scripted(call("submit", answer="a")), task=spec)
+    with pytest.raises(InvalidRequestError, match="task="):
+        replay(contract.base_url, episode)
+    assert replay(contract.base_url, episode, task=spec).same
+    other = replay(contract.base_url, episode, task=spec | {"question": "other"})
+    assert other.difference is not None
+    assert other.difference.what == "prompt"
+
+
+def test_random_policies_draw_the_same_however_many_play(contract):
+    def actions(n: int) -> list[Any]:
+        work = run_group(
+            contract.base_url, "ListOnly", 1, random_policy(5), n=n, max_turns=2
+        )
+        return [episode.turns[0].actions for episode in asyncio.run(work)]
+
+    alone, among = actions(1), actions(4)
+    assert alone == among[:1]
+    assert among[0] != among[1]
+
+
+class Submitter(EpisodeRunner):
+    answer = "0"
+
+    def select_action(self, observation):
+        assert observation[0]["text"]
+        return call("submit", answer=self.answer)
+
+
+def test_an_episode_runner_plays_tasks_and_indexes(contract):
+    client = ORSClient(contract.base_url)
+    tasks = client.list_tasks("Contract", "test")
+    runner = Submitter(client, "Contract")
+    assert runner.run_episode(tasks[0]) == {
+        "success": True,
+        "total_reward": 1.0,
+        "steps": 1,
+        "task": tasks[0],
+    }
+    assert runner.run_episode(1)["success"] is False
+    contract.wait_for("teardown", 2)
+    client.close()
+
+
+def test_an_episode_runner_raises_after_an_outage():
+    with start_server(SDK, environments=["Contract"]) as server:
+
+        class Killer(EpisodeRunner):
+            def select_action(self, observation):
+                server.restart()
+                return call("add", a=1, b=2)
+
+        with pytest.raises(SessionLostError):
+            Killer(server.base_url, "Contract").run_episode(0)
+
+
+def test_a_runner_without_actions_says_what_to_define(contract):
+    with pytest.raises(NotImplementedError, match="select_action"):
+        EpisodeRunner(contract.base_url, "Contract").run_episode(0)

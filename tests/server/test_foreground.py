@@ -1,0 +1,79 @@
+"""``run``, which serves from the process itself until it is told to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+
+import pytest
+
+from ors_gym.client import ORSClient
+from ors_gym.errors import InvalidRequestError
+from ors_gym.server import run
+from tests.server.owners import is_listening, owner
+from tests.support.selecting import mostly_slow
+
+GUESS = "ors_gym.server.environments.guess:Guess"
+SCRIPT = """
+    from ors_gym.server import run
+    run({environments}, port=0, on_start=print)
+    print("done")
+"""
+
+
+@pytest.mark.parametrize(
+    ("environments", "served"),
+    mostly_slow(
+        [
+            (f"['{GUESS}']", ["guess"]),
+            ("[]", ["math", "guess", "blackjack", "maze", "sql"]),
+        ]
+    ),
+)
+def test_it_serves_until_ctrl_c(environments: str, served: list[str]):
+    with owner(SCRIPT.format(environments=environments)) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        with ORSClient(base_url) as client:
+            assert client.list_environments() == served
+        process.send_signal(signal.SIGINT)
+        assert process.stdout.readline() == "done\n"
+        assert process.wait(20) == 0
+        assert not is_listening(base_url)
+
+
+def test_it_ends_at_sigterm():
+    with owner(SCRIPT.format(environments="[]")) as process:
+        assert process.stdout is not None
+        base_url = process.stdout.readline().strip()
+        process.terminate()
+        process.wait(20)
+        assert not is_listening(base_url)
+
+
+def test_a_port_in_use_is_an_error_that_says_so():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InvalidRequestError, match=f"port {port}: .*in use"):
+            run([GUESS], port=port)
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ("no_such_module:X", "No module named"),
+        ("json:JSONDecoder", "not a subclass of ors.Environment"),
+        ("json:NoSuchClass", "no class 'NoSuchClass'"),
+        (int, "not a subclass of ors.Environment"),
+    ],
+)
+def test_what_cannot_be_served_is_an_error_that_says_so(
+    environment: str | type, message: str
+):
+    with pytest.raises(InvalidRequestError, match=message):
+        run([environment], port=0)
+
+
+def test_an_address_of_another_machine_is_an_error():
+    with pytest.raises(InvalidRequestError, match=r"192\.0\.2\.1"):
+        run([GUESS], host="192.0.2.1", port=0)

@@ -1,7 +1,0 @@
-"""The environments that the tests play, for every server SDK and version.
-
-Runs by itself, with the Python of an SDK's own virtual environment, which has nothing
-of this project or of pytest:
-
-    PYTHONPATH=tests/servers python -m contract --log FILE [--port 0] ...
-"""

@@ -1,0 +1,119 @@
+"""What each server version speaks, as in docs/wire.md: one row a field."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final, Literal
+
+__all__ = ["DIALECTS", "ServerDialect"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerDialect:
+    """The facts about one server version; the defaults are the newest one's.
+
+    Args:
+        create_session: Its answer: a stream, JSON, or none, so that the client brings
+            an id of its own.
+        secrets: Where they go: in a header, in the body if wanted, in the body always,
+            or nowhere.
+        properties: What the body of /create may hold.
+        required: What it must hold.
+        index: Whether there are num_tasks, task, and split and index in /create.
+        task_range: Whether there are task_range and task_tools.
+        split_objects: Whether splits are objects rather than strings.
+        named: The endpoints whose answer repeats ``env_name``.
+        checks_split: Whether /tasks refuses an unknown split.
+        checks_environment: Whether /create refuses an unknown environment.
+        redirects: Whether an unknown environment in a path leads to the default one.
+        delete_unknown: The status of /delete for an unknown session.
+        reason: Whether a refused call says why in one word.
+        refuses_after_end: Whether a call after ``finished`` is refused.
+        setup_cause: Whether a failed set-up's message is shown.
+        constructs_at_once: Whether the constructor runs inside /create.
+        waits_for_tools: Whether task_tools waits for set-up.
+        blocks: Whether a tool that is no coroutine blocks everybody.
+        vast_tasks: The status of /tasks where tasks cannot be listed.
+        version: Whether there is /version.
+    """
+
+    create_session: Literal["stream", "json", "none"] = "stream"
+    secrets: Literal["header", "body", "required", "none"] = "header"
+    properties: frozenset[str] = frozenset({"env_name", "task_spec", "split", "index"})
+    required: frozenset[str] = frozenset()
+    index: bool = True
+    task_range: bool = True
+    split_objects: bool = True
+    named: frozenset[str] = frozenset({"tasks"})
+    checks_split: bool = True
+    checks_environment: bool = True
+    redirects: bool = True
+    delete_unknown: int = 200
+    reason: bool = False
+    refuses_after_end: bool = False
+    setup_cause: bool = True
+    constructs_at_once: bool = False
+    waits_for_tools: bool = True
+    blocks: bool = True
+    vast_tasks: int = 400
+    version: bool = True
+
+
+_SPEC: Final = frozenset({"env_name", "task_spec"})
+_EARLY: Final = ServerDialect(
+    create_session="json",
+    secrets="required",
+    properties=_SPEC | {"secrets"},
+    required=_SPEC | {"secrets"},
+    index=False,
+    task_range=False,
+    checks_environment=False,
+    delete_unknown=404,
+    setup_cause=False,
+    version=False,
+)
+_MIDDLE: Final = ServerDialect()
+
+DIALECTS: Final[dict[str, ServerDialect]] = {
+    "ors-sdk-0.1.0": dataclasses.replace(
+        _MIDDLE,
+        secrets="body",
+        properties=_MIDDLE.properties | {"secrets"},
+        version=False,
+    ),
+    "openreward-0.1.167": dataclasses.replace(
+        _MIDDLE,
+        properties=_MIDDLE.properties | {"toolset_name"},
+        named=frozenset({"tasks", "task", "task_range"}),
+        reason=True,
+        refuses_after_end=True,
+        constructs_at_once=True,
+        waits_for_tools=False,
+        blocks=False,
+    ),
+    "openreward-0.1.80": _MIDDLE,
+    "openreward-0.1.50": dataclasses.replace(
+        _MIDDLE,
+        create_session="json",
+        secrets="body",
+        properties=_MIDDLE.properties | {"secrets"},
+        task_range=False,
+        delete_unknown=404,
+        vast_tasks=500,
+        version=False,
+    ),
+    "openreward-0.1.22": _EARLY,
+    "openreward-0.1.9": dataclasses.replace(_EARLY, split_objects=False),
+    "openreward-0.1.0": dataclasses.replace(
+        _EARLY,
+        create_session="none",
+        secrets="none",
+        properties=_SPEC,
+        required=_SPEC,
+        split_objects=False,
+        named=frozenset(),
+        checks_split=False,
+        redirects=False,
+    ),
+}
+"""By the names of `tests.support.servers.venvs.SDKS`."""

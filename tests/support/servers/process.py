@@ -1,0 +1,263 @@
+"""A server of one SDK version in a child process, and the log of what it ran."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+from tests.support.servers.venvs import SDKS, Sdk, ensure_venv
+
+__all__ = ["RunningServer", "ServerStartError", "start_server"]
+
+_DIRECTORY: Final = Path(__file__).parent
+_START_SECONDS: Final = 60.0
+_END_SECONDS: Final = 10.0
+
+
+class ServerStartError(Exception):
+    """Raised when a server does not come up; carries what it wrote to stderr."""
+
+
+class RunningServer:
+    """A running server; `start_server` makes it.
+
+    Args:
+        sdk: What serves.
+        options: Command-line options of the ``contract`` package.
+
+    Attributes:
+        sdk: What serves.
+        base_url: Where, without a trailing slash; the same after `restart`.
+        port: The port of that.
+    """
+
+    def __init__(self, sdk: Sdk, options: Sequence[str]) -> None:
+        self.sdk = sdk
+        self.port = 0
+        self._directory = Path(tempfile.mkdtemp(prefix="ors-gym-server-"))
+        self._log_path = self._directory / "runs.jsonl"
+        self._log_path.touch()
+        self._error_path = self._directory / "stderr.txt"
+        self._options = list(options)
+        self._mark = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def base_url(self) -> str:
+        """Where the server listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def named_url(self) -> str:
+        """The base URL with a name in it, which has to be looked up."""
+        return f"http://localhost:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running child."""
+        if self._process is None:
+            raise RuntimeError("the server is not running")
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the child and wait until it serves.
+
+        Raises:
+            ServerStartError: If it does not serve within a minute.
+        """
+        if self._process is not None:
+            raise RuntimeError("the server is running already")
+        command = [str(ensure_venv(self.sdk.name)), "-s", "-B", "-m", "contract"]
+        command += ["--log", str(self._log_path), "--port", str(self.port)]
+        environment = {
+            "HOME": str(self._directory),
+            "LOG_LEVEL": "WARNING",
+            "PATH": os.defpath,
+            "PYTHONPATH": str(_DIRECTORY),
+            "PYTHONUTF8": "1",
+        }
+        with self._error_path.open("ab") as errors:
+            process = subprocess.Popen(
+                [*command, *self._options],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=environment,
+            )
+        self._process = process
+        assert process.stdout is not None
+        line = _read_line(process.stdout, _START_SECONDS)
+        if not line.endswith(b"\n"):
+            self.kill()
+            raise ServerStartError(
+                f"the server of {self.sdk.name} did not start; stderr: {self.stderr()}"
+            )
+        self.port = json.loads(line)["port"]
+
+    def kill(self) -> None:
+        """End the child as SIGKILL does: nothing is torn down, nothing answered."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End the child for good and remove its files."""
+        self._end(signal.SIGKILL)
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def pause(self) -> None:
+        """Stop the child's execution: connections stay open, nothing is answered."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused child go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Kill the child if it runs, and serve anew on the same port, same log."""
+        self.kill()
+        self.start()
+
+    def _end(self, number: int) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        process.wait(_END_SECONDS)
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+    def stderr(self) -> str:
+        """Return the last of what the server wrote to stderr and stdout."""
+        return self._error_path.read_text(errors="replace")[-4000:]
+
+    def mark(self) -> None:
+        """Let `log` and all that counts begin from here."""
+        self._mark = self._log_path.stat().st_size
+
+    def log(self, event: str | None = None, **fields: Any) -> list[dict[str, Any]]:
+        """Return the log's entries since the mark.
+
+        Args:
+            event: Only entries of this kind: ``construct``, ``setup``, ``ready``,
+                ``prompt``, ``run``, ``done``, ``teardown``, ``list_tasks``, ...
+            **fields: Only entries that hold these values, say ``session=...``.
+        """
+        with self._log_path.open("rb") as handle:
+            handle.seek(self._mark)
+            # A line is written at once, but a killed server may leave half of one.
+            lines = [line for line in handle if line.endswith(b"\n")]
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        if event is not None:
+            fields["event"] = event
+        return [e for e in entries if all(e.get(k) == v for k, v in fields.items())]
+
+    def runs(self, tool: str | None = None, **fields: Any) -> int:
+        """Count the tool runs that began since the mark."""
+        if tool is not None:
+            fields["tool"] = tool
+        return len(self.log("run", **fields))
+
+    def rewards(self, **fields: Any) -> list[float | None]:
+        """Return the rewards that tools returned since the mark, in order."""
+        given = [entry["reward"] for entry in self.log("done", **fields)]
+        return [None if reward is None else float(reward) for reward in given]
+
+    def open_sessions(self) -> set[str]:
+        """Return the sessions constructed but not torn down since the mark."""
+        began = {entry["session"] for entry in self.log("ready")}
+        return began - {entry["session"] for entry in self.log("teardown")}
+
+    def wait_for(
+        self,
+        event: str,
+        count: int = 1,
+        *,
+        seconds: float = _END_SECONDS,
+        **fields: Any,
+    ) -> None:
+        """Wait until the log holds ``count`` such entries since the mark.
+
+        Raises:
+            TimeoutError: If it does not within ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while len(found := self.log(event, **fields)) < count:
+            if time.monotonic() > deadline:
+                seen = [(e["event"], e.get("session")) for e in self.log()[-20:]]
+                raise TimeoutError(
+                    f"{len(found)} of {count} entries {event} {fields} after {seen}"
+                )
+            time.sleep(0.005)
+
+
+def _read_line(stream: IO[bytes], seconds: float) -> bytes:
+    """Read up to a line end, the end of the stream, or the deadline."""
+    deadline = time.monotonic() + seconds
+    line = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while not line.endswith(b"\n"):
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.select(left):
+                break
+            piece = os.read(stream.fileno(), 4096)
+            if not piece:
+                break
+            line += piece
+    return line
+
+
+@contextlib.contextmanager
+def start_server(
+    name: str,
+    *,
+    keep_alive: int = 60,
+    environments: Sequence[str] | None = None,
+    setup_wait: float | None = None,
+    linger: float | None = None,
+) -> Iterator[RunningServer]:
+    """Serve the contract environments with one SDK version.
+
+    The child ends with the block, and with this process however that ends: it reads a
+    pipe whose other end is held here.
+
+    Args:
+        name: A key of `SDKS`, such as ``openreward-0.1.167``.
+        keep_alive: Seconds after which the server closes an idle connection; both
+            SDKs choose 60 (uvicorn's own default is 5).
+        environments: Class names in the ``contract`` package; by default all that the
+            SDK has support for.
+        setup_wait: Seconds of set-up after which openreward 0.1.167 answers 503
+            ``starting``, in place of its 25.
+        linger: Seconds for which the server keeps a result, in place of its 60.
+
+    Yields:
+        The server, up and serving.
+
+    Raises:
+        VenvBuildError: If the SDK could not be installed.
+        ServerStartError: If the server does not come up.
+    """
+    options = ["--keep-alive", str(keep_alive)]
+    if environments is not None:
+        options += ["--environments", ",".join(environments)]
+    if setup_wait is not None:
+        options += ["--setup-wait", str(setup_wait)]
+    if linger is not None:
+        options += ["--linger", str(linger)]
+    server = RunningServer(SDKS[name], options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()

@@ -1,0 +1,311 @@
+"""The page about frameworks: its recipes, on a real server and against stand-ins.
+
+Its blocks for frameworks that have an adapter run in ``tests/integrations``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+
+from ors_gym import run_episode_async
+from ors_gym.errors import SessionLostError
+from tests.rollout.chat_server import running_chat_server
+from tests.support.servers.process import start_server
+from tests.system.docs.pages import ROOT
+from tests.system.docs.stand_ins import Letters, Sample, Sampler, modules_of, write
+
+PAGE = ROOT / "docs" / "frameworks.md"
+SDK = "ors-sdk-0.1.0"
+TASK = {"env_name": "Contract", "task_index": 0}
+TEXTS = (write("add", a=1, b=2), "What now?", write("submit", answer="0"))
+F = TypeVar("F", bound=Callable[..., Any])
+RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
+
+
+def block(title: str) -> str:
+    """Return the block whose title begins so."""
+    fence = rf'^```python title="{re.escape(title)}[^\n]*\n(.*?)^```$'
+    (code,) = re.findall(fence, PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return str(code)
+
+
+def load(title: str, name: str) -> Any:
+    """Run a block as a module."""
+    module = types.ModuleType(name)
+    exec(compile(block(title), f"{PAGE}:{title}", "exec"), vars(module))
+    return module
+
+
+@pytest.fixture
+def contract(shared_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    server = shared_server(SDK)
+    monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+    return server
+
+
+@pytest.fixture
+def sampler() -> Sampler:
+    return Sampler(TEXTS)
+
+
+@pytest.fixture
+def recipe(
+    monkeypatch: pytest.MonkeyPatch, sampler: Sampler, request: pytest.FixtureRequest
+) -> Any:
+    """Give the recipe of the framework that the test is parametrised with."""
+    modules = modules_of(request.param, sampler)
+    modules["ors_recipe"] = load("ors_recipe.py", "ors_recipe")
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    return load(f"recipe_{request.param}.py, not run", f"recipe_{request.param}")
+
+
+def only(*names: str) -> Callable[[F], F]:
+    return pytest.mark.parametrize("recipe", names, indirect=True)
+
+
+def test_every_block_compiles_and_says_what_it_runs_with() -> None:
+    page = PAGE.read_text()
+    blocks = re.findall(
+        r"^```python([^\n]*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE
+    )
+    titles = [title for title, _ in blocks]
+    assert all(re.fullmatch(r' title="[^"]+"', title) for title in titles)
+    for title, code in blocks:
+        compile(code, title, "exec")
+    for name in RECIPES:
+        (title,) = [title for title in titles if f"recipe_{name}.py" in title]
+        assert "not run with" in title
+    rows = [line for line in page.splitlines() if "| a recipe |" in line]
+    assert len(rows) == len(RECIPES)
+    assert all("**not run**" in row for row in rows)
+
+
+def test_the_common_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    load("runs with ors_gym alone", "common")
+    assert capsys.readouterr().out.strip()
+
+
+def play_sample(recipe: Any) -> Sample:
+    """Play as slime and miles do."""
+    sample = Sample(dict(TASK))
+    args = types.SimpleNamespace(sglang_router_ip="router", sglang_router_port=1)
+    params = {"max_new_tokens": 10_000}
+    if "compute_request_payload" not in vars(recipe):
+        return asyncio.run(recipe.generate(args, sample, params))  # type: ignore[no-any-return]
+    state = types.SimpleNamespace(tokenizer=Letters())
+    given = types.SimpleNamespace(
+        args=args, state=state, sample=sample, sampling_params=params
+    )
+    return asyncio.run(recipe.generate(given)).samples  # type: ignore[no-any-return]
+
+
+def check_tokens(ids: list[int], mask: list[int], logprobs: Any, sampler: Any) -> None:
+    """The trained tokens are what the model said, and it was shown the others."""
+    letters = Letters()
+    trained = [i for i, own in zip(ids[-len(mask) :], mask, strict=True) if own]
+    assert letters.decode(trained) == "".join(t + letters.eos_token for t in TEXTS)
+    assert len(logprobs) == len(mask)
+    whole = letters.decode(ids)
+    assert whole == sampler.seen[-1] + TEXTS[-1] + letters.eos_token
+    assert whole.startswith(sampler.seen[0])
+    told = "<|im_end|>\n<|im_start|>tool\n3<|im_end|>\n<|im_start|>assistant\n"
+    assert told in whole
+
+
+@only("slime", "miles")
+def test_samples_hold_the_episode_and_its_reward(
+    recipe: Any, sampler: Sampler, contract: Any
+) -> None:
+    sample = play_sample(recipe)
+    assert sample.reward == 1.5
+    assert sample.status is Sample.Status.COMPLETED
+    check_tokens(
+        sample.tokens, sample.loss_mask or [], sample.rollout_log_probs, sampler
+    )
+    assert contract.open_sessions() == set()
+
+
+@only("slime", "miles")
+def test_samples_are_played_anew_after_an_outage(
+    recipe: Any, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_server(SDK) as server:
+        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+
+        def before(turn: int) -> None:
+            if turn == 1:
+                server.restart()
+                server.mark()
+
+        sampler.before = before
+        sample = play_sample(recipe)
+        assert sample.reward == 1.5
+        assert len(sampler.seen) == 2 * len(TEXTS)
+        assert server.open_sessions() == set()
+
+
+def play_verl(recipe: Any) -> Any:
+    return asyncio.run(recipe.ORSAgentLoop().run({}, extra_info=TASK))
+
+
+@only("verl")
+def test_an_agent_loop_returns_tokens_and_the_reward(
+    recipe: Any, sampler: Sampler, contract: Any
+) -> None:
+    output = play_verl(recipe)
+    assert output.reward_score == 1.5
+    ids = output.prompt_ids + output.response_ids
+    check_tokens(ids, output.response_mask, output.response_logprobs, sampler)
+    assert output.num_turns == 7
+    assert contract.open_sessions() == set()
+
+
+@only("verl")
+def test_an_outage_that_stays_is_raised_in_the_end(
+    recipe: Any, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start_server(SDK) as server:
+        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+        sampler.before = lambda turn: server.restart()
+        with pytest.raises(SessionLostError):
+            play_verl(recipe)
+        assert len(sampler.seen) == 3
+
+
+class Item:
+    """An item of a response of OpenAI's responses API."""
+
+    def __init__(self, **values: Any) -> None:
+        self.values = values
+
+    def model_dump(self) -> dict[str, Any]:
+        return self.values
+
+
+def responses(text: str, *calls: tuple[str, str]) -> Any:
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    items = [
+        Item(type="reasoning", id="r", summary=[]),
+        Item(type="message", id="m", role="assistant", content=content),
+    ]
+    for number, (name, arguments) in enumerate(calls):
+        call = {"name": name, "arguments": arguments, "call_id": f"c{number}"}
+        items.append(Item(type="function_call", id=f"f{number}", **call))
+    return types.SimpleNamespace(output=items)
+
+
+@only("nemo_gym")
+def test_a_resources_server_answers_calls_and_pays_once(
+    recipe: Any, contract: Any
+) -> None:
+    async def work() -> Any:
+        server = recipe.ORSServer()
+        opening, info = await server.reset(TASK, "s")
+        assert opening and info == {}
+        adding = responses("Adding.", ("add", '{"a": 1, "b": 2}'), ("echo", "{}"))
+        steps = [await server.step(adding, TASK, "s")]
+        steps.append(await server.step(responses("What now?"), TASK, "s"))
+        ending = responses("", ("submit", '{"answer": "0"}'))
+        steps.append(await server.step(ending, TASK, "s"))
+        await server.close_session("s")
+        await server.close_session("s")
+        assert not server.session_state
+        return steps
+
+    first, second, third = asyncio.run(work())
+    assert [o["call_id"] for o in first[4]["tool_outputs"]] == ["c0", "c1"]
+    assert first[4]["tool_outputs"][0]["output"] == "3"
+    assert first[:4] == (None, 0.5, False, False)
+    assert "Invalid action" in second[0]
+    assert third[1:4] == (1.0, True, False)
+    assert contract.open_sessions() == set()
+
+
+@only("nemo_gym")
+def test_an_outage_fails_the_request_and_closes_the_session(
+    recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(running: Any) -> None:
+        server = recipe.ORSServer()
+        await server.reset(TASK, "s")
+        running.restart()
+        with pytest.raises(SessionLostError):
+            await server.step(responses("", ("add", "{}")), TASK, "s")
+        assert not server.session_state
+
+    with start_server(SDK) as running:
+        monkeypatch.setenv("ORS_BASE_URL", running.base_url)
+        asyncio.run(work(running))
+
+
+def play_rllm(recipe: Any, *replies: dict[str, Any], env_name: str) -> Any:
+    with running_chat_server() as gateway:
+        config = types.SimpleNamespace(
+            model=gateway.script(*replies), base_url=gateway.base_url
+        )
+        task = types.SimpleNamespace(metadata={**TASK, "env_name": env_name})
+        return task, asyncio.run(recipe.play(task, config))
+
+
+@only("rllm")
+def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) -> None:
+    add = {"calls": [["a", "add", '{"a": 1, "b": 2}']]}
+    submit = {"calls": [["b", "submit", '{"answer": "0"}']]}
+    task, episode = play_rllm(recipe, add, submit, env_name="Contract")
+    assert episode.trajectories[0].reward == 1.5
+    assert episode.metrics["turns"] == 2
+    assert recipe.score(task, episode) == (1.5, True)
+    assert contract.open_sessions() == set()
+
+
+@only("rllm")
+def test_a_rollout_without_an_outcome_raises(
+    recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(client: Any, env_name: str, task: int, _: Any, **rest: Any) -> Any:
+        def policy(episode: Any) -> Any:
+            server.restart()
+            return {"tool": "submit", "input": {"answer": "0"}}
+
+        return await run_episode_async(client, env_name, task, policy, **rest)
+
+    with start_server(SDK) as server:
+        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+        monkeypatch.setattr(recipe, "run_episode_async", broken)
+        with pytest.raises(RuntimeError, match="no outcome"):
+            play_rllm(recipe, {"text": "unused"}, env_name="Contract")
+
+
+@pytest.mark.parametrize(
+    ("module", "framework", "extra"),
+    [
+        ("skyrl", "skyrl_gym", "skyrl"),
+        ("tinker", "tinker_cookbook", "tinker"),
+        ("inspect", "inspect_ai", "inspect"),
+        ("verifiers", "verifiers", "verifiers"),
+    ],
+)
+def test_without_its_framework_an_adapter_says_what_to_install(
+    module: str, framework: str, extra: str
+) -> None:
+    code = f"import sys; sys.modules[{framework!r}] = None; "
+    code += f"import ors_gym.integrations.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ors_gym.errors.MissingExtraError: ")
+    assert f'pip install "ors-gym[{extra}]"' in last

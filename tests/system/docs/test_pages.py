@@ -1,0 +1,85 @@
+"""Every Python block of the documentation runs as it is written."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ors_gym.server import serve
+from ors_gym.testing._check_server import CHECKS
+from tests.rollout.chat_server import running_chat_server
+from tests.system.docs.architecture import PICTURE, draw, read_layers
+from tests.system.docs.pages import ROOT, python_blocks, run_page
+
+DOCS = ROOT / "docs"
+OWN_TESTS = {"frameworks.md"}  # in test_frameworks_page.py
+PAGES = sorted({page.name for page in DOCS.glob("*.md")} - OWN_TESTS)
+SLOW = {"index.md", "recipes.md"}
+EXPECTED = {"index.md": "success rate", "environments.md": "0 fail", "wire.md": "1.0"}
+LINK = re.compile(r"\]\(((?!http|#)[^)#]+)")
+
+
+@pytest.fixture(scope="module")
+def stand_ins() -> Iterator[dict[str, str]]:
+    """Processes in the place of what readers have: a model's server, a gateway."""
+    with running_chat_server() as chat, serve() as base_url:
+        model = chat.script({"calls": [["call_1", "submit", {"answer": "7"}]]})
+        yield {
+            "http://127.0.0.1:8000/v1": chat.base_url,
+            "Qwen/Qwen3-4B": model,
+            "https://gateway.example.com/ors": base_url,
+        }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES],
+)
+def test_the_code_of_a_page_runs(
+    name: str, stand_ins: dict[str, str], tmp_path: Path
+) -> None:
+    page = DOCS / name
+    if not any(block.runs for block in python_blocks(page)):
+        pytest.skip("no block of this page runs")
+    done = run_page(page, tmp_path, stand_ins=stand_ins)
+    assert done.returncode == 0, done.stderr
+    assert EXPECTED.get(name, "") in done.stdout
+
+
+def test_a_block_that_does_not_run_says_so(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text('```python\na = 1\n```\n\n```python title="Not run by the tests')
+    with page.open("a") as handle:
+        handle.write(': no"\n1 / 0\n```\n\n```python\nprint(a)\n1 / 0\n```\n')
+    assert [block.runs for block in python_blocks(page)] == [True, False, True]
+    done = run_page(page, tmp_path)
+    assert done.stdout == "1\n"
+    assert f'"{page}", line 11' in done.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_the_files_that_a_text_names_are_there(name: str) -> None:
+    for target in LINK.findall((ROOT / name).read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_page_for_authors_names_each_check() -> None:
+    text = (DOCS / "environments.md").read_text()
+    assert [name for name in CHECKS if f"`{name}`" not in text] == []
+
+
+def test_the_picture_of_the_architecture_shows_the_rules_that_are_checked() -> None:
+    assert PICTURE.read_text(encoding="utf-8") == draw(), (
+        "the layers changed: python -m tests.system.docs.architecture"
+    )
+    layers = [name for layer in read_layers() for name in layer]
+    rules = configparser.ConfigParser()
+    rules.read(ROOT / "setup.cfg")
+    checked = re.findall(
+        r"ors_gym\.(\w+)", rules["importlinter:contract:layers"]["layers"]
+    )
+    assert layers == checked

@@ -1,0 +1,96 @@
+"""The site builds without a warning and without a network, and opens right."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.browser import Chromium
+from tests.system.docs.pages import ROOT
+
+PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    directory = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(directory)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
+    return directory
+
+
+@contextlib.contextmanager
+def served(directory: Path) -> Iterator[str]:
+    """Serve the site on this machine."""
+    handler = functools.partial(QuietHandler, directory=str(directory))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.slow
+def test_the_site_holds_every_page_and_the_javascript_client(site: Path) -> None:
+    assert [name for name in PAGES if not (site / f"{name}.html").exists()] == []
+    assert (site / "clients" / "ors.mjs").exists()
+    assert ">EventDecoder</span>" in (site / "wire.html").read_text()
+    reference = (site / "reference.html").read_text()
+    for name in ("ORSEnv", "evaluate", "AmbiguousCallError", "DiscreteTools", "serve"):
+        assert f'.{name}"' in reference, name
+
+
+@pytest.mark.slow
+def test_pages_open_right_on_a_screen_and_on_a_phone(
+    site: Path, chromium: Chromium
+) -> None:
+    with served(site) as origin:
+        for name in PAGES:
+            with chromium.open(f"{origin}{name}.html") as page:
+                overflows = []
+                for width in (1280, 390):
+                    page.resize(width)
+                    overflows.append(page.overflow())
+                assert overflows == [0, 0], name
+                assert page.errors == [], name
+                away = [url for url in page.requests if not url.startswith(origin)]
+                assert away == [], name
+                assert page.count("h1") == 1, name
+
+
+@pytest.mark.slow
+def test_search_works_without_a_network(site: Path, chromium: Chromium) -> None:
+    with served(site) as origin, chromium.open(f"{origin}index.html") as page:
+        page.do(lambda tab: tab.fill("input[name=query]", "curricula"))
+        page.do(lambda tab: tab.wait_for_selector(".md-search-result__item"))
+        assert "Curricula" in page.text(".md-search-result__list")
+        assert page.errors == []

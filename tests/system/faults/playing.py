@@ -1,0 +1,264 @@
+"""Plays rows of the matrix in all columns at once."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, Self
+
+from tests.support.proxy.http1 import ReceivedRequest
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer, start_server
+from tests.system.faults.columns import RESULT, Column, Shown
+from tests.system.faults.every_column import COLUMNS
+from tests.system.faults.rows import Row
+
+__all__ = ["AT_ONCE", "Cell", "ServerOf", "play_all", "serving"]
+
+AT_ONCE: Final = 4
+"""Rows that are played at the same time: most of a row is waiting."""
+SLACK: Final = 10.0
+"""Seconds beyond its deadline after which a call is said to hang."""
+
+_DELETED_WITHIN: Final = 75.0
+"""Seconds. Where a busy server takes /create after the first delete, the second one,
+a minute later, is what ends the session (docs/wire.md, point 11)."""
+
+ServerOf = Callable[[str, Row], RunningServer]
+"""Gives the server of an SDK that a row is played on."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cell:
+    """What came of a row in a column.
+
+    Args:
+        shown: What the user saw.
+        runs: How often the tool ran.
+        struck: Whether the fault happened.
+        wrong: What was not as it should be; "" if nothing.
+        leaked: The sessions that stayed on the server.
+    """
+
+    shown: Shown
+    runs: int
+    struck: bool
+    wrong: str
+    leaked: frozenset[str]
+
+
+@dataclasses.dataclass(slots=True)
+class _Seat:
+    """A column with a proxy of its own."""
+
+    column: Column
+    proxy: FaultProxy
+    sessions: set[str] = dataclasses.field(default_factory=set)
+    shown: Shown | None = None
+    runs: int = 0
+    struck: bool = False
+    wrong: str = ""
+
+    def plan(self, row: Row) -> None:
+        victim = self.column.victim if self.column.opened else None
+
+        def fits(request: ReceivedRequest) -> bool:
+            return victim is None or request.session_id == victim
+
+        then = "forever" if row.times == "for ever" else "pass"
+        self.proxy.plan(row.path, row.faults, then, fits)  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        self.shown = self.column.start()
+
+    def call(self, row: Row) -> None:
+        tool, arguments, text = row.call
+        start = time.monotonic()
+        shown = self.shown = self.column.call(tool, arguments)
+        took = time.monotonic() - start
+        self.wrong = shown.wrong
+        if took > row.options.call_timeout + SLACK:
+            self.wrong = f"it took {took:.1f} s"
+        if shown.outcome == RESULT and shown.text != text:
+            self.wrong = f"the text was {shown.text[:200]!r}"
+
+    def settle(self, row: Row, server: RunningServer) -> None:
+        """Count the runs, once nothing more can come; then let all be well."""
+        self.proxy.wait_until_done()
+        self.note_sessions()
+        hurt = self.sessions - {self.column.bystander}
+        self.runs = sum(server.runs(session=session) for session in hurt)
+        self.struck = bool(self.proxy.struck()) or bool(row.restart)
+        if row.path != "/delete":
+            self.proxy.clear()
+
+    def note_sessions(self) -> None:
+        created = self.proxy.requests("/create")
+        self.sessions |= {request.session_id or "" for request in created}
+
+    def leave(self) -> None:
+        """Go on after the fault, and close."""
+        assert self.shown is not None
+        self.wrong = self.wrong or self.column.after(self.shown, self.proxy)
+        self.column.close()
+        self.note_sessions()
+        self.struck = self.struck or bool(self.proxy.struck())
+
+    def leaked(self, row: Row, server: RunningServer) -> frozenset[str]:
+        if row.leaks:
+            return frozenset()
+        leaked = set()
+        for session in self.sessions:
+            if server.log("ready", session=session):
+                try:
+                    server.wait_for(
+                        "teardown", 1, seconds=_DELETED_WITHIN, session=session
+                    )
+                except TimeoutError:
+                    leaked.add(session)
+        return frozenset(leaked)
+
+
+class _Table:
+    """All columns of one row, at work at the same time."""
+
+    def __init__(self, row: Row, server: RunningServer) -> None:
+        self._row = row
+        self._server = server
+        self._stack = contextlib.ExitStack()
+        self._pool = concurrent.futures.ThreadPoolExecutor(len(COLUMNS), "column")
+        self._stack.enter_context(self._pool)
+        self.seats = [self._seat(kind) for kind in COLUMNS]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _seat(self, kind: type[Column]) -> _Seat:
+        proxy = self._stack.enter_context(FaultProxy(self._server.base_url))
+        column = kind(proxy.url, self._row.options)
+        column.bystander_is_safe = not self._row.restart
+        return _Seat(column, proxy)
+
+    def each(self, work: Callable[[_Seat], object]) -> None:
+        """Do this in all columns at once."""
+        list(self._pool.map(work, self.seats))
+
+    def open(self) -> None:
+        """Open the sessions, with the faults before or after that."""
+        if self._row.early:
+            self.each(lambda seat: seat.plan(self._row))
+        self.each(_Seat.start)
+        if not self._row.early:
+            self.each(lambda seat: seat.plan(self._row))
+
+    def call(self) -> None:
+        """Make the calls, with the server's end before them or meanwhile."""
+        row = self._row
+        if row.restart.endswith("before"):
+            self._end_server()
+        ready = [seat for seat in self.seats if seat.shown is None]
+        calls = [self._pool.submit(seat.call, row) for seat in ready]
+        if row.restart.endswith("during"):
+            self._server.wait_for("run", len(calls), tool=row.call[0])
+            self._end_server()
+        for call in calls:
+            call.result()
+
+    def leave(self) -> None:
+        """Count the runs, let all be well again, go on, and close."""
+        self.each(lambda seat: seat.settle(self._row, self._server))
+        if self._row.restart.startswith("killed"):
+            self._server.start()
+        self.each(_Seat.leave)
+
+    def _end_server(self) -> None:
+        self._server.kill()
+        if self._row.restart.startswith("restarted"):
+            self._server.start()
+
+
+def play_all(
+    rows: Sequence[Row], name: str, server_of: ServerOf
+) -> dict[Row, dict[str, Cell]]:
+    """Play rows, several at a time unless they end their server.
+
+    Args:
+        rows: The rows.
+        name: The SDK.
+        server_of: Gives the server for a row.
+
+    Returns:
+        What came of each in each column, by the columns' names.
+    """
+    played: dict[Row, dict[str, Cell]] = {}
+    harmless = [row for row in rows if not row.restart]
+    # Servers are started one after the other, before the rows.
+    servers = [server_of(name, row) for row in harmless]
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE, "row") as pool:
+        cells = pool.map(_play, harmless, servers)
+        played.update(zip(harmless, cells, strict=True))
+    for row in rows:
+        if row.restart:
+            played[row] = _play(row, server_of(name, row))
+    return {row: played[row] for row in rows}
+
+
+def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
+    """Play a row in all columns at once, each with a proxy of its own.
+
+    Args:
+        row: The row.
+        server: The server; it is killed and restarted if the row says so.
+
+    Returns:
+        What came of it, by the columns' names.
+    """
+    with _Table(row, server) as table:
+        table.open()
+        table.call()
+        table.leave()
+        return {
+            seat.column.name: Cell(
+                seat.shown or Shown("nothing", ""),
+                *(seat.runs, seat.struck, seat.wrong),
+                seat.leaked(row, server),
+            )
+            for seat in table.seats
+        }
+
+
+@contextlib.contextmanager
+def serving(
+    names: Sequence[str], usual: Callable[[str], RunningServer] | None = None
+) -> Iterator[ServerOf]:
+    """Give servers for rows: one that is shared, and others for what it cannot do.
+
+    Args:
+        names: The SDKs.
+        usual: Gives the shared server of an SDK; by default one is started.
+
+    Yields:
+        A function that gives the server for a row.
+    """
+    running: dict[tuple[str, str], RunningServer] = {}
+    with contextlib.ExitStack() as stack:
+
+        def give(name: str, row: Row) -> RunningServer:
+            assert name in names
+            kind = "forgetful" if row.forgetful else "mortal" if row.restart else ""
+            if not kind and usual is not None:
+                return usual(name)
+            if (name, kind) not in running:
+                linger = 0.0 if row.forgetful else None
+                server = start_server(name, linger=linger)
+                running[name, kind] = stack.enter_context(server)
+            running[name, kind].mark()
+            return running[name, kind]
+
+        yield give

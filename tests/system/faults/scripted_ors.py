@@ -1,0 +1,86 @@
+"""A small ORS server whose every reply a test may replace."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+from tests.support.proxy.http1 import ReceivedRequest
+from tests.support.proxy.scripted import (
+    Handler,
+    RawReply,
+    ScriptedServer,
+    event_stream,
+    json_reply,
+    stream_reply,
+)
+
+__all__ = ["OUTPUT", "TASK_ID", "scripted_ors", "whole_call"]
+
+TASK_ID: Final = "0c9d3b0e-6f5e-4b44-9f2a-0d6f8f0b7a11"
+OUTPUT: Final = (
+    '{"ok":true,"output":{"blocks":[{"type":"text","text":"done"}],'
+    '"metadata":null,"reward":1.0,"finished":false}}'
+)
+_FIELDS: Final = ("env_name", "index", "secrets", "split", "task_spec")
+_PATHS: Final = (
+    *("/create", "/create_session", "/delete", "/delete_session", "/ping"),
+    *("/{env}/call", "/{env}/num_tasks", "/{env}/prompt", "/{env}/splits"),
+    *("/{env}/task", "/{env}/task_tools", "/{env}/tasks", "/{env}/tools"),
+)
+_OPENAPI: Final = {
+    "paths": {path: {} for path in _PATHS},
+    "components": {
+        "schemas": {"CreateSession": {"properties": {name: {} for name in _FIELDS}}}
+    },
+}
+_TOOLS: Final = {"tools": [{"name": "go", "description": "", "input_schema": None}]}
+
+
+def whole_call(output: str = OUTPUT) -> bytes:
+    """Return the events of a call that goes well."""
+    return event_stream(("task_id", TASK_ID), ("end", output))
+
+
+def _says(value: Any) -> Handler:
+    return lambda _: json_reply(value)
+
+
+@contextlib.contextmanager
+def scripted_ors(**replaced: Handler) -> Iterator[ScriptedServer]:
+    """Serve one environment ``box`` with one tool ``go``.
+
+    Args:
+        **replaced: Other handlers, by the last part of the path: ``call``, ``prompt``,
+            ``create``, ``tools``, ...
+
+    Yields:
+        The server.
+    """
+    numbers = iter(range(10**9))
+
+    def create_session(_: ReceivedRequest) -> RawReply:
+        events = event_stream(("task_id", f"session-{next(numbers)}"), ("end", ""))
+        return stream_reply(events)
+
+    usual: dict[str, Handler] = {
+        "openapi.json": _says(_OPENAPI),
+        "list_environments": _says(["box"]),
+        "tools": _says(_TOOLS),
+        "task_tools": _says(_TOOLS),
+        "splits": _says([{"name": "train", "type": "train"}]),
+        "num_tasks": _says({"num_tasks": 3}),
+        "task": _says({"task": {"id": "0"}}),
+        "create_session": create_session,
+        "create": lambda request: json_reply({"sid": request.session_id}),
+        "prompt": _says([{"type": "text", "text": "Go."}]),
+        "call": lambda _: stream_reply(whole_call()),
+        "ping": _says({"status": "ok"}),
+        "delete": _says({"sid": ""}),
+        "delete_session": _says({"sid": ""}),
+    }
+    usual |= replaced
+    handlers = {f"*/{name}": handler for name, handler in usual.items()}
+    with ScriptedServer(handlers) as server:
+        yield server

@@ -1,0 +1,126 @@
+"""A tool runs exactly once: every fault, every way to play, both server SDKs.
+
+All columns of a row are played at the same time, and some rows together, since most of
+it is waiting.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from tests.conftest import CURRENT
+from tests.support.servers.process import RunningServer
+from tests.system.faults.columns import RESULT
+from tests.system.faults.every_column import COLUMNS
+from tests.system.faults.playing import AT_ONCE, ServerOf, play_all, serving
+from tests.system.faults.rows import ROWS, Row
+from tests.system.faults.table import PEERS, faults_found
+
+
+def is_slow(place: int, row: Row, number: int) -> bool:
+    """Say whether a row is left out of the usual run, which plays most on one SDK."""
+    elsewhere = (place // 2 + number) % 2 and not row.fault.startswith("reset")
+    return row.slow or bool(elsewhere)
+
+
+def cases() -> Iterator[Any]:
+    """Each row on each SDK, some rows together."""
+    for (number, name), slow in itertools.product(enumerate(CURRENT), (False, True)):
+        rows = [r for i, r in enumerate(ROWS) if is_slow(i, r, number) is slow]
+        for start in range(0, len(rows), AT_ONCE):
+            some = rows[start : start + AT_ONCE]
+            marks = [pytest.mark.slow] if slow else []
+            also = f" and {len(some) - 1} more" if some[1:] else ""
+            case = f"{some[0].name}{also}-{name}"
+            yield pytest.param(some, name, id=case, marks=marks)
+
+
+@pytest.fixture(scope="module")
+def server_of(
+    shared_server: Callable[[str], RunningServer],
+) -> Iterator[ServerOf]:
+    """Give the server for a row."""
+    with serving(CURRENT, shared_server) as give:
+        yield give
+
+
+@pytest.mark.parametrize(("rows", "name"), list(cases()))
+def test_some_rows(server_of: ServerOf, rows: Sequence[Row], name: str) -> None:
+    wrong = {}
+    for row, cells in play_all(rows, name, server_of).items():
+        assert set(cells) == {column.name for column in COLUMNS}
+        for column, cell in cells.items():
+            found = [*faults_found(row, cell)]
+            # Whatever the row says:
+            if cell.runs > (2 if row.lies else 1):
+                found.append("the tool ran too often")
+            if cell.shown.outcome == RESULT and not cell.runs:
+                found.append("a result of no run")
+            if found:
+                wrong[row.name, column] = found
+    assert not wrong
+
+
+def test_every_row_is_played_on_every_server() -> None:
+    played = [
+        (row, name)
+        for case in cases()
+        for row in case.values[0]
+        for name in [case.values[1]]
+    ]
+    assert len(played) == len(set(played)) == len(ROWS) * len(CURRENT)
+    usual = [row for case in cases() if not case.marks for row in case.values[0]]
+    assert {row for row in ROWS if not row.slow} == set(usual)
+
+
+def test_the_rows_ask_for_nothing_else() -> None:
+    names = [row.name for row in ROWS]
+    assert len(set(names)) == len(names)
+    assert set(PEERS) <= set(names)
+    for row in ROWS:
+        assert row.runs <= (2 if row.lies else 1)
+        assert row.runs >= 1 or RESULT not in row.outcomes
+    assert [row.name for row in ROWS if row.lies] == ["429 after the tool ran, once"]
+
+
+def test_every_fault_has_a_row() -> None:
+    """Issue 3 names them; each once and for ever, where that makes a difference."""
+    faults = {row.fault for row in ROWS}
+    wanted = {
+        f"{kind} {place}"
+        for kind in ("reset", "end of stream")
+        for place in (
+            *("before the request", "before the reply", "after the head"),
+            *("after task_id", "in a chunk", "before the end"),
+        )
+    }
+    wanted |= {
+        f"{status} {when} the tool ran"
+        for status in (401, 404, 410, 500, 502, 503, 504)
+        for when in ("before", "after")
+    }
+    both = set(wanted)
+    wanted |= {
+        "429 before the tool ran",
+        "429 after the tool ran",
+        "429 after the tool ran, with repeat_calls_after_429=False",
+        "starting, three times",
+        "stall before the headers",
+        "stall after task_id",
+        "half-open after task_id",
+        "one byte per packet",
+        "/create unanswered",
+        "server killed before the call",
+        "server restarted before the call",
+        "server killed during the call",
+        "server restarted during the call",
+        "unknown task_id to the resumption",
+    }
+    assert wanted <= faults
+    for fault in both:
+        times = {row.times for row in ROWS if row.fault == fault}
+        assert times == {"once", "for ever"}

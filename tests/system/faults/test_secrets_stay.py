@@ -1,0 +1,226 @@
+"""What a server says, it may have from us: nothing secret is in what we show of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import pickle
+import traceback
+import urllib.parse
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+import ors_gym
+from tests.support.proxy.http1 import ReceivedRequest
+from tests.support.proxy.scripted import (
+    Handler,
+    RawReply,
+    event_stream,
+    html_reply,
+    json_reply,
+    status_reply,
+    stream_reply,
+)
+from tests.system.faults.scripted_ors import TASK_ID, scripted_ors
+
+KEY = "key-0123456789abcdef"
+SECRET = 'p4ss "word"/\u00e9+&'
+TOKEN = "token-fedcba9876543210"
+
+X_SECRETS = base64.b64encode(json.dumps({"DB": {"value": SECRET}}).encode()).decode()
+FORMS = [
+    *(KEY, SECRET, TOKEN, X_SECRETS),
+    json.dumps(SECRET)[1:-1],
+    json.dumps(SECRET, ensure_ascii=False)[1:-1],
+    repr(SECRET)[1:-1],
+    urllib.parse.quote(SECRET),
+    urllib.parse.quote(SECRET, safe=""),
+    urllib.parse.quote_plus(SECRET),
+    base64.b64encode(SECRET.encode()).decode(),
+    base64.b64encode(KEY.encode()).decode(),
+]
+SAID = "refused: " + " | ".join(FORMS)
+
+
+def check_clean(text: str) -> None:
+    found = [form for form in FORMS if form in text]
+    assert not found, f"{found} in {text}"
+
+
+def check_error(error: BaseException, log: pytest.LogCaptureFixture) -> None:
+    """Look at all that the error shows, carries and was preceded by."""
+    check_clean("".join(traceback.format_exception(error)))
+    link: BaseException | None = error
+    while link is not None:
+        check_clean(str(link))
+        check_clean(repr(link))
+        check_clean(repr(vars(link)))
+        check_clean(repr(link.args))
+        pickled = pickle.dumps(link)
+        check_clean(pickled.decode("utf-8", "replace"))
+        check_clean(pickled.decode("unicode-escape", "replace"))
+        link = link.__cause__ or link.__context__
+    check_clean(log.text)
+    for record in log.records:
+        check_clean(repr(vars(record)))
+
+
+def validation_error(request: ReceivedRequest) -> RawReply:
+    detail = [
+        {
+            "type": "string_type",
+            "loc": ["body", "secrets", "DB"],
+            "msg": f"Input should be a valid string, got {SECRET}",
+            "input": {"sent": request.json, "headers": list(request.headers)},
+        }
+    ]
+    return json_reply({"detail": detail}, 422)
+
+
+def says_json(status: int) -> Handler:
+    return lambda _: json_reply({"detail": SAID}, status)
+
+
+def tool_raises(_: ReceivedRequest) -> RawReply:
+    return stream_reply(event_stream(("task_id", TASK_ID), ("error", SAID)))
+
+
+def tool_refuses(_: ReceivedRequest) -> RawReply:
+    refusal = json.dumps({"ok": False, "error": SAID, "reason": SAID})
+    return stream_reply(event_stream(("task_id", TASK_ID), ("end", refusal)))
+
+
+def tool_ends_in_nonsense(_: ReceivedRequest) -> RawReply:
+    return stream_reply(event_stream(("task_id", TASK_ID), ("end", SAID)))
+
+
+def traceback_page(_: ReceivedRequest) -> RawReply:
+    return html_reply(f"<pre>Traceback: {SAID}</pre>", 500)
+
+
+def redirects(_: ReceivedRequest) -> RawReply:
+    query = urllib.parse.quote(SECRET, safe="")
+    return status_reply(307, ("Location", f"http://127.0.0.1:9/?key={KEY}&s={query}"))
+
+
+def nonsense(_: ReceivedRequest) -> RawReply:
+    return html_reply(f"{KEY} {SECRET}")
+
+
+ECHOES: Mapping[str, Mapping[str, Handler]] = {
+    "a 422 that repeats the request": {"create": validation_error},
+    "a refused /create": {"create": says_json(400)},
+    "a constructor that raises": {"create": says_json(500)},
+    "a set-up that raises": {"prompt": says_json(500)},
+    "a page with a traceback": {"prompt": traceback_page},
+    "a redirect": {"prompt": redirects},
+    "a redirect of the call": {"call": redirects},
+    "a prompt that is a page": {"prompt": nonsense},
+    "tools that are a page": {"task_tools": nonsense},
+    "a key that is refused": {"create": says_json(401)},
+    "a gateway in trouble": {"prompt": says_json(503)},
+    "a lost session": {"call": says_json(410)},
+    "a tool that raises": {"call": tool_raises},
+    "a tool that refuses": {"call": tool_refuses},
+    "a tool's traceback": {"call": traceback_page},
+    "a result that is none": {"call": tool_ends_in_nonsense},
+    "a call's 422": {"call": validation_error},
+}
+
+
+def play(url: str) -> None:
+    with (
+        ors_gym.ORSClient(
+            url, api_key=KEY, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=0.3
+        ) as client,
+        client.session(
+            "box",
+            split="train",
+            index=0,
+            secrets={"DB": SECRET},
+            setup_timeout=0.5,
+            call_timeout=5,
+        ) as session,
+    ):
+        check_clean(repr(client) + repr(session) + repr(session.state))
+        check_clean(repr(vars(client)) + repr(client.link))
+        session.get_prompt()
+        session.list_tools()
+        session.call_tool("go", {"text": "x"})
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_nothing_secret_is_shown(echo: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "ors_gym")
+    with (
+        scripted_ors(**ECHOES[echo]) as server,
+        pytest.raises(ors_gym.ORSError) as caught,
+    ):
+        play(server.url)
+    check_error(caught.value, caplog)
+    # The server got them, in the only place where they belong.
+    created = [r for r in server.requests if r.path == "/create" and r.session_id]
+    assert created[0].json["secrets"] == {"DB": SECRET}
+    for request in server.requests:
+        check_clean(urllib.parse.unquote(request.target))
+        if request.path != "/create":
+            assert SECRET not in request.body.decode()
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_an_env_shows_nothing_secret(
+    echo: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "ors_gym")
+    with scripted_ors(**ECHOES[echo]) as server:
+        env = ors_gym.ORSEnv(
+            "box",
+            server.url,
+            api_key=KEY,
+            secrets={"DB": SECRET},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+            on_error="truncate",
+            call_timeout=5,
+            setup_timeout=0.5,
+            render_mode="ansi",
+        )
+        check_clean(repr(env) + str(env) + repr(env.spec))
+        check_clean(pickle.dumps(env).decode("utf-8", "replace"))
+        try:
+            env.reset(seed=0)
+            observation, *_, info = env.step({"tool": "go", "input": {}})
+        except ors_gym.ORSError as error:
+            check_error(error, caplog)
+        else:
+            assert info["error_kind"]
+            check_clean(str(observation) + repr(info) + str(env.render()))
+        env.close()
+
+
+def test_the_hook_for_retries_is_told_nothing_secret(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "ors_gym")
+    told: list[Any] = []
+    answers = [says_json(503), says_json(429)]
+
+    def first(request: ReceivedRequest) -> RawReply:
+        if answers:
+            return answers.pop()(request)
+        return json_reply([{"type": "text", "text": "Go."}])
+
+    with (
+        scripted_ors(prompt=first) as server,
+        ors_gym.ORSClient(server.url, api_key=KEY, on_retry=told.append) as client,
+        client.session(
+            "box", split="train", index=0, secrets={"DB": SECRET}
+        ) as session,
+    ):
+        session.get_prompt()
+    assert len([retry for retry in told if "/prompt" in retry.request]) == 2
+    check_clean(repr(told))
+    check_clean(caplog.text)
+    assert "prompt" in caplog.text

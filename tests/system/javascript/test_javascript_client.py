@@ -1,0 +1,300 @@
+"""The JavaScript client plays on every server, and through what breaks."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import random
+import subprocess
+from typing import Any
+
+import pytest
+
+from ors_gym.protocol._sse import EventDecoder
+from ors_gym.server import serve
+from tests.support.proxy.faults import (
+    STARTING,
+    Answer,
+    Fault,
+    Point,
+    Reset,
+    Trickle,
+    redirect,
+)
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer, start_server
+from tests.system.javascript.node import CLIENT, decode, find_typescript, play
+
+SECRET = "hunter22-\u00e9"
+FIRST = {"split": "train", "index": 3}
+SUBMIT = ["submit", {"answer": "6"}]
+
+
+def speak(kind: str, size: int = 20_000) -> list[Any]:
+    return ["speak", {"kind": kind, "size": size}]
+
+
+def text_of(result: Any) -> str:
+    text = result["blocks"][0]["text"]
+    assert isinstance(text, str)
+    return text
+
+
+def check_exact(server: RunningServer, results: list[Any]) -> None:
+    entries = server.log("done", tool="speak")
+    for entry, result in zip(entries, results, strict=True):
+        text = text_of(result)
+        assert len(text) == entry["text_length"]
+        assert hashlib.sha256(text.encode()).hexdigest() == entry["text_sha256"]
+
+
+def test_an_episode_on_the_embedded_server() -> None:
+    task = {"split": "train", "index": 2}
+    with serve() as base_url:
+        offered = play(base_url, "Math", offer=True)["offered"]
+        calls = [
+            ["no_such_tool", {}],
+            ["submit", {"answer": offered["task"]["answer"]}],
+        ]
+        told = play(base_url, "Math", task=task, calls=calls)
+    assert offered["environments"][0] == "math"
+    assert [tool["name"] for tool in offered["tools"]] == ["submit"]
+    wrong, right = told["episode"]["results"]
+    assert (wrong["ok"], wrong["kind"]) == (False, "invalid_action")
+    assert (right["ok"], right["reward"], right["finished"]) == (True, 1.0, True)
+
+
+def test_an_episode_on_every_server(any_server: RunningServer) -> None:
+    kinds = ["separators", "blanks", "wide", "lines", "quotes"]
+    calls = [*map(speak, kinds), ["fail", {"message": "no luck"}], ["image", {}]]
+    told = play(any_server.base_url, offer=True, task=FIRST, calls=[*calls, SUBMIT])
+    offered, episode = told["offered"], told["episode"]
+    assert "contract" in offered["environments"]
+    assert {"add", "speak", "submit"} <= {tool["name"] for tool in offered["tools"]}
+    assert {"name": "train", "type": "train"} in offered["splits"]
+    assert (offered["count"], offered["task"]["id"]) == (12, "train-2")
+    assert text_of({"blocks": episode["prompt"]}) == "3 + 3 = ?"
+    assert {tool["name"] for tool in episode["tools"]} >= {"add", "submit"}
+    results = episode["results"]
+    check_exact(any_server, results[: len(kinds)])
+    failed, picture, last = results[len(kinds) :]
+    assert (failed["ok"], failed["kind"]) == (False, "tool_failed")
+    assert "no luck" in failed["error"]
+    assert [block["type"] for block in picture["blocks"]] == ["text", "image", "text"]
+    assert (last["reward"], last["finished"], episode["finished"]) == (1.0, True, True)
+    assert any_server.runs() == len(calls) + 1
+    any_server.wait_for("teardown")
+    assert any_server.open_sessions() == set()
+
+
+def test_a_finished_episode_is_not_paid_twice(server: RunningServer) -> None:
+    told = play(server.base_url, task=FIRST, calls=[SUBMIT, SUBMIT])
+    again = told["episode"]["results"][1]
+    assert (again["ok"], again["reason"]) == (False, "episode_finished")
+    assert server.runs("submit") == 1
+
+
+def test_secrets_take_the_servers_own_channel(any_server: RunningServer) -> None:
+    told = play(any_server.base_url, task=FIRST, secrets={"TOKEN": SECRET})
+    if any_server.sdk.name == "openreward-0.1.0":
+        assert told["episode"]["raised"] == "invalid_request"
+        assert any_server.log("construct") == []
+        return
+    (entry,) = any_server.log("construct")
+    digest = hashlib.sha256(SECRET.encode()).hexdigest()
+    assert entry["secrets"] == {"TOKEN": digest}
+
+
+def test_names_beyond_ascii_and_slow_and_failing_set_ups(server: RunningServer) -> None:
+    hall = play(server.base_url, "SALLE \u00c0 Manger \u623f\u95f4", task=FIRST)
+    assert text_of({"blocks": hall["episode"]["prompt"]}) == "3 + 3 = ?"
+    slow = play(server.base_url, "SlowSetup", task={"split": "train", "index": 2})
+    assert slow["episode"]["tools"]
+    broken = play(server.base_url, "BrokenSetup", task={"split": "train", "index": 0})
+    assert broken["episode"]["raised"] == "setup_failed"
+    missing = play(server.base_url, "Nowhere", task=FIRST)
+    assert missing["episode"]["raised"] == "unknown_environment"
+    server.wait_for("teardown", 2)
+
+
+def test_text_cut_after_every_byte(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/call", [Trickle()], then="forever")
+    calls = [speak("separators", 6000), speak("wide", 6000), speak("lines", 6000)]
+    told = play(fault_proxy.url, task=FIRST, calls=calls, timeout=60)
+    check_exact(server, told["episode"]["results"])
+    assert server.runs() == 3
+    assert len(fault_proxy.struck()) == 3
+
+
+ADD: list[Any] = ["add", {"a": 1, "b": 2}]
+FAULTS: list[tuple[list[Fault | None], str, int]] = [
+    ([Reset(Point.BEFORE_REPLY)], "ambiguous_call", 1),
+    ([Reset(Point.AFTER_TASK_ID), Answer(502), Answer(401)], "", 1),
+    ([Answer(502, ran=True)], "ambiguous_call", 1),
+    ([Answer(429, (("Retry-After", "0"),)), STARTING], "", 1),
+]
+MORE_FAULTS: list[tuple[list[Fault | None], str, int]] = [
+    ([Reset(Point.BEFORE_REQUEST)], "ambiguous_call", 0),
+    ([Reset(Point.AFTER_HEAD)], "ambiguous_call", 1),
+    ([Reset(Point.IN_CHUNK), Reset(Point.BEFORE_END)], "", 1),
+    ([redirect("http://127.0.0.1:9/elsewhere", ran=True)], "ambiguous_call", 1),
+    ([Answer(401)], "authentication", 0),
+]
+
+
+@pytest.mark.parametrize(
+    ("faults", "raised", "runs"),
+    [*FAULTS, *(pytest.param(*row, marks=pytest.mark.slow) for row in MORE_FAULTS)],
+)
+def test_a_tool_never_runs_twice(
+    server: RunningServer,
+    fault_proxy: FaultProxy,
+    faults: list[Fault | None],
+    raised: str,
+    runs: int,
+) -> None:
+    fault_proxy.plan("/call", faults)
+    told = play(fault_proxy.url, task=FIRST, calls=[ADD])
+    (result,) = told["episode"]["results"]
+    assert result.get("raised", "") == raised
+    if not raised:
+        assert (text_of(result), result["reward"]) == ("3", 0.5)
+    assert server.runs() == runs
+    assert len(fault_proxy.struck()) == len(faults)
+    # No idle connection is used again, whose end would look like a lost reply.
+    assert fault_proxy.connections == len(fault_proxy.exchanges)
+    server.wait_for("teardown")
+
+
+def test_a_429_that_is_not_believed(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/call", [Answer(429, ran=True)])
+    client = {"repeatCallsAfter429": False}
+    told = play(fault_proxy.url, task=FIRST, calls=[ADD], client=client)
+    assert told["episode"]["results"][0]["raised"] == "ambiguous_call"
+    assert server.runs() == 1
+
+
+def test_after_an_unknown_outcome_no_further_call(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
+    results = play(fault_proxy.url, task=FIRST, calls=[ADD, ADD])["episode"]["results"]
+    assert [r["raised"] for r in results] == ["ambiguous_call", "invalid_request"]
+    assert server.runs() == 1
+
+
+def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) -> None:
+    calls = [["slow", {"seconds": 1.5}], ADD]
+    told = play(server.base_url, task=FIRST, calls=calls, timeout=0.75, resume=True)
+    results = told["episode"]["results"]
+    assert [result["reward"] for result in results] == [0.25, 0.5]
+    assert server.runs() == 2
+
+
+def test_a_session_is_kept_alive_while_a_tool_works(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    calls = [["slow", {"seconds": 1.0}]]
+    client = {"pingSeconds": 0.2}
+    told = play(fault_proxy.url, task=FIRST, calls=calls, client=client)
+    assert told["episode"]["results"][0]["reward"] == 0.25
+    pings = fault_proxy.requests("/ping")
+    assert len(pings) >= 2
+    (create,) = fault_proxy.requests("/create")
+    assert {ping.session_id for ping in pings} == {create.session_id}
+
+
+def test_a_session_that_a_ping_finds_lost_takes_no_call(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/ping", [Answer(404)])
+    calls = [["slow", {"seconds": 1.0}], ADD]
+    client = {"pingSeconds": 0.2}
+    told = play(fault_proxy.url, task=FIRST, calls=calls, client=client)
+    assert told["episode"]["results"][1]["raised"] == "session_lost"
+    assert server.runs("add") == 0
+
+
+def test_an_unanswered_create_leaves_nothing_behind(
+    server: RunningServer, fault_proxy: FaultProxy
+) -> None:
+    fault_proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
+    told = play(fault_proxy.url, task=FIRST, calls=[SUBMIT])
+    assert told["episode"]["results"][0]["reward"] == 1.0
+    server.wait_for("teardown", 2)
+    assert server.open_sessions() == set()
+    requests = fault_proxy.requests("/create")
+    assert len({request.session_id for request in requests}) == 2
+
+
+def test_a_restarted_server_has_lost_the_session() -> None:
+    with (
+        start_server("ors-sdk-0.1.0") as server,
+        FaultProxy(server.base_url) as proxy,
+    ):
+        gone = Answer(404, (), b'{"detail":"Active environment not found"}')
+        proxy.plan("/call", [gone])
+        told = play(proxy.url, task=FIRST, calls=[ADD, ADD])
+    raised = [result["raised"] for result in told["episode"]["results"]]
+    assert raised == ["session_lost", "session_lost"]
+
+
+def test_nothing_secret_travels_in_the_clear() -> None:
+    far = "http://203.0.113.1:9"
+    with pytest.raises(AssertionError, match="the API key would travel in the clear"):
+        play(far, client={"apiKey": "key"}, task=FIRST)
+
+
+LINES = [b"\n", b"\r", b"\r\n"]
+FIELDS = [
+    *(b"data: a\xe2\x80\xa8b", b"data:\xf0\x9f\x98\x80 ", b"data", b"data:  two"),
+    *(b"event: end", b"event:chunk", b"event", b": ping", b"id: 7", b"", b"", b""),
+    *(b"retry: 9", b"data: \xc2\x85", b"unknown: x", b"data: \xe2\x80\xa9:"),
+]
+
+
+def random_stream(seed: int) -> list[bytes]:
+    """A stream of lines of all kinds, cut at random."""
+    chance = random.Random(seed)
+    whole = chance.choice([b"", b"\xef\xbb\xbf"])
+    for _ in range(chance.randrange(12)):
+        whole += chance.choice(FIELDS) + chance.choice(LINES)
+    whole += chance.choice([b"", b"data: rest"])
+    cuts = sorted(chance.randrange(len(whole) + 1) for _ in range(chance.randrange(9)))
+    ends = [*cuts, len(whole)]
+    return [whole[a:b] for a, b in zip([0, *cuts], ends, strict=True)]
+
+
+def test_events_are_those_of_the_python_client() -> None:
+    streams = [random_stream(seed) for seed in range(1000)]
+    encoded = [[base64.b64encode(p).decode() for p in pieces] for pieces in streams]
+    for pieces, decoded in zip(streams, decode(encoded), strict=True):
+        decoder = EventDecoder()
+        events = [event for piece in pieces for event in decoder.feed(piece)]
+        events += decoder.finish()
+        expected = [[event.name.decode(), event.text()] for event in events]
+        assert decoded == expected, pieces
+
+
+def test_text_that_is_not_utf8_is_an_error() -> None:
+    pieces = [base64.b64encode(b"data: \xff\n\n").decode()]
+    assert decode([pieces]) == ["protocol"]
+
+
+@pytest.mark.slow
+def test_its_types_hold() -> None:
+    options = ["--noEmit", "--allowJs", "--checkJs", "--strict", "--module", "es2022"]
+    options += ["--target", "es2022", "--lib", "es2022,dom,dom.iterable"]
+    options += ["--noUnusedLocals", "--noUnusedParameters", "--noImplicitReturns"]
+    done = subprocess.run(
+        [find_typescript(), *options, str(CLIENT)],
+        capture_output=True,
+        encoding="utf-8",
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

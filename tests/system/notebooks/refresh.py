@@ -1,0 +1,65 @@
+"""Runs notebooks and keeps their outputs, small and the same on every machine.
+
+    python -m tests.system.notebooks.refresh notebooks/01_quickstart.ipynb ...
+
+In an environment that has what the notebook trains with (see ``tests.integrations``).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import nbformat
+from nbclient import NotebookClient
+
+__all__ = ["NOTEBOOKS", "clean", "main", "refresh"]
+
+NOTEBOOKS: Final = Path(__file__).parents[3] / "notebooks"
+_TIMEOUT: Final = 600
+"""Seconds for one cell."""
+_KERNEL: Final = {"display_name": "Python 3", "language": "python", "name": "python3"}
+
+
+def refresh(path: Path) -> None:
+    """Run a notebook in its directory, and write it with its outputs.
+
+    Args:
+        path: The notebook.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: If a cell fails.
+    """
+    notebook = nbformat.read(path, 4)
+    client = NotebookClient(
+        notebook,
+        timeout=_TIMEOUT,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+    )
+    client.execute()
+    clean(notebook)
+    nbformat.write(notebook, path)
+
+
+def clean(notebook: Any) -> None:
+    """Drop what differs from run to run, and pictures that are there twice."""
+    notebook.metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {}
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop("image/jpeg", None)
+
+
+def main(names: Sequence[str]) -> int:
+    """Refresh the named notebooks, or all."""
+    for path in map(Path, names or sorted(map(str, NOTEBOOKS.glob("*.ipynb")))):
+        sys.stdout.write(f"{path.name}\n")
+        refresh(path.resolve())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,82 @@
+"""Play many episodes.
+
+``python -m tests.system.simulation EPISODES`` plays random ones; ``--faults N`` every
+sequence of up to N faults, and each fault for ever; ``--seed N`` one episode, with its
+trace.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from tests.system.simulation.episode import random_episode
+from tests.system.simulation.explore import (
+    SCENARIOS,
+    Tally,
+    endless,
+    explain,
+    explore,
+    play_random,
+)
+from tests.system.simulation.world import ViolationError
+
+_BATCH = 10_000
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play what the command line asks for.
+
+    Returns:
+        0 if the client kept its contract, else 1.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.system.simulation")
+    parser.add_argument("episodes", type=int, nargs="?", default=0)
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seed", type=int, help="play one episode and show its trace")
+    parser.add_argument("--faults", type=int, help="every sequence of so many faults")
+    parser.add_argument("--scenario", choices=SCENARIOS, help="for --faults")
+    given = parser.parse_args(arguments)
+    if given.seed is not None:
+        _say(explain(random_episode(given.seed)))
+        return 0
+    try:
+        if given.faults is not None:
+            for name in [given.scenario] if given.scenario else SCENARIOS:
+                _timed(name, functools.partial(_explore, name, given.faults))
+        last = given.first + given.episodes
+        for first in range(given.first, last, _BATCH):
+            play = functools.partial(play_random, first, min(_BATCH, last - first))
+            _timed(f"from seed {first}", play)
+    except ViolationError as error:
+        _say(f"the contract was broken: {error}")
+        return 1
+    return 0
+
+
+def _explore(name: str, depth: int) -> Tally:
+    tally = Tally()
+    for _, report in endless(SCENARIOS[name]):
+        tally.add(report)
+    for _, report in explore(SCENARIOS[name], depth):
+        tally.add(report)
+    return tally
+
+
+def _timed(what: str, play: Callable[[], Tally]) -> None:
+    started = time.perf_counter()
+    tally = play()
+    took = time.perf_counter() - started
+    _say(f"{what}: {tally}\n{took:.1f} s, {tally.episodes / took:,.0f} episodes/s\n")
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

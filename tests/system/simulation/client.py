@@ -1,0 +1,138 @@
+"""What the client around the operations does: pings, deletes, closing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, TypeAlias
+
+from ors_gym.protocol import _operations as operations
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Limits, Outcome, Pause, Send
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._wire import SessionState, Wire
+from tests.system.simulation.network import Network
+from tests.system.simulation.world import Process, World
+
+__all__ = ["Client", "Script"]
+
+Script: TypeAlias = Generator[Send | Pause, Outcome, None]
+
+_DIALECT = Dialect(
+    SecretsChannel.BODY,
+    create_session=True,
+    create_by_index=True,
+    num_tasks=True,
+    task_range=True,
+    task_tools=True,
+    delete_session=False,
+)
+_LIMITS = Limits()
+_NOTHING = Redactor()
+_PING_EVERY = 45.0
+_PING_TIMEOUT = 10.0
+_DELETE_TIMEOUT = 10.0
+_DELETE_AGAIN_AFTER = 60.0
+_CLOSE_TIMEOUT = 5.0
+
+
+class Client:
+    """A client and its background, as `ors_gym.client` has them.
+
+    Args:
+        world: Its time.
+        network: Its way to the server.
+        random: Gives numbers in [0, 1).
+        connected: Whether it has asked already what the server speaks.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        network: Network,
+        random: Callable[[], float],
+        *,
+        connected: bool = True,
+    ) -> None:
+        self.world = world
+        self.network = network
+        self.random = random
+        self.ids = 0
+        self.doomed: dict[str, int] = {}
+        """How often each session that was given up was, or will be, deleted."""
+        self.wire = Wire(
+            where="http://server",
+            origin="http://server",
+            limits=_LIMITS,
+            redact=_NOTHING,
+            abandon=self.abandon,
+            random=random,
+            new_id=self._new_id,
+        )
+        if connected:
+            self.wire.dialect = _DIALECT
+            self.wire.environments = ("env",)
+            self.wire.reached = True
+
+    def spawn(self, script: Script, name: str) -> Process:
+        """Start a process."""
+        return Process(self.world, self.network, script, name)
+
+    def abandon(self, session_id: str) -> None:
+        """Delete a session that may exist, now and once more later."""
+        self._delete_in_background(session_id, again=True)
+
+    def keep_alive(self, state: SessionState) -> None:
+        """Ping a session from now on."""
+        self.spawn(self._ping(state), f"ping of {state.session_id}")
+
+    def close(self, state: SessionState, *, set_up: bool, wait: bool) -> Script:
+        """Close a session, as ``Session.close`` does."""
+        if state.closed:
+            return
+        state.closed = True
+        confirmed = False
+        self.doomed.setdefault(state.session_id, 0)
+        try:
+            if wait and set_up:
+                self.doomed[state.session_id] += 1
+                confirmed = yield from operations.delete_session(
+                    self.wire, state.session_id, timeout=_CLOSE_TIMEOUT
+                )
+        finally:
+            if not confirmed:
+                self._delete_in_background(state.session_id, again=not set_up)
+
+    def _new_id(self) -> str:
+        self.ids += 1
+        return f"own-{self.ids}"
+
+    def _delete_in_background(self, session_id: str, *, again: bool) -> None:
+        times = (0.0, _DELETE_AGAIN_AFTER) if again else (0.0,)
+        for seconds in times:
+            self.doomed[session_id] = self.doomed.get(session_id, 0) + 1
+            self.spawn(self._delete(session_id, seconds), f"delete of {session_id}")
+
+    def _delete(self, session_id: str, seconds: float) -> Script:
+        if seconds:
+            yield Pause(seconds)
+        yield from self._within(
+            operations.delete_session(self.wire, session_id, timeout=_DELETE_TIMEOUT)
+        )
+
+    def _ping(self, state: SessionState) -> Script:
+        while True:
+            yield Pause(_PING_EVERY * (0.5 + self.random() / 2))
+            if state.closed or state.lost:
+                return
+            alive = yield from self._within(
+                operations.ping(self.wire, state.session_id, timeout=_PING_TIMEOUT)
+            )
+            if alive is False and not state.closed:
+                state.lost = "the server no longer knows it"
+
+    def _within(self, operation: Any) -> Generator[Send | Pause, Outcome, Any]:
+        """Run an operation of at most ten seconds."""
+        began = self.world.now
+        result = yield from operation
+        assert self.world.now - began <= _DELETE_TIMEOUT + 0.01
+        return result

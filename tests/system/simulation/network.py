@@ -1,0 +1,372 @@
+"""A model of the network and of the gateways in it: one exchange, one fault.
+
+Within a connection TCP keeps everything in order and delivers nothing twice, so what is
+left is between connections: requests that arrive long after newer ones, replies in any
+order, and gateways that deliver a request more than once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from ors_gym.protocol._exchange import Failure, Outcome, Send
+from tests.system.simulation.faults import (
+    AFTERWARDS,
+    CUTS,
+    DELAYS,
+    ENDINGS,
+    GATES,
+    REPLAYS,
+    SILENT,
+    UNSEEN,
+    Fault,
+)
+from tests.system.simulation.server import Reply, Server
+from tests.system.simulation.world import Process, ViolationError, World
+
+__all__ = ["Exchange", "Network", "Plan"]
+
+LATENCY: Final = 0.001
+_STALE_AFTER: Final = 3.0
+"""Seconds that a connection may be idle before a call (docs/wire.md, point 6)."""
+
+Plan: TypeAlias = Callable[[int, Send], Fault | None]
+"""Chooses the fault of an exchange, given its number in the episode."""
+
+_DOWN: Final = 0.8
+
+
+class Exchange:
+    """One exchange under way; for the server it is an `Arrival`."""
+
+    __slots__ = (
+        "arrived_at",
+        "body",
+        "ended",
+        "fault",
+        "headed",
+        "last",
+        "network",
+        "number",
+        "outcome",
+        "position",
+        "process",
+        "replayed",
+        "reply_end",
+        "send",
+        "session_id",
+        "shown",
+        "started",
+        "target",
+    )
+
+    def __init__(
+        self, network: Network, process: Process, send: Send, fault: Fault | None
+    ) -> None:
+        self.network = network
+        self.process = process
+        self.send = send
+        self.fault = fault
+        self.number = len(network.exchanges)
+        self.target = send.head.target
+        headers = send.head.headers
+        self.session_id = headers[0][1] if headers else ""
+        self.body = send.body
+        self.started = self.last = network.world.now
+        self.outcome: Outcome | None = None
+        self.arrived_at = math.inf
+        self.ended: Failure | None = None
+        self.headed = False
+        self.position = 0
+        self.replayed = False
+        self.shown: Reply | None = None
+        self.reply_end = math.inf
+
+    def reply(self, reply: Reply) -> None:
+        """Take the server's reply, which goes on its way with its fault."""
+        if self.outcome is None:
+            self.network.carry(self, reply)
+
+    def drop(self) -> None:
+        """Break off: the server is gone."""
+        if self.outcome is None:
+            self.network.finish(self, Failure.RESET)
+
+
+class _Copy:
+    """A request as a gateway delivers it once more, or once too often: unanswered."""
+
+    __slots__ = ("body", "replayed", "session_id", "target")
+
+    def __init__(self, exchange: Exchange, *, replayed: bool) -> None:
+        self.target = exchange.target
+        self.session_id = exchange.session_id
+        self.body = exchange.body
+        self.replayed = replayed
+
+    def reply(self, reply: Reply) -> None:
+        """Lose the reply."""
+
+    def drop(self) -> None:
+        """Notice nothing."""
+
+
+class Network:
+    """Carries exchanges between processes and the server.
+
+    Args:
+        world: Its time.
+        server: The server.
+        plan: Chooses faults.
+        lag: Chooses how many seconds a request or a reply takes longer than usual.
+        replays_calls: Whether gateways replay tool calls too. Then a tool runs twice,
+            whatever a client does: servers take no task_id of the client's choosing.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        server: Server,
+        plan: Plan,
+        *,
+        lag: Callable[[], float] | None = None,
+        replays_calls: bool = False,
+    ) -> None:
+        self.world = world
+        self.server = server
+        self.plan = plan
+        self.lag = lag
+        self.replays_calls = replays_calls
+        self.exchanges: list[Exchange] = []
+        self.watch: Callable[[Exchange], None] = _ignore
+        """Told of each call that is sent."""
+        self._inside: set[Exchange] = set()
+
+    def exchange(self, process: Process, send: Send) -> None:
+        """Begin an exchange."""
+        world = self.world
+        fault = self.plan(len(self.exchanges), send)
+        exchange = Exchange(self, process, send, fault)
+        self.exchanges.append(exchange)
+        if world.trace is not None:
+            told = f" [{fault.value}]" if fault else ""
+            world.note(
+                f"{process.name} sends #{exchange.number} {send.head.method} "
+                f"{exchange.target} {exchange.session_id} {send.body!r}{told}"
+            )
+        if exchange.target.endswith("/call"):
+            self.watch(exchange)
+        if not self._may_strike(fault, exchange):
+            exchange.fault = fault = None
+        if fault is Fault.REFUSED or world.now < self.server.down_until:
+            world.at(world.now + LATENCY, self._refuse, exchange)
+            return
+        if fault is Fault.SILENT_UNSEEN:
+            self._advance(exchange)
+            return
+        delay = LATENCY if self.lag is None else LATENCY + self.lag()
+        if fault in UNSEEN:
+            world.at(world.now + LATENCY, self._reset, exchange)
+            if fault not in DELAYS:
+                return
+        if fault in DELAYS:
+            delay = DELAYS[fault]
+        world.at(world.now + delay, self._arrive, exchange)
+        if send.timeout < delay:
+            world.at(world.now + send.timeout, self._advance, exchange)
+
+    def restart(self, down: float) -> None:
+        """Restart the server: all that it was at is broken off."""
+        self.server.restart(down)
+        inside, self._inside = self._inside, set()
+        for exchange in inside:
+            exchange.drop()
+
+    def carry(self, exchange: Exchange, reply: Reply) -> None:
+        """Send a reply on its way."""
+        fault = exchange.fault
+        if fault is Fault.RESET or fault is Fault.RESTART_AFTER:
+            return
+        if fault is not None:
+            reply = self._spoil(exchange, fault, reply)
+        if self.lag is not None:
+            late = self.lag()
+            pieces = [(when + late, data) for when, data in reply.pieces]
+            reply = Reply(reply.status, reply.headers, reply.at + late, pieces)
+        exchange.shown = reply
+        self._advance(exchange)
+
+    def finish(self, exchange: Exchange, failure: Failure | None) -> None:
+        """End an exchange, and let its process go on."""
+        if exchange.outcome is not None:
+            return
+        self._inside.discard(exchange)
+        world, reply = self.world, exchange.shown
+        headed = exchange.headed and reply is not None
+        outcome = Outcome(
+            sent=failure is not Failure.CONNECT,
+            status=reply.status if headed and reply is not None else 0,
+            headers=reply.headers if headed and reply is not None else (),
+            failure=failure,
+            detail=exchange.fault.value if exchange.fault else "",
+            elapsed=world.now - exchange.started,
+        )
+        exchange.outcome = outcome
+        exchange.process.idle_since = -math.inf if failure else world.now
+        if world.trace is not None:
+            what = failure.value if failure else "complete"
+            world.note(f"#{exchange.number} ends: {outcome.status} {what}")
+        exchange.process.resume(exchange.send, outcome)
+
+    def _may_strike(self, fault: Fault | None, exchange: Exchange) -> bool:
+        """Say whether a fault can happen to an exchange."""
+        if fault in REPLAYS and not self.replays_calls:
+            call = exchange.target.endswith("/call")
+            return not call or b'"task_id"' in (exchange.body or b"")
+        return fault is not Fault.STALE or self._is_stale(exchange)
+
+    def _is_stale(self, exchange: Exchange) -> bool:
+        """Say whether the exchange goes over a connection that was idle."""
+        idle = self.world.now - exchange.process.idle_since
+        reused = idle <= exchange.send.reuse_within
+        if reused and idle > _STALE_AFTER and exchange.target.endswith("/call"):
+            raise ViolationError(f"a call reused a connection idle for {idle:g} s")
+        return reused
+
+    def _refuse(self, exchange: Exchange) -> None:
+        self.finish(exchange, Failure.CONNECT)
+
+    def _reset(self, exchange: Exchange) -> None:
+        self.finish(exchange, Failure.RESET)
+
+    def _arrive(self, exchange: Exchange) -> None:
+        """Let the request reach the server, or what stands before it."""
+        world, server, fault = self.world, self.server, exchange.fault
+        if fault is Fault.RESTART:
+            self.restart(_DOWN)
+        if world.now < server.down_until:
+            self.finish(exchange, Failure.RESET)
+            return
+        gate = GATES.get(fault) if fault is not None else None
+        if gate is not None:
+            status, headers = gate
+            exchange.shown = Reply(status, headers, world.now, [(world.now, b"no")])
+            exchange.reply_end = world.now
+            self._advance(exchange)
+            return
+        exchange.arrived_at = world.now
+        self._inside.add(exchange)
+        if fault in REPLAYS:
+            self._replay(exchange, REPLAYS[fault])
+        else:
+            server.handle(exchange)
+        if fault is Fault.RESTART_AFTER:
+            self.restart(_DOWN)
+        elif fault is Fault.RESET:
+            self.finish(exchange, Failure.RESET)
+        elif exchange.shown is None:
+            # The server takes its time: only the deadline can come first.
+            self._advance(exchange)
+
+    def _replay(self, exchange: Exchange, after: float) -> None:
+        """Deliver a request twice; one of the two replies is lost."""
+        second = exchange.fault is Fault.REPLAYED
+        copy = _Copy(exchange, replayed=not second)
+        exchange.replayed = second
+        first, then = (copy, exchange) if second else (exchange, copy)
+        self.server.handle(first)
+        self.world.at(self.world.now + after, self._handle, then)
+
+    def _handle(self, arrival: Exchange | _Copy) -> None:
+        if self.world.now < self.server.down_until:
+            arrival.drop()
+        else:
+            self.server.handle(arrival)
+
+    def _spoil(self, exchange: Exchange, fault: Fault, reply: Reply) -> Reply:
+        """Do to a reply what the fault says."""
+        pieces, at, status, headers = (
+            reply.pieces,
+            reply.at,
+            reply.status,
+            reply.headers,
+        )
+        exchange.ended = ENDINGS.get(fault)
+        cut = CUTS.get(fault)
+        if cut is not None:
+            pieces = cut(pieces)
+        if fault in SILENT or fault is Fault.SILENT_CHUNK:
+            at = math.inf if fault is Fault.SILENT else at
+            pieces = [*pieces, (math.inf, b"")]
+        elif fault is Fault.SLOW:
+            at += 20.0
+            pieces = [(when + 20.0, data) for when, data in pieces]
+        elif fault is Fault.SLOW_TASK:
+            late = [(when + 40.0, data) for when, data in pieces[1:]]
+            pieces = [*pieces[:1], *late]
+        elif fault is Fault.GARBLED:
+            at = math.inf
+            self.world.at(reply.at, self._garble, exchange)
+        elif fault in AFTERWARDS:
+            status, body = AFTERWARDS[fault]
+            headers = ((b"content-type", b"text/html"),)
+            done = pieces[-1][0] if fault is not Fault.GATE_502 else at
+            at, pieces = done, [(done, body)]
+        return Reply(status, headers, at, pieces)
+
+    def _garble(self, exchange: Exchange) -> None:
+        self.finish(exchange, Failure.PROTOCOL)
+
+    def _advance(self, exchange: Exchange) -> None:
+        """Deliver what is due, and end the exchange if that is due."""
+        if (
+            exchange.outcome is not None
+            or exchange.process.waiting is not exchange.send
+        ):
+            return
+        now, send, reply = self.world.now, exchange.send, exchange.shown
+        sink = send.sink
+        while True:
+            when = _due(exchange)
+            if when < 0:
+                self.finish(exchange, exchange.ended)
+                return
+            limit, why = exchange.started + send.timeout, Failure.TIMEOUT
+            idle = sink.idle_timeout
+            if idle is not None and exchange.last + idle < limit:
+                limit, why = exchange.last + idle, Failure.STALL
+            if when > now or limit < now:
+                if limit <= now:
+                    self.finish(exchange, why)
+                else:
+                    self.world.at(min(when, limit), self._advance, exchange)
+                return
+            assert reply is not None
+            exchange.last = now
+            if not exchange.headed:
+                exchange.headed = True
+                sink.start(reply.status, reply.headers)
+                continue
+            data = reply.pieces[exchange.position][1]
+            exchange.position += 1
+            if data and sink.feed(data):
+                self.finish(exchange, None)
+                return
+
+
+def _due(exchange: Exchange) -> float:
+    """Return when the next part of the reply comes; below zero if it has all come."""
+    reply = exchange.shown
+    if reply is None:
+        return math.inf
+    if not exchange.headed:
+        return reply.at
+    if exchange.position < len(reply.pieces):
+        return reply.pieces[exchange.position][0]
+    return -1.0
+
+
+def _ignore(_: Exchange) -> None:
+    """Do nothing."""

@@ -1,0 +1,174 @@
+"""Sessions are deleted however they end: docs/wire.md, points 11 and 14."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+
+import pytest
+
+import ors_gym
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
+
+OPEN = """
+import os, signal, sys, threading
+import ors_gym
+
+client = ors_gym.ORSClient({url!r})
+sessions = [client.session("contract", split="train", index=i).open() for i in range(3)]
+for session in sessions:
+    session.get_prompt()
+print("open", flush=True)
+"""
+
+
+def run(
+    server: RunningServer, then: str, *, end: int | None = None, named: bool = False
+) -> int:
+    """Run a script that opens three sessions; end it by a signal once it has."""
+    url = server.named_url if named else server.base_url
+    script = OPEN.format(url=url) + textwrap.dedent(then)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        if end is not None:
+            if "slow" in then:
+                server.wait_for("run", 1, tool="slow")
+            process.send_signal(end)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+        process.wait()
+    assert "Exception ignored" not in errors
+    assert "was destroyed" not in errors
+    assert "never retrieved" not in errors
+    return process.returncode
+
+
+def test_a_session_that_nobody_holds(server: RunningServer) -> None:
+    with ors_gym.ORSClient(server.base_url) as client:
+        session = client.session("contract", split="train", index=0).open()
+        session.get_prompt()
+        del session
+        gc.collect()
+        server.wait_for("teardown")
+
+
+def test_an_env_that_nobody_holds(server: RunningServer) -> None:
+    env = ors_gym.ORSEnv("contract", server.base_url)
+    env.reset(seed=0)
+    del env
+    gc.collect()
+    server.wait_for("teardown")
+
+
+@pytest.mark.parametrize(
+    ("then", "code"),
+    [
+        ("", 0),
+        ("raise RuntimeError('boom')", 1),
+        ("sys.exit(3)", 3),
+        ("threading.Thread(target=sessions[0].close).start()", 0),
+    ],
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_the_interpreter_exits(
+    server: RunningServer, then: str, code: int, named: bool
+) -> None:
+    # No thread can be started then, and the event loop's look-up of names needs one.
+    assert run(server, then, named=named) == code
+    server.wait_for("teardown", 3)
+
+
+def test_control_c_during_a_call(server: RunningServer) -> None:
+    then = "sessions[0].call_tool('slow', {'seconds': 20})"
+    assert run(server, then, end=signal.SIGINT) != 0
+    server.wait_for("teardown", 3)
+
+
+def test_sigterm_deletes_where_it_was_asked_for(server: RunningServer) -> None:
+    then = "ors_gym.delete_sessions_on_sigterm(); print('ready', flush=True); "
+    then += "signal.pause()"
+    script = OPEN.format(url=server.base_url) + then
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout as lines:
+        assert [lines.readline(), lines.readline()] == ["open\n", "ready\n"]
+        process.terminate()
+        assert process.wait(timeout=30) == -signal.SIGTERM
+    server.wait_for("teardown", 3)
+
+
+def test_set_up_that_fails_is_deleted_twice(server: RunningServer) -> None:
+    with FaultProxy(server.base_url) as proxy:
+        script = f"""
+import ors_gym
+client = ors_gym.ORSClient({proxy.url!r})
+try:
+    with client.session("brokensetup", split="train", index=0) as session:
+        session.get_prompt()
+except ors_gym.SetupFailedError:
+    print("failed")
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == "failed\n"
+        assert len(proxy.requests("/delete")) == 2
+
+
+def test_a_forked_child_deletes_nothing(server: RunningServer) -> None:
+    with ors_gym.ORSClient(server.base_url) as client:
+        session = client.session("contract", split="train", index=0).open()
+        session.get_prompt()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                session.close()
+                del session
+                gc.collect()
+                client.close()
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert session.call_tool("add", {"a": 1, "b": 2})["reward"] == 0.5
+        assert server.log("teardown") == []
+        session.close()
+    server.wait_for("teardown")
+
+
+def test_closing_twice_and_using_a_closed_session(server: RunningServer) -> None:
+    with ors_gym.ORSClient(server.base_url) as client:
+        with client.session("contract", split="train", index=0) as session:
+            session.get_prompt()
+        session.close()
+        with pytest.raises(ors_gym.SessionClosedError, match="was closed"):
+            session.call_tool("add", {"a": 1, "b": 2})
+        with pytest.raises(ors_gym.SessionClosedError):
+            session.open()
+        unopened = client.session("contract", split="train", index=0)
+        with pytest.raises(ors_gym.SessionClosedError, match="not open"):
+            unopened.get_prompt()
+    assert len(server.log("teardown")) == 1

@@ -1,0 +1,103 @@
+"""Gymnasium ids for the environments of a server, and what a client sends with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import gymnasium as gym
+import pytest
+
+import ors_gym
+from ors_gym.registration import BUNDLED
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    yield "registered"
+    for identifier in [i for i in gym.registry if i.startswith("registered/")]:
+        del gym.registry[identifier]
+
+
+def test_the_bundled_ids_are_there() -> None:
+    for name in (*BUNDLED, "remote"):
+        spec = gym.spec(f"ors/{name}")
+        assert spec.entry_point == "ors_gym.env:ORSEnv"
+        assert spec.to_json()
+
+
+def test_a_servers_environments_get_ids(server: RunningServer, namespace: str) -> None:
+    ids = ors_gym.register_envs(server.base_url, namespace=namespace)
+    assert f"{namespace}/contract" in ids
+    # The blanks and letters that an id cannot hold are replaced; the name is kept.
+    hall = next(i for i in ids if "manger" in i)
+    assert hall == f"{namespace}/salle_manger"
+    env = gym.make(hall)
+    assert env.reset(seed=1)[0] == "1 + 1 = ?"
+    assert env.unwrapped.environment.startswith("salle \u00e0")  # type: ignore[attr-defined]
+    env.close()
+
+
+def test_registering_again_changes_nothing(
+    server: RunningServer, namespace: str
+) -> None:
+    first = ors_gym.register_envs(server.base_url, namespace=namespace, split="test")
+    assert ors_gym.register_envs(f"{server.base_url}/", namespace=namespace) == first
+
+
+def test_an_id_is_never_bound_to_another_server(
+    server: RunningServer, namespace: str
+) -> None:
+    ors_gym.register_envs(server.base_url, namespace=namespace)
+    with (
+        FaultProxy(server.base_url) as other,
+        pytest.raises(ors_gym.InvalidRequestError) as caught,
+    ):
+        ors_gym.register_envs(other.url, namespace=namespace)
+    assert server.base_url in str(caught.value)
+    assert other.url in str(caught.value)
+    assert "namespace=" in str(caught.value)
+
+
+def test_an_id_holds_no_key(server: RunningServer, namespace: str) -> None:
+    ors_gym.register_envs(server.base_url, namespace=namespace, api_key="KEY-hunter22")
+    assert "hunter22" not in gym.spec(f"{namespace}/contract").to_json()
+
+
+def test_a_namespace_that_cannot_be() -> None:
+    with pytest.raises(ors_gym.InvalidRequestError, match="namespace"):
+        ors_gym.register_envs("http://127.0.0.1:1", namespace="a/b")
+
+
+def test_headers_and_options_go_where_they_belong(server: RunningServer) -> None:
+    with FaultProxy(server.base_url) as proxy:
+        env = gym.make(
+            "ors/remote",
+            env_name="contract",
+            base_url=proxy.url,
+            headers={"X-Deployment": "team/contract"},
+            session_options={"env": {"REGION": "north"}},
+        )
+        env.reset(seed=0)
+        env.step({"tool": "add", "input": {"a": 1, "b": 2}})
+        env.close()
+        requests = proxy.requests()
+        assert len(requests) > 6
+        for request in requests:
+            headers = {k.lower(): v for k, v in request.headers}
+            assert headers["x-deployment"] == "team/contract"
+        (opened,) = proxy.requests("/create_session")
+        assert json.loads(opened.body) == {"env": {"REGION": "north"}}
+        # A field of /create that this server does not know is its to refuse.
+        env = gym.make(
+            "ors/remote",
+            env_name="contract",
+            base_url=proxy.url,
+            create_options={"colour": "green"},
+        )
+        with pytest.raises(ors_gym.InvalidRequestError, match="colour"):
+            env.reset(seed=0)
+        env.close()
+        assert json.loads(proxy.requests("/create")[-1].body)["colour"] == "green"

@@ -1,0 +1,139 @@
+"""The contract check: its table for every server version, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from ors_gym.errors import InvalidRequestError, ORSError, UnknownEnvironmentError
+from ors_gym.server import serve
+from ors_gym.testing import Finding, Report, check_server
+from tests.support.servers.dialects import DIALECTS
+from tests.support.servers.process import RunningServer, start_server
+from tests.testing.contract_table import CALLS, read_table
+
+RUNS_TOOLS: Final = (
+    "event stream",
+    "results",
+    "resume",
+    "unknown task_id",
+    "unknown tool",
+    "invalid input",
+    "call after the end",
+    "pings during a call",
+    "heartbeats",
+)
+
+
+def expected(name: str) -> dict[str, str]:
+    """Return what is not a pass for a server version, from the table of dialects."""
+    speaks = DIALECTS[name]
+    by_index = (
+        {}
+        if speaks.index
+        else dict.fromkeys(("unknown task", "create unknown task"), "skipped")
+    )
+    warns = {
+        "endpoints": not (speaks.index and speaks.task_range),
+        "secrets": speaks.secrets in ("none", "required"),
+        "unknown environment": speaks.redirects,
+        "splits": not speaks.split_objects,
+        "session ids": speaks.create_session == "none",
+        "call after the end": not speaks.refuses_after_end,
+        "pings during a call": speaks.blocks,
+    }
+    warned = {check: "warn" for check, applies in warns.items() if applies}
+    return by_index | warned | {"heartbeats": "skipped"}
+
+
+def not_passed(report: Report) -> dict[str, str]:
+    return {n: str(status) for n, status in report.statuses.items() if status != "pass"}
+
+
+def test_the_table_of_every_server_version(any_server: RunningServer) -> None:
+    seen: list[Finding] = []
+    report = check_server(
+        any_server.base_url, "Contract", calls=CALLS, on_finding=seen.append
+    )
+    assert not_passed(report) == expected(any_server.sdk.name), str(report)
+    # What the documentation says of it.
+    assert read_table()[any_server.sdk.name] == report.statuses
+    assert report.ok
+    assert seen == report.findings
+    assert all(f.fix for f in report.findings if f.status in ("warn", "fail"))
+    assert any_server.open_sessions() == set()
+    # One episode; `sessions at once` calls echo four times; slow_sync is run again.
+    assert any_server.runs("echo") == 5
+    assert any_server.runs("slow_sync") == 2
+
+
+def test_without_calls_no_tool_runs(server: RunningServer) -> None:
+    report = check_server(server.base_url, "contract", calls=False)
+    assert server.runs() == 0
+    assert {report[name].status for name in RUNS_TOOLS} == {"skipped"}
+    assert report["prompt"].status == "pass"
+    assert report.ok
+
+
+def test_a_failed_setup_is_told_once(server: RunningServer) -> None:
+    report = check_server(server.base_url, "brokensetup")
+    assert not report.ok
+    failed = [f.name for f in report.findings if f.status == "fail"]
+    assert failed == ["set-up"]
+    assert "database is locked" in report["set-up"].detail
+    assert report["ping"].status == report["resume"].status == "skipped"
+
+
+def test_a_result_that_is_not_kept(server: RunningServer) -> None:
+    with start_server(
+        server.sdk.name, environments=["Contract"], linger=0
+    ) as forgetful:
+        report = check_server(forgetful.base_url, calls=CALLS[:1])
+    assert report["resume"].status == "fail"
+    assert report["call after the end"].status == "skipped"
+    assert not report.ok
+    assert "fail    resume" in str(report)
+
+
+def test_a_call_that_takes_too_long_fails_and_ends_the_check(
+    server: RunningServer,
+) -> None:
+    calls = [{"tool": "slow", "input": {"seconds": 3}}]
+    report = check_server(server.base_url, "contract", calls=calls, call_timeout=0.2)
+    assert report["event stream"].status == "fail"
+    assert "slow" in report["event stream"].detail
+
+
+@pytest.fixture(scope="module")
+def careless() -> Iterator[str]:
+    """Give the address of an environment with the mistakes that authors make."""
+    with serve("tests.testing.careless:Careless") as base_url:
+        yield base_url
+
+
+def test_mistakes_of_environments_are_found(careless: str) -> None:
+    report = check_server(careless)
+    assert report.environment == "careless"
+    for name in ("prompt", "tasks in two splits", "tool schemas", "call after the end"):
+        assert report[name].status == "warn", str(report)
+    assert "say" in report["tool schemas"].detail
+    assert report["invalid input"].status == "skipped"
+
+
+def test_the_report_is_plain_json(careless: str) -> None:
+    value = check_server(careless, calls=False, split="test").to_dict()
+    assert value["environment"] == "careless"
+    assert set(value["findings"][0]) == {"name", "status", "detail", "fix"}
+
+
+def test_what_cannot_be_checked_is_refused(server: RunningServer) -> None:
+    with pytest.raises(UnknownEnvironmentError):
+        check_server(server.base_url, "nobody")
+    with pytest.raises(InvalidRequestError, match="name one of"):
+        check_server(server.base_url)
+    with pytest.raises(InvalidRequestError, match="no tool call"):
+        check_server(server.base_url, "contract", calls=[{"tol": "echo"}])
+    with pytest.raises(ORSError):
+        check_server("http://127.0.0.1:1", "contract")

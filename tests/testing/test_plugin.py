@@ -1,0 +1,48 @@
+"""The contract check as a plugin of pytest."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.servers.process import RunningServer
+
+
+def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-rA"),
+            *("-p", "ors_gym.testing.plugin", "-p", "no:cacheprovider"),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+        cwd=folder,
+    )
+
+
+def test_each_check_is_a_test(server: RunningServer, tmp_path: Path) -> None:
+    done = run_pytest(
+        *(tmp_path, "--ors-url", server.base_url, "--ors-env", "contract"),
+        *("--ors-calls", '[{"tool": "submit", "input": {"answer": "0"}}]'),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ors: resume" in done.stdout
+    assert "answer 404" in done.stdout
+    assert server.runs("submit") > 0
+
+
+def test_a_failure_fails_the_run(server: RunningServer, tmp_path: Path) -> None:
+    done = run_pytest(
+        *(tmp_path, "--ors-url", server.base_url, "--ors-env", "brokensetup")
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "1 failed" in done.stdout
+    assert "database is locked" in done.stdout
+
+
+def test_without_a_server_nothing_is_added(tmp_path: Path) -> None:
+    assert run_pytest(tmp_path).returncode == 5

@@ -1,0 +1,230 @@
+"""What breaks one env leaves the others alone."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+import ors_gym
+from tests.support.proxy.faults import Answer, Point, Reset, Stall
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
+from tests.vector.comparing import make_vector, submit
+
+ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+ENVS = 4
+
+
+def one_of(text: str) -> Callable[[Any], bool]:
+    """Say which requests hold a text in their body."""
+    return lambda request: text.encode() in request.body
+
+
+def marked(mark: int) -> dict[str, Any]:
+    """Return a call that a proxy can tell from the others."""
+    return {"tool": "add", "input": {"a": mark, "b": 0}}
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
+def test_a_lost_call_truncates_only_its_env(
+    one_server: RunningServer, proxy: FaultProxy, mode: str
+) -> None:
+    with contextlib.closing(make_vector(proxy.url, autoreset_mode=mode)) as envs:
+        envs.reset(seed=0)
+        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=one_of("7777"))
+        results = envs.step([ADD, ADD, marked(7777), ADD])
+        observations, rewards, terminations, truncations, infos = results
+        assert truncations.tolist() == [False, False, True, False]
+        assert not terminations.any()
+        assert rewards.tolist() == [0.5, 0.5, 0.0, 0.5]
+        told = infos["final_info"] if mode == "SameStep" else infos
+        assert told["error_kind"][2] == "ambiguous_call"
+        if mode == "Disabled":
+            mask = np.array([False, False, True, False])
+            observations, infos = envs.reset(options={"reset_mask": mask})
+        elif mode == "NextStep":
+            observations, *_, infos = envs.step([ADD] * ENVS)
+        assert observations[2] == "6 + 6 = ?"
+        assert infos["error_kind"][2] == ""
+        assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
+    assert (
+        one_server.runs("add") == {"NextStep": 11, "SameStep": 8, "Disabled": 8}[mode]
+    )
+
+
+def test_all_envs_survive_a_restart_of_the_server() -> None:
+    from tests.support.servers.process import start_server
+
+    with (
+        start_server("ors-sdk-0.1.0", environments=["Contract"]) as server,
+        contextlib.closing(make_vector(server.base_url)) as envs,
+    ):
+        envs.reset(seed=0)
+        server.restart()
+        *_, truncations, infos = envs.step([ADD] * ENVS)
+        assert truncations.all()
+        assert set(infos["error_kind"]) <= {"session_lost", "ambiguous_call"}
+        *_, truncations, infos = envs.step([ADD] * ENVS)
+        assert not truncations.any()
+        assert list(infos["task_index"]) == [4, 5, 6, 7]
+        assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_a_failed_set_up_is_shown_truncated_and_tried_again(
+    one_server: RunningServer, mode: str
+) -> None:
+    good = {"id": "good", "question": "how?", "answer": "so"}
+    bad = {"id": "bad", "setup_error": "the disk is full"}
+    envs = make_vector(
+        one_server.base_url,
+        num_envs=2,
+        tasks=[good, bad, good, good, bad],
+        autoreset_mode=mode,
+    )
+    with contextlib.closing(envs):
+        observations, infos = envs.reset(seed=0)
+        assert observations[0] == "how?"
+        assert "the disk is full" in observations[1]
+        assert infos["error_kind"].tolist() == ["", "setup_failed"]
+        assert infos["error"][1] == observations[1]
+        observations, rewards, terminations, truncations, infos = envs.step([ADD, ADD])
+        assert truncations.tolist() == [False, True]
+        assert not terminations.any()
+        assert rewards.tolist() == [0.5, 0.0]
+        told = infos["final_info"] if mode == "SameStep" else infos
+        assert told["error_kind"][1] == "setup_failed"
+        if mode == "NextStep":
+            observations, *_, infos = envs.step([ADD, ADD])
+        assert observations[1] == "how?"
+        assert infos["error_kind"].tolist() == ["", ""]
+        assert envs.step([ADD, ADD])[1].tolist() == [0.5, 0.5]
+
+
+def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
+    with contextlib.closing(make_vector(proxy.url)) as envs:
+        envs.reset(seed=0)
+        broken = Answer(500)
+        proxy.plan("/create", [broken], then="forever", when=one_of('"index": 5'))
+        observations, infos = envs.reset(seed=3)
+        assert infos["error_kind"].tolist() == ["", "", "setup_failed", ""]
+        assert infos["task_index"].tolist() == [3, 4, 5, 6]
+        assert infos["split"].tolist() == ["train"] * ENVS
+        assert observations[0] == "3 + 3 = ?"
+        *_, truncations, infos = envs.step([ADD] * ENVS)
+        assert truncations.tolist() == [False, False, True, False]
+        assert envs.step([ADD] * ENVS)[0][2] == "9 + 9 = ?"
+
+
+def test_with_raise_an_outage_raises_after_the_other_calls(
+    one_server: RunningServer, proxy: FaultProxy
+) -> None:
+    with contextlib.closing(make_vector(proxy.url, on_error="raise")) as envs:
+        envs.reset(seed=0)
+        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=one_of("7777"))
+        with pytest.raises(ors_gym.AmbiguousCallError) as caught:
+            envs.step([ADD, marked(7777), ADD, ADD])
+        assert caught.value.__notes__ == ["in env 1 of the vector env"]
+        assert one_server.runs("add") == ENVS
+        with pytest.raises(ors_gym.EpisodeOverError):
+            envs.step([ADD] * ENVS)
+        assert one_server.runs("add") == ENVS
+        envs.reset()
+        assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
+
+
+def test_mistakes_of_the_program_raise_before_anything_is_sent(
+    proxy: FaultProxy,
+) -> None:
+    with contextlib.closing(make_vector(proxy.url)) as envs:
+        with pytest.raises(ors_gym.EpisodeOverError, match="not reset yet"):
+            envs.step([ADD] * ENVS)
+        proxy.clear()
+        for options in ({"task_index": 12}, {"nonesuch": 1}, {"split": "nonesuch"}):
+            with pytest.raises(ors_gym.InvalidRequestError):
+                envs.reset(options=options)
+        assert proxy.requests("/create_session") == []
+        envs.reset(seed=0)
+        proxy.clear()
+        for actions in ([ADD], ADD, "text", np.array(1), 7, [ADD] * 5):
+            with pytest.raises(ors_gym.InvalidRequestError, match=r"4 envs|4 "):
+                envs.step(actions)
+        for seed in ([1, 2], [1] * 5):
+            with pytest.raises(ors_gym.InvalidRequestError, match="4 envs"):
+                envs.reset(seed=seed)
+        masks: list[Any] = [[True] * 4, np.ones(3, bool), np.ones(4), np.zeros(4, bool)]
+        for mask in masks:
+            with pytest.raises(ors_gym.InvalidRequestError, match="reset_mask"):
+                envs.reset(options={"reset_mask": mask})
+        assert proxy.requests() == []
+        # What was played goes on.
+        assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
+
+
+def test_in_disabled_mode_an_ended_env_has_to_be_reset(
+    one_server: RunningServer,
+) -> None:
+    envs = make_vector(one_server.base_url, autoreset_mode="Disabled")
+    with contextlib.closing(envs):
+        envs.reset(seed=0)
+        envs.step([submit(0), ADD, ADD, ADD])
+        runs = one_server.runs()
+        with pytest.raises(ors_gym.EpisodeOverError, match="over"):
+            envs.step([ADD] * ENVS)
+        assert one_server.runs() == runs
+
+
+def test_arguments_that_cannot_be_right(one_server: RunningServer) -> None:
+    for arguments in (
+        {"num_envs": 0},
+        {"render_mode": "rgb"},
+        {"on_error": "ignore"},
+        {"task_stride": 0},
+    ):
+        with pytest.raises(ors_gym.InvalidRequestError):
+            make_vector(one_server.base_url, **arguments)
+    with pytest.raises(ValueError, match="Sometimes"):
+        make_vector(one_server.base_url, autoreset_mode="Sometimes")
+    with pytest.raises(ors_gym.UnknownEnvironmentError):
+        make_vector(one_server.base_url, env_name="nonesuch")
+    with contextlib.closing(make_vector(one_server.base_url)) as envs:
+        with pytest.raises(ors_gym.InvalidRequestError, match="vector env's own"):
+            envs.call("step", ADD)
+        with pytest.raises(ors_gym.InvalidRequestError, match="3 values"):
+            envs.set_attr("note", [1, 2, 3])
+        with pytest.raises(AttributeError):
+            envs.get_attr("nonesuch")
+
+
+def test_a_hanging_env_is_cut_off_by_its_own_time(proxy: FaultProxy) -> None:
+    with contextlib.closing(make_vector(proxy.url, call_timeout=0.5)) as envs:
+        envs.reset(seed=0)
+        proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=one_of("7777"))
+        *_, truncations, infos = envs.step([ADD, ADD, ADD, marked(7777)])
+        assert truncations.tolist() == [False, False, False, True]
+        assert infos["error_kind"][3] == "timeout"
+
+
+def test_no_secret_in_the_spec(one_server: RunningServer) -> None:
+    envs = gym.make_vec(
+        "ors/remote",
+        num_envs=2,
+        env_name="contract",
+        base_url=one_server.base_url,
+        api_key="hunter22",
+        secrets={"KEY": "hunter22"},
+        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
+    )
+    with contextlib.closing(envs):
+        assert envs.spec is not None
+        assert "hunter22" not in envs.spec.to_json()
+        assert "hunter22" not in repr(envs) + repr(envs.spec)
+        with contextlib.closing(gym.make_vec(envs.spec)) as again:
+            assert again.num_envs == 2
+            mode = gym.vector.AutoresetMode.SAME_STEP
+            assert again.metadata["autoreset_mode"] is mode

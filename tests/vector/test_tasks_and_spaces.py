@@ -1,0 +1,191 @@
+"""Which tasks the envs of a vector env play, and what they can be told to do."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from tests.support.proxy.proxy import FaultProxy
+from tests.support.servers.process import RunningServer
+from tests.vector.comparing import make_vector, submit
+
+ENVS = 4
+ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+
+
+@pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
+@pytest.mark.parametrize("seed", [None, 5])
+def test_n_different_tasks_then_n_others(
+    one_server: RunningServer, order: str, seed: int | None
+) -> None:
+    with contextlib.closing(make_vector(one_server.base_url, task_order=order)) as envs:
+        rounds = [
+            envs.reset(seed=seed if i == 0 else None)[1]["task_index"].tolist()
+            for i in range(3)
+        ]
+        assert all(len(set(tasks)) == ENVS for tasks in rounds)
+        if order != "random":
+            assert len({task for tasks in rounds for task in tasks}) == 12
+
+
+def test_unseeded_vector_envs_do_not_all_start_alike(one_server: RunningServer) -> None:
+    starts = set()
+    for _ in range(8):
+        envs = make_vector(one_server.base_url, num_envs=2)
+        with contextlib.closing(envs):
+            starts.add(int(envs.reset()[1]["task_index"][0]))
+    assert len(starts) > 1
+
+
+def test_vector_envs_may_share_a_set_of_tasks(one_server: RunningServer) -> None:
+    played: list[int] = []
+    for rank in range(3):
+        envs = make_vector(
+            one_server.base_url, num_envs=2, task_offset=rank, task_stride=3
+        )
+        with contextlib.closing(envs):
+            # Unseeded they agree on a start; seeds count on from vector env to next.
+            for seed in (None, None, 2 * rank, None):
+                played += envs.reset(seed=seed)[1]["task_index"].tolist()
+    by_round = [
+        {played[8 * r + 2 * k + i] for r in range(3) for i in range(2)}
+        for k in range(4)
+    ]
+    assert by_round[0] | by_round[1] == set(range(12))
+    assert by_round[2] == set(range(6))
+    assert by_round[3] == set(range(6, 12))
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        (ADD,) * ENVS,
+        [ADD] * ENVS,
+        np.array([ADD] * ENVS, dtype=object),
+        ['{"tool": "add", "input": {"a": 1, "b": 2}}'] * ENVS,
+        np.array(['{"name": "add", "arguments": {"a": 1, "b": 2}}'] * ENVS),
+    ],
+)
+def test_actions_of_any_form(one_server: RunningServer, actions: Any) -> None:
+    with contextlib.closing(make_vector(one_server.base_url)) as envs:
+        envs.reset(seed=0)
+        assert envs.step(actions)[0] == ("3",) * ENVS
+
+
+@pytest.mark.parametrize("mode", ["tool_call", "text"])
+def test_sampled_actions_are_valid_calls(one_server: RunningServer, mode: str) -> None:
+    envs = make_vector(one_server.base_url, env_name="ListOnly", action_mode=mode)
+    with contextlib.closing(envs):
+        envs.reset(seed=0)
+        actions = envs.action_space.sample()
+        assert actions in envs.action_space
+        *_, infos = envs.step(actions)
+        assert infos["tool"].tolist() == ["submit"] * ENVS
+        assert infos["error_kind"].tolist() == [""] * ENVS
+
+
+@pytest.mark.parametrize("mode", ["tool_call", "text"])
+def test_the_action_space_follows_each_sessions_tools(
+    one_server: RunningServer, mode: str
+) -> None:
+    envs = make_vector(one_server.base_url, env_name="TaskTools", action_mode=mode)
+    with contextlib.closing(envs):
+        space = envs.action_space
+        shared = [tool["name"] for tool in envs.get_attr("tools")[0]]
+        assert shared == ["submit"]
+        envs.reset(seed=0)
+        assert envs.action_space is space
+        names = [[tool["name"] for tool in tools] for tools in envs.get_attr("tools")]
+        assert [("extra" in own) for own in names] == [False, True, False, True]
+        assert all("after_setup" in own for own in names)
+        quote = "'" if mode == "tool_call" else '"'
+        sampled = [space.sample() for _ in range(40)]
+        for i in range(ENVS):
+            # {"tool": "name", ...: the fourth piece is the name.
+            drawn = {str(actions[i]).split(quote)[3] for actions in sampled}
+            assert drawn == set(names[i])
+        single: Any = envs.single_action_space
+        calls = single.calls if mode == "text" else single
+        assert [tool["name"] for tool in calls.tools] == shared
+        for name, value in (("extra", "a"), ("after_setup", "b")):
+            call = {"tool": name, "input": {"text": value}}
+            observations = envs.step([call] * ENVS)[0]
+            assert observations[1] == value
+
+
+def test_each_env_has_its_own_step_limit(one_server: RunningServer) -> None:
+    with contextlib.closing(
+        make_vector(one_server.base_url, num_envs=2, max_episode_steps=2)
+    ) as envs:
+        envs.reset(seed=0)
+        script = ([submit(0), ADD], [ADD, ADD], [ADD, ADD], [ADD, ADD])
+        truncated = [envs.step(actions)[3].tolist() for actions in script]
+        assert truncated == [[0, 0], [0, 1], [0, 0], [1, 0]]
+
+
+def test_sessions_opened_ahead_are_the_ones_played(proxy: FaultProxy) -> None:
+    shown: list[list[Any]] = []
+    for prefetch in (False, True):
+        with contextlib.closing(make_vector(proxy.url, prefetch=prefetch)) as envs:
+            played = [envs.reset(seed=3)]
+            for _ in range(2):
+                played.append(envs.step([submit(0)] * ENVS)[::4])
+                played.append(envs.step([ADD] * ENVS)[::4])
+            envs.call("set_tasks", range(5, 9))
+            played.append(envs.reset())
+            shown.append([(p[0], p[1]["task_index"].tolist()) for p in played])
+    assert shown[0] == shown[1]
+
+
+def test_prefetched_sessions_that_are_not_played_are_deleted(
+    one_server: RunningServer,
+) -> None:
+    with contextlib.closing(make_vector(one_server.base_url, prefetch=True)) as envs:
+        envs.reset(seed=0)
+        envs.reset(seed=6)
+        one_server.wait_for("ready", 4 * ENVS)
+    one_server.wait_for("teardown", 4 * ENVS)
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_gymnasiums_own_vector_envs_carry_the_text(
+    one_server: RunningServer, mode: str
+) -> None:
+    envs = gym.make_vec(
+        "ors/remote",
+        num_envs=2,
+        vectorization_mode=mode,
+        env_name="Contract",
+        base_url=one_server.base_url,
+    )
+    with contextlib.closing(envs):
+        assert envs.reset(seed=1)[0] == ("1 + 1 = ?", "2 + 2 = ?")
+        speak = {"tool": "speak", "input": {"kind": "separators", "size": 5000}}
+        observations = envs.step((speak, speak))[0]
+    lengths = {entry["text_length"] for entry in one_server.log("done", tool="speak")}
+    assert {len(text) for text in observations} == lengths
+    assert observations[0] == observations[1]
+
+
+def test_statistics_of_episodes(one_server: RunningServer) -> None:
+    envs: Any = make_vector(one_server.base_url, num_envs=2)
+    envs = gym.wrappers.vector.RecordEpisodeStatistics(envs)
+    with contextlib.closing(envs):
+        envs.reset(seed=0)
+        envs.step([ADD, ADD])
+        *_, infos = envs.step([submit(0), ADD])
+        assert infos["episode"]["r"].tolist() == [1.5, 0.0]
+        assert infos["_episode"].tolist() == [True, False]
+
+
+def test_infos_as_a_list(one_server: RunningServer) -> None:
+    envs: Any = make_vector(one_server.base_url, num_envs=2)
+    envs = gym.wrappers.vector.DictInfoToList(envs)
+    with contextlib.closing(envs):
+        envs.reset(seed=0)
+        *_, infos = envs.step([submit(0), ADD])
+        assert [info["tool"] for info in infos] == ["submit", "add"]

@@ -1,0 +1,234 @@
+"""The twins for vector envs behave as a vector env of wrapped envs does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from gymnasium.vector import VectorEnv as GymVectorEnv
+
+import ors_gym
+from ors_gym.vector import ORSVectorEnv
+from ors_gym.wrappers import DiscreteTools, ParsedText, vector
+from tests.support.servers.process import RunningServer
+
+COUNT = 3
+BOUNDS = r"in (\d+)\.\.(\d+), and you have (\d+)"
+MODES = list(AutoresetMode)
+CALLS = [
+    {"tool": "submit", "input": {"answer": "0"}},
+    {"tool": "extra", "input": {"text": "x"}},
+    {"tool": "after_setup", "input": {"text": "y"}},
+]
+
+Wrap = Callable[[Any], Any]
+
+
+def make_single(env_name: str, place: int, base_url: str | None, wrap: Wrap) -> Any:
+    env = gym.make(
+        "ors/remote",
+        env_name=env_name,
+        base_url=base_url,
+        task_offset=place,
+        task_stride=COUNT,
+    )
+    return wrap(env)
+
+
+def make_vector(
+    kind: str,
+    env_name: str,
+    mode: AutoresetMode,
+    base_url: str | None = None,
+    wrap: Wrap = lambda env: env,
+) -> Any:
+    if kind == "ors":
+        return ORSVectorEnv(env_name, base_url, COUNT, autoreset_mode=mode)
+    makers = [
+        functools.partial(make_single, env_name, place, base_url, wrap)
+        for place in range(COUNT)
+    ]
+    make: Any = SyncVectorEnv if kind == "sync" else AsyncVectorEnv
+    return make(makers, autoreset_mode=mode)
+
+
+def flat(infos: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """Give the parts of infos that the views are about, where they are filled."""
+    kept: dict[str, Any] = {}
+    for key in keys:
+        if key not in infos:
+            continue
+        filled = infos[f"_{key}"]
+        values = infos[key]
+        if isinstance(values, dict):
+            kept[key] = flat(values, "action_mask", "error_kind", "task_index")
+        else:
+            kept[key] = {
+                i: np.asarray(values[i]).tolist() for i in range(COUNT) if filled[i]
+            }
+    return kept
+
+
+def play(envs: Any, actions: np.ndarray, seed: int) -> Iterator[Any]:
+    """Play and give all that the views touch, resetting by mask where nobody does."""
+    keys = ("action_mask", "error_kind", "task_index", "final_obs", "final_info")
+    observations, infos = envs.reset(seed=seed)
+    assert observations in envs.observation_space
+    yield np.asarray(observations).tolist(), flat(infos, *keys)
+    for row in actions:
+        observations, rewards, terminated, truncated, infos = envs.step(row)
+        assert observations in envs.observation_space
+        over = terminated | truncated
+        yield (
+            np.asarray(observations).tolist(),
+            rewards.tolist(),
+            over.tolist(),
+            flat(infos, *keys),
+        )
+        if envs.metadata["autoreset_mode"] is AutoresetMode.DISABLED and over.any():
+            observations, infos = envs.reset(options={"reset_mask": over.copy()})
+            yield np.asarray(observations).tolist(), flat(infos, *keys)
+
+
+def both(env: Any) -> Any:
+    return DiscreteTools(ParsedText(env, BOUNDS))
+
+
+def numbered(env: Any) -> Any:
+    return DiscreteTools(env, CALLS)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["sync", "async", "ors"])
+def test_twins_are_as_wrapped_envs(kind: str, mode: AutoresetMode) -> None:
+    # Guesses come at random, and now and then one that is none.
+    actions = np.random.default_rng(4).integers(0, 17, (25, COUNT))
+    wrapped = make_vector("sync", "guess", mode, wrap=both)
+    expected = list(play(wrapped, actions, seed=5))
+    wrapped.close()
+    assert any("final_obs" in step[-1] for step in expected) is (
+        mode is AutoresetMode.SAME_STEP
+    )
+    assert sum(sum(step[2]) for step in expected if len(step) == 4) >= 5
+    for wrap in (
+        lambda envs: vector.DiscreteTools(vector.ParsedText(envs, BOUNDS)),
+        lambda envs: vector.ParsedText(vector.DiscreteTools(envs), BOUNDS),
+    ):
+        envs = wrap(make_vector(kind, "guess", mode))
+        assert envs.single_action_space == gym.spaces.Discrete(16)
+        assert envs.observation_space.shape == (COUNT, 3)
+        played = list(play(envs, actions, seed=5))
+        envs.close()
+        assert played == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["sync", "async", "ors"])
+def test_masks_follow_the_sessions(
+    server: RunningServer, kind: str, mode: AutoresetMode
+) -> None:
+    actions = np.array([[2, 2, 2], [0, 1, 2], [2, 0, 1], [1, 1, 0], [0, 0, 0], [1] * 3])
+    wrapped = make_vector("sync", "TaskTools", mode, server.base_url, numbered)
+    expected = list(play(wrapped, actions, seed=1))
+    wrapped.close()
+    masks = [step[-1]["action_mask"] for step in expected]
+    assert masks[0] == {0: [1, 1, 1], 1: [1, 0, 1], 2: [1, 1, 1]}
+    assert any(mask.get(0) == [1, 0, 1] for mask in masks)
+    envs = vector.DiscreteTools(
+        make_vector(kind, "TaskTools", mode, server.base_url), CALLS
+    )
+    server.mark()
+    played = list(play(envs, actions, seed=1))
+    envs.close()
+    assert played == expected
+
+
+def test_send_and_recv_give_what_step_gives() -> None:
+    actions = np.random.default_rng(2).integers(0, 16, (30, COUNT))
+
+    def make() -> Any:
+        envs = make_vector("ors", "guess", AutoresetMode.NEXT_STEP)
+        return vector.DiscreteTools(vector.ParsedText(envs, BOUNDS))
+
+    envs = make()
+    lockstep: list[list[Any]] = [[row.tolist()] for row in envs.reset(seed=3)[0]]
+    for row in actions:
+        results = envs.step(row)
+        for i in range(COUNT):
+            lockstep[i].append((results[0][i].tolist(), results[1][i], results[2][i]))
+    envs.close()
+
+    envs = make()
+    envs.async_reset(seed=3)
+    queued: list[list[Any]] = [[] for _ in range(COUNT)]
+    while min(len(steps) for steps in queued) <= len(actions):
+        observations, rewards, terminated, _, infos = envs.recv()
+        ids = infos["env_id"]
+        assert infos["action_mask"].shape == (len(ids), 16)
+        for row, i in enumerate(ids):
+            value = observations[row].tolist()
+            step = (value, rewards[row], terminated[row])
+            queued[i].append(step if queued[i] else value)
+        going_on = [i for i in ids if len(queued[i]) <= len(actions)]
+        if going_on:
+            envs.send([actions[len(queued[i]) - 1][i] for i in going_on], going_on)
+    envs.close()
+    assert queued == lockstep
+
+
+def test_send_needs_an_env_that_has_it() -> None:
+    envs = vector.DiscreteTools(
+        make_vector("sync", "blackjack", AutoresetMode.NEXT_STEP)
+    )
+    envs.reset(seed=0)
+    with pytest.raises(ors_gym.InvalidRequestError, match=r"has no send\(\)"):
+        envs.send([0, 0, 0])
+    with pytest.raises(ors_gym.InvalidRequestError, match=r"has no send\(\)"):
+        envs.recv()
+    envs.close()
+
+
+@pytest.mark.parametrize("actions", [[0, 0], 0, None, [0] * 4])
+def test_actions_that_are_not_one_for_each_env(actions: Any) -> None:
+    envs = vector.DiscreteTools(
+        make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP)
+    )
+    envs.reset(seed=0)
+    with pytest.raises(ors_gym.InvalidRequestError, match="for"):
+        envs.step(actions)
+    envs.close()
+
+
+def test_twins_stack_with_gymnasiums_vector_wrappers() -> None:
+    envs: GymVectorEnv[Any, Any, Any] = gym.make_vec("ors/guess", num_envs=2)
+    envs = gym.wrappers.vector.RecordEpisodeStatistics(envs)
+    envs = vector.DiscreteTools(vector.ParsedText(envs, BOUNDS))
+    envs = gym.wrappers.vector.TransformReward(envs, lambda rewards: 2 * rewards)
+    envs = gym.wrappers.vector.DictInfoToList(envs)
+    envs.reset(seed=0)
+    lengths = []
+    for step in range(20):
+        *_, terminated, _, infos = envs.step(np.array([step % 16] * 2))
+        assert [info["action_mask"].sum() for info in infos] == [16, 16]
+        lengths += [infos[i]["episode"]["l"] for i in range(2) if terminated[i]]
+    envs.close()
+    assert lengths
+    assert max(lengths) <= 10
+
+
+def test_batches_are_the_callers_own() -> None:
+    envs = make_vector("ors", "guess", AutoresetMode.NEXT_STEP)
+    envs = vector.DiscreteTools(vector.ParsedText(envs, BOUNDS))
+    observations, infos = envs.reset(seed=7)
+    observations[:] = 0
+    infos["action_mask"][:] = 0
+    observations, *_, infos = envs.step([20] * 3)
+    assert observations.tolist() == [[1, 16, 10]] * 3
+    assert infos["action_mask"].all()
+    assert infos["error_kind"].tolist() == ["invalid_action"] * 3
+    envs.close()
