@@ -10,6 +10,7 @@ from typing import Any
 from ors_gym.cli._common import add_json_flag, open_server, say, say_json
 from ors_gym.client import ORSClient
 from ors_gym.errors import ORSError
+from ors_gym.formats._schemas import describe_schema
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["add_parser"]
@@ -93,15 +94,7 @@ def _signature(tool: ToolSpec) -> str:
         return f"{tool['name']}()"
     needed = required if isinstance(required, list) else []
     fields = [
-        f"{name}{'' if name in needed else '?'}: {_type(field)}"
+        f"{name}{'' if name in needed else '?'}: {describe_schema(field, schema)}"
         for name, field in properties.items()
     ]
-    return f"{tool['name']}({', '.join(fields)})"
-
-
-def _type(field: object) -> str:
-    if not isinstance(field, Mapping):
-        return "any"
-    if "enum" in field:
-        return f"one of {field['enum']}"
-    return str(field.get("type", "any"))
+    return f"{tool['name']}({'; '.join(fields)})"

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
-from ors_gym.display._html import describe_schema, escape, find_shell
+from ors_gym.display._html import escape, find_shell
+from ors_gym.formats._schemas import describe_schema, resolve_schema
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["Clicks", "Field", "FieldKind", "Form", "list_fields"]
@@ -21,7 +22,6 @@ FieldKind: TypeAlias = Literal[
 ]
 
 _KINDS: Final = ("boolean", "integer", "number", "string")
-_MOST_REFERENCES: Final = 16
 _EXACT: Final = 2**53
 """Up to which whole numbers a browser is exact."""
 
@@ -33,6 +33,7 @@ class Field:
     Args:
         name: Its name.
         schema: What it has to be, references to the tool's definitions followed.
+        words: The same in a few words.
         required: Whether it has to be given.
         kind: What it is edited as.
         choices: The values to choose from, for a ``choice``.
@@ -41,6 +42,7 @@ class Field:
 
     name: str
     schema: JSONObject
+    words: str
     required: bool
     kind: FieldKind
     choices: tuple[Any, ...] = ()
@@ -64,9 +66,9 @@ class Field:
             ValueError: If it is no such value; says what is expected.
 
         Example:
-            >>> Field("n", {}, True, "integer").read("12")
+            >>> Field("n", {}, "", True, "integer").read("12")
             12
-            >>> Field("n", {}, True, "integer").read("twelve")
+            >>> Field("n", {}, "", True, "integer").read("twelve")
             Traceback (most recent call last):
             ValueError: n: 'twelve' is not an integer
         """
@@ -107,7 +109,7 @@ def list_fields(tool: ToolSpec) -> list[Field] | None:
     root = tool["input_schema"]
     if root is None:
         return []
-    schema = _follow(root, root)
+    schema = resolve_schema(root, root, without_null=True)
     properties = schema.get("properties")
     if not isinstance(properties, Mapping):
         empty = schema in ({}, {"type": "object"}) or properties == {}
@@ -123,17 +125,18 @@ def list_fields(tool: ToolSpec) -> list[Field] | None:
 
 
 def _field(name: str, part: Any, root: Any, *, required: bool) -> Field:
-    schema = _follow(part, root)
+    schema = resolve_schema(part, root, without_null=True)
+    words = describe_schema(part, root)
     choices = schema.get("enum")
     if "const" in schema:
         choices = [schema["const"]]
     if isinstance(choices, list) and choices:
-        return Field(name, schema, required, "choice", tuple(choices))
+        return Field(name, schema, words, required, "choice", tuple(choices))
     kind = schema.get("type")
     if kind not in _KINDS:
-        return Field(name, schema, required, "json")
+        return Field(name, schema, words, required, "json")
     bounds = _bounds(schema) if kind == "integer" else None
-    return Field(name, schema, required, kind, bounds=bounds)
+    return Field(name, schema, words, required, kind, bounds=bounds)
 
 
 def _bounds(schema: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -145,48 +148,6 @@ def _bounds(schema: Mapping[str, Any]) -> tuple[int, int] | None:
     if type(low) is int and type(high) is int and -_EXACT <= low <= high <= _EXACT:
         return low, high
     return None
-
-
-def _follow(part: Any, root: Any) -> JSONObject:
-    """Follow references, single choices, and choices that allow null beside one."""
-    described: JSONObject = {}
-    for _ in range(_MOST_REFERENCES):
-        if not isinstance(part, Mapping):
-            break
-        described = {**part, **described}
-        inner = _inner(part, root)
-        if inner is None:
-            break
-        for key in ("$ref", "allOf", "anyOf", "oneOf"):
-            described.pop(key, None)
-        part = inner
-    return described
-
-
-def _inner(part: Mapping[str, Any], root: Any) -> Any:
-    reference = part.get("$ref")
-    if isinstance(reference, str):
-        return _look_up(reference, root)
-    for key in ("allOf", "anyOf", "oneOf"):
-        ways = part.get(key)
-        if isinstance(ways, list):
-            real = [way for way in ways if way != {"type": "null"}]
-            if len(real) == 1:
-                return real[0]
-    return None
-
-
-def _look_up(reference: str, root: Any) -> Any:
-    """Return what a reference within the schema names; None if there is nothing."""
-    if not reference.startswith("#/"):
-        return None
-    found = root
-    for step in reference[2:].split("/"):
-        name = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, Mapping) or name not in found:
-            return None
-        found = found[name]
-    return found
 
 
 _LONG: Final = 80
@@ -216,7 +177,9 @@ class Form:
         self._fields = fields or []
         if fields is None:
             schema = tool["input_schema"] or {}
-            self._fields = [Field("", schema, required=True, kind="json")]
+            self._fields = [
+                Field("", schema, describe_schema(schema, schema), True, "json")
+            ]
         self._readers: dict[str, Callable[[], Any]] = {}
         rows = [self._row(field) for field in self._fields]
         self.box = widgets.VBox(rows)
@@ -241,9 +204,10 @@ class Form:
     def _row(self, field: Field) -> Any:
         editor = self._edit(field)
         self.editors[field.name] = editor
-        words = describe_schema(field.schema)
         about = field.schema.get("description") if field.name else ""
-        said = f"{escape(words)}<br>{escape(about)}" if about else escape(words)
+        said = escape(field.words)
+        if about:
+            said += f"<br>{escape(about)}"
         label = self._widgets.HTML(
             f'<div style="line-height:1.35"><b>{escape(field.name or "input")}</b>'
             f"<br><small>{said}</small></div>"

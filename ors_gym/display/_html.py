@@ -13,6 +13,7 @@ from ors_gym.display._style import STYLE, reward_colour
 from ors_gym.display._terminal import replace_controls
 from ors_gym.display._transcript import NOT_RUN, Entry
 from ors_gym.formats._blocks import describe_block, read_image_size, replace_surrogates
+from ors_gym.formats._schemas import describe_schema
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "Fact",
     "card",
     "conversation_card",
-    "describe_schema",
     "escape",
     "find_shell",
     "flag",
@@ -322,20 +322,6 @@ def _flags(entry: Entry) -> str:
 
 
 _MOST_TASKS: Final = 50
-_MOST_WORDS: Final = 200
-_BOUNDS: Final = {
-    "minimum": "at least {}",
-    "exclusiveMinimum": "more than {}",
-    "maximum": "at most {}",
-    "exclusiveMaximum": "less than {}",
-    "multipleOf": "a multiple of {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "pattern": "matching {}",
-    "format": "{}",
-    "default": "default {}",
-}
-_EXCLUSIVE: Final = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
 def tools_card(tools: Sequence[ToolSpec], title: str = "") -> str:
@@ -382,7 +368,7 @@ def _fields(schema: Any) -> Iterator[str]:
     required = schema.get("required")
     needed = required if isinstance(required, list) else []
     for name, field in properties.items():
-        words = describe_schema(field)
+        words = describe_schema(field, schema)
         if name not in needed:
             words += ", optional"
         description = field.get("description") if isinstance(field, Mapping) else None
@@ -391,49 +377,6 @@ def _fields(schema: Any) -> Iterator[str]:
             f'<div class="ors-text-colour"><b>{escape(name)}</b></div>'
             f'<div><span class="ors-muted">{escape(words)}</span>{said}</div>'
         )
-
-
-def describe_schema(schema: Any, depth: int = 3) -> str:
-    """Say in a few words what a schema wants.
-
-    Args:
-        schema: A JSON Schema.
-        depth: How far into its parts to look.
-
-    Example:
-        >>> describe_schema({"type": "integer", "minimum": 1, "maximum": 9})
-        'integer, at least 1, at most 9'
-        >>> describe_schema({"enum": ["up", "down"]})
-        'one of "up", "down"'
-    """
-    if not isinstance(schema, Mapping) or depth < 0:
-        return "anything"
-    if isinstance(schema.get("enum"), list):
-        return _shorten("one of " + ", ".join(map(_json, schema["enum"])))
-    if "const" in schema:
-        return _shorten(_json(schema["const"]))
-    for key in ("anyOf", "oneOf"):
-        if isinstance(schema.get(key), list):
-            ways = (describe_schema(way, depth - 1) for way in schema[key])
-            return _shorten(" or ".join(ways)) or "nothing"
-    kind = schema.get("type") or "JSON"
-    words = " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
-    if words == "array" and "items" in schema:
-        words = f"array of {describe_schema(schema['items'], depth - 1)}"
-    return _shorten(", ".join([words, *_bounds(schema)]))
-
-
-def _bounds(schema: Mapping[str, Any]) -> Iterator[str]:
-    said = dict(schema)
-    for bound, exclusive in _EXCLUSIVE.items():
-        # Draft 4: whether the bound itself is left out. Later drafts: another bound.
-        if schema.get(exclusive) is True and bound in said:
-            said[exclusive] = said.pop(bound)
-    for key, words in _BOUNDS.items():
-        if key == "default" and key in said:
-            yield words.format(_json(said[key]))
-        elif key in said and not isinstance(said[key], bool):
-            yield words.format(said[key])
 
 
 def _whole(schema: Any) -> str:
@@ -507,7 +450,3 @@ def _message(message: JSONObject, allowance: Allowance) -> str:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _MOST_WORDS else text[: _MOST_WORDS - 1] + "…"

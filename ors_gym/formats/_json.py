@@ -11,7 +11,9 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
+
+from ors_gym.protocol._json import STRICT_DECODER, NotANumberError
 
 __all__ = [
     "STRICT_DECODER",
@@ -28,18 +30,6 @@ _LARGEST: Final = sys.float_info.max
 _SIMPLE: Final = frozenset({str, bool, type(None)})
 _NUMBERS: Final = frozenset({int, float})
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w{0,63}")
-
-
-class _ConstantError(ValueError):
-    """Raised for NaN and the infinities."""
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise _ConstantError(f"{name} is not a JSON number")
-
-
-STRICT_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
-"""Reads JSON, and nothing else; raises what `describe_json_fault` explains."""
 
 
 def describe_json_fault(error: Exception, start: int = 0) -> str:
@@ -67,7 +57,7 @@ def describe_json_fault(error: Exception, start: int = 0) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     # The interpreter's own limit on digits is the only other cause.
-    is_constant = isinstance(error, _ConstantError)
+    is_constant = isinstance(error, NotANumberError)
     return str(error) if is_constant else "a number has too many digits"
 
 

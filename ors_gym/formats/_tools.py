@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from ors_gym.formats._schemas import find_reference
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["original_tool_name", "provider_schema", "provider_tool_name"]
@@ -154,7 +155,7 @@ class _Collector:
         """Return what a reference leads to, looked at once."""
         if reference not in self.known:
             self.known[reference] = {}, set()
-            target = _resolve(reference, self.root)
+            target = find_reference(reference, self.root)
             self.known[reference] = self.collect(target, depth + 1)
         return self.known[reference]
 
@@ -185,16 +186,3 @@ def _merge(groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
         for name, schemas in described.items()
     }
-
-
-def _resolve(reference: str, root: JSONObject) -> Any:
-    """Follow a reference within the schema (RFC 6901); None if it leads nowhere."""
-    if not reference.startswith("#"):
-        return None
-    target: Any = root
-    for step in reference[1:].split("/")[1:]:
-        key = step.replace("~1", "/").replace("~0", "~")
-        if not isinstance(target, Mapping) or key not in target:
-            return None
-        target = target[key]
-    return target

@@ -9,6 +9,7 @@ from typing import Any, Final
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.formats import to_openai_tools
+from ors_gym.formats._schemas import find_reference
 from ors_gym.integrations._task_indexes import choose_indexes
 from ors_gym.rollout._live import LiveEpisode, connect
 from ors_gym.types import JSONObject, ToolSpec
@@ -109,21 +110,13 @@ def _plain(part: Any, root: JSONObject, depth: int) -> Any:
         plain = {**_plain(base, root, depth + 1), **plain}
     reference = plain.pop("$ref", None)
     if isinstance(reference, str):
-        plain = {**_plain(_follow(reference, root), root, depth + 1), **plain}
+        plain = {**_plain(find_reference(reference, root), root, depth + 1), **plain}
     return plain
 
 
 def _listed(part: Mapping[str, Any], name: str) -> list[Any]:
     value = part.get(name)
     return value if isinstance(value, list) else []
-
-
-def _follow(reference: str, root: Any) -> Any:
-    """Return what a reference within the schema leads to (RFC 6901), or None."""
-    for step in reference.removeprefix("#").split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        root = root.get(name) if isinstance(root, Mapping) else None
-    return root
 
 
 def to_inspect(message: JSONObject) -> ChatMessage:

@@ -6,12 +6,12 @@ ignored and unknown blocks are kept.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 from ors_gym.errors import LimitExceededError, ProtocolError
+from ors_gym.protocol._json import STRICT_DECODER
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = [
@@ -31,13 +31,6 @@ __all__ = [
 
 _SHOWN: Final = 4096
 _SPLIT_TYPES: Final = ("train", "validation", "test")
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
@@ -61,10 +54,10 @@ def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str)
     try:
         text = data.decode() if isinstance(data, bytes) else data
         if text[:1] == "{":
-            value, end = _decoder.raw_decode(text)
+            value, end = STRICT_DECODER.raw_decode(text)
             if end == len(text):
                 return value
-        return _decoder.decode(text)
+        return STRICT_DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         problem = f"{type(error).__name__}: {str(error)[:120]}"
     start = data[:_SHOWN]

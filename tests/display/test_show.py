@@ -17,10 +17,10 @@ from ors_gym.cli import _episodes as episodes
 from ors_gym.display import _show as display
 from ors_gym.display import conversation_card, tools_card
 from ors_gym.display._episode import episode_entries
-from ors_gym.display._html import describe_schema
 from ors_gym.display._picture import make_card
 from ors_gym.display._play import _in_a_notebook
 from ors_gym.display._transcript import Entry, describe_end
+from ors_gym.formats._schemas import describe_schema
 from tests.display.episodes import ordinary_episode, picture
 
 JSON: Any = st.recursive(

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, Union
 
 from ors_gym.formats import provider_schema
 from ors_gym.formats._blocks import replace_surrogates
+from ors_gym.formats._schemas import find_reference
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = [
@@ -25,7 +26,6 @@ __all__ = [
     "hint_of",
     "merge_tools",
     "one_line",
-    "resolve",
     "safe_names",
     "schema_text",
     "to_json",
@@ -145,7 +145,7 @@ def describe(schema: Any, root: JSONObject, depth: int = 0) -> str:
     if isinstance(schema.get("description"), str) and schema["description"].split():
         return one_line(schema["description"])
     if "$ref" in schema:
-        return describe(resolve(schema["$ref"], root), root, depth + 1)
+        return describe(find_reference(schema["$ref"], root), root, depth + 1)
     return ""
 
 
@@ -188,7 +188,7 @@ def _expand(schema: Any, root: JSONObject, depth: int) -> Any:
 
 
 def _follow(schema: Mapping[str, Any], root: JSONObject, depth: int) -> JSONObject:
-    found = resolve(schema["$ref"], root)
+    found = find_reference(schema["$ref"], root)
     if found is None:
         raise _NotExpandableError
     target = _expand(found, root, depth + 1)
@@ -205,27 +205,6 @@ def _expand_part(key: str, value: Any, root: JSONObject, depth: int) -> Any:
     if key in _LISTED_PARTS and isinstance(value, list):
         return [_expand(part, root, depth) for part in value]
     return _expand(value, root, depth) if key in _SINGLE_PARTS else value
-
-
-def resolve(reference: Any, root: JSONObject) -> Any:
-    """Return the definition that a reference names.
-
-    Args:
-        reference: The value of a ``$ref``.
-        root: The schema that holds it.
-
-    Returns:
-        The definition; None for a reference of any other kind, or that leads nowhere.
-
-    Example:
-        >>> resolve("#/$defs/Age", {"$defs": {"Age": {"type": "integer"}}})
-        {'type': 'integer'}
-    """
-    place, _, name = str(reference).rpartition("/")
-    definitions = root.get(place.removeprefix("#/"))
-    if place not in ("#/$defs", "#/definitions") or not isinstance(definitions, dict):
-        return None
-    return definitions.get(name.replace("~1", "/").replace("~0", "~"))
 
 
 _BASIC: Final = {
@@ -288,7 +267,7 @@ def _hint_of_keys(
     schema: Mapping[str, Any], keys: set[str], root: JSONObject, depth: int
 ) -> Hint | None:
     if "$ref" in keys:
-        target = hint_of(resolve(schema["$ref"], root), root, depth + 1)
+        target = hint_of(find_reference(schema["$ref"], root), root, depth + 1)
         return Hint(target.annotation, target.exact and keys == {"$ref"})
     if "const" in keys:
         return _hint_of_values([schema["const"]], keys <= {"const", "type"})

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import unquote
 
+from ors_gym.formats._schemas import follow_reference
 from ors_gym.spaces._schema.nodes import Unusable, distinct_key
 
 __all__ = ["ASSERTIONS", "HARD", "Part", "are_exclusive", "flatten", "type_names"]
@@ -213,10 +214,17 @@ class _Flattened:
         above = (*above, id(part.schema))
         reference = part.text("$ref") if "$ref" in undone else None
         if reference is not None:
-            self.add(_resolve(self._root, reference, part), above)
+            self.add(self._follow(reference, part), above)
         if "allOf" in undone:
             for index, inner in enumerate(part.listing("allOf")):
                 self.add(part.child(inner, "allOf", index), above)
+
+    def _follow(self, reference: str, part: Part) -> Part:
+        try:
+            target = follow_reference(reference, self._root)
+        except LookupError as error:
+            raise Unusable(f"{part.path}/$ref", str(error)) from None
+        return Part(target, unquote(reference).rstrip("/"))
 
     def _refuse(self, part: Part, above: tuple[int, ...]) -> None:
         if part.schema is False:
@@ -232,28 +240,6 @@ class _Flattened:
         for keyword in ("$dynamicRef", "$recursiveRef"):
             if keyword in part.schema:
                 raise Unusable(f"{part.path}/{keyword}", f"{keyword} is not sampled")
-
-
-def _resolve(root: Any, reference: str, part: Part) -> Part:
-    """Follow a reference within the document; others are never fetched."""
-    path = f"{part.path}/$ref"
-    if not reference.startswith("#") or reference[1:2] not in ("", "/"):
-        raise Unusable(
-            path,
-            f"the reference {reference!r:.200} leads out of the schema; only such that "
-            f'begin with "#/" are followed, nothing is fetched',
-        )
-    target = root
-    for raw in reference.split("/")[1:]:
-        # RFC 6901, sections 4 and 6.
-        key = unquote(raw).replace("~1", "/").replace("~0", "~")
-        if isinstance(target, dict) and key in target:
-            target = target[key]
-        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
-            target = target[int(key)]
-        else:
-            raise Unusable(path, f"the reference {reference!r:.200} leads nowhere")
-    return Part(target, unquote(reference).rstrip("/"))
 
 
 _MAX_BRANCHES = 100
