@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from ors_gym.display._html import Fact, conversation_card, reward_fact
 from ors_gym.display._transcript import NOT_RUN, Entry, describe_end, write_call
 from ors_gym.formats._blocks import render_text
-from ors_gym.rollout._episode import Step, Turn, ors_messages, was_readable, with_steps
+from ors_gym.rollout._episode import (
+    Step,
+    Turn,
+    assistant_blocks,
+    is_recorded_call,
+    turns_with_steps,
+)
 
 if TYPE_CHECKING:
     from ors_gym.rollout._episode import Episode
@@ -47,7 +53,7 @@ def episode_entries(episode: Episode) -> Iterator[Entry]:
         episode: The episode.
     """
     yield Entry(render_text(episode.prompt), episode.prompt)
-    for turn, steps in with_steps(episode.turns, episode.steps):
+    for turn, steps in turns_with_steps(episode):
         said = _said(turn)
         for step in steps:
             yield _entry(step, said)
@@ -55,7 +61,7 @@ def episode_entries(episode: Episode) -> Iterator[Entry]:
         if said:
             yield Entry("", said=said)
         for action in turn.actions[len(steps) :]:
-            if was_readable(action):
+            if is_recorded_call(action):
                 call = write_call(action["tool"], action["input"])
                 yield Entry("", call=call, note=NOT_RUN)
 
@@ -77,11 +83,5 @@ def _entry(step: Step, said: str) -> Entry:
 
 def _said(turn: Turn) -> str:
     """Return what the policy said beside its calls."""
-    messages: list[Any] = ors_messages([], [turn], [], "")
-    blocks = [
-        block
-        for message in messages
-        if message["role"] == "assistant"
-        for block in message["blocks"]
-    ]
-    return render_text([block for block in blocks if block.get("type") == "text"])
+    blocks: list[Any] = assistant_blocks(turn)
+    return render_text([block for block in blocks if block["type"] == "text"])

@@ -8,20 +8,17 @@ A policy is called with the `Episode` so far and returns an action, a list of ac
 from __future__ import annotations
 
 from ors_gym.rollout._chat_policy import ChatPolicy
-from ors_gym.rollout._episode import (
-    Episode,
-    RewardReduction,
-    Step,
-    StopReason,
-    Turn,
-    reduce_rewards,
-)
+from ors_gym.rollout._episode import Episode, Step, StopReason, Turn
 from ors_gym.rollout._live import LiveEpisode, connect
-from ors_gym.rollout._play import Rules
 from ors_gym.rollout._policies import Policy, random_policy, reference_policy
 from ors_gym.rollout._replay import Difference, Replay, replay, replay_async
-from ors_gym.rollout._run import run_episode, run_episode_async, run_group
-from ors_gym.rollout._runner import EpisodeRunner
+from ors_gym.rollout._rules import RewardReduction, Rules, reduce_rewards
+from ors_gym.rollout._run import (
+    EpisodeRunner,
+    run_episode,
+    run_episode_async,
+    run_group,
+)
 
 __all__ = [
     "ChatPolicy",

@@ -19,8 +19,9 @@ from ors_gym.errors import (
 )
 from ors_gym.protocol import _operations as operations
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._play import Act, Play, Rules, TurnReader, play
-from ors_gym.rollout._policies import Asker, Policy
+from ors_gym.rollout._play import Game, StepEnv, TurnReader, play
+from ors_gym.rollout._policies import Policy, PolicyCaller
+from ors_gym.rollout._rules import Rules
 from ors_gym.types import JSONObject
 
 __all__ = ["Seat", "TaskEnv", "find_task", "is_callers_fault", "play_on"]
@@ -135,7 +136,7 @@ def is_callers_fault(error: ORSError) -> bool:
     return isinstance(error, InvalidRequestError | AuthenticationError)
 
 
-async def play_on(game: Play, env: TaskEnv, answer: Any) -> bool:
+async def play_on(game: Game, env: TaskEnv, answer: Any) -> bool:
     """Play until the policy is to be asked, or the episode is over.
 
     Args:
@@ -151,7 +152,7 @@ async def play_on(game: Play, env: TaskEnv, answer: Any) -> bool:
     """
     try:
         request = game.send(answer)
-        while isinstance(request, Act):
+        while isinstance(request, StepEnv):
             try:
                 result = await env.step(request.action)
             except ORSError as error:
@@ -174,7 +175,7 @@ class Seat:
     def __init__(self, env: TaskEnv, rules: Rules) -> None:
         self.env = env
         self._rules = rules
-        self._asker = Asker()
+        self._caller = PolicyCaller()
 
     async def play(self, episode: Episode, task: Task, policy: Policy) -> None:
         """Play an episode. Its session is deleted in the end, whatever happens.
@@ -229,14 +230,14 @@ class Seat:
         try:
             asked = await play_on(game, env, None)
             while asked:
-                answer = await self._asker.ask(policy, episode)
+                answer = await self._caller.call(policy, episode)
                 asked = await play_on(game, env, answer)
         finally:
             game.close()
 
     async def close(self) -> None:
         """Close the env; the thread ends when it is done."""
-        self._asker.close()
+        self._caller.close()
         await self.env.close()
 
 

@@ -18,7 +18,8 @@ from ors_gym.env._settings import find_server
 from ors_gym.errors import EpisodeOverError, ORSError
 from ors_gym.rollout._driver import TaskEnv, find_task, play_on
 from ors_gym.rollout._episode import Episode, StopReason
-from ors_gym.rollout._play import Play, Rules, TurnReader, play
+from ors_gym.rollout._play import Game, TurnReader, play
+from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.types import JSONObject
 
 __all__ = ["LiveEpisode", "connect", "split_connection"]
@@ -121,15 +122,14 @@ class LiveEpisode:
         **arguments: Any,
     ) -> None:
         if rules is None:
-            names = Rules.__dataclass_fields__.keys() & arguments.keys()
-            rules = Rules(**{name: arguments.pop(name) for name in names})
+            rules = take_rules(arguments)
         self.episode = Episode(env_name, number=number)
         """What happened so far. Its ``total_reward`` is a running figure."""
         self._client = client
         self._task = (task, split)
         self._rules = rules
         self._env = TaskEnv(client, env_name, **arguments)
-        self._game: Play | None = None
+        self._game: Game | None = None
         self._turn = asyncio.Lock()
         self._began = time.monotonic()
 

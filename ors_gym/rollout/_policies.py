@@ -1,4 +1,4 @@
-"""Policies: how they are asked, and two that come with the package."""
+"""Policies: how they are called, and two that come with the package."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolCall
 
 __all__ = [
-    "Asker",
     "Policy",
+    "PolicyCaller",
     "choose_policy",
     "is_async",
     "name_policy",
@@ -29,49 +29,33 @@ __all__ = [
 ]
 
 Policy: TypeAlias = Callable[[Episode], Any]
-"""From an episode to an action, a list of actions, a `Turn`, None, or an awaitable of
-one of these."""
+"""Takes an episode; returns an action, a list of actions, a `Turn`, None, or an
+awaitable of one of these."""
 
 _SPACE: Final = "ors_gym.random_policy"
 _PLAYER: Final = "ors_gym.reference_policy"
 
 
-class Asker:
-    """Asks policies on behalf of one episode at a time.
+class PolicyCaller:
+    """Calls policies on behalf of one episode at a time.
 
-    An async policy runs on the event loop. A plain one runs in a thread, so that a
-    blocking model call holds up no other episode; one that is given up on, because its
-    time is over, keeps its thread to itself, and the next episode gets another.
+    An async policy runs on the event loop. A plain function runs in a thread, so that a
+    blocking model call holds up no other episode. A call that is given up on, because
+    its time is over, keeps its thread; the next episode gets another.
     """
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
 
-    async def ask(self, policy: Policy, episode: Episode) -> Any:
-        """Ask a policy.
-
-        Args:
-            policy: The policy.
-            episode: What it is asked about.
-
-        Returns:
-            What it returned, awaited if need be.
-        """
+    async def call(self, policy: Policy, episode: Episode) -> Any:
+        """Return the policy's answer, awaited if need be."""
         if is_async(policy):
             return await policy(episode)
         answer = await self.run(policy, episode)
         return await answer if inspect.isawaitable(answer) else answer
 
     async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a plain function in the thread.
-
-        Args:
-            function: The function.
-            *arguments: Its arguments.
-
-        Returns:
-            What it returned.
-        """
+        """Run a plain function in the thread, with the caller's context variables."""
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "ors_gym-policy")
         call = functools.partial(contextvars.copy_context().run, function, *arguments)
@@ -83,22 +67,14 @@ class Asker:
             raise
 
     def close(self) -> None:
-        """Let the thread end when it is done."""
+        """Let the thread end as soon as its function returns."""
         if self._executor is not None:
             self._executor.shutdown(wait=False)
             self._executor = None
 
 
 def is_async(policy: Any) -> bool:
-    """Say whether calling a policy gives an awaitable at once.
-
-    Args:
-        policy: A function, or an object that can be called.
-
-    Example:
-        >>> is_async(random_policy(0))
-        False
-    """
+    """Say whether calling a policy returns an awaitable without blocking."""
     call = getattr(policy, "__call__", None)  # noqa: B004 - its kind is asked for
     return inspect.iscoroutinefunction(policy) or inspect.iscoroutinefunction(call)
 
@@ -106,15 +82,7 @@ def is_async(policy: Any) -> bool:
 def choose_policy(
     policy: Policy | None, policy_factory: Callable[[], Policy] | None
 ) -> Callable[[], Policy]:
-    """Return what gives the policy of each episode.
-
-    Args:
-        policy: One policy for all of them.
-        policy_factory: Or what makes one per episode.
-
-    Raises:
-        InvalidRequestError: If there is neither, both, or one that cannot be called.
-    """
+    """Return a function that gives the policy of each episode."""
     if (policy is None) == (policy_factory is None):
         raise InvalidRequestError("pass either a policy or a policy_factory")
     given = policy if policy is not None else policy_factory
@@ -128,15 +96,9 @@ def choose_policy(
 
 
 def name_policy(policy: Any) -> str:
-    """Return the name of a policy, for records.
+    """Return the name of a policy (or of its factory) for records.
 
-    Args:
-        policy: The policy, or what makes it. Its own ``policy_name`` counts, then the
-            name of the function or of the object's class.
-
-    Example:
-        >>> name_policy(random_policy(3))
-        'random(seed=3)'
+    It is the policy's own ``policy_name``, else the name of the function or class.
     """
     own = getattr(policy, "policy_name", None)
     if isinstance(own, str):
@@ -148,7 +110,7 @@ def name_policy(policy: Any) -> str:
 
 
 def random_policy(seed: int | None = None) -> Policy:
-    """Return a policy that draws a tool and an input that its schema allows.
+    """Return a policy that draws a tool and an input that the tool's schema allows.
 
     Args:
         seed: The same seed draws the same actions for the same episode of the same
@@ -177,7 +139,7 @@ def random_policy(seed: int | None = None) -> Policy:
 
 
 def _entropy(seed: int | None, episode: Episode) -> list[int] | None:
-    """Return what a generator for one episode is seeded with."""
+    """Return the seed of one episode's generator."""
     if seed is None:
         return None if episode.seed is None else [episode.seed]
     place = zlib.crc32(f"{episode.environment}/{episode.split}".encode())
@@ -188,14 +150,14 @@ def reference_policy(environment: str | None = None) -> Policy:
     """Return the scripted player of a bundled environment, as a policy.
 
     Args:
-        environment: Its name; that of the episode's environment if None.
+        environment: The environment's name; the episode's environment if None.
 
     Returns:
         The policy. It plays from the text alone and never sees the task.
 
     Raises:
-        InvalidRequestError: If there is no player; at the first episode where no
-            ``environment`` is given.
+        InvalidRequestError: If there is no player for the environment. Without
+            ``environment``, the policy raises it at its first episode.
 
     Example:
         >>> question = "Ada has 2 coins, buys 3 more and finds another 4. How many are "
@@ -218,13 +180,13 @@ def reference_policy(environment: str | None = None) -> Policy:
 
 
 def _find_player(environment: str) -> Callable[[], Any]:
-    # Imported here, as only the bundled environments have players.
+    # Imported here: only the bundled environments have players.
     from ors_gym.server import REFERENCE_PLAYERS  # noqa: PLC0415
 
     player = REFERENCE_PLAYERS.get(environment.lower())
     if player is None:
         names = ", ".join(sorted(REFERENCE_PLAYERS))
         raise InvalidRequestError(
-            f"there is no reference player for {environment!r}; there is for {names}"
+            f"there is no reference player for {environment!r}, only for {names}"
         )
     return player

@@ -1,4 +1,4 @@
-"""Playing an episode again, to see whether the environment does the same."""
+"""Play an episode again, to see whether the environment does the same."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._driver import Seat, TaskEnv
-from ors_gym.rollout._episode import Episode, Step, Turn, with_steps
+from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._own_loop import run_on_own_loop
-from ors_gym.rollout._play import Rules
+from ors_gym.rollout._rules import Rules
 
 __all__ = ["Difference", "Replay", "replay", "replay_async"]
 
@@ -22,13 +22,14 @@ _SHOWN = 200
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """The first thing that was not the same.
+    """The first difference between an episode and its replay.
 
     Args:
-        step: Which step it was in, from 0; -1 for the prompt.
-        what: ``prompt``, a field of the step, or ``steps`` for their number.
-        before: What the episode holds.
-        now: What came this time.
+        step: The number of the step, from 0; -1 for the prompt and the set-up.
+        what: ``set-up``, ``prompt``, a field of the step, or ``steps`` for their
+            number.
+        before: The value in the episode.
+        now: The value in the replay.
     """
 
     step: int
@@ -44,7 +45,7 @@ class Difference:
 
 @dataclasses.dataclass(frozen=True)
 class Replay:
-    """What came of playing an episode again.
+    """The result of playing an episode again.
 
     Args:
         episode: The new episode.
@@ -78,10 +79,10 @@ def replay(
         client: A client or a server's address; its connections are not used.
         episode: The episode.
         task: The task itself, where the episode has no index.
-        **env_arguments: Arguments of `ORSEnv`, as the episode was played with.
+        **env_arguments: The arguments of `ORSEnv` that the episode was played with.
 
     Returns:
-        The new episode, and the first difference to the old one.
+        The new episode, and the first difference from the old one.
 
     Raises:
         InvalidRequestError: If the task is not known.
@@ -116,7 +117,7 @@ async def replay_async(
         **env_arguments: As for `replay`.
 
     Returns:
-        The new episode, and the first difference to the old one.
+        The new episode, and the first difference from the old one.
 
     Raises:
         InvalidRequestError: If the task is not known.
@@ -129,7 +130,7 @@ async def replay_async(
         wanted = Task(episode.split, -1, dict(task))
     else:
         wanted = Task(episode.split, episode.task_index)
-    turns = _again(episode)
+    turns = _repeated_turns(episode)
     again = Episode(
         episode.environment, wanted.index, wanted.split, episode.number, episode.seed
     )
@@ -146,9 +147,9 @@ async def replay_async(
     return Replay(again, _first_difference(episode, again))
 
 
-def _again(episode: Episode) -> Iterator[Turn]:
-    """Yield the turns with the actions that were run, as far as the steps go."""
-    for turn, steps in with_steps(episode.turns, episode.steps):
+def _repeated_turns(episode: Episode) -> Iterator[Turn]:
+    """Yield the turns, each with the actions that led to a step."""
+    for turn, steps in turns_with_steps(episode):
         actions = [
             {"tool": step.tool, "input": step.input} if step.tool else kept
             for step, kept in zip(steps, turn.actions, strict=False)
@@ -172,7 +173,7 @@ def _first_difference(before: Episode, now: Episode) -> Difference | None:
 
 
 def _value(step: Step, name: str) -> Any:
-    # What an unreadable action is told depends on how it was read, not on the server.
+    # The error of an unreadable action is our own words, not the server's.
     if name == "error" and step.error_kind == "invalid_action" and not step.tool:
         return ""
     return getattr(step, name)

@@ -1,4 +1,4 @@
-"""Plays one episode, or a group of episodes of one task."""
+"""Play one episode, or several of one task."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.env import ORSEnv
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError
-from ors_gym.rollout._clients import AnyClient, borrow_async
+from ors_gym.rollout._clients import AnyClient, borrow_async, borrow_blocking
 from ors_gym.rollout._driver import Seat, TaskEnv, find_task
-from ors_gym.rollout._episode import Episode, RewardReduction
+from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._own_loop import run_on_own_loop
-from ors_gym.rollout._play import Act, Rules, TurnReader, play
+from ors_gym.rollout._play import StepEnv, TurnReader, play
 from ors_gym.rollout._policies import Policy, choose_policy
+from ors_gym.rollout._rules import RewardReduction, Rules, take_rules
 from ors_gym.spaces import ToolCallSpace
+from ors_gym.types import Block
 
-__all__ = ["run_episode", "run_episode_async", "run_group"]
+__all__ = ["EpisodeRunner", "run_episode", "run_episode_async", "run_group"]
 
 
 def run_episode(
@@ -42,13 +45,13 @@ def run_episode(
     Args:
         env: An `ORSEnv`, or wrappers around one.
         policy: Called with the episode so far; returns an action, a list of actions,
-            a `Turn`, or None to give up. Async ones run on a loop of their own.
-        seed: The seed of the reset: which task is played.
+            a `Turn`, or None to give up. An async one runs on a loop of its own.
+        seed: The seed of the reset, which selects the task.
         options: The options of the reset.
         max_turns: Turns after which the episode ends.
-        deadline: Seconds after which it ends; looked at between turns and steps.
-        on_plain_text: What text without a tool call leads to: ``nudge``, ``stop`` or
-            ``submit``.
+        deadline: Seconds after which it ends; checked between turns and steps.
+        on_plain_text: What happens after text without a tool call: ``nudge``,
+            ``stop`` or ``submit``, as for `Rules`.
         reward_reduction: How the rewards of the steps become one.
         nonterminal_reward: Added where the server did not finish the episode.
 
@@ -57,7 +60,7 @@ def run_episode(
         and no total reward, whatever the env's ``on_error``.
 
     Raises:
-        ORSError: If the reset fails, or a step by a mistake of the caller.
+        ORSError: If the reset fails, or a step fails by a mistake of the caller.
         Exception: What the policy raises.
 
     Example:
@@ -108,14 +111,14 @@ def _play_blocking(
         episode.tools,
         getattr(env.unwrapped, "terminal_tool", None),
         rules.on_plain_text,
-        # A wrapper that takes actions of its own makes the calls of them.
+        # A wrapper with another action space turns its own actions into calls.
         raw=not isinstance(space, ToolCallSpace | Text),
     )
     game = play(episode, rules, reader, started)
     try:
         request = next(game)
         while True:
-            if isinstance(request, Act):
+            if isinstance(request, StepEnv):
                 try:
                     result = env.step(request.action)
                 except ORSError as error:
@@ -138,9 +141,9 @@ async def _finish(answer: Awaitable[Any]) -> Any:
 
 
 def _environment_of(env: gymnasium.Env[Any, Any]) -> str:
-    config = getattr(env.unwrapped, "environment", None)
-    if isinstance(config, str):
-        return config
+    name = getattr(env.unwrapped, "environment", None)
+    if isinstance(name, str):
+        return name
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
@@ -173,8 +176,8 @@ async def run_episode_async(
         seed: Given to the policy as ``episode.seed``.
         max_turns: Turns after which the episode ends.
         deadline: Seconds after which it ends, set-up included.
-        on_plain_text: What text without a tool call leads to: ``nudge``, ``stop`` or
-            ``submit``.
+        on_plain_text: What happens after text without a tool call: ``nudge``,
+            ``stop`` or ``submit``, as for `Rules`.
         reward_reduction: How the rewards of the steps become one.
         nonterminal_reward: Added where the server did not finish the episode.
         **env_arguments: Arguments of `ORSEnv`, such as ``secrets``, ``call_timeout``,
@@ -238,9 +241,9 @@ async def run_group(
         task: Its index in the split, or the task itself.
         policy: As for `run_episode_async`.
         n: The number of rollouts.
-        score_group: Whether the server also scores the rollouts against each other;
-            each ``episode.group_score`` then holds ``reward`` and ``metadata``, beside
-            the reward that the tools gave and not in its place.
+        score_group: Whether the server also scores the rollouts against each other.
+            Each ``episode.group_score`` then holds ``reward`` and ``metadata``; the
+            reward of the tools stays ``episode.total_reward``.
         policy_factory: Makes a policy for each rollout, in place of ``policy``.
         split: The split of an index.
         seed: ``episode.seed`` is this plus the number of the rollout.
@@ -254,7 +257,7 @@ async def run_group(
         have no total reward, and are not scored.
 
     Raises:
-        InvalidRequestError: If an argument cannot be right, or the server cannot
+        InvalidRequestError: If an argument cannot be right, or if the server cannot
             score groups.
         Exception: What a policy raises; the other rollouts are cancelled then.
 
@@ -269,8 +272,7 @@ async def run_group(
         raise InvalidRequestError("n must be at least 1")
     make_policy = choose_policy(policy, policy_factory)
     if rules is None:
-        names = Rules.__dataclass_fields__.keys() & arguments.keys()
-        rules = Rules(**{name: arguments.pop(name) for name in names})
+        rules = take_rules(arguments)
     async with borrow_async(client) as own:
         found = await find_task(own, env_name, task, split)
         episodes = [
@@ -289,7 +291,7 @@ async def run_group(
                     seat = Seat(TaskEnv(own, env_name, **arguments), rules)
                     tasks.create_task(_play(seat, episode, found, make_policy()))
         except BaseExceptionGroup as group:
-            # What went wrong first is what a caller can act on.
+            # The first error is the one that a caller can act on.
             raise group.exceptions[0] from None
         if score_group:
             await _score(own, env_name, found, episodes, arguments)
@@ -310,7 +312,7 @@ async def _score(
     episodes: list[Episode],
     arguments: Mapping[str, Any],
 ) -> None:
-    """Have the episodes that have an outcome scored on a session of their task."""
+    """Have the server score the episodes with an outcome, on a session of the task."""
     played = [episode for episode in episodes if episode.total_reward is not None]
     if not played:
         return
@@ -330,3 +332,94 @@ async def _score(
         await env.close()
     for episode, score in zip(played, scores, strict=True):
         episode.group_score = score
+
+
+class EpisodeRunner:
+    """The episode runner of the published sample client: a subclass selects actions.
+
+    Args:
+        client: A client (an async one lends its settings), a server's address, or
+            None for ``ORS_BASE_URL`` or the embedded server.
+        env_name: The environment's name on the server.
+        split: The split of tasks that are given by their index.
+        max_steps: Steps after which an episode is cut short.
+        **arguments: Further arguments of `ORSEnv`, such as ``secrets``.
+
+    Example:
+        >>> class Guesser(EpisodeRunner):
+        ...     def select_action(self, observation):
+        ...         return {"tool": "submit", "input": {"answer": "4"}}
+        >>> result = Guesser(None, "math").run_episode(0)
+        >>> sorted(result)
+        ['steps', 'success', 'task', 'total_reward']
+    """
+
+    def __init__(
+        self,
+        client: AnyClient,
+        env_name: str,
+        *,
+        split: str | None = None,
+        max_steps: int = 100,
+        **arguments: Any,
+    ) -> None:
+        self.client = client
+        self.env_name = env_name
+        self._split = split
+        self._arguments = {"max_episode_steps": max_steps, **arguments}
+        self.episode: Episode | None = None
+        """The latest episode, with its turns and errors."""
+
+    def run_episode(self, task: int | Mapping[str, Any]) -> dict[str, Any]:
+        """Play one episode.
+
+        Args:
+            task: The task as the server listed it, or its index in the split.
+
+        Returns:
+            ``success`` (finished with a reward above 0), ``total_reward``, ``steps``
+            and ``task``.
+
+        Raises:
+            ORSError: After an outage too, since there is no result then.
+        """
+        with borrow_blocking(self.client) as client:
+            split = self._split
+            if isinstance(task, Mapping):
+                options: dict[str, Any] = {"task": dict(task)}
+                # The spec names no split, but the env insists on one.
+                split = split or client.list_splits(self.env_name)[0]["name"]
+            else:
+                options = {"task_index": task}
+            env = ORSEnv(self.env_name, client=client, split=split, **self._arguments)
+            try:
+                episode = run_episode(env, self._policy, options=options)
+            finally:
+                env.close()
+        self.episode = episode
+        if episode.total_reward is None and episode.cause is not None:
+            raise episode.cause
+        reward = episode.total_reward or 0.0
+        return {
+            "success": episode.finished and reward > 0,
+            "total_reward": reward,
+            "steps": len(episode.steps),
+            "task": task,
+        }
+
+    def select_action(self, observation: list[Block]) -> Any:
+        """Choose the next action; override it.
+
+        Args:
+            observation: The blocks of the prompt, then those of the last reply.
+
+        Returns:
+            An action in any form, or None to give up.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what to do: define "
+            "select_action(self, observation)"
+        )
+
+    def _policy(self, episode: Episode) -> Any:
+        return self.select_action(episode.blocks)

@@ -42,7 +42,7 @@ def test_a_wrapper_takes_whatever_actions_it_likes(answer):
     read = TurnReader(TOOLS, raw=True).read(answer, 0)
     assert read is not None
     _, planned = read
-    assert planned[0].step is answer
+    assert planned[0].action is answer
 
 
 def test_ten_unreadable_turns_in_a_row_are_answered_and_no_more():

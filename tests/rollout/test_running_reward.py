@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.rollout import Episode, reduce_rewards, run_episode
-from ors_gym.rollout._episode import RewardReduction, RunningReward, Step
+from ors_gym.rollout._episode import Step
+from ors_gym.rollout._rules import RewardReduction, RunningReward
 from tests.rollout.scripted_env import ScriptedEnv, submit
 
 REDUCTIONS = get_args(RewardReduction)

@@ -22,8 +22,8 @@ from ors_gym.formats._actions import InvalidAction
 from ors_gym.formats._blocks import MAX_PIXELS, decode_blocks, require_pillow
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
-from ors_gym.rollout._episode import PAYS_NOTHING, RewardReduction, reduce_rewards
-from ors_gym.rollout._play import OUTAGES
+from ors_gym.rollout._episode import UNPAID_ERROR_KINDS
+from ors_gym.rollout._rules import OUTAGES, RewardReduction, reduce_rewards
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Rollout:
             self._lose(f"tool {tool!r}", kind, info["error"])
             return _NOTHING
         self._invalid_actions += kind == "invalid_action"
-        unpaid = reward == 0 if kind in PAYS_NOTHING else info["reward_is_null"]
+        unpaid = reward == 0 if kind in UNPAID_ERROR_KINDS else info["reward_is_null"]
         if not unpaid:
             self._rewards.append(reward)
         if terminated or truncated:

@@ -18,8 +18,8 @@ from ors_gym.integrations.trl._dataset import (
 )
 from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
 from ors_gym.integrations.trl._tool_methods import merge_tools
-from ors_gym.rollout._episode import RewardReduction, check_reward_rule
 from ors_gym.rollout._own_loop import run_on_own_loop
+from ors_gym.rollout._rules import RewardReduction, check_reward_rule
 from ors_gym.types import ToolSpec
 
 __all__ = ["TRLEnvironment", "combine_environments", "trl_environment"]

@@ -1,0 +1,172 @@
+"""The rules of an episode: when it ends, and what it is worth."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from ors_gym import errors
+from ors_gym.errors import InvalidRequestError
+from ors_gym.rollout._episode import Episode, StopReason
+
+__all__ = [
+    "OUTAGES",
+    "RewardReduction",
+    "Rules",
+    "RunningReward",
+    "check_reward_rule",
+    "reduce_rewards",
+    "take_rules",
+]
+
+OnPlainText: TypeAlias = Literal["nudge", "stop", "submit"]
+RewardReduction: TypeAlias = Literal["sum", "last", "mean", "max", "min"]
+"""How the rewards of an episode become one number."""
+
+OUTAGES: Final = frozenset(
+    error.kind for name in errors.__all__ if (error := getattr(errors, name)).outage
+)
+"""The kinds of errors after which an episode has no outcome."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rules:
+    """When an episode ends, and what it is worth.
+
+    Args:
+        max_turns: Turns after which it ends.
+        deadline: Seconds after which it ends, set-up included.
+        on_plain_text: What happens after text without a tool call. ``nudge``: an
+            invalid action whose reply says how to call a tool; after three of these
+            in a row the episode ends. ``stop``: the episode ends. ``submit``: the
+            text goes to the one tool with one required string; without such a tool
+            it is a nudge. A terminal tool that the server declares takes plain text
+            in any case. Whatever the rule, a policy gets ten turns in a row without
+            a readable call answered, and no more.
+        reward_reduction: How the rewards of the steps become one.
+        nonterminal_reward: Added where the server did not finish the episode.
+
+    Raises:
+        InvalidRequestError: If an argument cannot be right.
+    """
+
+    max_turns: int | None = None
+    deadline: float | None = None
+    on_plain_text: OnPlainText = "nudge"
+    reward_reduction: RewardReduction = "sum"
+    nonterminal_reward: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_reward_rule(self.reward_reduction, self.nonterminal_reward)
+        if self.max_turns is not None and self.max_turns < 1:
+            raise InvalidRequestError("max_turns must be at least 1")
+        if self.deadline is not None and not self.deadline > 0:
+            raise InvalidRequestError("deadline must be more than 0 seconds")
+        if self.on_plain_text not in get_args(OnPlainText):
+            raise InvalidRequestError(
+                f"on_plain_text is {self.on_plain_text!r}; it must be 'nudge', 'stop' "
+                "or 'submit'"
+            )
+
+    def conclude(self, episode: Episode, reason: StopReason) -> None:
+        """End an episode that has an outcome, and set its reward.
+
+        Args:
+            episode: The episode.
+            reason: Why it ended.
+        """
+        episode.stop_reason = reason
+        episode.total_reward = reduce_rewards(
+            episode.rewards,
+            self.reward_reduction,
+            finished=reason == "finished",
+            nonterminal_reward=self.nonterminal_reward,
+        )
+
+
+def take_rules(arguments: dict[str, Any]) -> Rules:
+    """Take the rules out of keyword arguments that hold other arguments too."""
+    names = Rules.__dataclass_fields__.keys() & arguments.keys()
+    return Rules(**{name: arguments.pop(name) for name in names})
+
+
+def _last(rewards: Sequence[float]) -> float:
+    return rewards[-1]
+
+
+# fsum, so that the order of the steps does not matter.
+_REDUCTIONS: Final[dict[str, Callable[[Sequence[float]], float]]] = {
+    "sum": math.fsum,
+    "last": _last,
+    "mean": np.mean,
+    "max": max,
+    "min": min,
+}
+
+
+def check_reward_rule(reduction: str, nonterminal_reward: float) -> None:
+    """Raise `InvalidRequestError` where these cannot be a rule for rewards."""
+    if reduction not in _REDUCTIONS:
+        names = " or ".join(map(repr, _REDUCTIONS))
+        raise InvalidRequestError(
+            f"reward_reduction is {reduction!r}; it must be {names}"
+        )
+    if not math.isfinite(nonterminal_reward):
+        raise InvalidRequestError("nonterminal_reward must be a finite number")
+
+
+def reduce_rewards(
+    rewards: Sequence[float],
+    reduction: RewardReduction = "sum",
+    *,
+    finished: bool = True,
+    nonterminal_reward: float = 0.0,
+) -> float:
+    """Return the reward of an episode that no outage cut short.
+
+    Args:
+        rewards: The rewards of its steps in order, without the steps for which nobody
+            gave one. A null reward is no reward, so ``last`` is the last that
+            somebody gave.
+        reduction: How they become one number; 0 where there are none.
+        finished: Whether the server finished the episode.
+        nonterminal_reward: Added if it did not.
+
+    Returns:
+        The episode's reward.
+
+    Example:
+        >>> reduce_rewards([0.5, 1.0], "last")
+        1.0
+        >>> reduce_rewards([0.5], finished=False, nonterminal_reward=-1.0)
+        -0.5
+    """
+    total = float(_REDUCTIONS[reduction](rewards)) if rewards else 0.0
+    return total if finished else total + nonterminal_reward
+
+
+class RunningReward:
+    """The reward of an episode so far, at the same small cost after every step."""
+
+    def __init__(self, reduction: RewardReduction) -> None:
+        self._reduction = reduction
+        self._count = 0
+        self._sum = 0.0
+        self._max, self._min = -math.inf, math.inf
+
+    def add(self, reward: float) -> float:
+        """Add a step's reward; return what `reduce_rewards` does, but for rounding."""
+        self._count += 1
+        self._sum += reward
+        self._max, self._min = max(self._max, reward), min(self._min, reward)
+        return {
+            "sum": self._sum,
+            "last": reward,
+            "mean": self._sum / self._count,
+            "max": self._max,
+            "min": self._min,
+        }[self._reduction]
