@@ -41,7 +41,7 @@ def _run(options: argparse.Namespace) -> int:
     target = options.url if options.target is None else options.target
     with open_server(target) as base_url, ORSClient(base_url) as client:
         names = client.list_environments()
-        dialect = dataclasses.asdict(client.link.wire.spoken)
+        dialect = dataclasses.asdict(client.dialect)
         value = {
             "server": client.base_url,
             "dialect": dialect | {"secrets": dialect["secrets"].value},

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from ors_gym.client._base import BaseClient
 from ors_gym.client._connection import Link
 from ors_gym.client._drivers import AsyncExchange, run_async
 from ors_gym.client._session import (
@@ -18,7 +19,6 @@ from ors_gym.client._session import (
     task_request,
 )
 from ors_gym.client._transports import choose_async_transport
-from ors_gym.client.background._thread import abandon_in_background
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
@@ -122,7 +122,7 @@ class AsyncSession(SessionCore):
 T = TypeVar("T")
 
 
-class AsyncORSClient:
+class AsyncORSClient(BaseClient):
     """An async client for one ORS server, for many sessions at once on one loop.
 
     Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
@@ -179,29 +179,21 @@ class AsyncORSClient:
         repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
-        self.link = Link(
+        super().__init__(
             base_url,
             api_key=api_key,
             headers=headers,
             timeout=timeout,
+            trust_env=trust_env,
             allow_insecure=allow_insecure,
             limits=limits,
             repeat_calls_after_429=repeat_calls_after_429,
             on_retry=on_retry,
         )
-        abandon_in_background(self.link)
         self._transport = choose_async_transport(
             self.link, trust_env=trust_env, transport=transport, client=client
         )
         self._sessions: dict[str, AsyncSession] = {}
-
-    def __repr__(self) -> str:
-        return f"AsyncORSClient({self.base_url!r})"
-
-    @property
-    def base_url(self) -> str:
-        """As `ORSClient.base_url`."""
-        return self.link.base_url
 
     async def __aenter__(self) -> Self:
         return self

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from ors_gym.client._base import BaseClient
 from ors_gym.client._connection import Link
 from ors_gym.client._drivers import Exchange, run_blocking
 from ors_gym.client._session import (
@@ -18,7 +19,6 @@ from ors_gym.client._session import (
     task_request,
 )
 from ors_gym.client._transports import choose_transport
-from ors_gym.client.background._thread import abandon_in_background
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
@@ -181,7 +181,7 @@ class Session(SessionCore):
 T = TypeVar("T")
 
 
-class ORSClient:
+class ORSClient(BaseClient):
     """A blocking client for one ORS server. Threads may share it.
 
     Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
@@ -234,29 +234,21 @@ class ORSClient:
         repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
-        self.link = Link(
+        super().__init__(
             base_url,
             api_key=api_key,
             headers=headers,
             timeout=timeout,
+            trust_env=trust_env,
             allow_insecure=allow_insecure,
             limits=limits,
             repeat_calls_after_429=repeat_calls_after_429,
             on_retry=on_retry,
         )
-        abandon_in_background(self.link)
         self._transport = choose_transport(
             self.link, trust_env=trust_env, transport=transport, client=client
         )
         self._sessions: dict[str, Session] = {}
-
-    def __repr__(self) -> str:
-        return f"ORSClient({self.base_url!r})"
-
-    @property
-    def base_url(self) -> str:
-        """The server's address."""
-        return self.link.base_url
 
     def __enter__(self) -> Self:
         return self

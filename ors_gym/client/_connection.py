@@ -17,7 +17,13 @@ from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._wire import Wire
 
-__all__ = ["AsyncTransportLike", "Link", "TransportLike", "is_secret_header"]
+__all__ = [
+    "AsyncTransportLike",
+    "Link",
+    "RetrySubscribers",
+    "TransportLike",
+    "is_secret_header",
+]
 
 _logger: Final = logging.getLogger("ors_gym")
 
@@ -59,7 +65,6 @@ class Link:
             another machine.
         limits: Bounds on replies.
         repeat_calls_after_429: Whether 429 proves that a call was not run.
-        on_retry: Told before a request is repeated.
 
     Raises:
         InvalidRequestError: If the address or a header cannot be right.
@@ -76,7 +81,6 @@ class Link:
         allow_insecure: bool = False,
         limits: Limits | None = None,
         repeat_calls_after_429: bool = True,
-        on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
         origin = Origin(base_url)
         self.base_url = base_url.rstrip("/")
@@ -92,6 +96,7 @@ class Link:
                 f"an API key would travel in the clear to {self.base_url}; use https, "
                 "or pass allow_insecure=True inside a network that you trust"
             )
+        self.retries = RetrySubscribers(self.base_url)
         self.wire = Wire(
             where=self.base_url,
             origin=f"{origin.scheme}://{origin.authority}",
@@ -100,7 +105,7 @@ class Link:
             redact=Redactor(secrets),
             secure=secure,
             repeat_calls_after_429=repeat_calls_after_429,
-            on_retry=_log_retry(self.base_url, on_retry),
+            on_retry=self.retries,
         )
 
     def __repr__(self) -> str:
@@ -162,19 +167,37 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _log_retry(
-    where: str, hook: Callable[[Retry], None] | None
-) -> Callable[[Retry], None]:
-    def on_retry(retry: Retry) -> None:
+class RetrySubscribers:
+    """Logs each retry and tells those who want to know of it."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._callbacks: dict[object, Callable[[Retry], None]] = {}
+
+    def __call__(self, retry: Retry) -> None:
         _logger.info(
             "%s: %s again in %.2f s (%s, attempt %d)",
-            where,
+            self._where,
             retry.request,
             retry.delay,
             retry.reason,
             retry.attempt,
         )
-        if hook is not None:
-            hook(retry)
+        self.tell(retry)
 
-    return on_retry
+    def tell(self, retry: Retry) -> None:
+        """Tell the subscribers, without a line in the log."""
+        # A copy: a callback may subscribe or unsubscribe, and so may other threads.
+        for callback in list(self._callbacks.values()):
+            callback(retry)
+
+    def subscribe(self, callback: Callable[[Retry], None]) -> Callable[[], None]:
+        """Add a subscriber and return the function that removes it."""
+        # Not the callback itself: the same one may subscribe twice.
+        key = object()
+        self._callbacks[key] = callback
+
+        def unsubscribe() -> None:
+            self._callbacks.pop(key, None)
+
+        return unsubscribe

@@ -22,7 +22,6 @@ from ors_gym.evaluation._ray import connect, play_on_ray
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.evaluation._run import Run, play_here
 from ors_gym.formats._actions import name_type
-from ors_gym.protocol import _operations as operations
 from ors_gym.rollout import Episode, Policy, RewardReduction, Rules
 from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._driver import TaskEnv
@@ -269,10 +268,7 @@ class _Job:
             settings = self._settings
             # Complains of wrong arguments before anything is played.
             TaskEnv(client, settings.env_name, **settings.env_arguments)
-            wire = client.link.wire
-            name = await client.run(
-                operations.resolve_environment(wire, settings.env_name)
-            )
+            name = await client.run(client.catalog.resolve(settings.env_name))
             settings = dataclasses.replace(settings, env_name=name)
             plan = self._plan = await make_plan(
                 client, name, self._tasks, self._split, self._episodes_per_task

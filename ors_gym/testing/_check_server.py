@@ -8,7 +8,6 @@ from typing import Any, Final
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import InvalidAction, parse_action
-from ors_gym.protocol import _operations as operations
 from ors_gym.testing._call_checks import CALL_CHECKS
 from ors_gym.testing._metadata_checks import METADATA_CHECKS
 from ors_gym.testing._report import Finding, Report
@@ -114,8 +113,7 @@ def _run(
 
 def _choose_environment(client: ORSClient, env_name: str | None) -> str:
     if env_name is not None:
-        operation = operations.resolve_environment(client.link.wire, env_name)
-        return client.run(operation)
+        return client.run(client.catalog.resolve(env_name))
     names = client.list_environments()
     if len(names) == 1:
         return names[0]

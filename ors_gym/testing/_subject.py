@@ -258,7 +258,7 @@ class Subject:
     @property
     def dialect(self) -> Dialect:
         """What the server speaks."""
-        return self.client.link.wire.spoken
+        return self.client.dialect
 
     @cached_property
     def splits(self) -> list[Split]:

@@ -1,0 +1,111 @@
+"""What both clients have: settings, copies, and whoever is told of retries."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from ors_gym.client import AsyncORSClient, ORSClient
+from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._retries import Retry
+
+URL = "http://127.0.0.1:1"
+KEY = "hunter22-key"
+RETRY = Retry("POST /create", "status 429", 1, 0.1)
+
+
+@pytest.fixture(params=[ORSClient, AsyncORSClient])
+def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    kind: Callable[..., Any] = request.param
+    return kind
+
+
+def test_settings_survive_a_pickle_and_hide_the_key(
+    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make(URL, api_key=KEY, headers={"X-Deployment": "blue"}, timeout=7.0)
+    assert KEY not in repr(client.settings)
+    settings = pickle.loads(pickle.dumps(client.settings))
+    # The other process may have another key.
+    monkeypatch.setenv("ORS_API_KEY", "another-key")
+    copy = AsyncORSClient.from_settings(settings)
+    assert copy.settings == client.settings
+    assert ("X-API-Key", KEY) in copy.settings.headers
+    assert copy.settings.timeout == 7.0
+
+
+@pytest.mark.parametrize("other", [ORSClient, AsyncORSClient])
+def test_a_copy_shares_what_is_known_and_tells_of_its_retries(
+    make: Callable[..., Any], other: Callable[..., Any]
+) -> None:
+    told: list[Retry] = []
+    client = other(URL, on_retry=told.append)
+    known = client.link.wire
+    known.dialect = Dialect(SecretsChannel.HEADER, create_session=True)
+    known.environments = ("math",)
+    known.listing("math").counts["train"] = 3
+    copy = make.from_client(client)  # type: ignore[attr-defined]
+    assert copy.dialect == known.dialect
+    assert copy._transport is not client._transport
+    # No request is made: nobody listens at this port.
+    count = copy.catalog.count_tasks("Math", "train")
+    with pytest.raises(StopIteration, match="3"):
+        next(count)
+
+    own: list[Retry] = []
+    copy.subscribe_to_retries(own.append)
+    copy.link.wire.on_retry(RETRY)
+    assert (told, own) == ([RETRY], [RETRY])
+    client.link.wire.on_retry(RETRY)
+    assert (told, own) == ([RETRY, RETRY], [RETRY])
+
+
+@pytest.mark.parametrize("target", [ORSClient, AsyncORSClient])
+def test_connections_of_the_users_own_are_not_copied(
+    make: Callable[..., Any], target: Any
+) -> None:
+    blocking = make is ORSClient
+    own = httpx.Client() if blocking else httpx.AsyncClient()
+    client = make(URL, client=own)
+    with pytest.raises(InvalidRequestError, match="was given an httpx transport"):
+        target.from_client(client)
+    if isinstance(own, httpx.Client):
+        own.close()
+    else:
+        asyncio.run(own.aclose())
+
+
+def test_several_are_told_of_retries_until_they_unsubscribe(
+    make: Callable[..., Any],
+) -> None:
+    told: list[str] = []
+    client = make(URL, on_retry=lambda _: told.append("first"))
+
+    def tell(_: Retry) -> None:
+        told.append("twice")
+
+    # The same function may subscribe twice, and each subscription ends by itself.
+    end_one, end_other = (client.subscribe_to_retries(tell) for _ in range(2))
+    client.link.wire.on_retry(RETRY)
+    assert told == ["first", "twice", "twice"]
+    end_one()
+    end_one()
+    client.link.wire.on_retry(RETRY)
+    assert told[3:] == ["first", "twice"]
+    end_other()
+    client.link.wire.on_retry(RETRY)
+    assert told[5:] == ["first"]
+
+
+def test_an_operation_runs_in_the_background() -> None:
+    def answer() -> Any:
+        yield from ()
+        return 42
+
+    assert ORSClient(URL).run_in_background(answer()).result(10) == 42
