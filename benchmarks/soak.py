@@ -233,7 +233,7 @@ class _Held:
 
 def _settle() -> _Held:
     """Wait until the background has ended what it does, and its thread."""
-    background().flush(30.0)
+    background().delete_all(30.0)
     deadline = time.monotonic() + _SETTLE_SECONDS
     pause = threading.Event()
     while time.monotonic() < deadline:

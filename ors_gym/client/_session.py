@@ -277,7 +277,7 @@ class SessionCore:
             self._closed = True
             return None
         self._closed = state.closed = True
-        background().forget(state)
+        background().unwatch(state)
         if finalizer is None or not finalizer.detach() or os.getpid() != self._owner:
             return None
         return state
@@ -294,11 +294,11 @@ class SessionCore:
         Args:
             state: What `release` returned.
         """
-        background().delete(self._link, state.session_id, again=not self._set_up)
+        background().delete_soon(self._link, state.session_id, again=not self._set_up)
 
 
 def _delete_forgotten(link: Link, state: SessionState, owner: int) -> None:
     """Finalise a session: note its id, do nothing else (docs/wire.md, point 14)."""
     if not state.closed and os.getpid() == owner:
         state.closed = True
-        background().doom(link, state.session_id)
+        background().note_for_deletion(link, state.session_id)

@@ -32,7 +32,7 @@ def delete_sessions_on_sigterm(timeout: float = 5.0) -> None:
     before = signal.getsignal(signal.SIGTERM)
 
     def delete_sessions(number: int, frame: FrameType | None) -> None:
-        background().flush(timeout)
+        background().delete_all(timeout)
         if callable(before):
             before(number, frame)
         elif before is not signal.SIG_IGN:

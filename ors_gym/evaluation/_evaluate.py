@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any, Final, Literal, TypedDict, Unpack
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.client.background import run_and_wait
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._output import FORMAT, Output, Record, Success, name_success
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
@@ -25,7 +26,6 @@ from ors_gym.formats._actions import name_type
 from ors_gym.rollout import Episode, Policy, RewardReduction, Rules
 from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._driver import TaskEnv
-from ors_gym.rollout._own_loop import run_on_own_loop
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.types import JSONObject
 
@@ -155,7 +155,7 @@ def evaluate(
         # Here, since Ray sets its handlers of signals in the main thread only.
         connect()
     try:
-        run_on_own_loop(job.run(elsewhere=True))
+        run_and_wait(job.run(elsewhere=True))
     except KeyboardInterrupt:
         if job.played is None:
             raise

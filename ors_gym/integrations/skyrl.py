@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.formats._json import to_plain_json
@@ -25,7 +26,6 @@ from ors_gym.formats._messages import describe_tools
 from ors_gym.integrations._task_indexes import choose_indexes
 from ors_gym.rollout import Episode
 from ors_gym.rollout._live import LiveEpisode, connect, split_connection
-from ors_gym.rollout._own_loop import run_on_own_loop
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["ORSTextEnv", "ors_rows"]
@@ -119,7 +119,7 @@ class ORSTextEnv(BaseTextEnv):
             ORSError: If the episode cannot be set up.
         """
         with self._closed_if_raised():
-            asked = run_on_own_loop(self._live.start())
+            asked = run_and_wait(self._live.start())
             messages = [dict(message) for message in prompt]
             if self._tools_in_prompt:
                 messages = _with_tools(messages, self.episode.tools)
@@ -140,7 +140,7 @@ class ORSTextEnv(BaseTextEnv):
             ORSError: For an outage; the session is deleted then.
         """
         with self._closed_if_raised():
-            told = run_on_own_loop(self._live.take(action))
+            told = run_and_wait(self._live.take(action))
         self.turns += 1
         episode = self.episode
         earned = self._paid
@@ -165,7 +165,7 @@ class ORSTextEnv(BaseTextEnv):
 
     def close(self) -> None:
         """Delete the session. Closing twice is fine."""
-        run_on_own_loop(self._live.close())
+        run_and_wait(self._live.close())
 
     @contextlib.contextmanager
     def _closed_if_raised(self) -> Iterator[None]:

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._driver import Seat, TaskEnv
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
-from ors_gym.rollout._own_loop import run_on_own_loop
 from ors_gym.rollout._rules import Rules
 
 __all__ = ["Difference", "Replay", "replay", "replay_async"]
@@ -94,7 +94,7 @@ def replay(
         >>> print(replay(None, asyncio.run(play)))
         the same in all 1 steps
     """
-    return run_on_own_loop(
+    return run_and_wait(
         replay_async(client, episode, task=task, elsewhere=True, **env_arguments)
     )
 

@@ -12,13 +12,13 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.client.background import run_and_wait
 from ors_gym.env import ORSEnv
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.rollout._clients import AnyClient, borrow_async, borrow_blocking
 from ors_gym.rollout._driver import Seat, TaskEnv, find_task
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._own_loop import run_on_own_loop
 from ors_gym.rollout._play import StepEnv, TurnReader, play
 from ors_gym.rollout._policies import Policy, choose_policy
 from ors_gym.rollout._rules import RewardReduction, Rules, take_rules
@@ -128,7 +128,7 @@ def _play_blocking(
             else:
                 answer = policy(episode)
                 if inspect.isawaitable(answer):
-                    answer = run_on_own_loop(_finish(answer))
+                    answer = run_and_wait(_finish(answer))
                 request = game.send(answer)
     except StopIteration:
         return

@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ors_gym.client.http._pool import forget_after_fork
+from ors_gym.client._fork import register_for_fork
 from ors_gym.errors import SessionClosedError
 
 __all__ = ["SlotLoop"]
@@ -49,7 +49,7 @@ class SlotLoop:
 
     def __init__(self) -> None:
         self._begin_anew()
-        forget_after_fork(self)
+        register_for_fork(self)
 
     def _begin_anew(self) -> None:
         self._selector = _OwnSelector()
@@ -187,7 +187,7 @@ class SlotLoop:
         self._tasks.clear()
         self._finished.clear()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Start anew in a child that was forked: what there is, is the parent's."""
         if self._loop.is_closed():
             return

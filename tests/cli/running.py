@@ -95,7 +95,7 @@ def _run_here(
         importlib.invalidate_caches()
         code = main(arguments)
         # As at the end of a process.
-        background().flush()
+        background().delete_all()
     for name in set(sys.modules) - modules:
         file = getattr(sys.modules[name], "__file__", None)
         if cwd is not None and str(file).startswith(str(cwd)):

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 import ors_gym
-from ors_gym.client.background import _deletes as deletions
+from ors_gym.client.background import _deletes as deletes
 from ors_gym.client.background._thread import background
 from tests.support.proxy.faults import Point, Reset
 from tests.support.proxy.proxy import FaultProxy
@@ -22,15 +22,15 @@ def proxy(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[FaultProxy]:
     """A proxy that sees the deletes; the second ones wait until they are asked for."""
-    monkeypatch.setattr(deletions, "_AGAIN_AFTER", 3600.0)
+    monkeypatch.setattr(deletes, "_AGAIN_SECONDS", 3600.0)
     with FaultProxy(server.base_url) as proxy:
         yield proxy
 
 
 def delete_again() -> None:
     """Make the second deletes due."""
-    for doomed in list(background()._deletions._later):
-        doomed.due = 0.0
+    for delete in list(background()._deletes._later):
+        delete.due = 0.0
 
 
 def play(proxy: FaultProxy) -> tuple[str, float | None]:

@@ -86,7 +86,7 @@ def test_what_is_not_played_is_deleted(one_server: RunningServer, way: str) -> N
         envs.close()
     del envs
     gc.collect()
-    background().flush()
+    background().delete_all()
     begun = {entry["session"] for entry in one_server.log("construct")}
     one_server.wait_for("teardown", len(begun))
     assert one_server.open_sessions() == set()
@@ -143,8 +143,8 @@ def test_a_slow_create_outlives_the_helper_threads_patience(
     proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Before it is answered, no session is there to keep the thread at work.
-    monkeypatch.setattr(background_module, "_LINGER", 0.1)
-    monkeypatch.setattr(background_module, "_TICK", 0.05)
+    monkeypatch.setattr(background_module, "_LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(background_module, "_TICK_SECONDS", 0.05)
     with contextlib.closing(make_vector(proxy.url, num_envs=1)) as envs:
         envs.reset(seed=0)
         proxy.plan("/create", [Stall(Point.BEFORE_REPLY, 2.0)])

@@ -1,4 +1,4 @@
-"""What the background's loop does its exchanges with, and how many at once."""
+"""The connections of the background: its own, so that no call waits for a ping."""
 
 from __future__ import annotations
 
@@ -12,109 +12,96 @@ from ors_gym.client._drivers import AsyncExchange, run_async
 from ors_gym.client.http._async_connection import AsyncTransport
 from ors_gym.protocol._exchange import Operation
 
-__all__ = ["Channels", "Running"]
+__all__ = ["BackgroundConnections", "BoundedTasks"]
 
 T = TypeVar("T")
 
-_IDLE: Final = 90.0
-"""Seconds after which unused connections to a server are closed."""
-_AT_ONCE: Final = 64
+_IDLE_SECONDS: Final = 90.0
+_MOST_TASKS: Final = 64
 
 
-class _Channel:
-    """The background's own connections to one server."""
+class BackgroundConnections:
+    """Runs operations; it opens connections to a server when first asked for it."""
 
-    __slots__ = ("exchange", "idle_since", "transport", "users")
+    def __init__(self) -> None:
+        self._servers: dict[int, _Server] = {}
+
+    async def run(self, link: Link, operation: Operation[T]) -> T:
+        """Run an operation to its end."""
+        server = self._servers.get(id(link))
+        if server is None:
+            server = self._servers[id(link)] = _Server(link)
+        server.users += 1
+        try:
+            return await run_async(operation, server.exchange)
+        finally:
+            server.users -= 1
+            server.idle_since = time.monotonic()
+
+    async def close_idle(self) -> None:
+        """Close the connections to servers that were not asked for a while."""
+        oldest = time.monotonic() - _IDLE_SECONDS
+        for key, server in list(self._servers.items()):
+            if server.users == 0 and server.idle_since < oldest:
+                del self._servers[key]
+                await server.aclose()
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        for server in self._servers.values():
+            await server.aclose()
+        self._servers.clear()
+
+
+class _Server:
+    """The background's connections to one server."""
+
+    __slots__ = ("_pool", "exchange", "idle_since", "link", "users")
 
     def __init__(self, link: Link) -> None:
-        self.transport: AsyncTransport | None = None
+        # Referred to, since its id is the key.
+        self.link = link
+        self._pool: AsyncTransport | None = None
         if link.background_exchange is not None:
+            # Only the transport that the user brought may know the way.
             self.exchange: AsyncExchange = link.background_exchange
         else:
-            self.transport = AsyncTransport(
+            self._pool = AsyncTransport(
                 link.base_url, headers=link.headers, limits=link.limits
             )
-            self.exchange = self.transport.exchange
+            self.exchange = self._pool.exchange
         self.users = 0
         self.idle_since = time.monotonic()
 
     async def aclose(self) -> None:
         """Close the connections, unless they are the user's own."""
-        if self.transport is not None:
-            await self.transport.aclose()
+        if self._pool is not None:
+            await self._pool.aclose()
 
 
-class Channels:
-    """A channel for every server, made when it is needed. Of one loop."""
+class BoundedTasks:
+    """Tasks on the running loop, of which at most 64 run at once.
 
-    def __init__(self) -> None:
-        self._channels: dict[int, tuple[Link, _Channel]] = {}
-
-    async def run(self, link: Link, operation: Operation[T]) -> T:
-        """Run an operation over the background's own connections.
-
-        Args:
-            link: How its server is reached.
-            operation: The operation.
-
-        Returns:
-            Its result.
-        """
-        _, channel = self._channels.setdefault(id(link), (link, _Channel(link)))
-        channel.users += 1
-        try:
-            return await run_async(operation, channel.exchange)
-        finally:
-            channel.users -= 1
-            channel.idle_since = time.monotonic()
-
-    async def close_idle(self) -> None:
-        """Close the connections to servers that were not asked for a while."""
-        stale = time.monotonic() - _IDLE
-        for key, (_, channel) in list(self._channels.items()):
-            if channel.users == 0 and channel.idle_since < stale:
-                del self._channels[key]
-                await channel.aclose()
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        for _, channel in self._channels.values():
-            await channel.aclose()
-        self._channels.clear()
-
-
-class Running:
-    """Tasks under way, of which there are at most 64 at once.
-
-    Args:
-        then: Called when one has ended, to start the next.
+    ``then`` is called whenever one has ended, to start the next.
     """
 
     def __init__(self, then: Callable[[], None]) -> None:
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.running: set[asyncio.Task[None]] = set()
         self._then = then
 
     def __bool__(self) -> bool:
-        return bool(self.tasks)
+        return bool(self.running)
 
     def has_room(self) -> bool:
-        """Say whether one more may start.
-
-        Returns:
-            Whether it may.
-        """
-        return len(self.tasks) < _AT_ONCE
+        """Tell whether one more may start."""
+        return len(self.running) < _MOST_TASKS
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start one more.
-
-        Args:
-            work: What it does.
-        """
+        """Start one more."""
         task = asyncio.get_running_loop().create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._finish)
+        self.running.add(task)
+        task.add_done_callback(self._end)
 
-    def _finish(self, task: asyncio.Task[None]) -> None:
-        self.tasks.discard(task)
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
         self._then()

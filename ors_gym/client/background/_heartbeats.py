@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final
 
 from ors_gym.client._connection import Link
-from ors_gym.client.background._connections import Channels, Running
+from ors_gym.client.background._connections import BackgroundConnections, BoundedTasks
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._wire import SessionState
 
@@ -35,57 +35,41 @@ class _Watched:
 
 
 class Heartbeats:
-    """The sessions that are kept alive; none of them is referred to strongly.
+    """The sessions that are kept alive; none of them is referred to strongly."""
 
-    Args:
-        channels: What the pings travel over.
-    """
-
-    def __init__(self, channels: Channels) -> None:
-        self._channels = channels
+    def __init__(self, connections: BackgroundConnections) -> None:
+        self._connections = connections
         self._watched: dict[str, _Watched] = {}
         self._waiting: deque[_Watched] = deque()
         """Those to be pinged, in the order in which they became due."""
-        self._pings = Running(self._ping_waiting)
+        self._pings = BoundedTasks(self._start_waiting)
 
     def __bool__(self) -> bool:
         return bool(self._watched or self._pings)
 
     def watch(self, link: Link, state: SessionState) -> None:
-        """Keep a session alive from now on.
-
-        Args:
-            link: How its server is reached.
-            state: The session.
-        """
+        """Keep a session alive from now on."""
+        # Drawn, so that sessions opened together are not pinged together.
         due = time.monotonic() + link.ping_every * (0.5 + link.wire.random() / 2)
         self._watched[state.session_id] = _Watched(link, weakref.ref(state), due)
 
-    def forget(self, session_id: str) -> None:
-        """Stop keeping a session alive.
-
-        Args:
-            session_id: The session's id.
-        """
+    def unwatch(self, session_id: str) -> None:
+        """Stop keeping a session alive."""
         self._watched.pop(session_id, None)
 
-    def ping_due(self) -> None:
-        """Start the pings that are due, and forget the sessions that are over."""
+    def start_due(self) -> None:
+        """Start the pings that are due, and unwatch the sessions that are over."""
         now = time.monotonic()
         for session_id, watched in list(self._watched.items()):
             if watched.live_state() is None:
-                self.forget(session_id)
+                self.unwatch(session_id)
             elif watched.due <= now and not watched.waiting:
                 watched.waiting = True
                 self._waiting.append(watched)
-        self._ping_waiting()
+        self._start_waiting()
 
     def close_all(self) -> list[tuple[Link, str]]:
-        """Take every session that is open; they are closed for their owners, too.
-
-        Returns:
-            How their servers are reached, and their ids.
-        """
+        """Close every open session on this side, and return what is to be deleted."""
         taken = []
         for session_id, watched in list(self._watched.items()):
             state = watched.state()
@@ -95,7 +79,7 @@ class Heartbeats:
         self._watched.clear()
         return taken
 
-    def _ping_waiting(self) -> None:
+    def _start_waiting(self) -> None:
         """Start as many pings as may run at once; deletes do not hold them up."""
         while self._waiting and self._pings.has_room():
             watched = self._waiting.popleft()
@@ -107,9 +91,10 @@ class Heartbeats:
 
     async def _ping(self, link: Link, session_id: str) -> None:
         operation = operations.ping(link.wire, session_id, timeout=_TIMEOUT)
-        alive = await self._channels.run(link, operation)
+        alive = await self._connections.run(link, operation)
         watched = self._watched.get(session_id)
         state = watched.state() if watched is not None else None
+        # None means that nobody knows; the server waits 15 minutes for a ping.
         if alive is False and state is not None and not state.closed:
             state.lost = "the server no longer knows it"
-            self.forget(session_id)
+            self.unwatch(session_id)

@@ -1,9 +1,8 @@
-"""One lazy loop thread per process: heartbeats, deletes, sessions opened ahead.
+"""The background thread of a process: heartbeats, deletes, sessions opened ahead.
 
-It starts with the first session and stops some seconds after the last. It holds no
-strong reference to a session, so one that nobody holds is deleted (docs/wire.md, points
-12 and 14). After a fork the child starts from nothing: the parent's sessions are the
-parent's.
+It starts with the first session and exits some seconds after the last. When the process
+exits, it deletes every open session first. It holds no strong reference to a session,
+so it can delete one that nobody holds (docs/wire.md, points 12 and 14).
 """
 
 from __future__ import annotations
@@ -15,234 +14,244 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from ors_gym.client._connection import Link
-from ors_gym.client.background._connections import Channels
-from ors_gym.client.background._deletes import Deletions
+from ors_gym.client._fork import register_for_fork
+from ors_gym.client.background._connections import BackgroundConnections
+from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._heartbeats import Heartbeats
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._wire import SessionState
 
-__all__ = ["Background", "abandon_in_background", "background"]
+__all__ = ["Background", "LoopThread", "abandon_in_background", "background"]
 
 T = TypeVar("T")
 
-_TICK: Final = 0.5
-_LINGER: Final = 5.0
-_EXIT_TIMEOUT: Final = 5.0
-_OPENING_TIMEOUT: Final = 1.0
-"""Seconds that a process which ends waits for the sessions that it is opening."""
+_TICK_SECONDS: Final = 0.5
+_LINGER_SECONDS: Final = 5.0
+"""How long the thread stays without work: a new thread for each session costs more."""
+_EXIT_SECONDS: Final = 5.0
+_OPENING_EXIT_SECONDS: Final = 1.0
+"""How long a process that exits waits for the sessions that it is opening."""
+
+
+class LoopThread:
+    """A daemon thread with an event loop, started when first needed.
+
+    It runs ``work``, or whatever is put on its loop until `stop`. A forked child has no
+    thread, so it starts one of its own.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        self._name = name
+        self._work = work
+        self._inherited: list[object] = []
+        self._reset()
+        register_for_fork(self)
+
+    def _reset(self) -> None:
+        self.lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The running loop, or None."""
+        self._thread: threading.Thread | None = None
+
+    def reset_after_fork(self) -> None:
+        # Kept, since a finaliser would close what the parent still uses.
+        self._inherited.append((self.loop, self._thread))
+        self._reset()
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self.lock:
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self.loop,), name=self._name, daemon=True
+                )
+                self._thread.start()
+            return self.loop
+
+    def is_current(self) -> bool:
+        """Tell whether the caller runs in this thread."""
+        return threading.current_thread() is self._thread
+
+    def exit_if(self, is_idle: Callable[[], bool]) -> bool:
+        """Let ``work`` return, unless more came in at the last moment."""
+        with self.lock:
+            if not is_idle():
+                return False
+            self.loop = self._thread = None
+            return True
+
+    def stop(self, timeout: float) -> None:
+        """Stop the loop, and wait some seconds for the thread to exit."""
+        loop, thread = self.loop, self._thread
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            if self._work is None:
+                loop.run_forever()
+            else:
+                loop.run_until_complete(self._work())
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+            with self.lock:
+                if self.loop is loop:
+                    self.loop = self._thread = None
 
 
 class Background:
-    """The loop thread of one process. Use the module's `background()`."""
+    """What the background thread of this process does; `background` returns it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._channels = Channels()
-        self._heartbeats = Heartbeats(self._channels)
-        self._deletions = Deletions(self._channels)
-        self._submitted = 0
-        """Operations of others that have no result yet."""
-        self._given: set[asyncio.Task[Any]] = set()
-        """Their tasks."""
+        self._thread = LoopThread("ors_gym", self._work)
+        self._inherited: list[object] = []
+        self._reset()
+        register_for_fork(self)
+
+    def _reset(self) -> None:
         self._owner = os.getpid()
+        self._connections = BackgroundConnections()
+        self._heartbeats = Heartbeats(self._connections)
+        self._deletes = Deletes(self._connections)
+        self._submitted = 0
+        """Submitted operations that have no result yet."""
+        self._submitted_tasks: set[asyncio.Task[Any]] = set()
+
+    def reset_after_fork(self) -> None:
+        # Kept, since a finaliser would delete the parent's sessions.
+        self._inherited.append(
+            (self._connections, self._heartbeats, self._deletes, self._submitted_tasks)
+        )
+        self._reset()
 
     def watch(self, link: Link, state: SessionState) -> None:
-        """Keep a session alive from now on.
-
-        Args:
-            link: How its server is reached.
-            state: The session; referred to weakly.
-        """
+        """Keep a session alive from now on; it is referred to weakly."""
         self._heartbeats.watch(link, state)
-        self._start()
+        self._thread.start()
 
-    def forget(self, state: SessionState) -> None:
-        """Stop keeping a session alive.
+    def unwatch(self, state: SessionState) -> None:
+        """Stop keeping a session alive."""
+        self._heartbeats.unwatch(state.session_id)
 
-        Args:
-            state: The session.
+    def delete_soon(self, link: Link, session_id: str, *, again: bool = False) -> None:
+        """Delete a session without waiting.
+
+        With ``again`` it is deleted once more in a minute: the first delete may come
+        during its constructor (docs/wire.md, points 10 and 11).
         """
-        self._heartbeats.forget(state.session_id)
-
-    def delete(self, link: Link, session_id: str, *, again: bool = False) -> None:
-        """Delete a session soon.
-
-        Args:
-            link: How its server is reached.
-            session_id: The session's id.
-            again: Whether to delete it once more later (docs/wire.md, points 10, 11).
-        """
-        self.doom(link, session_id)
+        self.note_for_deletion(link, session_id)
         if again:
-            self._deletions.add_later(link, session_id)
-        loop = self._start()
-        loop.call_soon_threadsafe(self._deletions.reap)
+            self._deletes.add_later(link, session_id)
+        loop = self._thread.start()
+        loop.call_soon_threadsafe(self._deletes.start_due)
 
-    def doom(self, link: Link, session_id: str) -> None:
-        """Note that a session is to be deleted: safe in a finaliser.
+    def note_for_deletion(self, link: Link, session_id: str) -> None:
+        """Have a running thread delete a session at its next tick.
 
-        No lock, no I/O, no thread; the running loop finds the note at its next tick.
-
-        Args:
-            link: How its server is reached.
-            session_id: The session's id.
+        A finaliser may call it: it takes no lock, does no I/O and starts no thread.
         """
         if os.getpid() == self._owner:
-            self._heartbeats.forget(session_id)
-            self._deletions.add(link, session_id)
+            self._heartbeats.unwatch(session_id)
+            self._deletes.add(link, session_id)
 
     def submit(
         self, link: Link, operation: Operation[T]
     ) -> concurrent.futures.Future[T]:
-        """Run an operation on the loop thread.
-
-        Args:
-            link: How its server is reached.
-            operation: The operation.
-
-        Returns:
-            Its future result.
-        """
-        with self._lock:
-            # Before the loop is looked at: it must not end in between.
+        """Run an operation on the thread."""
+        with self._thread.lock:
+            # Counted before the loop is looked at: it must not exit in between.
             self._submitted += 1
-        work = self._run_given(link, operation)
-        future = asyncio.run_coroutine_threadsafe(work, self._start())
-        future.add_done_callback(self._note_done)
+        work = self._run_submitted(link, operation)
+        future = asyncio.run_coroutine_threadsafe(work, self._thread.start())
+        future.add_done_callback(self._count_done)
         return future
 
-    def _note_done(self, _: concurrent.futures.Future[Any]) -> None:
-        with self._lock:
+    def _count_done(self, _: concurrent.futures.Future[Any]) -> None:
+        with self._thread.lock:
             self._submitted -= 1
 
-    def flush(self, timeout: float = _EXIT_TIMEOUT) -> None:
-        """Delete every session of this process, in bounded time.
+    async def _run_submitted(self, link: Link, operation: Operation[T]) -> T:
+        task: Any = asyncio.current_task()
+        self._submitted_tasks.add(task)
+        try:
+            return await self._connections.run(link, operation)
+        finally:
+            self._submitted_tasks.discard(task)
 
-        Args:
-            timeout: Seconds for all of them together.
-        """
-        loop = self._loop
+    def delete_all(self, timeout: float = _EXIT_SECONDS) -> None:
+        """Delete every session of this process, within ``timeout`` seconds."""
+        loop = self._thread.loop
         if os.getpid() != self._owner or loop is None:
             return
         work = self._delete_all(timeout)
         try:
             future = asyncio.run_coroutine_threadsafe(work, loop)
         except RuntimeError:
-            # Its thread died; a thread that has only just begun turns the loop soon.
+            # The thread has died. One that has only just begun turns the loop soon.
             work.close()
             return
         with contextlib.suppress(concurrent.futures.TimeoutError):
             future.result(timeout + 1.0)
 
-    def _start(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._work, args=(self._loop,), name="ors_gym", daemon=True
-                )
-                self._thread.start()
-            return self._loop
-
-    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            loop.run_until_complete(self._live())
-        finally:
-            loop.close()
-            with self._lock:
-                if self._loop is loop:
-                    self._loop = self._thread = None
-
-    async def _live(self) -> None:
-        idle_since = time.monotonic()
-        while True:
-            self._deletions.reap()
-            self._heartbeats.ping_due()
-            await self._channels.close_idle()
-            if self._is_busy():
-                idle_since = time.monotonic()
-            elif time.monotonic() - idle_since > _LINGER and self._end():
-                break
-            await asyncio.sleep(_TICK)
-        await self._channels.aclose()
-
-    def _end(self) -> bool:
-        """Let the thread go, unless something came in at the last moment."""
-        with self._lock:
-            if self._is_busy():
-                return False
-            self._loop = self._thread = None
-            return True
-
-    def _is_busy(self) -> bool:
-        return self._submitted > 0 or bool(self._heartbeats or self._deletions)
-
     async def _delete_all(self, timeout: float) -> None:
-        await self._end_given(min(_OPENING_TIMEOUT, timeout / 2))
-        await self._deletions.delete_all(self._heartbeats.close_all(), timeout)
-
-    async def _end_given(self, timeout: float) -> None:
-        """Let openings under way come to their end, or have their sessions given up.
-
-        What was opened is watched then, and what was given up is doomed.
-        """
-        if self._given:
-            _, late = await asyncio.wait(set(self._given), timeout=timeout)
+        if self._submitted_tasks:
+            # A session that is opened by then is watched; the operation that is
+            # cancelled has its session noted for deletion.
+            _, late = await asyncio.wait(
+                set(self._submitted_tasks),
+                timeout=min(_OPENING_EXIT_SECONDS, timeout / 2),
+            )
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        await self._deletes.delete_all(self._heartbeats.close_all(), timeout)
 
-    async def _run_given(self, link: Link, operation: Operation[T]) -> T:
-        task: Any = asyncio.current_task()
-        self._given.add(task)
-        try:
-            return await self._channels.run(link, operation)
-        finally:
-            self._given.discard(task)
+    async def _work(self) -> None:
+        """Do what is due at each tick, until nothing was to be done for a while."""
+        idle_since = time.monotonic()
+        while True:
+            self._deletes.start_due()
+            self._heartbeats.start_due()
+            await self._connections.close_idle()
+            if not self._is_idle():
+                idle_since = time.monotonic()
+            elif (
+                time.monotonic() - idle_since > _LINGER_SECONDS
+                and self._thread.exit_if(self._is_idle)
+            ):
+                break
+            await asyncio.sleep(_TICK_SECONDS)
+        await self._connections.aclose()
+
+    def _is_idle(self) -> bool:
+        return not (self._submitted or self._heartbeats or self._deletes)
 
 
-_background = Background()
-_inherited: list[Background] = []
-"""What a forked child got from its parent: kept, so that nothing is finalised."""
+_background: Final = Background()
 
 
 def background() -> Background:
-    """Return this process's background.
-
-    Returns:
-        The one instance; its thread starts when it is needed.
-    """
+    """Return the background of this process."""
     return _background
 
 
 def abandon_in_background(link: Link) -> None:
-    """Have the sessions that operations give up deleted by the background.
-
-    Args:
-        link: How their server is reached.
-    """
+    """Have the background delete the sessions that operations give up."""
 
     def abandon(session_id: str) -> None:
-        background().delete(link, session_id, again=True)
+        _background.delete_soon(link, session_id, again=True)
 
     link.wire.abandon = abandon
 
 
-def _start_anew_after_fork() -> None:
-    global _background  # noqa: PLW0603
-    _inherited.append(_background)
-    _background = Background()
-
-
-def _flush_at_exit() -> None:
-    _background.flush()
-
-
-os.register_at_fork(after_in_child=_start_anew_after_fork)
-atexit.register(_flush_at_exit)
+atexit.register(_background.delete_all)

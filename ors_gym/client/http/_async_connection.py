@@ -275,9 +275,9 @@ class AsyncSocket:
             self._loop.remove_reader(self.socket.fileno())
             self._loop.remove_writer(self.socket.fileno())
             self._wake()
-        self.forget()
+        self.close_descriptor()
 
-    def forget(self) -> None:
+    def close_descriptor(self) -> None:
         """Close the descriptor without touching the event loop."""
         self.closed = True
         self._opened.discard(self)
@@ -424,13 +424,13 @@ class AsyncTransport(PooledConnections):
         while self._waiters:
             self._admit()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the connections of the parent process, in a child that was forked."""
         inherited = list(self._open)
         self._loop = None
         self._reset()
         for connection in inherited:
-            connection.forget()
+            connection.close_descriptor()
 
     def __del__(self) -> None:
         if getattr(self, "_open", None):
@@ -448,7 +448,7 @@ class AsyncTransport(PooledConnections):
         loop = self._loop
         for connection in list(self._open):
             if loop is None or loop.is_closed():
-                connection.forget()
+                connection.close_descriptor()
             elif loop is _running_loop():
                 connection.close()
             else:

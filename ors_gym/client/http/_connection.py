@@ -347,7 +347,7 @@ class Transport(PooledConnections):
         for connection in busy:
             connection.interrupt()
 
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the connections of the parent process, in a child that was forked."""
         inherited = list(self._open)
         self._reset()

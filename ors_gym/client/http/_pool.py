@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import abc
 import collections
-import os
 import ssl
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
+from ors_gym.client._fork import register_for_fork
 from ors_gym.client.http._address import Origin, default_ssl_context
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
 from ors_gym.protocol._exchange import Limits
@@ -19,7 +18,6 @@ __all__ = [
     "FreeList",
     "Pooled",
     "PooledConnections",
-    "forget_after_fork",
 ]
 
 DEFAULT_LIMITS: Final = Limits()
@@ -35,10 +33,6 @@ class Pooled(Protocol):
     """When the last byte of its last reply came, on the clock of `time.monotonic`."""
     reader: ReplyReader
     """What reads its replies."""
-
-
-class _Forgetful(Protocol):
-    def forget(self) -> None: ...
 
 
 C = TypeVar("C", bound=Pooled)
@@ -121,27 +115,6 @@ class FreeList(Generic[C]):
         return True
 
 
-_transports: Final[weakref.WeakSet[_Forgetful]] = weakref.WeakSet()
-
-
-def forget_after_fork(transport: _Forgetful) -> None:
-    """Make a forked child drop a transport's connections (docs/wire.md, point 14).
-
-    Args:
-        transport: Its `forget` closes descriptors, without a word to the server: the
-            connections are still the parent's.
-    """
-    _transports.add(transport)
-
-
-def _forget_all() -> None:
-    for transport in list(_transports):
-        transport.forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
-
-
 class PooledConnections(abc.ABC):
     """Where connections lead, what is sent over each, and what they are bounded by.
 
@@ -178,7 +151,7 @@ class PooledConnections(abc.ABC):
         self._heads = HeadReader()
         self._closed = False
         self._reset()
-        forget_after_fork(self)
+        register_for_fork(self)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.origin.scheme}://{self.origin}')"
@@ -188,5 +161,5 @@ class PooledConnections(abc.ABC):
         """Begin with an empty pool."""
 
     @abc.abstractmethod
-    def forget(self) -> None:
+    def reset_after_fork(self) -> None:
         """Drop the connections of the parent process, in a child that was forked."""

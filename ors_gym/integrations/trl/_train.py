@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import EnvConfig, find_server
 from ors_gym.env._task_order import TaskSet
 from ors_gym.errors import InvalidRequestError
@@ -18,7 +19,6 @@ from ors_gym.integrations.trl._dataset import (
 )
 from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
 from ors_gym.integrations.trl._tool_methods import merge_tools
-from ors_gym.rollout._own_loop import run_on_own_loop
 from ors_gym.rollout._rules import RewardReduction, check_reward_rule
 from ors_gym.types import ToolSpec
 
@@ -137,7 +137,7 @@ def trl_environment(
             )
             return _Learned(chosen, found, listings)
 
-    learned = run_on_own_loop(learn())
+    learned = run_and_wait(learn())
     chosen = learned.chosen
     factory = EnvironmentFactory(
         name=name or env_name,

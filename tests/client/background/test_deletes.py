@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from ors_gym.client._connection import Link
-from ors_gym.client.background._connections import Channels
-from ors_gym.client.background._deletes import Deletions
+from ors_gym.client.background._connections import BackgroundConnections
+from ors_gym.client.background._deletes import Deletes
 
 SESSIONS = 3000
 
@@ -28,52 +28,52 @@ def test_each_is_looked_at_once_however_many_wait() -> None:
     deleted: list[str] = []
     most = 0
 
-    async def delete(_: Deletions, doomed: Any) -> None:
+    async def send(_: Deletes, delete: Any) -> None:
         nonlocal most
-        most = max(most, len(deletions._running.tasks))
+        most = max(most, len(deletes._tasks.running))
         await asyncio.sleep(0)
-        deleted.append(doomed.session_id)
+        deleted.append(delete.session_id)
 
-    async def reap() -> None:
-        deletions.reap()
-        while deletions._running:
-            await asyncio.wait(deletions._running.tasks)
+    async def run_due() -> None:
+        deletes.start_due()
+        while deletes._tasks:
+            await asyncio.wait(deletes._tasks.running)
 
-    deletions = Deletions(Channels())
-    queue = deletions._doomed = CountingQueue()
+    deletes = Deletes(BackgroundConnections())
+    queue = deletes._new = CountingQueue()
     link = Link("http://127.0.0.1:1")
-    with patch.object(Deletions, "_delete", delete):
+    with patch.object(Deletes, "_send", send):
         for number in range(SESSIONS):
-            deletions.add(link, f"{number}")
-            deletions.add_later(link, f"{number}")
-        asyncio.run(reap())
+            deletes.add(link, f"{number}")
+            deletes.add_later(link, f"{number}")
+        asyncio.run(run_due())
         assert deleted == [f"{number}" for number in range(SESSIONS)]
         assert queue.taken == 2 * SESSIONS
         assert most == 64
 
         # The second deletes are due in a minute, in the order of the first.
-        for doomed in deletions._later:
-            doomed.due -= 60.0
-        asyncio.run(reap())
+        for delete in deletes._later:
+            delete.due -= 60.0
+        asyncio.run(run_due())
     assert deleted[SESSIONS:] == deleted[:SESSIONS]
     assert queue.taken == 2 * SESSIONS
-    assert not deletions
+    assert not deletes
 
 
 def test_later_deletes_are_made_when_the_process_ends() -> None:
     deleted: list[str] = []
 
-    async def delete(_: Deletions, doomed: Any, *__: Any) -> None:
-        deleted.append(doomed.session_id)
+    async def send(_: Deletes, delete: Any, *__: Any) -> None:
+        deleted.append(delete.session_id)
 
     async def end() -> None:
-        deletions.reap()
-        await deletions.delete_all([(link, "another")], 1.0)
+        deletes.start_due()
+        await deletes.delete_all([(link, "another")], 1.0)
 
-    deletions = Deletions(Channels())
+    deletes = Deletes(BackgroundConnections())
     link = Link("http://127.0.0.1:1")
-    with patch.object(Deletions, "_delete", delete):
-        deletions.add(link, "one")
-        deletions.add_later(link, "one")
+    with patch.object(Deletes, "_send", send):
+        deletes.add(link, "one")
+        deletes.add_later(link, "one")
         asyncio.run(end())
     assert sorted(deleted) == ["another", "one", "one"]

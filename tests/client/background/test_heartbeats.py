@@ -101,7 +101,7 @@ def test_pings_use_connections_of_their_own(server: RunningServer) -> None:
 def test_the_thread_stops_with_the_last_session(
     server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background_module, "_LINGER", 0.5)
+    monkeypatch.setattr(background_module, "_LINGER_SECONDS", 0.5)
 
     def running() -> bool:
         return any(thread.name == "ors_gym" for thread in threading.enumerate())
@@ -111,7 +111,7 @@ def test_the_thread_stops_with_the_last_session(
             session.get_prompt()
             assert running()
         # Earlier tests may have left deletes that are due later.
-        background().flush()
+        background().delete_all()
         gc.collect()
         wait_until(lambda: not running(), seconds=30.0)
         with client.session("contract", split="train", index=0) as session:
