@@ -27,7 +27,10 @@ pickling, and can be rebuilt from one argument, as Gymnasium's vector workers do
 
 from __future__ import annotations
 
-from typing import ClassVar
+import contextlib
+import importlib
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 from gymnasium.error import ResetNeeded
 
@@ -219,3 +222,36 @@ class MissingExtraError(ORSError, ImportError):
     """Raised when an optional dependency is missing; says how to install it."""
 
     kind = "missing_extra"
+
+
+@contextlib.contextmanager
+def needs_extra(extra: str, purpose: str, alternative: str = "") -> Iterator[None]:
+    """Turn a failed import of the block into an error that says what to install.
+
+    Args:
+        extra: The extra of ors-gym that brings the library.
+        purpose: What the library is needed for; the message begins with it.
+        alternative: What to do without the library; the message ends with it.
+
+    Raises:
+        MissingExtraError: If the block raised an `ImportError`.
+    """
+    try:
+        yield
+    except ImportError as error:
+        otherwise = f"; or {alternative}" if alternative else ""
+        raise MissingExtraError(
+            f"{purpose} needs a library that is missing ({error}). Install it with: "
+            f'pip install "ors-gym[{extra}]"{otherwise}'
+        ) from error
+
+
+def import_extra(module: str, extra: str, purpose: str, alternative: str = "") -> Any:
+    """Import an optional module by its name; the rest is as for `needs_extra`.
+
+    Example:
+        >>> import_extra("json", "eval", "A plot").__name__
+        'json'
+    """
+    with needs_extra(extra, purpose, alternative):
+        return importlib.import_module(module)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ors_gym.env import ORSEnv
-from ors_gym.errors import MissingExtraError
+from ors_gym.errors import needs_extra
 from ors_gym.registration import BUNDLED
 
 __all__ = ["add_parser"]
@@ -57,13 +57,9 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ors_gym.server import REFERENCE_PLAYERS, embedded_base_url  # noqa: PLC0415
 
-    try:
+    with needs_extra("server", "The demo"):
         from rich.console import Console  # noqa: PLC0415
         from rich.table import Table  # noqa: PLC0415
-    except ImportError:
-        raise MissingExtraError(
-            'the demo needs: pip install "ors-gym[server]"'
-        ) from None
     base_url = embedded_base_url()
     table = Table(title="Bundled ORS environments")
     table.add_column("environment", no_wrap=True)

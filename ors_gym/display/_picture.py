@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ors_gym.display._style import DARK, reward_colour
 from ors_gym.display._transcript import Entry, Transcript
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError, import_extra
 from ors_gym.formats._blocks import decode_image, describe_block, require_pillow
 
 if TYPE_CHECKING:
@@ -323,13 +323,13 @@ def require_drawing() -> None:
     Raises:
         MissingExtraError: If Pillow is not installed.
     """
-    try:
-        from PIL import ImageDraw, ImageFont  # noqa: F401, PLC0415
-    except ImportError:
-        raise MissingExtraError(
-            'render_mode="rgb_array" needs Pillow: pip install "ors-gym[images]"; '
-            'render_mode="ansi" gives the same as text'
-        ) from None
+    for module in ("PIL.ImageDraw", "PIL.ImageFont"):
+        import_extra(
+            module,
+            "images",
+            'render_mode="rgb_array"',
+            'use render_mode="ansi", which gives the same as text',
+        )
 
 
 def draw_transcript(transcript: Transcript) -> NDArray[np.uint8]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -11,6 +10,7 @@ from ors_gym.display._game import Game
 from ors_gym.display._html import find_shell
 from ors_gym.display._terminal import say
 from ors_gym.display._terminal_game import play_in_terminal
+from ors_gym.errors import MissingExtraError, import_extra
 
 if TYPE_CHECKING:
     from ors_gym.display._notebook import NotebookPlayer
@@ -41,12 +41,9 @@ def play(env: gymnasium.Env[Any, Any], task_index: int = 0) -> NotebookPlayer | 
         play_in_terminal(game, task_index)
         return None
     try:
-        widgets = importlib.import_module("ipywidgets")
-    except ImportError:
-        say(
-            "(buttons and forms need ipywidgets: "
-            'pip install "ors-gym[notebook]", then restart the kernel)\n'
-        )
+        widgets = import_extra("ipywidgets", "notebook", "A playground of widgets")
+    except MissingExtraError as error:
+        say(f"({error}, then restart the kernel)\n")
         play_in_terminal(game, task_index)
         return None
     from ors_gym.display._notebook import NotebookPlayer  # noqa: PLC0415

@@ -6,6 +6,7 @@ import functools
 from typing import Any, Final
 
 from ors_gym.display._transcript import Entry
+from ors_gym.errors import MissingExtraError, import_extra
 
 __all__ = ["clean", "print_entry", "replace_controls", "say"]
 
@@ -87,8 +88,11 @@ def _colour(entry: Entry) -> str:
 def _find_rich() -> tuple[Any, Any] | None:
     """Return rich's modules; None, and a word about it, if it is not installed."""
     try:
-        from rich import console, text  # noqa: PLC0415 - an optional dependency
-    except ImportError:
-        say('(colours need rich: pip install "ors-gym[server]")\n')
+        text, console = (
+            import_extra(module, "server", "Colour in the terminal")
+            for module in ("rich.text", "rich.console")
+        )
+    except MissingExtraError as error:
+        say(f"({error})\n")
         return None
     return text, console

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym.display._terminal import replace_controls
-from ors_gym.evaluation._extras import load
+from ors_gym.errors import import_extra
 from ors_gym.formats._blocks import replace_surrogates
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def draw(evaluation: Evaluation) -> Any:
     Raises:
         MissingExtraError: If the extra ``eval`` is not installed.
     """
-    figure = load("matplotlib.figure", "A plot").Figure(
+    figure = import_extra("matplotlib.figure", "eval", "A plot").Figure(
         figsize=(10, 7), layout="constrained"
     )
     for part, axes in zip(_PARTS.values(), figure.subplots(2, 2).flat, strict=True):
@@ -84,8 +84,8 @@ def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
     Raises:
         MissingExtraError: If the extra ``eval`` is not installed.
     """
-    matplotlib = load("matplotlib", "A plot")
-    make_figure = load("matplotlib.figure", "A plot").Figure
+    matplotlib = import_extra("matplotlib", "eval", "A plot")
+    make_figure = import_extra("matplotlib.figure", "eval", "A plot").Figure
     ink = _DARK if dark else _LIGHT
     colours = dict.fromkeys(_INK, ink)
     colours |= dict.fromkeys(_NO_BACKGROUND, "none")

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ors_gym.errors import MissingExtraError
-from ors_gym.evaluation._extras import load
+from ors_gym.errors import MissingExtraError, import_extra
 from ors_gym.evaluation._output import Record
 
 __all__ = ["Progress"]
@@ -34,7 +33,9 @@ class Progress:
         if shown is not None and not shown:
             return
         try:
-            bar = load("tqdm.auto", "The progress bar (progress=False for none)").tqdm
+            bar = import_extra(
+                "tqdm.auto", "eval", "The progress bar", "pass progress=False"
+            ).tqdm
         except MissingExtraError:
             if shown:
                 raise

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task
-from ors_gym.errors import InvalidRequestError, ORSError
-from ors_gym.evaluation._extras import load
+from ors_gym.errors import InvalidRequestError, ORSError, import_extra
 from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._plan import Key, Planned
 from ors_gym.evaluation._player import Player, Settings
@@ -202,7 +201,7 @@ def connect() -> tuple[Any, Any]:
     Raises:
         MissingExtraError: If Ray is not installed.
     """
-    ray, data = (load(name, _PURPOSE, "ray") for name in ("ray", "ray.data"))
+    ray, data = (import_extra(name, "ray", _PURPOSE) for name in ("ray", "ray.data"))
     if not ray.is_initialized():
         ray.init(include_dashboard=False)
     return ray, data

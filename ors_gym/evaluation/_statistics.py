@@ -13,8 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ors_gym.errors import InvalidRequestError, MissingExtraError
-from ors_gym.evaluation._extras import load
+from ors_gym.errors import InvalidRequestError, MissingExtraError, import_extra
 
 __all__ = [
     "Interval",
@@ -104,7 +103,7 @@ def rate_interval(
     if not len(played):
         return unknown_interval()
     if played.max() == 1:
-        stats = load("scipy.stats", "An interval")
+        stats = import_extra("scipy.stats", "eval", "An interval")
         test = stats.binomtest(int(won.sum()), len(played))
         found = test.proportion_ci(confidence, method="wilson")
         return Interval(float(found.low), float(found.high))
@@ -114,7 +113,7 @@ def rate_interval(
 def _clustered_wilson(
     won: NDArray[np.float64], played: NDArray[np.float64], confidence: float
 ) -> Interval:
-    stats = load("scipy.stats", "An interval")
+    stats = import_extra("scipy.stats", "eval", "An interval")
     tasks, episodes = len(played), float(played.sum())
     if tasks < 2:
         return unknown_interval()
@@ -189,7 +188,7 @@ def _bootstrap(
     mean, error = (float(value) for value in _mean_and_error(totals, played))
     if np.ptp(totals / played) == 0:
         return Interval(mean, mean)
-    stats = load("scipy.stats", "An interval")
+    stats = import_extra("scipy.stats", "eval", "An interval")
     if tasks > _MOST_DRAWS // _FEWEST_RESAMPLES:
         reach = error * float(stats.t.ppf((1 + confidence) / 2, tasks - 1))
         return Interval(mean - reach, mean + reach)
@@ -275,6 +274,6 @@ def _mean_over_draws(
     enough = played >= k
     if not enough.any():
         return math.nan
-    law = load("scipy.stats", "pass@k").hypergeom
+    law = import_extra("scipy.stats", "eval", "pass@k").hypergeom
     values = getattr(law, function)(at, played[enough], won[enough], k)
     return float(values.mean())

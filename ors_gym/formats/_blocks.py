@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from ors_gym.errors import MissingExtraError
+from ors_gym.errors import import_extra
 from ors_gym.types import Block
 
 if TYPE_CHECKING:
@@ -150,14 +150,8 @@ def require_pillow() -> Any:
         >>> require_pillow().__name__
         'PIL.Image'
     """
-    try:
-        from PIL import Image  # noqa: PLC0415 - an optional dependency
-    except ImportError:
-        raise MissingExtraError(
-            'images as arrays need Pillow: pip install "ors-gym[images]", or use '
-            'observation_mode="text"'
-        ) from None
-    return Image
+    alternative = 'use observation_mode="text"'
+    return import_extra("PIL.Image", "images", "An image as an array", alternative)
 
 
 def decode_image(data: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:

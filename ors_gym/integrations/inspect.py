@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._schemas import find_reference
 from ors_gym.integrations._task_indexes import choose_indexes
@@ -24,7 +24,7 @@ __all__ = [
     "tool_infos",
 ]
 
-try:
+with needs_extra("inspect", "ors_gym.integrations.inspect"):
     from inspect_ai.model import (
         ChatMessage,
         ChatMessageAssistant,
@@ -38,10 +38,6 @@ try:
     from inspect_ai.tool import ToolCall, ToolInfo, ToolParams
     from inspect_ai.util import JSONSchema
     from pydantic import ValidationError
-except ImportError as error:
-    raise MissingExtraError(
-        'Inspect AI is not installed; install it with: pip install "ors-gym[inspect]"'
-    ) from error
 
 
 _MAX_DEPTH: Final = 12
@@ -181,16 +177,12 @@ def from_inspect(message: ChatMessageAssistant) -> JSONObject:
     return {**said, "tool_calls": calls} if calls else said
 
 
-try:
+with needs_extra("inspect", "ors_gym.integrations.inspect"):
     from inspect_ai import Task, task
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.model import GenerateConfig, get_model
     from inspect_ai.scorer import Score, Scorer, Target, mean, scorer, stderr
     from inspect_ai.solver import Generate, Solver, TaskState, solver
-except ImportError as error:
-    raise MissingExtraError(
-        'Inspect AI is not installed; install it with: pip install "ors-gym[inspect]"'
-    ) from error
 
 
 _OUTCOME: Final = "ors_gym:outcome"

@@ -19,19 +19,14 @@ from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
 from ors_gym import wrappers
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers.vector._view import VectorView
 
 __all__ = ["ORSVecEnv"]
 
-try:
+with needs_extra("sb3", "ors_gym.integrations.sb3"):
     from stable_baselines3.common.vec_env import VecEnv
-except ImportError as error:
-    raise MissingExtraError(
-        "Stable-Baselines3 is not installed; install it with: "
-        'pip install "ors-gym[sb3]"'
-    ) from error
 
 
 Steps: TypeAlias = tuple[

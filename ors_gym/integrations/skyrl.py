@@ -20,7 +20,7 @@ from typing import Any, Final
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import find_server
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats._json import to_plain_json
 from ors_gym.formats._messages import describe_tools
 from ors_gym.integrations._task_indexes import choose_indexes
@@ -30,12 +30,8 @@ from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["ORSTextEnv", "ors_rows"]
 
-try:
+with needs_extra("skyrl", "ors_gym.integrations.skyrl"):
     from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
-except ImportError as error:
-    raise MissingExtraError(
-        'SkyRL-Gym is not installed; install it with: pip install "ors-gym[skyrl]"'
-    ) from error
 
 
 _COLUMN: Final = "ors"

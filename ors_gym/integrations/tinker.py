@@ -12,8 +12,8 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.errors import (
     EpisodeOverError,
     InvalidRequestError,
-    MissingExtraError,
     ORSError,
+    needs_extra,
 )
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._messages import describe_tools
@@ -33,15 +33,10 @@ __all__ = [
     "to_message",
 ]
 
-try:
+with needs_extra("tinker", "ors_gym.integrations.tinker"):
     from tinker_cookbook.renderers.base import Message, ToolCall, get_text_content
     from tinker_cookbook.rl.types import Metrics
     from tinker_cookbook.tool_use.types import Tool, ToolInput, ToolResult
-except ImportError as error:
-    raise MissingExtraError(
-        "tinker-cookbook is not installed; install it with: "
-        'pip install "ors-gym[tinker]"'
-    ) from error
 
 
 class ORSTool(Tool):
@@ -206,7 +201,7 @@ def _content(content: Any) -> Any:
     ]
 
 
-try:
+with needs_extra("tinker", "ors_gym.integrations.tinker"):
     from tinker_cookbook.renderers import Renderer
     from tinker_cookbook.renderers.base import Message
     from tinker_cookbook.rl.message_env import (
@@ -215,11 +210,6 @@ try:
         MessageStepResult,
     )
     from tinker_cookbook.rl.types import Env, EnvGroupBuilder, Metrics, Trajectory
-except ImportError as error:
-    raise MissingExtraError(
-        "tinker-cookbook is not installed; install it with: "
-        'pip install "ors-gym[tinker]"'
-    ) from error
 
 
 _log = logging.getLogger(__name__)

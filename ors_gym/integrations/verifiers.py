@@ -22,7 +22,7 @@ from typing import Any, Final
 from ors_gym.client import ORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import choose_split
-from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
+from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._live import LiveEpisode, connect
 
@@ -37,13 +37,9 @@ __all__ = [
     "ORSTasksetConfig",
 ]
 
-try:
+with needs_extra("verifiers", "ors_gym.integrations.verifiers"):
     import verifiers.v1 as vf
     from pydantic import Field, field_validator
-except ImportError as error:
-    raise MissingExtraError(
-        'verifiers is not installed; install it with: pip install "ors-gym[verifiers]"'
-    ) from error
 
 
 _HIDDEN: Final = frozenset({"api_key", "client_options", "headers", "secrets"})

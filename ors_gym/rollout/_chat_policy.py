@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import importlib
 import json
 import os
 import weakref
@@ -17,10 +16,10 @@ from ors_gym.errors import (
     AuthenticationError,
     ConnectionFailedError,
     InvalidRequestError,
-    MissingExtraError,
     ORSError,
     ProtocolError,
     ServerError,
+    import_extra,
 )
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import replace_surrogates
@@ -75,7 +74,7 @@ class ChatService:
         timeout: float,
         max_retries: int,
     ) -> None:
-        _load_library()
+        _import_openai()
         address = base_url or os.environ.get(_ADDRESS)
         self.host = _read_host(address)
         """The server's name, for messages."""
@@ -114,7 +113,7 @@ class ChatService:
             ServerError: If it fails or refuses for now, after retries.
             ProtocolError: If the answer is not JSON, or not an object.
         """
-        openai = _load_library()
+        openai = _import_openai()
         client = await self._client(openai)
         try:
             reply = await client.chat.completions.with_raw_response.create(**request)
@@ -227,15 +226,9 @@ def _read_host(address: str | None) -> str:
     return parts.netloc.rpartition("@")[2]
 
 
-def _load_library() -> Any:
-    """Import the library, which takes a second, when it is needed."""
-    try:
-        return importlib.import_module("openai")
-    except ImportError as error:
-        raise MissingExtraError(
-            "ChatPolicy needs 'openai', which is not installed. Install it with: "
-            'pip install "ors-gym[llm]"'
-        ) from error
+def _import_openai() -> Any:
+    """Import the library when it is needed: it takes a second."""
+    return import_extra("openai", "llm", "ChatPolicy")
 
 
 def _translate(openai: Any, error: Exception) -> ORSError:

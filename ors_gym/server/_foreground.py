@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.server.environments import BUNDLED
 
 __all__ = ["require_extra", "run"]
@@ -19,13 +19,12 @@ def require_extra() -> None:
     Raises:
         MissingExtraError: If it is not; says how to install it.
     """
-    for module in ("ors", "uvicorn", "PIL"):
-        if importlib.util.find_spec(module) is None:
-            raise MissingExtraError(
-                f"Serving environments needs {module!r}, which is not installed. "
-                'Install it with: pip install "ors-gym[server]"; or set ORS_BASE_URL '
-                "to the address of a server that runs elsewhere."
-            )
+    alternative = "set ORS_BASE_URL to the address of a server that runs elsewhere"
+    with needs_extra("server", "Serving environments", alternative):
+        for module in ("ors", "uvicorn", "PIL"):
+            # The libraries are imported in the server's process alone.
+            if importlib.util.find_spec(module) is None:
+                raise ModuleNotFoundError(f"No module named {module!r}")
 
 
 def run(

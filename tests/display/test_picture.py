@@ -121,7 +121,7 @@ def test_another_font_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_without_pillow_the_env_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setitem(sys.modules, "PIL.ImageDraw", None)
     with pytest.raises(ors_gym.MissingExtraError, match=r"ors-gym\[images\]"):
         ors_gym.ORSEnv("any", "http://127.0.0.1:1", render_mode="rgb_array")
 

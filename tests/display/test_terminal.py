@@ -44,7 +44,7 @@ def test_coloured_in_a_terminal(
 def test_without_rich_it_says_so_once(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "rich", None)
+    monkeypatch.setitem(sys.modules, "rich.text", None)
     print_entry(STEP)
     print_entry(STEP)
     printed = capsys.readouterr().out

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import builtins
 import io
 import random
+import sys
 import zlib
 from typing import Any
 
@@ -208,14 +208,7 @@ def test_line_breaks_in_base64():
 
 
 def test_without_pillow(monkeypatch):
-    real_import = builtins.__import__
-
-    def refuse(name: str, *rest: Any) -> Any:
-        if name.partition(".")[0] == "PIL":
-            raise ImportError(name)
-        return real_import(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[images\]"'):
         render_dict([image_block(RED)])
     assert render_text([image_block(RED)]) == "[image: image/png, 3x2]"

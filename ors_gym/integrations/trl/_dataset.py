@@ -11,10 +11,10 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task, TaskSchedule, TaskSet, choose_split
 from ors_gym.errors import (
     InvalidRequestError,
-    MissingExtraError,
     ORSError,
     SetupFailedError,
     UnknownTaskError,
+    import_extra,
 )
 from ors_gym.rollout._driver import TaskEnv
 from ors_gym.types import TaskSpec, ToolSpec
@@ -205,12 +205,7 @@ def make_dataset(
         MissingExtraError: If `datasets` is not installed.
         InvalidRequestError: If the values of a column have no type in common.
     """
-    try:
-        from datasets import Dataset  # noqa: PLC0415 - an optional dependency
-    except ImportError:
-        raise MissingExtraError(
-            'training with TRL needs its packages: pip install "ors-gym[trl]"'
-        ) from None
+    dataset = import_extra("datasets", "trl", "Training with TRL").Dataset
     prompt = [{"role": "user", "content": ""}]
     if system_prompt is not None:
         prompt.insert(0, {"role": "system", "content": system_prompt})
@@ -221,7 +216,7 @@ def make_dataset(
         **columns,
     }
     try:
-        return Dataset.from_dict(rows)
+        return dataset.from_dict(rows)
     except (ValueError, TypeError) as error:  # ArrowInvalid is a ValueError
         raise InvalidRequestError(
             f"the columns {', '.join(columns)} cannot stand in a dataset: its columns "

@@ -9,6 +9,10 @@ from pathlib import Path
 from tests.system.docs.pages import ROOT, python_blocks, run_page
 
 README = ROOT / "README.md"
+EXTRAS = (
+    r"(?:ors-gym|\"\.|'\.)\[([\w,]+)\]|"
+    r"(?:needs_extra\(|import_extra\(\s*[\w.\"]+,)\s*\"(\w+)\""
+)
 
 
 def test_the_code_runs(tmp_path: Path) -> None:
@@ -30,7 +34,7 @@ def test_the_extras_that_are_named_anywhere_are_there() -> None:
     pages = [README, *root.glob("docs/*.md"), *root.glob("notebooks/*.ipynb")]
     named: set[str] = set()
     for path in [*pages, *root.glob("ors_gym/**/*.py")]:
-        for extras in re.findall(r"(?:ors-gym|\"\.|'\.)\[([\w,]+)\]", path.read_text()):
-            named.update(extras.split(","))
+        for listed, imported in re.findall(EXTRAS, path.read_text()):
+            named.update((listed or imported).split(","))
     assert len(named) > 5
     assert named <= set(project["optional-dependencies"])
