@@ -6,12 +6,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+import hypothesis
 import pytest
 
 from tests.support.browser import chromium as chromium  # noqa: PLC0414 - a fixture
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
 from tests.support.servers.venvs import SDKS, VenvBuildError
+
+# How long an example takes says more of a busy machine than of the code.
+hypothesis.settings.register_profile("without deadlines", deadline=None)
+hypothesis.settings.load_profile("without deadlines")
 
 # Imports a server SDK, which is there in that SDK's own environment only.
 collect_ignore = ["support/servers/contract"]

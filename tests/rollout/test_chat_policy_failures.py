@@ -175,7 +175,7 @@ def test_a_full_context_is_an_outcome_once_there_was_a_turn(chat, shared_server)
 
 
 def client_of(policy: ChatPolicy) -> Any:
-    return policy._service._leases[asyncio.get_running_loop()].client
+    return policy._service._clients[asyncio.get_running_loop()].client
 
 
 def test_a_client_is_closed_with_its_loop(chat):
