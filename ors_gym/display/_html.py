@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 from ors_gym.display._style import STYLE, reward_colour
 from ors_gym.display._terminal import replace_controls
 from ors_gym.display._transcript import NOT_RUN, Entry
-from ors_gym.formats._blocks import describe_block, read_image_size, replace_surrogates
+from ors_gym.formats._blocks import describe_block, replace_surrogates
+from ors_gym.formats._images import read_image_size
 from ors_gym.formats._schemas import describe_schema
 from ors_gym.types import Block, JSONObject, ToolSpec
 

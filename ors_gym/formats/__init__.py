@@ -1,59 +1,58 @@
-"""Tool specs, prompts and results in the formats of chat APIs."""
+"""Other people's formats, read and written in one place.
+
+- Actions: `parse_action` reads one tool call in any accepted form, `parse_actions` a
+  whole assistant turn.
+- Tools: `to_openai_tools`, `to_anthropic_tools`, `describe_tools` (a system message for
+  Hermes and Qwen), and `provider_tool_name` and `provider_schema` behind them.
+- Messages: `to_openai_messages` and `to_anthropic_messages` write a prompt,
+  `tool_result_messages` the results of an assistant turn; the other ``to_...``
+  functions write one call or the content of one message.
+- Blocks: `render_text` writes a prompt or an output as text, `decode_blocks` also
+  decodes its images into arrays.
+"""
 
 from ors_gym.formats._actions import (
     InvalidAction,
     ParsedCall,
     TextParser,
-    explain_unserialisable,
     parse_action,
     parse_actions,
 )
-from ors_gym.formats._blocks import (
-    MAX_PIXELS,
-    DecodedBlocks,
-    DictObservation,
-    decode_blocks,
-    decode_image,
-    describe_block,
-    read_image_size,
-    render_dict,
-    render_text,
-    replace_surrogates,
-    truncate,
-)
+from ors_gym.formats._blocks import DecodedBlocks, decode_blocks, render_text
+from ors_gym.formats._images import MAX_PIXELS, decode_image
 from ors_gym.formats._messages import (
     ToolResult,
     to_anthropic_content,
     to_anthropic_messages,
     to_anthropic_tool_call,
-    to_anthropic_tools,
     to_openai_content,
     to_openai_messages,
     to_openai_tool_call,
-    to_openai_tools,
     tool_result_messages,
 )
-from ors_gym.formats._tools import provider_schema
+from ors_gym.formats._tools import (
+    describe_tools,
+    provider_schema,
+    provider_tool_name,
+    to_anthropic_tools,
+    to_openai_tools,
+)
 
 __all__ = [
     "MAX_PIXELS",
     "DecodedBlocks",
-    "DictObservation",
     "InvalidAction",
     "ParsedCall",
     "TextParser",
     "ToolResult",
     "decode_blocks",
     "decode_image",
-    "describe_block",
-    "explain_unserialisable",
+    "describe_tools",
     "parse_action",
     "parse_actions",
     "provider_schema",
-    "read_image_size",
-    "render_dict",
+    "provider_tool_name",
     "render_text",
-    "replace_surrogates",
     "to_anthropic_content",
     "to_anthropic_messages",
     "to_anthropic_tool_call",
@@ -63,5 +62,4 @@ __all__ = [
     "to_openai_tool_call",
     "to_openai_tools",
     "tool_result_messages",
-    "truncate",
 ]

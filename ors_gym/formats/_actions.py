@@ -1,4 +1,18 @@
-"""Reads every accepted form of an action into a tool call."""
+"""Actions read into tool calls, whatever form a policy or a model gives them.
+
+The accepted forms of one call:
+
+- canonical: ``{"tool": name, "input": {...}}``;
+- named: ``{"name": name, "arguments": {...}}``, the arguments also as JSON text;
+- OpenAI's chat: ``{"type": "function", "function": {"name", "arguments"}}``;
+- OpenAI's responses: ``{"type": "function_call", "name", "arguments"}``;
+- Anthropic and ORS: ``{"type": "tool_use" or "tool_call", "name", "input"}``;
+- JSON text of any of these;
+- text with a ``<tool_call>{"name", "arguments"}</tool_call>`` block (Hermes, Qwen).
+
+Calls may stand in an assistant message, in its content or in a list, and may be objects
+of a client library. Plain text is a call where the session says which tool takes it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +26,6 @@ import numpy as np
 from ors_gym.formats._json import (
     STRICT_DECODER,
     describe_json_fault,
-    explain_unserialisable,
     is_flat_json,
     to_plain_json,
 )
@@ -21,205 +34,17 @@ from ors_gym.types import ToolCall, ToolSpec
 
 __all__ = [
     "InvalidAction",
-    "MessageReader",
     "ParsedCall",
     "TextParser",
-    "UnreadableError",
-    "explain_unserialisable",
     "is_call",
     "name_type",
     "parse_action",
     "parse_actions",
-    "read_call",
-    "type_of",
     "unwrap",
 ]
 
-_CALL_TYPES: Final = frozenset({"function", "function_call", "tool_use", "tool_call"})
-_INPUT_TYPES: Final = frozenset({"tool_use", "tool_call"})
-_ARGUMENT_KEYS: Final = frozenset({"arguments", "input", "parameters", "args"})
-_KEYS_BESIDE: Final = frozenset({"tool", "name", "id", "call_id", "type", "index"})
-_ARGUMENTS_FORM: Final = "Send the arguments as one JSON object."
-_TYPE_NAMES: Final = {
-    type(None): "null",
-    bool: "a boolean",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    list: "a list",
-    tuple: "a list",
-    dict: "an object",
-}
-
-
-class UnreadableError(Exception):
-    """Raised when something is not a call; never leaves the parser.
-
-    Args:
-        reason: What is wrong.
-        form: The form that it should have had, if not the canonical one.
-    """
-
-    def __init__(self, reason: str, form: str = "") -> None:
-        super().__init__(reason)
-        self.form = form
-
-
-def unwrap(value: Any) -> Any:
-    """Undo what libraries wrap around plain values: arrays without axes, models.
-
-    Args:
-        value: Anything.
-
-    Returns:
-        The item of an array without axes, the dict of an object with
-        ``model_dump()``, or the value itself.
-
-    Example:
-        >>> unwrap(np.array("text"))
-        'text'
-    """
-    if isinstance(value, str | Mapping | list | tuple):
-        return value
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        return value.item()
-    dump = getattr(value, "model_dump", None)
-    return dump() if callable(dump) else value
-
-
-def name_type(value: object) -> str:
-    """Name a value's type as JSON does, or else Python.
-
-    Args:
-        value: Anything.
-
-    Example:
-        >>> name_type([1]), name_type(b"")
-        ('a list', 'a bytes')
-    """
-    return _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
-
-
-def type_of(value: Mapping[Any, Any]) -> str:
-    """Return what a JSON object says of its own type, ``""`` if nothing.
-
-    Args:
-        value: The object.
-
-    Example:
-        >>> type_of({"type": "tool_use"}), type_of({"type": []})
-        ('tool_use', '')
-    """
-    kind = value.get("type")
-    return kind if isinstance(kind, str) else ""
-
-
-def is_call(value: Mapping[Any, Any]) -> bool:
-    """Tell whether a JSON object is meant as one call, well formed or not.
-
-    Args:
-        value: The object.
-
-    Example:
-        >>> is_call({"name": "look"}), is_call({"name": "Ada", "age": 36})
-        (True, False)
-    """
-    keys = value.keys()
-    if "tool" in keys or "function" in keys or type_of(value) in _CALL_TYPES:
-        return True
-    return "name" in keys and (keys <= _KEYS_BESIDE or bool(keys & _ARGUMENT_KEYS))
-
-
-def read_call(call: Mapping[Any, Any], tools: Sequence[ToolSpec]) -> ToolCall:
-    """Return the canonical form of one call of any shape.
-
-    Args:
-        call: The call.
-        tools: The session's tools, to undo the renaming of `tool_names`. A
-            canonical call has the server's own name already.
-
-    Raises:
-        UnreadableError: If it is not a call of any shape.
-
-    Example:
-        >>> read_call({"type": "tool_use", "name": "look", "input": {}}, ())
-        {'tool': 'look', 'input': {}}
-    """
-    body = unwrap(call["function"]) if "function" in call else call
-    if not isinstance(body, Mapping):
-        raise UnreadableError(f"the function is {name_type(body)}, not an object")
-    canonical = "tool" in body
-    name = body.get("tool" if canonical else "name")
-    if not isinstance(name, str) or not name:
-        raise UnreadableError("the call names no tool")
-    name = str.__str__(name)
-    as_object = canonical or type_of(body) in _INPUT_TYPES
-    key = "input" if as_object else "arguments"
-    arguments = unwrap(body.get(key))
-    if arguments is None:
-        _refuse_other_keys(body, key)
-        arguments = {}
-    elif isinstance(arguments, str) and not as_object:
-        arguments = _decode_arguments(arguments, name)
-    if not canonical:
-        name = original_tool_name(name, tools)
-    return {"tool": name, "input": _check_arguments(arguments, key, name)}
-
-
-def _refuse_other_keys(body: Mapping[Any, Any], key: str) -> None:
-    """Refuse arguments under a wrong key rather than call without any."""
-    for other, value in body.items():
-        if other not in _KEYS_BESIDE and other != key and value is not None:
-            raise UnreadableError(
-                f"unexpected key {str(other)[:40]!r}; "
-                f"the arguments belong under {key!r}"
-            )
-
-
-def _decode_arguments(text: str, name: str) -> Any:
-    """Decode arguments that came as JSON; some models send "" for none."""
-    if not text or text.isspace():
-        return {}
-    try:
-        value = STRICT_DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
-        fault = describe_json_fault(error)
-        reason = f"the JSON in the arguments of {name[:64]!r} is not valid: {fault}"
-        raise UnreadableError(reason, _ARGUMENTS_FORM) from None
-    return {} if value is None else value
-
-
-def _check_arguments(arguments: Any, key: str, name: str) -> dict[str, Any]:
-    """Return the arguments as a plain dict."""
-    if not isinstance(arguments, Mapping):
-        reason = f"the {key} of {name[:64]!r} is {name_type(arguments)}, not an object"
-        raise UnreadableError(reason, _ARGUMENTS_FORM if key == "arguments" else "")
-    try:
-        plain: dict[str, Any] = to_plain_json(arguments, root=key)
-    except ValueError as error:
-        raise UnreadableError(str(error)) from None
-    return plain
-
-
-_OPEN: Final = "<tool_call>"
-_CLOSE: Final = "</tool_call>"
-_TEXT_TYPES: Final = frozenset({"text", "output_text"})
-_BLANKS: Final = re.compile(r"\s*")
-_JSON_START: Final = re.compile(r"\s*[\[{]")
-_BROKEN_CALL: Final = re.compile(
-    r'\s*\[?\s*\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
-)
-_MAX_REASON: Final = 300
-_MAX_BLOCKS: Final = 256
-"""A model that repeats itself is stopped here: placing each fault takes time."""
-_LISTED_TOOLS: Final = 10
-_CANONICAL_FORM: Final = 'Send one call as {"tool": "<name>", "input": {...}}.'
-_HERMES_FORM: Final = (
-    'Send one call as <tool_call>{"name": "<name>", "arguments": {...}}</tool_call>.'
-)
-
 TextParser: TypeAlias = Callable[[str], object]
-"""Reads a model's own call syntax; see `ors_gym.formats.parse_actions`."""
+"""Reads a model's own call syntax; see `parse_actions`."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -246,15 +71,122 @@ class ParsedCall:
     action: ToolCall | InvalidAction
 
 
-class MessageReader:
-    """Reads one message; holds what the session says about it.
+def parse_action(
+    action: object,
+    *,
+    tools: Sequence[ToolSpec] = (),
+    plain_text: Literal["invalid", "submit"] = "invalid",
+    terminal_tool: Mapping[str, Any] | None = None,
+) -> ToolCall | InvalidAction:
+    """Read one action. Never raises, whatever the action is.
+
+    Accepted are ``{"tool", "input"}``; ``{"name", "arguments"}``; a tool call of
+    OpenAI's chat or responses API or of Anthropic's; an assistant message that holds
+    exactly one call; objects of their client libraries; JSON text of any of these; and
+    text that holds exactly one ``<tool_call>{...}</tool_call>``.
 
     Args:
-        tools: The session's tools.
-        plain_text: ``"submit"`` sends plain text to the one tool that takes it.
-        terminal_tool: The tool that takes plain text, if the server declares one.
-        parse: Replaces the search for calls in text.
+        action: Anything.
+        tools: The session's tools. Messages name them, ``plain_text="submit"``
+            searches them, and with them `provider_tool_name` is undone.
+        plain_text: ``"submit"`` sends text without a call to the one tool that requires
+            exactly one property, a string; ``"invalid"`` refuses such text.
+        terminal_tool: The tool that takes plain text, if the server declares one in
+            ``/tools``: its ``name``, and as ``arg`` the input's key for the text.
+            Without ``arg`` the tool takes no arguments and the text is dropped.
+
+    Returns:
+        A call whose input is plain JSON (the action itself if it is one already), or
+        the reason why there is none. Strings may hold lone surrogates, which
+        `json.dumps` escapes as long as it writes ASCII.
+
+    Example:
+        >>> parse_action('{"name": "add", "arguments": {"a": 1}}')
+        {'tool': 'add', 'input': {'a': 1}}
+        >>> parse_action("42", terminal_tool={"name": "answer", "arg": "text"})
+        {'tool': 'answer', 'input': {'text': '42'}}
+        >>> print(parse_action("42").message)
+        Invalid action: the text holds no tool call. Send one call as \
+{"tool": "<name>", "input": {...}}.
     """
+    if type(action) is dict and len(action) == 2:
+        arguments = action.get("input")
+        if (
+            type(arguments) is dict
+            and type(action.get("tool")) is str
+            and action["tool"]
+            and is_flat_json(arguments)
+        ):
+            return action  # type: ignore[return-value]  # just checked
+    if type(action) is InvalidAction:
+        return action
+    reader = _MessageReader(tools, plain_text, terminal_tool)
+    calls = reader.read(action)
+    if len(calls) == 1:
+        return calls[0].action
+    if calls:
+        reason = f"{len(calls)} tool calls at once; send them one after another"
+    else:
+        reason = reader.describe_leftover()
+    return reader.invalid(reason)
+
+
+def parse_actions(
+    message: object,
+    *,
+    tools: Sequence[ToolSpec] = (),
+    plain_text: Literal["invalid", "submit"] = "invalid",
+    terminal_tool: Mapping[str, Any] | None = None,
+    parse: TextParser | None = None,
+) -> list[ParsedCall]:
+    """Read all calls of one assistant turn. Never raises, whatever the message is.
+
+    Args:
+        message: Anything that `parse_action` takes, a message with several calls, or
+            a list of calls.
+        tools: See `parse_action`.
+        plain_text: See `parse_action`.
+        terminal_tool: See `parse_action`.
+        parse: Reads a model's own call syntax. It takes the text of the message and
+            returns calls in any accepted form, None if the text holds no call, or the
+            text to submit. Without it, the text is searched for JSON and
+            ``<tool_call>`` blocks.
+
+    Returns:
+        The calls in order with their ids; empty if the message is plain text that no
+        tool takes. A call that cannot be read keeps its place and its id.
+
+    Example:
+        >>> text = 'Both: <tool_call>{"name": "a"}</tool_call><tool_call>{</tool_call>'
+        >>> first, second = parse_actions(text)
+        >>> first.action
+        {'tool': 'a', 'input': {}}
+        >>> second.action.message[:48]
+        'Invalid action: the JSON inside <tool_call> is n'
+    """
+    return _MessageReader(tools, plain_text, terminal_tool, parse).read(message)
+
+
+_OPEN: Final = "<tool_call>"
+_CLOSE: Final = "</tool_call>"
+_TEXT_TYPES: Final = frozenset({"text", "output_text"})
+_BLANKS: Final = re.compile(r"\s*")
+_JSON_START: Final = re.compile(r"\s*[\[{]")
+_BROKEN_CALL: Final = re.compile(
+    r'\s*\[?\s*\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
+)
+_MAX_REASON: Final = 300
+_MAX_BLOCKS: Final = 256
+"""A model that repeats itself is stopped here: placing each fault takes time."""
+_LISTED_TOOLS: Final = 10
+_CANONICAL_FORM: Final = 'Send one call as {"tool": "<name>", "input": {...}}.'
+_HERMES_FORM: Final = (
+    'Send one call as <tool_call>{"name": "<name>", "arguments": {...}}</tool_call>.'
+)
+
+
+class _MessageReader:
+    """Reads one message, with what the session says of tools and plain text."""
 
     def __init__(
         self,
@@ -268,16 +200,16 @@ class MessageReader:
         self.terminal_tool = terminal_tool
         self.parse = parse
         self.leftover = ""
-        """Text that holds no call and goes to no tool."""
+        """Text that holds no call and that no tool takes."""
 
     def read(self, message: object) -> list[ParsedCall]:
-        """Return the calls, with plain text sent where it belongs."""
+        """Return the calls of a message, or the one that its plain text stands for."""
         try:
             found = self.find(message)
             if not isinstance(found, str):
                 return found
             call = self.submit(found)
-        except UnreadableError as error:
+        except _UnreadableError as error:
             return [ParsedCall("", self.invalid(str(error), error.form))]
         except Exception as error:  # noqa: BLE001 - a stranger's object may raise anything
             reason = f"the action cannot be read ({type(error).__name__})"
@@ -288,7 +220,7 @@ class MessageReader:
         return [ParsedCall("", call)]
 
     def find(self, message: object) -> list[ParsedCall] | str:
-        """Return the calls of a message, or its text if it holds none."""
+        """Return the calls of a message, or its text if it holds no call."""
         message = unwrap(message)
         if isinstance(message, str):
             return self.find_in_text(str.__str__(message))
@@ -296,27 +228,25 @@ class MessageReader:
             return self.find_in_message(message)
         if isinstance(message, list | tuple):
             return self.find_in_parts(message)
-        raise UnreadableError(f"{name_type(message)} is not an action")
+        raise _UnreadableError(f"{name_type(message)} is not an action")
 
     def find_in_message(self, message: Mapping[Any, Any]) -> list[ParsedCall] | str:
-        """Look into a call, or an assistant's message."""
         if is_call(message):
             return [self.read_call(message)]
         if not _is_assistant_message(message):
-            raise UnreadableError("the object is neither a tool call nor a message")
+            raise _UnreadableError("the object is neither a tool call nor a message")
         if message.get("tool_calls"):
             return [self.read_call(call) for call in message["tool_calls"]]
         content = message.get("content")
         return "" if content is None else self.find(content)
 
     def find_in_parts(self, parts: Iterable[object]) -> list[ParsedCall] | str:
-        """Look into the parts of a message's content, or a list of calls."""
         calls: list[ParsedCall] = []
         texts: list[str] = []
         for part in map(unwrap, parts):
             if not isinstance(part, Mapping):
-                raise UnreadableError(f"{name_type(part)} is not a tool call")
-            kind = type_of(part)
+                raise _UnreadableError(f"{name_type(part)} is not a tool call")
+            kind = _type_of(part)
             if is_call(part):
                 calls.append(self.read_call(part))
             elif kind == "message":
@@ -324,11 +254,10 @@ class MessageReader:
             elif kind:
                 texts.append(_join_texts([part]))
             else:
-                raise UnreadableError("the list holds what is not a tool call")
+                raise _UnreadableError("the list holds what is not a tool call")
         return calls or self.find_in_text("\n\n".join(filter(None, texts)))
 
     def find_in_text(self, text: str) -> list[ParsedCall] | str:
-        """Look for calls in text: the given parser's, or JSON and Hermes blocks."""
         if self.parse is not None:
             return self.find_with_parser(text, self.parse)
         if _JSON_START.match(text):
@@ -337,24 +266,24 @@ class MessageReader:
             except (ValueError, RecursionError) as error:
                 if _BROKEN_CALL.match(text) and _OPEN not in text:
                     reason = f"the JSON is not valid: {describe_json_fault(error)}"
-                    raise UnreadableError(reason) from None
+                    raise _UnreadableError(reason) from None
             else:
                 if _holds_call(value):
                     return self.find(value)
         return list(self.read_blocks(text)) or text
 
     def find_with_parser(self, text: str, parse: TextParser) -> list[ParsedCall] | str:
-        """Use the caller's parser; what it leaves as text is not looked into."""
         try:
             result = parse(text)
         except Exception as error:  # noqa: BLE001 - a broken output breaks parsers in all ways
             reason = f"the text cannot be parsed: {type(error).__name__}: {error}"
-            raise UnreadableError(reason[:_MAX_REASON]) from None
+            raise _UnreadableError(reason[:_MAX_REASON]) from None
         if isinstance(result, str):
             return result
         if not result:
             return text
-        return MessageReader(self.tools, "", None, lambda rest: rest).find(result)
+        # Text in what the parser returned is not searched for calls again.
+        return _MessageReader(self.tools, "", None, lambda rest: rest).find(result)
 
     def read_blocks(self, text: str) -> Iterator[ParsedCall]:
         """Read the ``<tool_call>`` blocks of Hermes and Qwen models."""
@@ -363,7 +292,7 @@ class MessageReader:
         while position >= 0:
             count += 1
             if count > _MAX_BLOCKS:
-                raise UnreadableError(f"more than {_MAX_BLOCKS} tool calls at once")
+                raise _UnreadableError(f"more than {_MAX_BLOCKS} tool calls at once")
             call, stop = self.read_block(text, position + len(_OPEN))
             yield call
             # A block that is never closed is the last one.
@@ -371,10 +300,8 @@ class MessageReader:
             position = -1 if close < 0 else text.find(_OPEN, close)
 
     def read_block(self, text: str, start: int) -> tuple[ParsedCall, int]:
-        """Read one block; return the call and where its JSON ends.
-
-        The JSON's own end counts, since its strings may hold the closing tag.
-        """
+        """Return the call of a block, and where its JSON ends."""
+        # The end of the JSON counts, since its strings may hold the closing tag.
         start = _skip_blanks(text, start)
         try:
             value, stop = STRICT_DECODER.raw_decode(text, start)
@@ -389,7 +316,6 @@ class MessageReader:
         return ParsedCall("", self.invalid(reason, _HERMES_FORM)), stop
 
     def read_call(self, call: object, form: str = "") -> ParsedCall:
-        """Read one call of any shape, with its id."""
         call = unwrap(call)
         if not isinstance(call, Mapping):
             reason = f"{name_type(call)} is not a tool call"
@@ -397,15 +323,14 @@ class MessageReader:
         call_id = call.get("call_id") or call.get("id")
         call_id = str.__str__(call_id) if isinstance(call_id, str) else ""
         try:
-            return ParsedCall(call_id, read_call(call, self.tools))
-        except UnreadableError as error:
+            return ParsedCall(call_id, _read_call(call, self.tools))
+        except _UnreadableError as error:
             return ParsedCall(call_id, self.invalid(str(error), error.form or form))
         except Exception as error:  # noqa: BLE001 - as in `read`, but the id is known
             reason = f"the call cannot be read ({type(error).__name__})"
             return ParsedCall(call_id, self.invalid(reason, form))
 
     def submit(self, text: str) -> ToolCall | None:
-        """Return the call that plain text stands for, or None."""
         if self.terminal_tool is not None:
             argument = self.terminal_tool.get("arg")
             given = {} if argument is None else {argument: text}
@@ -423,7 +348,7 @@ class MessageReader:
         return {"tool": name, "input": {argument: text}}
 
     def describe_leftover(self) -> str:
-        """Say why the text that was found is no action."""
+        """Say why the text that was left over is no action."""
         text = self.leftover
         if not text or text.isspace():
             return "the action is empty"
@@ -438,7 +363,6 @@ class MessageReader:
         return "the text holds no tool call"
 
     def invalid(self, reason: str, form: str = "") -> InvalidAction:
-        """Word the message that the policy reads."""
         message = f"Invalid action: {reason}. {form or _CANONICAL_FORM}"
         names = [tool["name"] for tool in self.tools[:_LISTED_TOOLS]]
         if names:
@@ -468,7 +392,7 @@ def _join_texts(content: Any) -> str:
         part["text"]
         for part in map(unwrap, content or ())
         if isinstance(part, Mapping)
-        and type_of(part) in _TEXT_TYPES
+        and _type_of(part) in _TEXT_TYPES
         and isinstance(part.get("text"), str)
     ]
     return "\n\n".join(texts)
@@ -488,101 +412,116 @@ def _only_required_string(schema: Mapping[str, Any] | None) -> str | None:
 
 
 def _skip_blanks(text: str, position: int) -> int:
-    """Return where the next character that is not blank stands."""
     match = _BLANKS.match(text, position)
     return match.end() if match else position
 
 
-def parse_action(
-    action: object,
-    *,
-    tools: Sequence[ToolSpec] = (),
-    plain_text: Literal["invalid", "submit"] = "invalid",
-    terminal_tool: Mapping[str, Any] | None = None,
-) -> ToolCall | InvalidAction:
-    """Read one action. Never raises, whatever the action is.
-
-    Accepted are ``{"tool", "input"}``; ``{"name", "arguments"}``; a tool call of
-    OpenAI's chat or responses API or of Anthropic's, or an assistant message that
-    holds exactly one; their client libraries' objects; a JSON string of any of these;
-    and text that holds exactly one ``<tool_call>{...}</tool_call>``.
-
-    Args:
-        action: Anything.
-        tools: The session's tools: named in messages, searched by
-            ``plain_text="submit"``, and used to undo `ors_gym.formats`' renaming.
-        plain_text: Whether text without a call is invalid, or goes to the one tool
-            that requires exactly one property, a string.
-        terminal_tool: The tool that takes plain text, if the server declares one in
-            ``/tools``: its ``name``, and as ``arg`` the input's key for the text; with
-            no ``arg`` the tool takes no arguments, and the text only ends the episode.
-
-    Returns:
-        A call whose input is plain JSON (the action itself if it is one already), or
-        why there is none. Strings may hold lone surrogates, which `json.dumps`
-        escapes as long as it writes ASCII.
-
-    Example:
-        >>> parse_action('{"name": "add", "arguments": {"a": 1}}')
-        {'tool': 'add', 'input': {'a': 1}}
-        >>> parse_action("42", terminal_tool={"name": "answer", "arg": "text"})
-        {'tool': 'answer', 'input': {'text': '42'}}
-        >>> print(parse_action("42").message)
-        Invalid action: the text holds no tool call. Send one call as \
-{"tool": "<name>", "input": {...}}.
-    """
-    if type(action) is dict and len(action) == 2:
-        arguments = action.get("input")
-        if (
-            type(arguments) is dict
-            and type(action.get("tool")) is str
-            and action["tool"]
-            and is_flat_json(arguments)
-        ):
-            return action  # type: ignore[return-value]  # just checked
-    if type(action) is InvalidAction:
-        return action
-    reader = MessageReader(tools, plain_text, terminal_tool)
-    calls = reader.read(action)
-    if len(calls) == 1:
-        return calls[0].action
-    if calls:
-        reason = f"{len(calls)} tool calls at once; send them one after another"
-    else:
-        reason = reader.describe_leftover()
-    return reader.invalid(reason)
+_CALL_TYPES: Final = frozenset({"function", "function_call", "tool_use", "tool_call"})
+_INPUT_TYPES: Final = frozenset({"tool_use", "tool_call"})
+_ARGUMENT_KEYS: Final = frozenset({"arguments", "input", "parameters", "args"})
+_KEYS_BESIDE: Final = frozenset({"tool", "name", "id", "call_id", "type", "index"})
+_ARGUMENTS_FORM: Final = "Send the arguments as one JSON object."
+_TYPE_NAMES: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    str: "a string",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    tuple: "a list",
+    dict: "an object",
+}
 
 
-def parse_actions(
-    message: object,
-    *,
-    tools: Sequence[ToolSpec] = (),
-    plain_text: Literal["invalid", "submit"] = "invalid",
-    terminal_tool: Mapping[str, Any] | None = None,
-    parse: TextParser | None = None,
-) -> list[ParsedCall]:
-    """Read all calls of one assistant turn. Never raises, whatever the message is.
+class _UnreadableError(Exception):
+    """Raised when something is not a call; ``form`` is the form it should have had."""
 
-    Args:
-        message: Anything that `parse_action` takes, a message with several calls, or
-            a list of calls.
-        tools: See `parse_action`.
-        plain_text: See `parse_action`.
-        terminal_tool: See `parse_action`.
-        parse: Reads a model's own call syntax: takes the text of the message and
-            returns any form above, None if the text holds no call, or the text to
-            submit. Without it, JSON and ``<tool_call>`` blocks are looked for.
+    def __init__(self, reason: str, form: str = "") -> None:
+        super().__init__(reason)
+        self.form = form
 
-    Returns:
-        The calls in order with their ids; empty if the message is plain text that
-        goes to no tool. A call that cannot be read is in its place, with its id.
 
-    Example:
-        >>> text = 'Both: <tool_call>{"name": "a"}</tool_call><tool_call>{</tool_call>'
-        >>> first, second = parse_actions(text)
-        >>> first.action
-        {'tool': 'a', 'input': {}}
-        >>> second.action.message[:48]
-        'Invalid action: the JSON inside <tool_call> is n'
-    """
-    return MessageReader(tools, plain_text, terminal_tool, parse).read(message)
+def unwrap(value: Any) -> Any:
+    """Return what an array without axes or an object of a client library stands for."""
+    if isinstance(value, str | Mapping | list | tuple):
+        return value
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.item()
+    dump = getattr(value, "model_dump", None)
+    return dump() if callable(dump) else value
+
+
+def name_type(value: object) -> str:
+    """Name a value's type as JSON does, or else Python: "a list", "a bytes"."""
+    return _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
+
+
+def _type_of(value: Mapping[Any, Any]) -> str:
+    kind = value.get("type")
+    return kind if isinstance(kind, str) else ""
+
+
+def is_call(value: Mapping[Any, Any]) -> bool:
+    """Tell whether an object is meant as one call, well formed or not."""
+    keys = value.keys()
+    if "tool" in keys or "function" in keys or _type_of(value) in _CALL_TYPES:
+        return True
+    return "name" in keys and (keys <= _KEYS_BESIDE or bool(keys & _ARGUMENT_KEYS))
+
+
+def _read_call(call: Mapping[Any, Any], tools: Sequence[ToolSpec]) -> ToolCall:
+    """Return the canonical form of one call in any form."""
+    body = unwrap(call["function"]) if "function" in call else call
+    if not isinstance(body, Mapping):
+        raise _UnreadableError(f"the function is {name_type(body)}, not an object")
+    canonical = "tool" in body
+    name = body.get("tool" if canonical else "name")
+    if not isinstance(name, str) or not name:
+        raise _UnreadableError("the call names no tool")
+    name = str.__str__(name)
+    as_object = canonical or _type_of(body) in _INPUT_TYPES
+    key = "input" if as_object else "arguments"
+    arguments = unwrap(body.get(key))
+    if arguments is None:
+        _refuse_other_keys(body, key)
+        arguments = {}
+    elif isinstance(arguments, str) and not as_object:
+        arguments = _decode_arguments(arguments, name)
+    # A canonical call has the server's own name already.
+    if not canonical:
+        name = original_tool_name(name, tools)
+    return {"tool": name, "input": _check_arguments(arguments, key, name)}
+
+
+def _refuse_other_keys(body: Mapping[Any, Any], key: str) -> None:
+    """Refuse arguments under a wrong key rather than call without any."""
+    for other, value in body.items():
+        if other not in _KEYS_BESIDE and other != key and value is not None:
+            raise _UnreadableError(
+                f"unexpected key {str(other)[:40]!r}; "
+                f"the arguments belong under {key!r}"
+            )
+
+
+def _decode_arguments(text: str, name: str) -> Any:
+    """Decode arguments that came as JSON; some models send "" for none."""
+    if not text or text.isspace():
+        return {}
+    try:
+        value = STRICT_DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        fault = describe_json_fault(error)
+        reason = f"the JSON in the arguments of {name[:64]!r} is not valid: {fault}"
+        raise _UnreadableError(reason, _ARGUMENTS_FORM) from None
+    return {} if value is None else value
+
+
+def _check_arguments(arguments: Any, key: str, name: str) -> dict[str, Any]:
+    if not isinstance(arguments, Mapping):
+        reason = f"the {key} of {name[:64]!r} is {name_type(arguments)}, not an object"
+        raise _UnreadableError(reason, _ARGUMENTS_FORM if key == "arguments" else "")
+    try:
+        plain: dict[str, Any] = to_plain_json(arguments, root=key)
+    except ValueError as error:
+        raise _UnreadableError(str(error)) from None
+    return plain

@@ -1,254 +1,36 @@
-"""The blocks of a reply as text and as images."""
+"""The blocks of a prompt or a reply as text, and with their images decoded."""
 
 from __future__ import annotations
 
-import binascii
 import dataclasses
-import io
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+from collections.abc import Sequence
+from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ors_gym.errors import import_extra
+from ors_gym.formats._images import (
+    MAX_PIXELS,
+    ImageArray,
+    decode_image,
+    read_image_size,
+)
 from ors_gym.types import Block
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 __all__ = [
-    "MAX_PIXELS",
     "DecodedBlocks",
-    "DictObservation",
-    "ImageArray",
     "decode_blocks",
-    "decode_image",
     "describe_block",
-    "read_image_size",
-    "render_dict",
     "render_text",
     "replace_surrogates",
-    "require_pillow",
     "truncate",
 ]
-
-ImageArray: TypeAlias = NDArray[np.uint8]
-"""Pixels of shape (height, width, 3), red, green, blue."""
-
-MAX_PIXELS: Final = 2**26
-"""Pixels that the images of one observation may have together: 192 MiB as arrays."""
-
-# Without a list Pillow would also try formats that start other programs.
-_FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP")
-_TRANSPARENT_MODES: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
-_MAX_REASON: Final = 200
-_HEAD_CHARACTERS: Final = 256 * 1024
-"""How much base64 is searched for the size; JPEG keeps it behind its metadata."""
-
-
-def read_image_size(data: str) -> tuple[int, int] | None:
-    """Return an image's size as its header states it.
-
-    Args:
-        data: A PNG, JPEG, GIF or WebP file in base64.
-
-    Returns:
-        Width and height in pixels; None if they cannot be found.
-
-    Example:
-        >>> read_image_size("R0lGODdhCgAUAA==")
-        (10, 20)
-        >>> read_image_size("not an image") is None
-        True
-    """
-    try:
-        head = _decode_head(data, 64)
-        if head.startswith(b"\xff\xd8"):
-            head = _decode_head(data, _HEAD_CHARACTERS)
-    except ValueError:
-        return None
-    for magic, reader in _SIZE_READERS.items():
-        if head.startswith(magic):
-            size = reader(head)
-            return size if size and all(size) else None
-    return None
-
-
-def _decode_head(data: str, characters: int) -> bytes:
-    """Decode the beginning of base64, which some writers break into lines."""
-    head = "".join(data[:characters].split())
-    return binascii.a2b_base64(head[: len(head) // 4 * 4])
-
-
-def _read_png_size(head: bytes) -> tuple[int, int] | None:
-    """PNG (third edition), section 11.2.1: IHDR is the first chunk."""
-    if len(head) < 24 or head[12:16] != b"IHDR":
-        return None
-    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-
-
-def _read_gif_size(head: bytes) -> tuple[int, int] | None:
-    """GIF89a, section 18: logical screen descriptor."""
-    if len(head) < 10:
-        return None
-    return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
-
-
-def _read_webp_size(head: bytes) -> tuple[int, int] | None:
-    """RFC 9649, sections 2.5 to 2.7: lossy, lossless and extended files."""
-    if len(head) < 30 or head[8:12] != b"WEBP":
-        return None
-    kind = head[12:16]
-    if kind == b"VP8 " and head[23:26] == b"\x9d\x01\x2a":
-        width = int.from_bytes(head[26:28], "little") & 0x3FFF
-        height = int.from_bytes(head[28:30], "little") & 0x3FFF
-        return width, height
-    if kind == b"VP8L" and head[20] == 0x2F:
-        bits = int.from_bytes(head[21:25], "little")
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    if kind == b"VP8X":
-        width = int.from_bytes(head[24:27], "little") + 1
-        return width, int.from_bytes(head[27:30], "little") + 1
-    return None
-
-
-def _read_jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """ITU T.81, section B.2: skip segments up to the start of frame."""
-    position = 2
-    while position + 9 <= len(head) and head[position] == 0xFF:
-        marker = head[position + 1]
-        if marker == 0xFF:
-            position += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
-            position += 2
-        elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
-            height = int.from_bytes(head[position + 5 : position + 7], "big")
-            return int.from_bytes(head[position + 7 : position + 9], "big"), height
-        else:
-            position += 2 + int.from_bytes(head[position + 2 : position + 4], "big")
-    return None
-
-
-_SIZE_READERS: Final[Mapping[bytes, Callable[[bytes], tuple[int, int] | None]]] = {
-    b"\x89PNG\r\n\x1a\n": _read_png_size,
-    b"\xff\xd8": _read_jpeg_size,
-    b"GIF8": _read_gif_size,
-    b"RIFF": _read_webp_size,
-}
-
-
-def require_pillow() -> Any:
-    """Return Pillow's ``Image`` module.
-
-    Raises:
-        MissingExtraError: If Pillow is not installed.
-
-    Example:
-        >>> require_pillow().__name__
-        'PIL.Image'
-    """
-    alternative = 'use observation_mode="text"'
-    return import_extra("PIL.Image", "images", "An image as an array", alternative)
-
-
-def decode_image(data: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
-    """Decode an image into pixels.
-
-    What is transparent is shown on white; 16-bit channels keep their upper 8 bits; of
-    an animation the first frame is taken; EXIF orientation is left as it is.
-
-    Args:
-        data: A PNG, JPEG, GIF or WebP file in base64.
-        max_pixels: Larger images are refused before they are decoded.
-
-    Returns:
-        An array of shape (height, width, 3).
-
-    Raises:
-        ValueError: If the image cannot be decoded; the message says why in a phrase.
-        MissingExtraError: If Pillow is not installed.
-
-    Example:
-        >>> decode_image(
-        ...     "R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="
-        ... ).tolist()
-        [[[255, 0, 0]]]
-    """
-    pillow = require_pillow()
-    try:
-        raw = binascii.a2b_base64("".join(data.split()), strict_mode=True)
-    except ValueError:
-        raise ValueError("the data is not base64") from None
-    # Before Pillow looks, since it warns of large images by itself.
-    _check_size(read_image_size(data), max_pixels)
-    try:
-        with pillow.open(io.BytesIO(raw), formats=_FORMATS) as image:
-            _check_size(image.size, max_pixels)
-            return _to_rgb(image, pillow)
-    except _TooLargeError:
-        raise
-    except pillow.UnidentifiedImageError:
-        raise ValueError("it is not a PNG, JPEG, GIF or WebP file") from None
-    except Exception as error:  # noqa: BLE001 - broken files raise errors of all kinds
-        raise ValueError(f"{type(error).__name__}: {error}"[:_MAX_REASON]) from None
-
-
-class _TooLargeError(ValueError):
-    """Raised when an image has too many pixels."""
-
-
-def _check_size(size: tuple[int, int] | None, max_pixels: int) -> None:
-    if size is not None and size[0] * size[1] > max_pixels:
-        raise _TooLargeError(
-            f"{size[0]}x{size[1]} is more than the {max_pixels} pixels left"
-        )
-
-
-def _to_rgb(image: Image, pillow: Any) -> ImageArray:
-    """Return the pixels of the current frame."""
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        # Converting would clip the values at 255 rather than scale them.
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if "transparency" in image.info or image.mode in _TRANSPARENT_MODES:
-        layer = image.convert("RGBA")
-        white = pillow.new("RGBA", layer.size, "white")
-        image = pillow.alpha_composite(white, layer)
-    # A copy, since Pillow's own buffer is read-only.
-    return np.array(image.convert("RGB"))
-
 
 _SEPARATOR: Final = "\n\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _REPLACEMENT: Final = "\ufffd"
+_MAX_KIND: Final = 100
 _MAX_UNKNOWN: Final = 500
-"""Characters that are shown of a block of a kind unknown here."""
-
-
-class DictObservation(TypedDict):
-    """What ``observation_mode="dict"`` observes."""
-
-    text: str
-    images: tuple[ImageArray, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class DecodedBlocks:
-    """Text and images of a reply.
-
-    Args:
-        text: What `render_text` gives, except that an image which cannot be decoded
-            is shown as ``[image: mime, unreadable: why]``.
-        images: Arrays of shape (height, width, 3) and type uint8, in order.
-        problems: Why images cannot be decoded, one sentence each.
-    """
-
-    text: str
-    images: tuple[ImageArray, ...]
-    problems: tuple[str, ...]
+"""Characters that are shown of a block of an unknown kind."""
 
 
 def render_text(blocks: Sequence[Block]) -> str:
@@ -275,24 +57,20 @@ def render_text(blocks: Sequence[Block]) -> str:
     return replace_surrogates(_SEPARATOR.join(map(describe_block, blocks)))
 
 
-def render_dict(blocks: Sequence[Block]) -> DictObservation:
-    """Return blocks as text and decoded images.
+@dataclasses.dataclass(frozen=True, slots=True)
+class DecodedBlocks:
+    """Text and images of a reply.
 
     Args:
-        blocks: A prompt, or the blocks of a tool's output.
-
-    Returns:
-        ``text`` and ``images`` of `decode_blocks`.
-
-    Raises:
-        MissingExtraError: If there is an image and Pillow is not installed.
-
-    Example:
-        >>> render_dict([{"type": "text", "text": "hi"}])
-        {'text': 'hi', 'images': ()}
+        text: What `render_text` gives, except that an image which cannot be decoded
+            is shown as ``[image: mime, unreadable: why]``.
+        images: Arrays of shape (height, width, 3) and type uint8, in order.
+        problems: Why images cannot be decoded, one sentence each.
     """
-    decoded = decode_blocks(blocks)
-    return {"text": decoded.text, "images": decoded.images}
+
+    text: str
+    images: tuple[ImageArray, ...]
+    problems: tuple[str, ...]
 
 
 def decode_blocks(
@@ -302,8 +80,8 @@ def decode_blocks(
 
     Args:
         blocks: A prompt, or the blocks of a tool's output.
-        max_pixels: Pixels of all images together; the first one beyond, and smaller
-            ones after it that do not fit either, are reported as unreadable.
+        max_pixels: Pixels that all images may have together. An image that does not
+            fit into what is left is reported as unreadable.
 
     Raises:
         MissingExtraError: If there is an image and Pillow is not installed.
@@ -325,9 +103,8 @@ def decode_blocks(
             image = decode_image(data, max_pixels=max_pixels)
         except ValueError as error:
             texts.append(f"[image: {_media_type(block)}, unreadable: {error}]")
-            problems.append(
-                f"image {len(images) + len(problems)} is unreadable: {error}"
-            )
+            number = len(images) + len(problems)
+            problems.append(f"image {number} is unreadable: {error}")
         else:
             texts.append(describe_block(block))
             images.append(image)
@@ -337,15 +114,7 @@ def decode_blocks(
 
 
 def describe_block(block: Block) -> str:
-    """Return one block as text.
-
-    Args:
-        block: A block of any kind.
-
-    Example:
-        >>> describe_block({"type": "audio", "seconds": 3})
-        '[audio: {"seconds": 3}]'
-    """
+    """Return one block as text; lone surrogates stay."""
     text = block.get("text")
     if block.get("type") == "text" and isinstance(text, str):
         return text
@@ -354,63 +123,41 @@ def describe_block(block: Block) -> str:
         size = read_image_size(data)
         dimensions = f", {size[0]}x{size[1]}" if size else ""
         return f"[image: {_media_type(block)}{dimensions}]"
-    kind = str(block.get("type", "block"))[:100]
+    kind = str(block.get("type", "block"))[:_MAX_KIND]
     rest = {key: value for key, value in block.items() if key != "type"}
     try:
         shown = json.dumps(rest, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
-        shown = f"{type(error).__name__}"
+        shown = type(error).__name__
     if len(shown) > _MAX_UNKNOWN:
         shown = shown[:_MAX_UNKNOWN] + "…"
     return f"[{kind}: {shown}]"
 
 
 def replace_surrogates(text: str) -> str:
-    r"""Replace lone surrogates, which no encoding can hold, by U+FFFD.
-
-    Args:
-        text: Any text. JSON may escape half of a surrogate pair.
-
-    Returns:
-        Text of the same length; the text itself if there is nothing to replace.
-
-    Example:
-        >>> replace_surrogates("a\ud800") == "a\ufffd"
-        True
-    """
+    """Replace lone surrogates, which no encoding can hold, by U+FFFD."""
     if text.isascii():
         return text
     try:
         text.encode()
     except UnicodeEncodeError:
+        # JSON may escape half of a surrogate pair.
         return _SURROGATE.sub(_REPLACEMENT, text)
     return text
 
 
 def truncate(text: str, max_length: int | None) -> tuple[str, bool]:
-    """Cut an observation's text to a length.
-
-    Args:
-        text: The text.
-        max_length: Characters that are kept; None for all.
-
-    Returns:
-        The text and whether something was cut off.
-
-    Example:
-        >>> truncate("four", 3), truncate("four", 4), truncate("four", None)
-        (('fou', True), ('four', False), ('four', False))
-    """
+    """Cut text to a number of characters, and say whether something was cut off."""
     if max_length is None or len(text) <= max_length:
         return text, False
     return text[:max_length], True
 
 
 def _image_data(block: Block) -> str | None:
-    """Return an image's base64, or None if the block is of another kind."""
+    """Return an image's base64; None for a block of another kind."""
     data = block.get("data")
     return data if block.get("type") == "image" and isinstance(data, str) else None
 
 
 def _media_type(block: Block) -> str:
-    return str(block.get("mimeType") or "unknown type")[:100]
+    return str(block.get("mimeType") or "unknown type")[:_MAX_KIND]

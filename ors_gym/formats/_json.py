@@ -1,7 +1,6 @@
 """Strict JSON: reading it, and the plain JSON form of a Python value.
 
-`json.loads` reads NaN, which is not JSON (RFC 8259, section 6). `json.dumps` turns
-non-string keys into strings without a word and refuses numpy's scalars; this module
+`json.dumps` silently turns keys into strings and refuses numpy's scalars. This module
 does the opposite, and says where in the value the fault is.
 """
 
@@ -18,7 +17,6 @@ from ors_gym.protocol._json import STRICT_DECODER, NotANumberError
 __all__ = [
     "STRICT_DECODER",
     "describe_json_fault",
-    "explain_unserialisable",
     "is_flat_json",
     "to_plain_json",
 ]
@@ -35,19 +33,8 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w{0,63}")
 def describe_json_fault(error: Exception, start: int = 0) -> str:
     """Say what is wrong with a text that was to be JSON, and where.
 
-    Args:
-        error: The ValueError or RecursionError that the decoder raised.
-        start: Where in the decoder's text the JSON begins; columns count from there.
-
-    Returns:
-        A phrase that follows "the JSON is not valid: ".
-
-    Example:
-        >>> try:
-        ...     STRICT_DECODER.decode('{"a": 1 "b": 2}')
-        ... except ValueError as error:
-        ...     describe_json_fault(error)
-        "Expecting ',' delimiter at column 9"
+    The phrase follows "the JSON is not valid: ". Columns count from ``start``, where
+    the JSON begins in the decoder's text.
     """
     if isinstance(error, json.JSONDecodeError):
         line_start = max(error.doc.rfind("\n", start, error.pos) + 1, start)
@@ -73,23 +60,13 @@ class _Fault(Exception):  # noqa: N818 - never leaves this module
 def is_flat_json(value: dict[Any, Any]) -> bool:
     """Tell cheaply whether a dict is plain JSON without anything nested.
 
-    Args:
-        value: The dict to look at.
-
-    Returns:
-        True if every key is a string and every value a string, a bool, None or a
-        finite number that JSON readers can hold; False if it must be looked at
-        closely with `to_plain_json`.
-
-    Example:
-        >>> is_flat_json({"a": 1.5}), is_flat_json({"a": [1]}), is_flat_json({1: 2})
-        (True, False, False)
+    False means that only `to_plain_json` can tell.
     """
     for key, item in value.items():
         if type(key) is not str:
             return False
         kind = type(item)
-        # Comparing is False for NaN and for what is infinite, so it checks both.
+        # The comparison is False for NaN and the infinities.
         if kind not in _SIMPLE and not (
             kind in _NUMBERS and -_LARGEST <= item <= _LARGEST
         ):
@@ -100,22 +77,15 @@ def is_flat_json(value: dict[Any, Any]) -> bool:
 def to_plain_json(value: object, *, root: str = "input") -> Any:
     """Return the plain JSON form of a value: the value itself if it is plain.
 
-    Tuples become lists, mappings dicts, numpy scalars and arrays (and whatever else
-    has ``tolist()``) numbers and lists, and objects with ``model_dump()``, such as
-    pydantic models, what that gives. Lone surrogates in strings stay: `json.dumps`
-    escapes them.
-
-    Args:
-        value: Any object.
-        root: What the value is called in an error's path.
-
-    Returns:
-        A value that ``json.dumps(value, allow_nan=False)`` accepts and that reads
-        back equal. Parts that need no conversion are not copied.
+    Tuples become lists and mappings dicts. Numpy scalars and arrays, and whatever else
+    has ``tolist()``, become numbers and lists; pydantic models, and whatever else has
+    ``model_dump()``, become what that returns. Lone surrogates in strings stay, since
+    `json.dumps` escapes them. Parts that need no conversion are not copied.
 
     Raises:
         ValueError: If a part is not JSON: NaN, bytes, a set, a key that is not a
-            string, or nesting of more than 128 levels; the message has its path.
+            string, or nesting of more than 128 levels. The message has the path,
+            which begins with ``root``.
 
     Example:
         >>> import numpy as np
@@ -134,31 +104,7 @@ def to_plain_json(value: object, *, root: str = "input") -> Any:
     raise ValueError(message)
 
 
-def explain_unserialisable(value: object, *, root: str = "input") -> str:
-    """Say why `json.dumps` refuses a value.
-
-    Args:
-        value: What could not be serialised.
-        root: What the value is called in the path.
-
-    Returns:
-        The path of the fault and the reason; the empty string if there is none.
-
-    Example:
-        >>> explain_unserialisable({"a": {"b": b"raw"}})
-        'input.a.b: bytes is not a JSON type'
-        >>> explain_unserialisable({"a": 1})
-        ''
-    """
-    try:
-        to_plain_json(value, root=root)
-    except (ValueError, RecursionError) as error:
-        return str(error)
-    return ""
-
-
 def _step(part: object) -> str:
-    """Render one step of a path."""
     if isinstance(part, int):
         return f"[{part}]"
     text = str(part)
@@ -168,11 +114,8 @@ def _step(part: object) -> str:
 
 
 def _plain(value: Any, depth: int, budget: list[int]) -> Any:
-    """Return the plain form of any value.
-
-    The budget counts containers' items, since a list that holds another one twice,
-    64 levels deep, is small in memory and endless to walk.
-    """
+    # The budget counts the items of containers: a list that holds another one twice,
+    # 64 levels deep, is small in memory and endless to walk.
     kind = type(value)
     if kind in _SIMPLE or (kind in _NUMBERS and -_LARGEST <= value <= _LARGEST):
         return value
@@ -185,16 +128,14 @@ def _plain(value: Any, depth: int, budget: list[int]) -> Any:
     budget[0] -= len(value)
     if budget[0] < 0:
         raise _Fault(f"holds more than {_MAX_VALUES} values")
-    if kind is dict:
-        return _plain_dict(value, depth + 1, budget)
-    return _plain_list(value, depth + 1, budget)
+    return _plain_container(value, depth + 1, budget)
 
 
-def _plain_dict(value: dict[Any, Any], depth: int, budget: list[int]) -> dict[str, Any]:
-    """Return the dict itself, or a copy if an item had to be converted."""
-    changed: dict[str, Any] | None = None
-    for key, item in value.items():
-        if not isinstance(key, str):
+def _plain_container(value: Any, depth: int, budget: list[int]) -> Any:
+    changed: Any = None
+    is_dict = type(value) is dict
+    for key, item in value.items() if is_dict else enumerate(value):
+        if is_dict and not isinstance(key, str):
             raise _Fault(f"a key is of type {type(key).__name__}, not a string")
         try:
             plain = _plain(item, depth, budget)
@@ -202,28 +143,13 @@ def _plain_dict(value: dict[Any, Any], depth: int, budget: list[int]) -> dict[st
             fault.path.append(key)
             raise
         if plain is not item:
-            changed = dict(value) if changed is None else changed
+            changed = value.copy() if changed is None else changed
             changed[key] = plain
     return value if changed is None else changed
 
 
-def _plain_list(value: list[Any], depth: int, budget: list[int]) -> list[Any]:
-    """Return the list itself, or a copy if an item had to be converted."""
-    changed: list[Any] | None = None
-    for index, item in enumerate(value):
-        try:
-            plain = _plain(item, depth, budget)
-        except _Fault as fault:
-            fault.path.append(index)
-            raise
-        if plain is not item:
-            changed = list(value) if changed is None else changed
-            changed[index] = plain
-    return value if changed is None else changed
-
-
 def _converted(value: Any, depth: int, budget: list[int]) -> Any:
-    """Convert what is not of a JSON type but stands for one, then look at it."""
+    """Convert a value that stands for one of a JSON type, and check the result."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -242,7 +168,7 @@ def _converted(value: Any, depth: int, budget: list[int]) -> Any:
 
 
 def _unusual_number(value: Any) -> Any:
-    """Return an integer beyond the range of floats if its digits can be written."""
+    """Let an integer beyond the range of floats pass if its digits can be written."""
     if isinstance(value, float):
         raise _Fault(f"{value} is not a JSON number")
     try:

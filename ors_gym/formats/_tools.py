@@ -1,4 +1,4 @@
-"""Tools as model providers accept them: names and input schemas."""
+"""Tools as model providers accept them: names, input schemas, descriptions."""
 
 from __future__ import annotations
 
@@ -8,55 +8,129 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.formats._schemas import find_reference
 from ors_gym.types import JSONObject, ToolSpec
 
-__all__ = ["original_tool_name", "provider_schema", "provider_tool_name"]
+__all__ = [
+    "describe_tools",
+    "original_tool_name",
+    "provider_schema",
+    "provider_tool_name",
+    "to_anthropic_tools",
+    "to_openai_tools",
+]
+
+
+def to_openai_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
+    """Return tools for the ``tools`` argument of OpenAI's chat completions.
+
+    Args:
+        tools: The tools as the server lists them.
+
+    Returns:
+        ``ChatCompletionFunctionToolParam`` dicts. `provider_tool_name` replaces names
+        that OpenAI refuses; `parse_action`, given the tools, puts the server's names
+        back.
+
+    Example:
+        >>> look = {"name": "look", "description": "Look.", "input_schema": None}
+        >>> to_openai_tools([look])[0]["function"]["parameters"]
+        {'type': 'object', 'properties': {}}
+    """
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": provider_tool_name(tool["name"]),
+                "description": replace_surrogates(tool["description"]),
+                "parameters": provider_schema(tool["input_schema"]),
+            },
+        }
+        for tool in tools
+    ]
+
+
+def to_anthropic_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
+    """Return tools for the ``tools`` argument of Anthropic's messages.
+
+    Args:
+        tools: The tools as the server lists them.
+
+    Returns:
+        ``ToolParam`` dicts, with names as in `to_openai_tools`.
+
+    Example:
+        >>> look = {"name": "look", "description": "Look.", "input_schema": None}
+        >>> to_anthropic_tools([look])[0]["input_schema"]
+        {'type': 'object', 'properties': {}}
+    """
+    return [
+        {
+            "name": provider_tool_name(tool["name"]),
+            "description": replace_surrogates(tool["description"]),
+            "input_schema": provider_schema(tool["input_schema"]),
+        }
+        for tool in tools
+    ]
+
+
+_HERMES_FORM: Final = '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
+
+
+def describe_tools(tools: Iterable[ToolSpec]) -> str:
+    """Describe tools for a system message, and how they are called.
+
+    Args:
+        tools: The tools as the server lists them.
+
+    Returns:
+        Their JSON in ``<tools>`` tags, one a line, and the form of a call that
+        `parse_action` reads; both as Hermes and Qwen models know them.
+
+    Example:
+        >>> look = {"name": "look", "description": "Look.", "input_schema": None}
+        >>> describe_tools([look]).splitlines()[2][:50]
+        '{"type": "function", "function": {"name": "look", '
+    """
+    listed = "\n".join(json.dumps(tool) for tool in to_openai_tools(tools))
+    return (
+        f"These functions can be called:\n<tools>\n{listed}\n</tools>\n\n"
+        "To call one, write its name and its arguments as JSON in these tags:\n"
+        f"{_HERMES_FORM}"
+    )
+
 
 _MAX_LENGTH: Final = 64
 _DIGEST_LENGTH: Final = 10
-_ALLOWED: Final = re.compile(rf"[a-zA-Z0-9_-]{{1,{_MAX_LENGTH}}}")
-_REFUSED: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_ACCEPTED_NAME: Final = re.compile(rf"[a-zA-Z0-9_-]{{1,{_MAX_LENGTH}}}")
+_REFUSED_CHARACTER: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _STAND_IN: Final = re.compile(rf".*_[0-9a-f]{{{_DIGEST_LENGTH}}}")
 
 
 def provider_tool_name(name: str) -> str:
-    """Return the name itself if providers accept it, else a readable stand-in.
+    """Return a tool's name if providers accept it, else a readable stand-in.
 
     Args:
         name: A tool's name as the server lists it.
 
     Returns:
-        At most 64 characters of ``a-zA-Z0-9_-``; the same stand-in every time, and
-        another one for every other name.
+        At most 64 characters of ``a-zA-Z0-9_-``. One name always gets the same
+        stand-in, and no other name gets it.
 
     Example:
         >>> provider_tool_name("look_up"), provider_tool_name("files.read")
         ('look_up', 'files_read_601e4eb608')
     """
-    if _ALLOWED.fullmatch(name):
+    if _ACCEPTED_NAME.fullmatch(name):
         return name
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    readable = _REFUSED.sub("_", name)[: _MAX_LENGTH - _DIGEST_LENGTH - 1]
+    readable = _REFUSED_CHARACTER.sub("_", name)[: _MAX_LENGTH - _DIGEST_LENGTH - 1]
     return f"{readable}_{digest[:_DIGEST_LENGTH]}"
 
 
 def original_tool_name(name: str, tools: Sequence[ToolSpec]) -> str:
-    """Return the server's name of the tool that a model called.
-
-    Args:
-        name: A name as the model gave it.
-        tools: The tools as the server lists them.
-
-    Returns:
-        The name of the tool that has this name or this stand-in; the name as it came
-        if there is none.
-
-    Example:
-        >>> tools = [{"name": "files.read", "description": "", "input_schema": None}]
-        >>> original_tool_name("files_read_601e4eb608", tools)
-        'files.read'
-    """
+    """Undo `provider_tool_name`; a name that is no tool's stand-in stays."""
     if not _STAND_IN.fullmatch(name) or any(tool["name"] == name for tool in tools):
         return name
     for tool in tools:
@@ -66,21 +140,10 @@ def original_tool_name(name: str, tools: Sequence[ToolSpec]) -> str:
 
 
 _REFUSED_KEYWORDS: Final = frozenset(
-    {
-        "$ref",
-        "allOf",
-        "anyOf",
-        "const",
-        "discriminator",
-        "else",
-        "enum",
-        "if",
-        "not",
-        "oneOf",
-        "then",
-    }
+    {"$ref", "allOf", "anyOf", "const", "discriminator", "else", "enum", "if", "not"}
+    | {"oneOf", "then"}
 )
-"""Keys that providers refuse in the outermost schema."""
+"""Keywords that providers refuse in the outermost schema."""
 _MAX_DEPTH: Final = 32
 
 
@@ -88,7 +151,7 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
     """Return a schema whose outermost level is a plain object.
 
     OpenAI refuses an outermost ``anyOf``, ``oneOf``, ``allOf``, ``enum`` or ``not``,
-    and an object without ``properties`` (its function calling guide); Anthropic
+    and an object without ``properties`` (its function calling guide). Anthropic
     requires ``"type": "object"`` and refuses the same unions (its tool use guide).
     Pydantic writes such schemas for unions and for recursive models. Below the
     outermost level nothing changes.
@@ -97,9 +160,9 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
         schema: A tool's ``input_schema``; None means that it takes no arguments.
 
     Returns:
-        A copy. The alternatives of a union are merged: all their properties, each as
-        the alternatives that name it describe it, of which those are required that
-        every alternative requires. What else the union said the server still checks.
+        A copy. The branches of a union are merged: the result has the properties of
+        all branches, each with the schemas that the branches give it, and requires
+        those that every branch requires. The server still checks the union itself.
 
     Example:
         >>> provider_schema(None)
@@ -110,14 +173,14 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
         ... ]})
         {'type': 'object', 'properties': {'a': {}, 'b': {}}, 'required': ['a']}
     """
-    # Quicker than deepcopy, and at home with any depth that could be read.
+    # Quicker than deepcopy, and able to copy any depth that could be read.
     result = json.loads(json.dumps(schema)) if schema else {}
     if not result.keys() & _REFUSED_KEYWORDS:
         properties = _as_object(result.get("properties"))
         return {**result, "type": "object", "properties": properties}
-    properties, required = _Collector(result).collect(result)
+    properties, required = _PropertyCollector(result).collect(result)
     kept = {key: value for key, value in result.items() if key not in _REFUSED_KEYWORDS}
-    # The alternatives' properties would be refused by the outermost schema's own word.
+    # It would forbid the properties of the branches.
     kept.pop("additionalProperties", None)
     merged = {**kept, "type": "object", "properties": properties}
     if required:
@@ -125,39 +188,36 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
     return merged
 
 
-class _Collector:
+class _PropertyCollector:
     """Finds the properties of an object that is described in several parts."""
 
     def __init__(self, root: JSONObject) -> None:
-        self.root = root
-        self.known: dict[str, tuple[dict[str, Any], set[str]]] = {}
-        """What references lead to; nothing while one is being followed."""
+        self._root = root
+        self._found: dict[str, tuple[dict[str, Any], set[str]]] = {}
+        """What each reference leads to; nothing while it is being followed."""
 
     def collect(self, part: Any, depth: int = 0) -> tuple[dict[str, Any], set[str]]:
-        """Return a part's properties and which of them are required."""
+        """Return a part's properties and the names of the required ones."""
         if not isinstance(part, Mapping) or depth > _MAX_DEPTH:
             return {}, set()
         groups = [(_as_object(part.get("properties")), _names(part.get("required")))]
         if isinstance(part.get("$ref"), str):
-            groups.append(self.follow(part["$ref"], depth))
+            groups.append(self._follow(part["$ref"], depth))
         groups += [self.collect(inner, depth + 1) for inner in _items(part, "allOf")]
         for key in ("anyOf", "oneOf"):
-            alternatives = [
-                self.collect(inner, depth + 1) for inner in _items(part, key)
-            ]
-            if alternatives:
-                in_all = set.intersection(*(required for _, required in alternatives))
-                groups.append((_merge(found for found, _ in alternatives), in_all))
+            branches = [self.collect(inner, depth + 1) for inner in _items(part, key)]
+            if branches:
+                in_all = set.intersection(*(required for _, required in branches))
+                groups.append((_merge(found for found, _ in branches), in_all))
         required = set().union(*(required for _, required in groups))
         return _merge(found for found, _ in groups), required
 
-    def follow(self, reference: str, depth: int) -> tuple[dict[str, Any], set[str]]:
-        """Return what a reference leads to, looked at once."""
-        if reference not in self.known:
-            self.known[reference] = {}, set()
-            target = find_reference(reference, self.root)
-            self.known[reference] = self.collect(target, depth + 1)
-        return self.known[reference]
+    def _follow(self, reference: str, depth: int) -> tuple[dict[str, Any], set[str]]:
+        if reference not in self._found:
+            self._found[reference] = {}, set()
+            target = find_reference(reference, self._root)
+            self._found[reference] = self.collect(target, depth + 1)
+        return self._found[reference]
 
 
 def _as_object(value: Any) -> dict[str, Any]:

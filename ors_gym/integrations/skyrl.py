@@ -21,8 +21,8 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, needs_extra
+from ors_gym.formats import describe_tools
 from ors_gym.formats._json import to_plain_json
-from ors_gym.formats._messages import describe_tools
 from ors_gym.integrations._task_indexes import choose_indexes
 from ors_gym.rollout import Episode
 from ors_gym.rollout._live import LiveEpisode, connect, split_connection

@@ -15,8 +15,7 @@ from ors_gym.errors import (
     ORSError,
     needs_extra,
 )
-from ors_gym.formats import to_openai_tools
-from ors_gym.formats._messages import describe_tools
+from ors_gym.formats import describe_tools, to_openai_tools
 from ors_gym.rollout import Episode, StopReason, Turn
 from ors_gym.rollout._episode import not_run
 from ors_gym.rollout._live import LiveEpisode, connect

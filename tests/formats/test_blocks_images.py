@@ -16,8 +16,7 @@ from hypothesis import strategies
 from PIL import Image
 
 from ors_gym.errors import MissingExtraError
-from ors_gym.formats import decode_blocks, render_dict, render_text
-from ors_gym.formats._blocks import decode_image
+from ors_gym.formats import DecodedBlocks, decode_blocks, decode_image, render_text
 
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> str:
@@ -36,12 +35,11 @@ RED = encode(Image.new("RGB", (3, 2), "red"))
 def test_text_and_images_in_order():
     blue = encode(Image.new("RGB", (1, 4), "blue"), "JPEG")
     text: Any = {"type": "text", "text": "Two:"}
-    observation = render_dict([text, image_block(RED), image_block(blue)])
-    assert (
-        observation["text"]
-        == "Two:\n\n[image: image/png, 3x2]\n\n[image: image/png, 1x4]"
+    decoded = decode_blocks([text, image_block(RED), image_block(blue)])
+    assert decoded.text == (
+        "Two:\n\n[image: image/png, 3x2]\n\n[image: image/png, 1x4]"
     )
-    first, second = observation["images"]
+    first, second = decoded.images
     assert first.dtype == second.dtype == np.uint8
     assert first.shape == (2, 3, 3)
     assert second.shape == (4, 1, 3)
@@ -56,8 +54,8 @@ def test_text_is_that_of_the_text_mode():
         image_block(RED),
         {"type": "audio", "data": "x"},
     ]
-    assert render_dict(blocks)["text"] == render_text(blocks)
-    assert list(render_dict([]).values()) == ["", ()]
+    assert decode_blocks(blocks).text == render_text(blocks)
+    assert decode_blocks([]) == DecodedBlocks("", (), ())
 
 
 def half_transparent_palette() -> str:
@@ -210,7 +208,7 @@ def test_line_breaks_in_base64():
 def test_without_pillow(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.Image", None)
     with pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[images\]"'):
-        render_dict([image_block(RED)])
+        decode_blocks([image_block(RED)])
     assert render_text([image_block(RED)]) == "[image: image/png, 3x2]"
     text: Any = {"type": "text", "text": "no image"}
-    assert render_dict([text])["text"] == "no image"
+    assert decode_blocks([text]).text == "no image"

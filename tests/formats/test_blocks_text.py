@@ -12,8 +12,9 @@ import pytest
 from hypothesis import strategies
 from PIL import Image
 
-from ors_gym.formats import render_text, truncate
-from ors_gym.formats._blocks import read_image_size
+from ors_gym.formats import render_text
+from ors_gym.formats._blocks import truncate
+from ors_gym.formats._images import read_image_size
 
 
 def text_block(text: str) -> Any:

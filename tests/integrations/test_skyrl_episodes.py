@@ -18,7 +18,7 @@ from skyrl_gym.envs.registration import deregister
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError, ORSError, SessionLostError
-from ors_gym.formats._messages import describe_tools
+from ors_gym.formats import describe_tools
 from ors_gym.integrations.skyrl import ors_rows
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.integrations.documented import documented

@@ -18,8 +18,9 @@ from ors_gym.errors import (
     SetupFailedError,
     UnknownTaskError,
 )
+from ors_gym.formats import MAX_PIXELS, decode_blocks
 from ors_gym.formats._actions import InvalidAction
-from ors_gym.formats._blocks import MAX_PIXELS, decode_blocks, require_pillow
+from ors_gym.formats._images import require_pillow
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
 from ors_gym.rollout._episode import UNPAID_ERROR_KINDS
