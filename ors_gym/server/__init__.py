@@ -1,19 +1,31 @@
 """Serve ORS environments from this machine: the bundled ones, or your own.
 
-The server is that of ors-sdk rather than of the newer openreward: it starts in 0.5 s
-where the other's import alone takes 2.7 s, and brings 59 MB where the other brings 204.
-What it does worse, that a tool which does not await blocks the whole server, and that a
-call after the end runs and pays again, the bundled environments avoid by themselves.
+    _serve              `serve` in a process of its own, `run` in this process
+    _embedded           the server that a process and its children share
+    _process            starts a server process, and ends it with its owner
+    _process_main       what runs in that process, until its owner is gone
+    _http_server        ors-sdk under uvicorn
+    _tracebacks         which exceptions of an environment are printed
+    _class_transfer     sends an environment class to the server process
+    _reference_players  a scripted player for each bundled environment
+    environments        the bundled environments, one module each
 
-Nothing of the SDK is imported here: the environments live in a child process.
+The server is that of ors-sdk, not of the newer openreward. ors-sdk starts in 0.5 s and
+takes 59 MB; openreward needs 2.7 s for its import alone and takes 204 MB. ors-sdk has
+two flaws, which the bundled environments work around: a tool that does not await blocks
+the whole server, so their tools are short; and a call after the end of an episode runs
+and pays again, so their tools check for the end themselves.
+
+Importing this package imports nothing of the SDK: the environments live in a process of
+their own.
 """
 
 from __future__ import annotations
 
-from ors_gym.server._failures import PlayerMistakeError
-from ors_gym.server._foreground import run
-from ors_gym.server._owner import embedded_base_url, serve
-from ors_gym.server._players import REFERENCE_PLAYERS, Player
+from ors_gym.server._embedded import embedded_base_url
+from ors_gym.server._reference_players import REFERENCE_PLAYERS, Player
+from ors_gym.server._serve import run, serve
+from ors_gym.server._tracebacks import PlayerMistakeError
 from ors_gym.server.environments import BUNDLED
 
 __all__ = [

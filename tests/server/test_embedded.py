@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.server.owners import is_running, run_script
+from tests.server.processes import is_running, run_script
 from tests.support.selecting import mostly_slow
 
 START = """
     import os, subprocess, sys
     from ors_gym.server import embedded_base_url, serve
-    from ors_gym.server._owner import VARIABLE
-    from ors_gym.server._owner import _living
+    from ors_gym.server._embedded import VARIABLE
+    from ors_gym.server._process import _living
 """
 ASK = "from ors_gym.server import embedded_base_url as f; print(f())"
 
@@ -63,7 +63,7 @@ def test_a_child_finds_the_server_of_its_parent(child: str):
 
 def test_a_child_forked_while_another_thread_starts_the_server_is_not_blocked():
     script = """
-    from ors_gym.server._owner import _embedded
+    from ors_gym.server._embedded import _embedded
     with _embedded.lock:
         child = os.fork()
         if not child:

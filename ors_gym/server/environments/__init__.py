@@ -1,7 +1,10 @@
-"""The bundled environments, named by where they are.
+"""The bundled environments, one module each.
 
-Nothing here imports a server SDK: the process that serves them does. Each has a
-scripted reference player in `ors_gym.server._players`.
+To add one, write a module with a subclass of `NumberedTasks` (in ``_base``), list it in
+`BUNDLED` below and in `ors_gym.registration`, and give it a reference player in
+`ors_gym.server._reference_players`. Whatever the player needs to know of the rules
+belongs into a module without the SDK, such as ``_maze_grid``: players run in processes
+that do not import it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ BUNDLED: Final[dict[str, str]] = {
     "maze": f"{__name__}.maze:Maze",
     "sql": f"{__name__}.sql:Sql",
 }
-"""Served name to ``"module:Class"``; the first is the server's default.
+"""The class of each served name, as ``"module:Class"``. The first is the default.
 
 Example:
     >>> BUNDLED["math"]

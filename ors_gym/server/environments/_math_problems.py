@@ -1,4 +1,4 @@
-"""Arithmetic word problems: a sentence each, and how to work out the answer."""
+"""Arithmetic word problems: the sentences of each kind, and its answer."""
 
 from __future__ import annotations
 
@@ -9,34 +9,21 @@ from typing import Final
 
 from ors_gym.server.environments._templates import Template
 
-__all__ = ["NAMES", "PROBLEMS", "THINGS", "Problem", "solve"]
-
 NAMES: Final = ("Ada", "Ben", "Chen", "Dana", "Emil", "Fatou", "Goran", "Hana")
 THINGS: Final = ("apples", "books", "coins", "marbles", "pencils", "stamps")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A kind of word problem with three numbers.
+    """A kind of word problem with three numbers."""
 
-    Args:
-        template: The sentences, with the gaps name, thing, a, b and c.
-        answer: From the three numbers to the answer, which is never negative.
-    """
-
+    # Its gaps are name, thing, a, b and c.
     template: Template
+    # Computes the answer from a, b and c; never negative.
     answer: Callable[[int, int, int], int]
 
     def question(self, generator: Random, numbers: tuple[int, int, int]) -> str:
-        """Write a problem of this kind.
-
-        Args:
-            generator: Picks the name and the thing.
-            numbers: The three numbers.
-
-        Returns:
-            The question.
-        """
+        """Write a problem of this kind, with a random name and thing."""
         a, b, c = numbers
         name, thing = generator.choice(NAMES), generator.choice(THINGS)
         return self.template.fill(name=name, thing=thing, a=a, b=b, c=c)
@@ -75,13 +62,7 @@ PROBLEMS: Final = (
 
 
 def solve(text: str) -> int | None:
-    """Answer the problem that a text asks.
-
-    Args:
-        text: A text with one of `PROBLEMS` in it.
-
-    Returns:
-        The answer, or None if no known problem is there.
+    """Answer the problem in a text, or return None if it holds none of `PROBLEMS`.
 
     Example:
         >>> solve("Ada has 2 coins, buys 3 more and finds another 4. How many are "

@@ -1,4 +1,7 @@
-"""Mazes as text: made, measured and searched."""
+"""Mazes as rows of text: making them, and the distances in them.
+
+``#`` is a wall; anything else is the floor.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,25 @@ from collections import deque
 from random import Random
 from typing import Final, TypeAlias
 
-__all__ = ["DIRECTIONS", "WALL", "Square", "carve", "distances_from"]
-
+# A row and a column, from the top left.
 Square: TypeAlias = tuple[int, int]
-"""A row and a column, from the top left."""
 
 WALL: Final = "#"
 _FLOOR: Final = "."
 
+# What a move adds to the row and the column.
 DIRECTIONS: Final[dict[str, Square]] = {
     "up": (-1, 0),
     "down": (1, 0),
     "left": (0, -1),
     "right": (0, 1),
 }
-"""What each direction adds to row and column."""
 
 
 def carve(size: int, generator: Random) -> list[str]:
-    """Make a maze with one way between any two squares.
+    """Make a maze of ``size`` x ``size`` rooms with one way between any two squares.
 
-    Args:
-        size: How many rooms there are in a row and in a column.
-        generator: Decides where the walls go.
-
-    Returns:
-        Rows of text of ``2 * size + 1`` characters, ``#`` for a wall and ``.`` for the
-        floor. The top left room is at row 1, column 1.
+    It has ``2 * size + 1`` rows and columns. The top left room is at row 1, column 1.
 
     Example:
         >>> carve(1, Random(0))
@@ -62,14 +57,7 @@ def carve(size: int, generator: Random) -> list[str]:
 
 
 def distances_from(start: Square, grid: list[str]) -> dict[Square, int]:
-    """Count the moves to every square.
-
-    Args:
-        start: Where to begin.
-        grid: Rows of text, ``#`` for a wall, anything else for the floor.
-
-    Returns:
-        The least number of moves to each square that can be reached.
+    """Give the least number of moves to each square that can be reached.
 
     Example:
         >>> distances_from((1, 1), ["####", "#..#", "####"])

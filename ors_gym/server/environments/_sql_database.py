@@ -1,4 +1,4 @@
-"""The database of a task of ``sql``: a small shop."""
+"""The database of a task of ``sql``: a shop, and what a player may do to it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any, Final
 
-from ors_gym.server._failures import PlayerMistakeError
-
-__all__ = [
-    "CATEGORIES",
-    "CITIES",
-    "MONTHS",
-    "MOST_ROWS",
-    "SCHEMA",
-    "Rows",
-    "ShopDatabase",
-    "make_rows",
-]
+from ors_gym.server._tracebacks import PlayerMistakeError
 
 Rows = dict[str, list[tuple[int | str, ...]]]
 
@@ -45,14 +34,10 @@ _STATUSES: Final = ("delivered", "delivered", "delivered", "cancelled", "open")
 
 
 def make_rows(generator: Random) -> Rows:
-    """Make up the rows of a shop.
+    """Make the rows of each table of a shop.
 
-    Args:
-        generator: Decides everything.
-
-    Returns:
-        For each table its rows: 48 customers, 36 products, 300 orders and about 750
-        order items. Some customers never order.
+    There are 48 customers, 36 products, 300 orders and about 750 order items. Some
+    customers never order.
     """
     names = [f"{first} {last}" for first in _FIRST for last in _LAST]
     goods = [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
@@ -81,12 +66,11 @@ def make_rows(generator: Random) -> Rows:
     }
 
 
+# What of a result a player is shown.
 MOST_ROWS: Final = 200
-"""How many rows of a result are shown."""
-
 _LONGEST_CELL: Final = 200
-# Some tens of milliseconds, counted in SQLite's instructions rather than in time, so
-# that the same query has the same result on any machine.
+# The time of a query is limited to some tens of milliseconds. It is counted in SQLite's
+# instructions, so that the same query has the same result on any machine.
 _INSTRUCTIONS_PER_CHECK: Final = 10_000
 _MOST_CHECKS: Final = 200
 _LIMITS: Final = {
@@ -107,11 +91,7 @@ _READING: Final = frozenset(
 
 
 class ShopDatabase:
-    """A shop in memory.
-
-    Args:
-        rows: The rows of each table.
-    """
+    """A shop in memory."""
 
     def __init__(self, rows: Rows) -> None:
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -129,44 +109,21 @@ class ShopDatabase:
         self._connection.close()
 
     def value(self, sql: str) -> str:
-        """Run a query of our own.
-
-        Args:
-            sql: A query.
-
-        Returns:
-            The first value of its first row as text, or "none" without rows.
-        """
+        """Give the first value of our own query as text, or "none" without rows."""
         row = self._connection.execute(sql).fetchone()
         return "none" if row is None else str(row[0])
 
     def snapshot(self, table: str) -> list[tuple[Any, ...]]:
-        """Read a table.
-
-        Args:
-            table: Its name.
-
-        Returns:
-            Its rows, in order.
-        """
+        """Give the rows of a table, in order."""
         query = f"SELECT * FROM {table} ORDER BY rowid"  # noqa: S608 - our names
         return self._connection.execute(query).fetchall()
 
     def change(self, sql: str, *values: int | str) -> None:
-        """Run a statement of our own.
-
-        Args:
-            sql: A statement.
-            *values: Its parameters.
-        """
+        """Run a statement of our own."""
         self._connection.execute(sql, values)
 
     def describe(self) -> str:
-        """List the tables.
-
-        Returns:
-            The statement that made each table, with its number of rows.
-        """
+        """Give the statement that made each table, and its number of rows."""
         tables = self._connection.execute("SELECT name, sql FROM sqlite_master")
         return "\n".join(
             f"{sql};  -- {self.value(f'SELECT count(*) FROM {name}')} rows"  # noqa: S608
@@ -174,34 +131,14 @@ class ShopDatabase:
         )
 
     def query(self, sql: str) -> str:
-        """Run a player's query.
-
-        Args:
-            sql: One statement that only reads.
-
-        Returns:
-            The result as text.
-
-        Raises:
-            PlayerMistakeError: If it is wrong, would change something, or is too slow.
-        """
+        """Run a player's statement, which may only read, and give its result."""
         with self._guarded(_READING):
             cursor = self._connection.execute(sql)
             rows = cursor.fetchmany(MOST_ROWS + 1)
         return _table([column[0] for column in cursor.description or ()], rows)
 
     def update(self, sql: str) -> int:
-        """Run a player's update.
-
-        Args:
-            sql: One UPDATE statement.
-
-        Returns:
-            How many rows it changed.
-
-        Raises:
-            PlayerMistakeError: If it is wrong, does something else, or is too slow.
-        """
+        """Run a player's UPDATE statement, and count the rows that it changed."""
         with self._guarded(_READING | {sqlite3.SQLITE_UPDATE}):
             cursor = self._connection.execute(sql)
             cursor.fetchall()
@@ -211,7 +148,7 @@ class ShopDatabase:
 
     @contextmanager
     def _guarded(self, allowed: frozenset[int]) -> Iterator[None]:
-        """Refuse what is not allowed, stop what is slow, and say what is wrong."""
+        """Raise `PlayerMistakeError` for a wrong, forbidden or slow statement."""
 
         def authorize(action: int, *_: str | None) -> int:
             return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY

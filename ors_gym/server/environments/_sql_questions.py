@@ -1,4 +1,4 @@
-"""What ``sql`` asks: sentences, and the SQL that answers each."""
+"""The questions of ``sql``, and the SQL that answers each."""
 
 from __future__ import annotations
 
@@ -7,30 +7,24 @@ from typing import Final
 
 from ors_gym.server.environments._templates import Template
 
-__all__ = ["QUESTIONS", "REPAIR", "REPAIR_SQL", "Question", "find_questions"]
-
 
 @dataclass(frozen=True)
 class Question:
-    """A kind of question with one answer.
+    """A kind of question with one answer."""
 
-    Args:
-        template: The question; its gaps are among city, month and category.
-        sql: A query for the one value that answers it, with the same gaps.
-    """
-
+    # Its gaps are among city, month and category.
     template: Template
+    # A query for the one value that is the answer, with the same gaps.
     sql: str
 
 
+# The first sentence of a task that asks to fix data.
 REPAIR: Final = Template(
     "Some customers have the city {wrong}; write {right} there instead, and change "
     "nothing else."
 )
-"""What a task that asks to fix data says first."""
-
+# A statement that does what `REPAIR` asks.
 REPAIR_SQL: Final = "UPDATE customers SET city = '{right}' WHERE city = '{wrong}'"
-"""A statement that does it."""
 
 QUESTIONS: Final = (
     Question(
@@ -78,13 +72,7 @@ QUESTIONS: Final = (
 
 
 def find_questions(text: str) -> list[str]:
-    """Find the questions that a prompt asks.
-
-    Args:
-        text: A prompt with questions in it, one a line.
-
-    Returns:
-        For each question in order, the SQL that answers it.
+    """Give the SQL for each question of a prompt, in order.
 
     Example:
         >>> [sql] = find_questions("How many customers from Oslo have never ordered?")

@@ -1,7 +1,7 @@
-"""Sentences with gaps, that can be filled and read back.
+"""Sentences with gaps, which can be filled and read back.
 
-An environment fills a template; a reference player, which sees the sentence alone,
-reads the values back.
+An environment fills a template. A reference player sees only the sentence, and reads
+the values back.
 """
 
 from __future__ import annotations
@@ -11,16 +11,11 @@ from functools import cached_property
 from string import Formatter
 from typing import Final
 
-__all__ = ["Template"]
-
 _VALUE: Final = r"[^\s.,;:?][^.,;:?]*?"
 
 
 class Template:
-    """A sentence whose gaps are written as in `str.format`.
-
-    Args:
-        text: The sentence; each gap has a name and occurs once.
+    """A sentence with gaps as in `str.format`; each has a name and occurs once.
 
     Example:
         >>> template = Template("{name} has {count} apples.")
@@ -34,25 +29,11 @@ class Template:
         self.text = text
 
     def fill(self, **values: object) -> str:
-        """Write the sentence.
-
-        Args:
-            **values: What goes into each gap.
-
-        Returns:
-            The sentence.
-        """
+        """Write the sentence with these values."""
         return self.text.format(**values)
 
     def read(self, text: str) -> dict[str, str] | None:
-        """Find the sentence in a text.
-
-        Args:
-            text: Any text.
-
-        Returns:
-            What stands in each gap, or None if the sentence is not there.
-        """
+        """Give what stands in each gap, or None if the text lacks the sentence."""
         found = self._pattern.search(text)
         return found.groupdict() if found else None
 

@@ -1,8 +1,8 @@
 """``blackjack``: the game of Sutton and Barto, by the rules of Blackjack-v1.
 
-An endless deck, an ace is 11 where that does not bust, the dealer draws to 17, and the
+The deck is endless. An ace counts 11 unless that busts. The dealer draws to 17. A
 player's 21 of two cards wins unless the dealer has the same (``sab=True``, as Gymnasium
-registers it). The task seeds the deck: who acts alike sees the same cards.
+registers it). The task seeds the deck: the same actions see the same cards.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ors import TextBlock, ToolOutput, tool
 
 from ors_gym.server.environments._base import NumberedTasks, SplitName, over, reply
 
-__all__ = ["Blackjack", "hand_total"]
+__all__ = ["Blackjack"]
 
 _DECK: Final = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 10, 10, 10)
 _DEALER_STANDS: Final = 17
@@ -23,13 +23,7 @@ _TARGET: Final = 21
 
 
 def hand_total(hand: list[int]) -> tuple[int, bool]:
-    """Add up a hand.
-
-    Args:
-        hand: The cards' values, an ace as 1.
-
-    Returns:
-        The total, and whether an ace counts as 11 in it.
+    """Give the total of a hand, and whether an ace counts 11 in it; aces are 1.
 
     Example:
         >>> hand_total([1, 6]), hand_total([1, 6, 9])
@@ -59,11 +53,7 @@ class Blackjack(NumberedTasks):
         self.player = [self._draw(), self._draw()]
 
     def get_prompt(self) -> list[TextBlock]:
-        """Show the cards.
-
-        Returns:
-            One block of text.
-        """
+        """Show the cards."""
         return [TextBlock(text=f"Blackjack. {self._state()}")]
 
     @tool

@@ -1,8 +1,7 @@
 """``guess``: find a number between 1 and 16.
 
-A wrong guess pays -1/16 and the right one 1.0. A player that bisects gets 0.85 on
-average and one that guesses at random 0.03, so that a learner sees a difference in
-every step. Ten wrong guesses end the episode.
+A wrong guess pays -1/16 and the right one 1.0. Ten wrong guesses end the episode. A
+player that bisects gets 0.85 on average, and one that guesses at random 0.03.
 """
 
 from __future__ import annotations
@@ -53,11 +52,7 @@ class Guess(NumberedTasks):
         self.guesses_left = _MOST_GUESSES
 
     def get_prompt(self) -> list[TextBlock]:
-        """Say what to do.
-
-        Returns:
-            One block of text.
-        """
+        """Say what to do."""
         return [TextBlock(text=f"I am thinking of a number. {self._state()}")]
 
     @tool

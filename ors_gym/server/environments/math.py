@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from random import Random
 from typing import Any, Final
 
 from ors import TextBlock, ToolOutput, tool
 from pydantic import BaseModel, Field
 
-from ors_gym.server.environments._base import NumberedTasks, SplitName, over, reply
+from ors_gym.server.environments._base import (
+    NumberedTasks,
+    SplitName,
+    is_same_answer,
+    over,
+    reply,
+)
 from ors_gym.server.environments._math_problems import PROBLEMS
 
 __all__ = ["Answer", "Math"]
 
-# The last digit of the first number tells the splits apart, so that no question of one
-# split is in another.
+# The last digit of the first number differs between the splits, so that no question is
+# in two of them.
 _LAST_DIGITS: Final[dict[SplitName, tuple[int, ...]]] = {
     "train": (0, 1, 2, 3, 4, 5),
     "validation": (6, 7),
@@ -52,11 +57,7 @@ class Math(NumberedTasks):
         self.answer = str(task["answer"])
 
     def get_prompt(self) -> list[TextBlock]:
-        """Ask the question.
-
-        Returns:
-            One block of text.
-        """
+        """Ask the question."""
         return [TextBlock(text=f"{self.question}\n\nSubmit the answer as a number.")]
 
     @tool
@@ -65,13 +66,6 @@ class Math(NumberedTasks):
         if self.finished:
             return over()
         self.finished = True
-        if _same(params.answer, self.answer):
+        if is_same_answer(params.answer, self.answer):
             return reply("Correct.", reward=1.0, finished=True)
         return reply("Wrong.", finished=True)
-
-
-def _same(submitted: str, expected: str) -> bool:
-    try:
-        return Decimal(submitted.strip().replace(",", "")) == Decimal(expected)
-    except InvalidOperation:
-        return submitted.strip() == expected

@@ -21,7 +21,11 @@ from ors_gym.server.environments._maze_grid import (
     distances_from,
 )
 
-__all__ = ["Maze", "Move", "draw"]
+__all__ = ["Maze", "Move"]
+
+_START: Final[Square] = (1, 1)
+_LARGEST: Final = 20
+_MOVES_PER_DISTANCE: Final = 4
 
 _PIXELS_PER_SQUARE: Final = 8
 _COLOURS: Final[dict[str, tuple[int, int, int]]] = {
@@ -30,32 +34,6 @@ _COLOURS: Final[dict[str, tuple[int, int, int]]] = {
     "@": (214, 69, 65),
     "G": (38, 166, 91),
 }
-
-
-def draw(rows: list[str]) -> ImageBlock:
-    """Draw a map.
-
-    Args:
-        rows: Rows of text: ``#`` wall, ``.`` floor, ``@`` player, ``G`` goal.
-
-    Returns:
-        A PNG, 8 pixels to a square.
-    """
-    height, width = len(rows), len(rows[0])
-    pixels = bytes(part for row in rows for square in row for part in _COLOURS[square])
-    picture = Image.frombytes("RGB", (width, height), pixels).resize(
-        (width * _PIXELS_PER_SQUARE, height * _PIXELS_PER_SQUARE),
-        Image.Resampling.NEAREST,
-    )
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return ImageBlock(data=data, mimeType="image/png")
-
-
-_START: Final[Square] = (1, 1)
-_LARGEST: Final = 20
-_MOVES_PER_DISTANCE: Final = 4
 
 
 class Move(BaseModel):
@@ -105,11 +83,7 @@ class Maze(NumberedTasks):
         self._moves_left = _MOVES_PER_DISTANCE * self._distance
 
     def get_prompt(self) -> list[TextBlock | ImageBlock]:
-        """Explain and show the maze.
-
-        Returns:
-            A text and a picture.
-        """
+        """Explain and show the maze."""
         return self._show(
             "Find the goal. On the map @ is you, G the goal, # a wall and . the floor."
         )
@@ -149,4 +123,18 @@ class Maze(NumberedTasks):
             f"{event} You are at row {self._at[0]}, column {self._at[1]}, and have "
             f"{self._moves_left} moves left.\n\n" + "\n".join(lines)
         )
-        return [TextBlock(text=text), draw(lines)]
+        return [TextBlock(text=text), _draw(lines)]
+
+
+def _draw(rows: list[str]) -> ImageBlock:
+    """Draw a map as a PNG of 8 pixels to a square."""
+    height, width = len(rows), len(rows[0])
+    pixels = bytes(part for row in rows for square in row for part in _COLOURS[square])
+    picture = Image.frombytes("RGB", (width, height), pixels).resize(
+        (width * _PIXELS_PER_SQUARE, height * _PIXELS_PER_SQUARE),
+        Image.Resampling.NEAREST,
+    )
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return ImageBlock(data=data, mimeType="image/png")

@@ -1,15 +1,14 @@
 """``sql``: answer questions about a shop from its database.
 
-Each task has its own database and three questions; every third task also asks to fix
-data, and only these have the tool ``update``. ``submit`` pays the share of the parts
-that are right, the fix being one part, and ends the episode. A wrong statement is a
-tool that fails. The episode also ends, unpaid, after 30 calls.
+Each task has its own database and three questions. Every third task also asks to fix
+data, and only such a task has the tool ``update``. ``submit`` ends the episode and pays
+the share of the parts that are right; each answer is a part, and so is the fix. A wrong
+SQL statement makes its tool fail. The episode ends unpaid after 30 calls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
 from random import Random
 from typing import Any, Final
 
@@ -17,8 +16,14 @@ from ors import ListToolsOutput, TextBlock, ToolOutput, tool
 from ors.types import ToolSpec
 from pydantic import BaseModel, Field
 
-from ors_gym.server._failures import PlayerMistakeError
-from ors_gym.server.environments._base import NumberedTasks, SplitName, over, reply
+from ors_gym.server._tracebacks import PlayerMistakeError
+from ors_gym.server.environments._base import (
+    NumberedTasks,
+    SplitName,
+    is_same_answer,
+    over,
+    reply,
+)
 from ors_gym.server.environments._sql_database import (
     CATEGORIES,
     CITIES,
@@ -88,7 +93,7 @@ class Sql(NumberedTasks):
         self._calls_left = _MOST_CALLS
 
     def setup(self) -> None:
-        """Make the database, work out the answers, then spoil what is to be fixed."""
+        """Make the database, compute the answers, then spoil the data to be fixed."""
         self._database = ShopDatabase(make_rows(Random(self._seed)))  # noqa: S311
         self._answers = [
             self._database.value(question.sql.format(**values))
@@ -113,11 +118,7 @@ class Sql(NumberedTasks):
         self._database.close()
 
     def get_prompt(self) -> list[TextBlock]:
-        """Ask the questions.
-
-        Returns:
-            One block of text.
-        """
+        """Ask the questions."""
         lines = ["Answer these questions about a shop from its SQLite database."]
         if self._repair is not None:
             lines.append(REPAIR.fill(wrong=self._repair.upper(), right=self._repair))
@@ -132,11 +133,7 @@ class Sql(NumberedTasks):
         return [TextBlock(text="\n".join(lines))]
 
     def list_task_tools(self) -> ListToolsOutput:
-        """List what this task has besides the tools of every task.
-
-        Returns:
-            The tool ``update`` if data is to be fixed, else nothing.
-        """
+        """List ``update`` if this task asks to fix data."""
         if self._repair is None:
             return ListToolsOutput(tools=[])
         update = ToolSpec(
@@ -176,7 +173,7 @@ class Sql(NumberedTasks):
         self.finished = True
         given = [part.strip() for part in params.answer.split(";")]
         parts = [
-            float(_same(one, expected))
+            float(is_same_answer(one, expected))
             for one, expected in zip(given, self._answers, strict=False)
         ]
         right = f"{int(sum(parts))} of {len(self._answers)} answers are right."
@@ -198,7 +195,7 @@ class Sql(NumberedTasks):
         return reply(f"You have used all {_MOST_CALLS} calls.", finished=True)
 
     def _fixed_share(self) -> float:
-        """Say how much is fixed: nothing, if anything else was changed."""
+        """Give the share of spoilt rows that are fixed; 0 if another row changed."""
         now = {table: self._database.snapshot(table) for table in _TABLES}
         customers, clean = now.pop("customers"), self._clean["customers"]
         if any(rows != self._clean[table] for table, rows in now.items()):
@@ -211,10 +208,3 @@ class Sql(NumberedTasks):
         if not differing <= self._spoilt:
             return 0.0
         return 1.0 - len(differing) / max(1, len(self._spoilt))
-
-
-def _same(given: str, expected: str) -> bool:
-    try:
-        return Decimal(given.replace(",", "")) == Decimal(expected)
-    except InvalidOperation:
-        return given.casefold() == expected.casefold()

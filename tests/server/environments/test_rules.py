@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from ors import ToolOutput
 
-from ors_gym.server._players import REFERENCE_PLAYERS
+from ors_gym.server._reference_players import REFERENCE_PLAYERS
 from ors_gym.server.environments._math_problems import PROBLEMS
 from ors_gym.server.environments._maze_grid import WALL, carve, distances_from
 from ors_gym.server.environments._sql_questions import QUESTIONS

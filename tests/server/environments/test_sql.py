@@ -9,7 +9,7 @@ import pytest
 from ors_gym.client import ORSClient, Session
 from ors_gym.errors import ToolFailedError, ToolRejectedError
 from ors_gym.server import REFERENCE_PLAYERS
-from tests.server.playing import play, text_of
+from tests.server.played_episodes import play, text_of
 
 
 def task_indexes(client: ORSClient, *, repair: bool) -> list[int]:

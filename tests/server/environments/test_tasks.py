@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.server import BUNDLED
-from ors_gym.server._hosting import load_environment
+from ors_gym.server._class_transfer import import_environment
 from ors_gym.server.environments._base import SPLITS, NumberedTasks
 
 ENVIRONMENTS: dict[str, type[NumberedTasks]] = {
-    name: load_environment(reference) for name, reference in BUNDLED.items()
+    name: import_environment(reference) for name, reference in BUNDLED.items()
 }
 every_environment = pytest.mark.parametrize("name", ENVIRONMENTS)
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from ors_gym.client import ORSClient
 from ors_gym.server import BUNDLED, REFERENCE_PLAYERS
-from tests.server.playing import Played, play, text_of
+from tests.server.played_episodes import Played, play, text_of
 
 EPISODES = 12
 SPLITS = ["train", "validation", "test"]

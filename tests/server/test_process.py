@@ -13,8 +13,8 @@ import pytest
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import serve
-from ors_gym.server._owner import ServerProcess
-from tests.server.owners import (
+from ors_gym.server._process import ServerProcess
+from tests.server.processes import (
     is_listening,
     is_running,
     owner,
@@ -27,7 +27,7 @@ GUESS = "ors_gym.server.environments.guess:Guess"
 
 START = """
     import os, signal, subprocess, sys
-    from ors_gym.server._owner import ServerProcess, _living
+    from ors_gym.server._process import ServerProcess, _living
     from ors_gym.server import embedded_base_url
     url = embedded_base_url()
     [server] = _living
@@ -111,7 +111,7 @@ def test_a_fork_while_a_server_starts_does_not_hold_it():
     """Forks from one thread, servers from another: no child may keep a pipe open."""
     script = f"""
         import os, sys, threading
-        from ors_gym.server._owner import ServerProcess
+        from ors_gym.server._process import ServerProcess
         workers, done = [], threading.Event()
         def fork():
             while not done.is_set() and len(workers) < 200:
@@ -172,7 +172,7 @@ def test_ctrl_c_in_the_terminal_is_for_the_owner_alone():
 def test_ctrl_c_during_the_start_leaves_nothing():
     script = """
     import _thread, os, threading
-    from ors_gym.server._owner import ServerProcess
+    from ors_gym.server._process import ServerProcess
     started = []
     receive = ServerProcess._receive_line
     def interrupted(self):
@@ -236,7 +236,7 @@ def test_an_environment_that_blocks_cannot_keep_the_server_alive(blocked: str):
         import ors
         from ors_gym.client import ORSClient
         from ors_gym.server import serve
-        from ors_gym.server._owner import _living
+        from ors_gym.server._process import _living
         class Blocking(ors.Environment):
             @classmethod
             def list_splits(cls): return ["train"]

@@ -10,7 +10,7 @@ import pytest
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import run
-from tests.server.owners import is_listening, owner
+from tests.server.processes import is_listening, owner
 from tests.support.selecting import mostly_slow
 
 GUESS = "ors_gym.server.environments.guess:Guess"

@@ -1,8 +1,8 @@
 """A scripted reference player for each bundled environment.
 
-A player is made per episode and called with the latest observation, the prompt at
-first, and the tools; it answers with a tool call. It plays from the text alone, as a
-model would, and never sees the task.
+Each episode has its own player. The player is called with the latest observation
+(first the prompt) and the tools, and answers with a tool call. It plays from the text
+alone, as a model would, and never sees the task.
 """
 
 from __future__ import annotations
@@ -20,35 +20,18 @@ from ors_gym.server.environments._sql_questions import (
 )
 from ors_gym.types import ToolCall, ToolSpec
 
-__all__ = ["REFERENCE_PLAYERS", "Player"]
-
 Player: TypeAlias = Callable[[str, Sequence[ToolSpec]], ToolCall]
-"""From an observation and the tools to the next call."""
+"""Chooses the next call from an observation and the tools."""
 
 
 def play_math(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
-    """Answer a word problem.
-
-    Args:
-        observation: The question.
-        tools: Not needed.
-
-    Returns:
-        The call of ``submit``.
-    """
+    """Answer a word problem."""
     del tools
     return {"tool": "submit", "input": {"answer": str(solve(observation))}}
 
 
 def play_guess(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
     """Bisect the interval that the observation names.
-
-    Args:
-        observation: A text with ``low..high`` in it.
-        tools: Not needed.
-
-    Returns:
-        The call of ``guess``.
 
     Example:
         >>> play_guess("It is in 5..8, and you have 3 guesses left.", [])
@@ -60,14 +43,7 @@ def play_guess(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
 
 
 def play_blackjack(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
-    """Hit or stand by the basic strategy.
-
-    Args:
-        observation: A text with the hand's total and the dealer's card.
-        tools: Not needed.
-
-    Returns:
-        The call of ``hit`` or ``stand``.
+    """Hit or stand by the basic strategy, from the totals in the observation.
 
     Example:
         >>> play_blackjack("Your hand: 10, 6 (16). The dealer shows 7.", [])["tool"]
@@ -89,14 +65,7 @@ def play_blackjack(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
 
 
 def play_maze(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
-    r"""Take the first step of a shortest way over the map.
-
-    Args:
-        observation: A text with a map in it.
-        tools: Not needed.
-
-    Returns:
-        The call of ``move``.
+    r"""Take the first step of a shortest way over the map in the observation.
 
     Example:
         >>> play_maze("####\n#@G#\n####", [])
@@ -121,7 +90,7 @@ def play_maze(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
 
 
 class SqlPlayer:
-    """Looks around, fixes what is to be fixed, then answers question by question.
+    """Lists the tables, fixes the data if asked, then answers each question.
 
     Example:
         >>> player = SqlPlayer()
@@ -137,15 +106,7 @@ class SqlPlayer:
         self._last_tool = ""
 
     def __call__(self, observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
-        """Choose the next call.
-
-        Args:
-            observation: The prompt, then the result of the last call.
-            tools: Not needed.
-
-        Returns:
-            The call.
-        """
+        """Choose the next call."""
         del tools
         if self._plan is None:
             self._plan = _plan_sql(observation)
@@ -180,4 +141,4 @@ REFERENCE_PLAYERS: Final[dict[str, Callable[[], Player]]] = {
     "maze": lambda: play_maze,
     "sql": SqlPlayer,
 }
-"""By the environment's name, what makes a player of one episode."""
+"""What makes a player for one episode, by the name of the environment."""

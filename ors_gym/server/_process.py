@@ -1,10 +1,15 @@
-"""Starts server processes, and sees that they end with their owner."""
+"""A server process, seen from its owner: its start, and its exit.
+
+The process ends when the pipe that is its standard input reaches end of file. The owner
+closes the pipe to stop it; the kernel closes it when the owner dies, also by SIGKILL.
+`ors_gym.server._process_main` is the other side. A forked child of the owner lets go of
+the pipe, so that it cannot keep the server alive.
+"""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
-import http.client
 import json
 import os
 import secrets
@@ -14,42 +19,33 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from ors_gym.errors import ConnectionFailedError, InvalidRequestError
-from ors_gym.server._classes import describe_environment
-from ors_gym.server._foreground import require_extra
-from ors_gym.server.environments import BUNDLED
 
-__all__ = ["IDENTITY_HEADER", "VARIABLE", "ServerProcess", "embedded_base_url", "serve"]
-
+# The reply header by which a process recognises its own server.
 IDENTITY_HEADER: Final = "x-ors-gym-server"
-"""The reply header by which a process recognises its own server."""
 
 _START_SECONDS: Final = 60.0
-# Longer than the process gives the environments to be torn down.
+# Longer than the process gives the environments for their teardown.
 _STOP_SECONDS: Final = 6.0
 _BOOTSTRAP: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from ors_gym.server._child import main; main()"
+    "from ors_gym.server._process_main import main; main()"
 )
 
 _living: weakref.WeakSet[ServerProcess] = weakref.WeakSet()
-# Held while a process is started, and by a fork: none may happen between the making of
-# the pipe and its being known here.
+# Held while a process is started, and during a fork. A fork between the two would give
+# the child a pipe that `_after_fork` does not know and cannot close.
 _fork_lock = threading.RLock()
 
 
 class ServerProcess:
-    """A process on a free loopback port, serving environments.
+    """A process that serves environments, as `describe_environment` writes them.
 
-    Args:
-        environments: What to serve, as `describe_environment` writes it.
-        port: The port, or 0 for any free one.
+    It listens on the loopback interface; port 0 is any free one.
 
     Raises:
         InvalidRequestError: If an environment cannot be loaded or served, or the port
@@ -59,7 +55,6 @@ class ServerProcess:
 
     def __init__(self, environments: list[dict[str, str]], port: int = 0) -> None:
         self.identity = secrets.token_hex(8)
-        """What the server sends as `IDENTITY_HEADER`."""
         self._owner = os.getpid()
         with _fork_lock:
             self._process = _start()
@@ -72,17 +67,12 @@ class ServerProcess:
             }
             self._send(json.dumps(request).encode() + b"\n")
             self.base_url = f"http://127.0.0.1:{self._receive_port()}"
-            """Where the server listens."""
         except BaseException:
             self.stop()
             raise
 
     def is_running(self) -> bool:
-        """Say whether this process owns the server and it has not ended.
-
-        Returns:
-            Whether requests can be sent to it.
-        """
+        """Say whether this process owns the server and it has not ended."""
         return self._owner == os.getpid() and self._process.poll() is None
 
     def stop(self) -> None:
@@ -97,7 +87,7 @@ class ServerProcess:
             self._process.wait()
 
     def close_pipes(self) -> None:
-        """Let go of the process: it ends once nobody holds its standard input."""
+        """Make the process end: it does once nobody holds its standard input."""
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
@@ -105,12 +95,13 @@ class ServerProcess:
     def disown(self) -> None:
         """Let go of the process in a forked child, whose parent still owns it."""
         self.close_pipes()
-        # It is no child of this process: nothing is to be waited for or warned about.
+        # The server is no child of the forked process. An exit status is set, so that
+        # subprocess neither waits for it nor warns about it.
         self._process.returncode = 0
 
     def _send(self, line: bytes) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
-        # A process that ended early is reported by the missing answer.
+        # If the process has ended, `_receive_port` reports it.
         with contextlib.suppress(BrokenPipeError):
             view = memoryview(line)
             while view:
@@ -171,7 +162,7 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _search_path() -> list[str]:
-    """Give the directories that this process imports from."""
+    """List the directories that this process imports from."""
     try:
         here = str(Path.cwd())
     except FileNotFoundError:
@@ -201,117 +192,3 @@ os.register_at_fork(
     after_in_parent=_fork_lock.release,
     after_in_child=_after_fork,
 )
-
-
-VARIABLE: Final = "ORS_GYM_EMBEDDED_URL"
-"""The environment variable: the base URL, then as its fragment whose server it is."""
-
-_CHECK_SECONDS: Final = 10.0
-
-
-class _Embedded:
-    """What this process knows of its server."""
-
-    def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        """Start anew: a forked child owns no server, and its lock may be held."""
-        self.lock = threading.Lock()
-        self.process: ServerProcess | None = None
-
-
-_embedded = _Embedded()
-os.register_at_fork(after_in_child=_embedded.forget)
-
-
-def embedded_base_url() -> str:
-    """Give the address of the bundled environments, starting their server if needed.
-
-    Returns:
-        The base URL of this process's server, or of its parent's.
-
-    Raises:
-        MissingExtraError: If the extra ``server`` is not installed.
-        ConnectionFailedError: If the server could not be started.
-
-    Example:
-        >>> embedded_base_url() == embedded_base_url()
-        True
-    """
-    with _embedded.lock:
-        process = _embedded.process
-        if process is not None and process.is_running():
-            return process.base_url
-        inherited = _inherited_base_url()
-        if inherited is not None:
-            return inherited
-        require_extra()
-        process = ServerProcess([describe_environment(one) for one in BUNDLED.values()])
-        _embedded.process = process
-        os.environ[VARIABLE] = f"{process.base_url}#{_scope()}{process.identity}"
-        return process.base_url
-
-
-def _scope() -> str:
-    return os.environ.get("PYTEST_XDIST_WORKER", "") + "."
-
-
-def _inherited_base_url() -> str | None:
-    base_url, _, mark = os.environ.get(VARIABLE, "").partition("#")
-    scope, dot, identity = mark.partition(".")
-    if scope + dot != _scope() or not _answers_as(base_url, identity):
-        return None
-    return base_url
-
-
-def _answers_as(base_url: str, identity: str) -> bool:
-    try:
-        address = urlsplit(base_url)
-        connection = http.client.HTTPConnection(
-            address.hostname or "", address.port, timeout=_CHECK_SECONDS
-        )
-    except ValueError:
-        return False
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().headers.get(IDENTITY_HEADER) == identity
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-@contextmanager
-def serve(*environments: str | type[Any], port: int | None = None) -> Iterator[str]:
-    """Serve environments from a process of their own.
-
-    The process ends with the block, and with this process however that ends.
-
-    Args:
-        *environments: Environment classes of ors-sdk, also those of a notebook cell or
-            of ``__main__``, or strings ``"module:Class"``; the bundled environments if
-            there are none. The first is the server's default.
-        port: The port, or None for any free one.
-
-    Yields:
-        The base URL, on the loopback interface.
-
-    Raises:
-        MissingExtraError: If the extra ``server`` is not installed.
-        InvalidRequestError: If an environment cannot be loaded or served, or the port
-            is in use; the message holds the traceback of the process.
-        ConnectionFailedError: If the process ended or was silent.
-
-    Example:
-        >>> with serve("ors_gym.server.environments.guess:Guess") as base_url:
-        ...     base_url.startswith("http://127.0.0.1:")
-        True
-    """
-    require_extra()
-    described = [describe_environment(one) for one in environments or BUNDLED.values()]
-    process = ServerProcess(described, port or 0)
-    try:
-        yield process.base_url
-    finally:
-        process.stop()

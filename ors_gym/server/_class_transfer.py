@@ -1,16 +1,18 @@
-"""Environment classes, written down so that another process can load them.
+"""Sends an environment class to the server process, which loads it.
 
-A class of a module that the other process can import goes by name, any other by value:
-those of a notebook cell, of ``__main__``, of a function.
+A class goes by name if the other process can import its module. A class of a notebook
+cell, of ``__main__`` or of a function goes by value, with cloudpickle.
 """
 
 from __future__ import annotations
 
 import base64
 import functools
+import importlib
 import importlib.machinery
 import inspect
 import io
+import pickle
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -19,25 +21,9 @@ from typing import Any
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = ["describe_environment"]
-
 
 def describe_environment(environment: object) -> dict[str, str]:
-    """Write an environment down as JSON.
-
-    Args:
-        environment: An Environment class of ors-sdk, or a string ``"module:Class"``.
-
-    Returns:
-        A dict with the key ``reference`` or ``pickle``.
-
-    Raises:
-        InvalidRequestError: If it is neither, or cannot be pickled.
-
-    Example:
-        >>> describe_environment("package.module:Class")
-        {'reference': 'package.module:Class'}
-    """
+    """Write a class or a string ``"module:Class"`` as JSON for `load_environment`."""
     if isinstance(environment, str):
         module, _, name = environment.partition(":")
         if not module or not name.isidentifier():
@@ -61,11 +47,39 @@ def describe_environment(environment: object) -> dict[str, str]:
         ) from error
 
 
+def load_environment(described: dict[str, str]) -> type[Any]:
+    """Load what `describe_environment` wrote."""
+    if "reference" in described:
+        return import_environment(described["reference"])
+    loaded: type[Any] = pickle.loads(  # noqa: S301 - our owner's own class
+        base64.b64decode(described["pickle"])
+    )
+    return loaded
+
+
+def import_environment(reference: str) -> type[Any]:
+    """Import a class by ``"module:Class"``.
+
+    Raises:
+        InvalidRequestError: If the module has no such class; lists those it has.
+        ImportError: If the module cannot be imported.
+    """
+    name, _, wanted = reference.partition(":")
+    module = importlib.import_module(name)
+    found = getattr(module, wanted, None)
+    if not isinstance(found, type):
+        own = [one for one in vars(module).values() if isinstance(one, type)]
+        names = [one.__name__ for one in own if one.__module__ == name]
+        has = f"it has {', '.join(names)}" if names else "it has none at all"
+        raise InvalidRequestError(f"module {name!r} has no class {wanted!r}; {has}")
+    return found
+
+
 def _pickle(environment: type[Any]) -> bytes:
     import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
-        """Also takes a cached function, which pickle would send by name."""
+        """Sends a cached function by value; pickle would send it by name."""
 
         dispatch_table = cloudpickle.CloudPickler.dispatch_table.new_child(
             {functools._lru_cache_wrapper: _reduce_cached}  # noqa: SLF001
@@ -103,7 +117,7 @@ def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:
 
 
 def _is_importable(module: str) -> bool:
-    """Say whether a new process with the same path finds the same module."""
+    """Say whether a process with the same ``sys.path`` finds the same module."""
     path: Sequence[str] | None = None
     parts = module.split(".")
     for count in range(1, len(parts) + 1):
@@ -121,10 +135,10 @@ def _is_importable(module: str) -> bool:
 
 @contextmanager
 def _resolved_annotations(classes: Sequence[type[Any]]) -> Iterator[None]:
-    """Replace annotations that are strings by what they name, for a while.
+    """Replace annotations that are strings by the objects they name, for a while.
 
-    The SDK reads the annotations of tools. A function that travels by value takes along
-    the globals that its code uses, not those that only its annotations name.
+    The SDK reads the annotations of tools. cloudpickle sends the globals that a
+    function's code uses, but not those that only its annotations name.
     """
     changed: list[tuple[Any, dict[str, Any]]] = []
     try:
@@ -147,5 +161,6 @@ def _hints(function: Any, written: dict[str, Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
     except NameError:
-        # A name for type checkers alone; no tool, as the SDK could not read it either.
+        # The name exists for type checkers only. This is no tool: the SDK could not
+        # read its annotations either.
         return written

@@ -19,9 +19,9 @@ from ors_gym.errors import (
     ToolFailedError,
 )
 from ors_gym.server import serve
-from ors_gym.server._owner import embedded_base_url
-from tests.server.owners import run_script
-from tests.server.playing import text_of
+from ors_gym.server._embedded import embedded_base_url
+from tests.server.played_episodes import text_of
+from tests.server.processes import run_script
 from tests.support.selecting import mostly_slow
 
 # No `if __name__ == "__main__"`, annotations that are strings, a cached class method, a
@@ -369,7 +369,7 @@ def test_a_missing_extra_names_its_command(
         serve(),
     ):
         raise AssertionError
-    monkeypatch.setattr("ors_gym.server._owner._embedded.process", None)
+    monkeypatch.setattr("ors_gym.server._embedded._embedded.process", None)
     monkeypatch.delenv("ORS_GYM_EMBEDDED_URL", raising=False)
     with pytest.raises(MissingExtraError, match="ORS_BASE_URL"):
         embedded_base_url()

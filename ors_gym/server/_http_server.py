@@ -1,0 +1,85 @@
+"""The HTTP server: the application of ors-sdk under uvicorn."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import ors
+import uvicorn
+
+from ors_gym.server._tracebacks import show_only_tracebacks
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+# Both SDKs keep an idle connection for 60 s (docs/wire.md, "Dialects").
+_KEEP_ALIVE_SECONDS: Final = 60
+_SHUTDOWN_SECONDS: Final = 2
+
+
+def build_server(
+    environments: Sequence[type[Any]],
+    *,
+    on_start: Callable[[], None],
+    headers: Sequence[tuple[str, str]] = (),
+) -> StartReportingServer:
+    """Build a server to run on an open socket; every reply carries the headers.
+
+    Raises:
+        TypeError: If a class is not an Environment of ors-sdk.
+        ValueError: If a class has no tool or no split, or two have the same name.
+    """
+    for environment in environments:
+        if not (
+            isinstance(environment, type) and issubclass(environment, ors.Environment)
+        ):
+            raise TypeError(f"{environment!r} is not a subclass of ors.Environment")
+    # Users who set the SDK's own variable want the SDK's own log.
+    if "ORS_LOG_LEVEL" not in os.environ:
+        show_only_tracebacks()
+    application: ASGIApp = ors.Server(list(environments)).app
+    config = uvicorn.Config(
+        application,
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        ws="none",
+        headers=list(headers),
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    return StartReportingServer(config, on_start)
+
+
+class StartReportingServer(uvicorn.Server):
+    """A uvicorn server that calls a function once it takes requests."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, then report it."""
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_start()
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Listen on an address; port 0 is any free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is given by number because asyncio turns Nagle's algorithm off only
+    # for a socket that names TCP. With it, a reply of two writes would wait 40 ms for
+    # an acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener
