@@ -14,141 +14,76 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
-from ors_gym.registration import register_bundled
+from ors_gym import errors
+from ors_gym.errors import (
+    AmbiguousCallError as AmbiguousCallError,
+    AuthenticationError as AuthenticationError,
+    CallTimeoutError as CallTimeoutError,
+    ConnectionFailedError as ConnectionFailedError,
+    EpisodeOverError as EpisodeOverError,
+    InsecureTransportError as InsecureTransportError,
+    InvalidRequestError as InvalidRequestError,
+    LimitExceededError as LimitExceededError,
+    MissingExtraError as MissingExtraError,
+    ORSError as ORSError,
+    ProtocolError as ProtocolError,
+    SchemaError as SchemaError,
+    ServerError as ServerError,
+    SessionClosedError as SessionClosedError,
+    SessionLostError as SessionLostError,
+    SetupFailedError as SetupFailedError,
+    ToolFailedError as ToolFailedError,
+    ToolRejectedError as ToolRejectedError,
+    UnknownEnvironmentError as UnknownEnvironmentError,
+    UnknownTaskError as UnknownTaskError,
+)
+from ors_gym.registration import register_bundled, register_envs as register_envs
 
 if TYPE_CHECKING:
-    from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
-    from ors_gym.client._sigterm import delete_sessions_on_sigterm
-    from ors_gym.display import show
-    from ors_gym.display._play import play
-    from ors_gym.env import ORSEnv
-    from ors_gym.env._async_env import AsyncORSEnv
-    from ors_gym.errors import (
-        AmbiguousCallError,
-        AuthenticationError,
-        CallTimeoutError,
-        ConnectionFailedError,
-        EpisodeOverError,
-        InsecureTransportError,
-        InvalidRequestError,
-        LimitExceededError,
-        MissingExtraError,
-        ORSError,
-        ProtocolError,
-        SchemaError,
-        ServerError,
-        SessionClosedError,
-        SessionLostError,
-        SetupFailedError,
-        ToolFailedError,
-        ToolRejectedError,
-        UnknownEnvironmentError,
-        UnknownTaskError,
+    # The names of `_LAZY_NAMES` again: type checkers do not read that table.
+    from ors_gym.client import (
+        AsyncORSClient as AsyncORSClient,
+        AsyncSession as AsyncSession,
+        Limits as Limits,
+        ORSClient as ORSClient,
+        Session as Session,
+        delete_sessions_on_sigterm as delete_sessions_on_sigterm,
     )
-    from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
-    from ors_gym.protocol._exchange import Limits
-    from ors_gym.registration import register_envs
+    from ors_gym.display import play as play, show as show
+    from ors_gym.env import AsyncORSEnv as AsyncORSEnv, ORSEnv as ORSEnv
+    from ors_gym.evaluation import (
+        Evaluation as Evaluation,
+        evaluate as evaluate,
+        parallel_evaluate as parallel_evaluate,
+    )
     from ors_gym.rollout import (
-        ChatPolicy,
-        Episode,
-        EpisodeRunner,
-        Turn,
-        replay,
-        run_episode,
-        run_episode_async,
-        run_group,
+        ChatPolicy as ChatPolicy,
+        Episode as Episode,
+        EpisodeRunner as EpisodeRunner,
+        Turn as Turn,
+        replay as replay,
+        run_episode as run_episode,
+        run_episode_async as run_episode_async,
+        run_group as run_group,
     )
-    from ors_gym.spaces import FreeText, ToolCallSpace
-    from ors_gym.vector import ORSVectorEnv
+    from ors_gym.spaces import FreeText as FreeText, ToolCallSpace as ToolCallSpace
+    from ors_gym.vector import ORSVectorEnv as ORSVectorEnv
 
-__all__ = [
-    "AmbiguousCallError",
-    "AsyncORSClient",
-    "AsyncORSEnv",
-    "AsyncSession",
-    "AuthenticationError",
-    "CallTimeoutError",
-    "ChatPolicy",
-    "ConnectionFailedError",
-    "Episode",
-    "EpisodeOverError",
-    "EpisodeRunner",
-    "Evaluation",
-    "FreeText",
-    "InsecureTransportError",
-    "InvalidRequestError",
-    "LimitExceededError",
-    "Limits",
-    "MissingExtraError",
-    "ORSClient",
-    "ORSEnv",
-    "ORSError",
-    "ORSVectorEnv",
-    "ProtocolError",
-    "SchemaError",
-    "ServerError",
-    "Session",
-    "SessionClosedError",
-    "SessionLostError",
-    "SetupFailedError",
-    "ToolCallSpace",
-    "ToolFailedError",
-    "ToolRejectedError",
-    "Turn",
-    "UnknownEnvironmentError",
-    "UnknownTaskError",
-    "delete_sessions_on_sigterm",
-    "evaluate",
-    "parallel_evaluate",
-    "play",
-    "register_envs",
-    "replay",
-    "run_episode",
-    "run_episode_async",
-    "run_group",
-    "show",
-]
-
-_HOMES: Final = {
-    "ors_gym.client": (
+# The public names of each package. A package is imported when one of its names is first
+# used: importing `ors_gym` itself only registers the ids.
+_LAZY_NAMES: Final = {
+    "client": (
         "AsyncORSClient",
         "AsyncSession",
+        "Limits",
         "ORSClient",
         "Session",
+        "delete_sessions_on_sigterm",
     ),
-    "ors_gym.client._sigterm": ("delete_sessions_on_sigterm",),
-    "ors_gym.env": ("AsyncORSEnv", "ORSEnv"),
-    "ors_gym.errors": (
-        "AmbiguousCallError",
-        "AuthenticationError",
-        "CallTimeoutError",
-        "ConnectionFailedError",
-        "EpisodeOverError",
-        "InsecureTransportError",
-        "InvalidRequestError",
-        "LimitExceededError",
-        "MissingExtraError",
-        "ORSError",
-        "ProtocolError",
-        "SchemaError",
-        "ServerError",
-        "SessionClosedError",
-        "SessionLostError",
-        "SetupFailedError",
-        "ToolFailedError",
-        "ToolRejectedError",
-        "UnknownEnvironmentError",
-        "UnknownTaskError",
-    ),
-    "ors_gym.evaluation": (
-        "Evaluation",
-        "evaluate",
-        "parallel_evaluate",
-    ),
-    "ors_gym.display": ("play", "show"),
-    "ors_gym.protocol._exchange": ("Limits",),
-    "ors_gym.registration": ("register_envs",),
-    "ors_gym.rollout": (
+    "display": ("play", "show"),
+    "env": ("AsyncORSEnv", "ORSEnv"),
+    "evaluation": ("Evaluation", "evaluate", "parallel_evaluate"),
+    "rollout": (
         "ChatPolicy",
         "Episode",
         "EpisodeRunner",
@@ -158,30 +93,31 @@ _HOMES: Final = {
         "run_episode_async",
         "run_group",
     ),
-    "ors_gym.spaces": (
-        "FreeText",
-        "ToolCallSpace",
-    ),
-    "ors_gym.vector": ("ORSVectorEnv",),
+    "spaces": ("FreeText", "ToolCallSpace"),
+    "vector": ("ORSVectorEnv",),
 }
-"""The module of each public name, imported when the name is first used: importing this
-package only registers the ids."""
+_PACKAGE_OF: Final = {
+    name: package for package, names in _LAZY_NAMES.items() for name in names
+}
+# Packages whose names are written in full, as in ``ors_gym.server.serve()``.
+_LAZY_PACKAGES: Final = {
+    *("formats", "integrations", "server", "testing", "wrappers"),
+    *_LAZY_NAMES,
+}
 
-_MODULES: Final = {name: home for home, names in _HOMES.items() for name in names}
-_SUBMODULES: Final = (
-    *("formats", "integrations", "rollout", "server", "testing", "wrappers"),
-)
-"""Those that people write in full, as in ``ors_gym.server.serve()``."""
+__all__ = ["register_envs"]
+__all__ += errors.__all__
+__all__ += list(_PACKAGE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in _PACKAGE_OF:
+        package = importlib.import_module(f"ors_gym.{_PACKAGE_OF[name]}")
+        value = globals()[name] = getattr(package, name)
+        return value
+    if name in _LAZY_PACKAGES:
         return importlib.import_module(f"ors_gym.{name}")
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

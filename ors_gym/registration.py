@@ -9,10 +9,11 @@ import gymnasium
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = ["BUNDLED", "register_bundled", "register_envs"]
+__all__ = ["BUNDLED_NAMES", "register_bundled", "register_envs"]
 
-BUNDLED: Final = ("math", "guess", "blackjack", "maze", "sql")
-"""The environments of the embedded server."""
+BUNDLED_NAMES: Final = ("math", "guess", "blackjack", "maze", "sql")
+"""The environments of the embedded server: the names of `ors_gym.server.BUNDLED`,
+again, because importing `ors_gym` imports nothing of the server."""
 
 _ENTRY_POINT: Final = "ors_gym.env:ORSEnv"
 _VECTOR_ENTRY_POINT: Final = "ors_gym.vector:ORSVectorEnv"
@@ -23,9 +24,10 @@ def register_bundled() -> None:
 
     Asks no server for anything. Importing `ors_gym` does it.
     """
-    for name in BUNDLED:
+    for name in BUNDLED_NAMES:
         _register(f"ors/{name}", {"env_name": name})
-    # Without a name, the env explains what is missing; a bare constructor would not.
+    # With an empty name the env says which argument is missing; without one, Python
+    # would only say that the constructor lacks an argument.
     _register("ors/remote", {"env_name": ""})
 
 
@@ -34,14 +36,14 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
 
     Args:
         base_url: The server's address.
-        namespace: What the ids begin with.
-        **arguments: Defaults for the arguments of `ORSEnv`, such as ``split``. Secrets
-            belong to ``gym.make`` or the environment variables, not here: an id's
-            arguments are public.
+        namespace: The part of the ids before the slash.
+        **arguments: Defaults for the arguments of `ORSEnv`, such as ``split``. Pass
+            secrets to ``gym.make`` or in environment variables instead: the arguments
+            of an id are public.
 
     Returns:
-        The ids, such as ``"ors/mathenv"``: the environments' names in lower case,
-        with what an id cannot hold replaced by ``_``.
+        The ids, such as ``"ors/mathenv"``: the names in lower case, with ``_`` for
+        each character that an id cannot hold.
 
     Raises:
         InvalidRequestError: If an id is taken by another server, or two environments
@@ -53,13 +55,14 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
         ...     register_envs(base_url, namespace="served")[0]
         'served/math'
     """
-    # Imported here, so that importing the package only registers ids.
+    # Imported here, so that importing the package stays light.
     from ors_gym.client import ORSClient  # noqa: PLC0415
     from ors_gym.env._settings import without_secrets  # noqa: PLC0415
 
     if not re.fullmatch(r"[\w:.-]+", namespace) or ":" in namespace:
         raise InvalidRequestError(
-            f"the namespace {namespace!r} may hold letters, digits, '_', '-' and '.'"
+            f"the namespace {namespace!r} may hold only letters, digits, '_', '-' "
+            "and '.'"
         )
     with ORSClient(base_url, api_key=arguments.get("api_key")) as client:
         names = client.list_environments()
@@ -83,7 +86,7 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
 
 
 def _sanitise(name: str) -> str:
-    """Return a name with only what an id may hold (Gymnasium's `ENV_ID_RE`)."""
+    """Replace the characters that an id may not hold (Gymnasium's `ENV_ID_RE`)."""
     kept = re.sub(r"[^\w.-]+", "_", name.lower(), flags=re.ASCII).strip("._-")
     # A trailing -v0 would be read as a version.
     kept = re.sub(r"-v(\d+)$", r"_v\1", kept)

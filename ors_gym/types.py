@@ -1,8 +1,8 @@
-"""The values of the wire: plain JSON, described for a type checker.
+"""The values of the protocol as plain JSON, described for type checkers.
 
-Nothing is wrapped: what the server sends is what the caller gets, checked where
-docs/wire.md (section "Reading") asks for it, so ``result["reward"]`` and
-``tools[0]["name"]`` work as in the published sample client.
+Nothing is wrapped: callers get what the server sent, checked where docs/wire.md
+(section "Reading") asks for it. So ``result["reward"]`` and ``tools[0]["name"]`` work
+as in the published sample client.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ JSONObject: TypeAlias = dict[str, Any]
 TaskSpec: TypeAlias = JSONObject
 """A task as the server describes it. It usually holds the answer."""
 
-
 Block: TypeAlias = JSONObject
 """One block of a prompt or a result, checked when it was read.
 
 ``{"type": "text", "text": ...}`` or ``{"type": "image", "data": base64, "mimeType":
-...}``, both perhaps with a ``detail``; blocks of another type are kept as they came.
+...}``. Both may have a ``detail``. Blocks of another type are kept unchanged.
 """
 
 
@@ -46,7 +45,7 @@ class ToolSpec(TypedDict):
 
 
 class ToolOutput(TypedDict):
-    """What a tool gave back; ``reward`` is a finite number or None."""
+    """The result of a tool call; ``reward`` is a finite number or None."""
 
     blocks: list[Block]
     metadata: JSONObject | None
@@ -55,7 +54,7 @@ class ToolOutput(TypedDict):
 
 
 class ToolCall(TypedDict):
-    """The canonical action: which tool, with which input."""
+    """The canonical action: the name of a tool, and its input."""
 
     tool: str
     input: JSONObject

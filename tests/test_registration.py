@@ -9,7 +9,8 @@ import gymnasium as gym
 import pytest
 
 import ors_gym
-from ors_gym.registration import BUNDLED
+from ors_gym.registration import BUNDLED_NAMES
+from ors_gym.server import BUNDLED
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
 
@@ -22,7 +23,8 @@ def namespace() -> Iterator[str]:
 
 
 def test_the_bundled_ids_are_there() -> None:
-    for name in (*BUNDLED, "remote"):
+    assert list(BUNDLED_NAMES) == list(BUNDLED)
+    for name in (*BUNDLED_NAMES, "remote"):
         spec = gym.spec(f"ors/{name}")
         assert spec.entry_point == "ors_gym.env:ORSEnv"
         assert spec.to_json()

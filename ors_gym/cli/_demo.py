@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ors_gym.env import ORSEnv
 from ors_gym.errors import needs_extra
-from ors_gym.registration import BUNDLED
+from ors_gym.registration import BUNDLED_NAMES
 
 __all__ = ["add_parser"]
 
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace) -> int:
     for column in ("episodes", "success", "mean reward", "steps", "ms per step"):
         table.add_column(column, justify="right")
     transcript = ""
-    for name in BUNDLED:
+    for name in BUNDLED_NAMES:
         for player in ("random", "reference"):
             make_player = REFERENCE_PLAYERS[name] if player == "reference" else None
             episodes = options.episodes * _MORE_EPISODES.get(name, 1)

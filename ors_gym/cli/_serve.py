@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from ors_gym.cli._common import is_class, require_module
 from ors_gym.errors import InvalidRequestError
-from ors_gym.registration import BUNDLED
+from ors_gym.registration import BUNDLED_NAMES
 
 __all__ = ["add_parser"]
 
@@ -51,7 +51,7 @@ def _check_class(reference: str) -> None:
     name = reference.removeprefix("ors/")
     said = (
         f"{name} is bundled: run ors-gym serve"
-        if name in BUNDLED
+        if name in BUNDLED_NAMES
         else f"{reference!r} cannot be served"
     )
     raise InvalidRequestError(f"{said}; a class of your own is module:Class")

@@ -2,5 +2,14 @@
 
 from ors_gym.client._async_client import AsyncORSClient, AsyncSession
 from ors_gym.client._client import ORSClient, Session
+from ors_gym.client._sigterm import delete_sessions_on_sigterm
+from ors_gym.protocol._exchange import Limits
 
-__all__ = ["AsyncORSClient", "AsyncSession", "ORSClient", "Session"]
+__all__ = [
+    "AsyncORSClient",
+    "AsyncSession",
+    "Limits",
+    "ORSClient",
+    "Session",
+    "delete_sessions_on_sigterm",
+]

@@ -25,6 +25,9 @@ class PlayerMistakeError(Exception):
         ors_gym.server.PlayerMistakeError: no such table: customer
     """
 
+    # So that a traceback shows where to import it from.
+    __module__ = "ors_gym.server"
+
 
 class _TracebackLog:
     """Stands in for a logger of the SDK; only `exception` prints."""

@@ -1,10 +1,12 @@
 """The bundled environments, one module each.
 
-To add one, write a module with a subclass of `NumberedTasks` (in ``_base``), list it in
-`BUNDLED` below and in `ors_gym.registration`, and give it a reference player in
-`ors_gym.server._reference_players`. Whatever the player needs to know of the rules
-belongs into a module without the SDK, such as ``_maze_grid``: players run in processes
-that do not import it.
+To add one:
+
+1. Write a module here with a subclass of `NumberedTasks` (in ``_base``).
+2. List it in `BUNDLED` below and in `ors_gym.registration.BUNDLED_NAMES`.
+3. Give it a reference player in `ors_gym.server._reference_players`. A player runs in a
+   process that does not import the SDK: put the rules that it needs into a module
+   without the SDK, such as ``_maze_grid``.
 """
 
 from __future__ import annotations
