@@ -13,7 +13,7 @@ import pytest
 from gymnasium.spaces import Box, MultiDiscrete
 from gymnasium.utils.env_checker import check_env
 
-from ors_gym.registration import BUNDLED
+from ors_gym.registration import BUNDLED_NAMES
 from ors_gym.wrappers import DiscreteTools, ParsedText
 
 MODES: list[dict[str, Any]] = [
@@ -38,7 +38,7 @@ VIEWS: list[tuple[str, Callable[[Any], Any]]] = [
     ("maze", DiscreteTools),
     ("math", lambda env: DiscreteTools(env, SUBMIT)),
     ("sql", lambda env: DiscreteTools(env, SUBMIT)),
-    *((name, lambda env: ParsedText(env, length, LENGTH)) for name in BUNDLED),
+    *((name, lambda env: ParsedText(env, length, LENGTH)) for name in BUNDLED_NAMES),
     (
         "guess",
         lambda env: DiscreteTools(
@@ -64,7 +64,7 @@ def make(name: str, **arguments: Any) -> Any:
 
 
 @pytest.mark.parametrize("arguments", MODES, ids=str)
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", BUNDLED_NAMES)
 def test_bundled_envs(name: str, arguments: dict[str, Any]) -> None:
     env = make(name, **arguments)
     check_env(env.unwrapped)
