@@ -22,9 +22,9 @@ from typing import Any
 import httpx
 
 from benchmarks.loopserver import loopserver
-from ors_gym.client.http._async_connection import AsyncTransport
-from ors_gym.client.http._connection import Transport
-from ors_gym.client.http._httpx import PooledTransport
+from ors_gym.client import HTTPTransport
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from ors_gym.protocol._exchange import Head, Headers, Outcome, Send
 
@@ -142,26 +142,26 @@ def _per_call_async(
 
 def _rows(url: str, runner: asyncio.Runner, calls: int) -> dict[str, Measure]:
     """Return the measurement of each row."""
-    pool = Transport(url, headers=_CLIENT)
+    pool = ConnectionPool(url, headers=_CLIENT)
     stock = StockTransport(url, headers=_CLIENT)
-    async_pool = AsyncTransport(url, headers=_CLIENT)
+    async_pool = AsyncConnectionPool(url, headers=_CLIENT)
     async_stock = AsyncStockTransport(url, headers=_CLIENT)
     few = max(calls // 5, 1)
     rows: dict[str, Measure] = {
         "raw socket": functools.partial(_per_call, _raw(url), calls),
-        "Transport": functools.partial(
+        "ConnectionPool": functools.partial(
             _per_call, lambda: _check(pool.exchange(_send())), calls
         ),
         "StockTransport": functools.partial(
             _per_call, lambda: _check(stock.exchange(_send())), few
         ),
         "httpx.Client": functools.partial(_per_call, _httpx(url, httpx.Client()), few),
-        "httpx.Client(PooledTransport)": functools.partial(
-            _per_call, _httpx(url, httpx.Client(transport=PooledTransport())), few
+        "httpx.Client(HTTPTransport)": functools.partial(
+            _per_call, _httpx(url, httpx.Client(transport=HTTPTransport())), few
         ),
     }
     for sessions in (1, *_SESSIONS):
-        rows[f"AsyncTransport, {sessions} sessions"] = functools.partial(
+        rows[f"AsyncConnectionPool, {sessions} sessions"] = functools.partial(
             _per_call_async, runner, async_pool.exchange, sessions, calls * 8
         )
     rows["AsyncStockTransport, 1 session"] = functools.partial(
@@ -191,8 +191,8 @@ def main() -> None:
         print(f"{name:32}{value:8.1f}{value / raw:7.2f}x")
     few, many = _SESSIONS[0], _SESSIONS[-1]
     growth = (
-        medians[f"AsyncTransport, {many} sessions"]
-        / medians[f"AsyncTransport, {few} sessions"]
+        medians[f"AsyncConnectionPool, {many} sessions"]
+        / medians[f"AsyncConnectionPool, {few} sessions"]
     )
     print(f"{many} sessions to {few}: {growth:.2f}x")
 

@@ -14,8 +14,8 @@ import httpx
 
 from ors_gym.client._connection import AsyncTransportLike, Link, TransportLike
 from ors_gym.client.http._address import Origin
-from ors_gym.client.http._async_connection import AsyncTransport
-from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from ors_gym.protocol._exchange import Failure, Outcome, Send
 
@@ -41,7 +41,7 @@ def choose_transport(
         The transport.
     """
     if client is None and transport is None and not _needs_proxy(link, trust_env):
-        return Transport(link.base_url, headers=link.headers, limits=link.limits)
+        return ConnectionPool(link.base_url, headers=link.headers, limits=link.limits)
     stock = StockTransport(
         link.base_url,
         client,
@@ -74,7 +74,9 @@ def choose_async_transport(
     """
     brought = client is not None or transport is not None
     if not brought and not _needs_proxy(link, trust_env):
-        return AsyncTransport(link.base_url, headers=link.headers, limits=link.limits)
+        return AsyncConnectionPool(
+            link.base_url, headers=link.headers, limits=link.limits
+        )
     stock = AsyncStockTransport(
         link.base_url,
         client,

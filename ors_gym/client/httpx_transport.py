@@ -273,8 +273,8 @@ class StockTransport(_Stock):
         InvalidRequestError: If the URL or a header cannot be used.
 
     Example:
-        >>> from ors_gym.client.http._httpx import PooledTransport
-        >>> StockTransport("http://127.0.0.1:1", transport=PooledTransport())
+        >>> from ors_gym.client import HTTPTransport
+        >>> StockTransport("http://127.0.0.1:1", transport=HTTPTransport())
         StockTransport('http://127.0.0.1:1')
     """
 

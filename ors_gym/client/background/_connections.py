@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 
 from ors_gym.client._connection import Link
 from ors_gym.client._drivers import AsyncExchange, run_async
-from ors_gym.client.http._async_connection import AsyncTransport
+from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.protocol._exchange import Operation
 
 __all__ = ["BackgroundConnections", "BoundedTasks"]
@@ -61,12 +61,12 @@ class _Server:
     def __init__(self, link: Link) -> None:
         # Referred to, since its id is the key.
         self.link = link
-        self._pool: AsyncTransport | None = None
+        self._pool: AsyncConnectionPool | None = None
         if link.background_exchange is not None:
             # Only the transport that the user brought may know the way.
             self.exchange: AsyncExchange = link.background_exchange
         else:
-            self._pool = AsyncTransport(
+            self._pool = AsyncConnectionPool(
                 link.base_url, headers=link.headers, limits=link.limits
             )
             self.exchange = self._pool.exchange

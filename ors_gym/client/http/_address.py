@@ -1,4 +1,4 @@
-"""Where a server is, and how a socket to it is opened."""
+"""Where a server is, and how a socket to it is opened and secured."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ors_gym.errors import InvalidRequestError
 __all__ = [
     "Address",
     "Origin",
-    "attempts",
+    "connect_attempts",
     "default_ssl_context",
     "literal_address",
     "open_socket",
     "read_addresses",
     "refuse_self_connection",
-    "secure",
+    "wrap_tls",
 ]
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -39,13 +39,8 @@ _UNPRINTABLE: Final = re.compile(r"[\x00-\x20\x7f]")
 class Origin:
     """Scheme, host, port and path prefix of a base URL.
 
-    Args:
-        base_url: An ``http`` or ``https`` URL without user name, password, query
-            or fragment.
-
-    Raises:
-        InvalidRequestError: If it is anything else. The message does not quote the
-            URL, which may hold a password.
+    A URL that cannot be used raises `InvalidRequestError`. The message does not quote
+    the URL, which may hold a password.
 
     Example:
         >>> origin = Origin("http://[::1]:8080/ors/")
@@ -94,12 +89,11 @@ class Origin:
         self.scheme = parts.scheme
         """``http`` or ``https``."""
         self.host, self.literal = _read_host(parts.hostname or "")
-        """The host's name or address (IPv6 without brackets); and the address, parsed,
-        if it is one, so that nobody has to look it up."""
+        """The host's name or address (IPv6 without brackets), and the parsed address if
+        it is one, so that nobody looks it up."""
         self.port = port or _PORTS[parts.scheme]
-        """The port, the scheme's own if the URL names none."""
         self.prefix = parts.path.rstrip("/")
-        """What comes before every target."""
+        """The path that comes before every target."""
         name = f"[{self.host}]" if ":" in self.host else self.host
         self.authority = name if self.port == _PORTS[self.scheme] else f"{self}"
         """What the Host header says (RFC 9110, section 7.2)."""
@@ -115,7 +109,7 @@ class Origin:
 def _read_host(
     host: str,
 ) -> tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address | None]:
-    """Return a host as the resolver and TLS take it, and its address if it is one."""
+    """Return a host as resolver and TLS expect it, and its address if it is one."""
     with contextlib.suppress(ValueError):
         if "%" not in host:
             return host, ipaddress.ip_address(host)
@@ -134,8 +128,8 @@ def _read_host(
 Address: TypeAlias = tuple[int, Any]
 """An address family, and an address as the socket module takes it."""
 
-# First probe after a minute, five unanswered ones end the connection. Not every
-# system has all of these options.
+# The first probe comes after a minute; five unanswered ones end the connection. Not
+# every system has all of these options.
 _KEEP_ALIVE: Final = [
     (getattr(socket, name), value)
     for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 5))
@@ -146,17 +140,9 @@ _SHORTEST_ATTEMPT: Final = 0.001
 
 @functools.cache
 def default_ssl_context() -> ssl.SSLContext:
-    """Return the context of every TLS connection that was not given its own.
+    """Return the shared context, which verifies certificate and host name.
 
-    It verifies certificate and host name. There is one per process, since building
-    one takes 20 to 120 ms.
-
-    Returns:
-        The context.
-
-    Example:
-        >>> default_ssl_context() is default_ssl_context()
-        True
+    There is one per process, since building one takes 20 to 120 ms.
     """
     context = ssl.create_default_context()
     paths = ssl.get_default_verify_paths()
@@ -167,20 +153,7 @@ def default_ssl_context() -> ssl.SSLContext:
 
 
 def literal_address(origin: Origin) -> list[Address] | None:
-    """Return the address of an origin that is one already, else None.
-
-    Args:
-        origin: Where to connect to.
-
-    Returns:
-        A list of one address, or None if the name has to be looked up.
-
-    Example:
-        >>> literal_address(Origin("http://127.0.0.1:80")) == [
-        ...     (socket.AF_INET, ("127.0.0.1", 80))
-        ... ]
-        True
-    """
+    """Return the one address of a host that is an address, or None for a name."""
     if origin.literal is None:
         return None
     family = socket.AF_INET if origin.literal.version == 4 else socket.AF_INET6
@@ -188,92 +161,54 @@ def literal_address(origin: Origin) -> list[Address] | None:
 
 
 def read_addresses(infos: list[tuple[Any, ...]]) -> list[Address]:
-    """Return the addresses of an answer of `getaddrinfo`, in its order.
-
-    Args:
-        infos: What `socket.getaddrinfo` returned.
-
-    Returns:
-        The addresses, each once.
-    """
+    """Return each address that `socket.getaddrinfo` found once, in its order."""
     return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
 
 
-def attempts(
+def connect_attempts(
     addresses: list[Address], deadline: float
 ) -> Iterator[tuple[Address, float, bool]]:
-    """Yield which address to try for how long.
+    """Yield each address, the seconds to try it for, and whether it is the last.
 
-    Each gets its share of the time: the first may be a route into nowhere.
-
-    Args:
-        addresses: What a name resolved to.
-        deadline: When to give up, on the clock of `time.monotonic`.
-
-    Yields:
-        An address, seconds for it, and whether it is the last.
+    The deadline is on the clock of `time.monotonic`.
     """
+    # Each address gets its share of the time: the first may lead nowhere.
     for left in range(len(addresses), 0, -1):
         remaining = max(deadline - time.monotonic(), _SHORTEST_ATTEMPT)
         yield addresses[-left], remaining / left, left == 1
 
 
 def open_socket(family: int) -> socket.socket:
-    """Return an unconnected TCP socket: small packets at once, probes in silence.
-
-    Args:
-        family: The address family.
-
-    Returns:
-        The socket.
-
-    Raises:
-        OSError: If the process may not open another one.
-    """
+    """Return an unconnected TCP socket that sends at once and probes when silent."""
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A tool may be silent for longer than a NAT or a load balancer remembers us, and a
-    # machine that is gone says nothing either.
+    # A tool may be silent for longer than a NAT or a load balancer remembers a
+    # connection, and a machine that is gone is silent too.
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEP_ALIVE:
         opened.setsockopt(socket.IPPROTO_TCP, option, value)
     return opened
 
 
-def secure(
+def wrap_tls(
     connected: socket.socket, context: ssl.SSLContext, origin: Origin
 ) -> ssl.SSLSocket:
-    """Put TLS on a connection; its handshake is yet to be done.
-
-    Args:
-        connected: The connected socket; the result takes it over.
-        context: Verifies the server.
-        origin: Whose certificate it has to be.
-
-    Returns:
-        The socket for what is secret.
-    """
+    """Return a TLS socket that takes over a connected one, before its handshake."""
     return context.wrap_socket(
         connected,
         server_hostname=origin.host,
         do_handshake_on_connect=False,
-        # A body without a length ends where the server says so, not where somebody
-        # cuts the connection.
+        # A body without a length ends where the server signs its end, not where
+        # somebody cuts the connection.
         suppress_ragged_eofs=False,
     )
 
 
 def refuse_self_connection(connected: socket.socket) -> None:
-    """Refuse a connection to itself.
+    """Raise `ConnectionRefusedError` if both ends of a connection are the same.
 
-    Where nobody listens on a local port of the ephemeral range, TCP can pick that same
-    port for our own end and connect it to itself (simultaneous open, RFC 9293).
-
-    Args:
-        connected: The connected socket.
-
-    Raises:
-        ConnectionRefusedError: If both ends are the same.
+    Where nobody listens on a local port of the ephemeral range, TCP can pick that port
+    for the client's end and connect it to itself (simultaneous open, RFC 9293, 3.5).
     """
     if connected.getsockname() == connected.getpeername():
         raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")

@@ -1,59 +1,34 @@
-"""Blocking connections: one socket, and the pool that lends them."""
+"""A blocking connection: one socket that carries one exchange after the other."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import select
 import socket
 import struct
-import threading
 import time
-from collections.abc import Generator
 from typing import Final
 
-from ors_gym.client.http._address import (
-    Address,
-    attempts,
-    literal_address,
-    open_socket,
-    read_addresses,
-    refuse_self_connection,
-    secure,
-)
-from ors_gym.client.http._failures import (
-    CLOSED,
-    describe_full,
-    explain_connect_error,
-    explain_failure,
-    refuse,
-)
 from ors_gym.client.http._http1 import ReplyReader
-from ors_gym.client.http._pool import FreeList, PooledConnections
-from ors_gym.protocol._exchange import Failure, Outcome, Send, Sink
+from ors_gym.protocol._exchange import Failure, Sink
 
-__all__ = ["BlockingSocket", "TLSBlockingSocket", "Transport"]
+__all__ = ["Connection", "TLSConnection"]
 
 _READ_BYTES: Final = 2**16
 _LARGE_READ_BYTES: Final = 2**18
-_TICK: Final = 5.0
+_TICK_SECONDS: Final = 5.0
 _SHORTEST_WAIT: Final = 0.001
 _SETTLE_SECONDS: Final = 0.25
 _SETTLE_READS: Final = 8
 _READABLE: Final = select.POLLIN | select.POLLPRI
 
 
-class BlockingSocket:
-    """A plain connection.
+class Connection:
+    """A plain connection over a connected, blocking socket.
 
-    The socket blocks, with a timeout inside of the kernel: a socket with a timeout of
-    Python's asks `poll` before each read and write, which doubles the system calls.
-    That timeout is only set when it is to change, so it is a few seconds at most and
-    a longer wait is made of several.
-
-    Args:
-        connected: The socket, connected and blocking.
-        reader: Reads its replies.
+    The kernel keeps the socket's timeout: with a timeout of Python's, a socket asks
+    `poll` before each read and write, which doubles the system calls. Setting it is a
+    system call too, so it stays at a few seconds, and a longer wait is made of several.
     """
 
     __slots__ = (
@@ -76,7 +51,7 @@ class BlockingSocket:
         self.now = self.last_byte
         """The time after the last read."""
         self.ended: Failure | OSError | None = None
-        """Why the exchange ended before its reply did, if it did."""
+        """What ended the exchange before its reply was complete, or None."""
         self._sink: Sink
         self._deadline = float("inf")
         self._read_bytes = _READ_BYTES
@@ -84,19 +59,12 @@ class BlockingSocket:
         self._poll = select.poll()
         self._poll.register(connected.fileno(), _READABLE)
         self._tick = 0.0
-        self._set_tick(_TICK)
+        self._set_tick(_TICK_SECONDS)
 
     def begin(
         self, request: bytes, sink: Sink, started: float, deadline: float
     ) -> None:
-        """Send a request.
-
-        Args:
-            request: Its bytes.
-            sink: Reads the reply.
-            started: The time, on the clock of `time.monotonic`.
-            deadline: When to give up, on the same clock.
-        """
+        """Send a request; both times are on the clock of `time.monotonic`."""
         self._sink = sink
         self._deadline = deadline
         self.now = self.last_byte = started
@@ -104,14 +72,13 @@ class BlockingSocket:
         try:
             self._write(request)
         except OSError as error:
-            # The server may have answered before it hung up; then its answer counts.
+            # The server may have answered before it hung up. Then its answer counts.
             self.ended = error
 
     def step(self) -> bool:
-        """Wait for bytes of the reply, and read them.
+        """Wait for bytes of the reply and read them; tell if the exchange is over.
 
-        Returns:
-            Whether the exchange is over: see `reader` and `ended`.
+        `reader` and `ended` say what came of it.
         """
         reader = self.reader
         if reader.finished or self.ended is Failure.TIMEOUT:
@@ -121,10 +88,10 @@ class BlockingSocket:
         if idle is not None and self.last_byte + idle < until:
             until = self.last_byte + idle
         wait = until - self.now
-        if not self._tick == _TICK <= wait:
-            self._set_tick(min(max(wait, _SHORTEST_WAIT), _TICK))
+        if not self._tick == _TICK_SECONDS <= wait:
+            self._set_tick(min(max(wait, _SHORTEST_WAIT), _TICK_SECONDS))
         try:
-            # More than a TLS record: what OpenSSL has read, it gives.
+            # More than a TLS record holds, so OpenSSL keeps nothing back.
             data = self.socket.recv(self._read_bytes)
         except (BlockingIOError, TimeoutError):
             self.now = time.monotonic()
@@ -142,11 +109,10 @@ class BlockingSocket:
         return reader.feed(data)
 
     def settle(self) -> bool:
-        """Read the last reply to its end, and look for anything behind it.
+        """Read the last reply to its end, and tell if the connection is clean.
 
-        Returns:
-            Whether the connection is clean: the reply was read to its end, and neither
-            a byte nor the end of the connection follows it (docs/wire.md, point 6).
+        It is clean if neither a byte nor the end of the connection follows the reply
+        (docs/wire.md, point 6).
         """
         try:
             return (self.reader.drained or self._drain()) and not self._poll.poll(0)
@@ -155,12 +121,12 @@ class BlockingSocket:
 
     def close(self) -> None:
         """Close the descriptor, without a word to the server."""
-        self.reader.abandon()
+        self.reader.mark_broken()
         with contextlib.suppress(OSError):
             self.socket.close()
 
     def interrupt(self) -> None:
-        """End the connection under a thread that is reading from it."""
+        """End the connection under a thread that reads from it."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
 
@@ -170,6 +136,13 @@ class BlockingSocket:
         whole = int(seconds)
         value = struct.pack("@ll", whole, int((seconds - whole) * 1e6))
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+
+    def _expire(self, until: float) -> bool:
+        """Tell whether the time is over, and note which one."""
+        if self.now < until:
+            return False
+        self.ended = Failure.STALL if until < self._deadline else Failure.TIMEOUT
+        return True
 
     def _drain(self) -> bool:
         """Read what is left of the last reply; tell whether it ended well."""
@@ -188,17 +161,10 @@ class BlockingSocket:
         try:
             return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
-            # The last chunk of an event stream is a write of its own.
+            # Servers write the last chunk of an event stream separately.
             if not self._poll.poll(_SETTLE_SECONDS * 1000):
                 return b""
             return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
-
-    def _expire(self, until: float) -> bool:
-        """Tell whether a wait was the last one."""
-        if self.now < until:
-            return False
-        self.ended = Failure.STALL if until < self._deadline else Failure.TIMEOUT
-        return True
 
     def _write(self, request: bytes) -> None:
         """Send a request, unless the server answers before it has all of it."""
@@ -215,23 +181,23 @@ class BlockingSocket:
             if wait <= 0:
                 self.ended = Failure.TIMEOUT
                 return
-            for _, events in poll.poll(min(wait, _TICK) * 1000):
+            for _, events in poll.poll(min(wait, _TICK_SECONDS) * 1000):
                 if not events & select.POLLOUT or events & _READABLE:
-                    # Early words: a refusal of the whole request, most of the time.
+                    # An early answer: most of the time it refuses the whole request.
                     early = self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
                     if not early:
                         self.reader.end()
                     if not early or self.reader.feed(early):
-                        self.reader.abandon()
+                        self.reader.mark_broken()
                         return
                 else:
                     data = data[self.socket.send(data, socket.MSG_DONTWAIT) :]
 
 
-class TLSBlockingSocket(BlockingSocket):
-    """A connection over TLS: the same, with the timeouts of Python's sockets.
+class TLSConnection(Connection):
+    """A connection over TLS, with the timeouts of Python's sockets.
 
-    OpenSSL reads records, not bytes: the kernel's timeout would not reach us.
+    OpenSSL reads whole records and would not pass the kernel's timeout on.
     """
 
     __slots__ = ()
@@ -258,226 +224,3 @@ class TLSBlockingSocket(BlockingSocket):
             return self.socket.recv(_READ_BYTES)
         except TimeoutError:
             return b""
-
-
-class Transport(PooledConnections):
-    """Exchanges over pooled connections to one server, for any number of threads.
-
-    It takes what `PooledConnections` takes.
-
-    Raises:
-        InvalidRequestError: If the URL or a header cannot be used.
-
-    Example:
-        >>> from ors_gym.protocol._exchange import Head
-        >>> transport = Transport("http://127.0.0.1:1")
-        >>> outcome = transport.exchange(Send(Head("GET", "/"), None, None, 5.0, 3.0))
-        >>> outcome.failure, outcome.sent
-        (<Failure.CONNECT: 'connect'>, False)
-        >>> transport.close()
-    """
-
-    def _reset(self) -> None:
-        """Begin with an empty pool."""
-        self._free: FreeList[BlockingSocket] = FreeList(self._drop)
-        self._open: set[BlockingSocket] = set()
-        self._changed = threading.Condition()
-        self._dialing = 0
-        self._waiting = 0
-
-    def exchange(self, send: Send) -> Outcome:
-        """Do one exchange.
-
-        Args:
-            send: What to send, and the sink that reads the reply.
-
-        Returns:
-            What came of it; failures of the network and the server too.
-
-        Raises:
-            InvalidRequestError: If a header of the request is the connection's own.
-        """
-        started = time.monotonic()
-        connection = self._begin(send, started)
-        if isinstance(connection, Outcome):
-            return connection
-        try:
-            while not connection.step():
-                pass
-        except BaseException:
-            self._drop(connection)
-            raise
-        return self._finish(connection, send, started)
-
-    def steps(self, send: Send) -> Generator[Outcome | None]:
-        """Do one exchange, read by read.
-
-        Closing the iterator early closes the connection.
-
-        Args:
-            send: What to send, and the sink that reads the reply.
-
-        Yields:
-            None after each read, and at last what came of the exchange.
-
-        Raises:
-            InvalidRequestError: If a header of the request is the connection's own.
-        """
-        started = time.monotonic()
-        connection = self._begin(send, started)
-        if isinstance(connection, Outcome):
-            yield connection
-            return
-        try:
-            while not connection.step():
-                yield None
-        except BaseException:
-            self._drop(connection)
-            raise
-        yield self._finish(connection, send, started)
-
-    def close(self) -> None:
-        """Close every connection; exchanges that are under way end as failures."""
-        self._closed = True
-        while self._free.close_oldest():
-            pass
-        with self._changed:
-            busy = list(self._open)
-            self._changed.notify_all()
-        for connection in busy:
-            connection.interrupt()
-
-    def reset_after_fork(self) -> None:
-        """Drop the connections of the parent process, in a child that was forked."""
-        inherited = list(self._open)
-        self._reset()
-        for connection in inherited:
-            connection.close()
-
-    def __del__(self) -> None:
-        for connection in list(getattr(self, "_open", ())):
-            connection.close()
-
-    def _begin(self, send: Send, started: float) -> BlockingSocket | Outcome:
-        """Send a request over an idle connection, or over a new one."""
-        request = self._writer.render(send.head, send.body)
-        connection = self._reuse(started, send.reuse_within)
-        if connection is None:
-            opened = self._connect(send, started)
-            if isinstance(opened, Outcome):
-                return opened
-            connection = opened
-        try:
-            connection.begin(request, send.sink, started, started + send.timeout)
-        except BaseException:
-            self._drop(connection)
-            raise
-        return connection
-
-    def _finish(
-        self, connection: BlockingSocket, send: Send, started: float
-    ) -> Outcome:
-        """Put the connection back, if it is good for more, and say what came."""
-        reader = connection.reader
-        elapsed = connection.now - started
-        if connection.ended is None and reader.failure is None:
-            outcome = Outcome(
-                status=reader.status, headers=reader.headers, elapsed=elapsed
-            )
-        else:
-            outcome = explain_failure(
-                self.origin, send, reader, connection.ended, elapsed
-            )
-        if reader.reusable and not self._closed:
-            self._free.give(connection)
-            if self._waiting:
-                with self._changed:
-                    self._changed.notify()
-        else:
-            self._drop(connection)
-        return outcome
-
-    def _reuse(self, now: float, reuse_within: float) -> BlockingSocket | None:
-        """Take an idle connection that may carry a request."""
-        while (connection := self._free.take(now, reuse_within)) is not None:
-            if connection.settle():
-                return connection
-            self._drop(connection)
-        return None
-
-    def _drop(self, connection: BlockingSocket) -> None:
-        """Close a connection."""
-        with self._changed:
-            self._open.discard(connection)
-            connection.close()
-            self._changed.notify()
-
-    def _connect(self, send: Send, started: float) -> BlockingSocket | Outcome:
-        """Open a connection, when there is a place for one."""
-        if self._closed:
-            return refuse(CLOSED, started)
-        deadline = started + min(self._connect_timeout, send.timeout)
-        with self._changed:
-            # Before looking for an idle one: whoever gives one back looks here after.
-            self._waiting += 1
-            try:
-                while self._is_full() and not self._free.close_oldest():
-                    self._changed.wait(max(deadline - time.monotonic(), 0.0))
-                    now = time.monotonic()
-                    if (connection := self._reuse(now, send.reuse_within)) is not None:
-                        return connection
-                    if now >= deadline:
-                        return refuse(describe_full(self.origin, self._limits), started)
-            finally:
-                self._waiting -= 1
-            self._dialing += 1
-        try:
-            return self._dial(deadline)
-        except OSError as error:
-            return refuse(explain_connect_error(self.origin, error), started)
-        finally:
-            with self._changed:
-                self._dialing -= 1
-                self._changed.notify()
-
-    def _is_full(self) -> bool:
-        return len(self._open) + self._dialing >= self._limits.connections
-
-    def _dial(self, deadline: float) -> BlockingSocket:
-        """Connect to the first address that answers."""
-        origin = self.origin
-        addresses = literal_address(origin) or read_addresses(
-            socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        )
-        for address, share, last in attempts(addresses, deadline):
-            try:
-                connected = self._dial_address(address, share)
-            except OSError:
-                if last:
-                    raise
-            else:
-                break
-        with self._changed:
-            if self._closed:
-                connected.close()
-                raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
-            self._open.add(connected)
-        return connected
-
-    def _dial_address(self, address: Address, timeout: float) -> BlockingSocket:
-        """Connect to one address."""
-        connected = open_socket(address[0])
-        try:
-            connected.settimeout(timeout)
-            connected.connect(address[1])
-            refuse_self_connection(connected)
-            reader = ReplyReader(self._limits, self._heads)
-            if self._ssl_context is None:
-                connected.settimeout(None)
-                return BlockingSocket(connected, reader)
-            connected = secured = secure(connected, self._ssl_context, self.origin)
-            secured.do_handshake()
-            return TLSBlockingSocket(secured, reader)
-        except BaseException:
-            connected.close()
-            raise

@@ -1,4 +1,4 @@
-"""Failures of a connection, said in words without a secret."""
+"""Words for the failures of a connection, without any secret in them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,12 @@ __all__ = [
 ]
 
 CLOSED: Final = (Failure.CONNECT, "this client is closed; make a new one")
-"""Why an exchange after the end gets no connection."""
 
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 def refuse(reason: tuple[Failure, str], started: float) -> Outcome:
-    """Return the outcome of an exchange that got no connection.
-
-    Args:
-        reason: The kind of failure, and a sentence about it.
-        started: When the exchange began, on the clock of `time.monotonic`.
-
-    Returns:
-        An outcome that says that nothing was sent.
-    """
+    """Return the outcome of an exchange that got no connection, so sent nothing."""
     return Outcome(
         sent=False,
         failure=reason[0],
@@ -48,15 +39,7 @@ def refuse(reason: tuple[Failure, str], started: float) -> Outcome:
 
 
 def describe_full(origin: Origin, limits: Limits) -> tuple[Failure, str]:
-    """Say that the pool has no place for another connection.
-
-    Args:
-        origin: Where it should have gone.
-        limits: The limits that say so.
-
-    Returns:
-        The kind of failure, and a sentence about it.
-    """
+    """Return why a full pool refuses an exchange."""
     return Failure.CONNECT, (
         f"all {limits.connections} connections to {origin} stayed busy; allow more "
         "with Limits(connections=...), or run fewer requests at once"
@@ -70,20 +53,10 @@ def explain_failure(
     ended: Failure | OSError | None,
     elapsed: float,
 ) -> Outcome:
-    """Return the outcome of an exchange that began and did not go smoothly.
+    """Return the outcome of an exchange after trouble; its connection is marked broken.
 
-    The connection is marked as of no further use.
-
-    Args:
-        origin: The server.
-        send: The exchange.
-        reader: Read the reply, as far as it came.
-        ended: `Failure.TIMEOUT`, `Failure.STALL` or what the socket raised, if one of
-            them ended it.
-        elapsed: Seconds that it took.
-
-    Returns:
-        The outcome; a good one if the reply was complete before the connection broke.
+    ``ended`` is a timeout, a stall or what the socket raised. The outcome is a good one
+    all the same if the reply was complete before that.
     """
     failure = reader.failure
     detail = f"{origin} {reader.detail}" if failure else ""
@@ -98,7 +71,7 @@ def explain_failure(
             failure = Failure.RESET
             reason = getattr(ended, "strerror", None) or type(ended).__name__
             detail = f"the connection to {origin} broke: {reason}"
-    reader.abandon()
+    reader.mark_broken()
     return Outcome(
         status=reader.status,
         headers=reader.headers,
@@ -109,19 +82,7 @@ def explain_failure(
 
 
 def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]:
-    """Say why no connection came about.
-
-    Args:
-        origin: Where it should have gone.
-        error: What the socket, the resolver or TLS raised.
-
-    Returns:
-        The kind of failure, and a sentence about it.
-
-    Example:
-        >>> explain_connect_error(Origin("http://h:1"), OSError())[1]
-        'cannot connect to h:1: OSError'
-    """
+    """Return why no connection came about; socket, resolver or TLS raised ``error``."""
     if _descriptors_ran_out(error):
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         return Failure.CONNECT, (
@@ -131,7 +92,8 @@ def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]
         )
     if isinstance(error, TimeoutError):
         return Failure.CONNECT, f"connecting to {origin} timed out"
-    # The server went away within the handshake: it may be back for the next one.
+    # A server that went away during the handshake may be back for the next one, so
+    # this is no failure of TLS.
     vanished = isinstance(error, ssl.SSLEOFError)
     if isinstance(error, ssl.SSLError) and not vanished:
         reason = getattr(error, "verify_message", "") or error.reason or str(error)
@@ -139,7 +101,7 @@ def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]
             reason += "; does the server speak plain http?"
         return Failure.TLS, f"no TLS connection to {origin}: {reason}"
     if isinstance(error, ConnectionRefusedError):
-        # asyncio has other words for it than the system.
+        # Written out, since asyncio words it differently from the system.
         return Failure.CONNECT, (
             f"cannot connect to {origin}: Connection refused. "
             "Is the server running, and is this its port?"
@@ -152,7 +114,7 @@ def _descriptors_ran_out(error: OSError) -> bool:
     """Tell whether an error comes from the limit on open files."""
     if not isinstance(error, socket.gaierror):
         return error.errno in _NO_DESCRIPTORS
-    # The resolver needs descriptors too, but does not say that it got none.
+    # The resolver needs descriptors too, but does not say that it got none. Try.
     try:
         descriptor = os.open(os.devnull, os.O_RDONLY)
     except OSError as probe:

@@ -1,4 +1,4 @@
-"""Undo a reply's content encoding, with a bound on what comes out."""
+"""HTTP/1.1 without a socket: a request as bytes, and a reply from bytes."""
 
 from __future__ import annotations
 
@@ -22,94 +22,402 @@ __all__ = [
     "RequestWriter",
 ]
 
-_PIECE: Final = 2**18
-_GZIP: Final = zlib.MAX_WBITS | 16
-_ZLIB: Final = zlib.MAX_WBITS
-_RAW: Final = -zlib.MAX_WBITS
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "transfer-encoding", "upgrade"}
+)
+_BODILESS_METHODS: Final = frozenset({"GET", "DELETE", "OPTIONS", "TRACE"})
 
 
-class Inflater:
-    """Inflates ``gzip`` and ``deflate``, in pieces (RFC 9110, section 8.4.1).
+class RequestWriter:
+    """Renders requests to one origin.
 
-    A compressed body can be a thousand times smaller than what it holds, so nothing
-    is inflated before the piece in front of it was taken.
-
-    Args:
-        coding: ``gzip``, ``x-gzip`` or ``deflate``.
+    Of the headers, a request's own replace those of every request by name. A header
+    that could break out of its line, or that says where a request ends, raises
+    `InvalidRequestError`.
 
     Example:
-        >>> import gzip
-        >>> inflater = Inflater(b"gzip")
-        >>> b"".join(inflater.inflate(gzip.compress(b"hello")))
-        b'hello'
-        >>> inflater.finished
+        >>> writer = RequestWriter(Origin("http://host/v1"), [("X-API-Key", "k")])
+        >>> writer.render(Head("GET", "/health"), None).splitlines()[:2]
+        [b'GET /v1/health HTTP/1.1', b'host: host']
+    """
+
+    __slots__ = ("_headers", "_origin")
+
+    def __init__(self, origin: Origin, headers: Sequence[tuple[str, str]] = ()) -> None:
+        self._origin = origin
+        self._headers = Head("GET", "/", headers).headers
+        _refuse_framing(self._headers)
+
+    def render(self, head: Head, body: bytes | None) -> bytes:
+        """Return head and body in one piece: two writes would cost two packets."""
+        # Kept on the head: between two calls of a tool only the body differs.
+        wire = head.wire
+        if wire is None or wire[0] is not self:
+            wire = head.wire = (self, self._render_head(head))
+        if body is not None:
+            return b"%bcontent-length: %d\r\n\r\n%b" % (wire[1], len(body), body)
+        if head.method in _BODILESS_METHODS:
+            return wire[1] + b"\r\n"
+        # A server may wait for a body where none is announced (RFC 9110, section 8.6).
+        return wire[1] + b"content-length: 0\r\n\r\n"
+
+    def _render_head(self, head: Head) -> bytes:
+        """Render all but the body's length."""
+        _refuse_framing(head.headers)
+        lines = [("host", self._origin.authority), ("accept-encoding", "identity")]
+        for headers in (self._headers, head.headers):
+            replaced = {name.lower() for name, _ in headers}
+            lines = [line for line in lines if line[0].lower() not in replaced]
+            lines.extend(headers)
+        request_line = f"{head.method} {self._origin.prefix}{head.target} HTTP/1.1\r\n"
+        rest = "".join(f"{name}: {value}\r\n" for name, value in lines)
+        return (request_line + rest).encode("latin-1")
+
+
+def _refuse_framing(headers: Sequence[tuple[str, str]]) -> None:
+    """Refuse the headers that only the connection may write."""
+    for name, _ in headers:
+        if name.lower() in _FRAMING:
+            raise InvalidRequestError(
+                f"the header {name!r} is set by the connection; leave it out"
+            )
+
+
+_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_DRAIN_BYTES: Final = 2**16
+_END: Final = b"\r\n\r\n"
+
+# What the next byte of the connection belongs to.
+_HEAD: Final = 0
+_SIZED: Final = 1
+_CHUNKED: Final = 2
+_UNTIL_CLOSE: Final = 3
+_DONE: Final = 4
+_BROKEN: Final = 5
+
+
+class ReplyReader:
+    r"""Reads the replies of one connection, one after the other, into sinks.
+
+    Example:
+        >>> class Sink:
+        ...     idle_timeout = None
+        ...     def start(self, status, headers): print(status)
+        ...     def feed(self, data): print(data)
+        >>> reader = ReplyReader(Limits(), HeadReader())
+        >>> reader.begin(Sink())
+        >>> reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+        200
+        b'hi'
+        True
+        >>> reader.reusable
         True
     """
 
-    __slots__ = ("_beginning", "_gzip", "_inflate")
+    __slots__ = (
+        "_body",
+        "_chunk_parser",
+        "_head_reader",
+        "_inflated",
+        "_inflater",
+        "_interim",
+        "_limits",
+        "_partial",
+        "_persistent",
+        "_phase",
+        "_pieces",
+        "_pieces_of_reply",
+        "_raw",
+        "_remaining",
+        "_silent",
+        "_sink",
+        "detail",
+        "drained",
+        "failure",
+        "finished",
+        "headers",
+        "idle_seconds",
+        "on_body",
+        "status",
+    )
 
-    def __init__(self, coding: bytes) -> None:
-        self._gzip = coding != b"deflate"
-        self._inflate = zlib.decompressobj(_GZIP if self._gzip else _ZLIB)
-        # What has come before it is known how to read it.
-        self._beginning: bytes | None = b""
+    def __init__(self, limits: Limits, head_reader: HeadReader) -> None:
+        self._limits = limits
+        # Shared by the connections of a pool.
+        self._head_reader = head_reader
+        self._partial = bytearray()
+        self._pieces: list[bytes] = []
+        # llhttp's callback. It only appends, since the parser wraps exceptions.
+        self.on_body = self._pieces.append
+        self._sink: Sink
+        # Made at the first chunked body and kept for those that follow. `mark_broken`
+        # drops it, since it refers back to this object.
+        self._chunk_parser: Any = None
+        # How many pieces of a feed belong to the reply, once the reply has ended.
+        self._pieces_of_reply: int | None = None
+        self._inflater: Inflater | None = None
+        self._phase = _DONE
+        self._persistent = True
+        self.idle_seconds = float("inf")
+        """Seconds until the server may close the idle connection, by its Keep-Alive."""
+        self.failure: Failure | None = None
+        """What is wrong with the reply, or None."""
+        self.detail = ""
+        """The failure as a predicate, to be put behind the server's name."""
+        self.drained = True
+        """Whether the reply was read to its end."""
+        self.finished = True
+        """Whether the exchange may return: reply read, sink satisfied, or failure."""
+        self.status = 0
+        """The status of the final reply, or 0."""
+        self.headers: Headers = ()
+        """The header lines of the final reply."""
 
     @property
-    def finished(self) -> bool:
-        """Whether the compressed data came to its own end."""
-        return self._inflate.eof or self._beginning == b""
+    def reusable(self) -> bool:
+        """Whether the connection may carry another request, once it is drained."""
+        return self.finished and self._persistent and self._phase != _BROKEN
 
-    def inflate(self, data: bytes) -> Iterator[bytes]:
-        """Yield what compressed bytes hold.
+    def begin(self, sink: Sink) -> None:
+        """Expect the reply to a request."""
+        self._sink = sink
+        self._phase = _HEAD
+        self._raw = self._body = self._inflated = self._interim = self._silent = 0
+        self._inflater = None
+        self.drained = self.finished = False
+        self.status = 0
+        self.headers = ()
 
-        Args:
-            data: The next bytes of the body.
+    def feed(self, data: bytes) -> bool:
+        """Take the next bytes of the connection, and return `finished`."""
+        self._raw += len(data)
+        phase = self._phase
+        if phase == _HEAD:
+            self._feed_head(data)
+        elif phase == _CHUNKED:
+            self._feed_chunked(data)
+        elif phase == _SIZED:
+            self._feed_sized(data)
+        elif phase == _UNTIL_CLOSE:
+            self._deliver(data)
+        else:
+            # Bytes after a complete reply would be taken for the next one.
+            self._phase = _BROKEN
+        if self._raw > self._limits.reply_bytes and not self.drained:
+            self._fail(Failure.LIMIT, "sent a reply larger than the limit")
+        return self.finished
 
-        Yields:
-            Pieces of at most 256 KiB.
+    def start(self, head: ReplyHead, rest: bytes) -> None:
+        """Take a whole head and the bytes behind it.
 
-        Raises:
-            zlib.error: If the bytes are not compressed data.
+        `feed` does it, and httpx's transport, whose head httpx has read.
         """
-        if self._beginning is not None:
-            data = self._beginning + data
-            self._beginning = data
-            if len(data) < 2:
+        if head.status < 200:
+            self._skip_interim(rest)
+            return
+        self.status = head.status
+        self.headers = head.headers
+        self.idle_seconds = head.idle_seconds
+        self._persistent = head.persistent
+        self._sink.start(head.status, head.headers)
+        if head.encoding and head.encoding != b"identity":
+            if head.encoding not in (b"gzip", b"x-gzip", b"deflate"):
+                self._fail(
+                    Failure.PROTOCOL, "sent a content encoding that nobody asked for"
+                )
                 return
-            self._begin(data)
-        while data:
-            if self._inflate.eof:
-                if not self._gzip:
-                    raise zlib.error("data behind the end")
-                # RFC 1952, section 2.2: a gzip file is one member or several.
-                self._inflate = zlib.decompressobj(_GZIP)
-            piece = self._inflate.decompress(data, _PIECE)
-            while len(piece) == _PIECE and not self._inflate.unconsumed_tail:
-                # All bytes are in, but not all that they hold is out.
-                yield piece
-                piece = self._inflate.decompress(b"", _PIECE)
-            if piece:
-                yield piece
-            data = self._inflate.unconsumed_tail or self._inflate.unused_data
+            self._inflater = Inflater(head.encoding)
+        if head.chunked:
+            self._phase = _CHUNKED
+            self._pieces_of_reply = None
+            if self._chunk_parser is None:
+                self._chunk_parser = HttpResponseParser(self)
+            self._chunk_parser.feed_data(_CHUNKED_HEAD)
+            if rest:
+                self._feed_chunked(rest)
+        elif head.length is None:
+            self._phase = _UNTIL_CLOSE
+            self._deliver(rest)
+        else:
+            self._phase = _SIZED
+            self._remaining = head.length
+            self._feed_sized(rest)
 
-    def _begin(self, data: bytes) -> None:
-        """Choose how to read, by the first two bytes."""
-        self._beginning = None
-        has_header = (
-            data[0] & 15 == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
-        )
-        if not self._gzip and not has_header:
-            # "deflate" means zlib, but some servers send it without its wrapping.
-            self._inflate = zlib.decompressobj(_RAW)
+    def end(self) -> None:
+        """Take the end of the connection (RFC 9112, section 8)."""
+        if self._phase == _UNTIL_CLOSE:
+            self._complete()
+        elif self._phase == _HEAD:
+            where = "in the middle of" if self._raw else "before"
+            self._fail(Failure.RESET, f"closed the connection {where} its reply's head")
+        elif self._phase != _DONE:
+            self._fail(
+                Failure.RESET, "closed the connection in the middle of its reply"
+            )
+        self.mark_broken()
+
+    def mark_broken(self) -> None:
+        """Note that the connection must not carry another request."""
+        self._phase = _BROKEN
+        self._chunk_parser = None
+
+    def on_message_begin(self) -> None:
+        """Note llhttp's finding that a message begins."""
+        # A second one before the next request: nobody asked for it.
+        if self._pieces_of_reply is not None:
+            self._persistent = False
+
+    def on_message_complete(self) -> None:
+        """Note llhttp's finding that the last chunk and the trailers were read."""
+        if self._pieces_of_reply is None:
+            self._pieces_of_reply = len(self._pieces)
+
+    def _feed_head(self, data: bytes) -> None:
+        """Collect a head; read it when it is whole."""
+        partial = self._partial
+        if partial:
+            searched = max(len(partial) - 3, 0)
+            partial += data
+            end = partial.find(_END, searched)
+            if end >= 0:
+                data = bytes(partial)
+                partial.clear()
+        else:
+            searched = 0
+            end = data.find(_END)
+            if end < 0:
+                partial += data
+        try:
+            if end < 0:
+                self._head_reader.check_beginning(partial, searched)
+            if (end + 4 if end >= 0 else len(partial)) > self._limits.head_bytes:
+                self._fail(Failure.LIMIT, "sent a head larger than the limit")
+            elif end >= 0:
+                self.start(self._head_reader.read(data[: end + 4]), data[end + 4 :])
+        except BadReplyError as error:
+            self._fail(Failure.PROTOCOL, str(error))
+
+    def _skip_interim(self, rest: bytes) -> None:
+        """Skip a 1xx reply; the final one follows (RFC 9110, section 15.2)."""
+        self._interim += 1
+        if self._interim > self._limits.interim_replies:
+            self._fail(Failure.LIMIT, "sent more interim replies than the limit")
+        elif rest:
+            self._feed_head(rest)
+
+    def _feed_sized(self, data: bytes) -> None:
+        """Take bytes of a body whose length is known."""
+        remaining = self._remaining
+        if len(data) > remaining:
+            self._persistent = False
+            data = data[:remaining]
+        self._remaining = remaining - len(data)
+        self._deliver(data)
+        if not self._remaining:
+            self._complete()
+
+    def _feed_chunked(self, data: bytes) -> None:
+        """Take bytes of a body in chunks."""
+        broken = ""
+        try:
+            self._chunk_parser.feed_data(data)
+        except HttpParserError as error:
+            broken = f"sent chunks that are not HTTP/1.1: {error}"
+        pieces = self._pieces
+        if self._pieces_of_reply is not None:
+            del pieces[self._pieces_of_reply :]
+        if pieces:
+            # Delivered before an error is raised: how the bytes were cut into packets
+            # must not decide whether the sink sees them.
+            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            pieces.clear()
+            self._silent = 0
+            self._deliver(body)
+        else:
+            self._silent += len(data)
+        if self._pieces_of_reply is not None:
+            if broken or not _ends_cleanly(data):
+                self._persistent = False
+            self._complete()
+        elif broken:
+            self._fail(Failure.PROTOCOL, broken)
+        elif self._silent > self._limits.head_bytes:
+            self._fail(Failure.LIMIT, "sent chunks without an end and without content")
+
+    def _deliver(self, data: bytes) -> None:
+        """Give content to the sink, or count it if the sink has what it needs."""
+        self._body += len(data)
+        if self.finished:
+            if self._body > _DRAIN_BYTES:
+                self._phase = _BROKEN
+        elif self._inflater is not None:
+            self._inflate(self._inflater, data)
+        elif self._body > self._limits.body_bytes:
+            self._fail(Failure.LIMIT, "sent a body larger than the limit")
+        elif data and self._sink.feed(data):
+            self._satisfy()
+
+    def _inflate(self, inflater: Inflater, data: bytes) -> None:
+        """Decompress content, and give it to the sink."""
+        try:
+            for piece in inflater.inflate(data):
+                self._inflated += len(piece)
+                if self._inflated > self._limits.body_bytes:
+                    self._fail(Failure.LIMIT, "sent a body larger than the limit")
+                    return
+                if self._sink.feed(piece):
+                    self._satisfy()
+                    return
+        except zlib.error:
+            self._fail(Failure.PROTOCOL, "sent content that cannot be inflated")
+
+    def _satisfy(self) -> None:
+        """Let the exchange return; what is left of the reply is drained later."""
+        self.finished = True
+        self._body = 0
+
+    def _complete(self) -> None:
+        """Take the end of the reply."""
+        inflater = self._inflater
+        if inflater is not None and not self.finished and not inflater.finished:
+            self._fail(Failure.PROTOCOL, "cut its compressed content short")
+        elif self._phase != _BROKEN:
+            self._phase = _DONE
+            self.drained = self.finished = True
+
+    def _fail(self, failure: Failure, detail: str) -> None:
+        """End the reply as a failure; a satisfied sink keeps what it has."""
+        self.mark_broken()
+        if not self.finished:
+            self.finished = True
+            self.failure = failure
+            self.detail = detail
+
+
+def _ends_cleanly(data: bytes) -> bool:
+    """Tell whether nothing follows the last chunk, which llhttp found in ``data``.
+
+    llhttp skips line breaks after it silently. If the last five bytes are cut across
+    packets, nobody can tell, and the answer is no.
+    """
+    return len(data) == 1 or (
+        len(data) > len(_END) and data.endswith(_END) and data[-5] != 10
+    )
+
+
+class BadReplyError(Exception):
+    """Raised when a reply's head breaks a rule; the text follows the server's name."""
 
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?= |\r\n)")
-_START: Final = b"HTTP/1."
+_BEGINNING: Final = b"HTTP/1."
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
-_IDLE: Final = re.compile(rb"(?:^|[ \t,])timeout=([0-9]{1,9})(?![0-9])", re.IGNORECASE)
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(
+    rb"(?:^|[ \t,])timeout=([0-9]{1,9})(?![0-9])", re.IGNORECASE
+)
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _BODILESS_STATUSES: Final = (204, 304)
-_NAMES: Final = frozenset(
+_HEADERS_ABOUT_THE_BODY: Final = frozenset(
     {
         b"connection",
         b"content-encoding",
@@ -120,22 +428,12 @@ _NAMES: Final = frozenset(
 )
 
 
-class BadReplyError(Exception):
-    """Raised when a head is not one of HTTP/1.1; says what the server sent."""
-
-
 class ReplyHead:
     """What a reply's head says.
 
-    Args:
-        status: The status, 100 to 599.
-        headers: The header lines.
-        persistent: Whether the server will take another request (HTTP/1.1, and
-            not ``Connection: close``).
-
-    Raises:
-        BadReplyError: If the headers contradict each other about where the body ends
-            (RFC 9112, section 6.3).
+    ``persistent`` starts as whether the reply is one of HTTP/1.1, whose connections
+    stay open. `BadReplyError` is raised if the headers contradict each other about
+    where the body ends (RFC 9112, section 6.3).
     """
 
     __slots__ = (
@@ -161,24 +459,27 @@ class ReplyHead:
         if b"close" in _tokens(values.get(b"connection", ())):
             persistent = False
         if status in _BODILESS_STATUSES:
-            # A body that must not be there would be read as the next reply.
+            # They have no body (RFC 9112, section 6.3). One that is sent all the same
+            # would be read as the next reply.
             persistent = persistent and not self.chunked and not self.length
             self.chunked, self.length = False, 0
         elif self.length is None and not self.chunked:
+            # The body ends where the connection does.
             persistent = False
         self.persistent = persistent
         """Whether the connection may be used again after this reply."""
         self.idle_seconds = float("inf")
-        """Seconds for which the server keeps an idle connection, less one."""
-        if found := _IDLE.search(b",".join(values.get(b"keep-alive", ()))):
+        if found := _KEEP_ALIVE_TIMEOUT.search(
+            b",".join(values.get(b"keep-alive", ()))
+        ):
+            # A second less: a request takes time to arrive (docs/wire.md, point 6).
             self.idle_seconds = int(found[1]) - 1.0
 
 
 class HeadReader:
     r"""Reads heads, and remembers the last one.
 
-    A server's heads differ in their date only, so most heads of one second are equal
-    byte for byte.
+    A server's heads differ only in their date, so most heads of one second are equal.
 
     Example:
         >>> head = HeadReader().read(b"HTTP/1.1 204 No Content\r\n\r\n")
@@ -192,23 +493,15 @@ class HeadReader:
         self._last: tuple[bytes, ReplyHead] | None = None
 
     def read(self, data: bytes) -> ReplyHead:
-        """Return what a head says.
-
-        Args:
-            data: The head, from its first byte to the blank line that ends it.
-
-        Returns:
-            The head, maybe an interim one (status below 200).
-
-        Raises:
-            BadReplyError: If it is not a head of HTTP/1.0 or HTTP/1.1.
-        """
+        """Read a head, up to and including its blank line; it may be interim (1xx)."""
         last = self._last
         if last is not None and last[0] == data:
             return last[1]
         line = _STATUS_LINE.match(data)
         if line is None:
             raise BadReplyError("sent a status line that is not one of HTTP/1.1")
+        # Readers disagree about where such a line ends, so one reply could be hidden
+        # in another (RFC 9112, section 2.2).
         if _BARE_LF.search(data):
             raise BadReplyError("ended a header line with a bare line feed")
         if line[2] == b"101":
@@ -223,23 +516,18 @@ class HeadReader:
         return head
 
     def check_beginning(self, data: bytes | bytearray, start: int) -> None:
-        """Refuse the beginning of what cannot become a head.
+        """Raise `BadReplyError` for a beginning that no further bytes can save.
 
-        Args:
-            data: All that came of it so far.
-            start: How much of it was checked before.
-
-        Raises:
-            BadReplyError: If no further bytes can make it one.
+        ``start`` bytes of it were checked before.
         """
-        if data[: len(_START)] != _START[: len(data)]:
+        if data[: len(_BEGINNING)] != _BEGINNING[: len(data)]:
             raise BadReplyError("sent something that is not HTTP/1.1")
         if _BARE_LF.search(data, start):
             raise BadReplyError("ended a header line with a bare line feed")
 
 
 class _Lines:
-    """llhttp's callback for header lines."""
+    """Collects the header lines that llhttp finds."""
 
     __slots__ = ("lines",)
 
@@ -251,11 +539,11 @@ class _Lines:
 
 
 def _select(headers: Headers) -> dict[bytes, list[bytes]]:
-    """Return the values of the headers that say how to read the body."""
+    """Return the values of the headers that say how to read the body, by name."""
     values: dict[bytes, list[bytes]] = {}
     for name, value in headers:
         key = name.lower()
-        if key in _NAMES:
+        if key in _HEADERS_ABOUT_THE_BODY:
             values.setdefault(key, []).append(value)
     return values
 
@@ -287,415 +575,62 @@ def _tokens(values: list[bytes] | tuple[()]) -> Iterator[bytes]:
             yield token.strip().lower()
 
 
-_FRAMING: Final = frozenset(
-    {"connection", "content-length", "expect", "transfer-encoding", "upgrade"}
-)
-_BODILESS_METHODS: Final = frozenset({"GET", "DELETE", "OPTIONS", "TRACE"})
+_PIECE_BYTES: Final = 2**18
+_GZIP: Final = zlib.MAX_WBITS | 16
+_ZLIB: Final = zlib.MAX_WBITS
+_RAW: Final = -zlib.MAX_WBITS
 
 
-class RequestWriter:
-    """Renders requests to one origin.
+class Inflater:
+    """Inflates ``gzip`` and ``deflate``, in pieces (RFC 9110, section 8.4.1).
 
-    Args:
-        origin: Where they go; its prefix comes before each target.
-        headers: Header lines of every request. A request's own come instead of those
-            of the same name.
-
-    Raises:
-        InvalidRequestError: If a header could break out of its line, or is one that
-            says where a request ends.
-
-    Example:
-        >>> writer = RequestWriter(Origin("http://host/v1"), [("X-API-Key", "k")])
-        >>> writer.render(Head("GET", "/health"), None).splitlines()[:2]
-        [b'GET /v1/health HTTP/1.1', b'host: host']
+    A compressed body can hold a thousand times its size, so each piece is inflated
+    only once the one before it was taken.
     """
 
-    __slots__ = ("_headers", "_origin")
+    __slots__ = ("_beginning", "_gzip", "_inflate")
 
-    def __init__(self, origin: Origin, headers: Sequence[tuple[str, str]] = ()) -> None:
-        self._origin = origin
-        self._headers = Head("GET", "/", headers).headers
-        _refuse_framing(self._headers)
-
-    def render(self, head: Head, body: bytes | None) -> bytes:
-        """Return a request as it goes over the wire.
-
-        Args:
-            head: The request's head. Its rendering is kept on it, since between two
-                calls of a tool only the body differs.
-            body: The request's body, or None.
-
-        Returns:
-            Head and body, to be sent at once: two writes would cost two packets.
-
-        Raises:
-            InvalidRequestError: If a header says where the request ends.
-        """
-        wire = head.wire
-        if wire is None or wire[0] is not self:
-            wire = head.wire = (self, self._render_head(head))
-        if body is not None:
-            return b"%bcontent-length: %d\r\n\r\n%b" % (wire[1], len(body), body)
-        if head.method in _BODILESS_METHODS:
-            return wire[1] + b"\r\n"
-        return wire[1] + b"content-length: 0\r\n\r\n"
-
-    def _render_head(self, head: Head) -> bytes:
-        """Render what stays the same between two requests with this head."""
-        _refuse_framing(head.headers)
-        lines = [("host", self._origin.authority), ("accept-encoding", "identity")]
-        for headers in (self._headers, head.headers):
-            replaced = {name.lower() for name, _ in headers}
-            lines = [line for line in lines if line[0].lower() not in replaced]
-            lines.extend(headers)
-        request_line = f"{head.method} {self._origin.prefix}{head.target} HTTP/1.1\r\n"
-        rest = "".join(f"{name}: {value}\r\n" for name, value in lines)
-        return (request_line + rest).encode("latin-1")
-
-
-def _refuse_framing(headers: Sequence[tuple[str, str]]) -> None:
-    """Refuse the headers that are the connection's own to write."""
-    for name, _ in headers:
-        if name.lower() in _FRAMING:
-            raise InvalidRequestError(
-                f"the header {name!r} belongs to the connection; leave it out"
-            )
-
-
-_CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-_DRAIN_BYTES: Final = 2**16
-_END: Final = b"\r\n\r\n"
-
-# What the next byte belongs to.
-_HEAD: Final = 0
-_SIZED: Final = 1
-_CHUNKED: Final = 2
-_UNTIL_CLOSE: Final = 3
-_DONE: Final = 4
-_BROKEN: Final = 5
-
-
-class ReplyReader:
-    r"""Reads one reply after the other of one connection into sinks.
-
-    Args:
-        limits: Bounds on each reply.
-        heads: Reads heads; connections of one pool share it.
-
-    Example:
-        >>> class Sink:
-        ...     idle_timeout = None
-        ...     def start(self, status, headers): print(status)
-        ...     def feed(self, data): print(data)
-        >>> reader = ReplyReader(Limits(), HeadReader())
-        >>> reader.begin(Sink())
-        >>> reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-        200
-        b'hi'
-        True
-        >>> reader.reusable
-        True
-    """
-
-    __slots__ = (
-        "_body",
-        "_chunks",
-        "_heads",
-        "_inflated",
-        "_inflater",
-        "_interim",
-        "_limits",
-        "_partial",
-        "_persistent",
-        "_phase",
-        "_pieces",
-        "_raw",
-        "_remaining",
-        "_silent",
-        "_sink",
-        "_whole",
-        "detail",
-        "drained",
-        "failure",
-        "finished",
-        "headers",
-        "idle_seconds",
-        "on_body",
-        "status",
-    )
-
-    def __init__(self, limits: Limits, heads: HeadReader) -> None:
-        self._limits = limits
-        self._heads = heads
-        self._partial = bytearray()
-        self._pieces: list[bytes] = []
-        # llhttp's callback: appending is all that may happen inside the parser,
-        # which would wrap an exception.
-        self.on_body = self._pieces.append
-        self._sink: Sink
-        # Made at the first body in chunks, used for those that follow on a connection
-        # whose replies all ended well; given up with it, as it holds this object.
-        self._chunks: Any = None
-        # How many pieces of a feed belong to the reply that ends in it.
-        self._whole: int | None = None
-        self._inflater: Inflater | None = None
-        self._phase = _DONE
-        self._persistent = True
-        self.idle_seconds = float("inf")
-        """Seconds that the server keeps the idle connection (its Keep-Alive header)."""
-        self.failure: Failure | None = None
-        """Why the reply is not a good one; None as long as it is."""
-        self.detail = ""
-        """The failure in words that follow the server's name."""
-        self.drained = True
-        """Whether the reply was read to its end."""
-        self.finished = True
-        """Whether the exchange may return: all read, sink satisfied, or failed."""
-        self.status = 0
-        """The status of the final reply, or 0."""
-        self.headers: Headers = ()
-        """The header lines of the final reply."""
+    def __init__(self, coding: bytes) -> None:
+        self._gzip = coding != b"deflate"
+        self._inflate = zlib.decompressobj(_GZIP if self._gzip else _ZLIB)
+        # Collected until its first two bytes tell the format; then None.
+        self._beginning: bytes | None = b""
 
     @property
-    def reusable(self) -> bool:
-        """Whether the connection may carry another request, once it is drained."""
-        return self.finished and self._persistent and self._phase != _BROKEN
+    def finished(self) -> bool:
+        """Whether the compressed data is complete, or there was none."""
+        return self._inflate.eof or self._beginning == b""
 
-    def begin(self, sink: Sink) -> None:
-        """Expect the reply to a request.
-
-        Args:
-            sink: Takes the reply.
-        """
-        self._sink = sink
-        self._phase = _HEAD
-        self._raw = self._body = self._inflated = self._interim = self._silent = 0
-        self._inflater = None
-        self.drained = self.finished = False
-        self.status = 0
-        self.headers = ()
-
-    def feed(self, data: bytes) -> bool:
-        """Take the next bytes of the connection.
-
-        Args:
-            data: At least one byte.
-
-        Returns:
-            Whether the exchange may return: see `finished`.
-        """
-        self._raw += len(data)
-        phase = self._phase
-        if phase == _HEAD:
-            self._feed_head(data)
-        elif phase == _CHUNKED:
-            self._feed_chunked(data)
-        elif phase == _SIZED:
-            self._feed_sized(data)
-        elif phase == _UNTIL_CLOSE:
-            self._deliver(data)
-        else:
-            # Bytes after a complete reply: nobody asked for them.
-            self._phase = _BROKEN
-        if self._raw > self._limits.reply_bytes and not self.drained:
-            self._fail(Failure.LIMIT, "sent a reply larger than the limit")
-        return self.finished
-
-    def start(self, head: ReplyHead, rest: bytes) -> None:
-        """Take a whole head; `feed` does it, unless somebody else has read the head.
-
-        Args:
-            head: The head.
-            rest: What came behind it.
-        """
-        if head.status < 200:
-            self._skip_interim(rest)
-            return
-        self.status = head.status
-        self.headers = head.headers
-        self.idle_seconds = head.idle_seconds
-        self._persistent = head.persistent
-        self._sink.start(head.status, head.headers)
-        if head.encoding and head.encoding != b"identity":
-            if head.encoding not in (b"gzip", b"x-gzip", b"deflate"):
-                self._fail(
-                    Failure.PROTOCOL, "sent a content encoding that nobody asked for"
-                )
+    def inflate(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes of the body hold, in pieces of at most 256 KiB."""
+        if self._beginning is not None:
+            data = self._beginning + data
+            self._beginning = data
+            if len(data) < 2:
                 return
-            self._inflater = Inflater(head.encoding)
-        if head.chunked:
-            self._phase = _CHUNKED
-            self._whole = None
-            if self._chunks is None:
-                self._chunks = HttpResponseParser(self)
-            self._chunks.feed_data(_CHUNKED_HEAD)
-            if rest:
-                self._feed_chunked(rest)
-        elif head.length is None:
-            self._phase = _UNTIL_CLOSE
-            self._deliver(rest)
-        else:
-            self._phase = _SIZED
-            self._remaining = head.length
-            self._feed_sized(rest)
+            self._begin(data)
+        while data:
+            if self._inflate.eof:
+                if not self._gzip:
+                    raise zlib.error("data behind the end")
+                # A gzip file has one member or several (RFC 1952, section 2.2).
+                self._inflate = zlib.decompressobj(_GZIP)
+            piece = self._inflate.decompress(data, _PIECE_BYTES)
+            while len(piece) == _PIECE_BYTES and not self._inflate.unconsumed_tail:
+                # zlib has taken all bytes, but holds back some of what they contain.
+                yield piece
+                piece = self._inflate.decompress(b"", _PIECE_BYTES)
+            if piece:
+                yield piece
+            data = self._inflate.unconsumed_tail or self._inflate.unused_data
 
-    def end(self) -> None:
-        """Take the end of the connection (RFC 9112, section 8)."""
-        if self._phase == _UNTIL_CLOSE:
-            self._complete()
-        elif self._phase == _HEAD:
-            where = "in the middle of" if self._raw else "before"
-            self._fail(Failure.RESET, f"closed the connection {where} its reply's head")
-        elif self._phase != _DONE:
-            self._fail(
-                Failure.RESET, "closed the connection in the middle of its reply"
-            )
-        self.abandon()
-
-    def abandon(self) -> None:
-        """Take note that the connection is of no further use."""
-        self._phase = _BROKEN
-        self._chunks = None
-
-    def on_message_begin(self) -> None:
-        """Llhttp's callback: a message begins, the second if one is complete."""
-        if self._whole is not None:
-            self._persistent = False
-
-    def on_message_complete(self) -> None:
-        """Llhttp's callback: the last chunk and the trailers were read."""
-        if self._whole is None:
-            self._whole = len(self._pieces)
-
-    def _feed_head(self, data: bytes) -> None:
-        """Collect a head; read it when it is whole."""
-        partial = self._partial
-        if partial:
-            searched = max(len(partial) - 3, 0)
-            partial += data
-            end = partial.find(_END, searched)
-            if end >= 0:
-                data = bytes(partial)
-                partial.clear()
-        else:
-            searched = 0
-            end = data.find(_END)
-            if end < 0:
-                partial += data
-        try:
-            if end < 0:
-                self._heads.check_beginning(partial, searched)
-            if (end + 4 if end >= 0 else len(partial)) > self._limits.head_bytes:
-                self._fail(Failure.LIMIT, "sent a head larger than the limit")
-            elif end >= 0:
-                self.start(self._heads.read(data[: end + 4]), data[end + 4 :])
-        except BadReplyError as error:
-            self._fail(Failure.PROTOCOL, str(error))
-
-    def _skip_interim(self, rest: bytes) -> None:
-        """Skip a 1xx reply; the final one follows (RFC 9110, section 15.2)."""
-        self._interim += 1
-        if self._interim > self._limits.interim_replies:
-            self._fail(Failure.LIMIT, "sent more interim replies than the limit")
-        elif rest:
-            self._feed_head(rest)
-
-    def _feed_sized(self, data: bytes) -> None:
-        """Take bytes of a body whose length is known."""
-        remaining = self._remaining
-        if len(data) > remaining:
-            self._persistent = False
-            data = data[:remaining]
-        self._remaining = remaining - len(data)
-        self._deliver(data)
-        if not self._remaining:
-            self._complete()
-
-    def _feed_chunked(self, data: bytes) -> None:
-        """Take bytes of a body in chunks."""
-        broken = ""
-        try:
-            self._chunks.feed_data(data)
-        except HttpParserError as error:
-            broken = f"sent chunks that are not HTTP/1.1: {error}"
-        pieces = self._pieces
-        if self._whole is not None:
-            del pieces[self._whole :]
-        if pieces:
-            # Before the error, if there is one: how the bytes were cut into packets
-            # must not decide whether the sink sees them.
-            body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            pieces.clear()
-            self._silent = 0
-            self._deliver(body)
-        else:
-            self._silent += len(data)
-        if self._whole is not None:
-            if broken or not _ends_cleanly(data):
-                self._persistent = False
-            self._complete()
-        elif broken:
-            self._fail(Failure.PROTOCOL, broken)
-        elif self._silent > self._limits.head_bytes:
-            self._fail(Failure.LIMIT, "sent chunks without an end and without content")
-
-    def _deliver(self, data: bytes) -> None:
-        """Hand content to the sink, or count it if the sink has what it needs."""
-        self._body += len(data)
-        if self.finished:
-            if self._body > _DRAIN_BYTES:
-                self._phase = _BROKEN
-        elif self._inflater is not None:
-            self._inflate(self._inflater, data)
-        elif self._body > self._limits.body_bytes:
-            self._fail(Failure.LIMIT, "sent a body larger than the limit")
-        elif data and self._sink.feed(data):
-            self._satisfy()
-
-    def _inflate(self, inflater: Inflater, data: bytes) -> None:
-        """Hand content to the sink after undoing its encoding."""
-        try:
-            for piece in inflater.inflate(data):
-                self._inflated += len(piece)
-                if self._inflated > self._limits.body_bytes:
-                    self._fail(Failure.LIMIT, "sent a body larger than the limit")
-                    return
-                if self._sink.feed(piece):
-                    self._satisfy()
-                    return
-        except zlib.error:
-            self._fail(Failure.PROTOCOL, "sent content that cannot be inflated")
-
-    def _satisfy(self) -> None:
-        """Let the exchange return; what is left of the reply is drained later."""
-        self.finished = True
-        self._body = 0
-
-    def _complete(self) -> None:
-        """Take the end of the reply."""
-        inflater = self._inflater
-        if inflater is not None and not self.finished and not inflater.finished:
-            self._fail(Failure.PROTOCOL, "cut its compressed content short")
-        elif self._phase != _BROKEN:
-            self._phase = _DONE
-            self.drained = self.finished = True
-
-    def _fail(self, failure: Failure, detail: str) -> None:
-        """Give the reply up; a satisfied sink keeps what it has."""
-        self.abandon()
-        if not self.finished:
-            self.finished = True
-            self.failure = failure
-            self.detail = detail
-
-
-def _ends_cleanly(data: bytes) -> bool:
-    """Tell whether nothing follows the last chunk, which llhttp found in ``data``.
-
-    llhttp skips line breaks after it without a word. In doubt (a cut inside of the
-    last five bytes) the answer is no.
-    """
-    return len(data) == 1 or (
-        len(data) > len(_END) and data.endswith(_END) and data[-5] != 10
-    )
+    def _begin(self, data: bytes) -> None:
+        """Choose the format by the first two bytes."""
+        self._beginning = None
+        has_header = (
+            data[0] & 15 == zlib.DEFLATED and (data[0] << 8 | data[1]) % 31 == 0
+        )
+        if not self._gzip and not has_header:
+            # "deflate" means the zlib format, but some servers send raw deflate (RFC
+            # 9110, section 8.4.1.2).
+            self._inflate = zlib.decompressobj(_RAW)

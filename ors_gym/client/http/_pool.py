@@ -1,135 +1,50 @@
-"""Which idle connection may carry which request."""
+"""The blocking pool: exchanges with one server, for any number of threads."""
 
 from __future__ import annotations
 
 import abc
-import collections
+import errno
+import socket
 import ssl
-from collections.abc import Callable, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+import threading
+import time
+from collections.abc import Generator, Sequence
+from typing import Final
 
 from ors_gym.client._fork import register_for_fork
-from ors_gym.client.http._address import Origin, default_ssl_context
+from ors_gym.client.http._address import (
+    Address,
+    Origin,
+    connect_attempts,
+    default_ssl_context,
+    literal_address,
+    open_socket,
+    read_addresses,
+    refuse_self_connection,
+    wrap_tls,
+)
+from ors_gym.client.http._connection import Connection, TLSConnection
+from ors_gym.client.http._failures import (
+    CLOSED,
+    describe_full,
+    explain_connect_error,
+    explain_failure,
+    refuse,
+)
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
-from ors_gym.protocol._exchange import Limits
+from ors_gym.client.http._idle_connections import IdleConnections
+from ors_gym.protocol._exchange import Limits, Outcome, Send
 
-__all__ = [
-    "DEFAULT_LIMITS",
-    "FreeList",
-    "Pooled",
-    "PooledConnections",
-]
+__all__ = ["DEFAULT_LIMITS", "BasePool", "ConnectionPool"]
 
 DEFAULT_LIMITS: Final = Limits()
-"""The limits of a transport that was given none."""
-
-_KEPT_SECONDS: Final = 60.0
 
 
-class Pooled(Protocol):
-    """A connection as the free list sees it."""
+class BasePool(abc.ABC):
+    """The settings of a pool, blocking or async: server, headers, bounds and TLS.
 
-    last_byte: float
-    """When the last byte of its last reply came, on the clock of `time.monotonic`."""
-    reader: ReplyReader
-    """What reads its replies."""
-
-
-C = TypeVar("C", bound=Pooled)
-
-
-class FreeList(Generic[C]):
-    """The idle connections of one origin; the one used last is used next.
-
-    So the fewest are kept warm, and the others age and are closed. Threads may share
-    it without a lock: a deque's ends are atomic.
-
-    Args:
-        close: Closes a connection that is too old for anything.
-    """
-
-    __slots__ = ("_close", "_free")
-
-    def __init__(self, close: Callable[[C], None]) -> None:
-        self._close = close
-        self._free: collections.deque[C] = collections.deque()
-
-    def __len__(self) -> int:
-        return len(self._free)
-
-    def take(self, now: float, reuse_within: float) -> C | None:
-        """Take the connection used last, if it is young enough (docs/wire.md, point 6).
-
-        Args:
-            now: The time, on the clock of `time.monotonic`.
-            reuse_within: Seconds since its last byte after which a connection may not
-                carry the request; a server's ``Keep-Alive: timeout=N`` lowers it.
-
-        Returns:
-            The connection, or None to open a new one.
-        """
-        free = self._free
-        while True:
-            try:
-                connection = free.pop()
-            except IndexError:
-                return None
-            age = now - connection.last_byte
-            if age > connection.reader.idle_seconds:
-                self._close(connection)
-            elif age <= reuse_within:
-                return connection
-            else:
-                # The others are older still. A new connection takes the place of the
-                # oldest, or a session that is slow to think would pile them up.
-                free.append(connection)
-                self.close_oldest()
-                return None
-
-    def give(self, connection: C) -> None:
-        """Put a connection back after an exchange.
-
-        Args:
-            connection: The connection, its `last_byte` up to date.
-        """
-        free = self._free
-        free.append(connection)
-        try:
-            while free[0].last_byte < connection.last_byte - _KEPT_SECONDS:
-                self.close_oldest()
-        except IndexError:
-            # Another thread has taken the last one.
-            return
-
-    def close_oldest(self) -> bool:
-        """Close the connection that was idle longest.
-
-        Returns:
-            Whether there was one.
-        """
-        try:
-            connection = self._free.popleft()
-        except IndexError:
-            return False
-        self._close(connection)
-        return True
-
-
-class PooledConnections(abc.ABC):
-    """Where connections lead, what is sent over each, and what they are bounded by.
-
-    A forked child starts with an empty pool and leaves its parent's alone.
-
-    Args:
-        base_url: The server; its path comes before each target.
-        headers: Header lines of every request.
-        limits: Bounds on each reply, and on open connections.
-        connect_timeout: Seconds for a connection to come about, waiting for a free
-            place in the pool and TLS included.
-        ssl_context: For https, instead of the one that all transports share.
-
-    Raises:
-        InvalidRequestError: If the URL or a header cannot be used.
+    ``connect_timeout`` bounds waiting for a place in the pool, connecting and the TLS
+    handshake together. Without ``ssl_context``, all pools share one for https.
     """
 
     def __init__(
@@ -148,7 +63,7 @@ class PooledConnections(abc.ABC):
         if self.origin.scheme == "https" and ssl_context is None:
             ssl_context = default_ssl_context()
         self._ssl_context = ssl_context
-        self._heads = HeadReader()
+        self._head_reader = HeadReader()
         self._closed = False
         self._reset()
         register_for_fork(self)
@@ -162,4 +77,200 @@ class PooledConnections(abc.ABC):
 
     @abc.abstractmethod
     def reset_after_fork(self) -> None:
-        """Drop the connections of the parent process, in a child that was forked."""
+        """Drop the parent's connections without a word to the server."""
+
+
+class ConnectionPool(BasePool):
+    """Exchanges over pooled, blocking connections to one server.
+
+    Example:
+        >>> from ors_gym.protocol._exchange import Head
+        >>> pool = ConnectionPool("http://127.0.0.1:1")
+        >>> outcome = pool.exchange(Send(Head("GET", "/"), None, None, 5.0, 3.0))
+        >>> outcome.failure, outcome.sent
+        (<Failure.CONNECT: 'connect'>, False)
+        >>> pool.close()
+    """
+
+    def _reset(self) -> None:
+        self._idle: IdleConnections[Connection] = IdleConnections(self._drop)
+        self._open: set[Connection] = set()
+        self._changed = threading.Condition()
+        self._dialing = 0
+        self._waiting = 0
+
+    def exchange(self, send: Send) -> Outcome:
+        """Do one exchange; failures of network and server are outcomes too."""
+        started = time.monotonic()
+        connection = self._begin(send, started)
+        if isinstance(connection, Outcome):
+            return connection
+        try:
+            while not connection.step():
+                pass
+        except BaseException:
+            self._drop(connection)
+            raise
+        return self._finish(connection, send, started)
+
+    def stream(self, send: Send) -> Generator[Outcome | None]:
+        """Do one exchange read by read: yield None after each, at last the outcome.
+
+        Closing the generator early closes the connection.
+        """
+        started = time.monotonic()
+        connection = self._begin(send, started)
+        if isinstance(connection, Outcome):
+            yield connection
+            return
+        try:
+            while not connection.step():
+                yield None
+        except BaseException:
+            self._drop(connection)
+            raise
+        yield self._finish(connection, send, started)
+
+    def close(self) -> None:
+        """Close every connection; exchanges that are under way end as failures."""
+        self._closed = True
+        while self._idle.close_oldest():
+            pass
+        with self._changed:
+            busy = list(self._open)
+            self._changed.notify_all()
+        for connection in busy:
+            connection.interrupt()
+
+    def reset_after_fork(self) -> None:
+        inherited = list(self._open)
+        self._reset()
+        for connection in inherited:
+            connection.close()
+
+    def __del__(self) -> None:
+        for connection in list(getattr(self, "_open", ())):
+            connection.close()
+
+    def _begin(self, send: Send, started: float) -> Connection | Outcome:
+        """Send a request over an idle connection, or over a new one."""
+        request = self._writer.render(send.head, send.body)
+        connection = self._reuse(started, send.reuse_within)
+        if connection is None:
+            opened = self._connect(send, started)
+            if isinstance(opened, Outcome):
+                return opened
+            connection = opened
+        try:
+            connection.begin(request, send.sink, started, started + send.timeout)
+        except BaseException:
+            self._drop(connection)
+            raise
+        return connection
+
+    def _finish(self, connection: Connection, send: Send, started: float) -> Outcome:
+        """Put the connection back, if it is good for more, and return the outcome."""
+        reader = connection.reader
+        elapsed = connection.now - started
+        if connection.ended is None and reader.failure is None:
+            outcome = Outcome(
+                status=reader.status, headers=reader.headers, elapsed=elapsed
+            )
+        else:
+            outcome = explain_failure(
+                self.origin, send, reader, connection.ended, elapsed
+            )
+        if reader.reusable and not self._closed:
+            self._idle.put(connection)
+            if self._waiting:
+                with self._changed:
+                    self._changed.notify()
+        else:
+            self._drop(connection)
+        return outcome
+
+    def _reuse(self, now: float, reuse_within: float) -> Connection | None:
+        """Take an idle connection that may carry a request."""
+        while (connection := self._idle.take(now, reuse_within)) is not None:
+            if connection.settle():
+                return connection
+            self._drop(connection)
+        return None
+
+    def _drop(self, connection: Connection) -> None:
+        """Close a connection, and let the next that waits have its place."""
+        with self._changed:
+            self._open.discard(connection)
+            connection.close()
+            self._changed.notify()
+
+    def _connect(self, send: Send, started: float) -> Connection | Outcome:
+        """Open a connection, when there is a place for one."""
+        if self._closed:
+            return refuse(CLOSED, started)
+        deadline = started + min(self._connect_timeout, send.timeout)
+        with self._changed:
+            # Counted before looking for an idle connection: a thread that puts one back
+            # reads this afterwards, so none is missed.
+            self._waiting += 1
+            try:
+                while self._is_full() and not self._idle.close_oldest():
+                    self._changed.wait(max(deadline - time.monotonic(), 0.0))
+                    now = time.monotonic()
+                    if (connection := self._reuse(now, send.reuse_within)) is not None:
+                        return connection
+                    if now >= deadline:
+                        return refuse(describe_full(self.origin, self._limits), started)
+            finally:
+                self._waiting -= 1
+            self._dialing += 1
+        try:
+            return self._dial(deadline)
+        except OSError as error:
+            return refuse(explain_connect_error(self.origin, error), started)
+        finally:
+            with self._changed:
+                self._dialing -= 1
+                self._changed.notify()
+
+    def _is_full(self) -> bool:
+        return len(self._open) + self._dialing >= self._limits.connections
+
+    def _dial(self, deadline: float) -> Connection:
+        """Connect to the first address that answers."""
+        origin = self.origin
+        addresses = literal_address(origin) or read_addresses(
+            socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+        )
+        for address, share, last in connect_attempts(addresses, deadline):
+            try:
+                connection = self._dial_address(address, share)
+            except OSError:
+                if last:
+                    raise
+            else:
+                break
+        with self._changed:
+            if self._closed:
+                connection.close()
+                raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
+            self._open.add(connection)
+        return connection
+
+    def _dial_address(self, address: Address, timeout: float) -> Connection:
+        """Connect to one address."""
+        connected = open_socket(address[0])
+        try:
+            connected.settimeout(timeout)
+            connected.connect(address[1])
+            refuse_self_connection(connected)
+            reader = ReplyReader(self._limits, self._head_reader)
+            if self._ssl_context is None:
+                connected.settimeout(None)
+                return Connection(connected, reader)
+            connected = secured = wrap_tls(connected, self._ssl_context, self.origin)
+            secured.do_handshake()
+            return TLSConnection(secured, reader)
+        except BaseException:
+            connected.close()
+            raise

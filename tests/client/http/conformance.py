@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import httpx
 
-from ors_gym.client.http._async_connection import AsyncTransport
-from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row
 from tests.client.http.recording import SECOND, RecordingSink, describe, post
@@ -40,7 +40,7 @@ class Observed:
 
 
 def _blocking(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    transport = Transport(server.url, limits=LIMITS)
+    transport = ConnectionPool(server.url, limits=LIMITS)
     sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
     first = transport.exchange(post(sinks[0], timeout=row.timeout))
     _await_script(server, row)
@@ -63,7 +63,7 @@ def _stock(server: ScriptedServer, row: Row) -> tuple[str, str]:
 
 def _async(server: ScriptedServer, row: Row) -> tuple[str, str]:
     return asyncio.run(
-        _both(AsyncTransport(server.url, limits=LIMITS), server, row, row.timeout)
+        _both(AsyncConnectionPool(server.url, limits=LIMITS), server, row, row.timeout)
     )
 
 
@@ -79,7 +79,7 @@ def _stock_timeout(row: Row) -> float:
 
 
 async def _both(
-    transport: AsyncTransport | AsyncStockTransport,
+    transport: AsyncConnectionPool | AsyncStockTransport,
     server: ScriptedServer,
     row: Row,
     timeout: float,

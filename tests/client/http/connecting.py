@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ors_gym.client.http._async_connection import AsyncTransport
-from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Outcome, Send
 
 KINDS = ("blocking", "async")
@@ -18,19 +18,19 @@ Exchange = Callable[[Send], Outcome]
 
 @contextlib.contextmanager
 def connect(kind: str, url: str, **options: Any) -> Iterator[Exchange]:
-    """Yield the `exchange` of a transport of this kind, closed at the end.
+    """Yield the `exchange` of a pool of this kind, closed at the end.
 
     The loop of the async one turns only during an exchange: what comes in between is
     known to the kernel alone.
     """
     if kind == "blocking":
-        transport = Transport(url, **options)
-        with contextlib.closing(transport):
-            yield transport.exchange
+        pool = ConnectionPool(url, **options)
+        with contextlib.closing(pool):
+            yield pool.exchange
         return
     with asyncio.Runner() as runner:
-        async_transport = AsyncTransport(url, **options)
+        async_pool = AsyncConnectionPool(url, **options)
         try:
-            yield lambda send: runner.run(async_transport.exchange(send))
+            yield lambda send: runner.run(async_pool.exchange(send))
         finally:
-            runner.run(async_transport.aclose())
+            runner.run(async_pool.aclose())

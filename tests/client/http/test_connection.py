@@ -10,8 +10,8 @@ import threading
 
 import pytest
 
-from ors_gym.client.http._async_connection import AsyncTransport
-from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Failure, Head, Headers
 from tests.client.http.connecting import KINDS, connect
 from tests.client.http.recording import SECOND, RecordingSink, describe, post
@@ -220,28 +220,28 @@ class _Interrupting(RecordingSink):
 
 def test_ctrl_c_closes_the_connection_and_is_raised():
     with scripted([_CHUNKED], [SECOND]) as server:
-        transport = Transport(server.url)
+        pool = ConnectionPool(server.url)
         with pytest.raises(KeyboardInterrupt):
-            transport.exchange(post(_Interrupting()))
+            pool.exchange(post(_Interrupting()))
         server.await_that(lambda: server.ended == 1)
         sink = RecordingSink()
-        assert describe(transport.exchange(post(sink)), sink) == "200 second"
-        transport.close()
+        assert describe(pool.exchange(post(sink)), sink) == "200 second"
+        pool.close()
 
 
 @pytest.mark.parametrize("script", [[], [b"HTTP/1.1 200"], [_CHUNKED + b"1\r\nx"]])
 def test_cancellation_closes_the_connection(script: list[bytes]):
     async def cancel(url: str) -> None:
-        transport = AsyncTransport(url)
-        task = asyncio.create_task(transport.exchange(post(RecordingSink())))
+        pool = AsyncConnectionPool(url)
+        task = asyncio.create_task(pool.exchange(post(RecordingSink())))
         await asyncio.to_thread(server.await_that, lambda: server.played == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await asyncio.to_thread(server.await_that, lambda: server.ended == 1)
         sink = RecordingSink()
-        assert describe(await transport.exchange(post(sink)), sink) == "200 second"
-        await transport.aclose()
+        assert describe(await pool.exchange(post(sink)), sink) == "200 second"
+        await pool.aclose()
 
     with scripted(script, [SECOND]) as server:
         asyncio.run(cancel(server.url))
@@ -250,8 +250,8 @@ def test_cancellation_closes_the_connection(script: list[bytes]):
 def test_cancellation_while_connecting_leaves_nothing_behind():
     async def cancel() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
-            transport = AsyncTransport(f"https://127.0.0.1:{listener.getsockname()[1]}")
-            task = asyncio.create_task(transport.exchange(post(RecordingSink())))
+            pool = AsyncConnectionPool(f"https://127.0.0.1:{listener.getsockname()[1]}")
+            task = asyncio.create_task(pool.exchange(post(RecordingSink())))
             connected, _ = await asyncio.to_thread(listener.accept)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -260,39 +260,39 @@ def test_cancellation_while_connecting_leaves_nothing_behind():
             while await asyncio.to_thread(connected.recv, 65536):
                 pass  # the handshake's first words, and then the end
             connected.close()
-            await transport.aclose()
+            await pool.aclose()
 
     asyncio.run(cancel())
 
 
 def test_another_loop_starts_with_other_connections():
     with scripted([SECOND]) as server:
-        transport = AsyncTransport(server.url)
+        pool = AsyncConnectionPool(server.url)
         for number in range(3):
             sink = RecordingSink()
-            outcome = asyncio.run(transport.exchange(post(sink)))
+            outcome = asyncio.run(pool.exchange(post(sink)))
             assert describe(outcome, sink) == "200 second"
             assert server.connections == number + 1
         server.await_that(lambda: server.ended == 2)
-        asyncio.run(transport.aclose())
+        asyncio.run(pool.aclose())
         server.await_that(lambda: server.ended == 3)
 
 
 def test_many_sessions_on_one_loop():
     script = [_CHUNKED, b"4\r\ntask\r\n", b"3\r\nend\r\n", b"0\r\n\r\n"]
 
-    async def session(transport: AsyncTransport) -> set[str]:
+    async def session(pool: AsyncConnectionPool) -> set[str]:
         texts = set()
         for _ in range(5):
             sink = RecordingSink(until=b"end")
-            texts.add(describe(await transport.exchange(post(sink)), sink))
+            texts.add(describe(await pool.exchange(post(sink)), sink))
         return texts
 
     async def all_sessions(url: str) -> None:
-        transport = AsyncTransport(url)
-        texts = await asyncio.gather(*(session(transport) for _ in range(50)))
+        pool = AsyncConnectionPool(url)
+        texts = await asyncio.gather(*(session(pool) for _ in range(50)))
         assert texts == [{"200 taskend"}] * 50
-        await transport.aclose()
+        await pool.aclose()
 
     with scripted(script) as server:
         asyncio.run(all_sessions(server.url))
@@ -302,12 +302,12 @@ def test_many_sessions_on_one_loop():
 
 def test_closing_ends_what_is_under_way():
     async def close(url: str) -> Failure | None:
-        transport = AsyncTransport(url)
+        pool = AsyncConnectionPool(url)
         # A body that ends where the connection does must not seem whole.
-        task = asyncio.create_task(transport.exchange(post(RecordingSink())))
+        task = asyncio.create_task(pool.exchange(post(RecordingSink())))
         await asyncio.to_thread(server.await_that, lambda: server.played == 1)
         await asyncio.sleep(0)
-        await transport.aclose()
+        await pool.aclose()
         return (await task).failure
 
     with scripted([b"HTTP/1.1 200 OK\r\n\r\nhel"]) as server:

@@ -9,7 +9,7 @@ import threading
 import httpx
 import pytest
 
-from ors_gym.client.http._httpx import AsyncPooledTransport, PooledTransport
+from ors_gym.client import AsyncHTTPTransport, HTTPTransport
 from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.recording import SECOND, RecordingSink, describe, post
@@ -22,7 +22,7 @@ _HALF = [_CHUNKED, b"4\r\ntask\r\n"]
 def test_blocking_requests_share_a_connection():
     with (
         scripted([SECOND]) as server,
-        httpx.Client(transport=PooledTransport()) as client,
+        httpx.Client(transport=HTTPTransport()) as client,
     ):
         for _ in range(3):
             reply = client.post(
@@ -44,7 +44,7 @@ def _head_of_get(client: httpx.Client, url: str) -> bytes:
 
 def test_async_requests_share_a_connection():
     async def ask(url: str) -> list[str]:
-        async with httpx.AsyncClient(transport=AsyncPooledTransport()) as client:
+        async with httpx.AsyncClient(transport=AsyncHTTPTransport()) as client:
             return [(await client.post(url, content=b"x")).text for _ in range(3)]
 
     with scripted([SECOND]) as server:
@@ -55,7 +55,7 @@ def test_async_requests_share_a_connection():
 def test_a_blocking_reply_is_streamed():
     with (
         scripted([*_HALF]) as server,
-        httpx.Client(transport=PooledTransport()) as client,
+        httpx.Client(transport=HTTPTransport()) as client,
     ):
         with client.stream("POST", server.url) as reply:
             assert next(reply.iter_bytes()) == b"task"
@@ -66,7 +66,7 @@ def test_a_blocking_reply_is_streamed():
 def test_an_async_reply_is_streamed():
     async def stream(url: str) -> bytes:
         async with (
-            httpx.AsyncClient(transport=AsyncPooledTransport()) as client,
+            httpx.AsyncClient(transport=AsyncHTTPTransport()) as client,
             client.stream("POST", url) as reply,
         ):
             async for data in reply.aiter_bytes():
@@ -91,13 +91,13 @@ def test_an_async_reply_is_streamed():
 )
 def test_failures_are_errors_of_httpx(script: Script, error: type[httpx.HTTPError]):
     async def ask(url: str) -> None:
-        client = httpx.AsyncClient(transport=AsyncPooledTransport(), timeout=0.2)
+        client = httpx.AsyncClient(transport=AsyncHTTPTransport(), timeout=0.2)
         async with client:
             await client.post(url)
 
     with scripted(script) as server:
         with (
-            httpx.Client(transport=PooledTransport(), timeout=0.2) as client,
+            httpx.Client(transport=HTTPTransport(), timeout=0.2) as client,
             pytest.raises(error, match=r"127\.0\.0\.1"),
         ):
             client.post(server.url)
@@ -106,7 +106,7 @@ def test_failures_are_errors_of_httpx(script: Script, error: type[httpx.HTTPErro
 
 
 def test_what_is_not_supported_says_so():
-    with httpx.Client(transport=PooledTransport()) as client:
+    with httpx.Client(transport=HTTPTransport()) as client:
         with pytest.raises(httpx.UnsupportedProtocol, match="HEAD"):
             client.head("http://127.0.0.1:1")
         with pytest.raises(httpx.ConnectError):
@@ -117,7 +117,7 @@ def test_encoded_content_is_decoded_once():
     body = gzip.compress(b"hello")
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
     with scripted([head % len(body) + body]) as server:
-        with httpx.Client(transport=PooledTransport()) as client:
+        with httpx.Client(transport=HTTPTransport()) as client:
             reply = client.get(server.url)
             assert reply.content == b"hello"
             assert "content-encoding" not in reply.headers

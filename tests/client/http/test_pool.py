@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ors_gym.client.http._async_connection import AsyncTransport
-from ors_gym.client.http._connection import Transport
-from ors_gym.client.http._pool import FreeList
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._idle_connections import IdleConnections
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.connecting import KINDS, connect
 from tests.client.http.recording import SECOND, RecordingSink, describe, post
@@ -30,7 +30,7 @@ both_kinds = pytest.mark.parametrize("kind", KINDS)
 
 
 class _Idle:
-    """A connection as the free list sees it."""
+    """A connection as the idle list sees it."""
 
     def __init__(self, last_byte: float, idle_seconds: float = float("inf")) -> None:
         self.last_byte = last_byte
@@ -38,46 +38,46 @@ class _Idle:
         self.idle_seconds = idle_seconds
 
 
-def _list(*connections: _Idle) -> tuple[FreeList[Any], list[_Idle]]:
+def _list(*connections: _Idle) -> tuple[IdleConnections[Any], list[_Idle]]:
     closed: list[_Idle] = []
-    free: FreeList[Any] = FreeList(closed.append)
+    idle: IdleConnections[Any] = IdleConnections(closed.append)
     for connection in connections:
-        free.give(connection)
-    return free, closed
+        idle.put(connection)
+    return idle, closed
 
 
 def test_the_one_used_last_is_used_next():
     older, newer = _Idle(1.0), _Idle(2.0)
-    free, closed = _list(older, newer)
-    assert free.take(3.0, 3.0) is newer
-    assert free.take(3.0, 3.0) is older
-    assert free.take(3.0, 3.0) is None
+    idle, closed = _list(older, newer)
+    assert idle.take(3.0, 3.0) is newer
+    assert idle.take(3.0, 3.0) is older
+    assert idle.take(3.0, 3.0) is None
     assert closed == []
 
 
 def test_one_that_is_too_old_for_a_call_may_serve_something_else():
     first, second, third = _Idle(0.0), _Idle(1.0), _Idle(2.0)
-    free, closed = _list(first, second, third)
-    assert free.take(5.5, 3.0) is None
+    idle, closed = _list(first, second, third)
+    assert idle.take(5.5, 3.0) is None
     # A new connection takes the place of the oldest: their number does not grow.
     assert closed == [first]
-    assert free.take(5.5, 50.0) is third
-    assert free.take(5.5, 50.0) is second
+    assert idle.take(5.5, 50.0) is third
+    assert idle.take(5.5, 50.0) is second
 
 
 def test_keep_alive_of_the_server_lowers_the_age():
     expired, good = _Idle(1.0, idle_seconds=1.0), _Idle(0.0, idle_seconds=4.0)
-    free, closed = _list(good, expired)
-    assert free.take(2.5, 3.0) is good
+    idle, closed = _list(good, expired)
+    assert idle.take(2.5, 3.0) is good
     assert closed == [expired]
 
 
 def test_what_is_too_old_for_anything_is_closed():
     old, older = _Idle(1.0), _Idle(0.0)
-    free, closed = _list(older, old)
-    free.give(_Idle(62.0))
+    idle, closed = _list(older, old)
+    idle.put(_Idle(62.0))
     assert closed == [older, old]
-    assert len(free) == 1
+    assert len(idle) == 1
 
 
 @both_kinds
@@ -175,13 +175,13 @@ def test_a_connection_too_old_for_a_call_is_not_used_for_it(kind: str):
 
 def test_threads_share_a_transport():
     with scripted([_HEAD, _TASK, _END, _LAST]) as server:
-        transport = Transport(server.url)
+        pool = ConnectionPool(server.url)
         failures: list[str] = []
 
         def work() -> None:
             for _ in range(50):
                 sink = RecordingSink(until=b"end")
-                text = describe(transport.exchange(post(sink)), sink)
+                text = describe(pool.exchange(post(sink)), sink)
                 if text != "200 taskend":
                     failures.append(text)
 
@@ -190,7 +190,7 @@ def test_threads_share_a_transport():
             thread.start()
         for thread in threads:
             thread.join(60)
-        transport.close()
+        pool.close()
         assert failures == []
         assert len(server.requests) == 400
         assert server.connections <= 8
@@ -198,63 +198,63 @@ def test_threads_share_a_transport():
 
 def test_a_full_pool_is_waited_for_and_then_refused():
     with scripted([_HEAD], [SECOND]) as server:
-        transport = Transport(
+        pool = ConnectionPool(
             server.url, limits=Limits(connections=1), connect_timeout=0.2
         )
         outcomes = []
         busy = RecordingSink()
         thread = threading.Thread(
-            target=lambda: outcomes.append(transport.exchange(post(busy)))
+            target=lambda: outcomes.append(pool.exchange(post(busy)))
         )
         thread.start()
         server.await_that(lambda: server.played == 1)
-        refused = transport.exchange(post(RecordingSink()))
+        refused = pool.exchange(post(RecordingSink()))
         assert refused.failure is Failure.CONNECT
         assert not refused.sent
         assert "all 1 connections" in refused.detail
-        transport.close()
+        pool.close()
         thread.join(20)
         # Closing ended the exchange that was under way, too.
         assert outcomes[0].failure is Failure.RESET
 
 
-def test_a_place_that_becomes_free_goes_to_who_waits():
+def test_a_place_that_becomes_idle_goes_to_who_waits():
     with scripted([SECOND]) as server:
-        transport = Transport(server.url, limits=Limits(connections=2))
+        pool = ConnectionPool(server.url, limits=Limits(connections=2))
         texts: list[str] = []
 
         def work() -> None:
             for _ in range(20):
                 sink = RecordingSink()
-                texts.append(describe(transport.exchange(post(sink)), sink))
+                texts.append(describe(pool.exchange(post(sink)), sink))
 
         threads = [threading.Thread(target=work) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(60)
-        transport.close()
+        pool.close()
         assert texts == ["200 second"] * 120
         assert server.connections == 2
 
 
-@pytest.mark.parametrize("kind", [Transport, AsyncTransport])
+@pytest.mark.parametrize("kind", [ConnectionPool, AsyncConnectionPool])
 def test_nothing_secret_in_repr(kind: type):
-    transport = kind("http://127.0.0.1:1", headers=[("X-API-Key", "hunter2")])
-    assert "hunter2" not in repr(transport)
-    assert "127.0.0.1:1" in repr(transport)
+    pool = kind("http://127.0.0.1:1", headers=[("X-API-Key", "hunter2")])
+    assert "hunter2" not in repr(pool)
+    assert "127.0.0.1:1" in repr(pool)
 
 
 def test_a_closed_client_connects_no_more():
     async def ask(url: str) -> Outcome:
-        transport = AsyncTransport(url)
-        await transport.aclose()
-        return await transport.exchange(post(RecordingSink()))
+        pool = AsyncConnectionPool(url)
+        await pool.aclose()
+        return await pool.exchange(post(RecordingSink()))
 
     with scripted([SECOND]) as server:
-        transport = Transport(server.url)
-        transport.close()
-        refused = transport.exchange(post(RecordingSink()))
+        pool = ConnectionPool(server.url)
+        pool.close()
+        refused = pool.exchange(post(RecordingSink()))
         for outcome in (refused, asyncio.run(ask(server.url))):
             assert (outcome.failure, outcome.sent) == (Failure.CONNECT, False)
             assert "closed" in outcome.detail
@@ -264,12 +264,12 @@ def test_a_closed_client_connects_no_more():
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_connections_of_its_parent_alone():
     with scripted([SECOND]) as server:
-        transport = Transport(server.url)
+        pool = ConnectionPool(server.url)
         sink = RecordingSink()
-        transport.exchange(post(sink))
-        assert _in_child(lambda: _ask(transport.exchange)) == "200 second"
-        assert _ask(transport.exchange) == "200 second"
-        transport.close()
+        pool.exchange(post(sink))
+        assert _in_child(lambda: _ask(pool.exchange)) == "200 second"
+        assert _ask(pool.exchange) == "200 second"
+        pool.close()
         assert [request.connection for request in server.requests] == [0, 1, 0]
 
 
@@ -277,18 +277,18 @@ def test_a_forked_child_leaves_the_connections_of_its_parent_alone():
 def test_a_forked_child_leaves_the_event_loop_of_its_parent_alone():
     # Both have the same epoll: a child that unregisters a descriptor does it for both.
     with scripted([SECOND]) as server, asyncio.Runner() as runner:
-        transport = AsyncTransport(server.url)
+        pool = AsyncConnectionPool(server.url)
 
         def in_parent(send: Send) -> Outcome:
-            return runner.run(transport.exchange(send))
+            return runner.run(pool.exchange(send))
 
         def in_child(send: Send) -> Outcome:
-            return asyncio.run(transport.exchange(send))
+            return asyncio.run(pool.exchange(send))
 
         assert _ask(in_parent) == "200 second"
         assert _in_child(lambda: _ask(in_child)) == "200 second"
         assert _ask(in_parent) == "200 second"
-        runner.run(transport.aclose())
+        runner.run(pool.aclose())
         assert [request.connection for request in server.requests] == [0, 1, 0]
 
 

@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from ors_gym.client.http._address import default_ssl_context
-from ors_gym.client.http._connection import Transport
+from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Failure
 from tests.client.http.connecting import KINDS, connect
 from tests.client.http.recording import SECOND, RecordingSink, describe, post
@@ -169,7 +169,10 @@ def test_a_close_in_between_is_seen(
 
 
 def test_one_context_for_all():
-    first, second = Transport("https://127.0.0.1:1"), Transport("https://[::1]:1")
+    first, second = (
+        ConnectionPool("https://127.0.0.1:1"),
+        ConnectionPool("https://[::1]:1"),
+    )
     assert first._ssl_context is second._ssl_context is default_ssl_context()
     assert default_ssl_context().verify_mode is ssl.CERT_REQUIRED
     assert default_ssl_context().check_hostname
