@@ -1,14 +1,14 @@
-"""Two evaluations of the same tasks, task by task."""
+"""Two evaluations of the same tasks, compared task by task."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from ors_gym.evaluation._output import Record
+from ors_gym.evaluation._record import Record
 from ors_gym.evaluation._statistics import Interval, mean_interval
-from ors_gym.evaluation._tables import by_task, mean
+from ors_gym.evaluation._tables import Value, by_task, mean, reward_of, success_of
 
 __all__ = ["Comparison", "compare"]
 
@@ -18,11 +18,11 @@ class Comparison:
     """By how much one evaluation is better than another, on the tasks of both.
 
     Args:
-        tasks: How many tasks both have outcomes of.
-        only_first: How many only the first has.
-        only_second: How many only the second has.
-        wins: On how many the first succeeds more often.
-        losses: On how many the second does.
+        tasks: The number of tasks that both have outcomes of.
+        only_first: The number of tasks that only the first has outcomes of.
+        only_second: The number of tasks that only the second has outcomes of.
+        wins: The number of tasks on which the first succeeds more often.
+        losses: The number of tasks on which the second succeeds more often.
         success_rate: The mean over tasks of the difference in success rate.
         success_interval: Its confidence interval, over tasks.
         avg_reward: The mean over tasks of the difference in mean reward.
@@ -65,25 +65,9 @@ class Comparison:
 def compare(
     first: Sequence[Record], second: Sequence[Record], confidence: float
 ) -> Comparison:
-    """Compare the episodes of two evaluations, paired by task.
-
-    Args:
-        first: Those of the one.
-        second: Those of the other.
-        confidence: The probability that an interval should hold the true difference.
-
-    Returns:
-        The differences, the first minus the second.
-    """
-
-    def success(record: Record) -> float:
-        return float(bool(record.success))
-
-    def reward(record: Record) -> float:
-        return record.episode.total_reward or 0.0
-
-    rates, only_first, only_second = _differences(first, second, success)
-    rewards, _, _ = _differences(first, second, reward)
+    """Return the differences of two evaluations, the first minus the second."""
+    rates, only_first, only_second = _differences(first, second, success_of)
+    rewards, _, _ = _differences(first, second, reward_of)
     ones = [1] * len(rates)
     return Comparison(
         tasks=len(rates),
@@ -99,9 +83,9 @@ def compare(
 
 
 def _differences(
-    first: Sequence[Record], second: Sequence[Record], value: Callable[[Record], float]
+    first: Sequence[Record], second: Sequence[Record], value: Value
 ) -> tuple[list[float], int, int]:
-    """Return the differences of the tasks' means, and how many have no partner."""
+    """Return the differences of the tasks' means, and the tasks without a partner."""
     before, after = by_task(first, value), by_task(second, value)
     common = [task for task in before if task in after]
     differences = [

@@ -1,7 +1,8 @@
-"""The options of an evaluation, listed once for both functions that take them."""
+"""Evaluate a policy: `evaluate` blocks, `parallel_evaluate` runs on an event loop."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -15,13 +16,13 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation._output import FORMAT, Output, Record, Success, name_success
+from ors_gym.evaluation._collector import Collector, ProgressBar
+from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
-from ors_gym.evaluation._player import Settings
-from ors_gym.evaluation._progress import Progress
+from ors_gym.evaluation._player import Player, Settings
 from ors_gym.evaluation._ray import connect, play_on_ray
+from ors_gym.evaluation._record import Success, name_success
 from ors_gym.evaluation._result import Evaluation
-from ors_gym.evaluation._run import Run, play_here
 from ors_gym.formats._actions import name_type
 from ors_gym.rollout import Episode, Policy, RewardReduction, Rules
 from ors_gym.rollout._clients import AnyClient, borrow_async
@@ -29,13 +30,34 @@ from ors_gym.rollout._driver import TaskEnv
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.types import JSONObject
 
-__all__ = ["OWN_OPTIONS", "Options", "evaluate", "parallel_evaluate"]
+__all__ = ["Options", "evaluate", "parallel_evaluate"]
+
+_SECRET_ARGUMENTS: Final = ("secrets",)
+"""Arguments of an env that an output file says nothing of."""
+_PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
+"""Arguments that it holds a digest of: enough to see a change."""
 
 
-class Options(TypedDict, total=False):
+class _EnvOptions(TypedDict, total=False):
+    """Arguments of `ORSEnv` that an evaluation takes too."""
+
+    secrets: Mapping[str, str] | None
+    call_timeout: float
+    setup_timeout: float
+    max_episode_steps: int | None
+    invalid_action_reward: float
+    on_tool_error: Literal["observe", "raise", "truncate"]
+    observation_mode: Literal["text", "dict"]
+    create_options: Mapping[str, Any] | None
+    session_options: Mapping[str, Any] | None
+
+
+class Options(_EnvOptions, total=False):
     """The keyword arguments of `evaluate` and `parallel_evaluate`.
 
-    Those from ``secrets`` on are `ORSEnv`'s.
+    They also take these arguments of `ORSEnv`: ``secrets``, ``call_timeout``,
+    ``setup_timeout``, ``max_episode_steps``, ``invalid_action_reward``,
+    ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
     """
 
     policy_factory: Callable[[], Policy] | None
@@ -51,19 +73,20 @@ class Options(TypedDict, total=False):
     seed: int | None
     """``episode.seed`` is this plus the episode's number."""
     on_plain_text: Literal["nudge", "stop", "submit"]
-    """What text without a tool call leads to, as for `Rules`; ``nudge``."""
+    """What happens after text without a tool call, as for `Rules`; ``nudge``."""
     reward_reduction: RewardReduction
     """How the rewards of an episode's steps become one; ``sum``."""
     nonterminal_reward: float
     """Added where the server did not finish the episode; 0."""
     success: Success
-    """A threshold of the reward, or a function of the `Episode`; finished with a
-    reward above 0 if None."""
+    """The least reward of a success, or a function of the `Episode`. If None, success
+    is finished with a reward above 0."""
     output: str | os.PathLike[str] | None
     """The path of a JSON-lines file that each episode is appended to. The same call
-    again plays only what is missing or has no outcome; other settings are refused."""
+    again plays only episodes that are missing or have no outcome. It is refused if
+    other settings changed."""
     policy_name: str | None
-    """For that file; the policy's own name if None."""
+    """The policy's name in that file; the policy's own name if None."""
     on_episode: Callable[[Episode], Any] | None
     """Called with each episode that ended; may be async."""
     progress: bool | None
@@ -73,42 +96,13 @@ class Options(TypedDict, total=False):
     actors: int | None
     """How many processes play with ``engine="ray"``; one per CPU of it if None."""
     actor_options: Mapping[str, Any] | None
-    """What each of them asks Ray for, as ``Dataset.map_batches`` takes it:
+    """What each actor asks Ray for, as ``Dataset.map_batches`` takes it:
     ``num_cpus``, ``num_gpus``, ``memory``, ``runtime_env``, ..."""
 
-    secrets: Mapping[str, str] | None
-    call_timeout: float
-    setup_timeout: float
-    max_episode_steps: int | None
-    invalid_action_reward: float
-    on_tool_error: Literal["observe", "raise", "truncate"]
-    observation_mode: Literal["text", "dict"]
-    create_options: Mapping[str, Any] | None
-    session_options: Mapping[str, Any] | None
 
-
-OWN_OPTIONS: Final = (
-    "policy_factory",
-    "split",
-    "episodes_per_task",
-    "seed",
-    "success",
-    "output",
-    "policy_name",
-    "on_episode",
-    "progress",
-    "engine",
-    "actors",
-    "actor_options",
-)
-"""Those that are neither a rule of episodes nor an argument of the env."""
-
-
-_RULES: Final = tuple(field.name for field in dataclasses.fields(Rules))
-_SECRET_ARGUMENTS: Final = ("secrets",)
-"""Arguments of an env of which an output file holds nothing."""
-_HASHED_ARGUMENTS: Final = ("create_options", "session_options")
-"""Those of which it holds a digest: enough to see a change, and it may be private."""
+_RULES: Final = frozenset(field.name for field in dataclasses.fields(Rules))
+_OWN: Final = Options.__annotations__.keys() - _EnvOptions.__annotations__.keys()
+"""Options that are not arguments of the env; some are rules."""
 
 
 def evaluate(
@@ -120,27 +114,27 @@ def evaluate(
     max_concurrent: int = 8,
     **options: Unpack[Options],
 ) -> Evaluation:
-    """Evaluate a policy: play many episodes at once, and say what came of them.
+    """Evaluate a policy: play many episodes at once, and return their figures.
 
-    Works where an event loop runs too, as in a notebook. Ctrl-C returns what is there
-    so far and leaves no session behind.
+    It also works where an event loop runs, as in a notebook. Ctrl-C returns the
+    episodes that ended so far, and leaves no session behind.
 
     Args:
         client: A client (it lends its settings; its connections are not used), a
             server's address, or None for ``ORS_BASE_URL`` or the embedded server.
         env_name: The environment's name on the server.
         tasks: As for `parallel_evaluate`.
-        policy: Called with each `Episode` so far; a plain function runs in threads.
-        max_concurrent: How many episodes are played at once at most.
+        policy: As for `parallel_evaluate`.
+        max_concurrent: The most episodes that are played at once.
         **options: `ors_gym.evaluation.Options`, all by name.
 
     Returns:
         The evaluation.
 
     Raises:
-        ORSError: If it cannot begin: no such server, environment or task, or an
-            output file of other settings; or if a key or the model is wrong. Later
-            failures are rows.
+        ORSError: If there is no such server, environment or task, if the output file
+            is of other settings, or if a key or the model is wrong. Any other failure
+            is a row of the results.
 
     Example:
         >>> from ors_gym.rollout import reference_policy
@@ -152,12 +146,12 @@ def evaluate(
         client, env_name, tasks, policy, max_concurrent=max_concurrent, **options
     )
     if options.get("engine") == "ray":
-        # Here, since Ray sets its handlers of signals in the main thread only.
+        # In the caller's thread: Ray sets its signal handlers in the main thread only.
         connect()
     try:
         run_and_wait(job.run(elsewhere=True))
     except KeyboardInterrupt:
-        if job.played is None:
+        if job.collector is None:
             raise
         return job.evaluation("interrupted")
     return job.evaluation()
@@ -180,18 +174,17 @@ async def parallel_evaluate(
         tasks: Indexes, tasks as the server lists them, or pairs of split and index;
             None for the whole split.
         policy: Called with each `Episode` so far; returns an action, a list of
-            actions, a `Turn`, or None to give up. A plain function runs in threads,
-            one per episode that is under way.
-        max_concurrent: How many episodes are played at once at most; fewer for a while
-            where the server answers 429.
+            actions, a `Turn`, or None to give up. A plain function runs in a thread
+            for each episode under way.
+        max_concurrent: The most episodes that are played at once; fewer for a while
+            after the server answers 429.
         **options: `ors_gym.evaluation.Options`, all by name.
 
     Returns:
         The evaluation.
 
     Raises:
-        ORSError: If it cannot begin, or a key or the model is wrong. Later failures
-            are rows.
+        ORSError: As for `evaluate`.
 
     Example:
         >>> import asyncio
@@ -210,7 +203,7 @@ async def parallel_evaluate(
 
 
 class _Job:
-    """The arguments of an evaluation, checked, and what came of it."""
+    """An evaluation's checked arguments, and the state of its run."""
 
     def __init__(
         self,
@@ -229,108 +222,97 @@ class _Job:
             )
         if max_concurrent < 1:
             raise InvalidRequestError("max_concurrent must be at least 1")
-        own: dict[str, Any] = {name: options.get(name) for name in OWN_OPTIONS}
-        policy_factory = options.get("policy_factory")
         given: dict[str, Any] = dict(options)
+        policy_factory = options.get("policy_factory")
+        self._options = options
         self._settings = Settings(
             env_name=env_name,
             make_policy=choose_policy(policy, policy_factory),
-            rules=Rules(**{name: given[name] for name in _RULES if name in given}),
+            rules=Rules(**{name: given[name] for name in _RULES & given.keys()}),
             max_concurrent=max_concurrent,
-            seed=own["seed"],
-            success=own["success"],
+            seed=options.get("seed"),
+            success=options.get("success"),
+            # Names that nobody knows are among them, and are refused by the env.
             env_arguments={
-                name: value
-                for name, value in given.items()
-                if name not in OWN_OPTIONS and name not in _RULES
+                name: value for name, value in given.items() if name not in _OWN
             },
         )
         self._client = client
-        self._tasks, self._split = tasks, own["split"]
-        self._episodes_per_task = options.get("episodes_per_task", 1)
-        self._policy_name = own["policy_name"] or name_policy(policy or policy_factory)
-        self._output_path = own["output"]
-        self._shows_progress = own["progress"]
-        self._on_episode = own["on_episode"]
-        self._engine = _read_engine(options)
+        self._tasks = tasks
+        self._policy_name = options.get("policy_name") or name_policy(
+            policy or policy_factory
+        )
+        self._ray_options = _read_ray_options(options)
         self._plan: Plan | None = None
         self._head: JSONObject = {}
-        self.played: Run | None = None
-        """What was played; None before it begins."""
+        self.collector: Collector | None = None
+        """None before anything is played."""
 
     async def run(self, *, elsewhere: bool = False) -> None:
-        """Play what is to be played.
-
-        Args:
-            elsewhere: Whether an async client belongs to another event loop.
-        """
+        """Play what is left, ``elsewhere`` than on an async client's own loop."""
+        options = self._options
         async with borrow_async(self._client, elsewhere=elsewhere) as client:
             settings = self._settings
-            # Complains of wrong arguments before anything is played.
+            # Refuses wrong arguments before anything is played.
             TaskEnv(client, settings.env_name, **settings.env_arguments)
             name = await client.run(client.catalog.resolve(settings.env_name))
             settings = dataclasses.replace(settings, env_name=name)
             plan = self._plan = await make_plan(
-                client, name, self._tasks, self._split, self._episodes_per_task
+                client,
+                name,
+                self._tasks,
+                options.get("split"),
+                options.get("episodes_per_task", 1),
             )
             self._head = self._describe(client, name, plan)
             with contextlib.ExitStack() as stack:
                 output = self._open_output(plan)
                 if output is not None:
                     stack.enter_context(output)
-                progress = Progress(len(plan), name, shown=self._shows_progress)
+                progress = ProgressBar(len(plan), name, shown=options.get("progress"))
                 stack.callback(progress.close)
-                done = {} if output is None else output.records
-                run = self.played = Run(
+                collector = self.collector = Collector(
                     plan,
                     settings.max_concurrent,
                     output=output,
                     progress=progress,
-                    done=done,
-                    on_episode=self._on_episode,
+                    done={} if output is None else output.records,
+                    on_episode=options.get("on_episode"),
                 )
-                await self._play(run, client, settings)
-                run.raise_if_refused()
-
-    async def _play(self, run: Run, client: AsyncORSClient, settings: Settings) -> None:
-        if self._engine is None:
-            await play_here(run, client, settings)
-        else:
-            await play_on_ray(run, client, settings, *self._engine)
+                if self._ray_options is None:
+                    await _play_here(collector, client, settings)
+                else:
+                    await play_on_ray(collector, client, settings, *self._ray_options)
+                collector.raise_if_refused()
 
     def _open_output(self, plan: Plan) -> Output | None:
-        if self._output_path is None:
+        path = self._options.get("output")
+        if path is None:
             return None
-        keys = {planned.key for planned in plan}
-        return Output(self._output_path, self._head, keys)
+        return Output(path, self._head, {planned.key for planned in plan})
 
     def evaluation(self, stopped: str = "") -> Evaluation:
-        """Return what came of it, in the order of the tasks.
-
-        Args:
-            stopped: Why some episodes are missing, if that is known here.
-        """
-        records: list[Record] = []
-        plan, run = self._plan, self.played
-        if plan is None or run is None:
-            return Evaluation(records, stopped=stopped)
-        records = [run.records[one.key] for one in plan if one.key in run.records]
+        """Return the episodes so far in the order of the tasks."""
+        plan, collector = self._plan, self.collector
+        if plan is None or collector is None:
+            return Evaluation([], stopped=stopped)
+        records = collector.records
         return Evaluation(
-            records,
+            [records[one.key] for one in plan if one.key in records],
             head=self._head,
             planned=len(plan),
-            stopped=stopped or run.stopped,
+            stopped=stopped or collector.stopped,
         )
 
     def _describe(self, client: AsyncORSClient, name: str, plan: Plan) -> JSONObject:
-        """Return the first line of an output file."""
+        """Return the head of an output file."""
         settings = self._settings
         arguments = {
-            argument: _digest(value) if argument in _HASHED_ARGUMENTS else value
+            argument: _digest(value) if argument in _PRIVATE_ARGUMENTS else value
             for argument, value in settings.env_arguments.items()
             if value is not None and argument not in _SECRET_ARGUMENTS
         }
-        limits = {rule: getattr(settings.rules, rule) for rule in _RULES}
+        limits = dataclasses.asdict(settings.rules)
         limits |= {"seed": settings.seed, "success": name_success(settings.success)}
         return {
             "format": FORMAT,
@@ -344,8 +326,26 @@ class _Job:
         }
 
 
-def _read_engine(options: Options) -> tuple[int | None, Mapping[str, Any]] | None:
-    """Return how Ray's actors are made, or None where it is not Ray that plays."""
+async def _play_here(
+    collector: Collector, client: AsyncORSClient, settings: Settings
+) -> None:
+    """Play all that is left on this event loop."""
+    async with contextlib.aclosing(Player(client, settings)) as player:
+
+        async def work() -> None:
+            while (planned := collector.next()) is not None:
+                await collector.keep(planned, await player.play(planned))
+
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(settings.max_concurrent):
+                    workers.create_task(work())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+
+def _read_ray_options(options: Options) -> tuple[int | None, Mapping[str, Any]] | None:
+    """Return the number of Ray's actors and their options; None for local play."""
     engine, actors = options.get("engine", "local"), options.get("actors")
     actor_options = options.get("actor_options")
     if engine not in ("local", "ray"):

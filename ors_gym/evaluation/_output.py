@@ -1,153 +1,35 @@
-"""One episode as one row: of the results, and of the output file."""
+"""The output file of an evaluation: a head, then a row for each episode that ended."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation._plan import Key, identify
-from ors_gym.rollout import Episode
+from ors_gym.evaluation._plan import Key
+from ors_gym.evaluation._record import Record
 from ors_gym.types import JSONObject
 
-__all__ = ["Output", "Record", "Success", "is_success", "name_success", "read_output"]
-
-Success: TypeAlias = float | Callable[[Episode], bool] | None
-"""When an episode is a success: from this reward on, or by a function of it."""
-
-
-def is_success(success: Success, episode: Episode) -> bool | None:
-    """Judge an episode.
-
-    Args:
-        success: How; None for finished with a reward above 0.
-        episode: The episode.
-
-    Returns:
-        Whether it is a success; None if it has no outcome.
-    """
-    if episode.total_reward is None:
-        return None
-    if success is None:
-        return episode.finished and episode.total_reward > 0
-    if callable(success):
-        return bool(success(episode))
-    return episode.total_reward >= success
-
-
-def name_success(success: Success) -> str:
-    """Describe how success is judged, for the head of an output file.
-
-    Args:
-        success: As for `is_success`.
-
-    Example:
-        >>> name_success(0.5)
-        'total_reward >= 0.5'
-    """
-    if success is None:
-        return "finished and total_reward > 0"
-    if callable(success):
-        return str(getattr(success, "__qualname__", type(success).__qualname__))
-    return f"total_reward >= {float(success):g}"
-
-
-@dataclasses.dataclass(frozen=True)
-class Record:
-    """An episode and what an evaluation says of it.
-
-    Args:
-        episode: The episode.
-        success: Whether it was a success; None where there is no outcome.
-        task: The task itself, only where it has no index.
-    """
-
-    episode: Episode
-    success: bool | None
-    task: JSONObject | None = None
-
-    @property
-    def key(self) -> Key:
-        """What tells the episode from all others."""
-        episode = self.episode
-        return identify(episode.split, episode.task_index, self.task, episode.number)
-
-    @property
-    def has_outcome(self) -> bool:
-        """Whether it counts: not if an outage or an error of the policy ended it."""
-        return self.episode.total_reward is not None
-
-    def result(self) -> JSONObject:
-        """Return the row without the episode's turns and steps."""
-        episode = self.episode
-        if self.task is None:
-            row: JSONObject = {"task_index": episode.task_index}
-        else:
-            row = {"task": self.task}
-        return row | {
-            "split": episode.split,
-            "episode": episode.number,
-            "total_reward": episode.total_reward,
-            "steps": len(episode.steps),
-            "success": self.success,
-            "stop_reason": episode.stop_reason,
-            "error": episode.error,
-            "error_kind": episode.error_kind,
-            "seconds": episode.seconds,
-        }
-
-    def row(self) -> JSONObject:
-        """Return the row of an output file, with the whole episode."""
-        return self.result() | {"trajectory": self.episode.to_dict()}
-
-    @classmethod
-    def from_row(cls, row: Mapping[str, Any]) -> Record:
-        """Read a row of an output file.
-
-        Args:
-            row: The row.
-
-        Returns:
-            The record.
-
-        Raises:
-            InvalidRequestError: If it is no such row.
-        """
-        trajectory, success = row.get("trajectory"), row.get("success")
-        task = row.get("task")
-        if not isinstance(trajectory, Mapping) or not isinstance(success, bool | None):
-            raise InvalidRequestError("the row holds no episode")
-        if not isinstance(task, dict | None):
-            raise InvalidRequestError("the row's task is no object")
-        return cls(Episode.from_dict(trajectory), success, task)
-
+__all__ = ["FORMAT", "Output", "read_output"]
 
 FORMAT: Final = "ors_gym.evaluation/1"
-_NOT_COMPARED: Final = ("server", "created", "version")
-_GROUP: Final = 64
-_GROUP_SECONDS: Final = 1.0
+_MAY_CHANGE: Final = ("server", "created", "version")
+"""Fields of the head that need not be the same where a run goes on."""
+_SYNC_AFTER_ROWS: Final = 64
+_SYNC_AFTER_SECONDS: Final = 1.0
 
 
 def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]:
-    """Read an output file.
+    """Read the head and the records of an output file, in the order of the file.
 
-    Args:
-        path: Where it is.
-
-    Returns:
-        Its head, and the episodes: the last row of each, in the order of the file. A
-        torn last line is left out.
-
-    Raises:
-        InvalidRequestError: If it is no output file, or damaged.
+    Of several rows of one episode the last counts. A torn last line is left out.
     """
     head: JSONObject | None = None
     records: dict[Key, Record] = {}
@@ -163,17 +45,11 @@ def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]
 
 
 class Output:
-    """An output file that is being written. One process at a time.
+    """An output file that is being written, by one process at a time.
 
-    Args:
-        path: Where it is.
-        head: Its first line.
-        planned: The episodes that are to be played, by their keys.
-
-    Raises:
-        InvalidRequestError: If the file is another evaluation's, with other settings,
-            damaged, or being written by another process.
-        OSError: If it cannot be written.
+    ``planned`` has the keys of the episodes that are to be played. A file that is there
+    already is continued: it must have the same head. Rows of planned episodes without
+    an outcome, and earlier rows of the same episode, are taken out.
     """
 
     def __init__(
@@ -201,25 +77,18 @@ class Output:
         self.close()
 
     def append(self, record: Record) -> None:
-        """Add an episode.
-
-        Args:
-            record: The episode.
-
-        Raises:
-            OSError: If it cannot be written.
-        """
+        """Write an episode, so that other processes see it at once."""
         _write(self._file, _line(record.row()))
         self._unsynced += 1
 
     @property
-    def is_due(self) -> bool:
-        """Whether it is time for `sync`."""
-        late = time.monotonic() - self._synced_at > _GROUP_SECONDS
-        return self._unsynced >= _GROUP or (late and self._unsynced > 0)
+    def needs_sync(self) -> bool:
+        """Whether enough rows, or old enough ones, are not yet synced."""
+        late = time.monotonic() - self._synced_at > _SYNC_AFTER_SECONDS
+        return self._unsynced >= _SYNC_AFTER_ROWS or (late and self._unsynced > 0)
 
     def sync(self) -> None:
-        """Have what was added survive a power cut too. Threads may call it."""
+        """Make the rows survive a power cut as well. Threads may call it."""
         with self._lock:
             if self._file >= 0 and self._unsynced:
                 self._unsynced, self._synced_at = 0, time.monotonic()
@@ -236,15 +105,13 @@ class Output:
     def _take_over(
         self, head: JSONObject, planned: Container[Key]
     ) -> dict[Key, Record]:
-        """Keep what the file holds already, or begin it."""
+        """Keep the rows that the file holds already, or begin the file."""
         rows: dict[Key, tuple[Record, bytes]] = {}
         first: bytes | None = None
-        lines = 0
         for value, line in _read_lines(self._path):
-            lines += 1
             if first is None:
                 first = line
-                _compare(_check_head(value, self._path), head, self._path)
+                _refuse_other_settings(_check_head(value, self._path), head, self._path)
                 continue
             record = _read_record(value, self._path)
             rows.pop(record.key, None)
@@ -262,6 +129,7 @@ class Output:
         return {key: record for key, (record, _) in kept.items()}
 
     def _rewrite(self, lines: Iterable[bytes]) -> None:
+        """Put a new file in place of this one, whole or not at all."""
         beside = self._path.with_name(f".{self._path.name}.new")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         new = os.open(beside, flags, 0o666)
@@ -276,6 +144,7 @@ class Output:
             raise
         os.close(self._file)
         self._file = new
+        # The new name survives a power cut only once its directory is synced.
         directory = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(directory)
@@ -284,7 +153,7 @@ class Output:
 
 
 def _open_locked(path: Path) -> int:
-    """Open a file for appending, which no other process may do at the same time."""
+    """Open a file for appending, and keep other processes from doing the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
@@ -297,8 +166,8 @@ def _open_locked(path: Path) -> int:
         except BlockingIOError:
             os.close(file)
             raise InvalidRequestError(
-                f"{path} is being written by another evaluation; wait for its end, or "
-                "choose another output="
+                f"another evaluation is writing {path}; wait for its end, or choose "
+                "another output="
             ) from None
         except BaseException:
             os.close(file)
@@ -311,7 +180,7 @@ def _line(value: JSONObject) -> bytes:
 
 
 def _write(file: int, line: bytes) -> None:
-    """Write a line: at once, unless the disk is full or the line is huge."""
+    # One call writes it all, unless the disk is full or the line is huge.
     rest = memoryview(line)
     while rest:
         rest = rest[os.write(file, rest) :]
@@ -327,8 +196,8 @@ def _read_lines(path: Path) -> Iterator[tuple[Any, bytes]]:
                 value = json.loads(line)
             except ValueError:
                 raise InvalidRequestError(
-                    f"{path} is damaged: line {number} is not JSON; move it away, or "
-                    "remove that line"
+                    f"{path} is damaged: line {number} is not JSON; move the file "
+                    "away, or remove that line"
                 ) from None
             yield value, line
 
@@ -336,8 +205,8 @@ def _read_lines(path: Path) -> Iterator[tuple[Any, bytes]]:
 def _check_head(value: Any, path: str | os.PathLike[str]) -> JSONObject:
     if not isinstance(value, dict) or value.get("format") != FORMAT:
         raise InvalidRequestError(
-            f"{path} is no output file of an evaluation (its first line says so); "
-            "choose another output="
+            f"{path} is no output file of an evaluation: its first line does not name "
+            "that format; choose another output="
         )
     return value
 
@@ -351,10 +220,10 @@ def _read_record(value: Any, path: str | os.PathLike[str]) -> Record:
         raise InvalidRequestError(f"{path} is damaged: {error}") from None
 
 
-def _compare(before: JSONObject, now: JSONObject, path: Path) -> None:
-    """Refuse to mix what was evaluated in different ways."""
-    names = [name for name in {**before, **now} if name not in _NOT_COMPARED]
-    # As JSON, since a tuple is read back as a list.
+def _refuse_other_settings(before: JSONObject, now: JSONObject, path: Path) -> None:
+    """Keep episodes of different settings out of one file."""
+    names = [name for name in {**before, **now} if name not in _MAY_CHANGE]
+    # Compared as JSON, since a tuple is read back as a list.
     changed = [
         f"{name} was {json.dumps(before.get(name))}, is now {json.dumps(now.get(name))}"
         for name in names

@@ -16,47 +16,27 @@ from ors_gym.errors import InvalidRequestError, UnknownTaskError
 __all__ = ["Key", "Plan", "Planned", "Tasks", "identify", "make_plan"]
 
 Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
-"""Indexes, tasks themselves, pairs of split and index; None for a whole split."""
+"""Indexes, task specs, pairs of split and index; None for a whole split."""
 Key: TypeAlias = tuple[str, int | str, int]
-"""What tells an episode from all others: split, index or digest of the task, number."""
+"""An episode's identity: split, index or digest of the task, number."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Planned:
-    """One episode to be played.
-
-    Args:
-        task: Its task.
-        number: Which episode of this task it is, from 0.
-    """
+    """One episode to be played: the ``number``-th of its task, from 0."""
 
     task: Task
     number: int
 
     @property
     def key(self) -> Key:
-        """What tells it from all others, also in another process."""
         return identify(self.task.split, self.task.index, self.task.spec, self.number)
 
 
 def identify(
     split: str, index: int, spec: Mapping[str, Any] | None, number: int
 ) -> Key:
-    """Return what tells an episode from all others.
-
-    Args:
-        split: The split's name.
-        index: The task's place in it, or -1.
-        spec: The task itself, where it has no index.
-        number: Which episode of this task it is.
-
-    Returns:
-        A key that is the same in every process.
-
-    Example:
-        >>> identify("test", 3, None, 0)
-        ('test', 3, 0)
-    """
+    """Return an episode's key, which is the same in every process."""
     if spec is None:
         return split, index, number
     text = json.dumps(spec, sort_keys=True, allow_nan=False)
@@ -66,10 +46,8 @@ def identify(
 class Plan:
     """The episodes of an evaluation: every task once, then every task again, ...
 
-    Args:
-        tasks: The tasks in order. One that is there twice is played twice as often.
-        episodes_per_task: How often.
-        split: The split that is played, or None for tasks of several or none.
+    A task that is listed twice is played twice as often. ``split`` is None where the
+    tasks are of several splits, or of none.
     """
 
     def __init__(
@@ -98,23 +76,7 @@ async def make_plan(
     split: str | None,
     episodes_per_task: int,
 ) -> Plan:
-    """Check which tasks are meant.
-
-    Args:
-        client: The client.
-        env_name: The environment's name.
-        tasks: The tasks.
-        split: The split of indexes; ``train`` if None and there is one, else the only
-            one.
-        episodes_per_task: How often each is played.
-
-    Returns:
-        The plan.
-
-    Raises:
-        UnknownTaskError: If there is no such split or task.
-        InvalidRequestError: If an argument cannot be right.
-    """
+    """Find out which tasks are meant, and check with the server that there are such."""
     if episodes_per_task < 1:
         raise InvalidRequestError("episodes_per_task must be at least 1")
     if isinstance(tasks, str | bytes | Mapping | int):

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.evaluation._output import Record, Success, is_success
 from ors_gym.evaluation._plan import Planned
+from ors_gym.evaluation._record import Record, Success, is_success
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode, Policy, Rules
 from ors_gym.rollout._driver import Seat, TaskEnv

@@ -1,4 +1,4 @@
-"""An evaluation as figures: one with four parts, or each part by itself."""
+"""The pictures of an evaluation: one figure of four parts, or each part by itself."""
 
 from __future__ import annotations
 
@@ -30,37 +30,26 @@ _INK: Final = (
 _NO_BACKGROUND: Final = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
 _LEAST: Final = 1e-9
 _MOST: Final = 1e9
-"""Rewards beyond are drawn in units of their size: axes of floats have an end."""
+"""Rewards that are smaller or larger are drawn in other units: axes are floats."""
 _CLOSEST: Final = 1e-9
-"""Rewards that differ by less of their size are in one bar."""
+"""Rewards that differ by less than this share of their size are in one bar."""
 _LONGEST_NAME: Final = 24
 _PART_SIZE: Final = (4.8, 3.4)
-"""Inches: on a phone's screen its text is as large as the page's."""
+"""Inches. On a phone's screen, text in it is as large as the page's text."""
 
 
 def draw(evaluation: Evaluation) -> Any:
-    """Draw an evaluation.
+    """Draw rewards, success rates with intervals, steps and latencies in one figure.
 
     The figure belongs to no window, so that nothing has to be closed, and no backend
-    is chosen for the rest of the process. As the last line of a notebook's cell it
-    shows itself.
-
-    Args:
-        evaluation: The evaluation.
-
-    Returns:
-        A ``matplotlib.figure.Figure`` with four parts: rewards, success rates with
-        their intervals, steps, and latencies.
-
-    Raises:
-        MissingExtraError: If the extra ``eval`` is not installed.
+    is chosen for the rest of the process.
     """
     figure = import_extra("matplotlib.figure", "eval", "A plot").Figure(
         figsize=(10, 7), layout="constrained"
     )
     for part, axes in zip(_PARTS.values(), figure.subplots(2, 2).flat, strict=True):
         part(axes, evaluation)
-    # A notebook shows figures by itself only once pyplot was imported.
+    # A notebook shows a figure by itself only once pyplot was imported.
     figure._repr_png_ = functools.partial(_to_png, figure)
     return figure
 
@@ -72,17 +61,9 @@ def _to_png(figure: Any) -> bytes:
 
 
 def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
-    """Draw the parts one by one, for a page.
+    """Return a data URL for each part, a picture without a background for a page.
 
-    Args:
-        evaluation: The evaluation.
-        dark: Whether the page is dark.
-
-    Returns:
-        For what each part shows, a picture without a background, as a data URL.
-
-    Raises:
-        MissingExtraError: If the extra ``eval`` is not installed.
+    The keys say what each part shows.
     """
     matplotlib = import_extra("matplotlib", "eval", "A plot")
     make_figure = import_extra("matplotlib.figure", "eval", "A plot").Figure
@@ -90,7 +71,7 @@ def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
     colours = dict.fromkeys(_INK, ink)
     colours |= dict.fromkeys(_NO_BACKGROUND, "none")
     drawn = {}
-    # The salt makes the same evaluation the same page.
+    # Without the salt, two pages of one evaluation would differ.
     with matplotlib.rc_context({**colours, "svg.hashsalt": "ors_gym"}):
         for name, part in _PARTS.items():
             figure = make_figure(figsize=_PART_SIZE, layout="constrained")
@@ -113,7 +94,7 @@ def _draw_histogram(axes: Any, values: list[Any], name: str) -> None:
     if values and max(values) - min(values) <= _CLOSEST * largest:
         bins = 1
     if values and isinstance(values[0], int) and max(values) - min(values) < 30:
-        # A bar for each number, around it.
+        # One bar for each whole number, centred on it.
         bins = [number - 0.5 for number in range(min(values), max(values) + 2)]
     axes.hist(values, bins=bins, color="#4477aa", edgecolor="none", rwidth=0.95)
     axes.set_xlabel(name)
@@ -148,19 +129,14 @@ def _draw_success(axes: Any, evaluation: Evaluation) -> None:
 
 
 def _label(text: str) -> str:
-    r"""Return a text for a figure, where it is no formula, whatever is in it.
-
-    Example:
-        >>> _label(r"a$\frac$")
-        'a\\$\\frac\\$'
-    """
+    """Return a label that matplotlib does not read as a formula."""
     if len(text) > _LONGEST_NAME:
         text = text[: _LONGEST_NAME - 1] + "…"
     return replace_controls(replace_surrogates(text)).replace("$", r"\$")
 
 
 def _reach(high: float, low: float) -> float:
-    """Return the length of an error bar: none where the interval is not known."""
+    """Return the length of an error bar, 0 where the interval is unknown."""
     length = high - low
     return 0.0 if math.isnan(length) else max(0.0, length)
 
@@ -188,4 +164,4 @@ _PARTS: Final[dict[str, Callable[[Any, Evaluation], None]]] = {
     "How many episodes took how many steps": _draw_steps,
     "Share of tool calls, policy turns and set-ups that took so long": _draw_latency,
 }
-"""What each part shows, for those who cannot see it, and what draws it."""
+"""What each part shows, for people who cannot see it; and the function that draws."""

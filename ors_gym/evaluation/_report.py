@@ -1,4 +1,4 @@
-"""The errors of an evaluation in words: what went wrong first, and whether all did."""
+"""An evaluation in words: as text, as HTML for a notebook, and as a page."""
 
 from __future__ import annotations
 
@@ -11,184 +11,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym.errors import MissingExtraError
-from ors_gym.evaluation._comparison import Comparison
-from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._plots import draw_parts
 
 if TYPE_CHECKING:
+    from ors_gym.evaluation._comparison import Comparison
+    from ors_gym.evaluation._record import Record
     from ors_gym.evaluation._result import Evaluation
 
-__all__ = [
-    "as_html",
-    "as_page",
-    "as_text",
-    "describe_all_failed",
-    "describe_first_error",
-    "figures_with_intervals",
-    "summarise",
-]
+__all__ = ["as_html", "as_page", "as_text"]
 
+_ON_CARDS: Final = ("success rate", "reward", "steps")
+"""Figures that a page shows on cards, and not once more in its table."""
 _OURS: Final = str(Path(__file__).parents[1])
 _STANDARD: Final = sysconfig.get_path("stdlib")
 _LONGEST: Final = 400
 
 
-def describe_first_error(records: Sequence[Record]) -> str:
-    """Say what ended the first of the episodes that an error ended.
-
-    Args:
-        records: The episodes.
-
-    Returns:
-        Its task, the error, and the line of the caller's code that raised it, where
-        that is known; ``""`` if there is none.
-
-    Example:
-        >>> from ors_gym.rollout import Episode
-        >>> episode = Episode("math", 3)
-        >>> episode.end_without_outcome("ZeroDivisionError: division by zero", "policy")
-        >>> describe_first_error([Record(episode, None)])
-        'task 3: ZeroDivisionError: division by zero'
-    """
-    for record in records:
-        episode = record.episode
-        if episode.stop_reason != "error":
-            continue
-        error = " ".join(episode.error.split())
-        if len(error) > _LONGEST:
-            error = error[:_LONGEST] + "..."
-        place = _find_place(episode.cause) if episode.error_kind == "policy" else ""
-        return f"task {record.key[1]}: {error}{place}"
-    return ""
-
-
-def describe_all_failed(records: Sequence[Record]) -> str:
-    """Say so if the policy failed in the same way in every episode.
-
-    Args:
-        records: The episodes.
-
-    Returns:
-        A sentence, or ``""`` if some went otherwise.
-
-    Example:
-        >>> from ors_gym.rollout import Episode
-        >>> episode = Episode("math", 3)
-        >>> episode.end_without_outcome("KeyError: 'x'", "policy")
-        >>> describe_all_failed([Record(episode, None)])
-        'the policy raised KeyError in every episode, so there are no figures'
-    """
-    kinds = {record.episode.error.partition(":")[0].strip() for record in records}
-    if len(kinds) != 1 or any(
-        record.episode.stop_reason != "error" or record.episode.error_kind != "policy"
-        for record in records
-    ):
-        return ""
-    name = kinds.pop()
-    what = f"raised {name}" if name.isidentifier() else "failed"
-    return f"the policy {what} in every episode, so there are no figures"
-
-
-def _find_place(cause: BaseException | None) -> str:
-    """Return the innermost line of the caller's own code, in brackets."""
-    if cause is None:
-        return ""
-    frames = traceback.extract_tb(cause.__traceback__)
-    for frame in reversed(frames):
-        name = frame.filename
-        installed = "site-packages" in name or "dist-packages" in name
-        if not installed and not name.startswith((_OURS, _STANDARD, "<frozen")):
-            return f" ({name}:{frame.lineno})"
-    return ""
-
-
-def summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """Return the figures in words.
-
-    Args:
-        evaluation: The evaluation.
-
-    Returns:
-        Pairs of a name and a text.
-    """
-    head = evaluation.head
-    lines = []
-    if failed := describe_all_failed(evaluation.records):
-        lines.append(("FAILED", failed))
-    if head:
-        split = f", split {head['split']}" if head.get("split") else ""
-        lines.append(("environment", f"{head.get('environment')}{split}"))
-        lines.append(("policy", str(head.get("policy"))))
-    lines.append(("episodes", _count(evaluation)))
-    figures, hint = figures_with_intervals(evaluation)
-    lines += [
-        (name, f"{value}  {interval}" if interval else value)
-        for name, value, interval in figures
-    ]
-    if hint:
-        lines.append(("intervals", hint))
-    lines.append(("ended by", _listed(evaluation.stop_reasons)))
-    if evaluation.errors:
-        first = describe_first_error(evaluation.records)
-        counts = _listed(evaluation.errors)
-        lines.append(("errors", f"{counts}; not in the figures. First, {first}"))
-    for what in ("tool", "policy"):
-        values = evaluation.latency[what]
-        if not math.isnan(values["p50"]):
-            shown = ", ".join(f"{q} {_seconds(s)}" for q, s in values.items())
-            lines.append((f"{what} latency", shown))
-    if evaluation.stopped:
-        lines.append(("stopped", evaluation.stopped))
-    return lines
-
-
-def figures_with_intervals(
-    evaluation: Evaluation,
-) -> tuple[list[tuple[str, str, str]], str]:
-    """Return the three main figures.
-
-    Args:
-        evaluation: The evaluation.
-
-    Returns:
-        Triples of a name, the figure and its interval, which is empty where it cannot
-        be computed; and what is to be installed then, or nothing.
-    """
-    percent, hint = f"{evaluation.confidence:.0%} interval", ""
-    figures = []
-    for name, value, own, form in (
-        ("success rate", evaluation.success_rate, "success_interval", ".1%"),
-        ("reward", evaluation.avg_reward, "reward_interval", ".3f"),
-        ("steps", evaluation.avg_steps, "steps_interval", ".2f"),
-    ):
-        try:
-            interval = f"{percent} {getattr(evaluation, own):{form}}"
-        except MissingExtraError as error:
-            interval, hint = "", str(error)
-        figures.append((name, f"{value:{form}}", interval))
-    return figures, hint
-
-
 def as_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as a few lines of text.
-
-    Args:
-        evaluation: The evaluation.
-    """
-    return "\n".join(f"{name:16}{value}" for name, value in summarise(evaluation))
+    """Return an evaluation as a few lines of text."""
+    return "\n".join(f"{name:16}{value}" for name, value in _summarise(evaluation))
 
 
 def as_html(evaluation: Evaluation, without: Container[str] = ()) -> str:
-    """Return an evaluation as tables of HTML, with every text escaped.
-
-    Args:
-        evaluation: The evaluation.
-        without: The names of figures that are shown elsewhere.
-    """
+    """Return tables of HTML, ``without`` figures that are shown elsewhere."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-        for name, value in summarise(evaluation)
+        for name, value in _summarise(evaluation)
         if name not in without
     )
     parts = [f"<table>{rows}</table>"]
@@ -199,45 +48,73 @@ def as_html(evaluation: Evaluation, without: Container[str] = ()) -> str:
     return f"<div>{''.join(parts)}</div>"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{html.escape(_title(name))}</th>" for name in rows[0])
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row.values())
-        + "</tr>"
-        for row in rows
+def as_page(
+    title: str,
+    evaluations: dict[str, Evaluation],
+    comparison: tuple[str, Comparison] | None = None,
+) -> str:
+    """Return a page of evaluations, with their plots where matplotlib is installed.
+
+    The page loads nothing, every text in it is escaped, and it is dark where the reader
+    prefers that. ``comparison`` is one of two evaluations, with a name for it.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1>"]
+    for name, evaluation in evaluations.items():
+        parts += _section(name, evaluation)
+    if comparison is not None:
+        name, found = comparison
+        parts += [_heading(name), _scrolling(found._repr_html_())]
+    return _PAGE.format(title=html.escape(title), style=_STYLE, body="\n".join(parts))
+
+
+def _section(name: str, evaluation: Evaluation) -> list[str]:
+    tables = as_html(evaluation, without=_ON_CARDS)
+    parts = [_heading(name), _cards(evaluation), _scrolling(tables)]
+    if not evaluation.outcomes:
+        return parts
+    try:
+        return [*parts, _plots(evaluation)]
+    except MissingExtraError as error:
+        return [*parts, f"<p>{html.escape(str(error))}</p>"]
+    except ValueError as error:
+        # The figures above must not be lost for the pictures.
+        return [*parts, f"<p>It cannot be drawn: {html.escape(str(error))}</p>"]
+
+
+def _heading(text: str) -> str:
+    return f"<h2>{html.escape(text)}</h2>"
+
+
+def _scrolling(table: str) -> str:
+    """Let a table that is wider than the page scroll by itself."""
+    return f'<div class="scroll">{table}</div>'
+
+
+def _cards(evaluation: Evaluation) -> str:
+    """Return the figures that a reader looks at first."""
+    without = len(evaluation.records) - evaluation.outcomes
+    figures, _ = _main_figures(evaluation)
+    cards = [
+        (name, value, more.replace(" interval", "")) for name, value, more in figures
+    ]
+    cards.append(
+        ("outcomes", f"{evaluation.outcomes}", f"{without} episodes without one")
     )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    shown = "".join(
+        f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>"
+        for name, value, more in cards
+    )
+    return f'<dl class="cards">{shown}</dl>'
 
 
-def _title(name: str) -> str:
-    """Return what stands above a column: a percentile with its unit."""
-    return f"{name} (s)" if name[1:].isdigit() else name.replace("_", " ")
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.4g}"
-    return str(value)
-
-
-def _count(evaluation: Evaluation) -> str:
-    there = len(evaluation.records)
-    tasks = len({record.key[:2] for record in evaluation.records})
-    text = f"{there} of {tasks} tasks" if there != tasks else f"{there}"
-    missing = evaluation.planned - there
-    if missing > 0:
-        text += f", {missing} not played"
-    without = there - evaluation.outcomes
-    return text + (f", {without} without an outcome" if without else "")
-
-
-def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "-"
-
-
-def _seconds(value: float) -> str:
-    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+def _plots(evaluation: Evaluation) -> str:
+    light, dark = (draw_parts(evaluation, dark=dark) for dark in (False, True))
+    pictures = "".join(
+        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark[shows]}">'
+        f'<img alt="{html.escape(shows)}" src="{light[shows]}"></picture>'
+        for shows in light
+    )
+    return f'<div class="plots">{pictures}</div>'
 
 
 _STYLE: Final = """\
@@ -268,7 +145,6 @@ th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
 .plots img { width: 100%; height: auto; display: block }
 """
 
-_ON_CARDS: Final = ("success rate", "reward", "steps")
 _PAGE: Final = """\
 <!DOCTYPE html>
 <html lang="en">
@@ -287,85 +163,136 @@ _PAGE: Final = """\
 """
 
 
-def as_page(
-    title: str,
-    evaluations: dict[str, Evaluation],
-    comparison: tuple[str, Comparison] | None = None,
-) -> str:
-    """Return a page of evaluations, with their plots where matplotlib is installed.
-
-    It asks for nothing else when it is opened, and every text in it is escaped. Dark
-    where the reader prefers that.
-
-    Args:
-        title: What the page is called.
-        evaluations: The evaluations by their names.
-        comparison: How two of them compare, with a name for that.
-
-    Returns:
-        The page.
-
-    Example:
-        >>> from ors_gym.evaluation import Evaluation
-        >>> page = as_page("None yet", {"run.jsonl": Evaluation([])})
-        >>> "<h1>None yet</h1>" in page
-        True
-    """
-    parts = [f"<h1>{html.escape(title)}</h1>"]
-    for name, evaluation in evaluations.items():
-        parts += _section(name, evaluation)
-    if comparison is not None:
-        name, found = comparison
-        parts += [_heading(name), _scrolling(found._repr_html_())]
-    return _PAGE.format(title=html.escape(title), style=_STYLE, body="\n".join(parts))
+def _table(rows: Sequence[Mapping[str, Any]]) -> str:
+    head = "".join(f"<th>{html.escape(_title(name))}</th>" for name in rows[0])
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row.values())
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
-def _section(name: str, evaluation: Evaluation) -> list[str]:
-    tables = as_html(evaluation, without=_ON_CARDS)
-    parts = [_heading(name), _cards(evaluation), _scrolling(tables)]
-    if not evaluation.outcomes:
-        return parts
-    try:
-        return [*parts, _plots(evaluation)]
-    except MissingExtraError as error:
-        return [*parts, f"<p>{html.escape(str(error))}</p>"]
-    except ValueError as error:
-        # The figures above are worth more than the pictures.
-        return [*parts, f"<p>It cannot be drawn: {html.escape(str(error))}</p>"]
+def _title(name: str) -> str:
+    # Percentiles are p50, p90 and p99, in seconds.
+    return f"{name} (s)" if name[1:].isdigit() else name.replace("_", " ")
 
 
-def _heading(text: str) -> str:
-    return f"<h2>{html.escape(text)}</h2>"
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.4g}"
+    return str(value)
 
 
-def _scrolling(table: str) -> str:
-    """Let a table that is wider than the page move by itself."""
-    return f'<div class="scroll">{table}</div>'
-
-
-def _cards(evaluation: Evaluation) -> str:
-    """Return the figures that are looked at first."""
-    without = len(evaluation.records) - evaluation.outcomes
-    figures, _ = figures_with_intervals(evaluation)
-    cards = [
-        *(
-            (name, value, more.replace(" interval", ""))
-            for name, value, more in figures
-        ),
-        ("outcomes", f"{evaluation.outcomes}", f"{without} episodes without one"),
+def _summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Return the figures as pairs of a name and a text."""
+    head = evaluation.head
+    lines = []
+    if failed := _describe_all_failed(evaluation.records):
+        lines.append(("FAILED", failed))
+    if head:
+        split = f", split {head['split']}" if head.get("split") else ""
+        lines.append(("environment", f"{head.get('environment')}{split}"))
+        lines.append(("policy", str(head.get("policy"))))
+    lines.append(("episodes", _count(evaluation)))
+    figures, hint = _main_figures(evaluation)
+    lines += [
+        (name, f"{value}  {interval}" if interval else value)
+        for name, value, interval in figures
     ]
-    shown = "".join(
-        f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>"
-        for name, value, more in cards
-    )
-    return f'<dl class="cards">{shown}</dl>'
+    if hint:
+        lines.append(("intervals", hint))
+    lines.append(("ended by", _listed(evaluation.stop_reasons)))
+    if evaluation.errors:
+        first = _describe_first_error(evaluation.records)
+        counts = _listed(evaluation.errors)
+        lines.append(("errors", f"{counts}; not in the figures. First, {first}"))
+    for what in ("tool", "policy"):
+        values = evaluation.latency[what]
+        if not math.isnan(values["p50"]):
+            shown = ", ".join(f"{q} {_seconds(s)}" for q, s in values.items())
+            lines.append((f"{what} latency", shown))
+    if evaluation.stopped:
+        lines.append(("stopped", evaluation.stopped))
+    return lines
 
 
-def _plots(evaluation: Evaluation) -> str:
-    light, dark = (draw_parts(evaluation, dark=dark) for dark in (False, True))
-    pictures = "".join(
-        f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark[shows]}">'
-        f'<img alt="{html.escape(shows)}" src="{light[shows]}"></picture>'
-        for shows in light
-    )
-    return f'<div class="plots">{pictures}</div>'
+def _main_figures(evaluation: Evaluation) -> tuple[list[tuple[str, str, str]], str]:
+    """Return triples of a name, a figure and its interval, and a hint.
+
+    Without the extra ``eval`` the intervals are empty, and the hint says how to
+    install it.
+    """
+    percent, hint = f"{evaluation.confidence:.0%} interval", ""
+    figures = []
+    for name, value, own, form in (
+        ("success rate", evaluation.success_rate, "success_interval", ".1%"),
+        ("reward", evaluation.avg_reward, "reward_interval", ".3f"),
+        ("steps", evaluation.avg_steps, "steps_interval", ".2f"),
+    ):
+        try:
+            interval = f"{percent} {getattr(evaluation, own):{form}}"
+        except MissingExtraError as error:
+            interval, hint = "", str(error)
+        figures.append((name, f"{value:{form}}", interval))
+    return figures, hint
+
+
+def _count(evaluation: Evaluation) -> str:
+    there = len(evaluation.records)
+    tasks = len({record.key[:2] for record in evaluation.records})
+    text = f"{there} of {tasks} tasks" if there != tasks else f"{there}"
+    missing = evaluation.planned - there
+    if missing > 0:
+        text += f", {missing} not played"
+    without = there - evaluation.outcomes
+    return text + (f", {without} without an outcome" if without else "")
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "-"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 1 else f"{value * 1000:.1f} ms"
+
+
+def _describe_first_error(records: Sequence[Record]) -> str:
+    """Say what ended the first episode that an error ended: task, error and place."""
+    for record in records:
+        episode = record.episode
+        if episode.stop_reason != "error":
+            continue
+        error = " ".join(episode.error.split())
+        if len(error) > _LONGEST:
+            error = error[:_LONGEST] + "..."
+        place = _find_place(episode.cause) if episode.error_kind == "policy" else ""
+        return f"task {record.key[1]}: {error}{place}"
+    return ""
+
+
+def _describe_all_failed(records: Sequence[Record]) -> str:
+    """Say so if the policy failed in the same way in every episode; else return ""."""
+    kinds = {record.episode.error.partition(":")[0].strip() for record in records}
+    if len(kinds) != 1 or any(
+        record.episode.stop_reason != "error" or record.episode.error_kind != "policy"
+        for record in records
+    ):
+        return ""
+    name = kinds.pop()
+    what = f"raised {name}" if name.isidentifier() else "failed"
+    return f"the policy {what} in every episode, so there are no figures"
+
+
+def _find_place(cause: BaseException | None) -> str:
+    """Return the innermost line of the user's own code, in brackets."""
+    if cause is None:
+        return ""
+    frames = traceback.extract_tb(cause.__traceback__)
+    for frame in reversed(frames):
+        name = frame.filename
+        installed = "site-packages" in name or "dist-packages" in name
+        if not installed and not name.startswith((_OURS, _STANDARD, "<frozen")):
+            return f" ({name}:{frame.lineno})"
+    return ""

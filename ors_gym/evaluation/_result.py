@@ -1,19 +1,18 @@
-"""What came of an evaluation."""
+"""The result of an evaluation: its episodes, and figures that say how sure they are."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from ors_gym.evaluation import _plots as plots
-from ors_gym.evaluation import _report as report
 from ors_gym.evaluation import _tables as tables
 from ors_gym.evaluation._comparison import Comparison, compare
-from ors_gym.evaluation._output import Record, read_output
+from ors_gym.evaluation._output import read_output
+from ors_gym.evaluation._record import Record
 from ors_gym.evaluation._statistics import (
     Interval,
     interval_if_possible,
@@ -35,12 +34,13 @@ class Evaluation(Mapping[str, Any]):
 
     As a mapping it has ``success_rate``, ``avg_reward``, ``avg_steps`` and
     ``results``. Episodes that an outage or an error of the policy ended have no
-    outcome: they are in no figure, but in ``errors``.
+    outcome: ``errors`` counts them, and no other figure does.
 
     Args:
         records: The episodes.
-        head: What was evaluated, as an output file's first line tells.
-        planned: How many episodes were to be played; as many as there are if None.
+        head: What was evaluated: the head of an output file.
+        planned: The number of episodes that were to be played; if None, as many as
+            there are.
         stopped: Why some are missing.
         confidence: The probability that an interval should hold the true value.
 
@@ -99,16 +99,16 @@ class Evaluation(Mapping[str, Any]):
     @property
     def success_rate(self) -> float:
         """The share of successes among the episodes that have an outcome."""
-        return tables.mean(bool(record.success) for record in self._outcomes)
+        return tables.mean(map(tables.success_of, self._outcomes))
 
     @property
     def avg_reward(self) -> float:
-        """Their mean reward."""
+        """The mean reward of these episodes."""
         return tables.mean(self.rewards)
 
     @property
     def avg_steps(self) -> float:
-        """Their mean number of steps."""
+        """The mean number of steps of these episodes."""
         return tables.mean(len(record.episode.steps) for record in self._outcomes)
 
     @cached_property
@@ -129,28 +129,22 @@ class Evaluation(Mapping[str, Any]):
     @property
     def rewards(self) -> list[float]:
         """The rewards of the episodes that have an outcome."""
-        return [
-            record.episode.total_reward
-            for record in self._outcomes
-            if record.episode.total_reward is not None
-        ]
+        return [tables.reward_of(record) for record in self._outcomes]
 
     @property
     def outcomes(self) -> int:
-        """How many episodes have an outcome."""
+        """The number of episodes that have an outcome."""
         return len(self._outcomes)
 
     @cached_property
     def success_interval(self) -> Interval:
         """Wilson's confidence interval of the success rate."""
-        won, played = self._per_task(lambda record: float(bool(record.success)))
-        return rate_interval(won, played, self.confidence)
+        return rate_interval(*self._per_task(tables.success_of), self.confidence)
 
     @cached_property
     def reward_interval(self) -> Interval:
         """A bootstrap confidence interval of the mean reward."""
-        rewards = self._per_task(lambda record: record.episode.total_reward or 0.0)
-        return mean_interval(*rewards, self.confidence)
+        return mean_interval(*self._per_task(tables.reward_of), self.confidence)
 
     @cached_property
     def steps_interval(self) -> Interval:
@@ -160,18 +154,22 @@ class Evaluation(Mapping[str, Any]):
 
     @cached_property
     def errors(self) -> dict[str, int]:
-        """How many episodes ended by an error, by its kind."""
+        """The number of episodes that an error ended, by the error's kind."""
         return tables.count_errors(self.records)
 
     @property
     def stop_reasons(self) -> dict[str, int]:
-        """How many episodes ended why."""
+        """The number of episodes by the reason why they ended."""
         ends = Counter(record.episode.stop_reason for record in self.records)
         return dict(ends.most_common())
 
     @cached_property
     def latency(self) -> dict[str, dict[str, float]]:
-        """Percentiles of seconds, of ``episode``, ``setup``, ``tool``, ``policy``."""
+        """Percentiles of seconds: ``p50``, ``p90`` and ``p99`` of each part.
+
+        The parts are ``episode``, ``setup``, ``tool`` (one call) and ``policy`` (one
+        turn).
+        """
         return tables.latencies(self.records)
 
     @cached_property
@@ -188,7 +186,8 @@ class Evaluation(Mapping[str, Any]):
         """Estimate how likely one of k episodes of a task succeeds, without bias.
 
         Args:
-            k: How many; tasks with fewer outcomes are left out, NaN if all are.
+            k: The number of episodes. Tasks with fewer outcomes are left out; NaN if
+                all are.
         """
         won, played = self._successes()
         return pass_at_k(won, played, k)
@@ -197,7 +196,8 @@ class Evaluation(Mapping[str, Any]):
         """Estimate how likely all of k episodes of a task succeed, without bias.
 
         Args:
-            k: How many; tasks with fewer outcomes are left out, NaN if all are.
+            k: The number of episodes. Tasks with fewer outcomes are left out; NaN if
+                all are.
         """
         won, played = self._successes()
         return pass_hat_k(won, played, k)
@@ -206,10 +206,10 @@ class Evaluation(Mapping[str, Any]):
         """Compare with another evaluation, task by task.
 
         Args:
-            other: The other, of the same environment.
+            other: The other evaluation, of the same environment.
 
         Returns:
-            The differences, this minus the other, with intervals.
+            The differences with intervals, this evaluation minus the other.
         """
         return compare(self.records, other.records, self.confidence)
 
@@ -217,11 +217,11 @@ class Evaluation(Mapping[str, Any]):
         """Return flat figures, for Weights & Biases, TensorBoard and the like.
 
         Args:
-            prefix: What each name begins with.
+            prefix: The beginning of each name.
 
         Returns:
-            Floats by name; what is not known is left out, and without the extra
-            ``eval`` the ends of the intervals are.
+            Floats by name. Unknown figures are left out; without the extra ``eval``
+            the ends of the intervals are among them.
 
         Example:
             >>> Evaluation([]).metrics("test/")
@@ -269,24 +269,29 @@ class Evaluation(Mapping[str, Any]):
         Raises:
             MissingExtraError: If the extra ``eval`` is not installed.
         """
-        return plots.draw(self)
+        # Imported when asked for, as everything that presents a result.
+        from ors_gym.evaluation._plots import draw  # noqa: PLC0415
+
+        return draw(self)
 
     def __str__(self) -> str:
-        return report.as_text(self)
+        from ors_gym.evaluation._report import as_text  # noqa: PLC0415
+
+        return as_text(self)
 
     def __repr__(self) -> str:
         rate = f"success_rate={self.success_rate:.3f}"
         return f"<Evaluation of {len(self.records)} episodes, {rate}>"
 
     def _repr_html_(self) -> str:
-        return report.as_html(self)
+        from ors_gym.evaluation._report import as_html  # noqa: PLC0415
 
-    def _per_task(
-        self, value: Callable[[Record], float]
-    ) -> tuple[list[float], list[int]]:
+        return as_html(self)
+
+    def _per_task(self, value: tables.Value) -> tuple[list[float], list[int]]:
         sums = tables.by_task(self.records, value).values()
         return [total for total, _ in sums], [count for _, count in sums]
 
     def _successes(self) -> tuple[list[int], list[int]]:
-        won, played = self._per_task(lambda record: float(bool(record.success)))
+        won, played = self._per_task(tables.success_of)
         return [int(count) for count in won], played

@@ -1,6 +1,6 @@
-"""Rates, means and pass@k with what is known of their errors.
+"""Confidence intervals of rates and means, and pass@k.
 
-Episodes of one task are alike, so a task is what varies: where tasks have several
+Episodes of one task are alike, so only tasks are independent. Where tasks have several
 episodes, every interval is one over tasks (Miller, "Adding Error Bars to Evals", 2024).
 """
 
@@ -22,19 +22,18 @@ __all__ = [
     "pass_at_k",
     "pass_hat_k",
     "rate_interval",
-    "unknown_interval",
 ]
 
 _ANYTHING: Final = (-math.inf, math.inf)
 _SEED: Final = 20240229
 _MOST_DRAWS: Final = 10_000_000
-"""Numbers drawn for one bootstrap: many resamples of few tasks, fewer of many."""
+"""Numbers drawn for one bootstrap: the more tasks, the fewer resamples."""
 _FEWEST_RESAMPLES: Final = 1000
-"""Where there are too many tasks even for these, the mean is as good as normal."""
+"""With more tasks than allow these, the mean's distribution is as good as normal."""
 
 
 class Interval(NamedTuple):
-    """A confidence interval; its ends are NaN where nothing is known.
+    """A confidence interval; both ends are NaN where it is unknown.
 
     Args:
         low: The lower end.
@@ -50,48 +49,29 @@ class Interval(NamedTuple):
         return f"[{self.low:{form}}, {self.high:{form}}]"
 
 
-def unknown_interval() -> Interval:
-    """Return the interval of what nothing is known of."""
+def _unknown_interval() -> Interval:
     return Interval(math.nan, math.nan)
 
 
 def interval_if_possible(ask: Callable[[], Interval]) -> Interval:
-    """Return an interval, or the unknown one where the extra ``eval`` is missing.
-
-    Args:
-        ask: Computes the interval.
-
-    Example:
-        >>> interval_if_possible(lambda: Interval(0.25, 0.5))
-        Interval(low=0.25, high=0.5)
-    """
+    """Return an interval, or the unknown one where the extra ``eval`` is missing."""
     try:
         return ask()
     except MissingExtraError:
-        return unknown_interval()
+        return _unknown_interval()
 
 
 def rate_interval(
     successes: ArrayLike, counts: ArrayLike, confidence: float = 0.95
 ) -> Interval:
-    """Return Wilson's interval for a success rate.
+    """Return Wilson's interval for a success rate, within [0, 1].
 
-    Where tasks have several episodes, the number of episodes is replaced by their
-    effective number: what as many independent ones would give the same variance, with
-    Student's t for the few tasks that the variance is known from (Korn and Graubard,
-    "Confidence intervals for proportions with small expected number of positive
-    counts estimated from survey data", 1998; there for another interval).
-
-    Args:
-        successes: The number of successes of each task.
-        counts: The number of episodes of each task, at least 1.
-        confidence: The probability that the interval should hold the true rate.
-
-    Returns:
-        The interval, within [0, 1].
-
-    Raises:
-        MissingExtraError: If the extra ``eval`` is not installed.
+    ``successes`` and ``counts`` (at least 1) have the number of successes and of
+    episodes of each task. Where tasks have several episodes, their effective number
+    takes the place of their number: as many independent episodes would give the same
+    variance. As few tasks tell the variance, Student's t corrects it (Korn and
+    Graubard, "Confidence intervals for proportions with small expected number of
+    positive counts estimated from survey data", 1998, who do so for another interval).
 
     Example:
         >>> low, high = rate_interval([1, 1, 0, 1], [1, 1, 1, 1])
@@ -101,7 +81,7 @@ def rate_interval(
     won = np.asarray(successes, dtype=float)
     played = np.asarray(counts, dtype=float)
     if not len(played):
-        return unknown_interval()
+        return _unknown_interval()
     if played.max() == 1:
         stats = import_extra("scipy.stats", "eval", "An interval")
         test = stats.binomtest(int(won.sum()), len(played))
@@ -116,13 +96,13 @@ def _clustered_wilson(
     stats = import_extra("scipy.stats", "eval", "An interval")
     tasks, episodes = len(played), float(played.sum())
     if tasks < 2:
-        return unknown_interval()
+        return _unknown_interval()
     rate = float(won.sum()) / episodes
     z = float(stats.norm.ppf((1 + confidence) / 2))
     t = float(stats.t.ppf((1 + confidence) / 2, tasks - 1))
     residuals = won - rate * played
     variance = tasks / (tasks - 1) * float(residuals @ residuals) / episodes**2
-    # Without any variance seen, the tasks are all that is certainly independent.
+    # Without any variance seen, only the tasks are certain to be independent.
     effective = rate * (1 - rate) / variance if variance > 0 else float(tasks)
     effective = min(effective, episodes) * (z / t) ** 2
     centre = rate + z**2 / (2 * effective)
@@ -138,31 +118,22 @@ def mean_interval(
     confidence: float = 0.95,
     bounds: tuple[float, float] = _ANYTHING,
 ) -> Interval:
-    """Return a bootstrap interval for a mean over episodes, drawn by task.
+    """Return a bootstrap interval for a mean over episodes, with tasks resampled.
 
-    It is the studentised one, which rewards that are skewed need most (Efron and
-    Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12). A resample whose
-    standard error is less than half of the sample's counts with that half, as binary
-    rewards of few tasks give resamples without any.
+    ``sums`` and ``counts`` (at least 1) have the sum of the values and the number of
+    episodes of each task. ``bounds`` are limits of the mean, and so of the interval,
+    such as ``(0, inf)`` for steps. The same numbers give the same interval. It is
+    unknown for less than two tasks, and for sums that are not finite.
+
+    The interval is the studentised one, which skewed rewards need most (Efron and
+    Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12). Binary rewards of
+    few tasks give resamples without any standard error; a resample's standard error
+    therefore counts as at least half of the sample's.
 
     In simulations with 15 and 30 tasks it held the true mean in 0.95 and 0.95 of the
     runs for normal rewards, 0.93 and 0.94 for exponential, 0.96 and 0.97 for bimodal,
-    0.91 and 0.93 for log-normal ones; expanded percentiles and BCa held fewer of the
-    skewed (0.87 and 0.90, 0.86 and 0.90 of the log-normal ones).
-
-    Args:
-        sums: For each task, the sum over its episodes.
-        counts: The number of episodes of each task, at least 1.
-        confidence: The probability that the interval should hold the true mean.
-        bounds: What the mean cannot leave, and so the interval does not either, such
-            as ``(0, inf)`` for a number of steps.
-
-    Returns:
-        The interval; the same for the same numbers. Unknown for less than two tasks,
-        and for sums that are not finite.
-
-    Raises:
-        MissingExtraError: If the extra ``eval`` is not installed.
+    0.91 and 0.93 for log-normal ones. Expanded percentiles and BCa held fewer of the
+    skewed means (0.87 and 0.90, 0.86 and 0.90 of the log-normal ones).
 
     Example:
         >>> low, high = mean_interval([0.0, 1.0, 2.0, 3.0] * 5, [1] * 20)
@@ -172,8 +143,8 @@ def mean_interval(
     totals = np.asarray(sums, dtype=float)
     played = np.asarray(counts, dtype=float)
     if len(totals) < 2 or not np.isfinite(totals).all():
-        return unknown_interval()
-    # By a power of two, which is exact: squares stay within what floats can hold.
+        return _unknown_interval()
+    # Scaled by a power of two, which is exact: squares must not overflow or vanish.
     _, exponent = math.frexp(float(np.abs(totals).max()))
     found = _bootstrap(np.ldexp(totals, -exponent), played, confidence)
     with np.errstate(over="ignore"):
@@ -212,7 +183,7 @@ def _bootstrap(
 
 
 def _mean_and_error(sums: Any, counts: Any, axis: int = -1) -> tuple[Any, Any]:
-    """Return a mean over episodes and its standard error over tasks, linearised."""
+    """Return a mean over episodes and its linearised standard error over tasks."""
     tasks, episodes = sums.shape[axis], counts.sum(axis=axis)
     means = sums.sum(axis=axis) / episodes
     residuals = sums - np.expand_dims(means, axis) * counts
@@ -223,14 +194,14 @@ def _mean_and_error(sums: Any, counts: Any, axis: int = -1) -> tuple[Any, Any]:
 def pass_at_k(successes: Sequence[int], counts: Sequence[int], k: int) -> float:
     """Return the probability that at least one of k episodes of a task succeeds.
 
-    Unbiased: over all choices of k of a task's episodes (Chen et al., "Evaluating
-    Large Language Models Trained on Code", 2021), averaged over the tasks that have
-    at least k; NaN if none has.
+    The estimate is unbiased: for each task it is the share of all choices of k of its
+    episodes (Chen et al., "Evaluating Large Language Models Trained on Code", 2021),
+    averaged over the tasks that have at least k; NaN if none has.
 
     Args:
         successes: The number of successes of each task.
         counts: The number of episodes of each task.
-        k: How many episodes are drawn, at least 1.
+        k: The number of episodes that are drawn, at least 1.
 
     Raises:
         InvalidRequestError: If k is less than 1.
@@ -251,7 +222,7 @@ def pass_hat_k(successes: Sequence[int], counts: Sequence[int], k: int) -> float
     Args:
         successes: The number of successes of each task.
         counts: The number of episodes of each task.
-        k: How many episodes are drawn, at least 1.
+        k: The number of episodes that are drawn, at least 1.
 
     Raises:
         InvalidRequestError: If k is less than 1.
@@ -267,7 +238,10 @@ def pass_hat_k(successes: Sequence[int], counts: Sequence[int], k: int) -> float
 def _mean_over_draws(
     function: str, at: int, successes: Sequence[int], counts: Sequence[int], k: int
 ) -> float:
-    """Average a function of the hypergeometric law: successes among k drawn."""
+    """Average, over tasks, a function of the number of successes among k drawn.
+
+    That number has the hypergeometric distribution.
+    """
     if k < 1:
         raise InvalidRequestError("k must be at least 1")
     won, played = np.asarray(successes), np.asarray(counts)

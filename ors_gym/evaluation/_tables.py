@@ -5,57 +5,54 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
-from ors_gym.evaluation._output import Record
+from ors_gym.evaluation._record import Record
 from ors_gym.evaluation._statistics import interval_if_possible, rate_interval
 from ors_gym.types import JSONObject
 
 __all__ = [
+    "Value",
     "by_split",
     "by_task",
     "by_tool",
     "count_errors",
     "latencies",
     "mean",
-    "percentiles",
+    "reward_of",
+    "success_of",
 ]
 
-_PERCENTILES = (50, 90, 99)
+Value: TypeAlias = Callable[[Record], float]
+_PERCENTILES: Final = (50, 90, 99)
+
+
+def success_of(record: Record) -> float:
+    """Return 1 for a success, 0 for none."""
+    return float(bool(record.success))
+
+
+def reward_of(record: Record) -> float:
+    """Return the reward of an episode that has an outcome."""
+    return record.episode.total_reward or 0.0
 
 
 def mean(values: Iterable[float]) -> float:
-    """Return the mean, NaN of nothing.
-
-    Args:
-        values: The values.
-
-    Example:
-        >>> mean([1.0, 2.0]), mean([])
-        (1.5, nan)
-    """
+    """Return the mean, NaN of nothing."""
     listed = list(values)
     if not listed:
         return math.nan
     try:
         return math.fsum(listed) / len(listed)
     except (OverflowError, ValueError):
-        # The sum is no float, or its parts are infinite; the mean may be one.
+        # The sum is too large for a float, or infinities are in it. The mean may do.
         return sum(value / len(listed) for value in listed)
 
 
-def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Return the median, the 90th and the 99th percentile, NaN of nothing.
-
-    Args:
-        values: The values.
-
-    Example:
-        >>> percentiles([1.0, 2.0, 3.0])["p50"]
-        2.0
-    """
+def _percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Return the median, the 90th and the 99th percentile, NaN of nothing."""
     if not values:
         return {f"p{q}": math.nan for q in _PERCENTILES}
     found = np.percentile(values, _PERCENTILES)
@@ -63,17 +60,9 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def by_task(
-    records: Iterable[Record], value: Callable[[Record], float]
+    records: Iterable[Record], value: Value
 ) -> dict[tuple[str, int | str], tuple[float, int]]:
-    """Add a value up over the episodes of each task that have an outcome.
-
-    Args:
-        records: The episodes.
-        value: The value of one.
-
-    Returns:
-        For each task the sum and the number of its episodes.
-    """
+    """Return each task's sum of a value, and its number of episodes with an outcome."""
     sums: dict[tuple[str, int | str], tuple[float, int]] = {}
     for record in records:
         if record.has_outcome:
@@ -84,21 +73,18 @@ def by_task(
 
 
 def by_split(records: Iterable[Record], confidence: float) -> list[JSONObject]:
-    """Return a row for each split.
-
-    Args:
-        records: The episodes.
-        confidence: Of the intervals.
-    """
+    """Return a row of figures for each split."""
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         groups[record.episode.split].append(record)
-    return [_row_of(split, groups[split], confidence) for split in sorted(groups)]
+    return [_row_of_split(one, groups[one], confidence) for one in sorted(groups)]
 
 
-def _row_of(split: str, records: Sequence[Record], confidence: float) -> JSONObject:
+def _row_of_split(
+    split: str, records: Sequence[Record], confidence: float
+) -> JSONObject:
     outcomes = [record for record in records if record.has_outcome]
-    tasks = by_task(records, lambda record: float(bool(record.success))).values()
+    tasks = by_task(records, success_of).values()
     won, played = [k for k, _ in tasks], [n for _, n in tasks]
     interval = interval_if_possible(lambda: rate_interval(won, played, confidence))
     return {
@@ -106,20 +92,16 @@ def _row_of(split: str, records: Sequence[Record], confidence: float) -> JSONObj
         "tasks": len({record.key[:2] for record in records}),
         "episodes": len(records),
         "outcomes": len(outcomes),
-        "success_rate": mean(bool(record.success) for record in outcomes),
+        "success_rate": mean(map(success_of, outcomes)),
         "success_low": interval.low,
         "success_high": interval.high,
-        "avg_reward": mean(record.episode.total_reward or 0.0 for record in outcomes),
+        "avg_reward": mean(map(reward_of, outcomes)),
         "avg_steps": mean(len(record.episode.steps) for record in outcomes),
     }
 
 
 def by_tool(records: Iterable[Record]) -> list[JSONObject]:
-    """Return a row for each tool that was called, the most called first.
-
-    Args:
-        records: The episodes.
-    """
+    """Return a row for each tool that was called, the most called first."""
     groups: dict[str, list[Any]] = defaultdict(list)
     for record in records:
         for step in record.episode.steps:
@@ -130,7 +112,7 @@ def by_tool(records: Iterable[Record]) -> list[JSONObject]:
             "calls": len(steps),
             "errors": sum(bool(step.error) for step in steps),
             "avg_reward": mean(step.reward for step in steps if step.is_paid),
-            **percentiles([step.seconds for step in steps]),
+            **_percentiles([step.seconds for step in steps]),
         }
         for tool, steps in groups.items()
     ]
@@ -138,11 +120,7 @@ def by_tool(records: Iterable[Record]) -> list[JSONObject]:
 
 
 def count_errors(records: Iterable[Record]) -> dict[str, int]:
-    """Count the episodes that ended by an error, by its kind, the most frequent first.
-
-    Args:
-        records: The episodes.
-    """
+    """Count the episodes that an error ended, by its kind, the most frequent first."""
     kinds = (
         record.episode.error_kind
         for record in records
@@ -152,19 +130,13 @@ def count_errors(records: Iterable[Record]) -> dict[str, int]:
 
 
 def latencies(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """Return percentiles of the seconds that things took.
-
-    Args:
-        records: The episodes.
-
-    Returns:
-        For ``episode``, ``setup``, ``tool`` (one call) and ``policy`` (one turn) the
-        ``p50``, ``p90`` and ``p99``.
-    """
+    """Return percentiles of seconds: of an episode, a set-up, a call, a turn."""
     episodes = [record.episode for record in records]
+    steps = [step for one in episodes for step in one.steps]
+    turns = [turn for one in episodes for turn in one.turns]
     return {
-        "episode": percentiles([one.seconds for one in episodes]),
-        "setup": percentiles([one.setup_seconds for one in episodes]),
-        "tool": percentiles([step.seconds for one in episodes for step in one.steps]),
-        "policy": percentiles([turn.seconds for one in episodes for turn in one.turns]),
+        "episode": _percentiles([one.seconds for one in episodes]),
+        "setup": _percentiles([one.setup_seconds for one in episodes]),
+        "tool": _percentiles([step.seconds for step in steps]),
+        "policy": _percentiles([turn.seconds for turn in turns]),
     }

@@ -169,7 +169,7 @@ def test_two_processes_cannot_write_one_file(path):
             check=False,
         )
     assert second.returncode == 1
-    assert "written by another evaluation" in second.stderr
+    assert "another evaluation is writing" in second.stderr
     Output(path, HEAD, set()).close()
 
 
@@ -186,9 +186,9 @@ def test_rows_are_synced_in_groups(path, monkeypatch):
         monkeypatch.setattr("os.fsync", counted)
         for index in range(64):
             output.append(record(index))
-        due.append(output.is_due)
+        due.append(output.needs_sync)
         output.sync()
-        due.append(output.is_due)
+        due.append(output.needs_sync)
         output.append(record(64))
     assert due == [True, False]
     assert len(synced) == 2

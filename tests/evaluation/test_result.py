@@ -17,7 +17,7 @@ from ors_gym.errors import MissingExtraError
 from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation import _plots as plots
 from ors_gym.evaluation import _report as page_module
-from ors_gym.evaluation._progress import Progress
+from ors_gym.evaluation._collector import ProgressBar
 from ors_gym.evaluation._report import as_page
 from ors_gym.rollout import Episode
 from ors_gym.rollout._episode import Step
@@ -180,7 +180,7 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch):
         lambda: found.reward_interval,
         found.plot,
         lambda: found.pass_at_k(1),
-        lambda: Progress(1, "math", shown=True),
+        lambda: ProgressBar(1, "math", shown=True),
     ):
         with pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[eval\]"'):
             use()

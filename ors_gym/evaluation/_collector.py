@@ -1,0 +1,168 @@
+"""Collects the episodes of an evaluation as they end, and says when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from ors_gym.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    MissingExtraError,
+    ORSError,
+    import_extra,
+)
+from ors_gym.evaluation._output import Output
+from ors_gym.evaluation._plan import Key, Plan, Planned
+from ors_gym.evaluation._record import Record
+from ors_gym.rollout import Episode
+
+__all__ = ["Collector", "ProgressBar"]
+
+_PATIENCE: Final = 2
+"""The run stops after this many times ``max_concurrent`` episodes in a row that found
+no server, or were forbidden."""
+
+
+class Collector:
+    """The state of an evaluation under way: its records, and the episodes left.
+
+    ``done`` holds the records of an earlier run, which are not played again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        max_concurrent: int,
+        *,
+        output: Output | None,
+        progress: ProgressBar,
+        done: Mapping[Key, Record],
+        on_episode: Callable[[Episode], Any] | None,
+    ) -> None:
+        self.records: dict[Key, Record] = {
+            one.key: done[one.key] for one in plan if one.key in done
+        }
+        """The episodes that ended so far."""
+        self.stopped = ""
+        """Why episodes are missing, if some are."""
+        self.left: Iterator[Planned] = (one for one in plan if one.key not in done)
+        """The episodes that are still to be played."""
+        self._refusal: ORSError | None = None
+        self._output = output
+        self._progress = progress
+        self._on_episode = on_episode
+        self._patience = _PATIENCE * max_concurrent
+        self._unreachable = self._forbidden = 0
+        for record in self.records.values():
+            progress.add(record, done_before=True)
+
+    def next(self) -> Planned | None:
+        """Return the next episode to be played, or None to play no more."""
+        return None if self.stopped else next(self.left, None)
+
+    async def keep(self, planned: Planned, record: Record) -> None:
+        """Write an episode down, and tell ``on_episode`` of it."""
+        self.records[planned.key] = record
+        self._stop_if_pointless(record.episode)
+        if self._output is not None:
+            self._output.append(record)
+            if self._output.needs_sync:
+                await asyncio.to_thread(self._output.sync)
+        self._progress.add(record)
+        if self._on_episode is not None:
+            told = self._on_episode(record.episode)
+            if inspect.isawaitable(told):
+                await told
+
+    def raise_if_refused(self) -> None:
+        """Raise the error that made every episode fail: a wrong key, or no such model.
+
+        Where some episodes have an outcome, the error is only why the run stopped.
+        """
+        outcomes = any(record.has_outcome for record in self.records.values())
+        if self._refusal is not None and not outcomes:
+            raise self._refusal
+
+    def _stop_if_pointless(self, episode: Episode) -> None:
+        """Stop where every further episode would fail in the same way."""
+        lost = episode.error_kind == ConnectionFailedError.kind and not episode.prompt
+        self._unreachable = self._unreachable + 1 if lost else 0
+        if self._unreachable >= self._patience:
+            self.stopped = f"the server could not be reached: {episode.error}"
+        cause = episode.cause
+        forbidden = isinstance(cause, AuthenticationError)
+        self._forbidden = self._forbidden + 1 if forbidden else 0
+        if isinstance(cause, ORSError) and (
+            _is_final(cause, episode.error_kind) or self._forbidden >= self._patience
+        ):
+            self._refusal = self._refusal or cause
+            self.stopped = self.stopped or str(cause)
+
+
+def _is_final(error: ORSError, kind: str) -> bool:
+    """Say whether no episode can do better: a wrong key, or no such model."""
+    if isinstance(error, AuthenticationError):
+        # A 403 may concern one conversation only, as gateways filter its content.
+        return error.status in (0, 401)
+    # A 400 may concern one conversation, and the environment's own 404 one task.
+    is_refusal = isinstance(error, InvalidRequestError) and error.status == 404
+    return is_refusal and kind == "policy"
+
+
+class ProgressBar:
+    """A bar with running figures, in a terminal or a notebook.
+
+    ``shown`` is None for a bar where tqdm is installed.
+    """
+
+    def __init__(self, total: int, label: str, *, shown: bool | None) -> None:
+        self._outcomes = self._successes = self._errors = 0
+        self._reward = 0.0
+        self._bar: Any = None
+        if shown is not None and not shown:
+            return
+        try:
+            bar = import_extra(
+                "tqdm.auto", "eval", "The progress bar", "pass progress=False"
+            ).tqdm
+        except MissingExtraError:
+            if shown:
+                raise
+            return
+        self._bar = bar(total=total, desc=label, unit="episode", smoothing=0.1)
+
+    def add(self, record: Record, *, done_before: bool = False) -> None:
+        """Count an episode; one of an earlier run does not enter the time estimate."""
+        if record.episode.total_reward is None:
+            self._errors += 1
+        else:
+            self._outcomes += 1
+            self._successes += bool(record.success)
+            self._reward += record.episode.total_reward
+        if self._bar is None:
+            return
+        if done_before:
+            self._bar.initial += 1
+            self._bar.n += 1
+        else:
+            self._bar.set_postfix(self._figures(), refresh=False)
+            self._bar.update()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.set_postfix(self._figures(), refresh=False)
+            self._bar.close()
+
+    def _figures(self) -> dict[str, str]:
+        shown = {}
+        if self._outcomes:
+            shown["success"] = f"{self._successes / self._outcomes:.1%}"
+            shown["reward"] = f"{self._reward / self._outcomes:.3f}"
+        if self._errors:
+            shown["errors"] = str(self._errors)
+        return shown
