@@ -16,8 +16,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ors_gym.errors import SchemaError
-from ors_gym.spaces._schema.enumeration import list_values
-from ors_gym.spaces._schema.nodes import Draw, Node, Unusable, why_impossible
+from ors_gym.spaces._schema.nodes import (
+    Draw,
+    Node,
+    Unusable,
+    list_values,
+    why_impossible,
+)
 from ors_gym.spaces._schema.validation import SchemaValidator
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]

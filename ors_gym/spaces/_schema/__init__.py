@@ -1,19 +1,16 @@
 """How values of a JSON Schema are drawn: from keywords to samplers.
 
-    validation   what jsonschema says: the authority
+    compiler     a schema to a graph of nodes, once; which file below draws what
     conjunction  references and allOf undone: the schemas that a value must satisfy
-    compiler     those schemas to a graph of nodes, once per schema
-    nodes        the graph: what a node is, what a draw is
-    sizes        how small a value can be, and what has none
-    exclusion    whether the branches of a oneOf exclude each other
-    leaves       the bodies of one type, from all keywords that apply
-    choices      unions, enums, anything
-    containers   objects and arrays
+    nodes        the graph: what a node is, what a draw is, sizes, lists of all values
+    enums        enum, const, booleans, null
+    unions       anyOf, oneOf, if, lists of types, anything, decimals
+    objects      objects
+    arrays       arrays
     numbers      integers and numbers
-    strings      strings with lengths and formats
-    regex        regular expressions to the trees of regex_tree
-    patterns     texts that match them
-    listing      every value, where there are finitely many
+    strings      strings with lengths, formats and patterns
+    regex        regular expressions, and texts that match them
+    validation   what jsonschema says: the authority
 
 `ors_gym.spaces.json_schema` is the way in.
 """

@@ -1,4 +1,4 @@
-"""A schema to a graph of nodes, once."""
+"""A schema to a graph of nodes, once: which keywords decide how a value is drawn."""
 
 from __future__ import annotations
 
@@ -7,57 +7,45 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ors_gym.spaces._schema.choices import (
-    AnythingBody,
-    CheckedBody,
-    ChoiceBody,
-    DecimalBody,
-    ValuesBody,
-)
+from ors_gym.spaces._schema.arrays import array_body
 from ors_gym.spaces._schema.conjunction import (
     BY_TYPE,
     HARD,
     Part,
-    are_exclusive,
     flatten,
     type_names,
 )
-from ors_gym.spaces._schema.keywords import (
-    array_body,
-    number_body,
-    object_body,
-    string_body,
-)
+from ors_gym.spaces._schema.enums import EnumBody, enum_body
 from ors_gym.spaces._schema.nodes import (
     Body,
-    Impossible,
+    ImpossibleBody,
     Node,
     Unusable,
-    distinct_key,
     measure,
 )
+from ors_gym.spaces._schema.numbers import number_body
+from ors_gym.spaces._schema.objects import object_body
 from ors_gym.spaces._schema.regex import Pattern
-from ors_gym.spaces._schema.validation import SchemaValidator
+from ors_gym.spaces._schema.strings import string_body
+from ors_gym.spaces._schema.unions import (
+    AnythingBody,
+    DecimalBody,
+    UnionBody,
+    are_decimal,
+    are_exclusive,
+    discriminator,
+)
+from ors_gym.spaces._schema.validation import CheckedBody, SchemaValidator
 
 __all__ = ["compile_schema"]
 
 _MAX_WORK = 100_000
-_MAX_CHECKED_VALUES = 10_000
-_DECIMAL_PATTERN = "^(?!^[-+.]*$)"
 
 
 def compile_schema(schema: Any, validator: Callable[[], SchemaValidator]) -> Node:
-    """Return the node of a schema's values, measured.
+    """Return the measured node of a schema's values, which may be impossible.
 
-    Args:
-        schema: The schema.
-        validator: Gives the validator of the schema, if it is needed.
-
-    Returns:
-        The node; it may turn out to be impossible.
-
-    Raises:
-        Unusable: If the schema is too large.
+    Raises Unusable if the schema is too large. ``validator`` is called if needed.
     """
     return _Compiler(schema, validator).run()
 
@@ -70,7 +58,7 @@ class _Compiler:
         self._decimals: list[Node] = []
         self._queue: deque[tuple[Node, Sequence[Part]]] = deque()
         self._work = 0
-        # Parts are told apart by identity, so what we make must live as long.
+        # Parts are told apart by identity, so our own schemas must live as long.
         self._made: dict[str, dict[str, Any]] = {}
 
     def run(self) -> Node:
@@ -82,7 +70,7 @@ class _Compiler:
             except Unusable as reason:
                 if self._work > _MAX_WORK:
                     raise
-                node.body = Impossible(reason.path, reason.reason)
+                node.body = ImpossibleBody(reason.path, reason.reason)
         measure([*self._nodes.values(), *self._decimals])
         return start
 
@@ -136,13 +124,13 @@ class _Compiler:
             part.child(schema, keyword, index)
             for index, schema in enumerate(part.listing(keyword))
         ]
-        tag = _discriminator(part)
-        # A server that goes by a discriminator insists on it, default or not.
+        tag = discriminator(part)
+        # A server that goes by a discriminator insists on it, even if it has a default.
         tagged = [self.made({"required": [tag]})] if tag is not None else []
         options = [self.node([*rest, branch, *tagged]) for branch in branches]
         if keyword == "anyOf" and not flatten(self._root, rest):
             self._join_decimals(branches, options)
-        body = ChoiceBody(options)
+        body = UnionBody(options)
         if keyword == "oneOf" and not are_exclusive(self._root, branches, tag):
             return self._checked(
                 body, [{"oneOf": part.schema["oneOf"]}], f"{part.path}/oneOf"
@@ -152,7 +140,7 @@ class _Compiler:
     def _join_decimals(self, branches: list[Part], options: list[Node]) -> None:
         """Replace pydantic's two branches of a Decimal by a node that draws both."""
         for index, (one, two) in enumerate(itertools.pairwise(branches)):
-            if _is_decimal(one.schema, two.schema):
+            if are_decimal(one.schema, two.schema):
                 text = two.text("pattern")
                 pattern = None if text is None else Pattern(text, two.path)
                 number = number_body([one], integer=False)
@@ -171,7 +159,7 @@ class _Compiler:
         unmet = (
             [part.child(part.schema["else"], "else")] if "else" in part.schema else []
         )
-        body = ChoiceBody([self.node([*rest, *met]), self.node([*rest, *unmet])])
+        body = UnionBody([self.node([*rest, *met]), self.node([*rest, *unmet])])
         condition = {
             keyword: part.schema[keyword]
             for keyword in ("if", "then", "else")
@@ -181,7 +169,7 @@ class _Compiler:
 
     def _typed(self, node: Node, parts: list[Part]) -> tuple[Body, bool]:
         if any("enum" in part.schema or "const" in part.schema for part in parts):
-            return self._values(parts), False
+            return enum_body(self._validator, parts), False
         types = frozenset.intersection(*map(type_names, parts))
         if all("type" not in part.schema for part in parts):
             types = _implied(parts)
@@ -195,7 +183,7 @@ class _Compiler:
             options = [
                 self.node([*parts, self.made({"type": name})]) for name in sorted(types)
             ]
-            return ChoiceBody(options), False
+            return UnionBody(options), False
         (name,) = types
         return self._one_type(name, parts)
 
@@ -207,79 +195,16 @@ class _Compiler:
         if name == "string":
             return string_body(self, parts), False
         if name == "boolean":
-            return ValuesBody([False, True]), False
+            return EnumBody([False, True]), False
         if name == "null":
-            return ValuesBody([None]), False
+            return EnumBody([None]), False
         return number_body(parts, integer=name == "integer"), False
-
-    def _values(self, parts: list[Part]) -> Body:
-        lists = [part.listing("enum") for part in parts if "enum" in part.schema]
-        lists += [[p.schema["const"]] for p in parts if "const" in p.schema]
-        values, *others = sorted(lists, key=len)
-        for other in others:
-            allowed = set(map(distinct_key, other))
-            values = [value for value in values if distinct_key(value) in allowed]
-        types = frozenset.intersection(*map(type_names, parts))
-        values = [value for value in values if _types_of(value) & types]
-        about = frozenset[str]().union(*BY_TYPE.values())
-        demands = [
-            {key: part.schema[key] for key in about & part.schema.keys()}
-            for part in parts
-        ]
-        if any(demands):
-            checks = [self._validator().part(demand) for demand in demands]
-            values = [
-                value
-                for value in values[:_MAX_CHECKED_VALUES]
-                if all(check.is_valid(value) for check in checks)
-            ]
-        if not values:
-            raise Unusable(parts[0].path, "none of the values listed is allowed")
-        return ValuesBody(values)
 
 
 def _implied(parts: list[Part]) -> frozenset[str]:
-    """The one type that the keywords are about, where no type is named."""
+    """Return the one type that the keywords are about, where no type is named."""
     keywords = frozenset[str]().union(*(part.schema.keys() for part in parts))
     for name, about in BY_TYPE.items():
         if about & keywords:
             return frozenset({name})
     return frozenset()
-
-
-_TYPES_OF = {
-    bool: {"boolean"},
-    dict: {"object"},
-    float: {"number"},
-    int: {"integer"},
-    list: {"array"},
-    str: {"string"},
-    type(None): {"null"},
-}
-
-
-def _types_of(value: Any) -> set[str]:
-    if isinstance(value, float) and value.is_integer():
-        return {"integer", "number"}
-    return _TYPES_OF[type(value)]
-
-
-def _discriminator(part: Part) -> str | None:
-    """The member that OpenAPI's ``discriminator`` names, as pydantic emits it."""
-    discriminator = part.schema.get("discriminator")
-    if isinstance(discriminator, dict):
-        name = discriminator.get("propertyName")
-        return name if isinstance(name, str) else None
-    return None
-
-
-def _is_decimal(number: Any, text: Any) -> bool:
-    """Whether two branches are those by which pydantic describes a Decimal."""
-    if not isinstance(number, dict) or not isinstance(text, dict):
-        return False
-    if number.get("type") != "number" or text.get("type") != "string":
-        return False
-    # Some versions, and Decimals without bounds on both digits, give no pattern.
-    pattern = text.get("pattern", _DECIMAL_PATTERN)
-    known = isinstance(pattern, str) and pattern.startswith(_DECIMAL_PATTERN)
-    return known and text.keys() <= {"pattern", "type"}

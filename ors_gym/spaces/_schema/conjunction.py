@@ -3,63 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from ors_gym.formats._schemas import follow_reference
-from ors_gym.spaces._schema.nodes import Unusable, distinct_key
+from ors_gym.spaces._schema.nodes import Node, Unusable
 
-__all__ = ["ASSERTIONS", "HARD", "Part", "are_exclusive", "flatten", "type_names"]
+__all__ = [
+    "BY_TYPE",
+    "HARD",
+    "TYPES",
+    "NodeMaker",
+    "Part",
+    "flatten",
+    "largest",
+    "smallest",
+    "type_names",
+]
 
 _MAX_NESTING = 100
 _MAX_PARTS = 2_000
 
+TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+
 HARD = frozenset(
-    {
-        "contains",
-        "dependentRequired",
-        "dependentSchemas",
-        "maxContains",
-        "minContains",
-        "not",
-        "unevaluatedItems",
-        "unevaluatedProperties",
-    }
+    {"contains", "dependentRequired", "dependentSchemas", "maxContains", "minContains"}
+    | {"not", "unevaluatedItems", "unevaluatedProperties"}
 )
 """Keywords that draws ignore and jsonschema then checks."""
 
 BY_TYPE = {
-    "string": {
-        "contentMediaType",
-        "format",
-        "maxLength",
-        "minLength",
-        "pattern",
-    },
-    "number": {
-        "exclusiveMaximum",
-        "exclusiveMinimum",
-        "maximum",
-        "minimum",
-        "multipleOf",
-    },
-    "object": {
-        "additionalProperties",
-        "maxProperties",
-        "minProperties",
-        "patternProperties",
-        "properties",
-        "propertyNames",
-        "required",
-    },
+    "string": {"contentMediaType", "format", "maxLength", "minLength", "pattern"},
+    "number": {"exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"}
+    | {"multipleOf"},
+    "object": {"additionalProperties", "maxProperties", "minProperties"}
+    | {"patternProperties", "properties", "propertyNames", "required"},
     "array": {"items", "maxItems", "minItems", "prefixItems", "uniqueItems"},
 }
 """The type that a keyword is about; a value of another type satisfies it."""
 
-ASSERTIONS = (
+_ASSERTIONS = (
     HARD
     | frozenset({"anyOf", "const", "enum", "if", "oneOf", "type"})
     | frozenset[str]().union(*BY_TYPE.values())
@@ -69,17 +54,16 @@ ASSERTIONS = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """One of the schemas that a value must satisfy.
+    """One of the schemas that a value must satisfy, and its place as a JSON pointer.
 
-    Args:
-        schema: The schema.
-        path: Where it stands, as a JSON pointer.
-        done: Keywords that have been dealt with.
+    Methods that read a keyword return None or an empty container if it is not there,
+    and raise Unusable if its value is not what it must be.
     """
 
     schema: Any
     path: str
     done: frozenset[str] = frozenset()
+    """Keywords that have been dealt with."""
 
     @property
     def key(self) -> tuple[int, frozenset[str]]:
@@ -87,66 +71,44 @@ class Part:
         return id(self.schema), self.done
 
     def has(self, keyword: str) -> bool:
-        """Return whether a keyword is there and still to be dealt with.
-
-        Args:
-            keyword: Its name.
-        """
+        """Return whether a keyword is there and still to be dealt with."""
         return keyword in self.schema and keyword not in self.done
 
     def without(self, keyword: str) -> Part:
-        """Return this part with one keyword more dealt with.
-
-        Args:
-            keyword: Its name.
-        """
+        """Return this part with one keyword more dealt with."""
         return Part(self.schema, self.path, self.done | {keyword})
 
     def child(self, schema: Any, *keys: str | int) -> Part:
-        """Return a schema inside of this one as a part of its own.
-
-        Args:
-            schema: The inner schema.
-            *keys: The way to it.
-        """
+        """Return a schema inside of this one, at these keys, as a part of its own."""
         escaped = (str(key).replace("~", "~0").replace("/", "~1") for key in keys)
         return Part(schema, "/".join([self.path, *escaped]))
 
     def wrong(self, keyword: str, expected: str) -> Unusable:
-        """Return the error of a keyword whose value is not what it must be.
-
-        Args:
-            keyword: Its name.
-            expected: What it must be.
-        """
+        """Return the error of a keyword whose value is not what it must be."""
         return Unusable(
             f"{self.path}/{keyword}",
             f"it must be {expected}, not {self.schema[keyword]!r:.100}",
         )
 
     def mapping(self, keyword: str) -> dict[str, Any]:
-        """Return a keyword's object; empty if it is not there."""
         value = self.schema.get(keyword, {})
         if not isinstance(value, dict):
             raise self.wrong(keyword, "an object")
         return value
 
     def listing(self, keyword: str) -> list[Any]:
-        """Return a keyword's array; empty if it is not there."""
         value = self.schema.get(keyword, [])
         if not isinstance(value, list):
             raise self.wrong(keyword, "an array")
         return value
 
     def names(self, keyword: str) -> list[str]:
-        """Return a keyword's array of strings; empty if it is not there."""
         value = self.listing(keyword)
         if not all(isinstance(name, str) for name in value):
             raise self.wrong(keyword, "an array of strings")
         return value
 
     def text(self, keyword: str) -> str | None:
-        """Return a keyword's string; None if it is not there."""
         if keyword not in self.schema:
             return None
         value = self.schema[keyword]
@@ -155,7 +117,6 @@ class Part:
         return value
 
     def number(self, keyword: str) -> int | float | None:
-        """Return a keyword's number; None if it is not there."""
         value = self.schema.get(keyword)
         if keyword not in self.schema:
             return None
@@ -166,25 +127,49 @@ class Part:
         return value
 
     def size(self, keyword: str) -> int | None:
-        """Return a keyword's whole number of things; None if it is not there."""
         value = self.number(keyword)
         if value is not None and (value < 0 or value != int(value)):
             raise self.wrong(keyword, "a whole number of at least 0")
         return None if value is None else int(value)
 
 
+class NodeMaker(Protocol):
+    """Makes the node of some schemas that apply at once."""
+
+    def node(self, parts: Sequence[Part]) -> Node:
+        """Return the node."""
+        ...
+
+    def made(self, schema: dict[str, Any]) -> Part:
+        """Return a schema that is ours, not the server's, as a part."""
+        ...
+
+
+def largest(values: Iterable[Any]) -> Any:
+    """Return the largest of the values that are there, None if there are none."""
+    return max((value for value in values if value is not None), default=None)
+
+
+def smallest(values: Iterable[Any]) -> Any:
+    """Return the smallest of the values that are there, None if there are none."""
+    return min((value for value in values if value is not None), default=None)
+
+
+def type_names(part: Part) -> frozenset[str]:
+    """Return the types that a schema allows; ``number`` includes ``integer``."""
+    wanted = part.schema.get("type")
+    if wanted is None and "type" not in part.schema:
+        return TYPES
+    names = wanted if isinstance(wanted, list) else [wanted]
+    if not all(isinstance(name, str) and name in TYPES for name in names):
+        raise part.wrong("type", f"one or more of {', '.join(sorted(TYPES))}")
+    return frozenset(names) | ({"integer"} if "number" in names else frozenset())
+
+
 def flatten(root: Any, parts: Iterable[Part]) -> list[Part]:
     """Return the schemas that some schemas amount to, without references and allOf.
 
-    Args:
-        root: The schema that references are about.
-        parts: The schemas.
-
-    Returns:
-        Schemas that are objects and assert something, each once.
-
-    Raises:
-        Unusable: If one is ``false``, no schema at all, or refers to nowhere.
+    Each is an object that asserts something, and is there once.
     """
     flattened = _Flattened(root)
     for part in parts:
@@ -193,7 +178,7 @@ def flatten(root: Any, parts: Iterable[Part]) -> list[Part]:
 
 
 def _asserts(part: Part) -> bool:
-    return any(key in ASSERTIONS and key not in part.done for key in part.schema)
+    return any(key in _ASSERTIONS and key not in part.done for key in part.schema)
 
 
 class _Flattened:
@@ -202,7 +187,7 @@ class _Flattened:
         self.parts: dict[tuple[int, frozenset[str]], Part] = {}
 
     def add(self, part: Part, above: tuple[int, ...]) -> None:
-        """Add a schema and what it refers to; ``above`` is what led to it."""
+        """Add a schema and those it refers to; ``above`` are those that led to it."""
         if part.schema is True:
             return
         self._refuse(part, above)
@@ -240,104 +225,3 @@ class _Flattened:
         for keyword in ("$dynamicRef", "$recursiveRef"):
             if keyword in part.schema:
                 raise Unusable(f"{part.path}/{keyword}", f"{keyword} is not sampled")
-
-
-_MAX_BRANCHES = 100
-_MAX_FORM_NESTING = 5
-_TYPES = frozenset(
-    {"array", "boolean", "integer", "null", "number", "object", "string"}
-)
-
-
-@dataclasses.dataclass(slots=True)
-class _Form:
-    """What the values of a schema have in common.
-
-    Args:
-        types: The types they may have.
-        tags: For members that they must have: what these can be.
-    """
-
-    types: frozenset[str]
-    tags: dict[str, frozenset[Any]]
-
-    def excludes(self, other: _Form) -> bool:
-        if not self.types & other.types:
-            return True
-        if self.types | other.types != {"object"}:
-            return False
-        shared = self.tags.keys() & other.tags.keys()
-        return any(not self.tags[name] & other.tags[name] for name in shared)
-
-
-def are_exclusive(root: Any, branches: list[Part], tag: str | None) -> bool:
-    """Return whether no value can satisfy two branches, as far as can be told.
-
-    Args:
-        root: The schema that references are about.
-        branches: The branches of a ``oneOf``.
-        tag: The member that a discriminator names: every value has it.
-    """
-    if len(branches) > _MAX_BRANCHES:
-        return False
-    try:
-        forms = [_form(root, branch, tag, 0) for branch in branches]
-    except Unusable:
-        return False
-    return all(one.excludes(other) for one, other in itertools.combinations(forms, 2))
-
-
-def type_names(part: Part) -> frozenset[str]:
-    """Return the types that a schema allows; ``number`` includes ``integer``.
-
-    Args:
-        part: The schema.
-
-    Raises:
-        Unusable: If ``type`` is not a type or an array of types.
-    """
-    wanted = part.schema.get("type")
-    if wanted is None and "type" not in part.schema:
-        return _TYPES
-    names = wanted if isinstance(wanted, list) else [wanted]
-    if not all(isinstance(name, str) and name in _TYPES for name in names):
-        raise part.wrong("type", f"one or more of {', '.join(sorted(_TYPES))}")
-    return frozenset(names) | ({"integer"} if "number" in names else frozenset())
-
-
-def _form(root: Any, branch: Part, tag: str | None, depth: int) -> _Form:
-    form = _Form(_TYPES, {})
-    for part in flatten(root, [branch]):
-        form.types &= type_names(part)
-        required = {*part.names("required"), tag}
-        for name, schema in part.mapping("properties").items():
-            if name in required and isinstance(schema, dict):
-                values = _constants(schema)
-                if values is not None:
-                    form.tags[name] = form.tags.get(name, values) & values
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in part.schema and depth < _MAX_FORM_NESTING:
-                inner = [
-                    _form(root, part.child(schema, keyword, index), tag, depth + 1)
-                    for index, schema in enumerate(part.listing(keyword))
-                ]
-                _narrow(form, inner)
-    return form
-
-
-def _narrow(form: _Form, inner: list[_Form]) -> None:
-    """Account for a union: each value has one of these forms as well."""
-    if not inner:
-        return
-    form.types &= frozenset[str]().union(*(one.types for one in inner))
-    for name in set.intersection(*(set(one.tags) for one in inner)):
-        values = frozenset[Any]().union(*(one.tags[name] for one in inner))
-        form.tags[name] = form.tags.get(name, values) & values
-
-
-def _constants(schema: dict[str, Any]) -> frozenset[Any] | None:
-    if "const" in schema:
-        return frozenset([distinct_key(schema["const"])])
-    if isinstance(schema.get("enum"), list):
-        return frozenset(map(distinct_key, schema["enum"]))
-    return None

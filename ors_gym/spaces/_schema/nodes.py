@@ -1,14 +1,15 @@
 """The graph that a schema is compiled into.
 
 A node stands for the values that satisfy some schemas at once. Its body says how one
-is drawn. Bodies refer to nodes, in circles where a schema is recursive; `sizes` then
-finds out how small the values of each node can be.
+is drawn. Bodies refer to nodes, in circles where a schema is recursive. `measure` finds
+how small the values of each node can be; `list_values` lists all values of a node.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import heapq
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
@@ -17,10 +18,11 @@ from typing import Any
 __all__ = [
     "Body",
     "Draw",
-    "Impossible",
+    "ImpossibleBody",
     "Node",
     "Unusable",
     "distinct_key",
+    "list_values",
     "measure",
     "why_impossible",
 ]
@@ -28,16 +30,14 @@ __all__ = [
 _ALLOWANCE = 200
 _FREE_DEPTH = 6
 _RETRIES = 2_000
-# What it costs to have looked for a value in vain, in retries.
+# What a search in vain costs, in retries.
 _GIVING_UP = 100
 
 
 class Unusable(Exception):  # noqa: N818  # a reason that may never be an error
     """Raised when a part of a schema cannot be drawn from or listed.
 
-    Args:
-        path: Where in the schema, as a JSON pointer: ``"#/properties/x"``.
-        reason: What is wrong with it.
+    The path is the place in the schema as a JSON pointer: ``"#/properties/x"``.
     """
 
     def __init__(self, path: str, reason: str) -> None:
@@ -48,35 +48,20 @@ class Unusable(Exception):  # noqa: N818  # a reason that may never be an error
 
 @dataclasses.dataclass(slots=True)
 class Draw:
-    """One draw: where chance comes from and how much is still allowed.
-
-    Args:
-        random: Where chance comes from.
-        allowance: How many more values may be made that need not be there.
-        retries: How often more a value may be thrown away for another.
-    """
+    """One draw: where chance comes from and how much is still allowed."""
 
     random: Random
     allowance: int = _ALLOWANCE
+    """How many more optional values may be made."""
     retries: int = _RETRIES
+    """How often more a value may be thrown away for another."""
 
     def is_free(self, depth: int) -> bool:
-        """Return whether a value at this depth may be larger than it must be.
-
-        Args:
-            depth: Number of objects and arrays around the value.
-        """
+        """Return whether a value at this depth may be larger than it must be."""
         return depth < _FREE_DEPTH and self.allowance > 0
 
     def give_up(self, reason: Unusable) -> None:
-        """Do without a value that chance did not find, as often as is allowed.
-
-        Args:
-            reason: Why there is none.
-
-        Raises:
-            Unusable: The same, if that was too often.
-        """
+        """Do without a value that chance did not find; raise if that was too often."""
         self.retries -= _GIVING_UP
         if self.retries < 0:
             raise reason
@@ -84,9 +69,6 @@ class Draw:
 
 def distinct_key(value: Any) -> Any:
     """Return a hashable that two values share if JSON Schema calls them equal.
-
-    Args:
-        value: A JSON value.
 
     Example:
         >>> distinct_key([1.0]) == distinct_key([1])
@@ -116,24 +98,12 @@ class Body(ABC):
 
     @abstractmethod
     def draw(self, draw: Draw, depth: int) -> Any:
-        """Draw a value.
-
-        Args:
-            draw: The draw that this is a part of.
-            depth: Number of objects and arrays around the value.
-
-        Raises:
-            Unusable: If chance did not find one.
-        """
+        """Draw a value inside of ``depth`` objects and arrays, or raise Unusable."""
 
     def count(self, count: Callable[[Node], int]) -> int:
-        """Return how many values there are at most.
+        """Return the largest possible number of values; ``count`` is that of a node.
 
-        Args:
-            count: The same for another node.
-
-        Raises:
-            Unusable: If there are infinitely many.
+        Raises Unusable if there are infinitely many.
         """
         raise NotImplementedError
 
@@ -142,13 +112,8 @@ class Body(ABC):
         raise NotImplementedError
 
 
-class Impossible(Body):
-    """A node without values.
-
-    Args:
-        path: Where in the schema.
-        reason: Why.
-    """
+class ImpossibleBody(Body):
+    """The body of a node without values."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
@@ -165,11 +130,7 @@ class Impossible(Body):
 
 
 class Node:
-    """The values that satisfy some schemas at once.
-
-    Args:
-        path: Where the first of these schemas stands, as a JSON pointer.
-    """
+    """The values that satisfy some schemas at once; the first stands at ``path``."""
 
     __slots__ = ("_body", "depth", "draw", "path", "size")
 
@@ -177,7 +138,7 @@ class Node:
         self.path = path
         self.size: int | None = None
         self.depth = 0
-        self.body = Impossible(path, "not compiled")
+        self.body = ImpossibleBody(path, "not compiled")
 
     @property
     def body(self) -> Body:
@@ -201,18 +162,14 @@ _MAX_SIZE = 50_000
 
 
 def measure(nodes: Sequence[Node]) -> None:
-    """Set ``size`` and ``depth`` of each node's smallest value; None if impossible.
-
-    Args:
-        nodes: All nodes of a graph.
-    """
+    """Set ``size`` and ``depth`` of each node's smallest value; None if impossible."""
     _Measure(nodes).run()
 
 
 class _Measure:
     """Knuth's generalisation of Dijkstra's algorithm, from paths to grammars.
 
-    A node is settled once what it needs is, smallest first, so that recursion without
+    A node is settled once its needs are, smallest first, so that recursion without
     end never settles.
     """
 
@@ -230,9 +187,9 @@ class _Measure:
         needs = [(times, need) for times, need in node.body.needs() if times]
         for times, need in needs:
             self._users.setdefault(need, []).append((times, node))
-        # A choice waits for one of its options, even if it has none.
+        # A union waits for one of its options, even if it has none.
         self._waiting[node] = 1 if node.body.alternatives else len(needs)
-        if not self._waiting[node] and not isinstance(node.body, Impossible):
+        if not self._waiting[node] and not isinstance(node.body, ImpossibleBody):
             self._ready(node)
 
     def _ready(self, node: Node) -> None:
@@ -254,11 +211,7 @@ class _Measure:
 
 
 def why_impossible(node: Node) -> Unusable:
-    """Return the reason why a node has no value, and where.
-
-    Args:
-        node: A node that `measure` left impossible.
-    """
+    """Return why a node that `measure` left impossible has no value, and where."""
     seen: set[Node] = set()
     stack = [node]
     while stack:
@@ -266,7 +219,7 @@ def why_impossible(node: Node) -> Unusable:
         if current in seen:
             continue
         seen.add(current)
-        if isinstance(current.body, Impossible):
+        if isinstance(current.body, ImpossibleBody):
             return Unusable(current.body.path, current.body.reason)
         needs = [need for times, need in current.body.needs() if times]
         stack.extend(need for need in reversed(needs) if not need.possible)
@@ -275,3 +228,45 @@ def why_impossible(node: Node) -> Unusable:
         f"its smallest value has no end, or is larger than {_MAX_SIZE} values or "
         f"nested deeper than {_MAX_DEPTH}",
     )
+
+
+_MANY = 10**12
+_MAX_NESTING = 100
+# Candidates looked at for each value that may be kept: some are doubles, some wrong.
+_CANDIDATES = 50
+
+
+def list_values(node: Node, limit: int) -> list[Any]:
+    """Return all values of a measured node, each once.
+
+    Raises Unusable, with place and reason, if there are more than ``limit``.
+    """
+    if limit < 0 or _Counter()(node) > (limit + 1) * _CANDIDATES:
+        raise Unusable(node.path, f"there are more than {limit} values")
+    distinct: dict[Any, Any] = {}
+    for value in itertools.islice(node.body.values(), (limit + 1) * _CANDIDATES):
+        distinct.setdefault(distinct_key(value), value)
+        if len(distinct) > limit:
+            raise Unusable(node.path, f"there are more than {limit} values")
+    return list(distinct.values())
+
+
+class _Counter:
+    """Counts the values of nodes at most, each node once."""
+
+    def __init__(self) -> None:
+        self._known: dict[Node, int] = {}
+        self._open: set[Node] = set()
+
+    def __call__(self, node: Node) -> int:
+        if node in self._known:
+            return self._known[node]
+        if node in self._open:
+            raise Unusable(node.path, "it contains itself, without end")
+        if len(self._open) > _MAX_NESTING:
+            raise Unusable(node.path, f"it is nested deeper than {_MAX_NESTING}")
+        self._open.add(node)
+        count = min(node.body.count(self), _MANY)
+        self._open.remove(node)
+        self._known[node] = count
+        return count

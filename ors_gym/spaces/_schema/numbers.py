@@ -5,31 +5,47 @@ from __future__ import annotations
 import dataclasses
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
+from ors_gym.spaces._schema.conjunction import Part, largest, smallest
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable
 
-__all__ = ["MultiplesBody", "NumberRange", "RealsBody", "number_body"]
+__all__ = ["MultiplesBody", "RealsBody", "number_body"]
 
 # How far an unbounded draw goes from zero, or from the one bound there is.
 _REACH = 100
 _ATTEMPTS = 100
 
 
-@dataclasses.dataclass(slots=True)
-class NumberRange:
-    """What a JSON Schema can ask of a number.
+def number_body(parts: Sequence[Part], *, integer: bool) -> MultiplesBody | RealsBody:
+    """Return the body of the numbers that satisfy all of some schemas."""
+    steps = []
+    for part in parts:
+        step = part.number("multipleOf")
+        if step is not None and step <= 0:
+            raise part.wrong("multipleOf", "above 0")
+        if step is not None and step not in steps:
+            steps.append(step)
+    wanted = _NumberRange(
+        integer=integer,
+        minimum=largest(part.number("minimum") for part in parts),
+        above=largest(part.number("exclusiveMinimum") for part in parts),
+        maximum=smallest(part.number("maximum") for part in parts),
+        below=smallest(part.number("exclusiveMaximum") for part in parts),
+        steps=tuple(steps),
+    )
+    path = parts[0].path
+    distance = wanted.step()
+    if distance is None:
+        return RealsBody(wanted, path)
+    return MultiplesBody(wanted, distance, path)
 
-    Args:
-        integer: Whether it must be whole.
-        minimum: Least value, or None.
-        above: Value that it must exceed, or None.
-        maximum: Largest value, or None.
-        below: Value that it must stay under, or None.
-        steps: Numbers that it must be a multiple of.
-    """
+
+@dataclasses.dataclass(slots=True)
+class _NumberRange:
+    """What JSON Schema can ask of a number."""
 
     integer: bool = False
     minimum: float | None = None
@@ -37,13 +53,10 @@ class NumberRange:
     maximum: float | None = None
     below: float | None = None
     steps: tuple[float, ...] = ()
+    """Numbers that it must be a multiple of."""
 
     def accepts(self, value: float) -> bool:
-        """Return whether a value is in the range, as jsonschema would decide.
-
-        Args:
-            value: A finite number.
-        """
+        """Return whether a finite value is in the range, as jsonschema decides."""
         return (
             (self.minimum is None or value >= self.minimum)
             and (self.above is None or value > self.above)
@@ -55,7 +68,7 @@ class NumberRange:
 
     def step(self) -> Fraction | None:
         """Return the distance between neighbours, or None if there is none."""
-        # A float's decimal digits are meant, 0.1 rather than its binary neighbour.
+        # The decimal digits of a float count: 0.1 rather than its binary neighbour.
         steps = [
             Fraction(str(step)) if isinstance(step, float) else Fraction(step)
             for step in self.steps
@@ -80,35 +93,10 @@ class NumberRange:
         return min(bounds) if bounds else None
 
 
-def number_body(wanted: NumberRange, path: str) -> MultiplesBody | RealsBody:
-    """Return the body of a node whose values are the numbers of a range.
-
-    Args:
-        wanted: The range.
-        path: Where in the schema, for errors.
-
-    Raises:
-        Unusable: If the range is empty.
-    """
-    step = wanted.step()
-    if step is None:
-        return RealsBody(wanted, path)
-    return MultiplesBody(wanted, step, path)
-
-
 class MultiplesBody(Body):
-    """The multiples of a step within a range; integers are multiples of one.
+    """The multiples of a step within a range; integers are multiples of one."""
 
-    Args:
-        wanted: The range.
-        step: Distance between neighbours.
-        path: Where in the schema, for errors.
-
-    Raises:
-        Unusable: If the range is empty.
-    """
-
-    def __init__(self, wanted: NumberRange, step: Fraction, path: str) -> None:
+    def __init__(self, wanted: _NumberRange, step: Fraction, path: str) -> None:
         self.wanted = wanted
         self._path = path
         self._step = None if step == 1 else step
@@ -153,17 +141,9 @@ class MultiplesBody(Body):
 
 
 class RealsBody(Body):
-    """The floats of a range.
+    """The floats of a range."""
 
-    Args:
-        wanted: The range.
-        path: Where in the schema, for errors.
-
-    Raises:
-        Unusable: If the range is empty.
-    """
-
-    def __init__(self, wanted: NumberRange, path: str) -> None:
+    def __init__(self, wanted: _NumberRange, path: str) -> None:
         self.wanted = wanted
         self._path = path
         reach = Fraction(_REACH)
@@ -196,7 +176,7 @@ class RealsBody(Body):
 
 
 def _reaches(value: Fraction, bound: float | None, sign: int = 1) -> bool:
-    """Whether a value is at or before a bound that it must be beyond."""
+    """Return whether a value is at or before a bound that it must be beyond."""
     return bound is not None and value <= sign * Fraction(bound)
 
 

@@ -1,4 +1,4 @@
-"""Regular expressions: parsed, and texts drawn that match them."""
+"""Regular expressions: `Pattern` draws texts that match, by the syntax tree."""
 
 from __future__ import annotations
 
@@ -13,24 +13,157 @@ from typing import TypeAlias
 
 from ors_gym.spaces._schema.nodes import Unusable
 
-__all__ = [
-    "Alternation",
-    "Assertion",
-    "Backreference",
-    "Characters",
-    "Concatenation",
-    "Group",
-    "Pattern",
-    "Repeat",
-    "Span",
-    "Tree",
-    "UnsupportedPatternError",
-    "Writer",
-    "parse",
-    "word",
-]
+__all__ = ["Pattern", "UnsupportedPatternError", "parse", "word"]
 
-Span: TypeAlias = tuple[int, int]
+_MAX_LENGTH = 20_000
+_ATTEMPTS = 200
+_EXTRA_REPEATS = 4
+_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
+# How often a pattern that may match in the middle is put there.
+_AFFIXED = 0.25
+# A pattern with nested repeats can take time exponential in the length of a text that
+# does not match, and `re` cannot be interrupted: such texts stay short.
+_MAX_RISKY_LENGTH = 20
+
+_Accepts: TypeAlias = Callable[[str], bool]
+
+
+class Pattern:
+    r"""A regular expression to draw from.
+
+    As in a JSON Schema's ``pattern`` it may match anywhere in a text. Draws are made by
+    rule and checked with ``re.search``, as a validator does, so lookarounds and word
+    boundaries work where chance finds them.
+
+    Example:
+        >>> pattern = Pattern(r"^[a-c]-\d{3}$", "#/pattern")
+        >>> import random
+        >>> bool(re.search(r"^[a-c]-\d{3}$", pattern.draw(random.Random(1), 0, None)))
+        True
+        >>> pattern.count()
+        3000
+    """
+
+    def __init__(self, pattern: str, path: str) -> None:
+        self._path = path
+        self._pattern = pattern
+        try:
+            self._search = re.compile(pattern).search
+            self._tree = parse(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            raise Unusable(
+                path, f"Python's re cannot read the pattern {pattern!r:.200}: {error}"
+            ) from None
+        except UnsupportedPatternError as error:
+            raise Unusable(
+                path, f"the pattern {pattern!r:.200} has {error}, which is not sampled"
+            ) from None
+        self._minimum = self._tree.shortest()
+        self._open_start = not _is_assertion(self._tree, 0)
+        self._open_end = not _is_assertion(self._tree, -1)
+        self._risky = self._tree.is_ambiguous(repeated=False)
+        if self._minimum > _MAX_LENGTH:
+            raise Unusable(
+                path,
+                f"it needs {self._minimum} characters, more than {_MAX_LENGTH}",
+            )
+
+    def matches(self, text: str) -> bool:
+        """Return whether the pattern is found in a text; raise if that may last."""
+        self._refuse_risk(len(text))
+        return self._search(text) is not None
+
+    def _refuse_risk(self, length: int) -> None:
+        if self._risky and length > _MAX_RISKY_LENGTH:
+            raise Unusable(
+                self._path,
+                f"the pattern {self._pattern!r:.200} has nested repeats: looking for "
+                f"it in {length} characters could take for ever",
+            )
+
+    def draw(
+        self,
+        random: Random,
+        shortest: int,
+        longest: int | None,
+        accepts: _Accepts = bool,
+    ) -> str:
+        """Draw a text that matches and that ``accepts``, or raise Unusable."""
+        self._refuse_risk(max(shortest, self._minimum))
+        for attempt in range(_ATTEMPTS):
+            text = self._attempt(random, attempt, shortest, longest)
+            if (
+                len(text) >= shortest
+                and (longest is None or len(text) <= longest)
+                and not (self._risky and len(text) > _MAX_RISKY_LENGTH)
+                and self.matches(text)
+                and (accepts is bool or accepts(text))
+            ):
+                return text
+        raise Unusable(
+            self._path,
+            f"{_ATTEMPTS} attempts gave no text of {shortest} to "
+            f"{'any number of' if longest is None else longest} characters that "
+            f"matches {self._pattern!r:.200} and its siblings",
+        )
+
+    def _attempt(
+        self, random: Random, attempt: int, shortest: int, longest: int | None
+    ) -> str:
+        # Every other attempt aims at a length, which chance alone may rarely hit.
+        target = 0
+        if attempt % 2 and (shortest or longest is not None):
+            top = shortest + 8 if longest is None else min(longest, shortest + 8)
+            target = random.randint(shortest, max(shortest, top))
+        extra = 0 if attempt % 8 == 4 else _EXTRA_REPEATS
+        if attempt % 8 == 6:
+            extra = max(extra, shortest)
+        before = after = ""
+        if self._open_start and random.random() < _AFFIXED:
+            before = word(random, random.randint(1, 3))
+        if self._open_end and random.random() < _AFFIXED:
+            after = word(random, random.randint(1, 3))
+        writer = _Writer(random, extra, target, 8 if self._risky else _MAX_LENGTH)
+        self._tree.write(writer, 0)
+        if self._open_end and target > writer.length:
+            after = word(random, target - writer.length)
+        return "".join([before, *writer.parts, after])
+
+    def count(self) -> int | None:
+        """Return how many texts match at most, or None if there is no end to them."""
+        core = _anchored(self._tree)
+        return None if core is None else core.count()
+
+    def texts(self) -> Iterator[str]:
+        """Go through the texts that match, some maybe twice, if ``count`` is known."""
+        core = _anchored(self._tree)
+        if core is not None:
+            yield from filter(self.matches, core.texts())
+
+
+def word(random: Random, length: int) -> str:
+    """Draw a text of letters and digits."""
+    return "".join(random.choices(_LETTERS, k=length))
+
+
+def _is_assertion(tree: _Tree, place: int) -> bool:
+    """Return whether a pattern begins (0) or ends (-1) with something of no width."""
+    if isinstance(tree, _Concatenation) and tree.items:
+        tree = tree.items[place]
+    return isinstance(tree, _Assertion)
+
+
+def _anchored(tree: _Tree) -> _Tree | None:
+    """Return what stands between ``^`` and ``$``, if the pattern is the whole text."""
+    if not isinstance(tree, _Concatenation) or len(tree.items) < 2:
+        return None
+    first, *middle, last = tree.items
+    if first != _Assertion("^") or last != _Assertion("$"):
+        return None
+    return _Concatenation(tuple(middle))
+
+
+_Span: TypeAlias = tuple[int, int]
 """Code points, first and last."""
 
 _FEW_REPEATS = 10
@@ -39,35 +172,26 @@ _MANY = 10**12
 
 
 @dataclasses.dataclass(slots=True)
-class Writer:
-    """One attempt at a text.
-
-    Args:
-        random: Where chance comes from.
-        extra: Repeats beyond the least, at most.
-        target: Characters that repeats try to reach, or 0.
-        limit: Characters after which no extra repeat is made.
-    """
+class _Writer:
+    """One attempt at a text."""
 
     random: Random
     extra: int
+    """Repeats beyond the least, at most."""
     target: int
+    """Characters that repeats try to reach, or 0."""
     limit: int
+    """Characters after which no extra repeat is made."""
     parts: list[str] = dataclasses.field(default_factory=list)
     length: int = 0
     groups: dict[int | str, str] = dataclasses.field(default_factory=dict)
 
     def append(self, text: str) -> None:
-        """Add to the text.
-
-        Args:
-            text: What comes next.
-        """
         self.parts.append(text)
         self.length += len(text)
 
 
-class Tree(ABC):
+class _Tree(ABC):
     """A regular expression, or a part of one."""
 
     __slots__ = ()
@@ -79,10 +203,8 @@ class Tree(ABC):
     def is_ambiguous(self, *, repeated: bool) -> bool:
         """Return whether a choice or a repeat is repeated often.
 
-        ``re`` may then need time exponential in the length of a text.
-
-        Args:
-            repeated: Whether this part is within such a repeat.
+        ``re`` may then need time exponential in the length of a text. ``repeated`` says
+        that this part is within such a repeat.
         """
         del repeated
         return False
@@ -96,26 +218,18 @@ class Tree(ABC):
         return iter(())
 
     @abstractmethod
-    def write(self, writer: Writer, following: int) -> None:
-        """Write a text.
-
-        Args:
-            writer: Where to.
-            following: Number of characters that will come after it at least.
-        """
+    def write(self, writer: _Writer, following: int) -> None:
+        """Write a text; at least ``following`` characters will come after it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Characters(Tree):
-    """One character out of a set.
+class _Characters(_Tree):
+    """One character out of a set."""
 
-    Args:
-        spans: Code points to draw from.
-        whole: Whether these are all that the set has, so that it can be listed.
-    """
-
-    spans: tuple[Span, ...]
+    spans: tuple[_Span, ...]
+    """Code points to draw from."""
     whole: bool = True
+    """Whether these are all that the set has, so that it can be listed."""
 
     def shortest(self) -> int:
         return 1
@@ -130,7 +244,7 @@ class Characters(Tree):
         for low, high in self.spans:
             yield from map(chr, range(low, high + 1))
 
-    def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
+    def write(self, writer: _Writer, following: int) -> None:  # noqa: ARG002
         place = int(writer.random.random() * self._size())
         for low, high in self.spans:
             if place <= high - low:
@@ -140,10 +254,10 @@ class Characters(Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Concatenation(Tree):
+class _Concatenation(_Tree):
     """One thing after another."""
 
-    items: tuple[Tree, ...]
+    items: tuple[_Tree, ...]
 
     def shortest(self) -> int:
         return sum(item.shortest() for item in self.items)
@@ -157,7 +271,7 @@ class Concatenation(Tree):
     def texts(self) -> Iterator[str]:
         return _joined([item.texts() for item in self.items])
 
-    def write(self, writer: Writer, following: int) -> None:
+    def write(self, writer: _Writer, following: int) -> None:
         lengths = [item.shortest() for item in self.items]
         remaining = following + sum(lengths)
         for item, length in zip(self.items, lengths, strict=True):
@@ -166,10 +280,10 @@ class Concatenation(Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Alternation(Tree):
+class _Alternation(_Tree):
     """One of several."""
 
-    options: tuple[Tree, ...]
+    options: tuple[_Tree, ...]
 
     def shortest(self) -> int:
         return min(option.shortest() for option in self.options)
@@ -185,15 +299,15 @@ class Alternation(Tree):
     def texts(self) -> Iterator[str]:
         return itertools.chain.from_iterable(o.texts() for o in self.options)
 
-    def write(self, writer: Writer, following: int) -> None:
+    def write(self, writer: _Writer, following: int) -> None:
         writer.random.choice(self.options).write(writer, following)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Repeat(Tree):
+class _Repeat(_Tree):
     """The same again: ``minimum`` to ``maximum`` times (None: any number)."""
 
-    item: Tree
+    item: _Tree
     minimum: int
     maximum: int | None
 
@@ -224,7 +338,7 @@ class Repeat(Tree):
         for number in range(self.minimum, self.maximum + 1):
             yield from _joined([single] * number)
 
-    def write(self, writer: Writer, following: int) -> None:
+    def write(self, writer: _Writer, following: int) -> None:
         most = self.minimum + max(writer.extra, writer.target)
         if self.maximum is not None:
             most = min(most, self.maximum)
@@ -241,12 +355,12 @@ class Repeat(Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Group(Tree):
+class _Group(_Tree):
     """What a backreference can refer to, by number or by name."""
 
     number: int
     name: str | None
-    item: Tree
+    item: _Tree
 
     def shortest(self) -> int:
         return self.item.shortest()
@@ -260,7 +374,7 @@ class Group(Tree):
     def texts(self) -> Iterator[str]:
         return self.item.texts()
 
-    def write(self, writer: Writer, following: int) -> None:
+    def write(self, writer: _Writer, following: int) -> None:
         start = len(writer.parts)
         self.item.write(writer, following)
         text = "".join(writer.parts[start:])
@@ -270,22 +384,22 @@ class Group(Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Backreference(Tree):
+class _Backreference(_Tree):
     """The text of a group again."""
 
     group: int | str
 
-    def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
+    def write(self, writer: _Writer, following: int) -> None:  # noqa: ARG002
         writer.append(writer.groups.get(self.group, ""))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Assertion(Tree):
+class _Assertion(_Tree):
     """Something of no width: ``^``, ``$``, or another (``""``), left to ``re``."""
 
     kind: str
 
-    def write(self, writer: Writer, following: int) -> None:
+    def write(self, writer: _Writer, following: int) -> None:
         pass
 
 
@@ -318,7 +432,7 @@ _LINE_ENDS = ((0x0A, 0x0A), (0x0D, 0x0D))
 _MAX_DEPTH = 50
 
 # ECMA 262: \d and \w are ASCII, so these are whole; \s is not.
-_CLASSES: dict[str, tuple[Span, ...]] = {
+_CLASSES: dict[str, tuple[_Span, ...]] = {
     "d": ((0x30, 0x39),),
     "w": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
     "s": ((0x20, 0x20), (0x09, 0x0D)),
@@ -331,22 +445,8 @@ class UnsupportedPatternError(ValueError):
     """Raised when a pattern has a construct that this parser does not know."""
 
 
-def parse(pattern: str) -> Tree:
-    r"""Parse a regular expression.
-
-    Args:
-        pattern: As in a JSON Schema's ``pattern``.
-
-    Returns:
-        The syntax tree.
-
-    Raises:
-        UnsupportedPatternError: If the pattern is not understood.
-
-    Example:
-        >>> parse("a?").maximum
-        1
-    """
+def parse(pattern: str) -> _Tree:
+    """Return the syntax tree of a regular expression."""
     parser = _Parser(pattern)
     tree = parser.alternation()
     if parser.position < len(pattern):
@@ -387,7 +487,7 @@ class _Parser:
         self.position = stop + len(end)
         return text
 
-    def alternation(self) -> Tree:
+    def alternation(self) -> _Tree:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise self.unsupported(f"more than {_MAX_DEPTH} nested groups")
@@ -395,17 +495,17 @@ class _Parser:
         while self.accept("|"):
             options.append(self.concatenation())
         self.depth -= 1
-        return options[0] if len(options) == 1 else Alternation(tuple(options))
+        return options[0] if len(options) == 1 else _Alternation(tuple(options))
 
-    def concatenation(self) -> Tree:
-        items: list[Tree] = []
+    def concatenation(self) -> _Tree:
+        items: list[_Tree] = []
         while self.position < len(self.pattern) and not (
             self.peek("|") or self.peek(")")
         ):
             items.append(self.repetition(self.atom()))
-        return items[0] if len(items) == 1 else Concatenation(tuple(items))
+        return items[0] if len(items) == 1 else _Concatenation(tuple(items))
 
-    def repetition(self, item: Tree) -> Tree:
+    def repetition(self, item: _Tree) -> _Tree:
         while True:
             bounds = self.quantifier()
             if bounds is None:
@@ -413,7 +513,7 @@ class _Parser:
             # Lazy and possessive repeats match other parts of a text, not other texts.
             if not self.accept("?"):
                 self.accept("+")
-            item = Repeat(item, *bounds)
+            item = _Repeat(item, *bounds)
 
     def quantifier(self) -> tuple[int, int | None] | None:
         for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
@@ -440,10 +540,10 @@ class _Parser:
             raise self.unsupported("too large a number")
         return self.pattern[start : self.position]
 
-    def atom(self) -> Tree:
+    def atom(self) -> _Tree:
         character = self.take()
         if character in "^$":
-            return Assertion(character)
+            return _Assertion(character)
         if character == ".":
             return _prefer_printable(_complement(_LINE_ENDS), whole=False)
         if character == "[":
@@ -454,25 +554,25 @@ class _Parser:
             return self.escape()
         return _one(ord(character))
 
-    def group(self) -> Tree:
+    def group(self) -> _Tree:
         if not self.accept("?"):
             return self.captured(None)
         if self.accept("=") or self.accept("<="):
             # What must stand ahead or behind may be ours to write, or be there anyway.
-            return Alternation((Assertion(""), self.closed()))
+            return _Alternation((_Assertion(""), self.closed()))
         if self.accept("!") or self.accept("<!"):
             self.closed()
-            return Assertion("")
+            return _Assertion("")
         if self.accept("P=") or self.peek("#"):
             name = self.until(")")
             # What begins with # is a comment.
-            return Concatenation(()) if name[:1] == "#" else Backreference(name)
+            return _Concatenation(()) if name[:1] == "#" else _Backreference(name)
         if self.accept("P<") or self.accept("<"):
             return self.captured(self.until(">"))
         return self.flags()
 
-    def flags(self) -> Tree:
-        """A group that is not captured, with or without flags of its own."""
+    def flags(self) -> _Tree:
+        """Parse a group that is not captured, with or without flags of its own."""
         if self.accept(":") or self.accept(">"):
             return self.closed()
         start = self.position
@@ -480,30 +580,30 @@ class _Parser:
             pass
         self.position -= 1
         if self.position > start and self.accept(")"):
-            return Concatenation(())
+            return _Concatenation(())
         if self.position > start and self.accept(":"):
             return self.closed()
         raise self.unsupported("an unknown kind of group")
 
-    def captured(self, name: str | None) -> Tree:
+    def captured(self, name: str | None) -> _Tree:
         self.groups += 1
         number = self.groups
-        return Group(number, name, self.closed())
+        return _Group(number, name, self.closed())
 
-    def closed(self) -> Tree:
+    def closed(self) -> _Tree:
         item = self.alternation()
         if not self.accept(")"):
             raise self.unsupported("a missing ')'")
         return item
 
-    def escape(self) -> Tree:
+    def escape(self) -> _Tree:
         letter = self.take()
         if letter in _ASSERTIONS:
-            return Assertion(_ASSERTIONS[letter])
+            return _Assertion(_ASSERTIONS[letter])
         if letter in "123456789":
-            return Backreference(int(letter + self.number()))
+            return _Backreference(int(letter + self.number()))
         if letter == "k" and self.accept("<"):
-            return Backreference(self.until(">"))
+            return _Backreference(self.until(">"))
         if letter.lower() in _CLASSES:
             spans = _CLASSES[letter.lower()]
             if letter.isupper():
@@ -531,9 +631,9 @@ class _Parser:
             raise self.unsupported(f"the escape \\{letter}")
         return ord(letter)
 
-    def character_class(self) -> Tree:
+    def character_class(self) -> _Tree:
         negated = self.accept("^")
-        spans: list[Span] = []
+        spans: list[_Span] = []
         whole = not negated
         first = True
         while first or not self.peek("]"):
@@ -554,7 +654,7 @@ class _Parser:
             raise self.unsupported("a class without characters")
         return _prefer_printable(result, whole=whole)
 
-    def class_member(self) -> tuple[tuple[Span, ...], bool]:
+    def class_member(self) -> tuple[tuple[_Span, ...], bool]:
         character = self.take()
         if character != "\\":
             return ((ord(character), ord(character)),), True
@@ -568,12 +668,12 @@ class _Parser:
         return ((code, code),), True
 
 
-def _one(code: int) -> Characters:
-    return Characters(((code, code),))
+def _one(code: int) -> _Characters:
+    return _Characters(((code, code),))
 
 
-def _complement(spans: tuple[Span, ...]) -> tuple[Span, ...]:
-    result: list[Span] = []
+def _complement(spans: tuple[_Span, ...]) -> tuple[_Span, ...]:
+    result: list[_Span] = []
     start = 0
     for low, high in sorted((*spans, _SURROGATES)):
         if low > start:
@@ -584,192 +684,14 @@ def _complement(spans: tuple[Span, ...]) -> tuple[Span, ...]:
     return tuple(result)
 
 
-def _prefer_printable(spans: tuple[Span, ...], *, whole: bool) -> Characters:
+def _prefer_printable(spans: tuple[_Span, ...], *, whole: bool) -> _Characters:
     """Draw from printable ASCII where a set that cannot be listed has any."""
     if whole:
-        return Characters(spans)
+        return _Characters(spans)
     low, high = _PRINTABLE
     printable = tuple(
         (max(first, low), min(last, high))
         for first, last in spans
         if first <= high and last >= low
     )
-    return Characters(printable or spans, whole=False)
-
-
-_MAX_LENGTH = 20_000
-_ATTEMPTS = 200
-_EXTRA_REPEATS = 4
-_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
-# How often a pattern that may match in the middle is put there.
-_AFFIXED = 0.25
-# A pattern with nested repeats can take time exponential in the length of a text that
-# does not match, and `re` cannot be interrupted: such texts stay short.
-_MAX_RISKY_LENGTH = 20
-
-_Accepts: TypeAlias = Callable[[str], bool]
-
-
-class Pattern:
-    r"""A regular expression to draw from.
-
-    Draws are made by rule and checked with ``re.search``, as a validator does, so
-    lookarounds and word boundaries work where chance finds them.
-
-    Args:
-        pattern: As in a JSON Schema's ``pattern``: it may match anywhere.
-        path: Where in the schema it stands, for errors.
-
-    Raises:
-        Unusable: If Python's ``re`` or our parser cannot read it.
-
-    Example:
-        >>> pattern = Pattern(r"^[a-c]-\d{3}$", "#/pattern")
-        >>> import random
-        >>> bool(re.search(r"^[a-c]-\d{3}$", pattern.draw(random.Random(1), 0, None)))
-        True
-        >>> pattern.count()
-        3000
-    """
-
-    def __init__(self, pattern: str, path: str) -> None:
-        self._path = path
-        self._pattern = pattern
-        try:
-            self._search = re.compile(pattern).search
-            self._tree = parse(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise Unusable(
-                path, f"Python's re cannot read the pattern {pattern!r:.200}: {error}"
-            ) from None
-        except UnsupportedPatternError as error:
-            raise Unusable(
-                path, f"the pattern {pattern!r:.200} has {error}, which is not sampled"
-            ) from None
-        self._minimum = self._tree.shortest()
-        self._open_start = not _is_assertion(self._tree, 0)
-        self._open_end = not _is_assertion(self._tree, -1)
-        self._risky = self._tree.is_ambiguous(repeated=False)
-        if self._minimum > _MAX_LENGTH:
-            raise Unusable(
-                path,
-                f"it needs {self._minimum} characters, more than {_MAX_LENGTH}",
-            )
-
-    def matches(self, text: str) -> bool:
-        """Return whether the pattern is found in a text.
-
-        Args:
-            text: Any text.
-
-        Raises:
-            Unusable: If to find out could take for ever.
-        """
-        if self._risky and len(text) > _MAX_RISKY_LENGTH:
-            raise Unusable(
-                self._path,
-                f"the pattern {self._pattern!r:.200} has nested repeats: looking for "
-                f"it in {len(text)} characters could take for ever",
-            )
-        return self._search(text) is not None
-
-    def draw(
-        self,
-        random: Random,
-        shortest: int,
-        longest: int | None,
-        accepts: _Accepts = bool,
-    ) -> str:
-        """Draw a text that matches.
-
-        Args:
-            random: Where chance comes from.
-            shortest: Least number of characters.
-            longest: Largest number of characters, or None.
-            accepts: What else must be true of the text; not asked by default.
-
-        Raises:
-            Unusable: If no attempt gave such a text.
-        """
-        if self._risky and max(shortest, self._minimum) > _MAX_RISKY_LENGTH:
-            raise Unusable(
-                self._path,
-                f"the pattern {self._pattern!r:.200} has nested repeats: looking for "
-                f"it in {max(shortest, self._minimum)} characters could take for ever",
-            )
-        for attempt in range(_ATTEMPTS):
-            text = self._attempt(random, attempt, shortest, longest)
-            if (
-                len(text) >= shortest
-                and (longest is None or len(text) <= longest)
-                and not (self._risky and len(text) > _MAX_RISKY_LENGTH)
-                and self.matches(text)
-                and (accepts is bool or accepts(text))
-            ):
-                return text
-        raise Unusable(
-            self._path,
-            f"{_ATTEMPTS} attempts gave no text of {shortest} to "
-            f"{'any number of' if longest is None else longest} characters that "
-            f"matches {self._pattern!r:.200} and its siblings",
-        )
-
-    def _attempt(
-        self, random: Random, attempt: int, shortest: int, longest: int | None
-    ) -> str:
-        # Every other attempt aims at a length, for when chance alone would take long.
-        target = 0
-        if attempt % 2 and (shortest or longest is not None):
-            top = shortest + 8 if longest is None else min(longest, shortest + 8)
-            target = random.randint(shortest, max(shortest, top))
-        extra = 0 if attempt % 8 == 4 else _EXTRA_REPEATS
-        if attempt % 8 == 6:
-            extra = max(extra, shortest)
-        before = after = ""
-        if self._open_start and random.random() < _AFFIXED:
-            before = word(random, random.randint(1, 3))
-        if self._open_end and random.random() < _AFFIXED:
-            after = word(random, random.randint(1, 3))
-        writer = Writer(random, extra, target, 8 if self._risky else _MAX_LENGTH)
-        self._tree.write(writer, 0)
-        if self._open_end and target > writer.length:
-            after = word(random, target - writer.length)
-        return "".join([before, *writer.parts, after])
-
-    def count(self) -> int | None:
-        """Return how many texts match at most, or None if there is no end to them."""
-        core = _anchored(self._tree)
-        return None if core is None else core.count()
-
-    def texts(self) -> Iterator[str]:
-        """Go through the texts that match, some maybe twice, if ``count`` is known."""
-        core = _anchored(self._tree)
-        if core is not None:
-            yield from filter(self.matches, core.texts())
-
-
-def word(random: Random, length: int) -> str:
-    """Draw letters and digits.
-
-    Args:
-        random: Where chance comes from.
-        length: Number of characters.
-    """
-    return "".join(random.choices(_LETTERS, k=length))
-
-
-def _is_assertion(tree: Tree, place: int) -> bool:
-    """Whether a pattern begins (0) or ends (-1) with something of no width."""
-    if isinstance(tree, Concatenation) and tree.items:
-        tree = tree.items[place]
-    return isinstance(tree, Assertion)
-
-
-def _anchored(tree: Tree) -> Tree | None:
-    """What stands between ``^`` and ``$``, if the pattern is the whole text."""
-    if not isinstance(tree, Concatenation) or len(tree.items) < 2:
-        return None
-    first, *middle, last = tree.items
-    if first != Assertion("^") or last != Assertion("$"):
-        return None
-    return Concatenation(tuple(middle))
+    return _Characters(printable or spans, whole=False)

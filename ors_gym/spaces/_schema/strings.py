@@ -1,23 +1,147 @@
-"""Strings: words, formats, patterns."""
+"""Strings: lengths, formats, patterns."""
 
 from __future__ import annotations
 
 import base64
 import json
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
+from ors_gym.spaces._schema.conjunction import NodeMaker, Part, largest, smallest
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable
 from ors_gym.spaces._schema.regex import Pattern, word
 
-__all__ = ["FORMATS", "JSONTextBody", "StringBody"]
+__all__ = ["string_body"]
 
 _MAX_LENGTH = 100_000
 _EXTRA_LENGTH = 12
 _ATTEMPTS = 20
 _HEX = "0123456789abcdef"
+# Pydantic's ByteSize: its pattern allows any word as a unit, which it then refuses.
+_BYTE_SIZE = r"^\s*(\d*\.?\d+)\s*(\w+)?"
+_PLAIN_BYTE_SIZE = r"^\d{1,6}$"
+
+
+def string_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
+    """Return the body of the strings that satisfy all of some schemas."""
+    for part in parts:
+        if (
+            part.text("contentMediaType") == "application/json"
+            and "contentSchema" in part.schema
+        ):
+            content = part.child(part.schema["contentSchema"], "contentSchema")
+            return _JSONTextBody(maker.node([content]))
+    patterns = {}
+    formats = []
+    for part in parts:
+        pattern = part.text("pattern")
+        if pattern == _BYTE_SIZE:
+            pattern = _PLAIN_BYTE_SIZE
+        if pattern is not None and pattern not in patterns:
+            patterns[pattern] = Pattern(pattern, f"{part.path}/pattern")
+        if isinstance(part.schema.get("format"), str):
+            formats.append(part.schema["format"])
+    return _StringBody(
+        largest(part.size("minLength") for part in parts) or 0,
+        smallest(part.size("maxLength") for part in parts),
+        list(patterns.values()),
+        formats[0] if formats else None,
+        parts[0].path,
+    )
+
+
+class _StringBody(Body):
+    """Strings with lengths, patterns and a format.
+
+    jsonschema does not assert a format, pydantic does. A format is ignored if no text
+    of it has the length or matches the pattern.
+    """
+
+    def __init__(
+        self,
+        shortest: int,
+        longest: int | None,
+        patterns: list[Pattern],
+        wanted_format: str | None,
+        path: str,
+    ) -> None:
+        if shortest > (_MAX_LENGTH if longest is None else min(longest, _MAX_LENGTH)):
+            raise Unusable(
+                path,
+                f"a string of at least {shortest} characters and at most "
+                f"{_MAX_LENGTH if longest is None else longest} is not to be had",
+            )
+        self._shortest = shortest
+        self._longest = longest
+        self._patterns = patterns
+        self._format = _FORMATS.get(wanted_format or "")
+        self._path = path
+
+    def _accepts(self, text: str) -> bool:
+        return (
+            len(text) >= self._shortest
+            and (self._longest is None or len(text) <= self._longest)
+            and all(pattern.matches(text) for pattern in self._patterns)
+        )
+
+    def draw(self, draw: Draw, depth: int) -> str:  # noqa: ARG002
+        random = draw.random
+        if self._format is not None:
+            for _ in range(_ATTEMPTS):
+                text = self._format(random)
+                if self._accepts(text):
+                    return text
+        if self._patterns:
+            first = self._patterns[0]
+            others = self._accepts if len(self._patterns) > 1 else bool
+            return first.draw(random, self._shortest, self._longest, others)
+        longest = self._shortest + _EXTRA_LENGTH
+        if self._longest is not None:
+            longest = min(longest, self._longest)
+        length = self._shortest + int(random.random() * (longest - self._shortest + 1))
+        text = word(random, length)
+        # A blank, but never at an end, where a server may strip it.
+        if length > 6 and text[0] < "a":
+            return f"{text[:3]} {text[4:]}"
+        return text
+
+    def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
+        if self._longest == 0:
+            return 1
+        counts = [n for n in (p.count() for p in self._patterns) if n is not None]
+        if not counts:
+            raise Unusable(self._path, "there is no end to the strings")
+        return min(counts)
+
+    def values(self) -> Iterator[Any]:
+        if self._longest == 0:
+            yield from filter(self._accepts, [""])
+            return
+        counts = {p: p.count() for p in self._patterns}
+        known = [p for p, n in counts.items() if n is not None]
+        smallest = min(known, key=lambda p: counts[p] or 0)
+        yield from filter(self._accepts, smallest.texts())
+
+
+class _JSONTextBody(Body):
+    """JSON documents in strings (``contentMediaType``), as pydantic's ``Json`` has."""
+
+    def __init__(self, content: Node) -> None:
+        self._content = content
+
+    def needs(self) -> list[tuple[int, Node]]:
+        return [(1, self._content)]
+
+    def draw(self, draw: Draw, depth: int) -> str:
+        return json.dumps(self._content.draw(draw, depth + 1))
+
+    def count(self, count: Callable[[Node], int]) -> int:
+        return count(self._content)
+
+    def values(self) -> Iterator[Any]:
+        return map(json.dumps, self._content.body.values())
 
 
 def _name(random: Random) -> str:
@@ -76,7 +200,7 @@ def _base64(random: Random) -> str:
     ).decode()
 
 
-FORMATS: dict[str, Callable[[Random], str]] = {
+_FORMATS: dict[str, Callable[[Random], str]] = {
     "base64": _base64,
     "base64url": _base64,
     "color": lambda random: "#" + "".join(random.choices(_HEX, k=6)),
@@ -123,110 +247,4 @@ FORMATS: dict[str, Callable[[Random], str]] = {
     "uuid8": _uuid(8),
     "zoneinfo": lambda _: "UTC",
 }
-"""How a text of each format is drawn: those of JSON Schema and of pydantic."""
-
-
-class StringBody(Body):
-    """Strings with lengths, patterns and a format.
-
-    A format is a wish: jsonschema does not assert it, pydantic does. Where no text of
-    the format has the length or matches the pattern, the format is left aside.
-
-    Args:
-        shortest: Least number of characters.
-        longest: Largest number of characters, or None.
-        patterns: What must be found in the text.
-        wanted_format: Name of a format, or None.
-        path: Where in the schema, for errors.
-
-    Raises:
-        Unusable: If no string has such a length.
-    """
-
-    def __init__(
-        self,
-        shortest: int,
-        longest: int | None,
-        patterns: list[Pattern],
-        wanted_format: str | None,
-        path: str,
-    ) -> None:
-        if shortest > (_MAX_LENGTH if longest is None else min(longest, _MAX_LENGTH)):
-            raise Unusable(
-                path,
-                f"a string of at least {shortest} characters and at most "
-                f"{_MAX_LENGTH if longest is None else longest} is not to be had",
-            )
-        self._shortest = shortest
-        self._longest = longest
-        self._patterns = patterns
-        self._format = FORMATS.get(wanted_format or "")
-        self._path = path
-
-    def _accepts(self, text: str) -> bool:
-        return (
-            len(text) >= self._shortest
-            and (self._longest is None or len(text) <= self._longest)
-            and all(pattern.matches(text) for pattern in self._patterns)
-        )
-
-    def draw(self, draw: Draw, depth: int) -> str:  # noqa: ARG002
-        random = draw.random
-        if self._format is not None:
-            for _ in range(_ATTEMPTS):
-                text = self._format(random)
-                if self._accepts(text):
-                    return text
-        if self._patterns:
-            first = self._patterns[0]
-            others = self._accepts if len(self._patterns) > 1 else bool
-            return first.draw(random, self._shortest, self._longest, others)
-        longest = self._shortest + _EXTRA_LENGTH
-        if self._longest is not None:
-            longest = min(longest, self._longest)
-        length = self._shortest + int(random.random() * (longest - self._shortest + 1))
-        text = word(random, length)
-        # A blank, but never at an end, where a server may strip it.
-        if length > 6 and text[0] < "a":
-            return f"{text[:3]} {text[4:]}"
-        return text
-
-    def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
-        if self._longest == 0:
-            return 1
-        counts = [n for n in (p.count() for p in self._patterns) if n is not None]
-        if not counts:
-            raise Unusable(self._path, "there is no end to the strings")
-        return min(counts)
-
-    def values(self) -> Iterator[Any]:
-        if self._longest == 0:
-            yield from filter(self._accepts, [""])
-            return
-        counts = {p: p.count() for p in self._patterns}
-        known = [p for p, n in counts.items() if n is not None]
-        smallest = min(known, key=lambda p: counts[p] or 0)
-        yield from filter(self._accepts, smallest.texts())
-
-
-class JSONTextBody(Body):
-    """JSON documents in strings (``contentMediaType``), as pydantic's ``Json`` has.
-
-    Args:
-        content: What the documents hold.
-    """
-
-    def __init__(self, content: Node) -> None:
-        self._content = content
-
-    def needs(self) -> list[tuple[int, Node]]:
-        return [(1, self._content)]
-
-    def draw(self, draw: Draw, depth: int) -> str:
-        return json.dumps(self._content.draw(draw, depth + 1))
-
-    def count(self, count: Callable[[Node], int]) -> int:
-        return count(self._content)
-
-    def values(self) -> Iterator[Any]:
-        return map(json.dumps, self._content.body.values())
+"""How a text of each format of JSON Schema and of pydantic is drawn."""

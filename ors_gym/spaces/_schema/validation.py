@@ -4,34 +4,27 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ors_gym.errors import SchemaError
+from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable
 
 if TYPE_CHECKING:
     from jsonschema.protocols import (  # type: ignore[import-untyped, unused-ignore]
         Validator,
     )
 
-__all__ = ["SchemaValidator"]
+__all__ = ["CheckedBody", "SchemaValidator"]
+
+_ATTEMPTS = 100
 
 
 class SchemaValidator:
     """A JSON Schema, Draft 2020-12, formats not asserted, nothing fetched.
 
-    jsonschema is imported when the first of these is made.
-
-    Args:
-        schema: The schema; other schemas may be parts of it.
-        name: What to call it in errors.
-
-    Example:
-        >>> validator = SchemaValidator({"type": "integer"}, "input")
-        >>> validator.is_valid(1), validator.is_valid(True)
-        (True, False)
-        >>> validator.problems("one")
-        ["#: 'one' is not of type 'integer'"]
+    jsonschema is imported when the first of these is made. Methods raise SchemaError if
+    the schema is not one; its message begins with ``name``.
     """
 
     def __init__(self, schema: Any, name: str) -> None:
@@ -48,41 +41,20 @@ class SchemaValidator:
         )
 
     def part(self, schema: Any) -> SchemaValidator:
-        """Return a validator of a schema whose references are those of this one.
-
-        Args:
-            schema: A part of this schema, or one made from its parts.
-        """
+        """Return a validator of a part, whose references lead into this schema."""
         part = copy.copy(self)
         part._validator = self._validator.evolve(schema=schema)  # noqa: SLF001
         return part
 
     def is_valid(self, value: Any) -> bool:
-        """Return whether a value satisfies the schema.
-
-        Args:
-            value: Anything.
-
-        Raises:
-            SchemaError: If the schema is not one.
-        """
+        """Return whether a value satisfies the schema."""
         try:
             return bool(self._guard(lambda: self._validator.is_valid(value)))
         except OverflowError:
             return False
 
     def problems(self, value: Any) -> list[str]:
-        """Return what is wrong with a value, in jsonschema's words.
-
-        Args:
-            value: Anything.
-
-        Returns:
-            ``"#/place/in/the/value: what is wrong"`` per problem; none if valid.
-
-        Raises:
-            SchemaError: If the schema is not one.
-        """
+        """Return ``"#/place/in/the/value: what is wrong"`` for each problem."""
         try:
             errors = self._guard(lambda: list(self._validator.iter_errors(value)))
         except OverflowError:
@@ -130,3 +102,32 @@ class SchemaValidator:
             f"{self._name}: the schema refers to itself without end, or it or the "
             f"value is nested too deeply to be checked"
         )
+
+
+class CheckedBody(Body):
+    """A body of which only some values are right; ``path`` is where that is said."""
+
+    def __init__(self, inner: Body, accepts: Callable[[Any], bool], path: str) -> None:
+        self._inner = inner
+        self._accepts = accepts
+        self._path = path
+        self.alternatives = inner.alternatives
+
+    def needs(self) -> Any:
+        return self._inner.needs()
+
+    def draw(self, draw: Draw, depth: int) -> Any:
+        for _ in range(_ATTEMPTS):
+            value = self._inner.draw(draw, depth)
+            if self._accepts(value):
+                return value
+            draw.retries -= 1
+            if draw.retries < 0:
+                break
+        raise Unusable(self._path, "many attempts gave no value that satisfies it")
+
+    def count(self, count: Callable[[Node], int]) -> int:
+        return self._inner.count(count)
+
+    def values(self) -> Iterator[Any]:
+        return filter(self._accepts, self._inner.values())

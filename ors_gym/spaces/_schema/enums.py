@@ -1,0 +1,75 @@
+"""Values that a schema lists: ``enum`` and ``const``, and booleans and null."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from typing import Any
+
+from ors_gym.spaces._schema.conjunction import BY_TYPE, Part, type_names
+from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_key
+from ors_gym.spaces._schema.validation import SchemaValidator
+
+__all__ = ["EnumBody", "enum_body"]
+
+_MAX_CHECKED_VALUES = 10_000
+
+
+class EnumBody(Body):
+    """At least one value, each as likely as the next."""
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self._values = values
+
+    def draw(self, draw: Draw, depth: int) -> Any:  # noqa: ARG002
+        value = self._values[int(draw.random.random() * len(self._values))]
+        return deepcopy(value) if isinstance(value, dict | list) else value
+
+    def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
+        return len(self._values)
+
+    def values(self) -> Iterator[Any]:
+        return map(deepcopy, self._values)
+
+
+def enum_body(validator: Callable[[], SchemaValidator], parts: list[Part]) -> EnumBody:
+    """Return the body of the values that all lists have and all keywords allow."""
+    lists = [part.listing("enum") for part in parts if "enum" in part.schema]
+    lists += [[p.schema["const"]] for p in parts if "const" in p.schema]
+    values, *others = sorted(lists, key=len)
+    for other in others:
+        allowed = set(map(distinct_key, other))
+        values = [value for value in values if distinct_key(value) in allowed]
+    types = frozenset.intersection(*map(type_names, parts))
+    values = [value for value in values if _types_of(value) & types]
+    about = frozenset[str]().union(*BY_TYPE.values())
+    demands = [
+        {key: part.schema[key] for key in about & part.schema.keys()} for part in parts
+    ]
+    if any(demands):
+        checks = [validator().part(demand) for demand in demands]
+        values = [
+            value
+            for value in values[:_MAX_CHECKED_VALUES]
+            if all(check.is_valid(value) for check in checks)
+        ]
+    if not values:
+        raise Unusable(parts[0].path, "none of the values listed is allowed")
+    return EnumBody(values)
+
+
+_TYPES_OF = {
+    bool: {"boolean"},
+    dict: {"object"},
+    float: {"number"},
+    int: {"integer"},
+    list: {"array"},
+    str: {"string"},
+    type(None): {"null"},
+}
+
+
+def _types_of(value: Any) -> set[str]:
+    if isinstance(value, float) and value.is_integer():
+        return {"integer", "number"}
+    return _TYPES_OF[type(value)]
