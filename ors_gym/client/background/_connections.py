@@ -56,8 +56,6 @@ class BackgroundConnections:
 class _Server:
     """The background's connections to one server."""
 
-    __slots__ = ("_pool", "exchange", "idle_since", "link", "users")
-
     def __init__(self, link: Link) -> None:
         # Referred to, since its id is the key.
         self.link = link

@@ -246,8 +246,6 @@ class Deadlines:
     fires, it looks for the next.
     """
 
-    __slots__ = ("_busy", "_loop", "_timer", "due")
-
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._busy: set[AsyncConnection] = set()

@@ -43,14 +43,6 @@ class AsyncConnectionPool(BasePool):
 
     The first exchange binds it to its loop. When another loop asks, it drops the
     connections of the loop before.
-
-    Example:
-        >>> from ors_gym.protocol._exchange import Head
-        >>> async def ask(pool):
-        ...     send = Send(Head("GET", "/"), None, None, 5.0, 3.0)
-        ...     return (await pool.exchange(send)).failure
-        >>> asyncio.run(ask(AsyncConnectionPool("http://127.0.0.1:1")))
-        <Failure.CONNECT: 'connect'>
     """
 
     _loop: asyncio.AbstractEventLoop | None = None

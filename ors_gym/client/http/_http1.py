@@ -31,17 +31,10 @@ _BODILESS_METHODS: Final = frozenset({"GET", "DELETE", "OPTIONS", "TRACE"})
 class RequestWriter:
     """Renders requests to one origin.
 
-    Of the headers, a request's own replace those of every request by name. A header
-    that could break out of its line, or that says where a request ends, raises
+    A request's own headers replace those of every request by name. A header that could
+    break out of its line, or that says where a request ends, raises
     `InvalidRequestError`.
-
-    Example:
-        >>> writer = RequestWriter(Origin("http://host/v1"), [("X-API-Key", "k")])
-        >>> writer.render(Head("GET", "/health"), None).splitlines()[:2]
-        [b'GET /v1/health HTTP/1.1', b'host: host']
     """
-
-    __slots__ = ("_headers", "_origin")
 
     def __init__(self, origin: Origin, headers: Sequence[tuple[str, str]] = ()) -> None:
         self._origin = origin
@@ -97,22 +90,7 @@ _BROKEN: Final = 5
 
 
 class ReplyReader:
-    r"""Reads the replies of one connection, one after the other, into sinks.
-
-    Example:
-        >>> class Sink:
-        ...     idle_timeout = None
-        ...     def start(self, status, headers): print(status)
-        ...     def feed(self, data): print(data)
-        >>> reader = ReplyReader(Limits(), HeadReader())
-        >>> reader.begin(Sink())
-        >>> reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
-        200
-        b'hi'
-        True
-        >>> reader.reusable
-        True
-    """
+    """Reads the replies of one connection, one after the other, into sinks."""
 
     __slots__ = (
         "_body",
@@ -436,16 +414,6 @@ class ReplyHead:
     where the body ends (RFC 9112, section 6.3).
     """
 
-    __slots__ = (
-        "chunked",
-        "encoding",
-        "headers",
-        "idle_seconds",
-        "length",
-        "persistent",
-        "status",
-    )
-
     def __init__(self, status: int, headers: Headers, *, persistent: bool) -> None:
         self.status = status
         self.headers = headers
@@ -477,17 +445,10 @@ class ReplyHead:
 
 
 class HeadReader:
-    r"""Reads heads, and remembers the last one.
+    """Reads heads, and remembers the last one.
 
     A server's heads differ only in their date, so most heads of one second are equal.
-
-    Example:
-        >>> head = HeadReader().read(b"HTTP/1.1 204 No Content\r\n\r\n")
-        >>> head.status, head.length
-        (204, 0)
     """
-
-    __slots__ = ("_last",)
 
     def __init__(self) -> None:
         self._last: tuple[bytes, ReplyHead] | None = None
@@ -528,8 +489,6 @@ class HeadReader:
 
 class _Lines:
     """Collects the header lines that llhttp finds."""
-
-    __slots__ = ("lines",)
 
     def __init__(self) -> None:
         self.lines: list[tuple[bytes, bytes]] = []
@@ -587,8 +546,6 @@ class Inflater:
     A compressed body can hold a thousand times its size, so each piece is inflated
     only once the one before it was taken.
     """
-
-    __slots__ = ("_beginning", "_gzip", "_inflate")
 
     def __init__(self, coding: bytes) -> None:
         self._gzip = coding != b"deflate"

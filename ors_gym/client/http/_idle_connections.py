@@ -32,14 +32,9 @@ class IdleConnections(Generic[C]):
     Threads share it without a lock: the ends of a deque are atomic.
     """
 
-    __slots__ = ("_close", "_idle")
-
     def __init__(self, close: Callable[[C], None]) -> None:
         self._close = close
         self._idle: collections.deque[C] = collections.deque()
-
-    def __len__(self) -> int:
-        return len(self._idle)
 
     def take(self, now: float, reuse_within: float) -> C | None:
         """Take the connection used last, if it is young enough for the request.

@@ -81,16 +81,7 @@ class BasePool(abc.ABC):
 
 
 class ConnectionPool(BasePool):
-    """Exchanges over pooled, blocking connections to one server.
-
-    Example:
-        >>> from ors_gym.protocol._exchange import Head
-        >>> pool = ConnectionPool("http://127.0.0.1:1")
-        >>> outcome = pool.exchange(Send(Head("GET", "/"), None, None, 5.0, 3.0))
-        >>> outcome.failure, outcome.sent
-        (<Failure.CONNECT: 'connect'>, False)
-        >>> pool.close()
-    """
+    """Exchanges over pooled, blocking connections to one server."""
 
     def _reset(self) -> None:
         self._idle: IdleConnections[Connection] = IdleConnections(self._drop)

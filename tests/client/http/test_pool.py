@@ -75,9 +75,10 @@ def test_keep_alive_of_the_server_lowers_the_age():
 def test_what_is_too_old_for_anything_is_closed():
     old, older = _Idle(1.0), _Idle(0.0)
     idle, closed = _list(older, old)
-    idle.put(_Idle(62.0))
+    newest = _Idle(62.0)
+    idle.put(newest)
     assert closed == [older, old]
-    assert len(idle) == 1
+    assert idle.take(62.0, 3.0) is newest
 
 
 @both_kinds
