@@ -8,7 +8,7 @@ from typing import Any
 
 from ors_gym.cli._common import add_json_flag, open_server, say, say_json
 from ors_gym.cli._report import load
-from ors_gym.display._transcript import Transcript, describe_end
+from ors_gym.display._episode_transcript import step_entry
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Record
 from ors_gym.formats._blocks import render_text
@@ -80,12 +80,5 @@ def _find(options: argparse.Namespace) -> tuple[str, Record]:
 
 
 def _write_down(episode: Episode) -> str:
-    transcript = Transcript()
-    transcript.start(render_text(episode.prompt))
-    for step in episode.steps:
-        end = describe_end(
-            step.error_kind, finished=step.finished, truncated=step.truncated
-        )
-        text = render_text(step.reply)
-        transcript.step(step.tool, step.input, text, step.reward, end)
-    return transcript.text()
+    entries = [render_text(episode.prompt), *map(step_entry, episode.steps)]
+    return "\n\n".join(map(str, entries))

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ors_gym.cli._common import open_environment, say
 from ors_gym.display._game import Game
-from ors_gym.display._terminal_game import play_in_terminal
+from ors_gym.display._play_in_terminal import play_in_terminal
 from ors_gym.display._transcript import Entry
 from ors_gym.env import ORSEnv
 from ors_gym.errors import InvalidRequestError

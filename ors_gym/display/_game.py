@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-from ors_gym.display._transcript import Entry, Transcript, describe_end, write_call
+from ors_gym.display._transcript import Entry, Transcript
 from ors_gym.env import ORSEnv
 from ors_gym.env._observation import name_task
 from ors_gym.env._task_order import Task
@@ -21,25 +21,20 @@ __all__ = ["Game"]
 
 
 class Game:
-    """An env and its episode as it is played.
+    """An `ORSEnv`, in wrappers or not, and the episode that is played in it.
 
-    Args:
-        env: An `ORSEnv`, in wrappers or not. Wrappers that take other actions than
-            tool calls, such as `DiscreteTools`, are left aside.
+    Wrappers whose actions are not tool calls, such as `DiscreteTools`, are left aside.
 
     Attributes:
         transcript: The episode so far.
         ended: Whether it is over, or was not begun.
-
-    Raises:
-        InvalidRequestError: If it is another env.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         inner = env.unwrapped
         if not isinstance(inner, ORSEnv):
             raise InvalidRequestError(
-                f"{env} is no env of an ORS server; make one with "
+                f"{env} is not an env of an ORS server; make one with "
                 'gym.make("ors/maze") or ors_gym.ORSEnv(...)'
             )
         while isinstance(env, gymnasium.Wrapper) and not _takes_calls(env):
@@ -55,20 +50,9 @@ class Game:
         return self.inner.tools
 
     def reset(self, task_index: int | None = None, split: str | None = None) -> Entry:
-        """Begin an episode.
-
-        Args:
-            task_index: The task; the next in the env's order if None.
-            split: Its split; the env's own if None.
-
-        Returns:
-            The prompt.
-        """
-        options: dict[str, Any] = {}
-        if task_index is not None:
-            options["task_index"] = task_index
-        if split is not None:
-            options["split"] = split
+        """Begin an episode, by default of the next task; return the prompt."""
+        chosen = {"task_index": task_index, "split": split}
+        options = {name: value for name, value in chosen.items() if value is not None}
         self.ended = True
         _, info = self._env.reset(options=options)
         self.ended = False
@@ -80,17 +64,7 @@ class Game:
         return self.transcript.entries[-1]
 
     def step(self, action: Any) -> Entry:
-        """Take a step.
-
-        Args:
-            action: A tool call, or any text.
-
-        Returns:
-            The step.
-
-        Raises:
-            ORSError: For an outage; the episode is over then.
-        """
+        """Take a step with a tool call or any text; an outage ends the episode."""
         read = parse_action(
             action, tools=self.tools, terminal_tool=self.inner.terminal_tool
         )
@@ -101,18 +75,19 @@ class Game:
             raise
         self.ended = terminated or truncated
         blocks: list[Block] = info["blocks"]
-        given = {} if isinstance(read, InvalidAction) else read["input"]
-        unread = isinstance(read, InvalidAction) and isinstance(action, str)
-        entry = Entry(
+        unread = isinstance(read, InvalidAction)
+        entry = Entry.of_step(
+            info["tool"],
+            {} if isinstance(read, InvalidAction) else read["input"],
             render_text(blocks) if blocks else info["error"],
-            blocks,
-            write_call(info["tool"], given),
             float(reward),
-            describe_end(info["error_kind"], finished=terminated, truncated=truncated),
-            failed=bool(info["error_kind"]),
-            said=action if unread else "",
+            error_kind=info["error_kind"],
+            finished=terminated,
+            truncated=truncated,
+            blocks=blocks,
+            said=action if unread and isinstance(action, str) else "",
         )
-        self.transcript.entries.append(entry)
+        self.transcript.add(entry)
         return entry
 
 

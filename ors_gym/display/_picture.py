@@ -1,4 +1,4 @@
-"""A transcript as a picture, drawn by Pillow (extra ``images``)."""
+"""A transcript as a picture, drawn by Pillow: the frame, its cards, their lines."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import functools
 import os
 import pathlib
 import unicodedata
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 __all__ = [
-    "COLUMN",
-    "FONT_SIZE",
-    "FONT_VARIABLE",
     "FRAME_SHAPE",
-    "LINE",
-    "MISSING",
-    "PADDING",
-    "Card",
     "draw_transcript",
     "drawable",
     "fit",
@@ -40,97 +34,225 @@ __all__ = [
     "wrap",
 ]
 
-FONT_VARIABLE: Final = "ORS_GYM_FONT"
-MISSING: Final = "\N{WHITE SQUARE}"
-"""What is drawn for a character that the font does not have."""
+FRAME_SHAPE: Final = (720, 960, 3)
+"""Height, width, channels; multiples of 16, as video encoders want them."""
+
+# All sizes are in pixels, unless they are numbers of lines or images.
+_HEIGHT, _WIDTH, _ = FRAME_SHAPE
+_MARGIN: Final = 20
+_HEADER: Final = 56
+_GAP: Final = 12
+_PADDING: Final = 12
+_FONT_SIZE: Final = 18
+_LINE: Final = 24
+"""From one line to the next."""
+_COLUMN: Final = 11
+"""A column of text, rounded up."""
+_OLDER_HEIGHT: Final = 10 * _LINE
+"""The most height of a card that is not the newest."""
+_LEAST_HEIGHT: Final = 6 * _LINE
+_MOST_CALL_LINES: Final = 4
+
+_IMAGE_WIDTH: Final = 300
+_MOST_IMAGES: Final = 3
+_MOST_PIXELS: Final = 2**24
+_MOST_ENLARGED: Final = 8
 
 _FONT: Final = pathlib.Path(__file__).with_name("fonts") / "DejaVuSansMono.ttf"
+_FONT_VARIABLE: Final = "ORS_GYM_FONT"
+_MISSING: Final = "\N{WHITE SQUARE}"
+"""What is drawn for a character that the font does not have."""
 _NO_CHARACTER: Final = "\U0010ffff"
 _SELECTORS: Final = range(0xFE00, 0xFE10)
 _LEAST_PART: Final = 0.6
-"""How full a line has to be to be broken at a blank."""
+"""A line is broken at a blank only if this part of it would be full."""
 
 
-def load_font(size: int) -> FreeTypeFont:
-    """Return the font.
+def require_drawing() -> None:
+    """Raise a `MissingExtraError` unless frames can be drawn."""
+    for module in ("PIL.ImageDraw", "PIL.ImageFont"):
+        import_extra(
+            module,
+            "images",
+            'render_mode="rgb_array"',
+            'use render_mode="ansi", which gives the same as text',
+        )
 
-    Args:
-        size: Its size in pixels.
 
-    Raises:
-        InvalidRequestError: If ``ORS_GYM_FONT`` names no font.
+def draw_transcript(transcript: Transcript) -> NDArray[np.uint8]:
+    """Draw an episode: a header, and as many of the newest steps as there is room for.
+
+    Long text loses its middle. Images stand beside the text, scaled; an image that
+    cannot be decoded becomes a line of text that says why. Text that runs from right
+    to left is laid out by Pillow (in reading order with libraqm, which its wheels
+    contain).
     """
-    return _load(os.environ.get(FONT_VARIABLE) or str(_FONT), size)
+    require_drawing()
+    from PIL import ImageDraw  # noqa: PLC0415 - an optional dependency
+
+    image = require_pillow().new("RGB", (_WIDTH, _HEIGHT), DARK["ground"])
+    canvas = ImageDraw.Draw(image)
+    cards = _newest_cards(transcript.entries)
+    top = _HEADER + _GAP
+    total = sum(card.height + _GAP for card in cards)
+    # The newest card ends at the bottom; what does not fit is cut off at the top.
+    top = min(top, _HEIGHT - total)
+    for card in reversed(cards):
+        card.draw(canvas, image, top)
+        top += card.height + _GAP
+    _draw_header(canvas, transcript)
+    return np.array(image)
 
 
-@functools.lru_cache(maxsize=8)
-def _load(path: str, size: int) -> FreeTypeFont:
-    from PIL import ImageFont  # noqa: PLC0415 - an optional dependency
+def _newest_cards(entries: Sequence[Entry]) -> list[_Card]:
+    """Lay out the newest entries, newest first, until the frame is full."""
+    cards: list[_Card] = []
+    room = _HEIGHT - _HEADER - 2 * _GAP
+    for entry in reversed(entries):
+        height = min(room, _OLDER_HEIGHT) if cards else room
+        cards.append(make_card(entry, _WIDTH - 2 * _MARGIN, max(height, _LEAST_HEIGHT)))
+        room -= cards[-1].height + _GAP
+        if room <= 0:
+            break
+    return cards
 
-    try:
-        return ImageFont.truetype(path, size)
-    except OSError as error:
-        raise InvalidRequestError(
-            f"{FONT_VARIABLE} is {path!r}, which is no font: {error}"
-        ) from None
+
+def _draw_header(canvas: Any, transcript: Transcript) -> None:
+    font = load_font(_FONT_SIZE)
+    canvas.rectangle((0, 0, _WIDTH, _HEADER), fill=DARK["ground"])
+    canvas.line((0, _HEADER, _WIDTH, _HEADER), fill=DARK["line"], width=2)
+    total = transcript.total
+    note = transcript.entries[-1].note if transcript.entries else ""
+    right = f"step {transcript.steps}   reward {total:g}"
+    right += f"   {note}" if note else ""
+    right_width = int(font.getlength(right))
+    middle = (_HEADER - _LINE) // 2
+    canvas.text(
+        (_WIDTH - _MARGIN - right_width, middle),
+        right,
+        font=font,
+        fill=DARK[reward_colour(total) if total else "text"],
+    )
+    room = (_WIDTH - 2 * _MARGIN - right_width) // _COLUMN - 2
+    left = drawable(f"{transcript.title}   {transcript.task}", font).replace("\n", " ")
+    if len(left) > room:
+        left = left[: room - 1] + "…"
+    title = drawable(transcript.title, font).replace("\n", " ")
+    canvas.text((_MARGIN, middle), left, font=font, fill=DARK["muted"])
+    canvas.text((_MARGIN, middle), left[: len(title)], font=font, fill=DARK["accent"])
 
 
-def drawable(text: str, font: FreeTypeFont) -> str:
-    r"""Return a text as a font can draw it: one column for each character.
+@dataclasses.dataclass(frozen=True)
+class _Card:
+    """Lines of text with the names of their colours, and images at their right."""
 
-    Args:
-        text: Any text.
-        font: The font.
+    lines: list[tuple[str, str]]
+    images: list[Image]
+    edge: str
+    """The name of the colour of its edge."""
+    width: int
 
-    Returns:
-        The text with `MISSING` for what the font does not have, U+FFFD for controls,
-        and without what has no width, such as marks of direction.
+    @property
+    def height(self) -> int:
+        beside = sum(image.height + _PADDING for image in self.images) - _PADDING
+        return max(len(self.lines) * _LINE, beside) + 2 * _PADDING
+
+    def draw(self, canvas: Any, frame: Image, top: int) -> None:
+        """Draw it; a negative ``top`` cuts off what is above the frame."""
+        right, bottom = _MARGIN + self.width, top + self.height - 1
+        box = (_MARGIN, top, right - 1, bottom)
+        canvas.rounded_rectangle(box, radius=6, fill=DARK["surface"])
+        edge = (_MARGIN, top + 2, _MARGIN + 4, bottom - 2)
+        canvas.rectangle(edge, fill=DARK[self.edge])
+        font = load_font(_FONT_SIZE)
+        for number, (text, colour) in enumerate(self.lines):
+            at = (_MARGIN + 2 * _PADDING, top + _PADDING + number * _LINE)
+            canvas.text(at, text, font=font, fill=DARK[colour])
+        below = top + _PADDING
+        for image in self.images:
+            frame.paste(image, (right - _PADDING - image.width, below))
+            below += image.height + _PADDING
+
+
+def make_card(entry: Entry, width: int, height: int) -> _Card:
+    """Lay out the prompt or a step, at most ``height`` pixels high."""
+    inside = height - 2 * _PADDING
+    text, images = _read_blocks(entry, inside)
+    columns = (width - 3 * _PADDING) // _COLUMN
+    if images:
+        columns -= (max(image.width for image in images) + _PADDING) // _COLUMN
+    font = load_font(_FONT_SIZE)
+    lines: list[tuple[str, str]] = []
+    if entry.call:
+        call = fit(f"> {entry.call}", font, columns, _MOST_CALL_LINES)
+        lines += [(line, "accent") for line in call]
+    ending = wrap(drawable(entry.ending, font), columns) if entry.call else []
+    room = inside // _LINE - len(lines) - len(ending)
+    colour = "warn" if entry.failed else "text"
+    lines += [(line, colour) for line in fit(text, font, columns, room)]
+    lines += [(line, entry.mood) for line in ending]
+    return _Card(lines, images, entry.mood, width)
+
+
+def _read_blocks(entry: Entry, height: int) -> tuple[str, list[Image]]:
+    """Return an entry's text, and its images in the size of the card."""
+    found = [block for block in entry.blocks if block.get("type") == "image"]
+    if not found:
+        return entry.text, []
+    texts: list[str] = []
+    images: list[Image] = []
+    each = height // min(len(found), _MOST_IMAGES) - _PADDING
+    for block in entry.blocks:
+        data = block.get("data")
+        is_image = block.get("type") == "image" and isinstance(data, str)
+        if not is_image or len(images) == _MOST_IMAGES:
+            texts.append(describe_block(block))
+            continue
+        try:
+            images.append(_scaled_image(str(data), each))
+        except ValueError as error:
+            texts.append(f"[image, unreadable: {error}]")
+    return "\n\n".join(texts), images
+
+
+def _scaled_image(data: str, height: int) -> Image:
+    pillow = require_pillow()
+    image: Image = pillow.fromarray(decode_image(data, max_pixels=_MOST_PIXELS))
+    ratio = min(_IMAGE_WIDTH / image.width, height / image.height)
+    if ratio >= 1:
+        # Enlarged by a whole number, pixel art stays sharp.
+        factor = min(int(ratio), _MOST_ENLARGED)
+        size = (image.width * factor, image.height * factor)
+        return image.resize(size, pillow.Resampling.NEAREST)
+    size = (max(int(image.width * ratio), 1), max(int(image.height * ratio), 1))
+    return image.resize(size, pillow.Resampling.LANCZOS)
+
+
+def fit(text: str, font: FreeTypeFont, columns: int, most: int) -> list[str]:
+    r"""Break a text into at most so many drawable lines, leaving out its middle.
 
     Example:
-        >>> drawable("a\t中\x07", load_font(18))
-        'a    □ �'
+        >>> fit("a\nb\nc\nd\ne", load_font(18), 40, 4)
+        ['a', 'b', '… 4 characters …', 'e']
     """
-    text = text.replace("\r\n", "\n").replace("\t", "    ")
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return text
-    return "".join(_draw_as(character, font) for character in text)
-
-
-@functools.lru_cache(maxsize=4096)
-def _draw_as(character: str, font: FreeTypeFont) -> str:
-    if character == "\n":
-        return character
-    kind = unicodedata.category(character)
-    if kind == "Cf" or ord(character) in _SELECTORS:
-        return ""
-    if kind in ("Cc", "Cs", "Zl", "Zp"):
-        return "\ufffd"
-    shown = character if _has(font, character) else MISSING
-    wide = unicodedata.east_asian_width(character) in "WF"
-    # A character of two columns takes them whatever is drawn.
-    return shown + " " if wide and shown == MISSING else shown
-
-
-def _has(font: FreeTypeFont, character: str) -> bool:
-    if character.isspace():
-        return True
-    return _look(font, character) != _look(font, _NO_CHARACTER)
-
-
-def _look(font: FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = font.getmask(character)
-    return mask.size, bytes(mask)
+    most = max(most, 3)
+    room = columns * most
+    if len(text) <= 2 * room:
+        lines = wrap(drawable(text, font), columns)
+        if len(lines) <= most:
+            return lines
+        first = last = lines
+    else:
+        first = wrap(drawable(text[:room], font), columns)
+        last = wrap(drawable(text[-room:], font), columns)
+    end = (most - 1) // 3
+    head, tail = first[: most - 1 - end], last[len(last) - end :]
+    left_out = len(text) - sum(len(line) + 1 for line in (*head, *tail)) + 1
+    return [*head, f"… {max(left_out, 1):,} characters …", *tail]
 
 
 def wrap(text: str, columns: int) -> list[str]:
     """Break a text into lines, at blanks where there is one not too far back.
-
-    Args:
-        text: The text.
-        columns: Characters of a line.
-
-    Returns:
-        The lines; at least one.
 
     Example:
         >>> wrap("one two three", 8)
@@ -162,251 +284,61 @@ def _reach(line: str, columns: int) -> int:
     return len(line)
 
 
-def fit(text: str, font: FreeTypeFont, columns: int, most: int) -> list[str]:
-    r"""Break a text into so many drawable lines at most, leaving out its middle.
+def drawable(text: str, font: FreeTypeFont) -> str:
+    r"""Return a text as a font can draw it: one column for each character.
 
-    Args:
-        text: The text, of any length.
-        font: The font that it is drawn with.
-        columns: Characters of a line.
-        most: How many lines.
+    A square stands for what the font does not have, U+FFFD for control characters.
+    What has no width, such as marks of direction, is left out.
 
     Example:
-        >>> fit("a\nb\nc\nd\ne", load_font(18), 40, 4)
-        ['a', 'b', '… 4 characters …', 'e']
+        >>> drawable("a\t中\x07", load_font(18))
+        'a    □ �'
     """
-    most = max(most, 3)
-    room = columns * most
-    if len(text) <= 2 * room:
-        lines = wrap(drawable(text, font), columns)
-        if len(lines) <= most:
-            return lines
-        first = last = lines
-    else:
-        first = wrap(drawable(text[:room], font), columns)
-        last = wrap(drawable(text[-room:], font), columns)
-    end = (most - 1) // 3
-    head, tail = first[: most - 1 - end], last[len(last) - end :]
-    left_out = len(text) - sum(len(line) + 1 for line in (*head, *tail)) + 1
-    return [*head, f"… {max(left_out, 1):,} characters …", *tail]
+    text = text.replace("\r\n", "\n").replace("\t", "    ")
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(_draw_as(character, font) for character in text)
 
 
-FONT_SIZE: Final = 18
-LINE: Final = 24
-"""Pixels from one line to the next."""
-COLUMN: Final = 11
-"""Pixels of a column of text, rounded up."""
-PADDING: Final = 12
-_PICTURE_WIDTH: Final = 300
-_MOST_PICTURES: Final = 3
-_MOST_PIXELS: Final = 2**24
-_MOST_ENLARGED: Final = 8
-_MOST_CALL_LINES: Final = 4
+@functools.lru_cache(maxsize=4096)
+def _draw_as(character: str, font: FreeTypeFont) -> str:
+    if character == "\n":
+        return character
+    kind = unicodedata.category(character)
+    if kind == "Cf" or ord(character) in _SELECTORS:
+        return ""
+    if kind in ("Cc", "Cs", "Zl", "Zp"):
+        return "\ufffd"
+    if _has(font, character):
+        return character
+    # A wide character takes two columns, whatever is drawn for it.
+    wide = unicodedata.east_asian_width(character) in "WF"
+    return _MISSING + " " if wide else _MISSING
 
 
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """Lines of text, with pictures at their right.
-
-    Args:
-        lines: Texts with the names of their colours.
-        pictures: The pictures, one below the other.
-        edge: The name of the colour of the card's edge.
-    """
-
-    lines: list[tuple[str, str]]
-    pictures: list[Image]
-    edge: str
-
-    @property
-    def height(self) -> int:
-        """Its height in pixels."""
-        beside = sum(picture.height + PADDING for picture in self.pictures) - PADDING
-        return max(len(self.lines) * LINE, beside) + 2 * PADDING
-
-    def draw(self, canvas: Any, image: Image, top: int, width: int, left: int) -> None:
-        """Draw it.
-
-        Args:
-            canvas: The ``ImageDraw`` of the image.
-            image: The image.
-            top: Where it begins; what is above the image is cut off.
-            width: Its width.
-            left: Where it begins.
-        """
-        box = (left, top, left + width - 1, top + self.height - 1)
-        canvas.rounded_rectangle(box, radius=6, fill=DARK["surface"])
-        canvas.rectangle((left, top + 2, left + 4, box[3] - 2), fill=DARK[self.edge])
-        font = load_font(FONT_SIZE)
-        for number, (text, colour) in enumerate(self.lines):
-            at = (left + 2 * PADDING, top + PADDING + number * LINE)
-            canvas.text(at, text, font=font, fill=DARK[colour])
-        below = top + PADDING
-        for picture in self.pictures:
-            image.paste(picture, (left + width - PADDING - picture.width, below))
-            below += picture.height + PADDING
+def _has(font: FreeTypeFont, character: str) -> bool:
+    if character.isspace():
+        return True
+    return _glyph(font, character) != _glyph(font, _NO_CHARACTER)
 
 
-def make_card(entry: Entry, width: int, height: int) -> Card:
-    """Lay out the prompt or a step.
-
-    Args:
-        entry: The prompt or a step.
-        width: The card's width in pixels.
-        height: The most it may be high; long text loses its middle.
-    """
-    inside = height - 2 * PADDING
-    text, pictures = _read(entry, inside)
-    columns = (width - 3 * PADDING) // COLUMN
-    if pictures:
-        columns -= (max(p.width for p in pictures) + PADDING) // COLUMN
-    font = load_font(FONT_SIZE)
-    lines: list[tuple[str, str]] = []
-    if entry.call:
-        call = fit(f"> {entry.call}", font, columns, _MOST_CALL_LINES)
-        lines += [(line, "accent") for line in call]
-    ending = wrap(drawable(entry.ending, font), columns) if entry.call else []
-    room = inside // LINE - len(lines) - len(ending)
-    colour = "warn" if entry.failed else "text"
-    lines += [(line, colour) for line in fit(text, font, columns, room)]
-    lines += [(line, entry.mood) for line in ending]
-    return Card(lines, pictures, entry.mood)
+def _glyph(font: FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(character)
+    return mask.size, bytes(mask)
 
 
-def _read(entry: Entry, height: int) -> tuple[str, list[Image]]:
-    """Return an entry's text, and its pictures in the size of the card."""
-    images = [b for b in entry.blocks if b.get("type") == "image"]
-    if not images:
-        return entry.text, []
-    texts: list[str] = []
-    pictures: list[Image] = []
-    each = height // min(len(images), _MOST_PICTURES) - PADDING
-    for block in entry.blocks:
-        data = block.get("data")
-        picture = block.get("type") == "image" and isinstance(data, str)
-        if not picture or len(pictures) == _MOST_PICTURES:
-            texts.append(describe_block(block))
-            continue
-        try:
-            pictures.append(_picture(str(data), each))
-        except ValueError as error:
-            texts.append(f"[image, unreadable: {error}]")
-    return "\n\n".join(texts), pictures
+def load_font(size: int) -> FreeTypeFont:
+    """Return the font of ``ORS_GYM_FONT``, or the one that comes with the package."""
+    return _load(os.environ.get(_FONT_VARIABLE) or str(_FONT), size)
 
 
-def _picture(data: str, height: int) -> Image:
-    pillow = require_pillow()
-    image: Image = pillow.fromarray(decode_image(data, max_pixels=_MOST_PIXELS))
-    ratio = min(_PICTURE_WIDTH / image.width, height / image.height)
-    if ratio >= 1:
-        # Pixel art stays sharp.
-        factor = min(int(ratio), _MOST_ENLARGED)
-        size = (image.width * factor, image.height * factor)
-        return image.resize(size, pillow.Resampling.NEAREST)
-    size = (max(int(image.width * ratio), 1), max(int(image.height * ratio), 1))
-    return image.resize(size, pillow.Resampling.LANCZOS)
+@functools.lru_cache(maxsize=8)
+def _load(path: str, size: int) -> FreeTypeFont:
+    from PIL import ImageFont  # noqa: PLC0415 - an optional dependency
 
-
-FRAME_SHAPE: Final = (720, 960, 3)
-"""Height, width, channels; multiples of 16, as encoders of films want them."""
-
-_HEIGHT, _WIDTH, _ = FRAME_SHAPE
-_MARGIN: Final = 20
-_HEADER: Final = 56
-_GAP: Final = 12
-_OLDER_HEIGHT: Final = 10 * LINE
-"""The most that a card is high which is not the newest."""
-
-
-def require_drawing() -> None:
-    """Raise unless frames can be drawn.
-
-    Raises:
-        MissingExtraError: If Pillow is not installed.
-    """
-    for module in ("PIL.ImageDraw", "PIL.ImageFont"):
-        import_extra(
-            module,
-            "images",
-            'render_mode="rgb_array"',
-            'use render_mode="ansi", which gives the same as text',
-        )
-
-
-def draw_transcript(transcript: Transcript) -> NDArray[np.uint8]:
-    """Draw an episode: a header, and as many of the newest turns as there is room for.
-
-    Long text loses its middle; images stand beside the text, scaled; an image that
-    cannot be decoded is a line of text that says why. A character that the font does
-    not have is drawn as a square, and text that runs from right to left as Pillow's
-    layout engine has it (in reading order with libraqm, which its wheels contain).
-
-    Args:
-        transcript: The episode.
-
-    Returns:
-        Pixels of the shape `FRAME_SHAPE`.
-
-    Raises:
-        MissingExtraError: If Pillow is not installed.
-
-    Example:
-        >>> transcript = Transcript()
-        >>> transcript.start("What is 2 + 2?", title="math", task="task 0")
-        >>> draw_transcript(transcript).shape
-        (720, 960, 3)
-    """
-    require_drawing()
-    from PIL import ImageDraw  # noqa: PLC0415 - an optional dependency
-
-    image = require_pillow().new("RGB", (_WIDTH, _HEIGHT), DARK["ground"])
-    canvas = ImageDraw.Draw(image)
-    cards = _newest_cards(transcript.entries)
-    top = _HEADER + _GAP
-    total = sum(card.height + _GAP for card in cards)
-    # The newest card ends at the bottom; what does not fit is cut off at the top.
-    top = min(top, _HEIGHT - total)
-    for card in reversed(cards):
-        card.draw(canvas, image, top, _WIDTH - 2 * _MARGIN, _MARGIN)
-        top += card.height + _GAP
-    _draw_header(canvas, transcript)
-    return np.array(image)
-
-
-def _newest_cards(entries: list[Entry]) -> list[Card]:
-    """Lay out the newest entries, newest first, until the frame is full."""
-    cards: list[Card] = []
-    room = _HEIGHT - _HEADER - 2 * _GAP
-    width = _WIDTH - 2 * _MARGIN
-    for entry in reversed(entries):
-        height = min(room, _OLDER_HEIGHT) if cards else room
-        cards.append(make_card(entry, width, max(height, 6 * LINE)))
-        room -= cards[-1].height + _GAP
-        if room <= 0:
-            break
-    return cards
-
-
-def _draw_header(canvas: Any, transcript: Transcript) -> None:
-    font = load_font(FONT_SIZE)
-    canvas.rectangle((0, 0, _WIDTH, _HEADER), fill=DARK["ground"])
-    canvas.line((0, _HEADER, _WIDTH, _HEADER), fill=DARK["line"], width=2)
-    total = transcript.total
-    note = transcript.entries[-1].note if transcript.entries else ""
-    right = f"step {transcript.steps}   reward {total:g}"
-    right += f"   {note}" if note else ""
-    right_width = int(font.getlength(right))
-    middle = (_HEADER - LINE) // 2
-    canvas.text(
-        (_WIDTH - _MARGIN - right_width, middle),
-        right,
-        font=font,
-        fill=DARK[reward_colour(total) if total else "text"],
-    )
-    room = (_WIDTH - 2 * _MARGIN - right_width) // COLUMN - 2
-    left = drawable(f"{transcript.title}   {transcript.task}", font).replace("\n", " ")
-    if len(left) > room:
-        left = left[: room - 1] + "…"
-    title = drawable(transcript.title, font).replace("\n", " ")
-    canvas.text((_MARGIN, middle), left, font=font, fill=DARK["muted"])
-    canvas.text((_MARGIN, middle), left[: len(title)], font=font, fill=DARK["accent"])
+    try:
+        return ImageFont.truetype(path, size)
+    except OSError as error:
+        raise InvalidRequestError(
+            f"{_FONT_VARIABLE} is {path!r}, which is not a font: {error}"
+        ) from None

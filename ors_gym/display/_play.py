@@ -1,4 +1,4 @@
-"""`play`: widgets in a notebook, words elsewhere."""
+"""`play`: with widgets in a notebook, line by line in a terminal."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from ors_gym.display._game import Game
-from ors_gym.display._html import find_shell
+from ors_gym.display._show import find_shell
 from ors_gym.display._terminal import say
-from ors_gym.display._terminal_game import play_in_terminal
 from ors_gym.errors import MissingExtraError, import_extra
 
 if TYPE_CHECKING:
-    from ors_gym.display._notebook import NotebookPlayer
+    from ors_gym.display._play_in_notebook import NotebookPlayer
 
 __all__ = ["play"]
 
 
 def play(env: gymnasium.Env[Any, Any], task_index: int = 0) -> NotebookPlayer | None:
-    """Play an env yourself. Its episode, if one is under way, is given up.
+    """Play an env yourself. An episode of the env that is under way is given up.
 
     In a notebook with ipywidgets (``pip install "ors-gym[notebook]"``) the last line
     of a cell shows a playground: a chooser of tasks, the conversation, a form for each
@@ -33,22 +31,24 @@ def play(env: gymnasium.Env[Any, Any], task_index: int = 0) -> NotebookPlayer | 
         The playground; None after playing in the terminal.
 
     Raises:
-        InvalidRequestError: If it is no env of an ORS server.
+        InvalidRequestError: If it is not an env of an ORS server.
         ORSError: For an outage, in the terminal.
     """
-    game = Game(env)
-    if not _in_a_notebook():
-        play_in_terminal(game, task_index)
-        return None
-    try:
-        widgets = import_extra("ipywidgets", "notebook", "A playground of widgets")
-    except MissingExtraError as error:
-        say(f"({error}, then restart the kernel)\n")
-        play_in_terminal(game, task_index)
-        return None
-    from ors_gym.display._notebook import NotebookPlayer  # noqa: PLC0415
+    # They load envs and rollouts, which importing `ors_gym.display` must not.
+    from ors_gym.display import _play_in_notebook as notebook  # noqa: PLC0415
+    from ors_gym.display import _play_in_terminal as terminal  # noqa: PLC0415
+    from ors_gym.display._game import Game  # noqa: PLC0415
 
-    return NotebookPlayer(game, widgets, task_index)
+    game = Game(env)
+    if _in_a_notebook():
+        try:
+            widgets = import_extra("ipywidgets", "notebook", "A playground of widgets")
+        except MissingExtraError as error:
+            say(f"({error}, then restart the kernel)\n")
+        else:
+            return notebook.NotebookPlayer(game, widgets, task_index)
+    terminal.play_in_terminal(game, task_index)
+    return None
 
 
 def _in_a_notebook() -> bool:

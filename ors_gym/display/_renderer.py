@@ -10,21 +10,14 @@ from numpy.typing import NDArray
 
 from ors_gym.display._picture import draw_transcript, require_drawing
 from ors_gym.display._terminal import print_entry
-from ors_gym.display._transcript import Transcript, describe_end
+from ors_gym.display._transcript import Entry, Transcript
 from ors_gym.types import Block, ToolCall
 
 __all__ = ["Renderer"]
 
 
 class Renderer:
-    """The render mode of one env.
-
-    Args:
-        mode: ``ansi``, ``human`` or ``rgb_array``.
-
-    Raises:
-        MissingExtraError: If pictures are wanted and Pillow is not installed.
-    """
+    """The render mode of one env: ``ansi``, ``human`` or ``rgb_array``."""
 
     def __init__(self, mode: str) -> None:
         if mode == "rgb_array":
@@ -46,16 +39,17 @@ class Renderer:
     ) -> None:
         """Add one step, with what the env returned for it."""
         _, reward, terminated, truncated, info = result
-        kind = info["error_kind"]
-        self.transcript.step(
+        step = Entry.of_step(
             call["tool"],
             call["input"],
             text,
             reward,
-            describe_end(kind, finished=terminated, truncated=truncated),
+            error_kind=info["error_kind"],
+            finished=terminated,
+            truncated=truncated,
             blocks=info["blocks"],
-            failed=bool(kind),
         )
+        self.transcript.add(step)
 
     def render(self) -> str | NDArray[np.uint8] | None:
         """Show the episode; ``human`` prints its newest entry and returns None."""

@@ -1,4 +1,4 @@
-"""The colours of pictures and cards, on a dark and on a light ground.
+"""The colours of pictures and cards, dark and light, and the style sheet of cards.
 
 Every colour of text has a contrast of at least 4.5 on ``ground`` and on ``surface``
 (WCAG 2.2, success criterion 1.4.3).
@@ -38,9 +38,6 @@ TEXT_COLOURS: Final = ("text", "muted", "accent", "good", "bad", "warn")
 
 def reward_colour(reward: float) -> str:
     """Return the name of a reward's colour.
-
-    Args:
-        reward: The reward.
 
     Example:
         >>> reward_colour(1.0), reward_colour(-0.5), reward_colour(0.0)

@@ -1,4 +1,4 @@
-"""Control characters, which a server's text may hold to steer what shows it."""
+"""Text in a terminal, which the control characters of a server must not steer."""
 
 from __future__ import annotations
 
@@ -8,85 +8,58 @@ from typing import Any, Final
 from ors_gym.display._transcript import Entry
 from ors_gym.errors import MissingExtraError, import_extra
 
-__all__ = ["clean", "print_entry", "replace_controls", "say"]
+__all__ = ["clean", "print_entry", "say"]
 
 _REPLACEMENTS: Final = {
     code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
 }
-
-
-def replace_controls(text: str) -> str:
-    r"""Replace control characters by U+FFFD, all but tabs and line ends.
-
-    Args:
-        text: Any text.
-
-    Example:
-        >>> replace_controls("a\tb\x1b[2J") == "a\tb\ufffd[2J"
-        True
-    """
-    return text.translate(_REPLACEMENTS)
+_COLOURS: Final = {"good": "bold green", "bad": "bold red", "muted": "dim"}
+"""A step's `Entry.mood` in the words of rich."""
 
 
 def clean(text: object) -> str:
-    r"""Return a text without what would steer a terminal: it may be a server's.
-
-    Args:
-        text: The text, or something that has one.
+    r"""Return a text with U+FFFD for control characters, all but tabs and line ends.
 
     Example:
-        >>> clean("a\tb\x1b[2J")
-        'a\tb\ufffd[2J'
+        >>> clean("a\tb\x1b[2J") == "a\tb\ufffd[2J"
+        True
     """
-    return replace_controls(str(text))
+    return str(text).translate(_REPLACEMENTS)
 
 
 def say(text: object = "") -> None:
-    """Print a line.
-
-    Args:
-        text: The line, or something that can be printed as one.
-    """
+    """Print a line at once."""
     print(clean(text), flush=True)  # noqa: T201
 
 
 def print_entry(entry: Entry) -> None:
     """Print the prompt or a step, in colours if rich is installed.
 
-    Args:
-        entry: The prompt or a step.
-
     Example:
-        >>> print_entry(Entry("Right.", (), "submit(answer=4)", 1.0, "finished"))
+        >>> print_entry(Entry.of_step("submit", {"answer": 4}, "Right.", 1.0))
         > submit(answer=4)
         Right.
-        [reward 1, finished]
+        [reward 1]
         <BLANKLINE>
     """
-    rich_text = _find_rich()
-    if rich_text is None:
+    rich = _find_rich()
+    if rich is None:
         say(f"{entry}\n")
         return
-    text, console = rich_text
-    shown = text.Text()
+    make_text, make_console = rich
+    shown = make_text()
     if entry.call:
         shown.append(f"> {clean(entry.call)}\n", "bold cyan")
     shown.append(clean(entry.text), "yellow" if entry.failed else "")
     if entry.call:
-        shown.append(f"\n{entry.ending}", _colour(entry))
-    # A console of its own each time, since the standard output may be replaced.
-    console.Console(force_jupyter=False).print(shown, soft_wrap=True, end="\n\n")
-
-
-def _colour(entry: Entry) -> str:
-    if entry.reward > 0:
-        return "bold green"
-    return "bold red" if entry.reward < 0 or entry.failed else "dim"
+        shown.append(f"\n{entry.ending}", _COLOURS[entry.mood])
+    # A new console each time, since the standard output may have been replaced.
+    make_console(force_jupyter=False).print(shown, soft_wrap=True, end="\n\n")
 
 
 @functools.cache
 def _find_rich() -> tuple[Any, Any] | None:
-    """Return rich's modules; None, and a word about it, if it is not installed."""
+    """Return rich's ``Text`` and ``Console``; without rich say so once."""
     try:
         text, console = (
             import_extra(module, "server", "Colour in the terminal")
@@ -95,4 +68,4 @@ def _find_rich() -> tuple[Any, Any] | None:
     except MissingExtraError as error:
         say(f"({error})\n")
         return None
-    return text, console
+    return text.Text, console.Console

@@ -11,107 +11,25 @@ from ors_gym.display._style import reward_colour
 from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.types import Block
 
-__all__ = ["NOT_RUN", "Entry", "Transcript", "describe_end", "write_call"]
+__all__ = ["NOT_RUN", "Entry", "Transcript", "write_call"]
 
 NOT_RUN: Final = "not run"
 """The note of a call that was not made, because the episode was over."""
 
 
-def write_call(tool: str, tool_input: dict[str, Any]) -> str:
-    """Return a tool call in one line.
-
-    Args:
-        tool: The tool's name; ``""`` for an action that could not be read.
-        tool_input: Its arguments.
-
-    Example:
-        >>> write_call("move", {"direction": "up", "squares": 2})
-        'move(direction="up", squares=2)'
-    """
-    if not tool:
-        return "(no tool call)"
-    arguments = (
-        f"{name}={json.dumps(value, ensure_ascii=False)}"
-        for name, value in tool_input.items()
-    )
-    return replace_surrogates(f"{tool}({', '.join(arguments)})")
-
-
-def describe_end(error_kind: str, *, finished: bool, truncated: bool) -> str:
-    """Return a step's note: what went wrong, or else how the episode ended with it.
-
-    Args:
-        error_kind: ``info["error_kind"]`` of the step, ``""`` if nothing went wrong.
-        finished: Whether the server finished the episode with it (``terminated``).
-        truncated: Whether the episode was cut short with it.
-
-    Example:
-        >>> describe_end("", finished=True, truncated=True)
-        'finished'
-        >>> describe_end("tool_failed", finished=True, truncated=False)
-        'tool_failed'
-    """
-    if error_kind or finished:
-        return error_kind or "finished"
-    return "truncated" if truncated else ""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
-    """The prompt of an episode, or one step of it.
-
-    Args:
-        text: What came back, as an observation shows it.
-        blocks: The same as blocks; none for an error.
-        call: The call in one line; ``""`` for the prompt.
-        reward: The step's reward.
-        note: How the episode ended, or what went wrong, in a few words.
-        failed: Whether something went wrong.
-        said: What the policy said beside its call, where that is known.
-    """
-
-    text: str
-    blocks: Sequence[Block] = ()
-    call: str = ""
-    reward: float = 0.0
-    note: str = ""
-    failed: bool = False
-    said: str = ""
-
-    @property
-    def ending(self) -> str:
-        """The step's reward and note in one line; ``""`` for the prompt."""
-        if not self.call:
-            return ""
-        return f"[reward {self.reward:g}{f', {self.note}' if self.note else ''}]"
-
-    @property
-    def mood(self) -> str:
-        """The name of its colour: ``accent`` for what is no step."""
-        if not self.call:
-            return "accent"
-        if self.failed and not self.reward:
-            return "bad"
-        return reward_colour(self.reward)
-
-    def __str__(self) -> str:
-        if not self.call:
-            return self.text
-        return f"> {self.call}\n{self.text}\n{self.ending}"
-
-
 class Transcript:
-    """Collects an episode.
+    """Collects an episode: the prompt, then the steps.
 
     Attributes:
         entries: The prompt and the steps.
-        title: What is played.
-        task: Which task of it.
+        title: The environment's name.
+        task: Which of its tasks is played.
 
     Example:
         >>> transcript = Transcript()
         >>> transcript.start("What is 2 + 2?")
-        >>> transcript.step("submit", {"answer": "4"}, "Right.", 1.0, "finished")
+        >>> call = "submit", {"answer": "4"}
+        >>> transcript.add(Entry.of_step(*call, "Right.", 1.0, finished=True))
         >>> print(transcript.text())
         What is 2 + 2?
         <BLANKLINE>
@@ -142,54 +60,95 @@ class Transcript:
         title: str = "",
         task: str = "",
     ) -> None:
-        """Begin an episode.
-
-        Args:
-            prompt: The prompt's text.
-            blocks: The prompt's blocks.
-            title: What is played.
-            task: Which task of it.
-        """
+        """Begin an episode; the one before is forgotten."""
         self.entries = [Entry(prompt, blocks)]
         self.title, self.task = title, task
 
-    def step(
-        self,
+    def add(self, step: Entry) -> None:
+        """Add a step."""
+        self.entries.append(step)
+
+    def text(self) -> str:
+        """Return the whole episode, its entries separated by blank lines."""
+        return "\n\n".join(map(str, self.entries))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """The prompt of an episode, or one step of it.
+
+    Args:
+        text: What came back, as an observation shows it.
+        blocks: The same as blocks; none for an error.
+        call: The call in one line; ``""`` for the prompt.
+        reward: The step's reward.
+        note: How the episode ended, or what went wrong, in a few words.
+        failed: Whether something went wrong.
+        said: What the policy said beside its call, where that is known.
+    """
+
+    text: str
+    blocks: Sequence[Block] = ()
+    call: str = ""
+    reward: float = 0.0
+    note: str = ""
+    failed: bool = False
+    said: str = ""
+
+    @classmethod
+    def of_step(
+        cls,
         tool: str,
         tool_input: dict[str, Any],
         text: str,
         reward: float,
-        note: str = "",
         *,
+        error_kind: str = "",
+        finished: bool = False,
+        truncated: bool = False,
         blocks: Sequence[Block] = (),
-        failed: bool = False,
-    ) -> None:
-        """Add a step.
-
-        Args:
-            tool: The tool's name; ``""`` for an action that could not be read.
-            tool_input: Its arguments.
-            text: What came back.
-            reward: The step's reward.
-            note: How the episode ended, or what went wrong, in a few words.
-            blocks: What came back, as blocks; none for an error.
-            failed: Whether something went wrong.
-        """
+        said: str = "",
+    ) -> Entry:
+        """Return the entry of a step; what went wrong is noted before how it ended."""
+        note = error_kind or ("finished" if finished else "")
+        if truncated and not note:
+            note = "truncated"
         call = write_call(tool, tool_input)
-        self.entries.append(Entry(text, blocks, call, reward, note, failed))
+        return cls(text, blocks, call, reward, note, bool(error_kind), said)
 
-    def text(self) -> str:
-        """Return the whole episode.
+    @property
+    def ending(self) -> str:
+        """The step's reward and note in one line; ``""`` for the prompt."""
+        if not self.call:
+            return ""
+        return f"[reward {self.reward:g}{f', {self.note}' if self.note else ''}]"
 
-        Returns:
-            Its parts, separated by blank lines.
-        """
-        return "\n\n".join(map(str, self.entries))
+    @property
+    def mood(self) -> str:
+        """The name of its colour, wherever it is shown; ``accent`` if it is no step."""
+        if not self.call:
+            return "accent"
+        if self.failed and not self.reward:
+            return "bad"
+        return reward_colour(self.reward)
 
-    def last(self) -> str:
-        """Return what was added last.
+    def __str__(self) -> str:
+        if not self.call:
+            return self.text
+        return f"> {self.call}\n{self.text}\n{self.ending}"
 
-        Returns:
-            The prompt or a step; ``""`` before the first episode.
-        """
-        return str(self.entries[-1]) if self.entries else ""
+
+def write_call(tool: str, tool_input: dict[str, Any]) -> str:
+    """Return a tool call in one line; no tool stands for an unreadable action.
+
+    Example:
+        >>> write_call("move", {"direction": "up", "squares": 2})
+        'move(direction="up", squares=2)'
+    """
+    if not tool:
+        return "(no tool call)"
+    arguments = (
+        f"{name}={json.dumps(value, ensure_ascii=False)}"
+        for name, value in tool_input.items()
+    )
+    return replace_surrogates(f"{tool}({', '.join(arguments)})")

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ors_gym.display._terminal import replace_controls
+from ors_gym.display._terminal import clean
 from ors_gym.errors import import_extra
 from ors_gym.formats._blocks import replace_surrogates
 
@@ -132,7 +132,7 @@ def _label(text: str) -> str:
     """Return a label that matplotlib does not read as a formula."""
     if len(text) > _LONGEST_NAME:
         text = text[: _LONGEST_NAME - 1] + "…"
-    return replace_controls(replace_surrogates(text)).replace("$", r"\$")
+    return clean(replace_surrogates(text)).replace("$", r"\$")
 
 
 def _reach(high: float, low: float) -> float:

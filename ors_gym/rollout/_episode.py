@@ -190,7 +190,7 @@ class Episode:
 
     def _repr_html_(self) -> str:
         # Playing an episode needs nothing of how a notebook shows it.
-        from ors_gym.display._episode import episode_card  # noqa: PLC0415
+        from ors_gym.display._cards import episode_card  # noqa: PLC0415
 
         return episode_card(self)
 

@@ -15,10 +15,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ors_gym
-from ors_gym.display import FRAME_SHAPE, draw_transcript
-from ors_gym.display._picture import drawable, fit, load_font, wrap
+from ors_gym.display._picture import (
+    FRAME_SHAPE,
+    draw_transcript,
+    drawable,
+    fit,
+    load_font,
+    wrap,
+)
 from ors_gym.display._style import DARK
-from ors_gym.display._transcript import Transcript
+from ors_gym.display._transcript import Entry, Transcript
 
 
 def colour(name: str) -> list[int]:
@@ -48,20 +54,20 @@ def test_an_image_stands_in_the_frame_and_a_broken_one_does_not_crash() -> None:
     transcript = begun()
     broken = {"type": "image", "data": "?", "mimeType": "image/png"}
     blocks = [broken, picture((250, 0, 250))]
-    transcript.step("look", {}, "seen", 0.5, blocks=blocks)
+    transcript.add(Entry.of_step("look", {}, "seen", 0.5, blocks=blocks))
     frame = draw_transcript(transcript)
     assert has_colour(frame, [250, 0, 250])
     huge = [picture((0, 250, 250), (2000, 10)), *[picture((9, 9, 250))] * 9]
-    transcript.step("look", {}, "seen", 0.5, blocks=huge)
+    transcript.add(Entry.of_step("look", {}, "seen", 0.5, blocks=huge))
     assert has_colour(draw_transcript(transcript), [0, 250, 250])
 
 
 def test_rewards_and_failures_have_their_colours() -> None:
     transcript = begun()
     assert not has_colour(draw_transcript(transcript), colour("good"))
-    transcript.step("submit", {}, "yes", 1.0)
+    transcript.add(Entry.of_step("submit", {}, "yes", 1.0))
     assert has_colour(draw_transcript(transcript), colour("good"))
-    transcript.step("submit", {}, "no", 0.0, "tool_failed", failed=True)
+    transcript.add(Entry.of_step("submit", {}, "no", 0.0, error_kind="tool_failed"))
     frame = draw_transcript(transcript)
     assert has_colour(frame, colour("warn"))
     assert has_colour(frame, colour("bad"))
@@ -71,7 +77,7 @@ def test_the_newest_turn_is_in_sight_and_old_ones_make_room() -> None:
     transcript = begun()
     frames = []
     for number in range(40):
-        transcript.step("look", {"n": number}, "line\n" * 30, 0.0)
+        transcript.add(Entry.of_step("look", {"n": number}, "line\n" * 30, 0.0))
         frames.append(draw_transcript(transcript))
     assert len({frame.tobytes() for frame in frames}) == len(frames)
     assert {frame.shape for frame in frames} == {FRAME_SHAPE}
@@ -83,7 +89,7 @@ def test_the_newest_turn_is_in_sight_and_old_ones_make_room() -> None:
 @given(text=st.text(max_size=300), call=st.text(max_size=50), reward=st.floats())
 def test_any_text_is_drawn(text: str, call: str, reward: float) -> None:
     transcript = begun(text)
-    transcript.step(call, {text[:9]: text}, text, reward, call)
+    transcript.add(Entry.of_step(call, {text[:9]: text}, text, reward, error_kind=call))
     frame = draw_transcript(transcript)
     assert frame.shape == FRAME_SHAPE
     assert frame.dtype == np.uint8

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 import ors_gym
 from ors_gym.cli import _episodes as episodes
+from ors_gym.display import _cards as cards
 from ors_gym.display import _show as display
-from ors_gym.display import conversation_card, tools_card
-from ors_gym.display._episode import episode_entries
+from ors_gym.display._cards import conversation_card, env_card, tools_card
+from ors_gym.display._episode_transcript import episode_entries
 from ors_gym.display._picture import make_card
 from ors_gym.display._play import _in_a_notebook
-from ors_gym.display._transcript import Entry, describe_end
+from ors_gym.display._transcript import Entry
 from ors_gym.formats._schemas import describe_schema
 from tests.display.episodes import ordinary_episode, picture
 
@@ -143,18 +144,23 @@ def test_an_env_that_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) ->
     def fail(_: Any) -> str:
         raise TypeError("argument of type 'bool' is not <iterable>")
 
-    monkeypatch.setattr(display, "env_card", fail)
+    monkeypatch.setattr(cards, "env_card", fail)
     shown = display._EnvFormatter(None)(gym.make("CartPole-v1"))
     assert "TypeError: argument of type &#x27;bool&#x27; is not &lt;i" in str(shown)
 
 
-@pytest.mark.parametrize("error_kind", ["", "tool_failed"])
-@pytest.mark.parametrize("finished", [False, True])
-@pytest.mark.parametrize("truncated", [False, True])
+@pytest.mark.parametrize(
+    ("error_kind", "finished", "truncated", "said"),
+    [
+        ("", False, False, ""),
+        ("", False, True, "truncated"),
+        ("", True, True, "finished"),
+        ("tool_failed", True, False, "tool_failed"),
+    ],
+)
 def test_an_episode_and_the_command_line_say_the_same_of_an_end(
-    error_kind: str, finished: bool, truncated: bool
+    error_kind: str, finished: bool, truncated: bool, said: str
 ) -> None:
-    said = describe_end(error_kind, finished=finished, truncated=truncated)
     episode = ordinary_episode(1)
     step = episode.steps[0]
     step.error_kind, step.finished, step.truncated = error_kind, finished, truncated
@@ -222,25 +228,25 @@ def test_a_card_stays_small_whatever_the_episode() -> None:
 
 def test_an_env_shows_its_episode_and_its_tools() -> None:
     env = gym.make("ors/maze", render_mode="ansi")
-    assert "not reset yet" in str(display.env_card(env))
+    assert "not reset yet" in str(env_card(env))
     env.reset(seed=3)
     env.step({"tool": "move", "input": {"direction": "right"}})
-    card = str(display.env_card(env))
+    card = str(env_card(env))
     for part in ("task 3 of train", "move(direction=", "<img", "1 tool", "reward"):
         assert part in card
     assert ors_gym.show(env)._repr_html_() == card
     env.close()
-    assert display.env_card(gym.make("CartPole-v1")) is None
+    assert env_card(gym.make("CartPole-v1")) is None
 
 
 def test_envs_without_a_transcript_show_their_tools() -> None:
     env = gym.make("ors/guess")
-    card = str(display.env_card(env))
+    card = str(env_card(env))
     assert "render_mode=" in card
     assert "integer, at least" in card
     env.close()
     envs: Any = gym.make_vec("ors/guess", num_envs=2)
-    assert "2 envs" in str(display.env_card(envs))
+    assert "2 envs" in str(env_card(envs))
     envs.close()
 
 

@@ -10,7 +10,7 @@ from gymnasium import wrappers
 from gymnasium.spaces import Dict
 from moviepy import VideoFileClip
 
-from ors_gym.display import FRAME_SHAPE
+from ors_gym.display._picture import FRAME_SHAPE
 from tests.system.gymnasium.mazes import ACTIONS, Played, make, play
 
 

@@ -1,4 +1,4 @@
-"""An episode in a terminal, asked for line by line."""
+"""Play in a terminal: choose a tool and give its arguments, line by line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ors_gym.display._forms import Field, list_fields
+from ors_gym.display._argument_fields import Field, list_fields
 from ors_gym.display._game import Game
 from ors_gym.display._terminal import clean, say
 from ors_gym.display._transcript import Entry
@@ -15,25 +15,15 @@ from ors_gym.types import JSONObject, ToolCall, ToolSpec
 __all__ = ["play_in_terminal"]
 
 
-class _LeaveError(Exception):
-    """Raised when the player has had enough."""
-
-
 def play_in_terminal(
     game: Game,
     task_index: int = 0,
     *,
     on_entry: Callable[[Entry], None] | None = None,
 ) -> float:
-    """Play an episode in the terminal, to its end or until the player leaves.
+    """Play an episode to its end, or until the player leaves; return the total reward.
 
-    Args:
-        game: The env.
-        task_index: The task.
-        on_entry: Called with the prompt and each step, after it was printed.
-
-    Returns:
-        The total reward.
+    `on_entry` is called with the prompt and each step, after it was printed.
     """
     entry = game.reset(task_index)
     say(entry.text)
@@ -54,8 +44,11 @@ def play_in_terminal(
     return total
 
 
+class _LeaveError(Exception):
+    """Raised when the player has had enough."""
+
+
 def _ask_for_call(tools: Sequence[ToolSpec]) -> ToolCall:
-    """Have the player choose a tool and fill in its fields."""
     say()
     for number, tool in enumerate(tools, 1):
         description = (tool["description"].strip().splitlines() or [""])[0]
@@ -76,14 +69,14 @@ def _ask_for_call(tools: Sequence[ToolSpec]) -> ToolCall:
 
 
 def _ask_for_input(tool: ToolSpec) -> JSONObject:
-    """Ask for each argument; nothing leaves out what may be left out."""
+    """Ask for each argument; an empty answer leaves out an optional one."""
     fields = list_fields(tool)
     if fields is None:
         return _ask_for_json()
     given = {}
     for field in fields:
         optional = "" if field.required else ", optional"
-        text = _ask(f"  {field.name} ({_kind(field)}{optional}): ")
+        text = _ask(f"  {field.name} ({_expected(field)}{optional}): ")
         if text or field.required:
             given[field.name] = _read(text, field)
     return given
@@ -99,18 +92,17 @@ def _ask_for_json() -> JSONObject:
             continue
         if isinstance(value, dict):
             return value
-        say("  this is no object: write {...}")
+        say("  this is not a JSON object: write {...}")
 
 
-def _kind(field: Field) -> str:
-    """Say what is to be written."""
+def _expected(field: Field) -> str:
     if field.kind == "choice":
         return "one of " + ", ".join(map(json.dumps, field.choices))
     return "JSON or text" if field.kind == "json" else field.kind
 
 
 def _read(text: str, field: Field) -> Any:
-    """Read an argument: as JSON unless it is text. The server decides about it."""
+    """Read an argument; what cannot be read is sent as text: the server decides."""
     if field.kind == "choice" and text in field.choices:
         return text
     try:
