@@ -1,8 +1,8 @@
 """Stable-Baselines3: a ``VecEnv`` whose envs call their tools at the same time.
 
-SB3's ``DummyVecEnv`` waits for each env in turn, and its ``SubprocVecEnv`` takes a
-process for each. This one is a thin layer over `ORSVectorEnv`: one process, one event
-loop, any number of sessions.
+SB3's ``DummyVecEnv`` waits for each env in turn, and its ``SubprocVecEnv`` needs a
+process for each. `ORSVecEnv` is a thin layer over `ORSVectorEnv`: one process, one
+event loop, any number of sessions.
 """
 
 from __future__ import annotations
@@ -45,29 +45,29 @@ _TWINS: Final[dict[type[Any], type[VectorView]]] = {
 class ORSVecEnv(VecEnv):
     r"""Many sessions of an ORS environment as a Stable-Baselines3 ``VecEnv``.
 
-    It gives what ``DummyVecEnv`` gives over as many single envs with the same wrappers:
-    an episode that ends is followed by the next in the same step, with
-    ``terminal_observation`` and ``TimeLimit.truncated`` in its info and the new
-    episode's info in ``reset_infos``. ``step_async`` sends every call;
-    ``step_wait`` waits for the replies.
+    It returns what ``DummyVecEnv`` returns for single envs with the same wrappers. When
+    an episode ends, the next begins in the same step: the info has
+    ``terminal_observation`` and ``TimeLimit.truncated``, and ``reset_infos`` has the
+    new episode's info. ``step_async`` sends every call; ``step_wait`` waits for the
+    replies.
 
     An outage ends the episode of its env as a time limit does (unless the vector env
-    was made with ``on_error="raise"``): its reward is 0, its terminal observation is
-    the last one that the env showed, and SB3 continues it with the value of that, so
-    that it teaches nothing. Its info has the kind in ``error_kind``;
+    was made with ``on_error="raise"``). The reward is 0, and the terminal observation
+    is the last one that the env showed. SB3 adds the value of that observation, so the
+    outage teaches nothing. The info has the kind in ``error_kind``;
     ``VecMonitor(env, info_keywords=("error_kind",))`` keeps it with the episode.
 
-    ``env_method("action_masks")`` gives the masks of ``DiscreteTools`` in the form that
-    ``MaskablePPO`` asks for.
+    ``env_method("action_masks")`` returns the masks of ``DiscreteTools`` in the form
+    that ``MaskablePPO`` needs.
 
     Args:
-        envs: An `ORSVectorEnv` with ``autoreset_mode="SameStep"``, in as many vector
-            views of `ors_gym.wrappers.vector` as make its actions and observations
-            numbers. It is closed with this one.
+        envs: An `ORSVectorEnv` with ``autoreset_mode="SameStep"``, inside wrappers of
+            `ors_gym.wrappers.vector` that make its actions and observations numbers.
+            `close` closes it.
 
     Raises:
-        InvalidRequestError: If it is another kind of vector env, has another autoreset
-            mode, or takes or shows something else than numbers.
+        InvalidRequestError: If ``envs`` is another kind of vector env, has another
+            autoreset mode, or has actions or observations that are not numbers.
 
     Example:
         >>> from gymnasium.spaces import MultiDiscrete
@@ -106,14 +106,14 @@ class ORSVecEnv(VecEnv):
 
     @property
     def spec(self) -> EnvSpec | None:
-        """How Gymnasium made the vector env, if it did."""
+        """The spec of the vector env, if Gymnasium made it."""
         return self._envs.spec
 
     def reset(self) -> Any:
-        """Start an episode in each env, with what `seed` and `set_options` said.
+        """Start an episode in each env, with the seeds and options set before.
 
         Returns:
-            The batched observations; the infos are in ``reset_infos``.
+            The batched observations. The infos are in ``reset_infos``.
         """
         for options, chosen in _group(self._options):
             mask = np.zeros(self.num_envs, np.bool_)
@@ -124,7 +124,7 @@ class ORSVecEnv(VecEnv):
         observations, _, _, _, infos, rows = self._receive()
         for env, row in enumerate(rows):
             self._begin(env, _info_of(infos, row))
-        # Seeds and options are for one reset.
+        # Seeds and options count for one reset.
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -138,10 +138,10 @@ class ORSVecEnv(VecEnv):
         self._envs.send(actions)
 
     def step_wait(self) -> Steps:
-        """Wait for what `step_async` began.
+        """Wait for the replies to `step_async`.
 
         Returns:
-            Observations, rewards, dones and an info for each env.
+            Observations, rewards, dones and infos, one for each env.
         """
         observations, rewards, terminated, truncated, infos, rows = self._receive()
         dones = terminated | truncated
@@ -159,7 +159,7 @@ class ORSVecEnv(VecEnv):
         return observations, rewards.astype(np.float32), dones, listed
 
     def _receive(self) -> tuple[Any, Any, Any, Any, dict[str, Any], list[int]]:
-        """Take a result of every env, in their order, and the rows of their infos."""
+        """Receive a result of every env, in order, and the rows of their infos."""
         results = self._envs.recv(min_envs=self.num_envs)
         observations, rewards, terminated, truncated, infos = results
         rows = np.argsort(infos["env_id"])
@@ -180,14 +180,14 @@ class ORSVecEnv(VecEnv):
         self._envs.close()
 
     def get_attr(self, attr_name: str, indices: Indices = None) -> list[Any]:
-        """Return an attribute of envs, as the outermost of their wrappers has it.
+        """Return an attribute of envs, from the outermost wrapper that has it.
 
         Args:
             attr_name: Its name: ``tools``, ``task``, ``session_id``, ``calls``, ...
             indices: Which envs; all if None.
 
         Returns:
-            One value for each of them.
+            One value for each env.
         """
         return [self._find(attr_name, i) for i in self._get_indices(indices)]
 
@@ -196,7 +196,7 @@ class ORSVecEnv(VecEnv):
 
         Args:
             attr_name: Its name.
-            value: The one value for all of them.
+            value: The value for all of them.
             indices: Which envs; all if None.
         """
         for i in self._get_indices(indices):
@@ -213,12 +213,12 @@ class ORSVecEnv(VecEnv):
 
         Args:
             method_name: Its name: ``action_masks``, ``set_tasks``, ``render``, ...
-            *method_args: What it is called with.
+            *method_args: Arguments for the method.
             indices: Which envs; all if None.
-            **method_kwargs: What it is called with.
+            **method_kwargs: Arguments for the method.
 
         Returns:
-            One result for each of them.
+            One result for each env.
         """
         methods = self.get_attr(method_name, indices)
         return [method(*method_args, **method_kwargs) for method in methods]
@@ -229,11 +229,11 @@ class ORSVecEnv(VecEnv):
         """Tell whether envs are in a wrapper.
 
         Args:
-            wrapper_class: A vector view, or the wrapper of single envs it stands for.
+            wrapper_class: A vector wrapper, or its twin for single envs.
             indices: Which envs; all if None.
 
         Returns:
-            The same for each of them.
+            The same answer for each env.
         """
         wanted = _TWINS.get(wrapper_class, wrapper_class)
         wrapped = any(isinstance(view, wanted) for view in self._views)
@@ -252,7 +252,7 @@ class ORSVecEnv(VecEnv):
 
     @property
     def _slots(self) -> Sequence[Any]:
-        # The vector env's own get_attr and call are for all envs at once.
+        # The vector env's own get_attr and call concern all envs at once.
         return self._base._slots  # noqa: SLF001
 
     def _find(self, name: str, env: int) -> Any:
@@ -273,7 +273,7 @@ class ORSVecEnv(VecEnv):
 def _unwrap(
     envs: ORSVectorEnv | VectorView,
 ) -> tuple[list[VectorView], ORSVectorEnv]:
-    """Return the views, from the outside in, and the vector env within."""
+    """Return the wrappers, from the outside in, and the vector env within."""
     views: list[VectorView] = []
     inner: Any = envs
     while isinstance(inner, VectorView):
@@ -281,16 +281,16 @@ def _unwrap(
         inner = inner.env
     if not isinstance(inner, ORSVectorEnv):
         raise InvalidRequestError(
-            f"ORSVecEnv takes an ORSVectorEnv, in views of ors_gym.wrappers.vector "
-            f"alone, and {inner!r} is none. Use the VecEnv wrappers of "
-            f"Stable-Baselines3 around ORSVecEnv for the rest"
+            f"ORSVecEnv takes an ORSVectorEnv, inside wrappers of "
+            f"ors_gym.wrappers.vector only, not {inner!r}. Put the VecEnv wrappers of "
+            f"Stable-Baselines3 around ORSVecEnv"
         )
     mode = inner.metadata["autoreset_mode"]
     if mode is not AutoresetMode.SAME_STEP:
         raise InvalidRequestError(
-            f"the vector env has autoreset_mode={mode.value!r}; Stable-Baselines3 "
-            f"starts an episode in the step that ended the one before, so make it with "
-            f'autoreset_mode="SameStep"'
+            f"the vector env has autoreset_mode={mode.value!r}. Stable-Baselines3 "
+            f"starts an episode in the step that ended the one before; make the vector "
+            f'env with autoreset_mode="SameStep"'
         )
     return views, inner
 
@@ -314,7 +314,7 @@ def _check_spaces(observations: Space[Any], actions: Space[Any]) -> None:
 def _group(
     options: Sequence[Mapping[str, Any]],
 ) -> list[tuple[Mapping[str, Any], list[int]]]:
-    """Return which envs have the same options."""
+    """Group the envs that have equal options."""
     groups: list[tuple[Mapping[str, Any], list[int]]] = []
     for env, wanted in enumerate(options):
         for known, envs in groups:
@@ -327,7 +327,7 @@ def _group(
 
 
 def _info_of(infos: Mapping[str, Any], row: int) -> dict[str, Any]:
-    """Return one env's info out of a batch of them."""
+    """Return one env's info from a batch."""
     return {
         key: _value_at(values, row)
         for key, values in infos.items()

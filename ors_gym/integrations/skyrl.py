@@ -1,12 +1,12 @@
 """SkyRL: episodes of any ORS server as a text environment of SkyRL-Gym 0.4.
 
-It is registered by its name, so that the workers of a trainer find it:
+Register it by name, so that the workers of a trainer find it:
 
     skyrl_gym.register("ors", "ors_gym.integrations.skyrl:ORSTextEnv")
 
-What an episode needs to know stands in the environment's configuration
-(``environment.skyrl_gym.ors``), in the ``ors`` column of the dataset, which `ors_rows`
-makes, or in the ``kwargs`` of ``register``; the column counts most.
+The settings of an episode come from three places: the ``ors`` column of the dataset,
+which `ors_rows` makes; the environment's configuration (``environment.skyrl_gym.ors``);
+the ``kwargs`` of ``register``. The first that has a setting counts.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
@@ -23,7 +23,11 @@ from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import describe_tools
 from ors_gym.formats._json import to_plain_json
-from ors_gym.integrations._task_indexes import choose_indexes
+from ors_gym.integrations._arguments import (
+    SECRET_ARGUMENTS,
+    ClientFactory,
+    choose_indexes,
+)
 from ors_gym.rollout import Episode
 from ors_gym.rollout._live import LiveEpisode, connect, split_connection
 from ors_gym.types import JSONObject, ToolSpec
@@ -35,42 +39,43 @@ with needs_extra("skyrl", "ors_gym.integrations.skyrl"):
 
 
 _COLUMN: Final = "ors"
+# One client for each server and key, so that episodes share connections.
 _clients: dict[str, AsyncORSClient] = {}
-"""One client for each server and key, so that episodes share connections."""
 
 
 class ORSTextEnv(BaseTextEnv):
     """One episode of an ORS environment, as SkyRL plays it.
 
-    The prompt is the dataset's messages and then the environment's own; the tools are
-    described in the first system message. What the model writes is read for
-    ``<tool_call>`` blocks or JSON. Each step is rewarded by what it adds to the
-    episode's reward: up to the one that is ``done``, also by ``max_turns``, they add up
-    to that reward, whatever ``reward_reduction`` says. Where SkyRL asks no further
-    before that, at its limit of tokens, they add up to what was earned so far, without
-    ``nonterminal_reward``; with ``pay_at_end`` they are 0. Nothing tells an
-    environment that its episode is cut off.
+    The prompt is the dataset's messages and then the environment's own. The first
+    system message describes the tools. The model calls tools with ``<tool_call>``
+    blocks or JSON.
 
-    An outage raises: SkyRL has no place for an episode without a reward, and no
-    reward is made up.
+    A step pays what it adds to the episode's reward. Over a whole episode, also one
+    that ``max_turns`` ends, the steps add up to the episode's reward, whatever
+    ``reward_reduction`` is. At its limit of tokens SkyRL stops without telling the
+    environment. The steps then add up to the reward so far, without
+    ``nonterminal_reward``, or to 0 with ``pay_at_end``.
+
+    An outage raises: SkyRL has no place for an episode without a reward.
 
     Args:
-        env_config: The environment's configuration: a mapping, or an object with
-            attributes.
-        extras: The other columns of the dataset's row. ``ors`` is a mapping like
-            ``env_config``; ``max_turns`` is SkyRL's own limit.
-        **settings: The same, from the ``kwargs`` of ``skyrl_gym.register``.
+        env_config: Settings from the environment's configuration: a mapping, or an
+            object with attributes.
+        extras: The other columns of the dataset's row. ``ors`` holds settings;
+            ``max_turns`` is SkyRL's own limit.
+        **settings: Settings from the ``kwargs`` of ``skyrl_gym.register``.
 
     Settings:
         ``env_name`` and ``task_index`` or ``task``; ``split``; ``base_url``,
-        ``api_key``, ``headers`` and ``client_options``; whatever `LiveEpisode` takes,
-        such as ``secrets`` or ``reward_reduction``; ``tools_in_prompt`` (True);
+        ``api_key``, ``headers`` and ``client_options``; the arguments of
+        `LiveEpisode`, such as ``secrets`` or ``reward_reduction``;
+        ``tools_in_prompt`` (True);
         ``observation_role``: ``tool``, or ``user`` for chat templates without tools;
         ``pay_at_end`` (False): pay the whole reward with the last step, for
-        ``generator.step_wise_trajectories``, where SkyRL looks at that one alone.
+        ``generator.step_wise_trajectories``, where SkyRL uses only the last reward.
 
     Raises:
-        InvalidRequestError: If a setting cannot be right.
+        InvalidRequestError: If a setting is wrong.
     """
 
     def __init__(
@@ -109,7 +114,8 @@ class ORSTextEnv(BaseTextEnv):
             prompt: The messages of the dataset's row.
 
         Returns:
-            These, with the tools and the environment's prompt, and the task's place.
+            These messages, then the environment's prompt; and a dict with the task's
+            index and split.
 
         Raises:
             ORSError: If the episode cannot be set up.
@@ -126,11 +132,11 @@ class ORSTextEnv(BaseTextEnv):
         """Play one turn.
 
         Args:
-            action: What the model wrote.
+            action: The text of the model.
 
         Returns:
-            The messages that answer it, what it added to the episode's reward,
-            whether the episode is over, and what happened.
+            The environment's answer, what the turn added to the episode's reward,
+            whether the episode is over, and metadata of the last call.
 
         Raises:
             ORSError: For an outage; the session is deleted then.
@@ -156,7 +162,7 @@ class ORSTextEnv(BaseTextEnv):
         )
 
     def get_metrics(self) -> dict[str, float]:
-        """Return the episode's figures, which SkyRL averages."""
+        """Return the episode's metrics, which SkyRL averages."""
         return self.episode.metrics()
 
     def close(self) -> None:
@@ -179,7 +185,7 @@ class ORSTextEnv(BaseTextEnv):
 
 
 def _known(settings: Any) -> dict[str, Any]:
-    """Return settings of any of the kinds that SkyRL has, without what is not set."""
+    """Make a plain dict of settings in any of SkyRL's types, without unset ones."""
     if settings is None:
         return {}
     if dataclasses.is_dataclass(settings) and not isinstance(settings, type):
@@ -188,7 +194,7 @@ def _known(settings: Any) -> dict[str, Any]:
         raise InvalidRequestError(
             f"the settings of an episode are a mapping, not {type(settings).__name__}"
         )
-    # A table has every column in every row, and None where nothing was given.
+    # A table has every column in every row, with None for a setting that is not set.
     known = {str(name): one for name, one in settings.items() if one is not None}
     try:
         plain: dict[str, Any] = to_plain_json(known, root="settings")
@@ -222,7 +228,7 @@ def _client(connection: Mapping[str, Any]) -> AsyncORSClient:
 def _with_tools(
     messages: Sequence[JSONObject], tools: Sequence[ToolSpec]
 ) -> list[JSONObject]:
-    """Describe the tools in the first system message, which is made if need be."""
+    """Describe the tools in the first system message, or in a new one."""
     described = describe_tools(tools)
     if messages and messages[0].get("role") == "system":
         told = "\n\n".join(filter(None, (messages[0].get("content"), described)))
@@ -238,31 +244,30 @@ def ors_rows(
     tasks: Iterable[int] | None = None,
     system_prompt: str = "Solve the task by calling functions.",
     env_class: str = "ors",
-    client_factory: Callable[[], AsyncORSClient] | None = None,
+    client_factory: ClientFactory | None = None,
     **settings: Any,
 ) -> list[JSONObject]:
-    """Return the rows of a SkyRL dataset: one for each task, without the task itself.
+    """Return the rows of a SkyRL dataset: one for each task, without the task spec.
 
     ``datasets.Dataset.from_list(rows).to_parquet(path)`` makes the file that it reads.
 
     Args:
         env_name: The environment's name on the server.
-        base_url: The server's address, as for `ORSEnv`. It is written to the rows
-            only if it is given.
+        base_url: The server's address, as for `ORSEnv`. If given, it is in the rows.
         split: The split; ``train`` if None and there is one, else the only one.
         tasks: Indexes; None for the whole split.
-        system_prompt: What each prompt begins with.
+        system_prompt: The beginning of each prompt.
         env_class: The name under which `ORSTextEnv` is registered.
         client_factory: Makes the client that lists the tasks, where more than an
-            address is needed; nothing of it is in the rows.
-        **settings: What `ORSTextEnv` is to know besides. What is secret (``api_key``,
-            ``secrets``, ``headers``) is refused: a dataset is a file.
+            address is needed; the rows hold nothing of it.
+        **settings: More settings of `ORSTextEnv`. Secrets (``api_key``, ``secrets``,
+            ``headers``) are refused, because a dataset is a file.
 
     Raises:
         InvalidRequestError: If a setting is secret.
         UnknownTaskError: If there is no such split.
     """
-    secret = {"api_key", "client_options", "headers", "secrets"} & settings.keys()
+    secret = SECRET_ARGUMENTS & settings.keys()
     if secret:
         raise InvalidRequestError(
             f"{', '.join(sorted(secret))} would be written to the dataset's file; put "

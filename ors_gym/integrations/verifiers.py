@@ -1,15 +1,16 @@
 """verifiers: any ORS server as a taskset, to evaluate or, with prime-rl, to train on.
 
-verifiers finds a plugin by the name of a module outside of packages, so write one:
+verifiers finds a plugin by the name of a top-level module, so write one:
 
     # ors_tasks.py
     from ors_gym.integrations.verifiers import ORSHarness, ORSPlayerEnv, ORSTaskset
 
     __all__ = ["ORSHarness", "ORSPlayerEnv", "ORSTaskset"]
 
-The harness plays in verifiers' own process, so nothing is installed in a runtime. What
-verifiers is given is written to traces and files: so a key comes from ``ORS_API_KEY``,
-and secrets from environment variables that are named. Tested with verifiers 0.4.0.
+The harness plays in verifiers' own process, so nothing is installed in a runtime.
+verifiers writes its configuration to traces and files. Therefore the key comes from
+``ORS_API_KEY``, and the configuration names the environment variables that hold
+secrets. Tested with verifiers 0.4.0.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ors_gym.client import ORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
+from ors_gym.integrations._arguments import SECRET_ARGUMENTS
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._live import LiveEpisode, connect
 
@@ -42,15 +44,14 @@ with needs_extra("verifiers", "ors_gym.integrations.verifiers"):
     from pydantic import Field, field_validator
 
 
-_HIDDEN: Final = frozenset({"api_key", "client_options", "headers", "secrets"})
+# As in the harnesses of verifiers.
 _MAX_RETRIES: Final = 2
-"""As in the harnesses of verifiers."""
-_TURN_TIMEOUT: Final = 24 * 3600.0
-"""Seconds; the limits on an agent that verifiers has are the real ones."""
+# In effect none: verifiers has its own limits on an agent.
+_TURN_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
 class ORSData(vf.TaskData):
-    """Which task is played, and how; not what is in it."""
+    """Which task is played, and how; the task spec stays on the server."""
 
     env_name: str
     """The environment's name on the server."""
@@ -59,30 +60,30 @@ class ORSData(vf.TaskData):
     task_index: int
     """The task's index in the split."""
     base_url: str | None = None
-    """The server's address; ``ORS_BASE_URL`` where it is played, if None."""
+    """The server's address; None is ``ORS_BASE_URL`` of the process that plays."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """What `LiveEpisode` takes besides."""
+    """More arguments of `LiveEpisode`."""
     secrets_from_env: dict[str, str] = Field(default_factory=dict)
-    """The environment variables that hold the secrets, by the secrets' names."""
+    """For each secret the environment variable that holds it."""
 
 
 class ORSState(vf.State):
-    """What came of an episode."""
+    """The outcome of an episode."""
 
     reward: float | None = None
-    """Its reward; None if it has none, because of an outage."""
+    """The episode's reward; None if an outage left it without one."""
     stop_reason: str = ""
-    """Why it ended."""
+    """Why the episode ended."""
     figures: dict[str, float] = Field(default_factory=dict)
-    """Its figures, which become metrics."""
+    """The episode's metrics."""
 
 
 class ORSTask(vf.Task[ORSData, ORSState]):
-    """One task, rewarded by what the server paid."""
+    """One task, rewarded by the server."""
 
     @property
     def key(self) -> str:
-        """The task's identity, wherever its server is and however it is played."""
+        """The task's identity, whatever the server's address and the arguments."""
         data = self.data
         return f"{data.env_name}/{data.split}#{data.task_index}"
 
@@ -105,7 +106,7 @@ class ORSTask(vf.Task[ORSData, ORSState]):
 
     @vf.metric  # type: ignore[untyped-decorator]
     async def ors_figures(self, trace: vf.Trace) -> dict[str, float]:
-        """Return the episode's figures.
+        """Return the episode's metrics.
 
         Args:
             trace: The trace, whose state is an `ORSState`.
@@ -114,7 +115,7 @@ class ORSTask(vf.Task[ORSData, ORSState]):
 
 
 class ORSTasksetConfig(vf.TasksetConfig):
-    """What is played, under ``--env.taskset``."""
+    """The environment and its tasks, under ``--env.taskset``."""
 
     env_name: str = ""
     """The environment's name on the server."""
@@ -125,16 +126,16 @@ class ORSTasksetConfig(vf.TasksetConfig):
     tasks: list[int] | None = None
     """Indexes; None for the whole split."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """What `LiveEpisode` takes: ``max_turns``, ``on_plain_text``, ``call_timeout``,
+    """Arguments of `LiveEpisode`: ``max_turns``, ``on_plain_text``, ``call_timeout``,
     ``reward_reduction``, ``nonterminal_reward``, ..."""
     secrets_from_env: dict[str, str] = Field(default_factory=dict)
-    """The environment variables that hold the environment's secrets, by the secrets'
-    names. They are read where an episode is played."""
+    """For each secret of the environment the environment variable that holds it. The
+    variables are read in the process that plays an episode."""
 
     @field_validator("arguments")
     @classmethod
     def _refuse_secrets(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if shown := sorted(_HIDDEN & given.keys()):
+        if shown := sorted(SECRET_ARGUMENTS & given.keys()):
             raise ValueError(
                 f"{', '.join(shown)} would be written to traces and files; set "
                 "ORS_API_KEY, and name the variables of secrets in secrets_from_env"
@@ -143,7 +144,7 @@ class ORSTasksetConfig(vf.TasksetConfig):
 
 
 class ORSTaskset(vf.Taskset[ORSTask, ORSTasksetConfig]):
-    """An environment's tasks, listed without what they hold."""
+    """An environment's tasks, listed without their specs."""
 
     def load(self) -> Iterator[ORSTask]:
         """Yield the tasks.
@@ -164,7 +165,7 @@ class ORSTaskset(vf.Taskset[ORSTask, ORSTasksetConfig]):
         for index in tasks:
             data = ORSData(
                 name=f"{name}/{split}#{index}",
-                # The prompt is the session's, so the harness asks for it.
+                # The real prompt belongs to the session: the harness asks for it.
                 prompt=f"Task {index} of the split {split!r} of {name!r}.",
                 env_name=name,
                 split=split,
@@ -177,19 +178,19 @@ class ORSTaskset(vf.Taskset[ORSTask, ORSTasksetConfig]):
 
 
 class ORSHarness(vf.Harness[vf.HarnessConfig]):
-    """Plays a task as an episode, its tools passed natively.
+    """Plays a task as an episode with native tool calls.
 
-    Every request to the model goes through verifiers, which records it and enforces
-    its limits; an episode that such a limit ends keeps what it has earned. An outage
-    fails the trace, so that it is neither rewarded nor told to the model: see
-    ``--env.retries``.
+    Every request to the model goes through verifiers, which records it and enforces its
+    limits. An episode that such a limit ends keeps the reward it has earned. An outage
+    fails the trace: it gets no reward, and the model is not told of it. verifiers can
+    repeat such a trace (``--env.retries``).
     """
 
     APPENDS_SYSTEM_PROMPT = True
     EXECUTES_CODE = False
     NEEDS_CONTAINER = False
 
-    async def launch(  # noqa: PLR0917 - called so by verifiers
+    async def launch(  # noqa: PLR0917 - verifiers calls it so
         self,
         ctx: vf.ModelContext,
         trace: vf.Trace,
@@ -203,25 +204,25 @@ class ORSHarness(vf.Harness[vf.HarnessConfig]):
 
         Args:
             ctx: The model.
-            trace: The trace; the outcome is put into its state.
+            trace: The trace; its state gets the outcome.
             runtime: Not used: the tools run on the server.
-            endpoint: Where verifiers takes requests to the model.
-            secret: The key for it.
-            mcp_urls: Not used, for the same reason.
+            endpoint: The address at which verifiers takes requests to the model.
+            secret: The key for that address.
+            mcp_urls: Not used: the tools run on the server.
             data: The task.
 
         Returns:
-            That it went well.
+            A result with exit code 0.
 
         Raises:
-            ORSError: For an outage, of the server or of the model.
+            ORSError: For an outage of the server or of the model.
         """
         policy = ChatPolicy(
             ctx.model,
             base_url=endpoint,
             api_key=secret,
             system_prompt=data.system_prompt,
-            timeout=_TURN_TIMEOUT,
+            timeout=_TURN_TIMEOUT_SECONDS,
             max_retries=_MAX_RETRIES,
             seed=None,
         )
@@ -240,12 +241,12 @@ class ORSHarness(vf.Harness[vf.HarnessConfig]):
                 while not live.ended:
                     await live.take(await policy(live.episode))
             except ORSError as error:
-                # Verifiers refuses the turn that is beyond one of its limits.
+                # verifiers refuses a turn beyond one of its limits: that is no outage.
                 if trace.stop_condition is None:
                     live.episode.fail(error, error.kind)
                     raise
             finally:
-                # Also where verifiers cancels it, because its time is up.
+                # verifiers cancels this coroutine when the time of the agent is up.
                 _record(live, trace.state)
         return vf.ProgramResult(exit_code=0, stdout="", stderr="")
 

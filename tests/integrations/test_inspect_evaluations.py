@@ -29,11 +29,11 @@ from inspect_ai.tool import ToolCall, ToolInfo
 from ors_gym import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.integrations.inspect import (
-    from_inspect,
+    _from_inspect,
+    _tool_infos,
     ors_dataset,
     ors_solver,
     ors_task,
-    tool_infos,
 )
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.integrations.documented import documented
@@ -256,7 +256,9 @@ def test_tools_keep_what_their_schemas_refer_to():
         },
         "required": ["colour"],
     }
-    (info,) = tool_infos([{"name": "paint", "description": "", "input_schema": schema}])
+    (info,) = _tool_infos(
+        [{"name": "paint", "description": "", "input_schema": schema}]
+    )
     found = json.loads(info.model_dump_json(exclude_none=True))["parameters"]
     given = found["properties"]
     assert given["colour"] == {
@@ -279,7 +281,7 @@ def test_arguments_that_inspect_could_not_read_are_an_invalid_action(
     output = say([call("add")])
     assert output.message.tool_calls
     output.message.tool_calls[0].parse_error = "Error parsing: {a: 1"
-    said = from_inspect(output.message)
+    said = _from_inspect(output.message)
     assert said["tool_calls"][0]["function"]["arguments"] == "Error parsing: {a: 1"
     task = contract_task(one_server, invalid_action_reward=-0.5, max_turns=1)
     (sample,) = samples_of(evaluate(task, scripted(output), tmp_path))

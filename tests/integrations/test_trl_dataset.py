@@ -136,7 +136,7 @@ def test_a_task_that_cannot_be_set_up_is_no_obstacle(
         ({"tasks": [99]}, "99"),
         ({"tasks": []}, "empty"),
         ({"tasks": [0, {"id": "x"}]}, "all indexes or all task specs"),
-        ({"tasks": lambda *_: 0}, "no function"),
+        ({"tasks": lambda *_: 0}, "cannot be a function"),
         ({"split": "trian"}, "trian"),
         ({"reward_reduction": "median"}, "median"),
         ({"nonterminal_reward": float("nan")}, "finite"),
@@ -155,7 +155,7 @@ def test_mistakes_are_told_before_training(
 
 def test_a_column_of_several_types_is_refused(one_server: RunningServer) -> None:
     specs: list[dict[str, Any]] = [{"id": "a", "x": 1}, {"id": "b", "x": ["one"]}]
-    with pytest.raises(InvalidRequestError, match="one type each"):
+    with pytest.raises(InvalidRequestError, match="each column has one type"):
         trl_environment("Contract", one_server.base_url, tasks=specs, columns=["x"])
 
 

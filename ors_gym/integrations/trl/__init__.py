@@ -1,17 +1,12 @@
 """GRPO with TRL on any ORS server (extra ``trl``).
 
-    docstrings    text of a server in Google docstrings
-    references    what a parameter's schema says, its references followed
-    hints         from a JSON Schema to type hints
-    tool_methods  a typed method for each tool
-    content       replies as text, or as text and images
-    sessions      the sessions of a trainer's rollouts
-    environment   one rollout
-    factory       makes the environments, and scores them
-    dataset       the tasks as rows, and their tools
-    entry         the way in
+    _train         `trl_environment`: the dataset, the factory and the reward function
+    _dataset       the tasks as rows of a dataset, and their tools
+    _environment   one rollout, the factory that makes them, and their rewards
+    _sessions      the sessions of a trainer's rollouts, opened a group at a time
+    _tool_methods  a typed method for each tool
 
-Example, complete with a model (any that calls tools will do)::
+A complete example; any model that calls tools works::
 
     from trl import GRPOConfig, GRPOTrainer
     from ors_gym.integrations.trl import trl_environment

@@ -1,4 +1,4 @@
-"""What is learned of the tasks before training: rows for a dataset, and their tools."""
+"""The tasks as rows of a dataset, and the tools of their sessions, before training."""
 
 from __future__ import annotations
 
@@ -19,57 +19,37 @@ from ors_gym.errors import (
 from ors_gym.rollout._driver import TaskEnv
 from ors_gym.types import TaskSpec, ToolSpec
 
-__all__ = ["ChosenTasks", "choose_tasks", "list_columns", "list_tools", "make_dataset"]
-
 _LOGGER: Final = logging.getLogger(__name__)
 _MOST_TASKS: Final = 1_000_000
+# The most sessions that are open at the same time, and the most requests for tasks.
 _AT_ONCE: Final = 16
-"""Sessions that are open at the same time, and requests for tasks."""
+# Columns that mean something to TRL, or to us.
 _RESERVED: Final = frozenset(
     {"completion", "completion_ids", "completions", "environment", "environments"}
     | {"image", "images", "log_extra", "log_metric", "prompt", "prompts"}
     | {"task_index", "tools", "trainer_state"}
 )
-"""Columns that mean something to TRL, or to us."""
 
 
 class ChosenTasks(NamedTuple):
-    """The tasks that are trained on.
-
-    Args:
-        tasks: One for each row.
-        indexes: The column ``task_index``.
-        specs: The tasks themselves, where they were given.
-    """
+    """The tasks that are trained on, one for each row."""
 
     tasks: list[Task]
+    # The column ``task_index``.
     indexes: list[int]
+    # The task specs, if the caller gave specs and not indexes.
     specs: list[TaskSpec] | None
 
 
 async def choose_tasks(
     client: AsyncORSClient, env_name: str, split: str | None, tasks: TaskSet | None
 ) -> ChosenTasks:
-    """Find out which tasks are meant.
-
-    Args:
-        client: The client.
-        env_name: The environment's name.
-        split: The split; ``train`` if None and there is one, else the only one.
-        tasks: Narrows it: a range, indexes, or task specs.
-
-    Returns:
-        The tasks.
-
-    Raises:
-        InvalidRequestError: If the set is none that a dataset can hold.
-        UnknownTaskError: If there is no such split or task.
-    """
+    """Look up the tasks that the arguments of `trl_environment` name."""
     schedule = TaskSchedule(tasks)
     if callable(tasks):
         raise InvalidRequestError(
-            "a dataset holds its tasks: tasks= takes a range, indexes or task specs "
-            "here, and no function"
+            "tasks= cannot be a function here, because a dataset lists its tasks; pass "
+            "a range, indexes or task specs"
         )
     if tasks is not None and any(isinstance(task, Mapping) for task in tasks):
         specs = [dict(task) for task in tasks if isinstance(task, Mapping)]
@@ -82,8 +62,8 @@ async def choose_tasks(
     wanted: Sequence[Any] = range(count) if tasks is None else tasks
     if not 0 < len(wanted) <= _MOST_TASKS:
         raise UnknownTaskError(
-            f"split {chosen!r} has {count} tasks; a dataset has a row for each, and at "
-            f"most {_MOST_TASKS}: narrow them, say with tasks=range(1000)"
+            f"split {chosen!r} has {count} tasks; a dataset has 1 to {_MOST_TASKS} "
+            f"rows, one for each task: choose tasks, such as tasks=range(1000)"
         )
     listed = [schedule.task_at(chosen, index, count) for index in wanted]
     return ChosenTasks(listed, [task.index for task in listed], None)
@@ -96,17 +76,9 @@ async def list_tools(
     probes: int | None,
     arguments: Mapping[str, Any],
 ) -> list[list[ToolSpec]]:
-    """Ask sessions of several tasks for their tools.
+    """Ask ``probes`` of the tasks, evenly spread, for the tools of their sessions.
 
-    Args:
-        client: The client.
-        env_name: The environment's name.
-        tasks: The tasks.
-        probes: How many of them are asked, evenly spread; None for all.
-        arguments: What the sessions are opened with.
-
-    Returns:
-        The tools of each that could be set up; at least of one.
+    A task whose set-up fails is left out.
 
     Raises:
         ORSError: If no task could be set up, or the server cannot be reached.
@@ -141,28 +113,21 @@ async def list_columns(
     chosen: ChosenTasks,
     names: Sequence[str],
 ) -> dict[str, list[Any]]:
-    """Take columns from the task specs: those that are asked for, and no other.
+    """Copy the named fields of the task specs, and no others, into columns.
 
-    A task spec usually holds the answer, and what is in a row of a dataset is given to
-    every reward function and printed in logs.
-
-    Args:
-        client: The client.
-        env_name: The environment's name.
-        chosen: The tasks.
-        names: Fields of the task specs.
-
-    Returns:
-        The values of all tasks, by column; None where a task has no such field.
+    A task spec usually holds the answer. A trainer gives each row of a dataset to every
+    reward function, and prints it in logs.
 
     Raises:
-        InvalidRequestError: If a name is taken, or no task has such a field.
+        InvalidRequestError: If a name is reserved, or no task has such a field.
     """
     if isinstance(names, str):
-        raise InvalidRequestError("columns= is a list of names, not one name")
+        raise InvalidRequestError("columns= takes a list of names, not a string")
     taken = sorted(_RESERVED.intersection(names))
     if taken:
-        raise InvalidRequestError(f"columns= cannot hold {taken[0]!r}: it is TRL's own")
+        raise InvalidRequestError(
+            f"columns= cannot name {taken[0]!r}: TRL uses this column"
+        )
     if not names:
         return {}
     free = asyncio.Semaphore(_AT_ONCE)
@@ -191,21 +156,12 @@ def make_dataset(
 ) -> Any:
     """Make a `datasets.Dataset` with a row for each task.
 
-    Args:
-        name: The column ``environment``.
-        indexes: The column ``task_index``.
-        columns: The other columns, by name.
-        system_prompt: Stands before the prompt of every task.
-
-    Returns:
-        The dataset. Its column ``prompt`` ends with an empty user message, which a
-        reset fills.
-
     Raises:
         MissingExtraError: If `datasets` is not installed.
         InvalidRequestError: If the values of a column have no type in common.
     """
     dataset = import_extra("datasets", "trl", "Training with TRL").Dataset
+    # A reset fills the empty user message.
     prompt = [{"role": "user", "content": ""}]
     if system_prompt is not None:
         prompt.insert(0, {"role": "system", "content": system_prompt})
@@ -219,6 +175,6 @@ def make_dataset(
         return dataset.from_dict(rows)
     except (ValueError, TypeError) as error:  # ArrowInvalid is a ValueError
         raise InvalidRequestError(
-            f"the columns {', '.join(columns)} cannot stand in a dataset: its columns "
-            f"have one type each: {error}"
+            f"the columns {', '.join(columns)} do not fit into a dataset, where each "
+            f"column has one type: {error}"
         ) from None

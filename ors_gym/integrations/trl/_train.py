@@ -38,8 +38,8 @@ class TRLEnvironment(NamedTuple):
         environment_factory: An `EnvironmentFactory`; after `combine_environments` a
             dict of these by name.
         train_dataset: A `datasets.Dataset` with a row for each task: ``prompt``,
-            ``environment``, ``task_index``, and the columns that were asked for.
-        reward_funcs: A list of one function: what the server paid.
+            ``environment``, ``task_index``, and the chosen ``columns``.
+        reward_funcs: A list of one function, which returns the server's rewards.
     """
 
     environment_factory: Any
@@ -47,8 +47,8 @@ class TRLEnvironment(NamedTuple):
     reward_funcs: list[EpisodeReward]
 
 
-class _Learned(NamedTuple):
-    """What the server said before training."""
+class _Answers(NamedTuple):
+    """The server's answers before training."""
 
     chosen: ChosenTasks
     columns: dict[str, list[Any]]
@@ -74,11 +74,11 @@ def trl_environment(
 ) -> TRLEnvironment:
     """Make an ORS environment ready for TRL's ``GRPOTrainer``.
 
-    The tools become typed methods with Google docstrings; `tool_methods` says which of
-    their names are replaced. A call that the server refuses, and one of a tool that the
-    session lacks, is answered by text that says so. After the end of an episode no call
-    reaches the server. An outage is never shown to the model: its rollout gets the
-    reward None, which a trainer leaves out of the loss.
+    The tools become typed methods with Google docstrings. A name that cannot be a
+    method's is replaced, such as ``files.read`` by ``files_read``. If the server
+    refuses a call, or the session lacks the tool, the model reads why. After the end
+    of an episode no call reaches the server. The model never sees an outage: its
+    rollout gets the reward None, which a trainer leaves out of the loss.
 
     Args:
         env_name: The environment's name on the server, in any case.
@@ -87,25 +87,26 @@ def trl_environment(
         tasks: Narrows the split: a range, indexes, or task specs.
         secrets: Values for the environment, by name.
         system_prompt: A system message before the prompt of every task.
-        columns: Fields of the task specs that the dataset shall hold. No other is in
-            it, since a task spec usually holds the answer.
+        columns: Fields of the task specs to copy into the dataset. It holds no others,
+            because a task spec usually holds the answer.
         reward_reduction: How the rewards of an episode's steps become one: ``sum``,
             ``last``, ``mean``, ``max`` or ``min``.
-        nonterminal_reward: Added where the server did not finish the episode; nothing
-            if None.
-        num_generations: The trainer's: the sessions of a task's rollouts are opened
-            together, instead of each in its turn.
-        images: Whether images in replies become parts of the content, for a model that
-            sees; else they are described in the text.
-        tool_probes: Of how many tasks, evenly spread, a session is asked for its tools
-            beforehand; None for all. The model can call what any of these has.
-        name: What the column ``environment`` and the logged reward call it;
-            ``env_name`` if None.
+        nonterminal_reward: Added if the server did not finish the episode; None adds
+            nothing.
+        num_generations: The trainer's ``num_generations``. The sessions of a task's
+            rollouts are opened together instead of one after another.
+        images: Whether the model gets the images in replies; else they are described
+            in the text.
+        tool_probes: The number of tasks, evenly spread, whose sessions are asked for
+            their tools before training; None for all. The model can call the tools of
+            any of them.
+        name: The environment's name in the column ``environment`` and in the logged
+            reward; ``env_name`` if None.
         **arguments: ``max_episode_steps``, ``invalid_action_reward``,
             ``on_tool_error``, ``call_timeout``, ``setup_timeout``, ``api_key``,
             ``headers``, ``create_options``, ``session_options`` and ``client_options``,
-            as for `ORSEnv`. The factory's pickle holds ``create_options`` and
-            ``session_options``: no secret belongs there.
+            as for `ORSEnv`. Put no secret into ``create_options`` or
+            ``session_options``: a pickle of the factory holds them.
 
     Returns:
         The three arguments: ``GRPOTrainer(model=..., args=..., **made._asdict())``.
@@ -113,9 +114,9 @@ def trl_environment(
     Raises:
         UnknownEnvironmentError: If the server has no such environment.
         UnknownTaskError: If there is no such split or task.
-        InvalidRequestError: If an argument cannot be right.
+        InvalidRequestError: If an argument is wrong.
         MissingExtraError: If `datasets` is not installed.
-        ORSError: If the server cannot be reached, or sets none of the tasks up.
+        ORSError: If the server cannot be reached, or no task can be set up.
     """
     for argument in arguments:
         if argument not in _ENV_ARGUMENTS:
@@ -128,17 +129,17 @@ def trl_environment(
     config = EnvConfig(env_name=env_name, **arguments)
     address = find_server(base_url)
 
-    async def learn() -> _Learned:
+    async def ask() -> _Answers:
         async with AsyncORSClient(address, **config.client_arguments()) as client:
             chosen = await choose_tasks(client, env_name, split, tasks)
             found = await list_columns(client, env_name, chosen, columns)
             listings = await list_tools(
                 client, env_name, chosen.tasks, tool_probes, arguments
             )
-            return _Learned(chosen, found, listings)
+            return _Answers(chosen, found, listings)
 
-    learned = run_and_wait(learn())
-    chosen = learned.chosen
+    answers = run_and_wait(ask())
+    chosen = answers.chosen
     factory = EnvironmentFactory(
         name=name or env_name,
         env_name=env_name,
@@ -146,13 +147,13 @@ def trl_environment(
         arguments=arguments,
         split=chosen.tasks[0].split,
         specs=chosen.specs,
-        tools=merge_tools(learned.listings),
+        tools=merge_tools(answers.listings),
         images=images,
         num_generations=num_generations,
         reward_reduction=reward_reduction,
         nonterminal_reward=added,
     )
-    dataset = make_dataset(factory.name, chosen.indexes, learned.columns, system_prompt)
+    dataset = make_dataset(factory.name, chosen.indexes, answers.columns, system_prompt)
     return TRLEnvironment(factory, dataset, [EpisodeReward(factory.name)])
 
 
@@ -160,12 +161,12 @@ def combine_environments(*environments: TRLEnvironment) -> TRLEnvironment:
     """Train on several environments at once.
 
     Args:
-        *environments: What `trl_environment` made, each under a ``name`` of its own.
+        *environments: Results of `trl_environment`, each with a ``name`` of its own.
 
     Returns:
-        One dataset of all their tasks, whose column ``environment`` says which
-        environment a row is played on; a model is shown only the tools of that. Each
-        keeps a reward function of its own, so logs show them apart.
+        One dataset of all tasks. Its column ``environment`` names the environment of a
+        row, and the model sees only the tools of that environment. Each environment
+        keeps its own reward function, so logs show them apart.
 
     Raises:
         InvalidRequestError: If two have the same name, or there are none.
@@ -183,8 +184,8 @@ def combine_environments(*environments: TRLEnvironment) -> TRLEnvironment:
     for factory in _factories(environments):
         if factory.name in factories:
             raise InvalidRequestError(
-                f"two environments are named {factory.name!r}; pass a name= of its own "
-                "to trl_environment"
+                f"two environments are named {factory.name!r}; pass name= to "
+                "trl_environment to tell them apart"
             )
         factories[factory.name] = factory
     return TRLEnvironment(
