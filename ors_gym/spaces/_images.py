@@ -1,7 +1,7 @@
-"""A space for images of any number and size, right in every vector env.
+"""A space for any number of images of any size that works in every vector env.
 
-Gymnasium's ``Sequence`` of ``Box`` fixes the size of its images, and is refused by
-``AsyncVectorEnv`` unless shared memory is switched off.
+Gymnasium's ``Sequence`` of ``Box`` fixes the size of its images, and ``AsyncVectorEnv``
+refuses it unless shared memory is switched off.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import json
 import multiprocessing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from gymnasium import Space
@@ -32,14 +32,14 @@ from gymnasium.vector.utils import (
 from gymnasium.wrappers.utils import create_zero_array
 from numpy.typing import NDArray
 
-from ors_gym.spaces._text import SharedText
+from ors_gym.spaces._text import SharedText, SharedView
 
 __all__ = ["ImageTuple"]
 
 Images: TypeAlias = tuple[NDArray[np.uint8], ...]
 
 _SHARED_CHARACTERS: Final = 2**29
-"""Room for an env's images as text; a sparse file uses what was written only."""
+"""Room for an env's images as text; only what is written takes memory."""
 _LARGEST_SAMPLE: Final = 8
 
 
@@ -88,11 +88,7 @@ class ImageTuple(Space[Images]):
         )
 
     def contains(self, x: Any) -> bool:
-        """Tell whether ``x`` is a tuple of images.
-
-        Args:
-            x: Anything.
-        """
+        """Return whether ``x`` is a tuple of images."""
         return isinstance(x, tuple) and all(
             isinstance(image, np.ndarray)
             and image.dtype == np.uint8
@@ -102,19 +98,11 @@ class ImageTuple(Space[Images]):
         )
 
     def to_jsonable(self, sample_n: Iterable[Images]) -> list[Any]:
-        """Return samples as plain JSON: shape and base64 of the pixels.
-
-        Args:
-            sample_n: Elements of this space.
-        """
+        """Return samples as plain JSON: shape and base64 of the pixels."""
         return [[_to_json(image) for image in images] for images in sample_n]
 
     def from_jsonable(self, sample_n: list[Any]) -> list[Images]:
-        """Undo `to_jsonable`.
-
-        Args:
-            sample_n: What `to_jsonable` returned.
-        """
+        """Undo `to_jsonable`."""
         return [tuple(_from_json(image) for image in images) for images in sample_n]
 
     def __repr__(self) -> str:
@@ -132,44 +120,9 @@ def _to_json(image: NDArray[np.uint8]) -> dict[str, Any]:
 
 
 def _from_json(image: dict[str, Any]) -> NDArray[np.uint8]:
-    # Bytes are read-only; an observation's arrays are the caller's to change.
+    # Bytes are read-only, but callers may change an observation's arrays.
     pixels = bytearray(base64.b64decode(image["pixels"]))
     return np.frombuffer(pixels, np.uint8).reshape(image["shape"])
-
-
-class _SharedImagesView(Sequence[Images]):
-    """The envs' current images, read when looked at; a copy of it is a plain tuple.
-
-    ``AsyncVectorEnv`` makes this view once and copies it after every step.
-    """
-
-    def __init__(self, space: ImageTuple, texts: SharedText) -> None:
-        self._space = space
-        self._texts = texts
-
-    def __len__(self) -> int:
-        return self._texts.regions
-
-    @overload
-    def __getitem__(self, index: int) -> Images: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Images, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Images | tuple[Images, ...]:
-        if isinstance(index, slice):
-            return tuple(self[i] for i in range(len(self))[index])
-        text = self._texts.read(range(len(self))[index])
-        return self._space.from_jsonable([json.loads(text)])[0] if text else ()
-
-    def __copy__(self) -> tuple[Images, ...]:
-        return tuple(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> tuple[Images, ...]:
-        return tuple(self)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tuple, (list(self),)
 
 
 @create_shared_memory.register(ImageTuple)
@@ -186,8 +139,11 @@ def _read_shared_images(
     space: ImageTuple,
     shared_memory: SharedText,
     n: int = 1,  # noqa: ARG001
-) -> _SharedImagesView:
-    return _SharedImagesView(space, shared_memory)
+) -> SharedView[Images]:
+    def decode(text: str) -> Images:
+        return space.from_jsonable([json.loads(text)])[0] if text else ()
+
+    return SharedView(shared_memory, decode)
 
 
 @write_to_shared_memory.register(ImageTuple)
@@ -197,8 +153,8 @@ def _write_shared_images(
     shared_memory.write(index, json.dumps(space.to_jsonable([value])[0]))
 
 
-# As with Gymnasium's own Sequence: a batch is a Tuple, and flattening leaves what has
-# no fixed size.
+# As with Gymnasium's own Sequence, a batch is a Tuple, and flattening leaves out what
+# has no fixed size.
 batch_differing_spaces.register(
     ImageTuple, batch_differing_spaces.registry[GymnasiumSequence]
 )

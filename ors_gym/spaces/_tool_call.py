@@ -30,16 +30,16 @@ _NO_ARGUMENTS = {"type": "object", "maxProperties": 0}
 class ToolCallSpace(Space[ToolCall]):
     """The calls that a set of tools takes: ``{"tool": name, "input": {...}}``.
 
-    ``sample()`` draws a tool, then an input that its JSON Schema allows;
-    ``contains()`` is what jsonschema says of the input (Draft 2020-12, formats not
-    asserted). A tool without a schema takes ``{}``. The tools of an ORS server may
-    change with the session: ``update()`` follows them in place and keeps the seed.
+    ``sample()`` draws a tool, then an input that its JSON Schema allows.
+    ``contains()`` asks jsonschema (Draft 2020-12, formats not asserted). A tool without
+    a schema takes ``{}``. The tools of an ORS server may change with the session:
+    ``update()`` replaces them in place and keeps the seed.
 
-    A schema is the server's word, so nothing is looked into before it is needed: a
-    schema that cannot be used raises when it is sampled or checked against.
-    References to other documents are never fetched. A ``pattern`` runs in Python's
-    ``re``, which has no time limit: ``contains()`` of a long text against a hostile
-    pattern can take long, ``sample()`` cannot, and stepping an env uses neither.
+    A schema comes from the server, so it is read only when it is needed: one that
+    cannot be used raises when it is sampled or checked against. References to other
+    documents are never fetched. A ``pattern`` runs in Python's ``re``, which has no
+    time limit: ``contains()`` of a long text against a hostile pattern can take long,
+    ``sample()`` cannot, and stepping an env uses neither.
 
     Args:
         tools: The tools as the server lists them. Two of one name are alternatives.
@@ -90,7 +90,7 @@ class ToolCallSpace(Space[ToolCall]):
         return False
 
     def update(self, tools: Iterable[ToolSpec | Mapping[str, Any]]) -> None:
-        """Follow the tools of another session; the seed and the state stay.
+        """Take over the tools of another session; the seed and the state stay.
 
         Args:
             tools: The tools as the server lists them.
@@ -121,10 +121,10 @@ class ToolCallSpace(Space[ToolCall]):
 
         Args:
             mask: Which tools may be drawn: 0 or 1 for each tool in the order of
-                ``tools``, or by name (``{"submit": 0}``; a tool not named is
-                allowed).
-            probability: How likely each tool is, in order or by name (a tool not
-                named is never drawn); they add up to 1.
+                ``tools``, or by name (``{"submit": 0}``). A tool that is not named is
+                allowed.
+            probability: How likely each tool is, in order or by name. A tool that is
+                not named is never drawn. The probabilities add up to 1.
 
         Returns:
             A call that ``contains`` accepts.
@@ -143,8 +143,8 @@ class ToolCallSpace(Space[ToolCall]):
                 else f"there is no tool to sample: the mask forbids all "
                 f"{len(self._tools)}"
             )
-        # All allowed tools are looked at, so that a schema that cannot be sampled is
-        # found by the first draw and not by chance.
+        # All allowed tools are prepared, so that the first draw finds a schema that
+        # cannot be sampled, and not chance.
         for index in allowed:
             self._schemas[index].prepare()
         # One generator per draw: drawing from numpy's is ten times slower.
@@ -269,12 +269,12 @@ class ToolCallSpace(Space[ToolCall]):
 class ToolCallText(FreeText):
     """Text whose ``sample()`` is a valid tool call as JSON; any text is a member.
 
-    The action space of ``action_mode="text"``: what a language model writes is
-    always an action, and a random agent still makes valid calls.
+    The action space of ``action_mode="text"``: any text of a language model is an
+    action, and a random agent still makes valid calls.
 
     Args:
-        calls: The space of the calls. It is shared, not copied: its seed, its state
-            and its tools are this space's too.
+        calls: The space of the calls. It is shared, not copied, with its seed, its
+            state and its tools.
         max_length: Longest text, in characters.
 
     Example:
@@ -343,9 +343,9 @@ def _input_schema(tool: ToolSpec) -> Any:
 
 
 def _identity(tools: tuple[ToolSpec, ...]) -> str | None:
-    """What makes two tool sets the same space: names and schemas, in order.
+    """Return what makes two lists of tools the same space: names and schemas.
 
-    None where that cannot be told: the schemas are not JSON, or nested too deeply.
+    None if the schemas are not JSON, or nested too deeply.
     """
     pairs = [(tool["name"], tool.get("input_schema")) for tool in tools]
     try:

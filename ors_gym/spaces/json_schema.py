@@ -1,9 +1,9 @@
 """Values of a JSON Schema: draw one, check one, list them all.
 
-Validation is jsonschema's, Draft 2020-12. Drawing is ours and covers what pydantic
-emits, without and with the rest of the draft: keywords that draws cannot follow
-(``not``, ``contains``, ...) are left to chance and checked, and a schema for which
-chance finds nothing is an error that names the place.
+jsonschema validates, by Draft 2020-12. The sampler is our own and follows every
+keyword that pydantic emits. Keywords that it cannot follow (``not``, ``contains``, ...)
+are left to chance and then checked. If chance finds no value, an error names the place
+in the schema.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def sample(schema: Any, rng: np.random.Generator) -> Any:
     """Draw a value that a schema allows.
 
     Args:
-        schema: The JSON Schema. Where many values are drawn, `CompiledSchema` keeps
-            the work.
-        rng: Where chance comes from.
+        schema: The JSON Schema. To draw many values, compile it once as a
+            `CompiledSchema`.
+        rng: The source of chance.
 
     Raises:
         SchemaError: If the schema cannot be sampled; the message says where.
@@ -90,9 +90,9 @@ def enumerate(schema: Any, limit: int = 1000) -> list[Any]:  # noqa: A001
 
 
 class CompiledSchema:
-    """A schema with what was found out about it, all of it when first needed.
+    """A schema that is compiled once, when it is first needed.
 
-    It never changes, so copies share it; a pickle carries the schema alone.
+    It never changes, so copies share it. A pickle holds the schema alone.
 
     Args:
         schema: The JSON Schema.
@@ -115,7 +115,7 @@ class CompiledSchema:
         return CompiledSchema, (self.schema, self.name)
 
     def prepare(self) -> None:
-        """Compile the schema, unless that is done.
+        """Compile the schema, unless it is compiled already.
 
         Raises:
             SchemaError: If it cannot be sampled; the message says where.
@@ -126,7 +126,7 @@ class CompiledSchema:
         """Draw a value.
 
         Args:
-            random: Where chance comes from.
+            random: The source of chance.
 
         Raises:
             SchemaError: If the schema cannot be sampled; the message says where.

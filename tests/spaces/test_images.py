@@ -17,8 +17,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-from ors_gym.spaces import FreeText
-from ors_gym.spaces._images import ImageTuple
+from ors_gym.spaces import FreeText, ImageTuple
 
 SIZES = [[], [(1, 1)], [(2, 3), (5, 1)], [(600, 400)], []]
 

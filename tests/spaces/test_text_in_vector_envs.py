@@ -27,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
-from ors_gym.spaces._text import SharedText, SharedTextView
+from ors_gym.spaces._text import SharedText, SharedView
 from tests.spaces.pydantic_tools import MODELS
 from tests.spaces.texts import TEXTS, EchoEnv
 
@@ -214,7 +214,7 @@ def test_shared_text_keeps_any_text(texts: list[str]) -> None:
         shared.write(region, text)
     for region, text in enumerate(texts):
         shared.write(region, text)
-    assert SharedTextView(shared) == tuple(texts)
+    assert SharedView(shared, decode=str) == tuple(texts)
 
 
 def test_shared_text_keeps_lone_surrogates() -> None:
@@ -254,7 +254,7 @@ def test_a_view_is_a_sequence() -> None:
     shared = SharedText(3, 10)
     for region, text in enumerate(("a", "b", "c")):
         shared.write(region, text)
-    view = SharedTextView(shared)
+    view = SharedView(shared, decode=str)
     assert (len(view), view[0], view[-1], view[1:]) == (3, "a", "c", ("b", "c"))
     assert list(reversed(view)) == ["c", "b", "a"]
     assert "b" in view

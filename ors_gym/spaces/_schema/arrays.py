@@ -17,23 +17,14 @@ from ors_gym.spaces._schema.nodes import (
     list_values,
 )
 
-__all__ = ["array_body", "extra_count"]
+__all__ = ["array_body"]
 
 _MAX_PLACES = 10_000
 _ATTEMPTS = 50
-_MAX_EXTRA = 3
 _MAX_REMAINING = 1000
 _MAX_LISTED = 1000
 _MAX_COUNT = 10**12
 _NOTHING = object()
-
-
-def extra_count(draw: Draw, depth: int) -> int:
-    """Return how many more items than needed there may be."""
-    if not draw.is_free(depth):
-        return 0
-    # Fewer the deeper, so that trees stay small.
-    return max(0, _MAX_EXTRA - depth // 2)
 
 
 def array_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
@@ -56,7 +47,7 @@ def array_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
 
     rest = at(places)
     closed = any(part.schema is False for part in rest)
-    return ArrayBody(
+    return _ArrayBody(
         [maker.node(at(place)) for place in range(places)],
         None if closed else maker.node(rest),
         largest(part.size("minItems") for part in parts) or 0,
@@ -66,7 +57,7 @@ def array_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
     )
 
 
-class ArrayBody(Body):
+class _ArrayBody(Body):
     """Arrays: the first items by place, the rest alike, or none if ``rest`` is None."""
 
     def __init__(
@@ -102,7 +93,7 @@ class ArrayBody(Body):
         return node if node is not None and node.possible else None
 
     def draw(self, draw: Draw, depth: int) -> list[Any]:
-        extra = extra_count(draw, depth)
+        extra = draw.surplus(depth)
         if extra:
             extra = max(extra, len(self._places) - self._fewest)
             extra = int(draw.random.random() * (extra + 1))

@@ -90,8 +90,18 @@ class _Compiler:
         """Return a schema of our own as a part."""
         return Part(self._made.setdefault(repr(schema), schema), "#")
 
+    def checked(self, body: Body, schemas: list[Any], path: str) -> Body:
+        """Return a body of those values that jsonschema finds valid."""
+        validators = [self._validator().part(schema) for schema in schemas]
+        return CheckedBody(
+            body,
+            lambda value: all(validator.is_valid(value) for validator in validators),
+            path,
+        )
+
     def _body(self, node: Node, parts: Sequence[Part]) -> Body:
         flat = flatten(self._root, parts)
+        # Unions first: each branch is combined with all else that applies.
         for index, part in enumerate(flat):
             for keyword in ("anyOf", "oneOf"):
                 if part.has(keyword):
@@ -102,22 +112,12 @@ class _Compiler:
                 return self._conditional(part, rest)
         if not flat:
             return AnythingBody(node.path)
-        body, check = self._typed(node, flat)
-        if check:
-            return self._checked(body, [part.schema for part in flat], flat[0].path)
+        body = self._typed(node, flat)
         for part in flat:
             hard = sorted(HARD & part.schema.keys())
             if hard:
-                body = self._checked(body, [part.schema], f"{part.path}/{hard[0]}")
+                body = self.checked(body, [part.schema], f"{part.path}/{hard[0]}")
         return body
-
-    def _checked(self, body: Body, schemas: list[Any], path: str) -> Body:
-        validators = [self._validator().part(schema) for schema in schemas]
-        return CheckedBody(
-            body,
-            lambda value: all(validator.is_valid(value) for validator in validators),
-            path,
-        )
 
     def _union(self, part: Part, keyword: str, rest: list[Part]) -> Body:
         branches = [
@@ -132,7 +132,7 @@ class _Compiler:
             self._join_decimals(branches, options)
         body = UnionBody(options)
         if keyword == "oneOf" and not are_exclusive(self._root, branches, tag):
-            return self._checked(
+            return self.checked(
                 body, [{"oneOf": part.schema["oneOf"]}], f"{part.path}/oneOf"
             )
         return body
@@ -165,16 +165,16 @@ class _Compiler:
             for keyword in ("if", "then", "else")
             if keyword in part.schema
         }
-        return self._checked(body, [condition], f"{part.path}/if")
+        return self.checked(body, [condition], f"{part.path}/if")
 
-    def _typed(self, node: Node, parts: list[Part]) -> tuple[Body, bool]:
+    def _typed(self, node: Node, parts: list[Part]) -> Body:
         if any("enum" in part.schema or "const" in part.schema for part in parts):
-            return enum_body(self._validator, parts), False
+            return enum_body(self._validator, parts)
         types = frozenset.intersection(*map(type_names, parts))
         if all("type" not in part.schema for part in parts):
             types = _implied(parts)
             if not types:
-                return AnythingBody(node.path), False
+                return AnythingBody(node.path)
         if "number" in types:
             types -= {"integer"}
         if not types:
@@ -183,22 +183,22 @@ class _Compiler:
             options = [
                 self.node([*parts, self.made({"type": name})]) for name in sorted(types)
             ]
-            return UnionBody(options), False
+            return UnionBody(options)
         (name,) = types
         return self._one_type(name, parts)
 
-    def _one_type(self, name: str, parts: list[Part]) -> tuple[Body, bool]:
+    def _one_type(self, name: str, parts: list[Part]) -> Body:
         if name == "object":
             return object_body(self, parts)
         if name == "array":
-            return array_body(self, parts), False
+            return array_body(self, parts)
         if name == "string":
-            return string_body(self, parts), False
+            return string_body(self, parts)
         if name == "boolean":
-            return EnumBody([False, True]), False
+            return EnumBody([False, True])
         if name == "null":
-            return EnumBody([None]), False
-        return number_body(parts, integer=name == "integer"), False
+            return EnumBody([None])
+        return number_body(parts, integer=name == "integer")
 
 
 def _implied(parts: list[Part]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import unquote
 
 from ors_gym.formats._schemas import follow_reference
-from ors_gym.spaces._schema.nodes import Node, Unusable
+from ors_gym.spaces._schema.nodes import Body, Node, Unusable
 
 __all__ = [
     "BY_TYPE",
@@ -142,6 +142,10 @@ class NodeMaker(Protocol):
 
     def made(self, schema: dict[str, Any]) -> Part:
         """Return a schema that is ours, not the server's, as a part."""
+        ...
+
+    def checked(self, body: Body, schemas: list[Any], path: str) -> Body:
+        """Return a body of those values that jsonschema finds valid."""
         ...
 
 

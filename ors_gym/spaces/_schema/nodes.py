@@ -29,6 +29,7 @@ __all__ = [
 
 _ALLOWANCE = 200
 _FREE_DEPTH = 6
+_MAX_SURPLUS = 3
 _RETRIES = 2_000
 # What a search in vain costs, in retries.
 _GIVING_UP = 100
@@ -59,6 +60,11 @@ class Draw:
     def is_free(self, depth: int) -> bool:
         """Return whether a value at this depth may be larger than it must be."""
         return depth < _FREE_DEPTH and self.allowance > 0
+
+    def surplus(self, depth: int) -> int:
+        """Return how many more items or members than needed there may be."""
+        # Fewer the deeper, so that trees stay small.
+        return max(0, _MAX_SURPLUS - depth // 2) if self.is_free(depth) else 0
 
     def give_up(self, reason: Unusable) -> None:
         """Do without a value that chance did not find; raise if that was too often."""

@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ors_gym.spaces._schema.arrays import extra_count
 from ors_gym.spaces._schema.conjunction import NodeMaker, Part, largest, smallest
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_key
 from ors_gym.spaces._schema.regex import Pattern
@@ -20,11 +19,8 @@ _ATTEMPTS = 50
 _MISSING = object()
 
 
-def object_body(maker: NodeMaker, parts: Sequence[Part]) -> tuple[Body, bool]:
-    """Return the body of the objects that satisfy all of some schemas.
-
-    The second value says whether what it draws must be checked.
-    """
+def object_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
+    """Return the body of the objects that satisfy all of some schemas."""
     members = _Members(parts)
     if len(members.names) > _MAX_PROPERTIES:
         raise Unusable(
@@ -48,14 +44,16 @@ def object_body(maker: NodeMaker, parts: Sequence[Part]) -> tuple[Body, bool]:
     if not closed and (spoken_of or fewest > len(properties)):
         names = members.extra_names(maker)
         extras = _Extras(maker.node(names) if names else None, maker.node(extra))
-    body = ObjectBody(
+    body = _ObjectBody(
         properties,
         fewest,
         smallest(part.size("maxProperties") for part in parts),
         extras,
         parts[0].path,
     )
-    return body, members.entangled()
+    if members.entangled():
+        return maker.checked(body, [part.schema for part in parts], parts[0].path)
+    return body
 
 
 class _Members:
@@ -160,7 +158,7 @@ class _Extras:
     values: Node
 
 
-class ObjectBody(Body):
+class _ObjectBody(Body):
     """Objects with properties, some of them optional, and maybe extra members."""
 
     def __init__(
@@ -224,7 +222,7 @@ class ObjectBody(Body):
     def _add_extras(
         self, extras: _Extras, result: dict[str, Any], draw: Draw, depth: int
     ) -> None:
-        wanted = len(result) + draw.random.randint(0, extra_count(draw, depth))
+        wanted = len(result) + draw.random.randint(0, draw.surplus(depth))
         wanted = int(min(max(self._fewest, wanted), self._most))
         named = {member.name for member in self._optional}
         for _ in range(_ATTEMPTS + 4 * self._fewest):
