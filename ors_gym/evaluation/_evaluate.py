@@ -24,10 +24,11 @@ from ors_gym.evaluation._ray import connect, play_on_ray
 from ors_gym.evaluation._record import Success, name_success
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
-from ors_gym.rollout import Episode, Policy, RewardReduction, Rules
+from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._driver import TaskEnv
 from ors_gym.rollout._policies import choose_policy, name_policy
+from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.types import JSONObject
 
 __all__ = ["Options", "evaluate", "parallel_evaluate"]
@@ -52,12 +53,13 @@ class _EnvOptions(TypedDict, total=False):
     session_options: Mapping[str, Any] | None
 
 
-class Options(_EnvOptions, total=False):
+class Options(RuleOptions, _EnvOptions, total=False):
     """The keyword arguments of `evaluate` and `parallel_evaluate`.
 
-    They also take these arguments of `ORSEnv`: ``secrets``, ``call_timeout``,
-    ``setup_timeout``, ``max_episode_steps``, ``invalid_action_reward``,
-    ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
+    They also take the arguments of `Rules`, such as ``max_turns``, and these of
+    `ORSEnv`: ``secrets``, ``call_timeout``, ``setup_timeout``, ``max_episode_steps``,
+    ``invalid_action_reward``, ``on_tool_error``, ``observation_mode``,
+    ``create_options``, ``session_options``.
     """
 
     policy_factory: Callable[[], Policy] | None
@@ -66,18 +68,8 @@ class Options(_EnvOptions, total=False):
     """The split of indexes; ``train`` if None and there is one, else the only one."""
     episodes_per_task: int
     """How often each task is played; 1."""
-    max_turns: int | None
-    """Turns after which an episode ends."""
-    deadline: float | None
-    """Seconds after which an episode ends, set-up included."""
     seed: int | None
     """``episode.seed`` is this plus the episode's number."""
-    on_plain_text: Literal["nudge", "stop", "submit"]
-    """What happens after text without a tool call, as for `Rules`; ``nudge``."""
-    reward_reduction: RewardReduction
-    """How the rewards of an episode's steps become one; ``sum``."""
-    nonterminal_reward: float
-    """Added where the server did not finish the episode; 0."""
     success: Success
     """The least reward of a success, or a function of the `Episode`. If None, success
     is finished with a reward above 0."""
@@ -100,9 +92,9 @@ class Options(_EnvOptions, total=False):
     ``num_cpus``, ``num_gpus``, ``memory``, ``runtime_env``, ..."""
 
 
-_RULES: Final = frozenset(field.name for field in dataclasses.fields(Rules))
-_OWN: Final = Options.__annotations__.keys() - _EnvOptions.__annotations__.keys()
-"""Options that are not arguments of the env; some are rules."""
+_NOT_THE_ENVS: Final = (
+    Options.__annotations__.keys() - _EnvOptions.__annotations__.keys()
+)
 
 
 def evaluate(
@@ -222,19 +214,20 @@ class _Job:
             )
         if max_concurrent < 1:
             raise InvalidRequestError("max_concurrent must be at least 1")
-        given: dict[str, Any] = dict(options)
         policy_factory = options.get("policy_factory")
         self._options = options
         self._settings = Settings(
             env_name=env_name,
             make_policy=choose_policy(policy, policy_factory),
-            rules=Rules(**{name: given[name] for name in _RULES & given.keys()}),
+            rules=take_rules(dict(options)),
             max_concurrent=max_concurrent,
             seed=options.get("seed"),
             success=options.get("success"),
-            # Names that nobody knows are among them, and are refused by the env.
+            # Unknown options go to the env as well, which refuses them.
             env_arguments={
-                name: value for name, value in given.items() if name not in _OWN
+                name: value
+                for name, value in options.items()
+                if name not in _NOT_THE_ENVS
             },
         )
         self._client = client

@@ -121,8 +121,7 @@ class LiveEpisode:
         rules: Rules | None = None,
         **arguments: Any,
     ) -> None:
-        if rules is None:
-            rules = take_rules(arguments)
+        rules = rules or take_rules(arguments)
         self.episode = Episode(env_name, number=number)
         """What happened so far. Its ``total_reward`` is a running figure."""
         self._client = client

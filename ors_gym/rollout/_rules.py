@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from ors_gym.rollout._episode import Episode, StopReason
 
 __all__ = [
     "OUTAGES",
+    "OnPlainText",
     "RewardReduction",
+    "RuleOptions",
     "Rules",
     "RunningReward",
     "check_reward_rule",
@@ -88,9 +90,19 @@ class Rules:
         )
 
 
+class RuleOptions(TypedDict, total=False):
+    """The arguments of `Rules`, for functions that take them as their own."""
+
+    max_turns: int | None
+    deadline: float | None
+    on_plain_text: OnPlainText
+    reward_reduction: RewardReduction
+    nonterminal_reward: float
+
+
 def take_rules(arguments: dict[str, Any]) -> Rules:
     """Take the rules out of keyword arguments that hold other arguments too."""
-    names = Rules.__dataclass_fields__.keys() & arguments.keys()
+    names = RuleOptions.__annotations__.keys() & arguments.keys()
     return Rules(**{name: arguments.pop(name) for name in names})
 
 

@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import gymnasium
 from gymnasium.spaces import Text
@@ -21,7 +21,7 @@ from ors_gym.rollout._driver import Seat, TaskEnv, find_task
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import StepEnv, TurnReader, play
 from ors_gym.rollout._policies import Policy, choose_policy
-from ors_gym.rollout._rules import RewardReduction, Rules, take_rules
+from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
 
@@ -34,11 +34,7 @@ def run_episode(
     *,
     seed: int | None = None,
     options: dict[str, Any] | None = None,
-    max_turns: int | None = None,
-    deadline: float | None = None,
-    on_plain_text: Literal["nudge", "stop", "submit"] = "nudge",
-    reward_reduction: RewardReduction = "sum",
-    nonterminal_reward: float = 0.0,
+    **rules: Unpack[RuleOptions],
 ) -> Episode:
     """Play one episode of a Gymnasium env, which may be wrapped.
 
@@ -48,12 +44,9 @@ def run_episode(
             a `Turn`, or None to give up. An async one runs on a loop of its own.
         seed: The seed of the reset, which selects the task.
         options: The options of the reset.
-        max_turns: Turns after which the episode ends.
-        deadline: Seconds after which it ends; checked between turns and steps.
-        on_plain_text: What happens after text without a tool call: ``nudge``,
-            ``stop`` or ``submit``, as for `Rules`.
-        reward_reduction: How the rewards of the steps become one.
-        nonterminal_reward: Added where the server did not finish the episode.
+        **rules: The arguments of `Rules`: ``max_turns``, ``deadline`` (checked between
+            turns and steps), ``on_plain_text``, ``reward_reduction`` and
+            ``nonterminal_reward``.
 
     Returns:
         The episode. An outage during a step ends it with ``stop_reason`` ``error``
@@ -73,13 +66,7 @@ def run_episode(
         >>> episode.stop_reason, episode.total_reward, len(episode.steps)
         ('finished', 0.0, 1)
     """
-    rules = Rules(
-        max_turns=max_turns,
-        deadline=deadline,
-        on_plain_text=on_plain_text,
-        reward_reduction=reward_reduction,
-        nonterminal_reward=nonterminal_reward,
-    )
+    checked = Rules(**rules)
     started = time.monotonic()
     observation, info = env.reset(seed=seed, options=options)
     episode = Episode(
@@ -93,7 +80,7 @@ def run_episode(
         setup_seconds=time.monotonic() - started,
     )
     try:
-        _play_blocking(env, policy, episode, rules, started)
+        _play_blocking(env, policy, episode, checked, started)
     finally:
         episode.seconds = time.monotonic() - started
     return episode
@@ -155,12 +142,8 @@ async def run_episode_async(
     *,
     split: str | None = None,
     seed: int | None = None,
-    max_turns: int | None = None,
-    deadline: float | None = None,
-    on_plain_text: Literal["nudge", "stop", "submit"] = "nudge",
-    reward_reduction: RewardReduction = "sum",
-    nonterminal_reward: float = 0.0,
-    **env_arguments: Any,
+    rules: Rules | None = None,
+    **arguments: Any,
 ) -> Episode:
     """Play one episode of an environment.
 
@@ -174,13 +157,9 @@ async def run_episode_async(
         split: The split of an index; ``train`` if None and there is one, else the
             only one.
         seed: Given to the policy as ``episode.seed``.
-        max_turns: Turns after which the episode ends.
-        deadline: Seconds after which it ends, set-up included.
-        on_plain_text: What happens after text without a tool call: ``nudge``,
-            ``stop`` or ``submit``, as for `Rules`.
-        reward_reduction: How the rewards of the steps become one.
-        nonterminal_reward: Added where the server did not finish the episode.
-        **env_arguments: Arguments of `ORSEnv`, such as ``secrets``, ``call_timeout``,
+        rules: When the episode ends, in place of keyword arguments for that.
+        **arguments: The arguments of `Rules`, such as ``max_turns`` and ``deadline``,
+            and those of `ORSEnv`, such as ``secrets``, ``call_timeout``,
             ``max_episode_steps``, ``invalid_action_reward`` or ``create_options``.
 
     Returns:
@@ -200,15 +179,9 @@ async def run_episode_async(
         >>> len(episode.turns) <= 2
         True
     """
-    rules = Rules(
-        max_turns=max_turns,
-        deadline=deadline,
-        on_plain_text=on_plain_text,
-        reward_reduction=reward_reduction,
-        nonterminal_reward=nonterminal_reward,
-    )
+    rules = rules or take_rules(arguments)
     async with borrow_async(client) as own:
-        seat = Seat(TaskEnv(own, env_name, **env_arguments), rules)
+        seat = Seat(TaskEnv(own, env_name, **arguments), rules)
         try:
             found = await find_task(own, env_name, task, split)
             episode = Episode(env_name, found.index, found.split, seed=seed)
@@ -247,10 +220,8 @@ async def run_group(
         policy_factory: Makes a policy for each rollout, in place of ``policy``.
         split: The split of an index.
         seed: ``episode.seed`` is this plus the number of the rollout.
-        rules: When the episodes end, in place of the keyword arguments for that.
-        **arguments: ``max_turns``, ``deadline``, ``on_plain_text``,
-            ``reward_reduction`` and ``nonterminal_reward``, and the arguments of
-            `ORSEnv`, all as for `run_episode_async`.
+        rules: As for `run_episode_async`.
+        **arguments: As for `run_episode_async`.
 
     Returns:
         The episodes, in the order of their ``number``. Those that an outage ended
@@ -271,8 +242,7 @@ async def run_group(
     if n < 1:
         raise InvalidRequestError("n must be at least 1")
     make_policy = choose_policy(policy, policy_factory)
-    if rules is None:
-        rules = take_rules(arguments)
+    rules = rules or take_rules(arguments)
     async with borrow_async(client) as own:
         found = await find_task(own, env_name, task, split)
         episodes = [
