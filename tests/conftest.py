@@ -56,6 +56,12 @@ def shared_server() -> Iterator[Callable[[str], RunningServer]]:
         yield share
 
 
+@pytest.fixture
+def contract(shared_server: Callable[[str], RunningServer]) -> RunningServer:
+    """Give the shared server of ors-sdk, which has the environment ``Contract``."""
+    return shared_server("ors-sdk-0.1.0")
+
+
 @pytest.fixture(params=CURRENT)
 def server(
     request: pytest.FixtureRequest, shared_server: Callable[[str], RunningServer]

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium
 
 from ors_gym.formats import InvalidAction, parse_action
+from ors_gym.rollout import Episode, run_episode
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolSpec
 
@@ -61,6 +62,21 @@ class ScriptedEnv(gymnasium.Env[Any, Any]):
         return "reply", reward, *ends, said
 
 
+def call(tool: str, **given: Any) -> dict[str, Any]:
+    """Return a call of a tool."""
+    return {"tool": tool, "input": given}
+
+
 def submit(answer: str = "4") -> dict[str, Any]:
     """Return a call of submit."""
-    return {"tool": "submit", "input": {"answer": answer}}
+    return call("submit", answer=answer)
+
+
+FINISH: dict[str, Any] = {"reward": 1.0, "finished": True}
+"""An entry of a script: the server finishes the episode."""
+
+
+def play(env: gymnasium.Env[Any, Any], *answers: Any, **rules: Any) -> Episode:
+    """Play an episode with the answers of a policy, one after another."""
+    queue = list(answers)
+    return run_episode(env, lambda episode: queue.pop(0), **rules)

@@ -12,18 +12,9 @@ import pytest
 from ors_gym.errors import EpisodeOverError, ORSError, SessionLostError
 from ors_gym.rollout import run_episode_async
 from ors_gym.rollout._live import LiveEpisode, connect
+from tests.rollout.contract_episodes import SDK
+from tests.rollout.scripted_env import call
 from tests.support.servers.process import start_server
-
-SDK = "ors-sdk-0.1.0"
-
-
-def call(tool: str, **given: Any) -> dict[str, Any]:
-    return {"tool": tool, "input": given}
-
-
-@pytest.fixture
-def contract(shared_server):
-    return shared_server(SDK)
 
 
 @contextlib.asynccontextmanager

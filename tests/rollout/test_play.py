@@ -1,4 +1,4 @@
-"""How an episode goes: turns, ends and rewards, without a server."""
+"""How an episode is played: turns, answers and ends, without a server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,10 @@ from ors_gym.errors import (
     ConnectionFailedError,
     InvalidRequestError,
 )
-from ors_gym.rollout import Episode, Turn, reduce_rewards, run_episode
-from tests.rollout.scripted_env import ScriptedEnv, submit
-
-FINISH = {"reward": 1.0, "finished": True}
-
-
-def play(env, *answers, **rules) -> Episode:
-    queue = list(answers)
-    return run_episode(env, lambda episode: queue.pop(0), **rules)
+from ors_gym.formats import InvalidAction
+from ors_gym.rollout import Turn, run_episode
+from ors_gym.rollout._play import TurnReader
+from tests.rollout.scripted_env import FINISH, TOOLS, ScriptedEnv, play, submit
 
 
 def test_calls_of_one_turn_run_in_order_and_stop_at_the_end():
@@ -38,21 +33,38 @@ def test_calls_of_one_turn_run_in_order_and_stop_at_the_end():
     assert answers[-1]["content"] == "not run: episode finished"
 
 
-def test_a_policy_gives_up_with_none():
-    episode = play(ScriptedEnv({"reward": 0.5}), submit(), None)
-    assert (episode.stop_reason, episode.total_reward) == ("policy_stopped", 0.5)
+PAID = {"reward": 0.5}
+LOST = {"error": "gone", "error_kind": "session_lost", "truncated": True}
+FAILED = {"error": "boom", "error_kind": "tool_failed", "truncated": True}
 
 
-def test_max_turns_counts_turns_and_not_calls():
-    env = ScriptedEnv({}, {}, {}, {})
-    episode = play(env, [submit(), submit()], [submit(), submit()], max_turns=2)
-    assert (episode.stop_reason, len(episode.steps)) == ("max_turns", 4)
+@pytest.mark.parametrize(
+    ("script", "answers", "rules", "reason", "total"),
+    [
+        ([PAID], [submit(), None], {}, "policy_stopped", 0.5),
+        # Turns are counted, not calls.
+        ([PAID] * 4, [[submit()] * 2] * 2, {"max_turns": 2}, "max_turns", 2.0),
+        ([{"truncated": True}], [submit()], {}, "max_steps", 0.0),
+        ([LOST], [submit()], {"nonterminal_reward": -1.0}, "error", None),
+        # A tool's failure that ends the episode is an outcome.
+        ([PAID, FAILED], [submit()] * 2, {}, "error", 0.5),
+    ],
+)
+def test_ends_of_an_episode(script, answers, rules, reason, total):
+    env = ScriptedEnv(*map(dict, script))
+    episode = play(env, *answers, **rules)
+    assert (episode.stop_reason, episode.total_reward) == (reason, total)
+    assert not env.script
+    last = script[-1]
+    assert episode.error == last.get("error", "")
+    assert episode.error_kind == last.get("error_kind", "")
 
 
-def test_truncation_by_the_env_is_max_steps():
-    episode = play(ScriptedEnv({"truncated": True}), submit())
-    assert episode.stop_reason == "max_steps"
-    assert episode.total_reward == 0.0
+def test_mistakes_of_the_caller_and_errors_of_a_policy_are_raised():
+    with pytest.raises(AuthenticationError):
+        play(ScriptedEnv(AuthenticationError("no key")), submit())
+    with pytest.raises(ZeroDivisionError):
+        run_episode(ScriptedEnv(), lambda episode: 1 / 0)
 
 
 @pytest.mark.parametrize("error", [AmbiguousCallError("x"), ConnectionFailedError("x")])
@@ -61,32 +73,6 @@ def test_an_outage_that_the_env_raises_leaves_no_reward(error):
     assert (episode.stop_reason, episode.total_reward) == ("error", None)
     assert (episode.error_kind, episode.cause) == (error.kind, error)
     assert len(episode.steps) == 2
-
-
-def test_an_outage_that_the_env_reports_leaves_no_reward():
-    lost = {"error": "gone", "error_kind": "session_lost", "truncated": True}
-    episode = play(ScriptedEnv(lost), submit(), nonterminal_reward=-1.0)
-    assert (episode.stop_reason, episode.total_reward) == ("error", None)
-    assert (episode.error, episode.error_kind) == ("gone", "session_lost")
-
-
-def test_a_mistake_of_the_caller_is_raised():
-    with pytest.raises(AuthenticationError):
-        play(ScriptedEnv(AuthenticationError("no key")), submit())
-
-
-def test_what_a_policy_raises_is_raised():
-    def policy(episode):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        run_episode(ScriptedEnv(), policy)
-
-
-def test_a_tool_failure_that_ends_the_episode_is_an_outcome():
-    failed = {"error": "boom", "error_kind": "tool_failed", "truncated": True}
-    episode = play(ScriptedEnv({"reward": 0.5}, failed), submit(), submit())
-    assert (episode.stop_reason, episode.total_reward) == ("error", 0.5)
 
 
 def test_the_deadline_is_looked_at_between_steps():
@@ -239,54 +225,60 @@ def test_a_policy_has_a_state_and_a_running_reward():
     assert seen == [(0, 0.0), (1, 0.25), (2, 0.75)]
 
 
-@pytest.mark.parametrize(
-    ("reduction", "expected"),
-    [("sum", 2.0), ("last", 0.5), ("mean", 2 / 3), ("max", 2.0), ("min", -0.5)],
-)
-def test_reductions_leave_out_what_was_not_paid(reduction, expected):
-    env = ScriptedEnv(
-        {"reward": 2.0},
-        {"reward": -0.5},
-        {"reward": 0.5},
-        {"reward_is_null": True},
-        {"error": "x", "error_kind": "tool_failed"},
-        {"finished": True, "reward_is_null": True},
-    )
-    episode = play(env, *[submit()] * 6, reward_reduction=reduction)
-    assert episode.total_reward == pytest.approx(expected)
-
-
-def test_an_unfinished_episode_is_paid_for_it():
-    env = ScriptedEnv({"reward": 0.25})
-    assert play(env, submit(), None, nonterminal_reward=-1.0).total_reward == -0.75
-    env = ScriptedEnv(FINISH)
-    assert play(env, submit(), nonterminal_reward=-1.0).total_reward == 1.0
-
-
-def test_a_price_for_invalid_actions_is_a_reward():
-    env = ScriptedEnv({"reward": -0.25}, FINISH)
-    assert play(env, "hm", submit(), reward_reduction="min").total_reward == -0.25
-
-
-@pytest.mark.parametrize(
-    "rules",
-    [
-        {"reward_reduction": "median"},
-        {"nonterminal_reward": np.nan},
-        {"max_turns": 0},
-        {"deadline": 0},
-        {"on_plain_text": "ignore"},
-    ],
-)
-def test_rules_that_cannot_be_are_refused(rules):
-    with pytest.raises(InvalidRequestError):
-        play(ScriptedEnv(), submit(), **rules)
-
-
-def test_no_reward_at_all_is_nothing():
-    assert reduce_rewards([], "max") == 0.0
-
-
 def _chat_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": function}
+
+
+class Dumped:
+    """What a client library returns: an object that gives a dict."""
+
+    def model_dump(self):
+        return submit()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [Dumped(), np.array("text"), (submit(),), {}, [], [8], "", InvalidAction("no")],
+)
+def test_what_a_model_or_its_library_can_return_is_read(answer):
+    assert TurnReader(TOOLS).read(answer, 0) is not None
+    assert TurnReader(TOOLS).read(Turn(answer), 0) is not None
+
+
+@pytest.mark.parametrize(
+    "answer", [8, True, 0.5, {1}, b"text", object(), len, np.zeros(3), range(2)]
+)
+def test_what_no_model_can_return_is_a_mistake_of_the_policy(answer):
+    for one in (answer, Turn(answer)):
+        with pytest.raises(InvalidRequestError, match=r"the policy returned an? \w+, "):
+            TurnReader(TOOLS).read(one, 0)
+
+
+@pytest.mark.parametrize("answer", [8, np.zeros(3), len])
+def test_a_wrapper_takes_whatever_actions_it_likes(answer):
+    read = TurnReader(TOOLS, raw=True).read(answer, 0)
+    assert read is not None
+    _, planned = read
+    assert planned[0].action is answer
+
+
+def test_ten_unreadable_turns_in_a_row_are_answered_and_no_more():
+    env = ScriptedEnv(*({} for _ in range(40)))
+    bad = [[8], "text", {"tool": 3}] * 4
+    answers = [*bad[:10], submit(), *bad]
+
+    def policy(episode):
+        return answers[len(episode.turns)]
+
+    episode = run_episode(env, policy)
+    assert episode.stop_reason == "policy_stopped"
+    assert len(episode.turns) == 22
+    assert len(env.taken) == len(episode.steps) == 21
+    assert episode.turns[10].actions == [submit()]
+
+
+def test_one_readable_call_makes_a_turn_readable():
+    env = ScriptedEnv(*({} for _ in range(40)))
+    episode = run_episode(env, lambda episode: [[8], submit()], max_turns=15)
+    assert episode.stop_reason == "max_turns"

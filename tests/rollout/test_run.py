@@ -1,10 +1,9 @@
-"""Rollouts on a real server: sessions, outages, threads, groups, replays."""
+"""Episodes on real servers: one by one, in groups, and by a runner."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
 
 import pytest
 
@@ -18,38 +17,15 @@ from ors_gym.errors import (
 from ors_gym.rollout import (
     Episode,
     EpisodeRunner,
-    Policy,
-    random_policy,
-    replay,
     run_episode,
     run_episode_async,
     run_group,
 )
-from tests.support.servers.process import RunningServer, start_server
+from tests.rollout.contract_episodes import SDK, play, scripted
+from tests.rollout.scripted_env import call
+from tests.support.servers.process import start_server
 
-SDK = "ors-sdk-0.1.0"
 OPENREWARD = "openreward-0.1.167"
-
-
-def call(tool: str, **given: Any) -> dict[str, Any]:
-    return {"tool": tool, "input": given}
-
-
-def scripted(*answers: Any) -> Policy:
-    queue = list(answers)
-    return lambda episode: queue.pop(0) if queue else None
-
-
-@pytest.fixture
-def contract(shared_server):
-    return shared_server(SDK)
-
-
-def play(
-    server: RunningServer, policy: Policy, task: Any = 0, **arguments: Any
-) -> Episode:
-    work = run_episode_async(server.base_url, "Contract", task, policy, **arguments)
-    return asyncio.run(work)
 
 
 def test_an_episode_is_played_and_its_session_deleted(contract):
@@ -106,22 +82,6 @@ def test_images_and_metadata_are_kept(contract):
     assert Episode.from_json(episode.to_json()) == episode
     user = episode.messages()[3]
     assert user["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
-
-
-def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
-    both = threading.Barrier(2, timeout=20)
-
-    def policy(episode):
-        both.wait()
-
-    async def main() -> list[Episode]:
-        async with AsyncORSClient(contract.base_url) as client:
-            one = run_episode_async(client, "Contract", 0, policy)
-            two = run_episode_async(client, "Contract", 1, policy)
-            return list(await asyncio.gather(one, two))
-
-    ends = [episode.stop_reason for episode in asyncio.run(main())]
-    assert ends == ["policy_stopped", "policy_stopped"]
 
 
 def test_the_deadline_interrupts_a_policy_and_a_call(contract):
@@ -259,42 +219,6 @@ def test_a_group_is_scored_beside_its_rewards(shared_server):
     scores = [episode.group_score for episode in group if episode.group_score]
     assert [score["reward"] for score in scores] == [0.0, 1.0, 2.0]
     assert server.log("score_group")[0]["candidates"] == 3
-
-
-def test_a_replay_is_the_same_until_the_environment_differs(contract):
-    actions = [[call("count"), call("add", a=1, b=2)], "hm", call("count")]
-    episode = play(contract, scripted(*actions))
-    again = replay(contract.base_url, episode)
-    assert again.same, again.difference
-    assert [step.tool for step in again.episode.steps] == ["count", "add", "", "count"]
-    episode.steps[3].blocks[0]["text"] = "7"
-    again = replay(ORSClient(contract.base_url), episode)
-    assert again.difference is not None
-    assert (again.difference.step, again.difference.what) == (3, "blocks")
-    assert "'7'" in str(again)
-
-
-def test_a_replay_needs_the_task(contract):
-    spec = {"id": "mine", "question": "q", "answer": "a"}
-    episode = play(contract, scripted(call("submit", answer="a")), task=spec)
-    with pytest.raises(InvalidRequestError, match="task="):
-        replay(contract.base_url, episode)
-    assert replay(contract.base_url, episode, task=spec).same
-    other = replay(contract.base_url, episode, task=spec | {"question": "other"})
-    assert other.difference is not None
-    assert other.difference.what == "prompt"
-
-
-def test_random_policies_draw_the_same_however_many_play(contract):
-    def actions(n: int) -> list[Any]:
-        work = run_group(
-            contract.base_url, "ListOnly", 1, random_policy(5), n=n, max_turns=2
-        )
-        return [episode.turns[0].actions for episode in asyncio.run(work)]
-
-    alone, among = actions(1), actions(4)
-    assert alone == among[:1]
-    assert among[0] != among[1]
 
 
 class Submitter(EpisodeRunner):

@@ -1,18 +1,66 @@
-"""The reward that a policy sees while its episode goes on."""
+"""The rules of an episode: what it is worth, and what a policy sees of that."""
 
 from __future__ import annotations
 
 from typing import Any, get_args
 from unittest.mock import PropertyMock, patch
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout import Episode, reduce_rewards, run_episode
 from ors_gym.rollout._episode import Step
 from ors_gym.rollout._rules import RewardReduction, RunningReward
-from tests.rollout.scripted_env import ScriptedEnv, submit
+from tests.rollout.scripted_env import FINISH, ScriptedEnv, play, submit
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [("sum", 2.0), ("last", 0.5), ("mean", 2 / 3), ("max", 2.0), ("min", -0.5)],
+)
+def test_reductions_leave_out_what_was_not_paid(reduction, expected):
+    env = ScriptedEnv(
+        {"reward": 2.0},
+        {"reward": -0.5},
+        {"reward": 0.5},
+        {"reward_is_null": True},
+        {"error": "x", "error_kind": "tool_failed"},
+        {"finished": True, "reward_is_null": True},
+    )
+    episode = play(env, *[submit()] * 6, reward_reduction=reduction)
+    assert episode.total_reward == pytest.approx(expected)
+    assert reduce_rewards([], reduction) == 0.0
+
+
+def test_an_unfinished_episode_is_paid_for_it():
+    env = ScriptedEnv({"reward": 0.25})
+    assert play(env, submit(), None, nonterminal_reward=-1.0).total_reward == -0.75
+    env = ScriptedEnv(FINISH)
+    assert play(env, submit(), nonterminal_reward=-1.0).total_reward == 1.0
+
+
+def test_a_price_for_invalid_actions_is_a_reward():
+    env = ScriptedEnv({"reward": -0.25}, FINISH)
+    assert play(env, "hm", submit(), reward_reduction="min").total_reward == -0.25
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"reward_reduction": "median"},
+        {"nonterminal_reward": np.nan},
+        {"max_turns": 0},
+        {"deadline": 0},
+        {"on_plain_text": "ignore"},
+    ],
+)
+def test_rules_that_cannot_be_are_refused(rules):
+    with pytest.raises(InvalidRequestError):
+        play(ScriptedEnv(), submit(), **rules)
+
 
 REDUCTIONS = get_args(RewardReduction)
 

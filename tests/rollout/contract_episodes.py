@@ -1,0 +1,25 @@
+"""Episodes of the environment ``Contract`` on a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from ors_gym.rollout import Episode, Policy, run_episode_async
+from tests.support.servers.process import RunningServer
+
+SDK = "ors-sdk-0.1.0"
+
+
+def scripted(*answers: Any) -> Policy:
+    """Return a policy that gives these answers, then gives up."""
+    queue = list(answers)
+    return lambda episode: queue.pop(0) if queue else None
+
+
+def play(
+    server: RunningServer, policy: Policy, task: Any = 0, **arguments: Any
+) -> Episode:
+    """Play one episode."""
+    work = run_episode_async(server.base_url, "Contract", task, policy, **arguments)
+    return asyncio.run(work)
