@@ -12,7 +12,8 @@ import pytest
 from tests.support.browser import chromium as chromium  # noqa: PLC0414 - a fixture
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
-from tests.support.servers.venvs import SDKS, VenvBuildError
+from tests.support.servers.venvs import SDKS
+from tests.support.virtual_environments import VenvBuildError
 
 # How long an example takes says more of a busy machine than of the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
@@ -74,6 +75,19 @@ def server(
 def fault_proxy(server: RunningServer) -> Iterator[FaultProxy]:
     """A proxy before the `server` of the same test, which breaks what it is told to."""
     with FaultProxy(server.base_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def one_server(shared_server: Callable[[str], RunningServer]) -> RunningServer:
+    """A server, its log marked, for what does not depend on the SDK."""
+    return shared_server("ors-sdk-0.1.0")
+
+
+@pytest.fixture
+def proxy(one_server: RunningServer) -> Iterator[FaultProxy]:
+    """A proxy before the `one_server` of the same test."""
+    with FaultProxy(one_server.base_url) as proxy:
         yield proxy
 
 

@@ -36,14 +36,7 @@ _ADDOPTS: Final = "-ra --strict-config --strict-markers --import-mode=importlib"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the groups and print how each ended.
-
-    Args:
-        arguments: Those of the command line.
-
-    Returns:
-        0 if every group passed, else 1.
-    """
+    """Run the groups, print how each ended, and return 1 if one failed."""
     ours, theirs = _split(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m tests.integrations", description=__doc__
@@ -115,7 +108,6 @@ def _choose(group: Group, arguments: Sequence[str]) -> tuple[list[str], list[str
 
 
 def _summarise(report: Path) -> str:
-    """Say what pytest's closing line says."""
     suite = ET.parse(report).getroot()[0]
     names = ("tests", "failures", "errors", "skipped")
     total, failed, broken, skipped = (int(suite.attrib[name]) for name in names)

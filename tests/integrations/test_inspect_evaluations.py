@@ -36,7 +36,6 @@ from ors_gym.integrations.inspect import (
     ors_task,
 )
 from ors_gym.server import REFERENCE_PLAYERS
-from tests.integrations.documented import documented
 from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "agents"
@@ -290,7 +289,7 @@ def test_arguments_that_inspect_could_not_read_are_an_invalid_action(
     assert "Invalid action" in sample.messages[-1].text
 
 
-def test_the_documented_block_runs(bundled, monkeypatch, capsys, tmp_path):
+def test_the_documented_block_runs(documented, bundled, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("ORS_BASE_URL", bundled)
     monkeypatch.setenv("INSPECT_LOG_DIR", str(tmp_path))
     monkeypatch.setenv("INSPECT_DISPLAY", "none")

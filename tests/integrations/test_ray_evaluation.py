@@ -49,9 +49,7 @@ def rows(found: Evaluation) -> list[Any]:
     ]
 
 
-def test_the_same_rows_as_here_and_the_same_resume(
-    cluster: None, one_server: RunningServer, tmp_path: Path
-) -> None:
+def test_the_same_rows_as_here_and_the_same_resume(cluster, one_server, tmp_path):
     output = tmp_path / "run.jsonl"
     ended: list[int] = []
     here = play(one_server, engine="local", episodes_per_task=3)
@@ -77,8 +75,8 @@ def test_the_same_rows_as_here_and_the_same_resume(
 
 
 def test_a_killed_worker_costs_no_episode_and_doubles_none(
-    cluster: None, one_server: RunningServer, tmp_path: Path
-) -> None:
+    cluster, one_server, tmp_path
+):
     output, workers = tmp_path / "run.jsonl", tmp_path / "workers"
     workers.mkdir()
     path = str(workers)
@@ -106,7 +104,7 @@ def test_a_killed_worker_costs_no_episode_and_doubles_none(
     assert found.stopped == ""
 
 
-def test_failures_are_rows(cluster: None, one_server: RunningServer) -> None:
+def test_failures_are_rows(cluster, one_server):
     def policy(episode: Episode) -> dict[str, Any]:
         if episode.task_index == 2:
             raise ZeroDivisionError("by the model")
@@ -119,9 +117,7 @@ def test_failures_are_rows(cluster: None, one_server: RunningServer) -> None:
 
 
 @pytest.mark.slow
-def test_an_episode_that_ends_its_workers_is_given_up(
-    cluster: None, one_server: RunningServer
-) -> None:
+def test_an_episode_that_ends_its_workers_is_given_up(cluster, one_server):
     def policy(episode: Episode) -> dict[str, Any]:
         if episode.task_index == 2:
             os._exit(1)
@@ -133,7 +129,7 @@ def test_an_episode_that_ends_its_workers_is_given_up(
     assert found.outcomes == 5
 
 
-def test_a_refused_key_ends_the_run(cluster: None, one_server: RunningServer) -> None:
+def test_a_refused_key_ends_the_run(cluster, one_server):
     def policy(episode: Episode) -> dict[str, Any]:
         raise AuthenticationError("the key is refused", status=401)
 
@@ -143,9 +139,7 @@ def test_a_refused_key_ends_the_run(cluster: None, one_server: RunningServer) ->
     assert not one_server.open_sessions()
 
 
-def test_what_cannot_travel_is_refused(
-    cluster: None, one_server: RunningServer
-) -> None:
+def test_what_cannot_travel_is_refused(cluster, one_server):
     lock = threading.Lock()
 
     def policy(episode: Episode) -> None:
@@ -155,7 +149,7 @@ def test_what_cannot_travel_is_refused(
         play(one_server, policy)
 
 
-def test_ctrl_c_gives_what_there_is_and_leaves_no_session(tmp_path: Path) -> None:
+def test_ctrl_c_gives_what_there_is_and_leaves_no_session(tmp_path):
     output = tmp_path / "run.jsonl"
     with start_server(SDK, environments=["Contract"]) as server:
         process = start(server.base_url, "Contract", output, 12, 200, "ray")

@@ -15,9 +15,7 @@ from benchmarks.learning import GAMES
 GROUP = "rllib"
 
 
-def test_the_wrappers_work_with_the_gymnasium_that_rllib_asks_for(
-    example, bundled: str
-) -> None:
+def test_the_wrappers_work_with_the_gymnasium_that_rllib_asks_for(example, bundled):
     assert metadata.version("gymnasium").startswith("1.2.")
     env = example("rllib_ppo").make({"base_url": bundled})
     check_env(env.unwrapped, skip_render_check=True)
@@ -34,6 +32,6 @@ def test_the_wrappers_work_with_the_gymnasium_that_rllib_asks_for(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ppo_of_rllib_learns_in_four_iterations(example) -> None:
+def test_ppo_of_rllib_learns_in_four_iterations(example):
     means = example("rllib_ppo").train(iterations=4)
     assert means[-1] > means[0] + 0.1

@@ -17,7 +17,7 @@ GROUP = "training"
 
 
 @pytest.mark.timeout(400)
-def test_ppo_learns_to_bisect(example, bundled: str) -> None:
+def test_ppo_learns_to_bisect(example, bundled):
     trained = example("sb3_ppo").train(6144, base_url=bundled)
     # At random a game brings about 0.03.
     assert trained.before < 0.3
@@ -25,7 +25,7 @@ def test_ppo_learns_to_bisect(example, bundled: str) -> None:
     assert np.mean(trained.means[-2:]) > np.mean(trained.means[:2]) + 0.2
 
 
-def test_maskable_ppo_trains_through_the_masks() -> None:
+def test_maskable_ppo_trains_through_the_masks():
     torch.set_num_threads(1)
     env = ORSVecEnv(GAMES["guess"].make("train", 8))
     model: Any = MaskablePPO("MlpPolicy", env, n_steps=8, batch_size=32, device="cpu")
@@ -45,7 +45,7 @@ def test_maskable_ppo_trains_through_the_masks() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_ppo_plays_blackjack_about_as_well_as_the_reference() -> None:
+def test_ppo_plays_blackjack_about_as_well_as_the_reference():
     game = GAMES["blackjack"]
     after = train(game, 12_288).after
     # 200 hands: both numbers are good to about 0.07.
@@ -55,6 +55,6 @@ def test_ppo_plays_blackjack_about_as_well_as_the_reference() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_cleanrl_style_loop_learns(example) -> None:
+def test_a_cleanrl_style_loop_learns(example):
     curve = example("cleanrl_ppo").train(updates=14)
     assert np.mean(curve[-3:]) > np.mean(curve[:3]) + 0.3

@@ -20,8 +20,7 @@ from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.integrations import sb3
 from ors_gym.integrations.sb3 import ORSVecEnv
 from tests.support.proxy.faults import Point, Reset
-from tests.support.proxy.proxy import FaultProxy
-from tests.support.servers.process import RunningServer, start_server
+from tests.support.servers.process import start_server
 from tests.vector.comparing import assert_same
 
 GROUP = "training"
@@ -96,23 +95,21 @@ def assert_same_play(theirs: Any, ours: Any, steps: int = 40) -> int:
 
 
 @pytest.mark.parametrize("limit", [None, 2])
-def test_every_result_is_that_of_dummy_vec_env(
-    one_server: RunningServer, limit: int | None
-) -> None:
+def test_every_result_is_that_of_dummy_vec_env(one_server, limit):
     both = make_both("Contract", one_server.base_url, numbers, max_episode_steps=limit)
     assert assert_same_play(*both) > 5
     for env in both:
         env.close()
 
 
-def test_tools_may_differ_between_the_sessions(one_server: RunningServer) -> None:
+def test_tools_may_differ_between_the_sessions(one_server):
     both = make_both("TaskTools", one_server.base_url, lengths)
     assert assert_same_play(*both) > 5
     for env in both:
         env.close()
 
 
-def test_episode_statistics_are_those_of_dummy_vec_env(bundled: str) -> None:
+def test_episode_statistics_are_those_of_dummy_vec_env(bundled):
     ours, theirs = (VecMonitor(env) for env in make_both("guess", bundled, states))
     for env in (ours, theirs):
         env.seed(5)
@@ -132,7 +129,7 @@ def test_episode_statistics_are_those_of_dummy_vec_env(bundled: str) -> None:
         env.close()
 
 
-def test_attributes_and_methods_are_those_of_dummy_vec_env(bundled: str) -> None:
+def test_attributes_and_methods_are_those_of_dummy_vec_env(bundled):
     both = make_both("guess", bundled, states)
     for env in both:
         env.seed(0)
@@ -160,7 +157,7 @@ def test_attributes_and_methods_are_those_of_dummy_vec_env(bundled: str) -> None
         env.close()
 
 
-def test_options_may_differ_from_env_to_env(bundled: str) -> None:
+def test_options_may_differ_from_env_to_env(bundled):
     both = make_both("guess", bundled, states)
     for env in both:
         env.set_options([{"task_index": 8}, {"task_index": 2}, {}])
@@ -179,7 +176,7 @@ def test_options_may_differ_from_env_to_env(bundled: str) -> None:
         env.close()
 
 
-def test_masks_are_where_maskable_ppo_looks_for_them(one_server: RunningServer) -> None:
+def test_masks_are_where_maskable_ppo_looks_for_them(one_server):
     env = make_ours("TaskTools", one_server.base_url, lengths)
     assert is_masking_supported(env)
     assert get_action_masks(env).all()
@@ -205,7 +202,7 @@ class DiscreteBox(wrappers.vector.ParsedText):
         self.single_action_space = MultiDiscrete([16])
 
 
-def test_the_calls_of_a_step_leave_before_the_wait(one_server: RunningServer) -> None:
+def test_the_calls_of_a_step_leave_before_the_wait(one_server):
     slow = [{"tool": "slow", "input": {"seconds": 0.2}}]
     env = make_ours(
         "Contract",
@@ -225,9 +222,7 @@ def test_the_calls_of_a_step_leave_before_the_wait(one_server: RunningServer) ->
     env.close()
 
 
-def test_an_outage_ends_its_env_s_episode_as_a_time_limit_does(
-    one_server: RunningServer, proxy: FaultProxy
-) -> None:
+def test_an_outage_ends_its_env_s_episode_as_a_time_limit_does(one_server, proxy):
     marked = {"tool": "add", "input": {"a": 7777, "b": 0}}
     env = make_ours("Contract", proxy.url, both_adds)
     env.seed(4)
@@ -257,14 +252,10 @@ def both_adds(env: Any, views: Any) -> Any:
     return views.DiscreteTools(views.ParsedText(env, NUMBER), calls)
 
 
-def test_an_outage_raises_where_it_is_to_and_a_reset_cures_it() -> None:
+def test_an_outage_raises_where_it_is_to_and_a_reset_cures_it():
     with start_server("ors-sdk-0.1.0") as server:
         env = make_ours(
-            "Contract",
-            server.base_url,
-            numbers,
-            on_error="raise",
-            call_timeout=1.0,
+            "Contract", server.base_url, numbers, on_error="raise", call_timeout=1.0
         )
         env.reset()
         server.kill()
@@ -293,16 +284,14 @@ def test_an_outage_raises_where_it_is_to_and_a_reset_cures_it() -> None:
         (lambda url: SyncVectorEnv([lambda: ORSEnv("guess", url)]), "ORSVectorEnv"),
     ],
 )
-def test_what_it_cannot_drive_is_refused_with_the_remedy(
-    bundled: str, make: Callable[[str], Any], message: str
-) -> None:
+def test_what_it_cannot_drive_is_refused_with_the_remedy(bundled, make, message):
     envs = make(bundled)
     with pytest.raises(InvalidRequestError, match=message):
         ORSVecEnv(envs)
     envs.close()
 
 
-def test_pictures_are_missed_politely(bundled: str) -> None:
+def test_pictures_are_missed_politely(bundled):
     env = make_ours("guess", bundled, states)
     with pytest.warns(UserWarning, match="render_mode=None"):
         assert env.get_images() == [None] * COUNT
@@ -313,11 +302,11 @@ def test_pictures_are_missed_politely(bundled: str) -> None:
     pictured.close()
 
 
-def test_its_example_runs() -> None:
+def test_its_example_runs():
     assert doctest.testmod(sb3).failed == 0
 
 
-def test_slow_tools_run_at_the_same_time() -> None:
+def test_slow_tools_run_at_the_same_time():
     with tool_time_server() as url:
         theirs, ours = compare(url, 8, seconds=0.05, steps=4, rounds=1)
     # Eight at a time; half of that is left for a busy machine.

@@ -21,22 +21,21 @@ from ors_gym.errors import InvalidRequestError, ORSError, SessionLostError
 from ors_gym.formats import describe_tools
 from ors_gym.integrations.skyrl import ors_rows
 from ors_gym.server import REFERENCE_PLAYERS
-from tests.integrations.documented import documented
 from tests.support.servers.process import start_server
 
 GROUP = "training"
 SDK = "ors-sdk-0.1.0"
 
 
-@pytest.fixture
+def register(**settings: Any) -> None:
+    entry = "ors_gym.integrations.skyrl:ORSTextEnv"
+    skyrl_gym.register("ors", entry, kwargs=settings)
+
+
+@pytest.fixture(autouse=True)
 def registered():
-    """Register the environment, perhaps with settings, for one test."""
-
-    def register(**settings: Any) -> None:
-        entry = "ors_gym.integrations.skyrl:ORSTextEnv"
-        skyrl_gym.register("ors", entry, kwargs=settings)
-
-    yield register
+    register()
+    yield
     deregister("ors")
 
 
@@ -56,13 +55,18 @@ def write(tool: str, **given: Any) -> str:
     return f"Let me see.\n<tool_call>\n{call}\n</tool_call>"
 
 
-def play(env: Any, prompt: Any, *texts: str) -> list[dict[str, Any]]:
-    env.init(prompt)
+def start(server: Any, max_turns: int | None = None, **settings: Any) -> Any:
+    row = contract_row(server, **settings)
+    env = make(row, **({"max_turns": max_turns} if max_turns else {}))
+    env.init(row["prompt"])
+    return env
+
+
+def play(env: Any, *texts: str) -> list[dict[str, Any]]:
     return [env.step(text) for text in texts]
 
 
-def test_a_whole_game_is_played_from_a_dataset_of_all_tasks(bundled, registered):
-    registered()
+def test_a_whole_game_is_played_from_a_dataset_of_all_tasks(bundled):
     rows = ors_rows("guess", bundled, split="test", system_prompt="Play.")
     assert [row["ors"]["task_index"] for row in rows] == list(range(len(rows)))
     env = make(rows[3], max_turns=20)
@@ -86,14 +90,12 @@ def test_a_whole_game_is_played_from_a_dataset_of_all_tasks(bundled, registered)
     env.close()
 
 
-def test_the_reward_is_paid_once_whatever_reduces_it(one_server, registered):
-    registered()
+def test_the_reward_is_paid_once_whatever_reduces_it(one_server):
     texts = [write("add", a=1, b=2), write("echo", text="x"), write("add", a=2, b=2)]
     paid = {}
     for reduction in ("sum", "last", "mean", "max", "min"):
-        row = contract_row(one_server, reward_reduction=reduction)
-        env = make(row)
-        results = play(env, row["prompt"], *texts, write("submit", answer="0"))
+        env = start(one_server, reward_reduction=reduction)
+        results = play(env, *texts, write("submit", answer="0"))
         env.close()
         assert results[-1]["done"]
         paid[reduction] = [result["reward"] for result in results]
@@ -104,26 +106,20 @@ def test_the_reward_is_paid_once_whatever_reduces_it(one_server, registered):
     assert one_server.open_sessions() == set()
 
 
-def test_the_last_step_pays_all_where_skyrl_looks_at_no_other(one_server, registered):
-    registered()
-    row = contract_row(one_server, pay_at_end=True)
-    env = make(row)
+def test_the_last_step_pays_all_where_skyrl_looks_at_no_other(one_server):
+    env = start(one_server, pay_at_end=True)
     texts = [
         write("add", a=1, b=2),
         write("add", a=1, b=3),
         write("submit", answer="0"),
     ]
-    assert [r["reward"] for r in play(env, row["prompt"], *texts)] == [0.0, 0.0, 2.0]
+    assert [r["reward"] for r in play(env, *texts)] == [0.0, 0.0, 2.0]
     env.close()
 
 
-def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(
-    one_server, registered
-):
-    registered()
-    row = contract_row(one_server, nonterminal_reward=-1.0)
-    env = make(row, max_turns=2)
-    first, second = play(env, row["prompt"], write("add", a=1, b=1), "I give up")
+def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(one_server):
+    env = start(one_server, nonterminal_reward=-1.0, max_turns=2)
+    first, second = play(env, write("add", a=1, b=1), "I give up")
     env.close()
     assert (first["done"], second["done"]) == (False, True)
     assert first["reward"] + second["reward"] == -0.5
@@ -135,19 +131,16 @@ def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(
     ("settings", "paid"), [({}, [0.5, 0.0]), ({"pay_at_end": True}, [0.0, 0.0])]
 )
 def test_what_skyrl_cuts_off_is_paid_what_it_earned_or_nothing(
-    settings, paid, one_server, registered
+    settings, paid, one_server
 ):
-    registered()
-    row = contract_row(one_server, nonterminal_reward=-1.0, **settings)
-    env = make(row)
+    env = start(one_server, nonterminal_reward=-1.0, **settings)
     texts = [write("add", a=1, b=1), write("echo", text="x")]
-    results = play(env, row["prompt"], *texts)
+    results = play(env, *texts)
     env.close()
     assert [(r["reward"], r["done"]) for r in results] == [(one, False) for one in paid]
 
 
-def test_a_bad_call_is_told_and_paid_and_the_episode_goes_on(one_server, registered):
-    registered()
+def test_a_bad_call_is_told_and_paid_and_the_episode_goes_on(one_server):
     row = contract_row(
         one_server,
         invalid_action_reward=-0.25,
@@ -165,12 +158,11 @@ def test_a_bad_call_is_told_and_paid_and_the_episode_goes_on(one_server, registe
     assert {m["role"] for r in (bad, unknown) for m in r["observations"]} == {"user"}
 
 
-def test_secrets_reach_the_environment_and_nothing_else(one_server, registered):
+def test_secrets_reach_the_environment_and_nothing_else(one_server):
     secret = "s3cret-of-the-task"
-    registered(base_url=one_server.base_url, secrets={"TOKEN": secret})
-    row = contract_row(one_server)
-    env = make(row)
-    env.init(row["prompt"])
+    deregister("ors")
+    register(base_url=one_server.base_url, secrets={"TOKEN": secret})
+    env = start(one_server)
     digest = hashlib.sha256(secret.encode()).hexdigest()
     assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
     shown = [repr(env), str(env), env.episode.to_json(), repr(vars(env._live))]
@@ -180,8 +172,7 @@ def test_secrets_reach_the_environment_and_nothing_else(one_server, registered):
         ors_rows("Contract", one_server.base_url, secrets={"TOKEN": secret})
 
 
-def test_a_configuration_with_attributes_does_as_well(one_server, registered):
-    registered()
+def test_a_configuration_with_attributes_does_as_well(one_server):
     config = {"base_url": one_server.base_url, "env_name": "Contract", "split": None}
     extras = {"ors": {"task_index": 1, "split": "test", "task": None}}
     env = skyrl_gym.make("ors", env_config=config, extras=extras)
@@ -201,35 +192,30 @@ def test_a_configuration_with_attributes_does_as_well(one_server, registered):
         ({"env_name": "Contract", "task_index": 0, "secrets": {"A": b"x"}}, {}),
     ],
 )
-def test_settings_that_cannot_be_right_are_refused(
-    config, extras, one_server, registered
-):
-    registered(base_url=one_server.base_url)
+def test_settings_that_cannot_be_right_are_refused(config, extras, one_server):
+    deregister("ors")
+    register(base_url=one_server.base_url)
     with pytest.raises(InvalidRequestError) as caught:
         skyrl_gym.make("ors", env_config=config, extras=extras)
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
 
 
-def test_an_outage_is_raised_and_never_text_or_a_reward(registered):
-    registered()
+def test_an_outage_is_raised_and_never_text_or_a_reward():
     with start_server(SDK) as server:
-        row = contract_row(server)
-        env = make(row)
-        play(env, row["prompt"], write("add", a=1, b=1))
+        env = start(server)
+        play(env, write("add", a=1, b=1))
         server.restart()
         server.mark()
         with pytest.raises(SessionLostError):
             env.step(write("add", a=1, b=1))
         assert env.episode.total_reward is None
-        again = make(row)
-        again.init(row["prompt"])
+        again = start(server)
         assert again.step(write("submit", answer="0"))["reward"] == 1.0
         again.close()
         assert server.open_sessions() == set()
 
 
-def test_a_set_up_that_fails_leaves_no_session(one_server, registered):
-    registered()
+def test_a_set_up_that_fails_leaves_no_session(one_server):
     row = contract_row(one_server)
     row["ors"] |= {"task_index": None, "task": {"id": "x", "setup_error": "no disk"}}
     env = make(row)
@@ -240,10 +226,7 @@ def test_a_set_up_that_fails_leaves_no_session(one_server, registered):
 
 
 @pytest.mark.parametrize("system", [{}, {"content": None}, {"content": ""}])
-def test_a_system_message_without_content_is_told_the_tools(
-    system, one_server, registered
-):
-    registered()
+def test_a_system_message_without_content_is_told_the_tools(system, one_server):
     env = make(contract_row(one_server))
     messages, _ = env.init([{"role": "system", **system}])
     env.close()
@@ -251,8 +234,7 @@ def test_a_system_message_without_content_is_told_the_tools(
     assert messages[0]["content"] == describe_tools(env.episode.tools)
 
 
-def test_a_prompt_that_cannot_be_read_leaves_no_session(one_server, registered):
-    registered()
+def test_a_prompt_that_cannot_be_read_leaves_no_session(one_server):
     env = make(contract_row(one_server))
     with pytest.raises((TypeError, ValueError)):
         env.init(["no message"])
@@ -275,22 +257,17 @@ def test_a_client_of_ones_own_lists_the_tasks(one_server):
         ors_rows("Contract", one_server.base_url, api_key="s3cret-key")
 
 
-def test_the_documented_block_runs(bundled, monkeypatch, capsys):
+def test_the_documented_block_runs(documented, bundled, monkeypatch, capsys):
     monkeypatch.setenv("ORS_BASE_URL", bundled)
-    try:
-        exec(documented("runs with skyrl-gym 0.4"), {})
-    finally:
-        deregister("ors")
+    deregister("ors")
+    exec(documented("runs with skyrl-gym 0.4"), {})
     assert capsys.readouterr().out.strip().endswith("True")
 
 
-def test_many_episodes_are_played_from_threads_at_once(one_server, registered):
-    registered()
-    row = contract_row(one_server)
-
+def test_many_episodes_are_played_from_threads_at_once(one_server):
     def work(number: int) -> float:
-        env = make(row)
-        results = play(env, row["prompt"], write("add", a=number, b=1))
+        env = start(one_server)
+        results = play(env, write("add", a=number, b=1))
         results.append(env.step(write("submit", answer="0")))
         env.close()
         assert results[0]["observations"][-1]["content"] == str(number + 1)
@@ -301,24 +278,18 @@ def test_many_episodes_are_played_from_threads_at_once(one_server, registered):
     assert one_server.open_sessions() == set()
 
 
-def test_it_plays_where_an_event_loop_runs_already(one_server, registered):
-    registered()
-    row = contract_row(one_server)
-
+def test_it_plays_where_an_event_loop_runs_already(one_server):
     async def work() -> float:
-        env = make(row)
-        (result,) = play(env, row["prompt"], write("submit", answer="0"))
+        env = start(one_server)
+        (result,) = play(env, write("submit", answer="0"))
         env.close()
         return float(result["reward"])
 
     assert asyncio.run(work()) == 1.0
 
 
-def test_what_is_dropped_unclosed_leaves_no_session(one_server, registered):
-    registered()
-    row = contract_row(one_server)
-    env = make(row)
-    env.init(row["prompt"])
+def test_what_is_dropped_unclosed_leaves_no_session(one_server):
+    env = start(one_server)
     assert len(one_server.open_sessions()) == 1
     del env
     gc.collect()
@@ -326,17 +297,14 @@ def test_what_is_dropped_unclosed_leaves_no_session(one_server, registered):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_forked_worker_plays_episodes_of_its_own(one_server, registered):
-    registered()
-    row = contract_row(one_server)
-    env = make(row)
-    env.init(row["prompt"])
+def test_a_forked_worker_plays_episodes_of_its_own(one_server):
+    env = start(one_server)
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            own = make(row)
-            (result,) = play(own, row["prompt"], write("submit", answer="0"))
+            own = start(one_server)
+            (result,) = play(own, write("submit", answer="0"))
             own.close()
             code = 0 if result["reward"] == 1.0 else 2
         finally:

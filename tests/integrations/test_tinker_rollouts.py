@@ -35,7 +35,6 @@ from transformers import PreTrainedTokenizerFast
 from ors_gym.errors import InvalidRequestError, SessionLostError
 from ors_gym.integrations.tinker import ORSGroupBuilder, ors_reward, ors_tools
 from ors_gym.rollout import LiveEpisode, connect
-from tests.integrations.documented import documented
 from tests.support.servers.process import start_server
 
 GROUP = "agents"
@@ -306,7 +305,7 @@ def test_a_time_limit_of_the_cookbooks_keeps_what_was_earned(
     assert one_server.open_sessions() == set()
 
 
-def test_the_documented_block_runs(bundled, renderer, monkeypatch, capsys):
+def test_the_documented_block_runs(documented, bundled, renderer, monkeypatch, capsys):
     monkeypatch.setenv("ORS_BASE_URL", bundled)
     policy = Sampler(lambda text: [write("submit", answer="7")])
     names = {"renderer": renderer, "policy": policy}

@@ -11,7 +11,7 @@ GROUP = "training"
 PRICE = -1 / 16
 
 
-def test_numbers_are_tensors(example, bundled: str) -> None:
+def test_numbers_are_tensors(example, bundled):
     played = example("torchrl_rollout").roll_out(64, base_url=bundled)
     rewards = played["next", "reward"].flatten()
     ended = played["next", "done"].flatten()
@@ -27,14 +27,14 @@ def test_numbers_are_tensors(example, bundled: str) -> None:
     assert totals.sum() == rewards[: int(ended.nonzero()[-1]) + 1].sum()
 
 
-def test_its_own_check_of_specs_passes(example, bundled: str) -> None:
+def test_its_own_check_of_specs_passes(example, bundled):
     env = example("torchrl_rollout").make(base_url=bundled)
     assert isinstance(env.base_env, GymWrapper)
     check_env_specs(env, seed=0)
     env.close()
 
 
-def test_text_stays_text(example, bundled: str) -> None:
+def test_text_stays_text(example, bundled):
     played = example("torchrl_rollout").play_text(base_url=bundled)
     assert "1..16" in played["observation"][0]
     assert played["action"][0] == '{"tool": "guess", "input": {"number": 8}}'

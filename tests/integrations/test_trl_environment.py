@@ -1,9 +1,10 @@
-"""One rollout as TRL plays it: reset with a row, tools as methods, one reward."""
+"""What TRL trains on: rows of tasks without answers, and rollouts with tools."""
 
 from __future__ import annotations
 
 import gc
 import inspect
+import json
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -14,19 +15,181 @@ from ors_gym.errors import (
     AuthenticationError,
     EpisodeOverError,
     InvalidRequestError,
+    SetupFailedError,
+    UnknownEnvironmentError,
     UnknownTaskError,
 )
-from ors_gym.integrations.trl import TRLEnvironment, trl_environment
+from ors_gym.integrations.trl import (
+    TRLEnvironment,
+    combine_environments,
+    trl_environment,
+)
 from tests.support.proxy.faults import Answer, Point, Reset
-from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
 
 GROUP = "training"
 
 
+def contract(url: str, **arguments: Any) -> TRLEnvironment:
+    return trl_environment("Contract", url, **{"tasks": [0], **arguments})
+
+
+def test_a_row_for_each_task_and_no_answer_in_any(one_server):
+    made = trl_environment("contract", one_server.base_url)
+    rows = made.train_dataset.to_list()
+    assert rows == [
+        {
+            "prompt": [{"role": "user", "content": ""}],
+            "environment": "contract",
+            "task_index": index,
+        }
+        for index in range(12)
+    ]
+    assert not one_server.log("get_task")
+    for text in (json.dumps(rows), repr(made)):
+        assert "answer" not in text
+        assert "= ?" not in text
+
+
+def test_specs_that_are_given_stay_out_of_the_rows(one_server):
+    specs = [{"id": "x", "question": f"{n}?", "answer": "hunter22"} for n in range(3)]
+    made = contract(one_server.base_url, tasks=specs)
+    assert "hunter22" not in json.dumps(made.train_dataset.to_list())
+    assert "hunter22" not in repr(made)
+    rollout = made.environment_factory()
+    assert rollout.reset(**made.train_dataset[2]) == "2?"
+    rollout.submit(answer="hunter22")
+    assert rollout.get_reward() == 1.0
+    with pytest.raises(UnknownTaskError):
+        rollout.reset(task_index=3)
+
+
+def test_columns_are_there_by_name_only(one_server):
+    made = contract(one_server.base_url, tasks=[7, 2], columns=["question"])
+    rows = made.train_dataset.to_list()
+    assert [row["question"] for row in rows] == ["7 + 7 = ?", "2 + 2 = ?"]
+    assert [row["task_index"] for row in rows] == [7, 2]
+    assert "answer" not in rows[0]
+    rollout = made.environment_factory()
+    assert rollout.reset(**rows[0]) == "7 + 7 = ?"
+
+
+def test_a_field_that_some_tasks_lack_is_none(one_server):
+    specs: list[dict[str, Any]] = [{"id": "a", "level": 1}, {"id": "b"}]
+    made = contract(one_server.base_url, tasks=specs, columns=["level"])
+    assert made.train_dataset["level"][:] == [1, None]
+
+
+def test_a_system_prompt(one_server):
+    made = contract(one_server.base_url, system_prompt="Be brief.")
+    assert made.train_dataset[0]["prompt"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": ""},
+    ]
+
+
+def test_another_split(one_server):
+    made = trl_environment("Contract", one_server.base_url, split="test")
+    assert len(made.train_dataset) == 5
+    rollout = made.environment_factory()
+    one_server.mark()
+    rollout.reset(**made.train_dataset[4])
+    (entry,) = one_server.log("ready")
+    assert entry["task"] == "test-4"
+
+
+def test_the_environment_that_was_asked_for(one_server):
+    with pytest.raises(UnknownEnvironmentError, match="tasktools"):
+        trl_environment("Nowhere", one_server.base_url)
+
+
+def test_a_range_of_a_vast_split(one_server):
+    made = trl_environment(
+        "Vast", one_server.base_url, tasks=range(10**8, 10**8 + 3), columns=["question"]
+    )
+    assert made.train_dataset["question"][0] == f"{10**8}?"
+    assert not one_server.log("list_tasks")
+    with pytest.raises(UnknownTaskError, match="tasks=range"):
+        trl_environment("Vast", one_server.base_url)
+
+
+def test_every_task_is_probed_but_not_more_than_were_asked_for(one_server):
+    trl_environment("Contract", one_server.base_url)
+    assert len({entry["task"] for entry in one_server.log("ready")}) == 12
+    one_server.mark()
+    trl_environment("Contract", one_server.base_url, tool_probes=3)
+    probed = {entry["task"] for entry in one_server.log("ready")}
+    assert probed == {"train-0", "train-4", "train-8"}
+    one_server.wait_for("teardown", 3)
+
+
+def test_a_task_that_cannot_be_set_up_is_no_obstacle(one_server, caplog):
+    good, broken = {"id": "good"}, {"id": "broken", "setup_error": "no disk"}
+    made = contract(one_server.base_url, tasks=[broken, good])
+    assert len(made.train_dataset) == 2
+    assert "no disk" in caplog.text
+    with pytest.raises(SetupFailedError, match="no disk"):
+        contract(one_server.base_url, tasks=[broken])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"columns": ["answr"]}, "the tasks have: answer, id, question"),
+        ({"columns": ["prompt"]}, "'prompt'"),
+        ({"columns": "question"}, "list of names"),
+        ({"tasks": [99]}, "99"),
+        ({"tasks": []}, "empty"),
+        ({"tasks": [0, {"id": "x"}]}, "all indexes or all task specs"),
+        ({"tasks": lambda *_: 0}, "cannot be a function"),
+        ({"split": "trian"}, "trian"),
+        ({"reward_reduction": "median"}, "median"),
+        ({"nonterminal_reward": float("nan")}, "finite"),
+        ({"num_generations": 0}, "at least 1"),
+        ({"tool_probes": 0}, "at least 1"),
+        ({"prefetch": True}, "prefetch="),
+        ({"call_timeout": 0}, "call_timeout"),
+    ],
+)
+def test_mistakes_are_told_before_training(one_server, arguments, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        trl_environment("Contract", one_server.base_url, **arguments)
+
+
+def test_a_column_of_several_types_is_refused(one_server):
+    specs: list[dict[str, Any]] = [{"id": "a", "x": 1}, {"id": "b", "x": ["one"]}]
+    with pytest.raises(InvalidRequestError, match="each column has one type"):
+        contract(one_server.base_url, tasks=specs, columns=["x"])
+
+
+def test_several_environments_in_one_dataset(one_server):
+    url = one_server.base_url
+    first = trl_environment("Contract", url, tasks=[1], columns=["question"])
+    second = trl_environment("TaskTools", url, tasks=[1])
+    third = trl_environment("Contract", url, split="test", tasks=[0], name="tests")
+    made = combine_environments(combine_environments(first, second), third)
+    rows = made.train_dataset.to_list()
+    assert [row["environment"] for row in rows] == ["Contract", "TaskTools", "tests"]
+    assert [row["question"] for row in rows] == ["1 + 1 = ?", None, None]
+    assert list(made.environment_factory) == ["Contract", "TaskTools", "tests"]
+    rollouts = []
+    for row in rows:
+        rollout = made.environment_factory[row.pop("environment")]()
+        rollout.reset(**row)
+        rollouts.append(rollout)
+    rollouts[2].submit(answer="0")
+    assert [reward(environments=rollouts) for reward in made.reward_funcs] == [
+        [0.0, None, None],
+        [None, 0.0, None],
+        [None, None, 1.0],
+    ]
+    with pytest.raises(InvalidRequestError, match="two environments are named"):
+        combine_environments(first, first)
+
+
 @pytest.fixture
 def made(one_server: RunningServer) -> TRLEnvironment:
-    made = trl_environment("Contract", one_server.base_url, tasks=range(4))
+    made = contract(one_server.base_url, tasks=range(4))
     one_server.mark()
     return made
 
@@ -53,14 +216,14 @@ def tools_of(rollout: Any) -> set[str]:
     return names - {"reset"}
 
 
-def test_only_the_servers_tools_are_tools(rollout: Any) -> None:
+def test_only_the_servers_tools_are_tools(rollout):
     assert tools_of(rollout) == {
         *("add", "count", "echo", "fail", "fail_like_resume", "image", "many"),
         *("metadata", "reward", "slow", "slow_sync", "speak", "submit"),
     }
 
 
-def test_an_episode(rollout: Any, made: TRLEnvironment) -> None:
+def test_an_episode(rollout, made):
     assert rollout.add(a=1, b=2) == "3"
     assert rollout.get_reward() == 0.5
     assert rollout.submit(answer="6") == "right"
@@ -81,14 +244,9 @@ def test_an_episode(rollout: Any, made: TRLEnvironment) -> None:
     ],
 )
 def test_the_reward_of_an_episode(
-    one_server: RunningServer,
-    reduction: Any,
-    nonterminal: float | None,
-    unfinished: float,
-    finished: float,
-) -> None:
-    made = trl_environment(
-        "Contract",
+    one_server, reduction, nonterminal, unfinished, finished
+):
+    made = contract(
         one_server.base_url,
         tasks=[3],
         reward_reduction=reduction,
@@ -103,9 +261,7 @@ def test_the_reward_of_an_episode(
     assert rollout.get_reward() == pytest.approx(finished)
 
 
-def test_calls_after_the_end_are_not_run_and_pay_nothing(
-    rollout: Any, one_server: RunningServer
-) -> None:
+def test_calls_after_the_end_are_not_run_and_pay_nothing(rollout, one_server):
     rollout.submit(answer="6")
     for _ in range(3):
         assert rollout.submit(answer="6") == (
@@ -116,16 +272,12 @@ def test_calls_after_the_end_are_not_run_and_pay_nothing(
     assert one_server.runs() == 1
 
 
-def test_a_rollout_that_called_nothing_gets_0_and_not_none(rollout: Any) -> None:
+def test_a_rollout_that_called_nothing_gets_0_and_not_none(rollout):
     assert rollout.get_reward() == 0.0
 
 
-def test_a_refused_call_is_text_for_the_model(
-    one_server: RunningServer, made: TRLEnvironment
-) -> None:
-    strict = trl_environment(
-        "Contract", one_server.base_url, tasks=[0], invalid_action_reward=-0.25
-    )
+def test_a_refused_call_is_text_for_the_model(one_server, made):
+    strict = contract(one_server.base_url, invalid_action_reward=-0.25)
     rollout = start(strict)
     assert "int" in rollout.add(a="many", b=2)
     assert "b" in rollout.add(a=1)
@@ -142,16 +294,14 @@ def test_a_refused_call_is_text_for_the_model(
     }
 
 
-def test_a_tool_that_raised_is_text_for_the_model(rollout: Any) -> None:
+def test_a_tool_that_raised_is_text_for_the_model(rollout):
     assert "out of paper" in rollout.fail(message="out of paper")
     assert rollout.add(a=1, b=2) == "3"
     assert rollout.get_reward() == 0.5
 
 
-def test_steps_are_limited(one_server: RunningServer) -> None:
-    made = trl_environment(
-        "Contract", one_server.base_url, tasks=[0], max_episode_steps=2
-    )
+def test_steps_are_limited(one_server):
+    made = contract(one_server.base_url, max_episode_steps=2)
     one_server.mark()
     rollout = start(made)
     assert [rollout.count(), rollout.count()] == ["1", "2"]
@@ -160,9 +310,7 @@ def test_steps_are_limited(one_server: RunningServer) -> None:
     assert rollout.get_reward() == 2.0
 
 
-def test_the_methods_are_the_union_of_the_tasks_tools(
-    one_server: RunningServer,
-) -> None:
+def test_the_methods_are_the_union_of_the_tasks_tools(one_server):
     made = trl_environment("TaskTools", one_server.base_url)
     one_server.mark()
     without, with_extra = start(made, 0), start(made, 1)
@@ -175,9 +323,7 @@ def test_the_methods_are_the_union_of_the_tasks_tools(
     assert without.after_setup(text="still alive") == "still alive"
 
 
-def test_a_tool_that_no_probed_task_had_is_warned_of(
-    one_server: RunningServer, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_tool_that_no_probed_task_had_is_warned_of(one_server, caplog):
     made = trl_environment("TaskTools", one_server.base_url, tool_probes=1)
     assert tools_of(start(made, 0)) == {"after_setup", "submit"}
     assert not caplog.records
@@ -188,7 +334,7 @@ def test_a_tool_that_no_probed_task_had_is_warned_of(
     assert "tool_probes" in record.getMessage()
 
 
-def test_images_are_parts_of_the_content(rollout: Any) -> None:
+def test_images_are_parts_of_the_content(rollout):
     before, image, after = rollout.image()
     assert before == {"type": "text", "text": "before"}
     assert after == {"type": "text", "text": "after"}
@@ -197,14 +343,12 @@ def test_images_are_parts_of_the_content(rollout: Any) -> None:
     assert image["image"].getpixel((4, 2)) == (4, 2, 7)
 
 
-def test_images_are_described_to_a_model_that_does_not_see(
-    one_server: RunningServer,
-) -> None:
-    made = trl_environment("Contract", one_server.base_url, tasks=[0], images=False)
+def test_images_are_described_to_a_model_that_does_not_see(one_server):
+    made = contract(one_server.base_url, images=False)
     assert start(made).image() == "before\n\n[image: image/png, 5x3]\n\nafter"
 
 
-def test_a_prompt_with_an_image(bundled: str) -> None:
+def test_a_prompt_with_an_image(bundled):
     made = trl_environment("maze", bundled, tasks=[0])
     rollout = made.environment_factory()
     text, image = rollout.reset(**made.train_dataset[0])
@@ -221,10 +365,8 @@ OUTAGES = [
 
 
 @pytest.mark.parametrize("fault", OUTAGES, ids=str)
-def test_an_outage_gives_no_reward_and_no_text(
-    proxy: FaultProxy, caplog: pytest.LogCaptureFixture, fault: Any
-) -> None:
-    made = trl_environment("Contract", proxy.url, tasks=range(2))
+def test_an_outage_gives_no_reward_and_no_text(proxy, caplog, fault):
+    made = contract(proxy.url, tasks=range(2))
     rollout = start(made)
     assert rollout.add(a=1, b=2) == "3"
     proxy.plan("/call", [fault])
@@ -247,10 +389,8 @@ def test_an_outage_gives_no_reward_and_no_text(
     assert rollout.get_reward() == 1.0
 
 
-def test_a_reset_in_an_outage_gives_no_prompt_and_no_reward(
-    proxy: FaultProxy,
-) -> None:
-    made = trl_environment("Contract", proxy.url, tasks=[0])
+def test_a_reset_in_an_outage_gives_no_prompt_and_no_reward(proxy):
+    made = contract(proxy.url)
     rollout = made.environment_factory()
     proxy.plan("/create_session", [Answer(500)], then="forever")
     assert rollout.reset(**made.train_dataset[0]) is None
@@ -261,10 +401,8 @@ def test_a_reset_in_an_outage_gives_no_prompt_and_no_reward(
     assert rollout.get_reward() == 0.0
 
 
-def test_an_environment_that_cannot_ask_for_tools_yet_is_made_all_the_same(
-    proxy: FaultProxy,
-) -> None:
-    made = trl_environment("Contract", proxy.url, tasks=[0])
+def test_an_environment_that_cannot_ask_for_tools_yet_is_made_all_the_same(proxy):
+    made = contract(proxy.url)
     proxy.plan("/tools", [Answer(500)], then="forever")
     rollout = made.environment_factory()
     assert rollout.reset(**made.train_dataset[0]) is None
@@ -272,27 +410,25 @@ def test_an_environment_that_cannot_ask_for_tools_yet_is_made_all_the_same(
     assert rollout.reset(**made.train_dataset[0]) == "0 + 0 = ?"
 
 
-def test_a_key_that_is_refused_ends_the_training(proxy: FaultProxy) -> None:
-    made = trl_environment("Contract", proxy.url, tasks=[0])
+def test_a_key_that_is_refused_ends_the_training(proxy):
+    made = contract(proxy.url)
     rollout = start(made)
     proxy.plan("/create_session", [Answer(401)], then="forever")
     with pytest.raises(AuthenticationError):
         rollout.reset(**made.train_dataset[0])
 
 
-def test_a_set_up_that_fails_gives_no_reward(
-    one_server: RunningServer,
-) -> None:
+def test_a_set_up_that_fails_gives_no_reward(one_server):
     good = {"id": "good", "question": "ready?"}
     broken = {"id": "broken", "setup_error": "no disk"}
-    made = trl_environment("Contract", one_server.base_url, tasks=[good, broken])
+    made = contract(one_server.base_url, tasks=[good, broken])
     rollout = made.environment_factory()
     assert rollout.reset(**made.train_dataset[1]) is None
     assert rollout.get_reward() is None
     assert rollout.reset(**made.train_dataset[0]) == "ready?"
 
 
-def test_what_cannot_be_right_ends_the_training(made: TRLEnvironment) -> None:
+def test_what_cannot_be_right_ends_the_training(made):
     rollout = made.environment_factory()
     with pytest.raises(UnknownTaskError):
         rollout.reset(task_index=10**6)
@@ -300,9 +436,7 @@ def test_what_cannot_be_right_ends_the_training(made: TRLEnvironment) -> None:
         made.environment_factory().add(a=1, b=1)
 
 
-def test_a_failure_of_our_own_is_no_text_for_the_model(
-    rollout: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_our_own_is_no_text_for_the_model(rollout, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
@@ -311,32 +445,24 @@ def test_a_failure_of_our_own_is_no_text_for_the_model(
     assert rollout.get_reward() is None
 
 
-def test_sessions_are_deleted_at_the_end_of_an_episode(
-    rollout: Any, one_server: RunningServer
-) -> None:
+def test_sessions_are_deleted_at_the_end_of_an_episode(rollout, one_server):
     rollout.submit(answer="6")
     one_server.wait_for("teardown")
 
 
-def test_sessions_are_deleted_once_they_are_scored(
-    rollout: Any, made: TRLEnvironment, one_server: RunningServer
-) -> None:
+def test_sessions_are_deleted_once_they_are_scored(rollout, made, one_server):
     made.reward_funcs[0](environments=[rollout])
     one_server.wait_for("teardown")
     assert rollout.add(a=1, b=2).endswith("was not run.")
 
 
-def test_sessions_are_deleted_by_a_reset(
-    rollout: Any, made: TRLEnvironment, one_server: RunningServer
-) -> None:
+def test_sessions_are_deleted_by_a_reset(rollout, made, one_server):
     rollout.reset(**made.train_dataset[0])
     one_server.wait_for("teardown", task="train-3")
     assert len(one_server.open_sessions()) == 1
 
 
-def test_sessions_are_deleted_with_the_trainer_that_held_them(
-    made: TRLEnvironment, one_server: RunningServer
-) -> None:
+def test_sessions_are_deleted_with_the_trainer_that_held_them(made, one_server):
     trainer = [start(made, row) for row in range(3)]
     assert len(one_server.open_sessions()) == 3
     trainer.clear()
@@ -344,11 +470,9 @@ def test_sessions_are_deleted_with_the_trainer_that_held_them(
     one_server.wait_for("teardown", 3)
 
 
-def test_a_group_is_opened_at_once(one_server: RunningServer) -> None:
+def test_a_group_is_opened_at_once(one_server):
     slow = [{"id": "slow", "setup_seconds": 0.5, "question": "slow?"}]
-    made = trl_environment(
-        "Contract", one_server.base_url, tasks=slow, num_generations=8
-    )
+    made = contract(one_server.base_url, tasks=slow, num_generations=8)
     one_server.mark()
     group = [made.environment_factory() for _ in range(8)]
     row = made.train_dataset[0]
@@ -363,9 +487,7 @@ def test_a_group_is_opened_at_once(one_server: RunningServer) -> None:
     assert one_server.open_sessions() == set()
 
 
-def test_sessions_that_no_rollout_takes_are_given_up(
-    one_server: RunningServer,
-) -> None:
+def test_sessions_that_no_rollout_takes_are_given_up(one_server):
     made = trl_environment("Contract", one_server.base_url, num_generations=2)
     one_server.mark()
     rollout = made.environment_factory()
@@ -379,9 +501,7 @@ def test_sessions_that_no_rollout_takes_are_given_up(
     one_server.wait_for("teardown", 24)
 
 
-def test_scoring_gives_up_the_sessions_of_rollouts_that_did_not_come(
-    one_server: RunningServer,
-) -> None:
+def test_scoring_gives_up_the_sessions_of_rollouts_that_did_not_come(one_server):
     made = trl_environment("Contract", one_server.base_url, num_generations=4)
     one_server.mark()
     # As an evaluation resets them, with fewer rollouts of a task than training has.
@@ -394,10 +514,8 @@ def test_scoring_gives_up_the_sessions_of_rollouts_that_did_not_come(
     assert made.reward_funcs[0](environments=group) == [0.5] * 4
 
 
-def test_a_group_outlives_the_failure_of_what_was_opened_ahead(
-    proxy: FaultProxy,
-) -> None:
-    made = trl_environment("Contract", proxy.url, tasks=[0], num_generations=2)
+def test_a_group_outlives_the_failure_of_what_was_opened_ahead(proxy):
+    made = contract(proxy.url, num_generations=2)
     first = start(made)
     waiting = next(iter(made.environment_factory.sessions._waiting.values()))
     assert waiting[0]._next is not None
@@ -407,11 +525,8 @@ def test_a_group_outlives_the_failure_of_what_was_opened_ahead(
     assert [first.count(), other.count()] == ["1", "1"]
 
 
-def test_a_factory_travels_in_a_pickle_without_secrets(
-    one_server: RunningServer,
-) -> None:
-    made = trl_environment(
-        "Contract",
+def test_a_factory_travels_in_a_pickle_without_secrets(one_server):
+    made = contract(
         one_server.base_url,
         tasks=[3],
         headers={"X-Deployment": "a/b", "Authorization": "Bearer hunter22"},
@@ -427,11 +542,9 @@ def test_a_factory_travels_in_a_pickle_without_secrets(
     assert reward(environments=[rollout]) == [1.0]
 
 
-def test_secrets_reach_the_environment_and_no_pickle(
-    one_server: RunningServer,
-) -> None:
+def test_secrets_reach_the_environment_and_no_pickle(one_server):
     secrets = {"TOKEN": "hunter22"}
-    made = trl_environment("Contract", one_server.base_url, tasks=[0], secrets=secrets)
+    made = contract(one_server.base_url, secrets=secrets)
     one_server.mark()
     start(made)
     (entry,) = one_server.log("construct")
@@ -442,10 +555,8 @@ def test_secrets_reach_the_environment_and_no_pickle(
         pickle.loads(data)().reset(task_index=0)
 
 
-def test_a_reward_function_scores_its_own_environments_only(
-    one_server: RunningServer, bundled: str
-) -> None:
-    one = trl_environment("Contract", one_server.base_url, tasks=[0])
+def test_a_reward_function_scores_its_own_environments_only(one_server, bundled):
+    one = contract(one_server.base_url)
     other = trl_environment("math", bundled, tasks=[0])
     rollouts = [start(one), start(other), object()]
     rollouts[0].add(a=1, b=1)

@@ -90,7 +90,7 @@ def _draw(schema: Any, seed: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_what_a_model_is_told_allows_the_same_inputs(name: str) -> None:
+def test_what_a_model_is_told_allows_the_same_inputs(name):
     schema = _schema_of(name)
     told = Told(schema)
     safe = {real: one for one, real in _names(told, schema).items()}
@@ -107,7 +107,7 @@ def test_what_a_model_is_told_allows_the_same_inputs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_type_hints_alone_refuse_no_input(name: str) -> None:
+def test_type_hints_alone_refuse_no_input(name):
     schema = _schema_of(name)
     told = Told(schema)
     safe = {real: one for one, real in _names(told, schema).items()}
@@ -131,7 +131,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_required_and_optional_parameters(name: str) -> None:
+def test_required_and_optional_parameters(name):
     schema = _schema_of(name)
     told = Told(schema)
     real = _names(told, schema)
@@ -145,7 +145,7 @@ def test_required_and_optional_parameters(name: str) -> None:
         )
 
 
-def test_hints_carry_types_where_they_can() -> None:
+def test_hints_carry_types_where_they_can():
     schema = {
         "type": "object",
         "properties": {
@@ -181,7 +181,7 @@ def test_hints_carry_types_where_they_can() -> None:
     )
 
 
-def test_members_of_a_nested_object_are_told() -> None:
+def test_members_of_a_nested_object_are_told():
     told = Told(_schema_of("nested"))
     described = told.parameters["properties"]["middle"]["description"]
     inner = json.loads(described.partition(IN_PARAMETER)[2])
@@ -189,12 +189,12 @@ def test_members_of_a_nested_object_are_told() -> None:
     assert "$ref" not in described
 
 
-def test_a_recursive_schema_is_told_as_a_whole() -> None:
+def test_a_recursive_schema_is_told_as_a_whole():
     told = Told(_schema_of("tree"))
     assert json.loads(told.description.partition(IN_TOOL)[2]) == _schema_of("tree")
 
 
-def test_a_default_is_told_and_never_sent() -> None:
+def test_a_default_is_told_and_never_sent():
     schema = {"properties": {"n": {"type": "integer", "default": 5}}}
     told = Told(schema)
     assert told.parameters["properties"]["n"]["description"] == "n Defaults to 5."
@@ -214,7 +214,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("text", NASTY)
-def test_text_of_a_server_cannot_break_a_docstring(text: str) -> None:
+def test_text_of_a_server_cannot_break_a_docstring(text):
     schema = {
         "properties": {
             "a": {"type": "integer", "description": text, "minimum": 1},
@@ -237,7 +237,7 @@ def test_text_of_a_server_cannot_break_a_docstring(text: str) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(), st.text(), st.text(min_size=1))
-def test_any_text_can_be_told(description: str, remark: str, parameter: str) -> None:
+def test_any_text_can_be_told(description, remark, parameter):
     part = {"type": "string", "description": remark, "pattern": remark[:1] or "x"}
     schema = {"properties": {parameter: part, "other": True}}
     told = Told(schema, description=description)
@@ -250,7 +250,7 @@ def test_any_text_can_be_told(description: str, remark: str, parameter: str) -> 
 @given(
     st.lists(st.text(alphabet=st.sampled_from("aA1_-. é\n"), min_size=1), unique=True)
 )
-def test_safe_names_are_identifiers_and_none_is_given_twice(names: list[str]) -> None:
+def test_safe_names_are_identifiers_and_none_is_given_twice(names):
     reserved = ["reset", "a"]
     safe = safe_names(names, "tool", reserved)
     assert list(safe) == names
@@ -281,14 +281,14 @@ def test_safe_names_are_identifiers_and_none_is_given_twice(names: list[str]) ->
         ("step", "step"),
     ],
 )
-def test_a_tool_of_any_name_is_called_by_the_servers_name(name: str, safe: str) -> None:
+def test_a_tool_of_any_name_is_called_by_the_servers_name(name, safe):
     told = Told(None, name=name)
     assert told.name == safe
     told.method()
     assert told.calls == [(name, {})]
 
 
-def test_parameters_of_any_name_are_sent_under_the_servers_names() -> None:
+def test_parameters_of_any_name_are_sent_under_the_servers_names():
     names = ["self", "max-results", "max_results", "class", "a b", "_x", "return"]
     told = Told({"properties": {name: {"type": "integer"} for name in names}})
     safe = list(told.parameters["properties"])
@@ -299,20 +299,20 @@ def test_parameters_of_any_name_are_sent_under_the_servers_names() -> None:
     assert told.calls == [("tool", {name: n for n, name in enumerate(names)})]
 
 
-def test_a_name_of_the_servers_is_understood_too() -> None:
+def test_a_name_of_the_servers_is_understood_too():
     told = Told({"properties": {"max-results": {"type": "integer"}}})
     told.method(**{"max-results": 3})
     assert told.calls == [("tool", {"max-results": 3})]
 
 
-def test_whatever_a_model_gives_reaches_the_server() -> None:
+def test_whatever_a_model_gives_reaches_the_server():
     told = Told({"properties": {"n": {"type": "integer"}}, "required": ["n"]})
     told.method()
     told.method(n="seven", self=1, tool=2)
     assert told.calls == [("tool", {}), ("tool", {"n": "seven", "self": 1, "tool": 2})]
 
 
-def test_tools_of_several_tasks_are_united() -> None:
+def test_tools_of_several_tasks_are_united():
     def spec(name: str, schema: Any) -> Any:
         return {"name": name, "description": name, "input_schema": schema}
 

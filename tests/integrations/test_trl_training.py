@@ -19,7 +19,6 @@ from ors_gym.integrations.trl import (
 )
 from tests.integrations.tiny_model import call_text, make_model, make_tokenizer
 from tests.support.proxy.faults import Point, Reset
-from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "training"
@@ -104,7 +103,7 @@ def parameters_of(trainer: Any) -> list[torch.Tensor]:
     return [one.detach().clone() for one in trainer.model.parameters()]
 
 
-def test_ten_steps(one_server: RunningServer, tmp_path: Path) -> None:
+def test_ten_steps(one_server, tmp_path):
     made = trl_environment(
         "Contract", one_server.base_url, tasks=range(2), num_generations=GENERATIONS
     )
@@ -133,9 +132,7 @@ def test_ten_steps(one_server: RunningServer, tmp_path: Path) -> None:
     one_server.wait_for("teardown", len(rewards))
 
 
-def test_each_generation_of_a_group_plays_the_same_task(
-    one_server: RunningServer, tmp_path: Path
-) -> None:
+def test_each_generation_of_a_group_plays_the_same_task(one_server, tmp_path):
     made = trl_environment("Contract", one_server.base_url, tasks=range(2))
     trainer = make(made, [ADD, RIGHT], tmp_path, steps=1)
     trainer.train()
@@ -146,7 +143,7 @@ def test_each_generation_of_a_group_plays_the_same_task(
     assert {first[0], second[0]} == {"0 + 0 = ?", "1 + 1 = ?"}
 
 
-def test_two_environments_in_one_run(one_server: RunningServer, tmp_path: Path) -> None:
+def test_two_environments_in_one_run(one_server, tmp_path):
     url = one_server.base_url
     made = combine_environments(
         trl_environment("Contract", url, tasks=[0]),
@@ -176,9 +173,7 @@ def test_two_environments_in_one_run(one_server: RunningServer, tmp_path: Path) 
     assert "extra" not in tools["Contract"]
 
 
-def test_no_reward_of_an_outage_reaches_the_loss(
-    proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_no_reward_of_an_outage_reaches_the_loss(proxy, tmp_path):
     made = trl_environment("Contract", proxy.url, tasks=range(2))
     trainer = make(made, [RIGHT, WRONG], tmp_path, steps=2)
     # Of the calls that come, every third is cut off before its reply.
@@ -211,9 +206,7 @@ def _deviation(values: list[float]) -> float:
     return float(torch.tensor(values).std())
 
 
-def test_a_batch_of_outages_changes_no_weight(
-    proxy: FaultProxy, tmp_path: Path
-) -> None:
+def test_a_batch_of_outages_changes_no_weight(proxy, tmp_path):
     made = trl_environment("Contract", proxy.url, tasks=range(2))
     trainer = make(made, [RIGHT, WRONG], tmp_path, steps=1)
     proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], then="forever")
@@ -259,7 +252,7 @@ class Outage:
 
 
 @pytest.mark.slow
-def test_the_training_survives_the_death_of_the_server(tmp_path: Path) -> None:
+def test_the_training_survives_the_death_of_the_server(tmp_path):
     with start_server("ors-sdk-0.1.0", environments=["Contract"]) as server:
         made = trl_environment(
             "Contract", server.base_url, tasks=range(2), num_generations=GENERATIONS

@@ -21,7 +21,6 @@ from pydantic import ValidationError
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.integrations import verifiers as adapter
 from ors_gym.rollout import ChatPolicy
-from tests.integrations.documented import documented
 from tests.rollout.chat_server import ChatServer, running_chat_server
 from tests.support.servers.process import start_server
 
@@ -41,7 +40,7 @@ def chat() -> Iterator[ChatServer]:
 
 
 @pytest.fixture(autouse=True)
-def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+def plugin(documented, monkeypatch) -> None:
     """Write the module that users write."""
     module = types.ModuleType(PLUGIN)
     exec(documented("ors_tasks.py"), vars(module))
@@ -56,7 +55,6 @@ def make_env(base_url: str, *, taskset: Any = None, **settings: Any) -> vf.Env:
 
 
 def play(env: vf.Env, chat: ChatServer, model: str, episodes: int = 1) -> Any:
-    """Run episodes as verifiers does; return them."""
     client = vf.EvalClientConfig(base_url=chat.base_url, api_key_var="NO_SUCH_KEY")
     context = vf.ModelContext(model=model, client=client)
 
@@ -247,7 +245,7 @@ def test_another_harness_gets_no_reward(one_server):
         asyncio.run(task.ors(trace))
 
 
-def test_the_documented_block_runs(bundled, chat, monkeypatch, capsys):
+def test_the_documented_block_runs(documented, bundled, chat, monkeypatch, capsys):
     monkeypatch.setenv("ORS_BASE_URL", bundled)
     answer = {"calls": [["a", "submit", '{"answer": "no number"}']]}
     given = {"model": chat.script(answer), "model_url": chat.base_url}

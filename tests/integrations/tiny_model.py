@@ -17,8 +17,6 @@ from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from trl.chat_template_utils import qwen3_chat_template
 
-__all__ = ["call_text", "make_model", "make_tokenizer"]
-
 _END = "<|im_end|>"
 _PAD = "<|endoftext|>"
 _START = "<|im_start|>"
@@ -37,22 +35,12 @@ def make_tokenizer(
     """Make a tokenizer of a few numbers, to which text between numbers is one token.
 
     Prompts become a few dozen tokens long, which makes a step some ten times quicker.
-
-    Args:
-        calls: What the model can do: `call_text` of each.
-        numbers: What it can tell apart in prompts.
-
-    Returns:
-        The tokenizer, with the chat template of Qwen3.
     """
     vocabulary = {word: number for number, word in enumerate((_UNKNOWN, *numbers))}
     words_only = Tokenizer(WordLevel(vocabulary, unk_token=_UNKNOWN))
     words_only.pre_tokenizer = Split(Regex(r"\d+|\D+"), "isolated")
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words_only,
-        eos_token=_END,
-        pad_token=_PAD,
-        unk_token=_UNKNOWN,
+        tokenizer_object=words_only, eos_token=_END, pad_token=_PAD, unk_token=_UNKNOWN
     )
     tokenizer.add_tokens([AddedToken(_START, special=True, normalized=False)])
     tokenizer.add_tokens([AddedToken(call, normalized=False) for call in calls])
@@ -61,15 +49,6 @@ def make_tokenizer(
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
-    """Make a model with random weights.
-
-    Args:
-        tokenizer: Whose tokens it takes.
-        seed: Of the weights.
-
-    Returns:
-        The model.
-    """
     torch.manual_seed(seed)
     config = Qwen3Config(
         vocab_size=len(tokenizer),

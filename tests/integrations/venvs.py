@@ -11,8 +11,6 @@ from typing import Final
 
 from tests.support.virtual_environments import Recipe, build_all, own_requirements
 
-__all__ = ["GROUPS", "Group", "files_of"]
-
 _DIRECTORY: Final = Path(__file__).parent
 _TIMEOUT: Final = 1800.0
 _TORCH: Final = ("torch==2.13.0",)
@@ -28,22 +26,15 @@ _RUNNING: Final = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Group:
-    """Frameworks that share an environment.
-
-    Args:
-        name: The group's name, as test files have it.
-        frameworks: What is installed, beside torch and what the tests need.
-        warnings: Filters of warnings, which come after "every warning is an error":
-            what the frameworks themselves are not clean of.
-    """
+    """Frameworks that share an environment."""
 
     name: str
     frameworks: tuple[str, ...]
+    # What the frameworks themselves are not clean of: filters that come after "error".
     warnings: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
-        """How its environment is made."""
         steps = (_TORCH, (*self.frameworks, *_RUNNING))
         return Recipe(self.name, steps, _TIMEOUT)
 
@@ -72,25 +63,13 @@ GROUPS: Final[dict[str, Group]] = {
             ("inspect-ai==0.3.285", "tinker-cookbook==0.5.8", "verifiers==0.4.0"),
             ("default:::(inspect_ai|tinker|verifiers|torch|transformers)",),
         ),
-        Group(
-            "rllib",
-            ("ray[rllib]==2.60.0",),
-            ("default:::(ray|torch|gymnasium)",),
-        ),
+        Group("rllib", ("ray[rllib]==2.60.0",), ("default:::(ray|torch|gymnasium)",)),
     )
 }
 """Every group, by name."""
 
 
 def files_of(group: str) -> list[Path]:
-    """Return the test files of a group, sorted.
-
-    Args:
-        group: Its name.
-
-    Raises:
-        ValueError: If a file names no group, or one that there is not.
-    """
     files = sorted(_DIRECTORY.glob("test_*.py"))
     return [path for path in files if _read_group(path) == group]
 
@@ -111,7 +90,6 @@ def _recipes() -> dict[str, Recipe]:
 
 
 def main(names: Sequence[str]) -> int:
-    """Build environments: ``python -m tests.integrations.venvs [GROUP...]``."""
     return build_all(_recipes(), names)
 
 

@@ -22,7 +22,7 @@ from ors_gym.server import serve
 from ors_gym.server._embedded import embedded_base_url
 from tests.server.played_episodes import text_of
 from tests.server.processes import run_script
-from tests.support.selecting import mostly_slow
+from tests.support.slow_cases import mostly_slow
 
 # No `if __name__ == "__main__"`, annotations that are strings, a cached class method, a
 # helper and a toolset: what a cell or a script has.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.server.processes import is_running, run_script
-from tests.support.selecting import mostly_slow
+from tests.support.slow_cases import mostly_slow
 
 START = """
     import os, subprocess, sys

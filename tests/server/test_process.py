@@ -21,7 +21,7 @@ from tests.server.processes import (
     run_script,
     wait_for_end,
 )
-from tests.support.selecting import mostly_slow
+from tests.support.slow_cases import mostly_slow
 
 GUESS = "ors_gym.server.environments.guess:Guess"
 

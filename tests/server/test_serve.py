@@ -11,7 +11,7 @@ from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import run
 from tests.server.processes import is_listening, owner
-from tests.support.selecting import mostly_slow
+from tests.support.slow_cases import mostly_slow
 
 GUESS = "ors_gym.server.environments.guess:Guess"
 SCRIPT = """

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Request
     from playwright.sync_api import Page as Tab
 
-__all__ = ["Chromium", "Page", "chromium", "find_chromium", "open_chromium"]
-
 T = TypeVar("T")
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -50,18 +48,14 @@ _NOT_SENT: Final = ("data:", "blob:", "about:")
 
 
 def find_chromium() -> str | None:
-    """Return the path of an installed Chromium."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
 class Page:
-    """An open page; `Chromium.open` makes it.
+    """An open page, with the errors on its console and the addresses it asked for.
 
-    Attributes:
-        errors: What the page wrote to the console as an error, and exceptions that
-            its scripts did not catch.
-        requests: The address of every request that the page made beyond itself:
-            scripts, styles, fonts, pictures, calls of its scripts.
+    `requests` leaves out the page itself; `errors` also holds the exceptions that no
+    script caught.
     """
 
     def __init__(self, run: Callable[..., Any], tab: Tab) -> None:
@@ -87,14 +81,7 @@ class Page:
             self.errors.append(message.text)
 
     def do(self, action: Callable[[Tab], T]) -> T:
-        """Do something with playwright's own page, in the thread that it lives in.
-
-        Args:
-            action: What, say ``lambda tab: tab.click("text=Next")``.
-
-        Returns:
-            What it returns.
-        """
+        """Use playwright's own page, in the thread that it lives in."""
         found: T = self._run(action, self._tab)
         return found
 
@@ -103,20 +90,16 @@ class Page:
         return self.do(lambda tab: tab.inner_text(selector))
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
-        """Return the value of a JavaScript expression or function, awaited."""
         return self.do(lambda tab: tab.evaluate(script, argument))
 
     def count(self, selector: str) -> int:
-        """Return how many elements match a CSS selector."""
         return self.do(lambda tab: tab.locator(selector).count())
 
     def resize(self, width: int, height: int = 900) -> None:
-        """Give the page another size, in CSS pixels."""
         size: Any = {"width": width, "height": height}
         self.do(lambda tab: tab.set_viewport_size(size))
 
     def set_dark(self, dark: bool) -> None:
-        """Ask the page for its dark or its light colours."""
         self.do(lambda tab: tab.emulate_media(color_scheme="dark" if dark else "light"))
 
     def overflow(self) -> int:
@@ -125,23 +108,12 @@ class Page:
         return int(self.evaluate(f"{element}.scrollWidth - {element}.clientWidth"))
 
     def screenshot(self, path: Path) -> Path:
-        """Write a picture of the whole page as a PNG file."""
         self.do(lambda tab: tab.screenshot(path=path, full_page=True))
         return path
 
     def screenshots(
         self, directory: Path, name: str, widths: Sequence[int] = (1280, 390)
     ) -> list[Path]:
-        """Write pictures of the page at several widths, light and dark.
-
-        Args:
-            directory: Where to; made if missing.
-            name: What their names begin with.
-            widths: In CSS pixels; a screen's and a phone's by default.
-
-        Returns:
-            Their paths.
-        """
         directory.mkdir(parents=True, exist_ok=True)
         pictures = []
         for dark in (False, True):
@@ -168,16 +140,7 @@ class Chromium:
     def open(
         self, target: str | Path, *, width: int = 1280, dark: bool = False
     ) -> Iterator[Page]:
-        """Open a page in an empty profile.
-
-        Args:
-            target: An address or a file.
-            width: Of the window, in CSS pixels.
-            dark: Whether the reader prefers dark colours.
-
-        Yields:
-            The page, loaded.
-        """
+        """Open an address or a file in an empty profile."""
         address = target.resolve().as_uri() if isinstance(target, Path) else target
         context = self._run(
             functools.partial(
@@ -197,14 +160,6 @@ class Chromium:
 
 @contextlib.contextmanager
 def open_chromium(executable: str) -> Iterator[Chromium]:
-    """Start a browser, and end it.
-
-    Args:
-        executable: Its path.
-
-    Yields:
-        The browser.
-    """
     from playwright.sync_api import sync_playwright
 
     with ThreadPoolExecutor(1, thread_name_prefix="browser") as thread:

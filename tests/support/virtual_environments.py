@@ -23,17 +23,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-__all__ = [
-    "ROOT",
-    "Recipe",
-    "VenvBuildError",
-    "build_all",
-    "cache_directory",
-    "ensure",
-    "own_requirements",
-    "write_metadata",
-]
-
 ROOT: Final = Path(__file__).parents[2]
 """The checkout."""
 
@@ -44,16 +33,10 @@ class VenvBuildError(Exception):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Recipe:
-    """How an environment is made.
-
-    Args:
-        name: What messages and the cache call it.
-        steps: What ``pip install`` is given, one time after the other.
-        timeout: Seconds that one step may take.
-    """
-
     name: str
+    # The arguments of each ``pip install``, in order.
     steps: tuple[tuple[str, ...], ...]
+    # Seconds for one step.
     timeout: float = 300.0
 
     @property
@@ -77,15 +60,6 @@ def ensure(recipe: Recipe) -> Path:
     """Return the Python of an environment, building that first if need be.
 
     Several processes may ask at once: one builds, the others wait for it.
-
-    Args:
-        recipe: How it is made.
-
-    Returns:
-        The path of the environment's interpreter.
-
-    Raises:
-        VenvBuildError: If something could not be installed.
     """
     directory = recipe.directory
     interpreter = directory / "bin" / "python"
@@ -153,11 +127,7 @@ def _install(recipe: Recipe, interpreter: Path, step: Sequence[str]) -> None:
 
 
 def own_requirements(*extras: str) -> tuple[str, ...]:
-    """Return what the project itself needs, as the checkout says.
-
-    Args:
-        *extras: Extras that are wanted besides.
-    """
+    """Return what the project and these extras of it need, as the checkout says."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional: Mapping[str, list[str]] = project["optional-dependencies"]
     lists = [project["dependencies"], *(optional[extra] for extra in extras)]
@@ -168,12 +138,6 @@ def write_metadata(directory: Path) -> Path:
     """Make a directory from which Python knows that the project is installed.
 
     With it and the checkout in ``PYTHONPATH`` an environment runs that checkout.
-
-    Args:
-        directory: The directory, which may exist.
-
-    Returns:
-        The directory.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     name, version = project["name"], project["version"]
@@ -185,15 +149,7 @@ def write_metadata(directory: Path) -> Path:
 
 
 def build_all(recipes: Mapping[str, Recipe], names: Sequence[str]) -> int:
-    """Build environments and print where they are and how long that took.
-
-    Args:
-        recipes: What there is, by name.
-        names: Which of these are wanted; all if none is named.
-
-    Returns:
-        What a command exits with.
-    """
+    """Build the named environments, or all, and return an exit code."""
     unknown = sorted(set(names) - set(recipes))
     if unknown:
         _say(f"unknown: {', '.join(unknown)}; known: {', '.join(recipes)}")

@@ -28,8 +28,6 @@ from ors_gym.protocol._replies import StreamReader, server_text, status_error
 from ors_gym.protocol._retries import retry_after
 from ors_gym.protocol._sse import EventDecoder
 
-__all__ = ["TARGETS", "FuzzError", "Tally", "fuzz", "main"]
-
 _STREAM: Final = ((b"content-type", b"text/event-stream"),)
 _LIMITS: Final = Limits(
     reply_bytes=4096, body_bytes=2048, head_bytes=1024, line_bytes=512, tools=5
@@ -102,15 +100,12 @@ class FuzzError(AssertionError):
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """What a run of the fuzzer saw."""
-
     inputs: int = 0
     seconds: float = 0.0
     outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def mutate(random: Random) -> bytes:
-    """Make an input."""
     chance = random.random()
     if chance < 0.05:
         return random.randbytes(random.randrange(60))
@@ -153,7 +148,6 @@ def _misshape(value: Any, random: Random) -> Any:
 
 
 def cut(data: bytes, random: Random) -> list[bytes]:
-    """Cut an input into pieces."""
     count = random.choice((0, 1, 2, 5, len(data)))
     edges = sorted(random.randrange(len(data) + 1) for _ in range(count))
     pairs = itertools.pairwise([0, *edges, len(data)])
@@ -289,19 +283,6 @@ TARGETS: Final = (*STREAMED, *WHOLE)
 
 
 def fuzz(seconds: float, seed: int, most: int | None = None) -> Tally:
-    """Feed the readers for a time.
-
-    Args:
-        seconds: How long, by the clock.
-        seed: Decides the inputs.
-        most: How many inputs at most.
-
-    Returns:
-        What was seen.
-
-    Raises:
-        FuzzError: If a reader failed; with the input.
-    """
     random = Random(seed)
     tally = Tally()
     began = time.monotonic()
@@ -323,7 +304,6 @@ def fuzz(seconds: float, seed: int, most: int | None = None) -> Tally:
 
 
 def _guarded(name: str, read: Callable[[Any], Any], data: Any) -> Any:
-    """Read an input: a label, then what was read."""
     try:
         return read(data)
     except ORSError as error:
@@ -333,11 +313,7 @@ def _guarded(name: str, read: Callable[[Any], Any], data: Any) -> Any:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fuzz for as long as the command line says.
-
-    Returns:
-        0 if no reader failed, else 1.
-    """
+    """Fuzz as long as the command line says; 1 if a reader failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.system.fuzz")
     parser.add_argument("seconds", type=float)
     parser.add_argument("--seed", type=int, default=None)

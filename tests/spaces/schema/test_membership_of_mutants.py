@@ -15,7 +15,7 @@ from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
 
 from ors_gym.spaces import ToolCallSpace
 from tests.spaces.pydantic_tools import MODELS
-from tests.support.selecting import mostly_slow
+from tests.support.slow_cases import mostly_slow
 
 MUTANTS = 20_000
 PARTS = 4

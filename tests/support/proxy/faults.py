@@ -13,24 +13,6 @@ import random
 from collections.abc import Sequence
 from typing import Final
 
-__all__ = [
-    "STARTING",
-    "Answer",
-    "BreakAfter",
-    "Chaos",
-    "Close",
-    "Corrupt",
-    "Fault",
-    "HalfOpen",
-    "HangUp",
-    "Point",
-    "Reset",
-    "Stall",
-    "Trickle",
-    "Truncate",
-    "redirect",
-]
-
 
 class Point(enum.Enum):
     """Where in an exchange a fault happens."""
@@ -56,15 +38,9 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PointFault(Fault):
-    """A fault at a point.
-
-    Args:
-        at: Where.
-        finish: Wait for the server's whole reply first, so that the tool has run and
-            runs can be counted at once. False strikes immediately.
-    """
-
     at: Point
+    # Wait for the server's whole reply first, so that the tool has run and its
+    # runs can be counted at once. False strikes immediately.
     finish: bool = True
 
 
@@ -97,47 +73,33 @@ class HalfOpen(PointFault):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Stall(Fault):
-    """Hold back all bytes from here on.
-
-    Args:
-        at: Where.
-        seconds: Then go on as if nothing had been. None holds until the client hangs
-            up or `FaultProxy.release` is called.
-    """
+    """Hold back all bytes from here on."""
 
     at: Point
+    # Then go on as if nothing had happened. None holds the bytes until the client
+    # hangs up or `FaultProxy.release` is called.
     seconds: float | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Corrupt(Fault):
-    """Overwrite the bytes that follow a point.
+    """Overwrite the bytes that follow a point."""
 
-    Args:
-        at: Where; after BEFORE_REQUEST and BEFORE_REPLY there is nothing to corrupt.
-        data: What to write instead; invalid UTF-8 by default.
-    """
-
+    # After BEFORE_REQUEST and BEFORE_REPLY there is nothing to corrupt.
     at: Point = Point.IN_CHUNK
     data: bytes = b"\xff\xfe"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer(Fault):
-    """Answer in the server's place.
-
-    Args:
-        status: The HTTP status.
-        headers: Header lines beside Content-Type and Content-Length.
-        body: The body.
-        ran: Forward the request and wait for the server's whole reply first, as a
-            gateway does that loses it.
-        content_type: The Content-Type.
-    """
+    """Answer in the server's place."""
 
     status: int
+    # Beside Content-Type and Content-Length.
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b'{"detail": "from the proxy"}'
+    # Forward the request and wait for the whole reply first, as a gateway does that
+    # loses the reply.
     ran: bool = False
     content_type: str = "application/json"
 
@@ -149,26 +111,18 @@ class Trickle(Fault):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BreakAfter(Fault):
-    """Break the connection after so many bytes of the reply, its head included.
+    """Break the connection after so many bytes of the reply, its head included."""
 
-    Args:
-        count: The bytes that are passed on. A shorter reply passes unharmed.
-        reset: With a RST; otherwise with a FIN.
-    """
-
+    # Bytes that are passed on. A shorter reply passes unharmed.
     count: int
     reset: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class HangUp(Fault):
-    """Pass the exchange on, then close the idle connection.
+    """Pass the exchange on, then close the idle connection."""
 
-    Args:
-        after: Seconds of idleness; a request that comes earlier is served.
-        reset: With a RST; otherwise with a FIN.
-    """
-
+    # Seconds of idleness; a request that comes earlier is served.
     after: float = 0.0
     reset: bool = False
 
@@ -182,29 +136,11 @@ STARTING: Final = Answer(
 
 
 def redirect(url: str, status: int = 307, *, ran: bool = False) -> Answer:
-    """Return an answer that sends the client elsewhere.
-
-    Args:
-        url: The value of ``Location``.
-        status: The HTTP status, 301 to 308.
-        ran: Whether the request is forwarded first.
-    """
     return Answer(status, (("Location", url),), b"", ran=ran)
 
 
 class Chaos:
-    """Draws a fault for some of the exchanges, the same ones for the same seed.
-
-    Args:
-        seed: The seed.
-        probability: The part of the exchanges that are broken.
-        faults: What may happen to them, equally likely.
-
-    Example:
-        >>> chaos = Chaos(7, 0.5, [Trickle()])
-        >>> [chaos.draw() is None for _ in range(6)]
-        [False, False, False, False, True, False]
-    """
+    """Draws a fault for some of the exchanges, the same ones for the same seed."""
 
     def __init__(self, seed: int, probability: float, faults: Sequence[Fault]) -> None:
         self._random = random.Random(seed)
@@ -212,7 +148,6 @@ class Chaos:
         self._faults = list(faults)
 
     def draw(self) -> Fault | None:
-        """Return the next exchange's fault, or None."""
         broken = self._random.random() < self._probability
         fault = self._random.choice(self._faults)
         return fault if broken else None

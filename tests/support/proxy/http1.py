@@ -8,42 +8,22 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-__all__ = [
-    "HEAD_BYTES",
-    "ReceivedRequest",
-    "Reply",
-    "read_body",
-    "read_reply",
-    "read_request",
-    "reply_bytes",
-]
-
 HEAD_BYTES: Final = 1 << 20
 """The ``limit`` for streams that these functions read."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A request as it arrived.
-
-    Args:
-        method: The method.
-        target: Path and query, as sent.
-        headers: The header lines, names and values as sent.
-        body: The body.
-        connection: The number of the connection, counted from 1.
-        raw_head: The bytes of the request line and the header lines.
-    """
-
     method: str
+    # Path and query, as sent.
     target: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    # The number of the connection, counted from 1.
     connection: int
     raw_head: bytes
 
     def header(self, name: str) -> str | None:
-        """Return a header's first value, whatever the case of its name."""
         for key, value in self.headers:
             if key.lower() == name.lower():
                 return value
@@ -51,22 +31,18 @@ class ReceivedRequest:
 
     @property
     def path(self) -> str:
-        """The target without its query."""
         return self.target.partition("?")[0]
 
     @property
     def session_id(self) -> str | None:
-        """The value of ``X-Session-ID``."""
         return self.header("X-Session-ID")
 
     @property
     def json(self) -> Any:
-        """The body as JSON, or None if there is none."""
         return json.loads(self.body) if self.body else None
 
     @property
     def task_id(self) -> str | None:
-        """The task_id that a call resumes, or None."""
         value = self.json
         return value.get("task_id") if isinstance(value, dict) else None
 
@@ -80,18 +56,15 @@ class Reply:
     headers: tuple[tuple[str, str], ...]
 
     def header(self, name: str) -> str:
-        """Return a header's first value, or ``""``."""
         found = (value for key, value in self.headers if key.lower() == name.lower())
         return next(found, "")
 
     @property
     def chunked(self) -> bool:
-        """Whether the body is in chunks."""
         return "chunked" in self.header("Transfer-Encoding").lower()
 
     @property
     def is_stream(self) -> bool:
-        """Whether the body is a stream of events."""
         return self.header("Content-Type").startswith("text/event-stream")
 
 
@@ -104,16 +77,7 @@ def _split_head(raw: bytes) -> tuple[str, tuple[tuple[str, str], ...]]:
 async def read_request(
     reader: asyncio.StreamReader, connection: int, begun: bytes = b""
 ) -> ReceivedRequest | None:
-    """Read one request.
-
-    Args:
-        reader: The client's stream.
-        connection: The number to record.
-        begun: Bytes of the request that were read before.
-
-    Returns:
-        The request, or None if the client is gone.
-    """
+    """Read one request; None if the client is gone."""
     try:
         raw = begun + await reader.readuntil(b"\r\n\r\n")
         first, headers = _split_head(raw)
@@ -129,7 +93,6 @@ async def read_request(
 
 
 async def read_reply(reader: asyncio.StreamReader) -> Reply:
-    """Read a reply's head."""
     raw = await reader.readuntil(b"\r\n\r\n")
     first, headers = _split_head(raw)
     return Reply(int(first.split(" ", 2)[1]), raw, headers)
@@ -164,12 +127,7 @@ def reply_bytes(
     headers: tuple[tuple[str, str], ...] = (),
     content_type: str = "application/json",
 ) -> bytes:
-    """Return a whole reply with a Content-Length.
-
-    Example:
-        >>> reply_bytes(204).split(b"\\r\\n")[0]
-        b'HTTP/1.1 204 -'
-    """
+    """Return a whole reply with a Content-Length."""
     lines = [f"HTTP/1.1 {status} -"]
     lines += [f"{name}: {value}" for name, value in headers]
     lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]

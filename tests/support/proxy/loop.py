@@ -1,33 +1,98 @@
-"""An event loop in a thread of its own, for servers that live beside a test."""
+"""Servers that live beside a test, on an event loop in a thread of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, Self, TypeVar
 
-__all__ = ["LoopThread", "stop_listening"]
+from tests.support.proxy.http1 import HEAD_BYTES
 
 T = TypeVar("T")
 _SECONDS: Final = 10.0
 
 
+class LoopServer:
+    """Listens on a free port until its block ends; `serve` answers a connection."""
+
+    def __init__(self, name: str) -> None:
+        self.connections = 0
+        """How many connections clients have opened."""
+        self._port = 0
+        self._changed = threading.Condition()
+        self._open: dict[int, asyncio.StreamWriter] = {}
+        self._thread = LoopThread(name)
+        self._listener: asyncio.Server | None = None
+        self._thread.run(self._listen())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.run(self._end())
+        self._thread.stop()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    async def serve(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Answer what comes on the connection of this number, counted from 1."""
+        raise NotImplementedError
+
+    def await_that(self, condition: Callable[[], bool], complaint: str) -> None:
+        """Wait, at most ten seconds, for what `_changed` is notified of."""
+        with self._changed:
+            if not self._changed.wait_for(condition, _SECONDS):
+                raise TimeoutError(complaint)
+
+    async def _listen(self) -> None:
+        self._listener = await asyncio.start_server(
+            self._accept, "127.0.0.1", self._port, limit=HEAD_BYTES, backlog=2048
+        )
+        self._port = self._listener.sockets[0].getsockname()[1]
+
+    async def _accept(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        self.connections += 1
+        number = self.connections
+        self._open[number] = writer
+        try:
+            await self.serve(number, reader, writer)
+        except OSError:
+            return  # the client is gone
+        finally:
+            self._open.pop(number, None)
+            writer.close()
+
+    async def _stop_listening(self) -> None:
+        """Close the listener; what asyncio has accepted is served or ended first.
+
+        A connection that asyncio is about to hand to a closed listener is leaked
+        (CPython issue 109564).
+        """
+        if self._listener is not None:
+            listener, self._listener = self._listener, None
+            for listening in listener.sockets:
+                asyncio.get_running_loop().remove_reader(listening)
+            await _some_turns()
+            listener.close()
+
+    async def _end(self) -> None:
+        await self._stop_listening()
+        # Also those whose last bytes nobody takes. A handler that sees the end is
+        # quiet; one that is cancelled is not.
+        for writer in self._open.values():
+            writer.transport.abort()
+
+
 class LoopThread:
-    """Runs coroutines of a server while the test's own thread does something else.
-
-    Args:
-        name: The thread's name.
-
-    Example:
-        >>> async def answer() -> int:
-        ...     return 42
-        >>> loop = LoopThread("example")
-        >>> loop.run(answer())
-        42
-        >>> loop.stop()
-    """
+    """Runs coroutines of a server while the test's own thread does something else."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -37,11 +102,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop and return what it returns.
-
-        Raises:
-            TimeoutError: If it takes more than ten seconds.
-        """
+        """Run a coroutine in the loop, at most ten seconds, and return its result."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result(_SECONDS)
 
@@ -63,18 +124,6 @@ class LoopThread:
         await asyncio.gather(*tasks, return_exceptions=True)
         # A transport that was closed drops its socket in a later turn.
         await _some_turns()
-
-
-async def stop_listening(listener: asyncio.Server) -> None:
-    """Close a listener; what asyncio has accepted is served or ended first.
-
-    A connection that asyncio is about to hand to a closed listener is leaked
-    (CPython issue 109564).
-    """
-    for listening in listener.sockets:
-        asyncio.get_running_loop().remove_reader(listening)
-    await _some_turns()
-    listener.close()
 
 
 async def _some_turns() -> None:

@@ -5,40 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Literal
 from urllib.parse import urlsplit
 
 from tests.support.proxy.faults import Chaos, Fault, HangUp
-from tests.support.proxy.http1 import HEAD_BYTES, ReceivedRequest, read_request
-from tests.support.proxy.loop import LoopThread, stop_listening
+from tests.support.proxy.http1 import ReceivedRequest, read_request
+from tests.support.proxy.loop import LoopServer
 from tests.support.proxy.relay import BrokenOffError, Outlet, Relay, hang_up
-
-__all__ = ["Exchange", "FaultProxy"]
-
-_SECONDS: Final = 10.0
 
 
 @dataclasses.dataclass(slots=True)
 class Exchange:
-    """A request that came, and what was done about it.
-
-    Args:
-        request: The request.
-        fault: The fault that was planned for it.
-        struck: Whether the fault happened; a reply without a task_id, say, has no
-            point after it.
-        forwarded: Whether the server got the request.
-        status: The status that the client was sent, or None if it saw no head.
-        done: Whether the proxy has nothing more to do about it.
-    """
-
     request: ReceivedRequest
     fault: Fault | None = None
+    # A fault may not happen: a reply without a task_id has no point after it.
     struck: bool = False
     forwarded: bool = False
+    # What the client was sent; None if it saw no head.
     status: int | None = None
     done: bool = False
 
@@ -51,7 +35,6 @@ class _Plan:
     when: Callable[[ReceivedRequest], bool] | None
 
     def take(self, request: ReceivedRequest) -> tuple[bool, Fault | None]:
-        """Return whether this plan decides about the request, and the fault."""
         if not request.path.endswith(self.path_suffix) or not self.faults:
             return False, None
         if self.when is not None and not self.when(request):
@@ -60,73 +43,29 @@ class _Plan:
         return True, self.faults[0] if last else self.faults.pop(0)
 
 
-class FaultProxy:
-    """Stands between a client and a server, in a thread of its own.
+class FaultProxy(LoopServer):
+    """Stands between a client and a server.
 
     Every request to the server travels on a connection of its own; the client's
     connections stay open as long as HTTP/1.1 and the faults allow. If the server is
     down, the client's connection is reset after the request.
-
-    Args:
-        upstream: The server's base URL.
-        idle_close: Seconds after which an idle client connection is closed; None
-            leaves that to the client.
-
-    Attributes:
-        exchanges: What happened, in the order in which requests arrived.
-
-    Example:
-        >>> from tests.support.proxy.faults import Point, Reset
-        >>> with FaultProxy("http://127.0.0.1:9") as proxy:
-        ...     proxy.plan("/call", [Reset(Point.AFTER_TASK_ID)])
-        ...     proxy.url.startswith("http://127.0.0.1:")
-        True
     """
 
     def __init__(self, upstream: str, *, idle_close: float | None = None) -> None:
         address = urlsplit(upstream)
         self.exchanges: list[Exchange] = []
-        self.connections = 0
-        """How many connections clients have opened."""
         self._host = address.hostname or "127.0.0.1"
         self._upstream_port = address.port or 80
         self._idle_close = idle_close
         self._plans: list[_Plan] = []
         self._chaos: Chaos | None = None
-        self._lock = threading.Condition()
-        self._open: dict[int, asyncio.StreamWriter] = {}
         self._idle: dict[int, asyncio.StreamWriter] = {}
-        self._port = 0
-        self._thread = LoopThread("fault-proxy")
         self._released = asyncio.Event()
-        self._listener: asyncio.Server | None = None
-        self._thread.run(self._listen())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def url(self) -> str:
-        """The base URL for the client."""
-        return f"http://127.0.0.1:{self._port}"
+        super().__init__("fault-proxy")
 
     @property
     def open_connections(self) -> int:
-        """How many client connections are open now."""
         return len(self._open)
-
-    def close(self) -> None:
-        """End all connections and the thread."""
-        self._thread.run(self._end())
-        self._thread.stop()
 
     def plan(
         self,
@@ -138,78 +77,53 @@ class FaultProxy:
         """Plan what happens to the next requests of a kind.
 
         The first plan that a request fits, and that is not used up, decides.
-
-        Args:
-            path_suffix: How the path ends, such as ``/call`` or ``/create``.
-            faults: One for each request, in order; None passes it on unharmed.
-            then: Whether requests after that pass, or all get the last fault.
-            when: Only requests for which this is true, say
-                ``lambda request: request.task_id is not None``. It runs in the
-                proxy's thread.
         """
-        with self._lock:
+        with self._changed:
             self._plans.append(
                 _Plan(path_suffix, list(faults), then == "forever", when)
             )
 
     def chaos(self, chaos: Chaos | None) -> None:
         """Let chance decide about all requests that no plan fits."""
-        with self._lock:
+        with self._changed:
             self._chaos = chaos
 
     def clear(self) -> None:
-        """Forget all plans, and what was recorded."""
-        with self._lock:
+        with self._changed:
             self._plans.clear()
             self._chaos = None
             self.exchanges = []
 
     def requests(self, path_suffix: str = "") -> list[ReceivedRequest]:
-        """Return the requests whose path ends so, in order of arrival."""
-        with self._lock:
+        with self._changed:
             found = [exchange.request for exchange in self.exchanges]
         return [request for request in found if request.path.endswith(path_suffix)]
 
     def struck(self) -> list[Fault]:
         """Return the faults that happened, in the order of their requests."""
-        with self._lock:
+        with self._changed:
             done = [exchange for exchange in self.exchanges if exchange.struck]
         return [exchange.fault for exchange in done if exchange.fault is not None]
 
     def wait_for(self, count: int, path_suffix: str = "") -> None:
-        """Wait until so many requests whose path ends so have arrived.
-
-        Raises:
-            TimeoutError: If they do not within ten seconds.
-        """
-        with self._lock:
-            if not self._lock.wait_for(
-                lambda: len(self.requests(path_suffix)) >= count, _SECONDS
-            ):
-                raise TimeoutError(f"no {count} requests for {path_suffix!r} came")
+        """Wait until so many requests whose path ends so have arrived."""
+        self.await_that(
+            lambda: len(self.requests(path_suffix)) >= count,
+            f"no {count} requests for {path_suffix!r} came",
+        )
 
     def wait_until_done(self) -> None:
-        """Wait until no exchange is under way.
-
-        Raises:
-            TimeoutError: If one is still after ten seconds.
-        """
-        with self._lock:
-            if not self._lock.wait_for(
-                lambda: all(exchange.done for exchange in self.exchanges), _SECONDS
-            ):
-                raise TimeoutError("an exchange is still under way")
+        self.await_that(
+            lambda: all(exchange.done for exchange in self.exchanges),
+            "an exchange is still under way",
+        )
 
     def release(self) -> None:
         """End all stalls, also those to come."""
         self._thread.run(self._release())
 
     def drop_idle(self, *, reset: bool = False) -> int:
-        """Close the client connections that carry no request now.
-
-        Returns:
-            How many there were. Their ends are on the way when this returns.
-        """
+        """Close the client connections that carry no request now."""
         return self._thread.run(self._drop(self._idle, reset=reset))
 
     def drop_all(self, *, reset: bool = True) -> int:
@@ -238,29 +152,10 @@ class FaultProxy:
             await hang_up(writer, reset=reset)
         return len(dropped)
 
-    async def _end(self) -> None:
-        await self._stop_listening()
-        # A handler that sees the end is quiet; one that is cancelled is not.
-        for writer in self._open.values():
-            writer.transport.abort()
-
-    async def _listen(self) -> None:
-        self._listener = await asyncio.start_server(
-            self._serve, "127.0.0.1", self._port, limit=HEAD_BYTES, backlog=2048
-        )
-        self._port = self._listener.sockets[0].getsockname()[1]
-
-    async def _stop_listening(self) -> None:
-        if self._listener is not None:
-            listener, self._listener = self._listener, None
-            await stop_listening(listener)
-
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    async def serve(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self.connections += 1
-        number = self.connections
-        self._open[number] = writer
+        """Pass exchanges on until the client, its idle time or a fault ends them."""
         begun = b""
         limit, reset = self._idle_close, False
         try:
@@ -279,16 +174,14 @@ class FaultProxy:
                     exchange.struck = True
         except TimeoutError:
             await hang_up(writer, reset=reset)
-        except (BrokenOffError, OSError):
+        except BrokenOffError:
             return
         finally:
             self._idle.pop(number, None)
-            self._open.pop(number, None)
-            writer.close()
 
     def _record(self, request: ReceivedRequest) -> Exchange:
         exchange = Exchange(request)
-        with self._lock:
+        with self._changed:
             for plan in self._plans:
                 decides, exchange.fault = plan.take(request)
                 if decides:
@@ -297,7 +190,7 @@ class FaultProxy:
                 if self._chaos is not None:
                     exchange.fault = self._chaos.draw()
             self.exchanges.append(exchange)
-            self._lock.notify_all()
+            self._changed.notify_all()
         return exchange
 
     async def _exchange(
@@ -306,11 +199,7 @@ class FaultProxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bytes:
-        """Pass one exchange on, as long as the client waits for it.
-
-        Returns:
-            What the client sent of its next request meanwhile.
-        """
+        """Pass one exchange on, as long as the client waits for it."""
         outlet = Outlet(writer, exchange.fault)
         relay = Relay(outlet, exchange.fault, self._released)
         work = asyncio.create_task(
@@ -332,9 +221,9 @@ class FaultProxy:
             for task in (work, watch):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
-            with self._lock:
+            with self._changed:
                 exchange.struck = outlet.struck
                 exchange.forwarded = relay.forwarded
                 exchange.status = outlet.status
                 exchange.done = True
-                self._lock.notify_all()
+                self._changed.notify_all()

@@ -32,8 +32,6 @@ from tests.support.proxy.http1 import (
     reply_bytes,
 )
 
-__all__ = ["BrokenOffError", "Outlet", "Relay", "hang_up"]
-
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
@@ -59,12 +57,7 @@ async def hang_up(writer: asyncio.StreamWriter, *, reset: bool) -> None:
 
 
 class Outlet:
-    """Writes a reply to the client, in the way that the fault prescribes.
-
-    Args:
-        writer: The client's stream.
-        fault: The exchange's fault.
-    """
+    """Writes a reply to the client, in the way that the fault prescribes."""
 
     def __init__(self, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # `drain` empties it
@@ -84,7 +77,6 @@ class Outlet:
         return self._chunked
 
     async def head(self, reply: Reply) -> None:
-        """Write a reply's head as it came."""
         self.status = reply.status
         self._chunked = reply.chunked
         await self._write(reply.raw_head)
@@ -98,7 +90,6 @@ class Outlet:
         await self._write(data)
 
     async def whole(self, answer: Answer) -> None:
-        """Write the proxy's own answer."""
         self.struck = True
         self.status = answer.status
         await self._write(
@@ -106,7 +97,6 @@ class Outlet:
         )
 
     async def end(self) -> None:
-        """Complete the framing of the body."""
         if self._chunked:
             await self._write(b"0\r\n\r\n")
 
@@ -138,14 +128,6 @@ class Outlet:
 
 
 class Relay:
-    """One exchange between a client and the server.
-
-    Args:
-        outlet: The client's side.
-        fault: What is to happen, if anything.
-        released: Set when stalls are over.
-    """
-
     def __init__(
         self, outlet: Outlet, fault: Fault | None, released: asyncio.Event
     ) -> None:
@@ -157,12 +139,6 @@ class Relay:
         self._upstream: asyncio.StreamWriter | None = None
 
     async def run(self, request: ReceivedRequest, host: str, port: int) -> None:
-        """Pass the exchange on.
-
-        Raises:
-            BrokenOffError: If the client's connection is to carry no further request.
-            OSError: If the server cannot be reached, or breaks off by itself.
-        """
         fault = self._fault
         if isinstance(fault, Answer) and not fault.ran:
             await self._outlet.whole(fault)
@@ -255,9 +231,7 @@ async def _segments(
         yield body[-1:]
 
 
-async def _event_segments(
-    pieces: AsyncIterator[bytes],
-) -> AsyncIterator[bytes | Point]:
+async def _event_segments(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes | Point]:
     buffered = b""
     halved = False
     async for piece in pieces:

@@ -5,48 +5,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from tests.support.proxy.http1 import (
-    HEAD_BYTES,
-    ReceivedRequest,
-    read_request,
-    reply_bytes,
-)
-from tests.support.proxy.loop import LoopThread, stop_listening
+from tests.support.proxy.http1 import ReceivedRequest, read_request, reply_bytes
+from tests.support.proxy.loop import LoopServer
 from tests.support.proxy.relay import hang_up
 
-__all__ = [
-    "Handler",
-    "OtherOrigin",
-    "RawReply",
-    "ScriptedServer",
-    "event_stream",
-    "html_reply",
-    "json_reply",
-    "status_reply",
-    "stream_reply",
-]
-
-_SECONDS: Final = 10.0
+Then = Literal["keep", "close", "reset", "hold"]
+"""What becomes of a connection after a reply; "hold" keeps it open without a byte."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RawReply:
-    """What to send for one request.
-
-    Args:
-        pieces: The bytes, each piece in a write of its own. May be endless, or an
-            asynchronous iterator that waits in between.
-        then: What follows: ``keep`` the connection for another request, ``close`` it,
-            ``reset`` it, or ``hold`` it open without a byte.
-    """
-
+    # Each piece is a write of its own; there may be no end of them.
     pieces: Iterable[bytes] | AsyncIterator[bytes]
-    then: str = "keep"
+    then: Then = "keep"
 
 
 Handler: TypeAlias = Callable[[ReceivedRequest], RawReply]
@@ -56,27 +30,19 @@ Handler: TypeAlias = Callable[[ReceivedRequest], RawReply]
 def json_reply(
     value: Any, status: int = 200, headers: tuple[tuple[str, str], ...] = ()
 ) -> RawReply:
-    """Return a reply of JSON."""
     return RawReply([reply_bytes(status, json.dumps(value).encode(), headers)])
 
 
 def html_reply(text: str, status: int = 200) -> RawReply:
-    """Return a reply of HTML."""
     return RawReply([reply_bytes(status, text.encode(), content_type="text/html")])
 
 
 def status_reply(status: int, *headers: tuple[str, str]) -> RawReply:
-    """Return a reply without a body."""
     return RawReply([reply_bytes(status, b"", headers)])
 
 
 def event_stream(*events: tuple[str, str]) -> bytes:
-    r"""Return events as both SDKs write them, with CRLF.
-
-    Example:
-        >>> event_stream(("task_id", "7f"))
-        b'event: task_id\r\ndata: 7f\r\n\r\n'
-    """
+    """Return events as both SDKs write them, with CRLF."""
     blocks = []
     for event, data in events:
         lines = "".join(f"data: {line}\r\n" for line in data.split("\n"))
@@ -85,16 +51,9 @@ def event_stream(*events: tuple[str, str]) -> bytes:
 
 
 def stream_reply(
-    *pieces: bytes, then: str = "keep", headers: tuple[tuple[str, str], ...] = ()
+    *pieces: bytes, then: Then = "keep", headers: tuple[tuple[str, str], ...] = ()
 ) -> RawReply:
-    """Return a chunked reply of events.
-
-    Args:
-        *pieces: The body; each piece becomes a chunk, written by itself.
-        then: As in `RawReply`; with ``keep`` the body is complete, with anything else
-            its last chunk is missing.
-        headers: Header lines beside Content-Type and Transfer-Encoding.
-    """
+    """Return events, a chunk for each piece; the last one is missing unless kept."""
     lines = ["HTTP/1.1 200 OK", "Content-Type: text/event-stream; charset=utf-8"]
     lines += [f"{name}: {value}" for name, value in headers]
     head = "\r\n".join([*lines, "Transfer-Encoding: chunked"]) + "\r\n\r\n"
@@ -103,81 +62,21 @@ def stream_reply(
     return RawReply([head.encode("latin-1"), *chunks, *end], then)
 
 
-class ScriptedServer:
-    """Serves handlers, in a thread of its own, over HTTP/1.1 with keep-alive.
+class ScriptedServer(LoopServer):
+    """Serves handlers over HTTP/1.1 with keep-alive.
 
-    Args:
-        handlers: A handler for each path, or for ``METHOD path``, or for the end of a
-            path that begins with ``*``, such as ``*/call``. Others get 404 as both
-            SDKs answer it. The mapping may be changed while the server runs.
-
-    Attributes:
-        requests: What came, in order of arrival.
-
-    Example:
-        >>> import httpx
-        >>> with ScriptedServer({"/health": lambda request: json_reply(1)}) as server:
-        ...     httpx.get(f"{server.url}/health").text
-        '1'
+    A handler's name is a path, with or without a method before it, or ``*`` and the end
+    of a path. What has none gets the 404 of both SDKs.
     """
 
     def __init__(self, handlers: Mapping[str, Handler]) -> None:
         self.handlers = handlers
         self.requests: list[ReceivedRequest] = []
-        self.connections = 0
-        """How many connections clients have opened."""
-        self._changed = threading.Condition()
-        self._writers: list[asyncio.StreamWriter] = []
-        self._port = 0
-        self._thread = LoopThread("scripted-server")
-        self._listener = self._thread.run(self._listen())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"http://127.0.0.1:{self._port}"
-
-    def close(self) -> None:
-        """End all connections and the thread."""
-        self._thread.run(self._stop_listening())
-        self._thread.stop()
+        super().__init__("scripted-server")
 
     def wait_for(self, count: int) -> None:
-        """Wait until so many requests have arrived.
-
-        Raises:
-            TimeoutError: If they do not within ten seconds.
-        """
-        with self._changed:
-            if not self._changed.wait_for(
-                lambda: len(self.requests) >= count, _SECONDS
-            ):
-                raise TimeoutError(f"{len(self.requests)} of {count} requests came")
-
-    async def _listen(self) -> asyncio.Server:
-        listener = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, limit=HEAD_BYTES, backlog=2048
-        )
-        self._port = listener.sockets[0].getsockname()[1]
-        return listener
-
-    async def _stop_listening(self) -> None:
-        await stop_listening(self._listener)
-        # Also those whose last bytes nobody takes. A handler that sees the end is
-        # quiet, one that is cancelled is not.
-        for writer in self._writers:
-            writer.transport.abort()
+        arrived = self.requests
+        self.await_that(lambda: len(arrived) >= count, f"no {count} requests came")
 
     def _handler(self, request: ReceivedRequest) -> Handler:
         path = request.path
@@ -189,28 +88,20 @@ class ScriptedServer:
                 return handler
         return lambda _: json_reply({"detail": "Not Found"}, 404)
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    async def serve(
+        self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        self.connections += 1
-        number = self.connections
-        self._writers.append(writer)
-        try:
-            while request := await read_request(reader, number):
-                with self._changed:
-                    self.requests.append(request)
-                    self._changed.notify_all()
-                reply = self._handler(request)(request)
-                await _send(writer, reply.pieces)
-                if reply.then == "hold":
-                    await reader.read(1)
-                if reply.then != "keep":
-                    await hang_up(writer, reset=reply.then == "reset")
-                    return
-        except OSError:
-            return  # the client is gone
-        finally:
-            writer.close()
+        while request := await read_request(reader, number):
+            with self._changed:
+                self.requests.append(request)
+                self._changed.notify_all()
+            reply = self._handler(request)(request)
+            await _send(writer, reply.pieces)
+            if reply.then == "hold":
+                await reader.read(1)
+            if reply.then != "keep":
+                await hang_up(writer, reset=reply.then == "reset")
+                return
 
 
 async def _send(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Final, Literal
 
-__all__ = ["DIALECTS", "ServerDialect"]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerDialect:

@@ -17,8 +17,6 @@ from typing import IO, Any, Final
 
 from tests.support.servers.venvs import SDKS, Sdk, ensure_venv
 
-__all__ = ["RunningServer", "ServerStartError", "start_server"]
-
 _DIRECTORY: Final = Path(__file__).parent
 _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 10.0
@@ -29,17 +27,7 @@ class ServerStartError(Exception):
 
 
 class RunningServer:
-    """A running server; `start_server` makes it.
-
-    Args:
-        sdk: What serves.
-        options: Command-line options of the ``contract`` package.
-
-    Attributes:
-        sdk: What serves.
-        base_url: Where, without a trailing slash; the same after `restart`.
-        port: The port of that.
-    """
+    """A running server; `start_server` makes it."""
 
     def __init__(self, sdk: Sdk, options: Sequence[str]) -> None:
         self.sdk = sdk
@@ -54,7 +42,6 @@ class RunningServer:
 
     @property
     def base_url(self) -> str:
-        """Where the server listens."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
@@ -64,17 +51,12 @@ class RunningServer:
 
     @property
     def pid(self) -> int:
-        """The process id of the running child."""
         if self._process is None:
             raise RuntimeError("the server is not running")
         return self._process.pid
 
     def start(self) -> None:
-        """Start the child and wait until it serves.
-
-        Raises:
-            ServerStartError: If it does not serve within a minute.
-        """
+        """Start the child and wait, at most a minute, until it serves."""
         if self._process is not None:
             raise RuntimeError("the server is running already")
         command = [str(ensure_venv(self.sdk.name)), "-s", "-B", "-m", "contract"]
@@ -109,20 +91,16 @@ class RunningServer:
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End the child for good and remove its files."""
         self._end(signal.SIGKILL)
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def pause(self) -> None:
-        """Stop the child's execution: connections stay open, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused child go on."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
-        """Kill the child if it runs, and serve anew on the same port, same log."""
         self.kill()
         self.start()
 
@@ -137,7 +115,6 @@ class RunningServer:
                 stream.close()
 
     def stderr(self) -> str:
-        """Return the last of what the server wrote to stderr and stdout."""
         return self._error_path.read_text(errors="replace")[-4000:]
 
     def mark(self) -> None:
@@ -145,13 +122,7 @@ class RunningServer:
         self._mark = self._log_path.stat().st_size
 
     def log(self, event: str | None = None, **fields: Any) -> list[dict[str, Any]]:
-        """Return the log's entries since the mark.
-
-        Args:
-            event: Only entries of this kind: ``construct``, ``setup``, ``ready``,
-                ``prompt``, ``run``, ``done``, ``teardown``, ``list_tasks``, ...
-            **fields: Only entries that hold these values, say ``session=...``.
-        """
+        """Return the entries since the mark, of this kind and with these values."""
         with self._log_path.open("rb") as handle:
             handle.seek(self._mark)
             # A line is written at once, but a killed server may leave half of one.
@@ -185,11 +156,7 @@ class RunningServer:
         seconds: float = _END_SECONDS,
         **fields: Any,
     ) -> None:
-        """Wait until the log holds ``count`` such entries since the mark.
-
-        Raises:
-            TimeoutError: If it does not within ``seconds``.
-        """
+        """Wait until the log holds ``count`` such entries since the mark."""
         deadline = time.monotonic() + seconds
         while len(found := self.log(event, **fields)) < count:
             if time.monotonic() > deadline:
@@ -229,24 +196,9 @@ def start_server(
     """Serve the contract environments with one SDK version.
 
     The child ends with the block, and with this process however that ends: it reads a
-    pipe whose other end is held here.
-
-    Args:
-        name: A key of `SDKS`, such as ``openreward-0.1.167``.
-        keep_alive: Seconds after which the server closes an idle connection; both
-            SDKs choose 60 (uvicorn's own default is 5).
-        environments: Class names in the ``contract`` package; by default all that the
-            SDK has support for.
-        setup_wait: Seconds of set-up after which openreward 0.1.167 answers 503
-            ``starting``, in place of its 25.
-        linger: Seconds for which the server keeps a result, in place of its 60.
-
-    Yields:
-        The server, up and serving.
-
-    Raises:
-        VenvBuildError: If the SDK could not be installed.
-        ServerStartError: If the server does not come up.
+    pipe whose other end is held here. `setup_wait` stands in place of the 25 s of
+    set-up after which openreward 0.1.167 answers ``starting``, `linger` in place of
+    the 60 s for which a result is kept.
     """
     options = ["--keep-alive", str(keep_alive)]
     if environments is not None:

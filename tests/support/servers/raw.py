@@ -13,8 +13,6 @@ import httpx
 
 from tests.support.servers.process import RunningServer
 
-__all__ = ["RawSession", "events_of", "open_session", "raw_client"]
-
 
 def raw_client(server: RunningServer) -> httpx.Client:
     """Return an HTTP client for the server, which follows no redirect."""
@@ -42,18 +40,15 @@ class RawSession:
     environment: str
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Send a request with the session's id."""
         headers = {"X-Session-ID": self.session_id, **options.pop("headers", {})}
         return self.client.request(method, path, headers=headers, **options)
 
     def get(self, name: str) -> httpx.Response:
-        """Get ``/{environment}/{name}``."""
         return self.request("GET", f"/{self.environment}/{name}")
 
     def call(
         self, tool: str, task_id: str | None = None, **given: Any
     ) -> httpx.Response:
-        """Call a tool, or resume a call."""
         body: dict[str, Any] = {"name": tool, "input": given}
         if task_id is not None:
             body["task_id"] = task_id
@@ -72,16 +67,7 @@ class RawSession:
 def open_session(
     server: RunningServer, environment: str = "contract", /, **spec: Any
 ) -> Iterator[RawSession]:
-    """Open a session with an id of our own, and delete it at the end.
-
-    Args:
-        server: Where.
-        environment: The environment's name in paths.
-        **spec: The task spec; ``id`` is ``"raw"`` if not given.
-
-    Yields:
-        The session.
-    """
+    """Open a session with an id of our own, and delete it at the end."""
     with raw_client(server) as client:
         session = RawSession(client, uuid.uuid4().hex, environment)
         body: dict[str, Any] = {"env_name": environment}

@@ -16,26 +16,18 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from tests.support.virtual_environments import Recipe, VenvBuildError, build_all, ensure
-
-__all__ = ["SDKS", "Sdk", "VenvBuildError", "ensure_venv"]
+from tests.support.virtual_environments import Recipe, build_all, ensure
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sdk:
-    """One version of a server SDK.
-
-    Args:
-        package: The distribution's name.
-        version: Its version.
-        current: Whether every test run needs it; the others need ``old_sdks``.
-        requirements: What the SDK's server half imports. None installs what the SDK
-            itself asks for.
-    """
+    """One version of a server SDK."""
 
     package: str
     version: str
+    # Every test run needs it; the others need the mark ``old_sdks``.
     current: bool = False
+    # What the SDK's server half imports; None installs what the SDK asks for.
     requirements: tuple[str, ...] | None = None
 
     @property
@@ -45,12 +37,10 @@ class Sdk:
 
     @property
     def pinned(self) -> str:
-        """The requirement that installs the SDK itself."""
         return f"{self.package}=={self.version}"
 
     @property
     def recipe(self) -> Recipe:
-        """How its environment is made."""
         if self.requirements is None:
             return Recipe(self.name, ((self.pinned,),))
         return Recipe(self.name, (self.requirements, ("--no-deps", self.pinned)))
@@ -86,17 +76,6 @@ SDKS: Final[dict[str, Sdk]] = {
 
 
 def ensure_venv(name: str) -> Path:
-    """Return the Python of an SDK's environment, building that first if need be.
-
-    Args:
-        name: A key of `SDKS`.
-
-    Returns:
-        The path of the environment's interpreter.
-
-    Raises:
-        VenvBuildError: If the SDK could not be installed.
-    """
     return ensure(SDKS[name].recipe)
 
 

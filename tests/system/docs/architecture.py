@@ -14,8 +14,6 @@ from typing import Final
 
 from tests.system.docs.pages import ROOT
 
-__all__ = ["PICTURE", "draw", "read_layers"]
-
 PICTURE: Final = ROOT / "docs" / "architecture.svg"
 CAPTIONS: Final = {
     "__main__": "python -m ors_gym",
@@ -68,7 +66,6 @@ def read_layers() -> list[list[str]]:
 
 
 def draw() -> str:
-    """Draw the picture."""
     layers = [
         [name for name in layer if _path(name) is not None] for layer in read_layers()
     ]
@@ -97,7 +94,6 @@ def draw() -> str:
 
 
 def _servers(client: int, bottom: int) -> list[str]:
-    """Draw what is at the other end of the wire, and the embedded server."""
     left, width = 760, 220
     height = _BAND + 30
     parts = _box(
@@ -145,7 +141,6 @@ def _text(x: float, y: float, kind: str, text: str) -> list[str]:
 
 
 def _caption(name: str) -> str:
-    """Say what a layer is, in a few words."""
     if name in CAPTIONS:
         return CAPTIONS[name]
     path = _path(name)
@@ -154,7 +149,6 @@ def _caption(name: str) -> str:
 
 
 def _path(name: str) -> Path | None:
-    """Return the file of a module or package, or None before it is written."""
     package = ROOT / "ors_gym" / name / "__init__.py"
     module = ROOT / "ors_gym" / f"{name}.py"
     return next((path for path in (package, module) if path.exists()), None)

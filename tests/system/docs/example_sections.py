@@ -11,18 +11,11 @@ from typing import Any
 
 import griffe
 
-__all__ = ["ExampleSections"]
-
 
 class ExampleSections(griffe.Extension):
     """Reads ``Example:`` as ``Examples:``."""
 
     def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Rewrite the docstring of an object that was just read.
-
-        Args:
-            obj: The object.
-        """
         if obj.docstring is not None:
             text = obj.docstring.value
             obj.docstring.value = re.sub(r"(?m)^Example:$", "Examples:", text)

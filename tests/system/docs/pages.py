@@ -22,8 +22,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-__all__ = ["ROOT", "Block", "python_blocks", "run_page"]
-
 ROOT: Final = Path(__file__).parents[3]
 _BLOCK: Final = re.compile(r"^```python([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NOT_RUN: Final = 'title="Not run by the tests'
@@ -32,21 +30,14 @@ _SECONDS: Final = 100.0
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """One block of Python.
-
-    Args:
-        line: The line of the page before its first.
-        code: Its text.
-        runs: Whether it is run, or compiled only.
-    """
-
+    # The page's line before the first one.
     line: int
     code: str
+    # Otherwise it is only compiled.
     runs: bool
 
 
 def python_blocks(page: Path) -> list[Block]:
-    """Find the Python blocks of a page."""
     text = page.read_text(encoding="utf-8")
     return [
         Block(
@@ -67,14 +58,7 @@ def run_page(
 ) -> subprocess.CompletedProcess[str]:
     """Run a page's blocks in a process of their own, where warnings are errors.
 
-    Args:
-        page: The page.
-        directory: Where they run: what they write stays there.
-        stand_ins: What to put in the place of addresses in the page.
-        last: Code to run after the page's.
-
-    Returns:
-        The process, ended.
+    `stand_ins` replaces addresses in the page; `last` is code to run after it.
     """
     own = {k: v for k, v in os.environ.items() if not k.startswith(("ORS_", "OPENAI_"))}
     pairs = [part for pair in (stand_ins or {}).items() for part in pair]

@@ -14,8 +14,6 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-__all__ = ["Letters", "Sample", "Sampler", "modules_of", "write"]
-
 
 def write(tool: str, **given: Any) -> str:
     """Write a call as Hermes and Qwen models do."""
@@ -76,7 +74,6 @@ def _module(name: str, **values: Any) -> types.ModuleType:
 
 
 def _packages(*modules: types.ModuleType) -> dict[str, types.ModuleType]:
-    """Return modules with the packages that they are in."""
     found = {module.__name__: module for module in modules}
     for name in list(found):
         parts = name.split(".")
@@ -179,8 +176,6 @@ def _verl(sampler: Sampler) -> dict[str, types.ModuleType]:
 
 
 class SampleStatus(enum.Enum):
-    """What became of a sample of slime or miles."""
-
     PENDING = "pending"
     COMPLETED = "completed"
     TRUNCATED = "truncated"
@@ -189,8 +184,6 @@ class SampleStatus(enum.Enum):
 
 @dataclasses.dataclass
 class Sample:
-    """A sample, with the fields that the recipes touch."""
-
     Status: ClassVar = SampleStatus
 
     metadata: dict[str, Any]
@@ -212,7 +205,6 @@ class Sample:
         meta_info: dict[str, Any] | None = None,
         text: str | None = None,
     ) -> None:
-        """Append tokens, as slime does it."""
         assert (log_probs is not None) == trainable
         self.tokens += tokens
         self.response += text or ""
@@ -227,8 +219,6 @@ class Sample:
 
 
 def _generated(sampler: Sampler) -> Callable[..., Any]:
-    """Return what asks an SGLang router for tokens."""
-
     async def post(url: str, payload: dict[str, Any], headers: Any = None) -> Any:
         assert url == "http://router:1/generate"
         assert payload["sampling_params"]["max_new_tokens"] > 0

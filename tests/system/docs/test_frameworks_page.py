@@ -31,14 +31,12 @@ RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
 
 
 def block(title: str) -> str:
-    """Return the block whose title begins so."""
     fence = rf'^```python title="{re.escape(title)}[^\n]*\n(.*?)^```$'
     (code,) = re.findall(fence, PAGE.read_text(), re.DOTALL | re.MULTILINE)
     return str(code)
 
 
 def load(title: str, name: str) -> Any:
-    """Run a block as a module."""
     module = types.ModuleType(name)
     exec(compile(block(title), f"{PAGE}:{title}", "exec"), vars(module))
     return module
@@ -60,7 +58,6 @@ def sampler() -> Sampler:
 def recipe(
     monkeypatch: pytest.MonkeyPatch, sampler: Sampler, request: pytest.FixtureRequest
 ) -> Any:
-    """Give the recipe of the framework that the test is parametrised with."""
     modules = modules_of(request.param, sampler)
     modules["ors_recipe"] = load("ors_recipe.py", "ors_recipe")
     for name, module in modules.items():
@@ -95,7 +92,6 @@ def test_the_common_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def play_sample(recipe: Any) -> Sample:
-    """Play as slime and miles do."""
     sample = Sample(dict(TASK))
     args = types.SimpleNamespace(sglang_router_ip="router", sglang_router_port=1)
     params = {"max_new_tokens": 10_000}
@@ -182,8 +178,6 @@ def test_an_outage_that_stays_is_raised_in_the_end(
 
 
 class Item:
-    """An item of a response of OpenAI's responses API."""
-
     def __init__(self, **values: Any) -> None:
         self.values = values
 

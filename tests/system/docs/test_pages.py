@@ -1,9 +1,10 @@
-"""Every Python block of the documentation runs as it is written."""
+"""The pages of the documentation and the README run as a reader runs them."""
 
 from __future__ import annotations
 
 import configparser
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,8 +37,7 @@ def stand_ins() -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES],
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES]
 )
 def test_the_code_of_a_page_runs(
     name: str, stand_ins: dict[str, str], tmp_path: Path
@@ -83,3 +83,35 @@ def test_the_picture_of_the_architecture_shows_the_rules_that_are_checked() -> N
         r"ors_gym\.(\w+)", rules["importlinter:contract:layers"]["layers"]
     )
     assert layers == checked
+
+
+README = ROOT / "README.md"
+EXTRAS = (
+    r"(?:ors-gym|\"\.|'\.)\[([\w,]+)\]|"
+    r"(?:needs_extra\(|import_extra\(\s*[\w.\"]+,)\s*\"(\w+)\""
+)
+
+
+def test_the_code_of_the_readme_runs(tmp_path: Path) -> None:
+    assert sum(block.runs for block in python_blocks(README)) >= 4
+    done = run_page(README, tmp_path, last="envs.close()")
+    assert done.returncode == 0, done.stderr
+    assert "success rate" in done.stdout
+
+
+def test_the_readme_has_a_complete_loop_within_its_first_lines() -> None:
+    head = README.read_text().splitlines()[:20]
+    assert any("gym.make(" in line for line in head)
+    assert "env.close()" in head
+
+
+def test_the_extras_that_are_named_anywhere_are_there() -> None:
+    root = README.parent
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    pages = [README, *root.glob("docs/*.md"), *root.glob("notebooks/*.ipynb")]
+    named: set[str] = set()
+    for path in [*pages, *root.glob("ors_gym/**/*.py")]:
+        for listed, imported in re.findall(EXTRAS, path.read_text()):
+            named.update((listed or imported).split(","))
+    assert len(named) > 5
+    assert named <= set(project["optional-dependencies"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from tests.support.proxy.faults import (
@@ -20,9 +21,7 @@ from tests.support.proxy.faults import (
     Truncate,
 )
 from tests.support.servers.contract.outputs import text_of
-from tests.system.faults.columns import RESULT, USUAL, Options
-
-__all__ = ["ROWS", "Row", "Times"]
+from tests.system.faults.clients_under_test import RESULT, USUAL, Options
 
 Times = Literal["once", "for ever"]
 
@@ -44,49 +43,36 @@ _TIMEOUTS: Final = frozenset({"timeout", "ambiguous_call"})
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Row:
-    """A fault, and what has to come of it in every column.
-
-    Args:
-        fault: What happens, in a few words.
-        times: How often.
-        faults: The same as a plan of the proxy.
-        outcomes: What the user may see: a result, or the kind of an error.
-        runs: How often the tool runs.
-        path: How the path ends of the requests that are harmed.
-        resumes: Whether only resumed calls are harmed.
-        early: Whether it happens while the session is opened.
-        call: The tool that is called.
-        options: What the session is opened with.
-        forgetful: Whether the server keeps no result.
-        restart: What happens to the server, and when.
-        slow: Whether it takes long.
-        leaks: Whether a session may stay on the server.
-        lies: Whether a gateway says "not run" of a tool that ran, and is believed:
-            the one fault from which no client can tell the truth (docs/wire.md,
-            point 5).
-    """
+    """A fault, and what has to come of it for every client."""
 
     fault: str
     times: Times
+    # As `FaultProxy.plan` takes them.
     faults: tuple[Fault | None, ...] = ()
+    # What the user may see: a result, or the kind of an error.
     outcomes: frozenset[str] = frozenset({RESULT})
     runs: int = 1
     path: str = "/call"
+    # Only resumed calls are harmed.
     resumes: bool = False
+    # It happens while the session is opened.
     early: bool = False
     call: Call = _ONE
     options: Options = USUAL
+    # The server keeps no result.
     forgetful: bool = False
     restart: Literal[
         "", "killed before", "restarted before", "killed during", "restarted during"
     ] = ""
     slow: bool = False
+    # A session may stay on the server.
     leaks: bool = False
+    # A gateway says "not run" of a tool that ran, and is believed: the one fault from
+    # which no client can tell the truth (docs/wire.md, point 5).
     lies: bool = False
 
     @property
     def name(self) -> str:
-        """What tests call it."""
         return f"{self.fault}, {self.times}"
 
 
@@ -109,7 +95,7 @@ def _breaks() -> list[Row]:
                 runs=0 if point is Point.BEFORE_REQUEST else 1,
                 call=_LONG,
             )
-            ever = dataclasses.replace(
+            ever = replace(
                 once,
                 times="for ever",
                 outcomes=frozenset({"timeout"}) if named else once.outcomes,
@@ -156,7 +142,7 @@ def _statuses() -> list[Row]:
         call=("count", {}, "2"),
         lies=True,
     )
-    doubted = dataclasses.replace(
+    doubted = replace(
         lying,
         fault="429 after the tool ran, with repeat_calls_after_429=False",
         outcomes=frozenset({"ambiguous_call"}),
@@ -174,12 +160,12 @@ def _statuses() -> list[Row]:
     return [
         *rows,
         waiting,
-        dataclasses.replace(waiting, **never),  # type: ignore[arg-type]
+        replace(waiting, **never),  # type: ignore[arg-type]
         lying,
         doubted,
-        dataclasses.replace(doubted, times="for ever"),
-        dataclasses.replace(starting, fault="starting, three times"),
-        dataclasses.replace(starting, **never),  # type: ignore[arg-type]
+        replace(doubted, times="for ever"),
+        replace(starting, fault="starting, three times"),
+        replace(starting, **never),  # type: ignore[arg-type]
     ]
 
 
@@ -218,7 +204,7 @@ def _silences() -> list[Row]:
         outcomes=timeout,
         options=late,
     )
-    patient = dataclasses.replace(
+    patient = replace(
         half_open,
         times="once",
         outcomes=frozenset({RESULT}),
@@ -271,11 +257,7 @@ def _resumptions() -> list[Row]:
             )
         )
     rows.append(
-        Row(
-            fault="starting to the resumption",
-            times="once",
-            faults=(STARTING,) * 3,
-        )
+        Row(fault="starting to the resumption", times="once", faults=(STARTING,) * 3)
     )
     rows.append(
         Row(
@@ -286,10 +268,7 @@ def _resumptions() -> list[Row]:
         )
     )
     first = Reset(Point.AFTER_TASK_ID)
-    return [
-        dataclasses.replace(row, faults=(first, *row.faults), resumes=True)
-        for row in rows
-    ]
+    return [replace(row, faults=(first, *row.faults), resumes=True) for row in rows]
 
 
 def _openings() -> list[Row]:
@@ -305,27 +284,21 @@ def _openings() -> list[Row]:
             path=path,
             early=True,
         )
-        refused = dataclasses.replace(
-            lost, fault=f"502 to {path}", faults=(Answer(502, ran=True),)
-        )
-        never = dataclasses.replace(
+        refused = replace(lost, fault=f"502 to {path}", faults=(Answer(502, ran=True),))
+        never = replace(
             lost, times="for ever", outcomes=unreached, runs=0, options=hurry
         )
         rows += [
             *(lost, refused, never),
-            dataclasses.replace(
-                never,
-                fault=f"{path} stalls",
-                faults=(Stall(Point.BEFORE_REPLY),),
-            ),
-            dataclasses.replace(
+            replace(never, fault=f"{path} stalls", faults=(Stall(Point.BEFORE_REPLY),)),
+            replace(
                 never,
                 fault=f"503 to {path}",
                 faults=(Answer(503),),
                 # Of a /create that was answered so, or of the fresh id after it.
                 outcomes=frozenset({"server", "connection"}),
             ),
-            dataclasses.replace(
+            replace(
                 lost,
                 fault=f"401 to {path}",
                 faults=(Answer(401),),
@@ -340,7 +313,7 @@ def _openings() -> list[Row]:
         path="/prompt",
         early=True,
     )
-    never = dataclasses.replace(
+    never = replace(
         starting,
         fault="starting to /prompt",
         times="for ever",

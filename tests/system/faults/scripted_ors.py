@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+import ors_gym
 from tests.support.proxy.http1 import ReceivedRequest
 from tests.support.proxy.scripted import (
     Handler,
@@ -15,8 +16,6 @@ from tests.support.proxy.scripted import (
     json_reply,
     stream_reply,
 )
-
-__all__ = ["OUTPUT", "TASK_ID", "scripted_ors", "whole_call"]
 
 TASK_ID: Final = "0c9d3b0e-6f5e-4b44-9f2a-0d6f8f0b7a11"
 OUTPUT: Final = (
@@ -39,7 +38,6 @@ _TOOLS: Final = {"tools": [{"name": "go", "description": "", "input_schema": Non
 
 
 def whole_call(output: str = OUTPUT) -> bytes:
-    """Return the events of a call that goes well."""
     return event_stream(("task_id", TASK_ID), ("end", output))
 
 
@@ -51,12 +49,7 @@ def _says(value: Any) -> Handler:
 def scripted_ors(**replaced: Handler) -> Iterator[ScriptedServer]:
     """Serve one environment ``box`` with one tool ``go``.
 
-    Args:
-        **replaced: Other handlers, by the last part of the path: ``call``, ``prompt``,
-            ``create``, ``tools``, ...
-
-    Yields:
-        The server.
+    Handlers are replaced by the last part of their path: ``call``, ``prompt``, ...
     """
     numbers = iter(range(10**9))
 
@@ -84,3 +77,16 @@ def scripted_ors(**replaced: Handler) -> Iterator[ScriptedServer]:
     handlers = {f"*/{name}": handler for name, handler in usual.items()}
     with ScriptedServer(handlers) as server:
         yield server
+
+
+@contextlib.contextmanager
+def scripted_session(
+    client: Any = None, session: Any = None, **replaced: Handler
+) -> Iterator[tuple[ScriptedServer, ors_gym.Session]]:
+    """Open a session on a server of `scripted_ors`, with options for either."""
+    with (
+        scripted_ors(**replaced) as server,
+        ors_gym.ORSClient(server.url, **(client or {})) as opened,
+        opened.session("box", split="train", index=0, **(session or {})) as played,
+    ):
+        yield server, played

@@ -24,29 +24,40 @@ from tests.support.proxy.scripted import (
     html_reply,
     stream_reply,
 )
-from tests.system.faults.scripted_ors import OUTPUT, TASK_ID, scripted_ors
+from tests.system.faults.scripted_ors import (
+    OUTPUT,
+    TASK_ID,
+    scripted_ors,
+    scripted_session,
+)
 
 ROOT = Path(__file__).parents[3]
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 NAMED = event_stream(("task_id", TASK_ID))
 
 
-def abuse(action: str, /, limit: int = 0, **replaced: Handler) -> Any:
-    """Let a process of its own use such a server; returns what it says."""
+def abuse(
+    action: str,
+    /,
+    *errors: str,
+    megabytes: int,
+    seconds: int = 20,
+    limit: int = 0,
+    **replaced: Handler,
+) -> Any:
+    """Let a process use such a server, and check its error and what that cost it."""
     with scripted_ors(**replaced) as server:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.system.faults.abused",
-            server.url,
-            action,
-        ]
-        command.append(str(limit))
+        command = [sys.executable, "-m", "tests.system.faults.measured_client"]
+        command += [server.url, action, str(limit)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False
         )
     assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout)
+    said = json.loads(done.stdout)
+    assert said["error"] in errors, said
+    assert said["megabytes"] < megabytes
+    assert said["seconds"] < seconds
+    return said
 
 
 def raw(*pieces: bytes) -> Handler:
@@ -86,20 +97,15 @@ def test_a_bomb_in_a_body() -> None:
     packed = bomb(300)
     assert len(packed) < 2**20
     zipped = (("Content-Encoding", "gzip"),)
-    said = abuse("prompt", prompt=raw(reply_bytes(200, packed, zipped)))
-    assert said["error"] == "LimitExceededError"
-    assert said["megabytes"] < 400
-    assert said["seconds"] < 20
+    reply = raw(reply_bytes(200, packed, zipped))
+    abuse("prompt", "LimitExceededError", megabytes=400, prompt=reply)
 
 
 @pytest.mark.slow
 def test_a_bomb_in_a_stream() -> None:
     head = STREAM + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n"
     packed = gzip.compress(NAMED + b"event: end\r\ndata: ") + bomb(300)
-    said = abuse("call", call=raw(head, packed))
-    assert said["error"] == "LimitExceededError"
-    assert said["megabytes"] < 400
-    assert said["seconds"] < 20
+    abuse("call", "LimitExceededError", megabytes=400, call=raw(head, packed))
 
 
 @pytest.mark.slow
@@ -109,20 +115,14 @@ def test_a_million_tools() -> None:
         lambda i: b'{"name":"t%d","description":"","input_schema":null}' % i,
         b"]}",
     )
-    said = abuse("tools", tools=reply)
-    assert said["error"] == "LimitExceededError"
+    said = abuse("tools", "LimitExceededError", megabytes=800, tools=reply)
     assert "tools" in said["message"]
-    assert said["megabytes"] < 800
-    assert said["seconds"] < 20
 
 
 @pytest.mark.slow
 def test_a_million_tasks_where_they_can_only_be_listed() -> None:
     reply = many(b'{"tasks":[', lambda i: b'{"id":"%d","question":"?"}' % i, b"]}")
-    said = abuse("tasks", tasks=reply)
-    assert (said["error"], said["length"]) == ("", 10**6)
-    assert said["megabytes"] < 800
-    assert said["seconds"] < 20
+    assert abuse("tasks", "", megabytes=800, tasks=reply)["length"] == 10**6
 
 
 def test_a_million_tasks_are_not_listed_where_they_need_not_be() -> None:
@@ -146,12 +146,7 @@ def test_a_line_of_50_megabytes_without_an_end(named: bool) -> None:
         pieces = [STREAM + b"\r\n" + (NAMED if named else b"") + b"data: "]
         return RawReply(pieces + [b"x" * 2**20] * 50, "hold")
 
-    said = abuse("call", call=line)
-    # Without a task_id nobody can ask what became of the call.
-    expected = "LimitExceededError" if named else "AmbiguousCallError"
-    assert said["error"] == expected
-    assert said["megabytes"] < 200
-    assert said["seconds"] < 20
+    abuse("call", expected_of_call(named), megabytes=200, call=line)
 
 
 ENDLESS = {
@@ -163,35 +158,30 @@ ENDLESS = {
 }
 
 
-def check_endless(line: bytes, megabytes: int, *, named: bool) -> Any:
-    head = STREAM + b"\r\n" + (NAMED if named else b"")
-    piece = line * (2**20 // len(line))
-    said = abuse("call", limit=megabytes, call=endless(head, piece))
+def expected_of_call(named: bool) -> str:
     # Without a task_id nobody can ask what became of the call.
-    expected = "LimitExceededError" if named else "AmbiguousCallError"
-    assert said["error"] == expected, said
-    return said
+    return "LimitExceededError" if named else "AmbiguousCallError"
+
+
+def check_endless(line: bytes, named: bool = True, **bounds: int) -> None:
+    head = STREAM + b"\r\n" + (NAMED if named else b"")
+    reply = endless(head, line * (2**20 // len(line)))
+    abuse("call", expected_of_call(named), call=reply, **bounds)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_endless_comments(named: bool) -> None:
-    said = check_endless(ENDLESS["comments"], 4, named=named)
-    assert said["megabytes"] < 100
-    assert said["seconds"] < 10
+    check_endless(ENDLESS["comments"], named, limit=4, megabytes=100, seconds=10)
 
 
 def test_endless_lines_of_one_event() -> None:
-    said = check_endless(ENDLESS["lines of data"], 16, named=True)
-    assert said["megabytes"] < 100
-    assert said["seconds"] < 10
+    check_endless(ENDLESS["lines of data"], limit=16, megabytes=100, seconds=10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ENDLESS.values(), ids=ENDLESS)
 def test_endless_events_up_to_the_usual_limit(line: bytes) -> None:
-    said = check_endless(line, 0, named=True)
-    assert said["megabytes"] < 600
-    assert said["seconds"] < 60
+    check_endless(line, megabytes=600, seconds=60)
 
 
 def test_comments_that_keep_a_call_alive_do_not_extend_its_deadline() -> None:
@@ -201,8 +191,8 @@ def test_comments_that_keep_a_call_alive_do_not_extend_its_deadline() -> None:
             await asyncio.sleep(0.02)
             yield b": ping\r\n\r\n"
 
-    said = abuse("hurried call", call=lambda _: RawReply(pieces(), "close"))
-    assert said["error"] == "CallTimeoutError"
+    reply = RawReply(pieces(), "close")
+    said = abuse("hurried call", "CallTimeoutError", megabytes=50, call=lambda _: reply)
     assert "resume_call" in said["message"]
 
 
@@ -218,24 +208,19 @@ def test_endless_headers(action: str, endpoint: str, expected: str) -> None:
     line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
     reply = endless(b"HTTP/1.1 200 OK\r\n", line * 100)
     replaced: dict[str, Any] = {endpoint: reply}
-    said = abuse(action, **replaced)
-    assert said["error"] == expected, said
-    assert said["megabytes"] < 50
+    abuse(action, expected, megabytes=50, **replaced)
 
 
 def test_endless_interim_replies() -> None:
     reply = endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 100)
-    said = abuse("prompt", prompt=reply)
-    assert said["error"] in ("LimitExceededError", "ProtocolError")
-    assert said["megabytes"] < 50
+    errors = ("LimitExceededError", "ProtocolError")
+    abuse("prompt", *errors, megabytes=50, prompt=reply)
 
 
 def test_an_endless_page() -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
     replaced: dict[str, Any] = {"openapi.json": endless(head, b"<p>" * 2**18)}
-    said = abuse("connect", **replaced)
-    assert said["error"] == "LimitExceededError"
-    assert said["megabytes"] < 400
+    abuse("connect", "LimitExceededError", megabytes=400, **replaced)
 
 
 def nonsense() -> Iterable[tuple[str, bytes]]:
@@ -267,10 +252,11 @@ def test_nonsense_instead_of_json(name: str, body: bytes) -> None:
                 env.reset(seed=0)
             if env is not None:
                 env.close()
-    with scripted_ors(call=streamed) as server, ors_gym.ORSClient(server.url) as c:
-        session = c.session("box", split="train", index=0)
-        with session, pytest.raises(ors_gym.ProtocolError):
-            session.call_tool("go", {})
+    with (
+        scripted_session(call=streamed) as (_, session),
+        pytest.raises(ors_gym.ProtocolError),
+    ):
+        session.call_tool("go", {})
 
 
 @pytest.mark.parametrize(
@@ -280,11 +266,7 @@ def test_nonsense_instead_of_json(name: str, body: bytes) -> None:
 def test_rewards_that_are_no_finite_numbers(reward: str) -> None:
     output = OUTPUT.replace("1.0", reward)
     events = event_stream(("task_id", TASK_ID), ("end", output))
-    with (
-        scripted_ors(call=lambda _: stream_reply(events)) as server,
-        ors_gym.ORSClient(server.url) as client,
-        client.session("box", split="train", index=0) as session,
-    ):
+    with scripted_session(call=lambda _: stream_reply(events)) as (_, session):
         with pytest.raises(ors_gym.ProtocolError):
             session.call_tool("go", {})
         # Nobody knows whether that was the episode's end.

@@ -8,14 +8,42 @@ import functools
 import multiprocessing
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
+import gymnasium
 import pytest
 from gymnasium.vector import AsyncVectorEnv
 
 from ors_gym import errors
-from tests.system.faults.raising import RaisingEnv, make_error, raise_error
 
 NAMES = errors.__all__
+FIELDS = {"status": 503, "task_id": "7f", "reason": "not_found"}
+
+
+def make_error(name: str) -> errors.ORSError:
+    kind: type[errors.ORSError] = getattr(errors, name)
+    fields = {key: value for key, value in FIELDS.items() if hasattr(kind, key)}
+    return kind(f"a message\nof {name}", **fields)  # type: ignore[arg-type]
+
+
+def raise_error(name: str) -> None:
+    raise make_error(name)
+
+
+class RaisingEnv(gymnasium.Env[Any, Any]):
+    observation_space = gymnasium.spaces.Discrete(2)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        return 0, {}
+
+    def step(self, action: object) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        raise make_error(self._name)
 
 
 def check_same(one: BaseException, other: BaseException) -> None:

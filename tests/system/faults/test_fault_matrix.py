@@ -1,6 +1,6 @@
 """A tool runs exactly once: every fault, every way to play, both server SDKs.
 
-All columns of a row are played at the same time, and some rows together, since most of
+All clients of a row are played at the same time, and some rows together, since most of
 it is waiting.
 """
 
@@ -14,11 +14,10 @@ import pytest
 
 from tests.conftest import CURRENT
 from tests.support.servers.process import RunningServer
-from tests.system.faults.columns import RESULT
-from tests.system.faults.every_column import COLUMNS
-from tests.system.faults.playing import AT_ONCE, ServerOf, play_all, serving
+from tests.system.faults.__main__ import PEERS
+from tests.system.faults.clients_under_test import CLIENTS, RESULT
+from tests.system.faults.matrix import AT_ONCE, ServerOf, play_all, serving
 from tests.system.faults.rows import ROWS, Row
-from tests.system.faults.table import PEERS, faults_found
 
 
 def is_slow(place: int, row: Row, number: int) -> bool:
@@ -40,10 +39,7 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def server_of(
-    shared_server: Callable[[str], RunningServer],
-) -> Iterator[ServerOf]:
-    """Give the server for a row."""
+def server_of(shared_server: Callable[[str], RunningServer]) -> Iterator[ServerOf]:
     with serving(CURRENT, shared_server) as give:
         yield give
 
@@ -52,16 +48,16 @@ def server_of(
 def test_some_rows(server_of: ServerOf, rows: Sequence[Row], name: str) -> None:
     wrong = {}
     for row, cells in play_all(rows, name, server_of).items():
-        assert set(cells) == {column.name for column in COLUMNS}
-        for column, cell in cells.items():
-            found = [*faults_found(row, cell)]
+        assert set(cells) == {client.name for client in CLIENTS}
+        for client, cell in cells.items():
+            found = cell.mistakes(row)
             # Whatever the row says:
             if cell.runs > (2 if row.lies else 1):
                 found.append("the tool ran too often")
             if cell.shown.outcome == RESULT and not cell.runs:
                 found.append("a result of no run")
             if found:
-                wrong[row.name, column] = found
+                wrong[row.name, client] = found
     assert not wrong
 
 

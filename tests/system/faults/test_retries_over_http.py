@@ -17,7 +17,7 @@ from tests.support.proxy.scripted import (
     json_reply,
     stream_reply,
 )
-from tests.system.faults.scripted_ors import scripted_ors, whole_call
+from tests.system.faults.scripted_ors import scripted_ors, scripted_session, whole_call
 
 DATE = ("Date", "Wed, 21 Oct 2015 07:28:00 GMT")
 LATER = ("Retry-After", "Wed, 21 Oct 2015 07:28:01 GMT")
@@ -95,17 +95,12 @@ def test_a_refused_key_is_an_error_at_once(endpoint: str, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [(("Retry-After", "1"),), (DATE, LATER)],
-    ids=["seconds", "date"],
+    "headers", [(("Retry-After", "1"),), (DATE, LATER)], ids=["seconds", "date"]
 )
 def test_the_server_says_when(headers: tuple[tuple[str, str], ...]) -> None:
     told = Told()
-    with (
-        scripted_ors(prompt=first(1, 503, PROMPT, *headers)) as server,
-        ors_gym.ORSClient(server.url, on_retry=told.take) as client,
-        client.session("box", split="train", index=0) as session,
-    ):
+    again = first(1, 503, PROMPT, *headers)
+    with scripted_session({"on_retry": told.take}, prompt=again) as (_, session):
         session.get_prompt()
     assert [retry.delay for retry in told] == [1.0]
 
@@ -115,27 +110,23 @@ def test_the_server_says_when(headers: tuple[tuple[str, str], ...]) -> None:
 )
 def test_a_wait_beyond_the_budget_is_not_begun(asked: str) -> None:
     told = Told()
-    header = ("Retry-After", asked)
+    busy = first(9999, 503, PROMPT, DATE, ("Retry-After", asked))
+    options = {"on_retry": told.take}, {"setup_timeout": 1.0}
     with (
-        scripted_ors(prompt=first(9999, 503, PROMPT, DATE, header)) as server,
-        ors_gym.ORSClient(server.url, on_retry=told.take) as client,
-        client.session("box", split="train", index=0, setup_timeout=0.5) as session,
+        scripted_session(*options, prompt=busy) as (_, session),
         pytest.raises(ors_gym.ServerError) as caught,
     ):
         session.get_prompt()
     assert caught.value.status == 503
-    assert sum(retry.delay for retry in told) < 0.5
+    assert sum(retry.delay for retry in told) < 1.0
     if asked[:1] in ("3", "W", "9"):
         assert told == []
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 422, 500, 501])
 def test_what_will_not_pass_is_not_asked_again(status: int) -> None:
-    with (
-        scripted_ors(prompt=first(9999, status, PROMPT)) as server,
-        ors_gym.ORSClient(server.url) as client,
-        client.session("box", split="train", index=0) as session,
-    ):
+    refused = first(9999, status, PROMPT)
+    with scripted_session(prompt=refused) as (server, session):
         with pytest.raises(ors_gym.ORSError):
             session.get_prompt()
         assert count(server, "/prompt") == 1
@@ -155,11 +146,7 @@ def test_a_refused_call_waits_and_runs_once() -> None:
     def call(_: ReceivedRequest) -> RawReply:
         return answers.pop() if answers else stream_reply(whole_call())
 
-    with (
-        scripted_ors(call=call) as server,
-        ors_gym.ORSClient(server.url) as client,
-        client.session("box", split="train", index=0) as session,
-    ):
+    with scripted_session(call=call) as (server, session):
         assert session.call_tool("go", {})["reward"] == 1.0
         bodies = [r.json for r in server.requests if r.path.endswith("/call")]
         assert bodies == [{"name": "go", "input": {}}] * 3
@@ -168,21 +155,17 @@ def test_a_refused_call_waits_and_runs_once() -> None:
 @pytest.mark.parametrize("times", [1, 5])
 def test_a_slow_start_is_ridden_out_beyond_the_timeout_of_a_request(times: int) -> None:
     again = first(times, 503, PROMPT, STARTING, ("Retry-After", "0"))
-    with (
-        scripted_ors(prompt=again) as server,
-        ors_gym.ORSClient(server.url, timeout=0.1) as client,
-        client.session("box", split="train", index=0, setup_timeout=30) as session,
-    ):
+    options = {"timeout": 0.5}, {"setup_timeout": 30}
+    with scripted_session(*options, prompt=again) as (server, session):
         assert session.get_prompt() == PROMPT
         assert count(server, "/prompt") == times + 1
 
 
 def test_an_environment_that_never_starts() -> None:
     never = first(10**6, 503, PROMPT, STARTING, ("Retry-After", "0"))
+    options = {"setup_timeout": 0.5}
     with (
-        scripted_ors(prompt=never) as server,
-        ors_gym.ORSClient(server.url) as client,
-        client.session("box", split="train", index=0, setup_timeout=0.5) as session,
+        scripted_session(session=options, prompt=never) as (_, session),
         pytest.raises(ors_gym.SetupFailedError, match="setup_timeout"),
     ):
         session.get_prompt()

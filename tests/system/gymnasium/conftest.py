@@ -12,7 +12,6 @@ collect_ignore = ["minari_recording.py"]
 
 @pytest.fixture(scope="module")
 def plain() -> Played:
-    """What the bare env shows."""
     env = make().unwrapped
     played = play(env, ACTIONS)
     env.close()

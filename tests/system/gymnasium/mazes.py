@@ -7,8 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 
-__all__ = ["ACTIONS", "SEED", "STEPS", "Played", "make", "move", "play"]
-
 SEED = 5
 
 

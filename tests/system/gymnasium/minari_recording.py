@@ -16,8 +16,6 @@ import numpy as np
 from ors_gym.wrappers import DiscreteTools, ParsedText, PlainInfo
 from tests.spaces.texts import TEXTS
 
-__all__ = ["main"]
-
 minari: Any = importlib.import_module("minari")
 
 COUNT = 2

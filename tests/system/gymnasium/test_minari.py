@@ -36,9 +36,7 @@ RECIPE = Recipe(
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
 def test_a_dataset_gives_back_what_was_played(
-    server: RunningServer,
-    data_format: str,
-    tmp_path: Path,
+    server: RunningServer, data_format: str, tmp_path: Path
 ) -> None:
     try:
         python = ensure(RECIPE)

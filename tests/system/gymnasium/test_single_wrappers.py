@@ -1,4 +1,4 @@
-"""Each of Gymnasium's own wrappers on a real env, with the result that it must have."""
+"""Gymnasium's wrappers for single envs on ours, with the result that each must have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import wrappers
+from gymnasium.spaces import Dict, MultiDiscrete, Tuple
+from moviepy import VideoFileClip
 
 import ors_gym
-from tests.system.gymnasium.mazes import ACTIONS, STEPS, Played, make, move, play
+from ors_gym.display._picture import FRAME_SHAPE
+from ors_gym.wrappers import DiscreteTools, ParsedText
+from tests.system.gymnasium.mazes import ACTIONS, SEED, STEPS, Played, make, move, play
 
 
 def upper(text: str) -> str:
@@ -251,3 +255,119 @@ def test_every_wrapper_is_in_the_table() -> None:
     listed = {row[0] for row in (*WORKS, *REFUSES)} | apart | other
     classes = {name for name in wrappers.__all__ if name[0].isupper()}
     assert classes - listed == set()
+
+
+ROWS = r"row (\d+), column (\d+)"
+
+
+def numbers(env: Any) -> Any:
+    return DiscreteTools(ParsedText(env, ROWS, MultiDiscrete([20, 20])))
+
+
+def floats(env: Any) -> Any:
+    bounded = gym.spaces.Box(0, 20, (2,), np.float32)
+    return DiscreteTools(ParsedText(env, ROWS, bounded))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "shape"),
+    [
+        (lambda e: wrappers.NormalizeObservation(floats(e)), (2,)),
+        (lambda e: wrappers.FlattenObservation(numbers(e)), (40,)),
+        (lambda e: wrappers.MaxAndSkipObservation(floats(e), 2), (2,)),
+        (lambda e: wrappers.DtypeObservation(numbers(e), np.int32), (2,)),
+        (lambda e: wrappers.ReshapeObservation(floats(e), (2, 1)), (2, 1)),
+        (
+            lambda e: wrappers.RescaleObservation(
+                floats(e), np.float32(-1), np.float32(1)
+            ),
+            (2,),
+        ),
+        (lambda e: wrappers.DiscretizeObservation(floats(e), 5), ()),
+        (lambda e: wrappers.FrameStackObservation(floats(e), 3), (3, 2)),
+        (lambda e: wrappers.DelayObservation(numbers(e), 1), (2,)),
+        (
+            lambda e: wrappers.TimeAwareObservation(wrappers.TimeLimit(floats(e), 9)),
+            (3,),
+        ),
+        (lambda e: wrappers.StickyAction(numbers(e), 0.5), (2,)),
+        (lambda e: wrappers.RepeatAction(numbers(e), 2), (2,)),
+    ],
+)
+def test_through_the_views_those_for_numbers_work(
+    wrap: Callable[[Any], Any], shape: tuple[int, ...]
+) -> None:
+    env = wrap(make())
+    env.action_space.seed(1)
+    observation, info = env.reset(seed=SEED)
+    for _ in range(5):
+        assert np.shape(observation) == shape
+        assert observation in env.observation_space
+        assert info["action_mask"].tolist() == [1, 1, 1, 1]
+        observation, *_, info = env.step(env.action_space.sample(info["action_mask"]))
+    env.close()
+
+
+def test_frames_of_text_are_a_tuple_of_texts() -> None:
+    env = wrappers.FrameStackObservation(make(), 3)
+    assert isinstance(env.observation_space, Tuple)
+    env.close()
+
+
+def test_add_render_observation_adds_pixels(plain: Played) -> None:
+    env = wrappers.AddRenderObservation(
+        make(render_mode="rgb_array"), render_only=False, obs_key="text"
+    )
+    got = play(env, ACTIONS[:2])
+    assert isinstance(env.observation_space, Dict)
+    assert [seen["text"] for seen in got.observations] == plain.observations[:3]
+    assert got.observations[0]["pixels"].dtype == np.uint8
+    env.close()
+
+
+def test_add_render_observation_can_be_the_frames_alone() -> None:
+    env = wrappers.AddRenderObservation(make(render_mode="rgb_array"))
+    got = play(env, ACTIONS[:2])
+    assert [frame.shape for frame in got.observations] == [FRAME_SHAPE] * 3
+    assert len({frame.tobytes() for frame in got.observations}) == 3
+    env.close()
+
+
+def test_wrappers_of_pictures_work(plain: Played) -> None:
+    for wrap in (
+        lambda e: wrappers.AddWhiteNoise(e, 0.5),
+        lambda e: wrappers.ObstructView(e, 0.5, 2),
+        wrappers.RenderCollection,
+    ):
+        env: Any = wrap(make(render_mode="rgb_array"))
+        assert play(env, ACTIONS) == plain
+        frames = env.render()
+        for frame in frames if isinstance(frames, list) else [frames]:
+            assert frame.dtype == np.uint8
+            assert frame.shape[2] == 3
+        env.close()
+
+
+def test_record_video_writes_a_film(tmp_path: Any) -> None:
+    env: Any = wrappers.RecordVideo(
+        make(render_mode="rgb_array"), str(tmp_path / "films"), disable_logger=True
+    )
+    play(wrappers.TimeLimit(env, 3), ACTIONS)
+    env.close()
+    (film,) = tmp_path.glob("films/*.mp4")
+    with VideoFileClip(str(film)) as clip:
+        frames = list(clip.iter_frames())
+    assert {frame.shape for frame in frames} == {FRAME_SHAPE}
+    # What the film shows is what was drawn, but for the losses of its encoding.
+    assert len(frames) == 4
+    assert abs(frames[-1].astype(int) - env.unwrapped.render()).mean() < 3
+
+
+@pytest.mark.slow
+def test_human_rendering_opens_a_window(
+    plain: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
+    assert play(env, ACTIONS) == plain
+    env.close()

@@ -13,8 +13,8 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from ors_gym.vector import ORSVectorEnv
 from tests.spaces.texts import TEXTS
-from tests.support.selecting import mostly_slow
 from tests.support.servers.process import RunningServer
+from tests.support.slow_cases import mostly_slow
 
 COUNT = 2
 

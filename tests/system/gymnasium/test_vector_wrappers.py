@@ -32,7 +32,6 @@ def play(envs: Any, steps: int = 6) -> list[Any]:
 
 @pytest.fixture(scope="module")
 def plain() -> list[Any]:
-    """What the bare vector env shows."""
     envs = make()
     results = play(envs)
     envs.close()

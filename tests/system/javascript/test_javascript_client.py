@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
+import os
 import random
+import shutil
 import subprocess
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -23,7 +27,72 @@ from tests.support.proxy.faults import (
 )
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
-from tests.system.javascript.node import CLIENT, decode, find_typescript, play
+from tests.support.virtual_environments import cache_directory
+
+CLIENT: Final = Path(__file__).parents[3] / "docs" / "clients" / "ors.mjs"
+_DIRECTORY: Final = Path(__file__).parent
+_TYPESCRIPT: Final = "5.9.3"
+_SECONDS: Final = 90.0
+_OLDEST: Final = 20
+
+
+def _node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("no node: the JavaScript client is not run")
+    said = subprocess.run([found, "--version"], capture_output=True, check=True).stdout
+    if int(said.decode().removeprefix("v").split(".")[0]) < _OLDEST:
+        pytest.skip(f"node {said.decode().strip()} is older than {_OLDEST}")
+    return found
+
+
+def _run(script: str, *arguments: str, given: str = "") -> Any:
+    done = subprocess.run(
+        [_node(), str(_DIRECTORY / script), *arguments],
+        input=given,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return json.loads(done.stdout)
+
+
+def play(url: str, environment: str = "Contract", **told: Any) -> Any:
+    told = {"url": url, "environment": environment, **told}
+    return _run("play.mjs", json.dumps(told))
+
+
+def decode(streams: list[list[str]]) -> list[Any]:
+    """Decode streams of base64 pieces: lists of events, or the kind of an error."""
+    given = json.dumps([{"pieces": pieces} for pieces in streams])
+    decoded: list[Any] = _run("decode.mjs", given=given)
+    return decoded
+
+
+def find_typescript() -> str:
+    place = cache_directory() / f"typescript-{_TYPESCRIPT}"
+    compiler = place / "node_modules" / ".bin" / "tsc"
+    npm = shutil.which("npm")
+    if not compiler.exists():
+        if npm is None:
+            pytest.skip("no npm: TypeScript cannot be installed")
+        place.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(place)]
+        done = subprocess.run(
+            [*command, f"typescript@{_TYPESCRIPT}"],
+            capture_output=True,
+            encoding="utf-8",
+            timeout=_SECONDS,
+            env={**os.environ, "npm_config_update_notifier": "false"},
+            check=False,
+        )
+        if done.returncode != 0 or not compiler.exists():
+            pytest.skip(f"TypeScript could not be installed: {done.stderr[-300:]}")
+    return str(compiler)
+
 
 SECRET = "hunter22-\u00e9"
 FIRST = {"split": "train", "index": 3}
@@ -232,10 +301,7 @@ def test_an_unanswered_create_leaves_nothing_behind(
 
 
 def test_a_restarted_server_has_lost_the_session() -> None:
-    with (
-        start_server("ors-sdk-0.1.0") as server,
-        FaultProxy(server.base_url) as proxy,
-    ):
+    with start_server("ors-sdk-0.1.0") as server, FaultProxy(server.base_url) as proxy:
         gone = Answer(404, (), b'{"detail":"Active environment not found"}')
         proxy.plan("/call", [gone])
         told = play(proxy.url, task=FIRST, calls=[ADD, ADD])

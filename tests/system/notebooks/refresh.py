@@ -15,8 +15,6 @@ from typing import Any, Final
 import nbformat
 from nbclient import NotebookClient
 
-__all__ = ["NOTEBOOKS", "clean", "main", "refresh"]
-
 NOTEBOOKS: Final = Path(__file__).parents[3] / "notebooks"
 _TIMEOUT: Final = 600
 """Seconds for one cell."""
@@ -24,14 +22,6 @@ _KERNEL: Final = {"display_name": "Python 3", "language": "python", "name": "pyt
 
 
 def refresh(path: Path) -> None:
-    """Run a notebook in its directory, and write it with its outputs.
-
-    Args:
-        path: The notebook.
-
-    Raises:
-        nbclient.exceptions.CellExecutionError: If a cell fails.
-    """
     notebook = nbformat.read(path, 4)
     client = NotebookClient(
         notebook,
@@ -54,7 +44,6 @@ def clean(notebook: Any) -> None:
 
 
 def main(names: Sequence[str]) -> int:
-    """Refresh the named notebooks, or all."""
     for path in map(Path, names or sorted(map(str, NOTEBOOKS.glob("*.ipynb")))):
         sys.stdout.write(f"{path.name}\n")
         refresh(path.resolve())

@@ -13,14 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tests.system.simulation.episode import random_episode
-from tests.system.simulation.explore import (
+from tests.system.simulation.episodes import (
     SCENARIOS,
     Tally,
     endless,
     explain,
     explore,
     play_random,
+    random_episode,
 )
 from tests.system.simulation.world import ViolationError
 
@@ -28,11 +28,7 @@ _BATCH = 10_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Play what the command line asks for.
-
-    Returns:
-        0 if the client kept its contract, else 1.
-    """
+    """Play what the command line asks for; 1 if the client broke its contract."""
     parser = argparse.ArgumentParser(prog="python -m tests.system.simulation")
     parser.add_argument("episodes", type=int, nargs="?", default=0)
     parser.add_argument("--first", type=int, default=0, help="the first seed")

@@ -13,8 +13,6 @@ from ors_gym.protocol._wire import SessionState, Wire
 from tests.system.simulation.network import Network
 from tests.system.simulation.world import Process, World
 
-__all__ = ["Client", "Script"]
-
 Script: TypeAlias = Generator[Send | Pause, Outcome, None]
 
 _DIALECT = Dialect(
@@ -36,14 +34,7 @@ _CLOSE_TIMEOUT = 5.0
 
 
 class Client:
-    """A client and its background, as `ors_gym.client` has them.
-
-    Args:
-        world: Its time.
-        network: Its way to the server.
-        random: Gives numbers in [0, 1).
-        connected: Whether it has asked already what the server speaks.
-    """
+    """A client and its background, as `ors_gym.client` has them."""
 
     def __init__(
         self,
@@ -74,7 +65,6 @@ class Client:
             self.wire.reached = True
 
     def spawn(self, script: Script, name: str) -> Process:
-        """Start a process."""
         return Process(self.world, self.network, script, name)
 
     def abandon(self, session_id: str) -> None:
@@ -82,11 +72,9 @@ class Client:
         self._delete_in_background(session_id, again=True)
 
     def keep_alive(self, state: SessionState) -> None:
-        """Ping a session from now on."""
         self.spawn(self._ping(state), f"ping of {state.session_id}")
 
     def close(self, state: SessionState, *, set_up: bool, wait: bool) -> Script:
-        """Close a session, as ``Session.close`` does."""
         if state.closed:
             return
         state.closed = True

@@ -12,12 +12,9 @@ from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause
 from ors_gym.protocol._wire import SessionState
 from ors_gym.types import ToolOutput
 from tests.system.simulation.client import Client, Script
-from tests.system.simulation.faults import Fault
-from tests.system.simulation.network import Exchange
+from tests.system.simulation.network import Exchange, Fault
 from tests.system.simulation.server import Run, Server
 from tests.system.simulation.world import Cancelled, ViolationError
-
-__all__ = ["Call", "Part", "Player"]
 
 T = TypeVar("T")
 
@@ -31,17 +28,8 @@ _UNREADABLE |= {Fault.SHORT_HEAD, Fault.SHORT_TASK}
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
-    """One tool call of a part.
-
-    Args:
-        seconds: How long the tool runs.
-        think: Seconds before the call.
-        raises: Whether the tool raises.
-        finishes: Whether it ends the episode.
-        tool: Its name; only ``play`` exists.
-    """
-
     seconds: float = 0.01
+    # Seconds before the call.
     think: float = 0.0
     raises: bool = False
     finishes: bool = False
@@ -50,23 +38,14 @@ class Call:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """What one player does.
-
-    Args:
-        calls: Its calls.
-        call_timeout: Seconds for each.
-        setup_timeout: Seconds for opening, and for the prompt.
-        resumes: Whether it asks again for a result that did not come.
-        waits: Whether it waits for the delete when it closes.
-        closed_at: When another thread closes the session, if one does.
-        cancelled_at: When it is interrupted, if it is.
-    """
-
     calls: tuple[Call, ...] = (Call(), Call(finishes=True))
     call_timeout: float = 120.0
     setup_timeout: float = 120.0
+    # It asks again for a result that did not come.
     resumes: bool = True
+    # It waits for the delete when it closes.
     waits: bool = True
+    # When another thread closes the session.
     closed_at: float | None = None
     cancelled_at: float | None = None
 
@@ -74,12 +53,7 @@ class Part:
 class Player:
     """Plays a part and checks what it sees against what the server did.
 
-    Args:
-        client: The client.
-        server: The server, whose mind can be read.
-        part: What to do.
-        name: What the trace calls it.
-        first: The number of its first call; each call of a world has its own.
+    Each call of a world has a number of its own; `first` is that of the first call.
     """
 
     def __init__(
@@ -273,11 +247,7 @@ class Player:
         return runs[0] if runs else None
 
     def _judge(
-        self,
-        error: errors.ORSError,
-        exchanges: list[Exchange],
-        nonce: int,
-        took: float,
+        self, error: errors.ORSError, exchanges: list[Exchange], nonce: int, took: float
     ) -> None:
         """Check that a call's error says what is true."""
         run = self._run(nonce)

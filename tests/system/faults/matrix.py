@@ -1,10 +1,11 @@
-"""Plays rows of the matrix in all columns at once."""
+"""Plays rows of the matrix with all clients at once, and judges what came of them."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
@@ -12,11 +13,13 @@ from typing import Final, Self
 from tests.support.proxy.http1 import ReceivedRequest
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
-from tests.system.faults.columns import RESULT, Column, Shown
-from tests.system.faults.every_column import COLUMNS
+from tests.system.faults.clients_under_test import (
+    CLIENTS,
+    RESULT,
+    ClientUnderTest,
+    Shown,
+)
 from tests.system.faults.rows import Row
-
-__all__ = ["AT_ONCE", "Cell", "ServerOf", "play_all", "serving"]
 
 AT_ONCE: Final = 4
 """Rows that are played at the same time: most of a row is waiting."""
@@ -33,28 +36,45 @@ ServerOf = Callable[[str, Row], RunningServer]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """What came of a row in a column.
-
-    Args:
-        shown: What the user saw.
-        runs: How often the tool ran.
-        struck: Whether the fault happened.
-        wrong: What was not as it should be; "" if nothing.
-        leaked: The sessions that stayed on the server.
-    """
+    """What came of a row for one client."""
 
     shown: Shown
     runs: int
     struck: bool
+    # What was not as it should be.
     wrong: str
+    # The sessions that stayed on the server.
     leaked: frozenset[str]
+
+    def mistakes(self, row: Row) -> list[str]:
+        """Return what is not as the row says."""
+        found = []
+        if not self.struck and row.faults:
+            found.append("the fault did not happen")
+        if _outcome(self.shown) not in row.outcomes:
+            found.append(f"{self.shown} in place of {sorted(row.outcomes)}")
+        if self.runs != row.runs:
+            found.append(f"{self.runs} runs in place of {row.runs}")
+        if self.leaked:
+            found.append(f"left on the server: {sorted(self.leaked)}")
+        if self.wrong:
+            found.append(self.wrong)
+        return found
+
+
+def _outcome(shown: Shown) -> str:
+    # A call's deadline may pass while the client waits for a reply, or while it
+    # connects to ask again. The error then names the connection, but the deadline is
+    # what ended the call.
+    late = re.search(r"did not come: .*connecting to \S+ timed out", shown.text)
+    return "timeout" if late and shown.outcome == "ambiguous_call" else shown.outcome
 
 
 @dataclasses.dataclass(slots=True)
-class _Seat:
-    """A column with a proxy of its own."""
+class _Trial:
+    """A client with a proxy of its own."""
 
-    column: Column
+    client: ClientUnderTest
     proxy: FaultProxy
     sessions: set[str] = dataclasses.field(default_factory=set)
     shown: Shown | None = None
@@ -63,7 +83,7 @@ class _Seat:
     wrong: str = ""
 
     def plan(self, row: Row) -> None:
-        victim = self.column.victim if self.column.opened else None
+        victim = self.client.victim if self.client.opened else None
 
         def fits(request: ReceivedRequest) -> bool:
             return victim is None or request.session_id == victim
@@ -72,12 +92,12 @@ class _Seat:
         self.proxy.plan(row.path, row.faults, then, fits)  # type: ignore[arg-type]
 
     def start(self) -> None:
-        self.shown = self.column.start()
+        self.shown = self.client.start()
 
     def call(self, row: Row) -> None:
         tool, arguments, text = row.call
         start = time.monotonic()
-        shown = self.shown = self.column.call(tool, arguments)
+        shown = self.shown = self.client.call(tool, arguments)
         took = time.monotonic() - start
         self.wrong = shown.wrong
         if took > row.options.call_timeout + SLACK:
@@ -89,7 +109,7 @@ class _Seat:
         """Count the runs, once nothing more can come; then let all be well."""
         self.proxy.wait_until_done()
         self.note_sessions()
-        hurt = self.sessions - {self.column.bystander}
+        hurt = self.sessions - {self.client.bystander}
         self.runs = sum(server.runs(session=session) for session in hurt)
         self.struck = bool(self.proxy.struck()) or bool(row.restart)
         if row.path != "/delete":
@@ -102,8 +122,8 @@ class _Seat:
     def leave(self) -> None:
         """Go on after the fault, and close."""
         assert self.shown is not None
-        self.wrong = self.wrong or self.column.after(self.shown, self.proxy)
-        self.column.close()
+        self.wrong = self.wrong or self.client.after(self.shown, self.proxy)
+        self.client.close()
         self.note_sessions()
         self.struck = self.struck or bool(self.proxy.struck())
 
@@ -122,16 +142,16 @@ class _Seat:
         return frozenset(leaked)
 
 
-class _Table:
-    """All columns of one row, at work at the same time."""
+class _Trials:
+    """All clients in one row, at work at the same time."""
 
     def __init__(self, row: Row, server: RunningServer) -> None:
         self._row = row
         self._server = server
         self._stack = contextlib.ExitStack()
-        self._pool = concurrent.futures.ThreadPoolExecutor(len(COLUMNS), "column")
+        self._pool = concurrent.futures.ThreadPoolExecutor(len(CLIENTS), "client")
         self._stack.enter_context(self._pool)
-        self.seats = [self._seat(kind) for kind in COLUMNS]
+        self.each_one = [self._trial(kind) for kind in CLIENTS]
 
     def __enter__(self) -> Self:
         return self
@@ -139,31 +159,30 @@ class _Table:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def _seat(self, kind: type[Column]) -> _Seat:
+    def _trial(self, kind: type[ClientUnderTest]) -> _Trial:
         proxy = self._stack.enter_context(FaultProxy(self._server.base_url))
-        column = kind(proxy.url, self._row.options)
-        column.bystander_is_safe = not self._row.restart
-        return _Seat(column, proxy)
+        client = kind(proxy.url, self._row.options)
+        client.bystander_is_safe = not self._row.restart
+        return _Trial(client, proxy)
 
-    def each(self, work: Callable[[_Seat], object]) -> None:
-        """Do this in all columns at once."""
-        list(self._pool.map(work, self.seats))
+    def each(self, work: Callable[[_Trial], object]) -> None:
+        list(self._pool.map(work, self.each_one))
 
     def open(self) -> None:
         """Open the sessions, with the faults before or after that."""
         if self._row.early:
-            self.each(lambda seat: seat.plan(self._row))
-        self.each(_Seat.start)
+            self.each(lambda trial: trial.plan(self._row))
+        self.each(_Trial.start)
         if not self._row.early:
-            self.each(lambda seat: seat.plan(self._row))
+            self.each(lambda trial: trial.plan(self._row))
 
     def call(self) -> None:
         """Make the calls, with the server's end before them or meanwhile."""
         row = self._row
         if row.restart.endswith("before"):
             self._end_server()
-        ready = [seat for seat in self.seats if seat.shown is None]
-        calls = [self._pool.submit(seat.call, row) for seat in ready]
+        ready = [trial for trial in self.each_one if trial.shown is None]
+        calls = [self._pool.submit(trial.call, row) for trial in ready]
         if row.restart.endswith("during"):
             self._server.wait_for("run", len(calls), tool=row.call[0])
             self._end_server()
@@ -172,10 +191,10 @@ class _Table:
 
     def leave(self) -> None:
         """Count the runs, let all be well again, go on, and close."""
-        self.each(lambda seat: seat.settle(self._row, self._server))
+        self.each(lambda trial: trial.settle(self._row, self._server))
         if self._row.restart.startswith("killed"):
             self._server.start()
-        self.each(_Seat.leave)
+        self.each(_Trial.leave)
 
     def _end_server(self) -> None:
         self._server.kill()
@@ -186,16 +205,7 @@ class _Table:
 def play_all(
     rows: Sequence[Row], name: str, server_of: ServerOf
 ) -> dict[Row, dict[str, Cell]]:
-    """Play rows, several at a time unless they end their server.
-
-    Args:
-        rows: The rows.
-        name: The SDK.
-        server_of: Gives the server for a row.
-
-    Returns:
-        What came of each in each column, by the columns' names.
-    """
+    """Play rows, several at a time unless they end their server."""
     played: dict[Row, dict[str, Cell]] = {}
     harmless = [row for row in rows if not row.restart]
     # Servers are started one after the other, before the rows.
@@ -210,26 +220,18 @@ def play_all(
 
 
 def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
-    """Play a row in all columns at once, each with a proxy of its own.
-
-    Args:
-        row: The row.
-        server: The server; it is killed and restarted if the row says so.
-
-    Returns:
-        What came of it, by the columns' names.
-    """
-    with _Table(row, server) as table:
-        table.open()
-        table.call()
-        table.leave()
+    """Play a row; returns what came of it, by the names of the clients."""
+    with _Trials(row, server) as trials:
+        trials.open()
+        trials.call()
+        trials.leave()
         return {
-            seat.column.name: Cell(
-                seat.shown or Shown("nothing", ""),
-                *(seat.runs, seat.struck, seat.wrong),
-                seat.leaked(row, server),
+            trial.client.name: Cell(
+                trial.shown or Shown("nothing", ""),
+                *(trial.runs, trial.struck, trial.wrong),
+                trial.leaked(row, server),
             )
-            for seat in table.seats
+            for trial in trials.each_one
         }
 
 
@@ -237,15 +239,7 @@ def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
 def serving(
     names: Sequence[str], usual: Callable[[str], RunningServer] | None = None
 ) -> Iterator[ServerOf]:
-    """Give servers for rows: one that is shared, and others for what it cannot do.
-
-    Args:
-        names: The SDKs.
-        usual: Gives the shared server of an SDK; by default one is started.
-
-    Yields:
-        A function that gives the server for a row.
-    """
+    """Give servers for rows: one that is shared, and others for what it cannot do."""
     running: dict[tuple[str, str], RunningServer] = {}
     with contextlib.ExitStack() as stack:
 

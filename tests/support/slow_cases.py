@@ -7,20 +7,12 @@ from typing import Any
 
 import pytest
 
-__all__ = ["mostly_slow"]
-
 
 def mostly_slow(values: Iterable[Any], usual: int = 1) -> list[Any]:
-    """Make parameters of which only some are in the usual run.
+    """Make parameters of which only the first few are in the usual run.
 
-    For cases that each start processes and differ little: the slow run plays the rest.
-
-    Args:
-        values: The parameters; a tuple stands for several arguments.
-        usual: How many of them, from the first, are in the usual run.
-
-    Returns:
-        The arguments of ``pytest.mark.parametrize``.
+    For cases that each start processes and differ little. A tuple stands for several
+    arguments.
     """
     rows = [value if isinstance(value, tuple) else (value,) for value in values]
     return [

@@ -1,6 +1,6 @@
 """A process that is abused by its server, and says what it cost.
 
-    python -m tests.system.faults.abused URL ACTION MEGABYTES
+    python -m tests.system.faults.measured_client URL ACTION MEGABYTES
 
 The last one is the client's limit on a reply, or 0 for the usual one. Prints one line
 of JSON: the error's class and message, the growth of this process's memory in MB, the
@@ -17,8 +17,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import ors_gym
-
-__all__ = ["ACTIONS"]
 
 _ADDRESS_SPACE: Final = 6 * 2**30
 """A bound for the worst, so that a mistake does not take the machine down."""

@@ -1,0 +1,359 @@
+"""The five ways to call a tool that the matrix of faults compares."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import dataclasses
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal, TypeVar
+
+import ors_gym
+from ors_gym.vector import ORSVectorEnv
+from tests.support.proxy.proxy import FaultProxy
+
+T = TypeVar("T")
+
+RESULT: Final = "result"
+_PLENTY: Final = 20.0
+_COUNT: Final = {"tool": "count", "input": {}}
+_IN_DOUBT: Final = ("ambiguous_call", "timeout", "session_lost", "protocol")
+"""What a session does not go on after."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Shown:
+    """What the user sees of a call."""
+
+    # `RESULT`, or the ``kind`` of an error.
+    outcome: str
+    text: str
+    reward: float = 0.0
+    # What the error names for `resume_call`.
+    task_id: str = ""
+    # What else is not as it should be.
+    wrong: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """What a session is opened with."""
+
+    call_timeout: float = _PLENTY
+    setup_timeout: float = _PLENTY
+    for_client: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def timeouts(self) -> dict[str, float]:
+        return {"call_timeout": self.call_timeout, "setup_timeout": self.setup_timeout}
+
+
+USUAL: Final = Options()
+
+
+def _failed(error: ors_gym.ORSError, wrong: str = "") -> Shown:
+    task_id = getattr(error, "task_id", "")
+    return Shown(error.kind, str(error), task_id=task_id, wrong=wrong)
+
+
+class ClientUnderTest(abc.ABC):
+    """One way to play, on one session that is to be harmed."""
+
+    name: ClassVar[str]
+
+    def __init__(self, url: str, options: Options) -> None:
+        self.url = url
+        self.options = options
+        self.opened = False
+        """Whether `open` went well."""
+        self.bystander_is_safe = True
+        """Whether the fault is the victim's alone."""
+
+    @property
+    @abc.abstractmethod
+    def victim(self) -> str | None:
+        """The id of the session that is to be harmed; None while it is not open."""
+
+    @property
+    def bystander(self) -> str | None:
+        """The id of the session that is not to be harmed, if there is one."""
+        return None
+
+    def start(self) -> Shown | None:
+        """Open a session and get its prompt; returns why that failed."""
+        try:
+            failure = self.open()
+        except ors_gym.ORSError as error:
+            failure = _failed(error)
+        self.opened = failure is None
+        return failure
+
+    @abc.abstractmethod
+    def open(self) -> Shown | None:
+        """Do what `start` says, or raise."""
+
+    @abc.abstractmethod
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
+        """Call a tool once."""
+
+    @abc.abstractmethod
+    def after(self, shown: Shown, proxy: FaultProxy) -> str:
+        """Go on once the network is well again; returns what is wrong then."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close whatever is open."""
+
+
+class _Session(ClientUnderTest):
+    _session: ors_gym.Session | ors_gym.AsyncSession | None = None
+
+    @property
+    def victim(self) -> str | None:
+        return self._session.session_id if self._session is not None else None
+
+    @abc.abstractmethod
+    def output_of(self, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Call a tool; returns its output, or raises."""
+
+    @abc.abstractmethod
+    def resume(self, task_id: str) -> Mapping[str, Any]:
+        """Ask for the result of a call; returns it, or raises."""
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
+        try:
+            output = self.output_of(tool, arguments)
+        except ors_gym.ORSError as error:
+            return _failed(error)
+        text = "\n\n".join(block["text"] for block in output["blocks"])
+        return Shown(RESULT, text, output["reward"] or 0.0)
+
+    def after(self, shown: Shown, proxy: FaultProxy) -> str:
+        if not self.opened or shown.outcome not in _IN_DOUBT:
+            return ""
+        sent = len(proxy.requests("/call"))
+        again = self.call("count", {})
+        if again.outcome == RESULT or len(proxy.requests("/call")) > sent:
+            return f"another call went out on a session in doubt: {again}"
+        return self._check_resumed(shown.task_id) if shown.task_id else ""
+
+    def _check_resumed(self, task_id: str) -> str:
+        """Check that the result of a call that was cut off can still be had."""
+        try:
+            self.resume(task_id)
+        except ors_gym.SessionLostError:
+            return ""  # this server is not the one that had it
+        except ors_gym.ORSError as error:
+            kept_none = error.kind == "ambiguous_call" and "no longer has" in str(error)
+            return "" if kept_none else f"not resumed: {error}"
+        return ""
+
+
+class BlockingSession(_Session):
+    name = "ORSClient"
+    _session: ors_gym.Session | None = None
+
+    def __init__(self, url: str, options: Options) -> None:
+        super().__init__(url, options)
+        self._client = ors_gym.ORSClient(url, **options.for_client)
+
+    def open(self) -> None:
+        timeouts: Any = self.options.timeouts
+        session = self._client.session("contract", split="train", index=0, **timeouts)
+        self._session = session.open()
+        session.get_prompt()
+        session.list_tools()
+
+    def output_of(self, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert self._session is not None
+        return self._session.call_tool(tool, arguments)
+
+    def resume(self, task_id: str) -> Mapping[str, Any]:
+        assert self._session is not None
+        return self._session.resume_call(task_id, timeout=_PLENTY)
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+        self._client.close()
+
+
+class AsyncioSession(_Session):
+    name = "AsyncORSClient"
+    _session: ors_gym.AsyncSession | None = None
+
+    def __init__(self, url: str, options: Options) -> None:
+        super().__init__(url, options)
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._client = ors_gym.AsyncORSClient(url, **options.for_client)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def open(self) -> None:
+        self._run(self._open())
+
+    async def _open(self) -> None:
+        timeouts: Any = self.options.timeouts
+        session = self._client.session("contract", split="train", index=0, **timeouts)
+        self._session = await session.open()
+        await session.get_prompt()
+        await session.list_tools()
+
+    def output_of(self, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert self._session is not None
+        return self._run(self._session.call_tool(tool, arguments))
+
+    def resume(self, task_id: str) -> Mapping[str, Any]:
+        assert self._session is not None
+        return self._run(self._session.resume_call(task_id, timeout=_PLENTY))
+
+    def close(self) -> None:
+        self._run(self._close())
+        self._runner.close()
+
+    async def _close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+        await self._client.aclose()
+
+
+class _Env(ClientUnderTest):
+    """`ORSEnv`, in one of its ways to treat an outage."""
+
+    on_error: ClassVar[Literal["raise", "truncate"]]
+    _env: ors_gym.ORSEnv | None = None
+
+    @property
+    def victim(self) -> str | None:
+        return self._env.session_id if self._env is not None else None
+
+    def open(self) -> None:
+        given: Any = self.options.timeouts
+        client_options = self.options.for_client
+        self._env = ors_gym.ORSEnv(
+            *("contract", self.url),
+            on_error=self.on_error,
+            client_options=client_options,
+            **given,
+        )
+        self._env.reset(seed=0)
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
+        assert self._env is not None
+        action = {"tool": tool, "input": dict(arguments)}
+        try:
+            observation, reward, _, truncated, info = self._env.step(action)
+        except ors_gym.ORSError as error:
+            quiet = error.outage and self.on_error == "truncate"
+            return _failed(error, "an outage was raised" if quiet else "")
+        kind = info["error_kind"] or RESULT
+        wrong = ""
+        if truncated is not (kind != RESULT) or (kind != RESULT and reward != 0.0):
+            wrong = f"truncated is {truncated}, the reward {reward}"
+        return Shown(kind, observation, float(reward), wrong=wrong)
+
+    def after(self, shown: Shown, proxy: FaultProxy) -> str:
+        if self._env is None:
+            return ""
+        if shown.outcome != RESULT:
+            try:
+                self._env.step(_COUNT)
+            except (ors_gym.EpisodeOverError, ors_gym.SessionClosedError):
+                self._env.reset()
+            else:
+                return "an episode went on after its end"
+        again = self.call("count", {})
+        return "" if again.outcome == RESULT else f"no episode follows: {again}"
+
+    def close(self) -> None:
+        if self._env is not None:
+            self._env.close()
+
+
+class RaisingEnv(_Env):
+    name = "ORSEnv, raise"
+    on_error = "raise"
+
+
+class TruncatingEnv(_Env):
+    name = "ORSEnv, truncate"
+    on_error = "truncate"
+
+
+class VectorEnv(ClientUnderTest):
+    """`ORSVectorEnv` of two, of which the first is harmed."""
+
+    name = "ORSVectorEnv"
+    _envs: ORSVectorEnv | None = None
+
+    def _session_id(self, number: int) -> str | None:
+        ids = self._envs.get_attr("session_id") if self._envs is not None else ()
+        return ids[number] if ids else None
+
+    @property
+    def victim(self) -> str | None:
+        return self._session_id(0)
+
+    @property
+    def bystander(self) -> str | None:
+        return self._session_id(1)
+
+    def open(self) -> Shown | None:
+        given: Any = self.options.timeouts
+        client_options = self.options.for_client
+        self._envs = ORSVectorEnv(
+            "contract", self.url, num_envs=2, client_options=client_options, **given
+        )
+        texts, infos = self._envs.reset(seed=0)
+        kinds = [str(kind) for kind in infos["error_kind"] if kind]
+        return Shown(kinds[0], texts[0]) if kinds else None
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
+        assert self._envs is not None
+        action = {"tool": tool, "input": dict(arguments)}
+        try:
+            steps = self._envs.step([action, _COUNT])
+        except ors_gym.ORSError as error:
+            return _failed(error, "an outage was raised" if error.outage else "")
+        texts, rewards, _, truncations, infos = steps
+        kind = str(infos["error_kind"][0] or RESULT)
+        wrong = ""
+        if bool(truncations[0]) is not (kind != RESULT):
+            wrong = f"truncated is {truncations[0]}"
+        neighbour = (texts[1], float(rewards[1]), str(infos["error_kind"][1]))
+        if self.bystander_is_safe and (neighbour != ("1", 1.0, "") or truncations[1]):
+            wrong = f"the neighbour saw {neighbour}"
+        return Shown(kind, texts[0], float(rewards[0]), wrong=wrong)
+
+    def after(self, shown: Shown, proxy: FaultProxy) -> str:
+        if self._envs is None:
+            return ""
+        if not (self.opened and self.bystander_is_safe):
+            self._envs.reset()
+        try:
+            # One that ended is reset by the first of these steps.
+            first = self._envs.step([_COUNT, _COUNT])
+        except ors_gym.EpisodeOverError:
+            # It raised what is no outage: all are reset.
+            self._envs.reset()
+            first = self._envs.step([_COUNT, _COUNT])
+        second = self._envs.step([_COUNT, _COUNT])
+        kinds = [*first[4]["error_kind"], *second[4]["error_kind"]]
+        if any(kinds) or list(second[1]) != [1.0, 1.0]:
+            return f"the envs do not go on: {kinds} {second}"
+        return ""
+
+    def close(self) -> None:
+        if self._envs is not None:
+            self._envs.close()
+
+
+CLIENTS: Final[Sequence[type[ClientUnderTest]]] = (
+    BlockingSession,
+    AsyncioSession,
+    RaisingEnv,
+    TruncatingEnv,
+    VectorEnv,
+)
+"""All of them, in the order in which the table names them."""
