@@ -136,8 +136,8 @@ class _Step:
 
     def __init__(self, env: ors_gym.ORSEnv, base_url: str) -> None:
         self.env = env
-        self.core = env._core  # noqa: SLF001
-        self.session = cast("Session", self.core.session)
+        self.rules = env._rules  # noqa: SLF001
+        self.session = cast("Session", env.session)
         self.head = self.session.state.call_head
         self.writer = RequestWriter(Origin(base_url))
         self.body = call_body(_TOOL, _INPUT)
@@ -204,7 +204,7 @@ def profile(base_url: str, rounds: int) -> list[Piece]:
         decoding = least(step.decode)
         reading = least(lambda: _output(step.result))
         calling = least(step.call) - encoding - decoding - reading
-        rules = least(lambda: step.core.succeeded(_ACTION, step.output))
+        rules = least(lambda: step.rules.succeeded(_ACTION, step.output))
         whole = least(lambda: env.step(_ACTION))
     found = [
         Piece("action to call", action, "any form of action is taken"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ors_gym.env._async_env import AsyncORSEnv
-from ors_gym.env._env import ORSEnv
+from ors_gym.env._env import AsyncORSEnv, ORSEnv
+from ors_gym.env._task_env import AsyncTaskEnv, TaskEnv
 
-__all__ = ["AsyncORSEnv", "ORSEnv"]
+__all__ = ["AsyncORSEnv", "AsyncTaskEnv", "ORSEnv", "TaskEnv"]

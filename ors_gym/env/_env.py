@@ -1,34 +1,33 @@
-"""The blocking environment: one ORS session at a time as a Gymnasium env."""
+"""The envs that choose their tasks: one ORS session at a time, blocking and async."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from ors_gym.client import ORSClient, Session
-from ors_gym.env._opening import Opened, Prefetch
-from ors_gym.env._rules import EnvCore, ResetResult, StepResult
-from ors_gym.env._settings import UNPICKLED, EnvConfig, find_server, without_secrets
-from ors_gym.env._task_order import TaskOrder, TaskSet
-from ors_gym.errors import InvalidRequestError, ORSError
-from ors_gym.protocol._exchange import Operation
-from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
+from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
+from ors_gym.env._rules import ResetResult
+from ors_gym.env._settings import (
+    UNPICKLED,
+    EnvSettings,
+    shows_settings,
+    without_secrets,
+)
+from ors_gym.env._task_choice import TaskChooser
+from ors_gym.env._task_env import AsyncTaskEnv, TaskEnv
+from ors_gym.env._task_order import TaskSet
+from ors_gym.types import Split
 
-if TYPE_CHECKING:
-    from ors_gym.display._transcript import Transcript
-
-__all__ = ["ORSEnv"]
-
-T = TypeVar("T")
+__all__ = ["AsyncORSEnv", "ORSEnv"]
 
 
-class ORSEnv(gymnasium.Env[Any, Any]):
+class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
     """An environment of an ORS server, as a Gymnasium env.
 
     ``reset()`` opens a session, ``step(action)`` calls a tool, ``close()`` deletes the
@@ -87,69 +86,24 @@ class ORSEnv(gymnasium.Env[Any, Any]):
         "render_modes": ["ansi", "human", "rgb_array"],
         "render_fps": 1,
     }
+    _settings_class = EnvSettings
+    _settings: EnvSettings
 
+    @shows_settings(EnvSettings)
     def __init__(
         self,
         env_name: str,
         base_url: str | None = None,
         *,
-        split: str | None = None,
-        tasks: TaskSet | None = None,
-        task_order: TaskOrder = "sequential",
-        task_offset: int = 0,
-        task_stride: int = 1,
-        observation_mode: Literal["text", "dict"] = "text",
-        action_mode: Literal["tool_call", "text"] = "tool_call",
-        plain_text: Literal["invalid", "submit"] = "invalid",
-        max_episode_steps: int | None = None,
-        call_timeout: float = 600.0,
-        setup_timeout: float = 600.0,
-        invalid_action_reward: float = 0.0,
-        on_tool_error: Literal["observe", "raise", "truncate"] = "observe",
-        on_error: Literal["raise", "truncate"] = "raise",
-        prefetch: bool = False,
-        render_mode: str | None = None,
-        api_key: str | None = None,
-        secrets: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        create_options: Mapping[str, Any] | None = None,
-        session_options: Mapping[str, Any] | None = None,
-        client_options: Mapping[str, Any] | None = None,
         client: ORSClient | None = None,
+        **arguments: Any,
     ) -> None:
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InvalidRequestError(
-                f"render_mode is {render_mode!r}; it must be one of "
-                f"{self.metadata['render_modes']} or None"
-            )
-        arguments = {k: v for k, v in locals().items() if k not in ("self", "client")}
-        self._config = EnvConfig(**arguments)
-        self.render_mode = render_mode
-        self._connect(client)
-
-    def _connect(self, client: ORSClient | None) -> None:
-        config = self._config
-        if client is None:
-            base_url = find_server(config.base_url)
-            self._client = ORSClient(base_url, **config.client_arguments())
-        else:
-            self._client = client
-        self._owns_client = client is None
-        self._core: EnvCore[Session] = EnvCore(
-            config, self._client.link, self._new_session
-        )
-        self._prefetch: Prefetch[Session] = Prefetch(self._client.link)
+        super().__init__(env_name, base_url, client=client, **arguments)
         self._spec: EnvSpec | None = None
-        self._run(self._core.learn())
-        self.action_space = self._core.action_space
-        self.observation_space = self._core.observation_space
-
-    def _new_session(self, environment: str, task: Mapping[str, Any]) -> Session:
-        arguments = self._config.session_arguments()
-        return self._client.session(environment, **task, **arguments)
-
-    def _run(self, operation: Operation[T]) -> T:
-        return self._client.run(operation)
+        self._chooser: TaskChooser[Session] = TaskChooser(
+            self._settings, self.client.catalog
+        )
+        self.fetch_tools()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -172,67 +126,16 @@ class ORSEnv(gymnasium.Env[Any, Any]):
             ConnectionFailedError: If the server cannot be reached.
         """
         super().reset(seed=seed)
-        core = self._core
-        core.check_usable()
+        chooser = self._chooser
+        self.check_usable()
         if seed is not None:
-            core.schedule.seed(seed)
-            self._prefetch.drop()
-        core.leave()
-        result = core.begin(self._next_episode(options))
-        if self._config.prefetch and not self._prefetch.pending:
-            task = self._run(core.plan(self.np_random, None))
-            self._prefetch.open(task, core.open(task))
-        if self.render_mode == "human":
-            self.render()
-        return result
-
-    def _next_episode(self, options: dict[str, Any] | None) -> Opened[Session]:
-        core = self._core
-        prefetched = None if options else self._prefetch.take()
-        if prefetched is None:
-            return self._run(core.open(self._run(core.plan(self.np_random, options))))
-        try:
-            return prefetched.future.result()
-        except ORSError:
-            # The server may be back by now, and the task is still to be played.
-            return self._run(core.open(prefetched.task))
-        except BaseException:
-            prefetched.future.cancel()
-            raise
-
-    def step(self, action: Any) -> StepResult:
-        """Call a tool.
-
-        Args:
-            action: ``{"tool": name, "input": {...}}``, or any other form that
-                `ors_gym.formats.parse_action` reads.
-
-        Returns:
-            Observation, reward, whether the server finished the episode, whether it
-            was cut short, and the info. An action that is no valid call is an
-            observation that says so.
-
-        Raises:
-            EpisodeOverError: If there is no episode to step.
-            ORSError: For an outage, unless ``on_error="truncate"``.
-        """
-        core = self._core
-        taken = core.take(action)
-        if len(taken) == 2:
-            session, call = taken
-            try:
-                output = session.call_tool(call["tool"], call["input"])
-            except ORSError as error:
-                result = core.failed(call, error)
-            except BaseException:
-                core.interrupted()
-                raise
-            else:
-                result = core.succeeded(call, output)
-        else:
-            result = taken
-        if self.render_mode == "human":
-            self.render()
+            chooser.seed(seed)
+        chooser.record(self.outcome)
+        self.leave(wait=False)
+        result = self.open(self.client.run(chooser.choose(self.np_random, options)))
+        if self._settings.prefetch and chooser.ahead is None:
+            task = self.client.run(chooser.choose_task(self.np_random))
+            chooser.ahead = self.open_ahead(task)
         return result
 
     def render(self) -> str | NDArray[np.uint8] | None:
@@ -248,19 +151,11 @@ class ORSEnv(gymnasium.Env[Any, Any]):
                 "render() does nothing without a render_mode; make the env with "
                 "render_mode='ansi', 'human' or 'rgb_array'"
             )
-        return self._core.render()
+        return super().render()
 
     def close(self) -> None:
         """Delete the session, in bounded time. Closing twice is fine."""
-        core = getattr(self, "_core", None)
-        if core is None:
-            return
-        if core.session is not None:
-            core.session.close()
-        self._prefetch.drop()
-        core.closed()
-        if self._owns_client:
-            self._client.close()
+        self._chooser.discard_ahead()
         super().close()
 
     def set_tasks(self, tasks: TaskSet | None) -> None:
@@ -272,59 +167,17 @@ class ORSEnv(gymnasium.Env[Any, Any]):
         Raises:
             InvalidRequestError: If the set is empty or none of these.
         """
-        if self._prefetch.drop():
-            self._core.schedule.step_back()
-        self._core.schedule.set_tasks(tasks)
-
-    @property
-    def tools(self) -> list[ToolSpec]:
-        """The tools of the current session; before the first, those of all."""
-        return self._core.tools
-
-    @property
-    def transcript(self) -> Transcript | None:
-        """The episode so far, as a person reads it; None without a render mode."""
-        return self._core.transcript
-
-    @property
-    def environment(self) -> str:
-        """The environment's name as the server spells it."""
-        return self._core.environment
-
-    @property
-    def terminal_tool(self) -> JSONObject | None:
-        """The tool that takes plain text in the current session, if there is one."""
-        session = self._core.session
-        return session.terminal_tool if session is not None else None
-
-    @property
-    def session_id(self) -> str | None:
-        """The server's id of the current session, or None."""
-        session = self._core.session
-        return session.session_id if session is not None else None
-
-    @property
-    def task(self) -> TaskSpec | None:
-        """The current task, or None. It usually holds the answer."""
-        task = self._core.task
-        if task is None or task.spec is not None:
-            return task.spec if task is not None else None
-        return self._client.get_task(self._core.environment, task.split, task.index)
+        self._chooser.set_tasks(tasks)
 
     @property
     def num_tasks(self) -> int:
         """The number of tasks that are played."""
-        return self._run(self._core.count_tasks())
+        return self.client.run(self._chooser.count_tasks())
 
     @property
     def splits(self) -> list[Split]:
         """The splits of the environment."""
-        return self._run(self._core.list_splits())
-
-    @property
-    def base_url(self) -> str:
-        """The server's address."""
-        return self._client.base_url
+        return self.client.run(self._chooser.list_splits())
 
     @property
     def spec(self) -> EnvSpec | None:
@@ -339,20 +192,153 @@ class ORSEnv(gymnasium.Env[Any, Any]):
         self._spec = spec
 
     def __str__(self) -> str:
-        return f"<ORSEnv {self._core.environment!r} at {self.base_url}>"
+        return f"<ORSEnv {self.environment!r} at {self.base_url}>"
 
     def __repr__(self) -> str:
         return str(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        arguments = without_secrets(vars(self._config))
-        if self._config.secrets:
+        arguments = without_secrets(vars(self._settings))
+        if self._settings.secrets:
             arguments["secrets"] = UNPICKLED
-        return {
-            "arguments": arguments,
-            "spec": self._spec,
-        }
+        return {"arguments": arguments, "spec": self._spec}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state["arguments"])  # type: ignore[misc]
         self._spec = state["spec"]
+
+
+class AsyncORSEnv(AsyncTaskEnv):
+    """`ORSEnv` with awaitable ``reset``, ``step`` and ``close``: not a gymnasium Env.
+
+    Its constructor asks the server for nothing: the action space has the tools after
+    the first reset.
+
+    Args:
+        env_name: The environment's name on the server, in any case.
+        base_url: The server's address, as for `ORSEnv`.
+        client: A client to use, which is not closed here, in place of an own one.
+        **arguments: The other arguments of `ORSEnv`.
+
+    Raises:
+        InvalidRequestError: If an argument cannot be right.
+
+    Example:
+        >>> import asyncio
+        >>> async def play():
+        ...     async with AsyncORSEnv("guess") as env:
+        ...         await env.reset(seed=7)
+        ...         action = {"tool": "guess", "input": {"number": 50}}
+        ...         return await env.step(action)
+        >>> observation, reward, terminated, truncated, info = asyncio.run(play())
+        >>> info["tool"]
+        'guess'
+    """
+
+    _settings_class = EnvSettings
+    _settings: EnvSettings
+
+    @shows_settings(EnvSettings)
+    def __init__(
+        self,
+        env_name: str,
+        base_url: str | None = None,
+        *,
+        client: AsyncORSClient | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(env_name, base_url, client=client, **arguments)
+        self._chooser: TaskChooser[AsyncSession] = TaskChooser(
+            self._settings, self.client.catalog
+        )
+        self.np_random = np.random.default_rng()
+
+    async def reset(
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> ResetResult:
+        """Start an episode, as `ORSEnv.reset` does.
+
+        Args:
+            seed: Plays the task that it selects.
+            options: ``task_index``, ``task`` or ``split``: one episode outside the
+                order.
+
+        Returns:
+            The prompt as an observation, and the info.
+
+        Raises:
+            SetupFailedError: If the environment's set-up raised.
+            UnknownTaskError: If there is no such split or task.
+        """
+        chooser = self._chooser
+        self.check_usable()
+        if seed is not None:
+            self.np_random = np.random.default_rng(seed)
+            self.seed_tasks(seed)
+        chooser.record(self.outcome)
+        await self.leave(wait=False)
+        chosen = await self.client.run(chooser.choose(self.np_random, options))
+        result = await self.open(chosen)
+        if self._settings.prefetch:
+            await self.open_next()
+        return result
+
+    async def open_next(self) -> None:
+        """Open the session of the next task ahead, unless that was done.
+
+        The next reset without options plays it.
+        """
+        chooser = self._chooser
+        if chooser.ahead is None:
+            task = await self.client.run(chooser.choose_task(self.np_random))
+            chooser.ahead = await self.open_ahead(task)
+
+    @property
+    def next_task_is_known(self) -> bool:
+        """Whether the next task does not depend on how this episode ends."""
+        return self._chooser.is_foreseeable
+
+    async def prepare(self, options: Mapping[str, Any] | None = None) -> None:
+        """Ask the server for what a reset has to know of the splits.
+
+        Of many envs that share a client one can ask so, and the others need not.
+
+        Args:
+            options: The options of the reset.
+        """
+        await self.client.run(self._chooser.prepare(options))
+
+    def seed_tasks(self, seed: int) -> None:
+        """Choose where the order of tasks goes on, as the seed of a reset does.
+
+        Args:
+            seed: The seed.
+        """
+        self._chooser.seed(seed)
+
+    async def close(self) -> None:
+        """Delete the session, in bounded time. Closing twice is fine."""
+        self._chooser.discard_ahead()
+        await super().close()
+
+    def set_tasks(self, tasks: TaskSet | None) -> None:
+        """Narrow the tasks from the next reset on.
+
+        Args:
+            tasks: As for the constructor; None for the whole split.
+
+        Raises:
+            InvalidRequestError: If the set is empty or none of these.
+        """
+        self._chooser.set_tasks(tasks)
+
+    async def count_tasks(self) -> int:
+        """Return the number of tasks that are played."""
+        return await self.client.run(self._chooser.count_tasks())
+
+    async def list_splits(self) -> list[Split]:
+        """Return the splits of the environment."""
+        return await self.client.run(self._chooser.list_splits())
+
+    def __repr__(self) -> str:
+        return f"<AsyncORSEnv {self.environment!r} at {self.base_url}>"

@@ -1,19 +1,29 @@
-"""The arguments of an env, checked once for every kind of env."""
+"""The arguments of an env, declared and checked once for every kind of env."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import numbers
 import os
-from collections.abc import Mapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, Self, TypeVar
 
 from ors_gym.client._connection import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
 
-__all__ = ["UNPICKLED", "EnvConfig", "find_server", "without_secrets"]
+__all__ = [
+    "UNPICKLED",
+    "EnvSettings",
+    "TaskEnvSettings",
+    "find_server",
+    "shows_settings",
+    "without_secrets",
+]
+
+F = TypeVar("F", bound=Callable[..., None])
 
 _CHOICES: Final = {
     "observation_mode": ("text", "dict"),
@@ -21,27 +31,23 @@ _CHOICES: Final = {
     "plain_text": ("invalid", "submit"),
     "on_tool_error": ("observe", "raise", "truncate"),
     "on_error": ("raise", "truncate"),
+    "render_mode": ("ansi", "human", "rgb_array", None),
 }
 UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
-"""Stands for secrets that an unpickled env had: it must not run without them."""
+"""Stands for the secrets of an unpickled env, which must not run without them."""
 _LEFT_OUT: Final = ("api_key", "secrets", "client", "transport")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EnvConfig:
-    """The arguments of an env. `ors_gym.env.ORSEnv` documents them.
+class TaskEnvSettings:
+    """The arguments of a `TaskEnv`; `ors_gym.env.ORSEnv` documents them.
 
-    Raises:
-        InvalidRequestError: If one of them cannot be right.
+    Raises InvalidRequestError if one of them cannot be right.
     """
 
     env_name: str
     base_url: str | None = None
     split: str | None = None
-    tasks: TaskSet | None = None
-    task_order: TaskOrder = "sequential"
-    task_offset: int = 0
-    task_stride: int = 1
     observation_mode: Literal["text", "dict"] = "text"
     action_mode: Literal["tool_call", "text"] = "tool_call"
     plain_text: Literal["invalid", "submit"] = "invalid"
@@ -51,7 +57,6 @@ class EnvConfig:
     invalid_action_reward: float = 0.0
     on_tool_error: Literal["observe", "raise", "truncate"] = "observe"
     on_error: Literal["raise", "truncate"] = "raise"
-    prefetch: bool = False
     render_mode: str | None = None
     api_key: str | None = dataclasses.field(default=None, repr=False)
     secrets: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
@@ -80,14 +85,24 @@ class EnvConfig:
                 raise InvalidRequestError(f"{name} is {value!r}; it must be {listed}")
         for name in ("call_timeout", "setup_timeout"):
             _check_seconds(name, getattr(self, name))
-        if not isinstance(self.prefetch, bool):
-            raise InvalidRequestError(
-                f"prefetch is {self.prefetch!r}; it must be True or False"
-            )
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise InvalidRequestError("max_episode_steps must be at least 1")
         if not math.isfinite(self.invalid_action_reward):
             raise InvalidRequestError("invalid_action_reward must be a finite number")
+
+    @classmethod
+    def read(cls, owner: str, arguments: Mapping[str, Any]) -> Self:
+        """Make settings of the arguments that the class named ``owner`` was given."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in arguments:
+            if name not in known:
+                raise TypeError(f"{owner} got an unexpected keyword argument {name!r}")
+        return cls(**arguments)
+
+    def task_env_arguments(self) -> dict[str, Any]:
+        """Return the arguments that a `TaskEnv` takes."""
+        fields = dataclasses.fields(TaskEnvSettings)
+        return {field.name: getattr(self, field.name) for field in fields}
 
     def session_arguments(self) -> dict[str, Any]:
         """Return what every session of the env is opened with."""
@@ -100,12 +115,65 @@ class EnvConfig:
         }
 
     def client_arguments(self) -> dict[str, Any]:
-        """Return what the env's own client is made with."""
+        """Return what the env's own client is made with, beside its address."""
         return {
             **(self.client_options or {}),
             "api_key": self.api_key,
             "headers": self.headers,
         }
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnvSettings(TaskEnvSettings):
+    """The arguments of an env that chooses its tasks itself."""
+
+    tasks: TaskSet | None = None
+    task_order: TaskOrder = "sequential"
+    task_offset: int = 0
+    task_stride: int = 1
+    prefetch: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.prefetch, bool):
+            raise InvalidRequestError(
+                f"prefetch is {self.prefetch!r}; it must be True or False"
+            )
+
+
+def shows_settings(
+    settings: type[TaskEnvSettings], **defaults: Any
+) -> Callable[[F], F]:
+    """Let a constructor's signature show each setting in place of ``**arguments``.
+
+    ``defaults`` are those that differ from the defaults of the settings.
+    """
+
+    def decorate(constructor: F) -> F:
+        signature = inspect.signature(constructor)
+        own = [
+            parameter
+            for parameter in signature.parameters.values()
+            if parameter.kind is not parameter.VAR_KEYWORD
+        ]
+        shown = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=defaults.get(field.name, field.default),
+                annotation=field.type,
+            )
+            for field in dataclasses.fields(settings)
+            if field.name not in signature.parameters
+        ]
+        first = [one for one in own if one.kind is not one.KEYWORD_ONLY]
+        last = [one for one in own if one.kind is one.KEYWORD_ONLY]
+        constructor.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=[*first, *shown, *last]
+        )
+        return constructor
+
+    return decorate
 
 
 def _check_seconds(name: str, value: object) -> None:
@@ -119,13 +187,7 @@ def _check_seconds(name: str, value: object) -> None:
 
 
 def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the arguments that hold a secret.
-
-    Args:
-        arguments: Arguments of an env by name.
-
-    Returns:
-        The others: fit for an ``EnvSpec``, a pickle, a log.
+    """Leave out the arguments that hold a secret: for an ``EnvSpec``, a pickle, a log.
 
     Example:
         >>> without_secrets({"env_name": "math", "api_key": "hunter22"})
@@ -146,26 +208,13 @@ def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def find_server(base_url: str | None) -> str:
-    """Return a server's address.
+    """Return the given address, else ``ORS_BASE_URL``, else the embedded server's.
 
-    Args:
-        base_url: What the user said, if anything.
-
-    Returns:
-        That; else the variable ``ORS_BASE_URL``; else the embedded server's, which is
-        started if it does not run yet.
-
-    Raises:
-        MissingExtraError: If the embedded server is needed and not installed.
-
-    Example:
-        >>> find_server("http://127.0.0.1:8080")
-        'http://127.0.0.1:8080'
+    The embedded server is started if it does not run yet.
     """
     if base_url is not None:
         return base_url
-    from_environment = os.environ.get("ORS_BASE_URL")
-    if from_environment:
+    if from_environment := os.environ.get("ORS_BASE_URL"):
         return from_environment
     # Imported here, as most users never need it.
     from ors_gym.server import embedded_base_url  # noqa: PLC0415

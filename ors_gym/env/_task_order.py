@@ -39,89 +39,17 @@ TaskSet: TypeAlias = (
 
 _SEED_LIMIT: Final = 2**31
 _SHARED_START: Final = int.from_bytes(os.urandom(4)) % _SEED_LIMIT
-"""The start that unseeded envs which share a set (``stride`` above 1) agree on."""
+"""Where unseeded envs of this process begin that share a set (``stride`` above 1)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Task:
-    """The task of one episode.
-
-    Args:
-        split: The split's name.
-        index: The task's place in the split, or -1 where only its spec is known.
-        spec: The task itself, where it was given.
-    """
+    """The task of one episode."""
 
     split: str
     index: int
+    """The task's place in the split, or -1 where only its spec is known."""
     spec: TaskSpec | None = None
-
-
-def choose_split(splits: Sequence[Split], wanted: str | None) -> str:
-    """Choose the split to play: never silently validation or test.
-
-    Args:
-        splits: The server's splits.
-        wanted: The split that the user asked for, if any.
-
-    Returns:
-        The split's name: ``train`` if nobody asked and there is one, else the only
-        one.
-
-    Raises:
-        UnknownTaskError: If there is no such split, or several and none is train.
-
-    Example:
-        >>> choose_split([{"name": "train", "type": "train"}], None)
-        'train'
-    """
-    names = [split["name"] for split in splits]
-    listed = ", ".join(repr(name) for name in names) or "none"
-    if wanted is not None:
-        if wanted in names:
-            return wanted
-        raise UnknownTaskError(f"there is no split {wanted!r}; the splits: {listed}")
-    if "train" in names:
-        return "train"
-    if len(names) == 1:
-        return names[0]
-    raise UnknownTaskError(f"there is no split 'train'; pass split=, one of: {listed}")
-
-
-def permute(place: int, count: int, key: int) -> int:
-    """Map a place to an index by a permutation that the key chooses.
-
-    A Feistel network over the next power of four, walked until it lands within the
-    set (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): constant
-    memory, whatever the size of the set.
-
-    Args:
-        place: A number in ``range(count)``.
-        count: The size of the set, at least 1.
-        key: Chooses the permutation.
-
-    Returns:
-        A number in ``range(count)``; a different one for each place.
-
-    Example:
-        >>> sorted(permute(place, 10, key=7) for place in range(10))
-        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
-    """
-    half = max(1, ((count - 1).bit_length() + 1) // 2)
-    mask = (1 << half) - 1
-    while True:
-        left, right = place >> half, place & mask
-        for turn in range(4):
-            left, right = right, left ^ (_scramble(key, turn, right) & mask)
-        place = left << half | right
-        if place < count:
-            return place
-
-
-def _scramble(*numbers: int) -> int:
-    """Return 64 bits that depend on every number, the same on every machine."""
-    text = ",".join(map(str, numbers)).encode()
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
 
 class TaskSchedule:
@@ -131,16 +59,9 @@ class TaskSchedule:
     time. N envs with offsets 0 to N-1, stride N and seeds s to s+N-1 (as Gymnasium's
     vector envs seed theirs) play N different tasks, then N others.
 
-    Args:
-        tasks: What the set is narrowed to; None for the whole split.
-        order: ``sequential``: s, s+1, ... modulo the size of the set; ``shuffle``: a
-            permutation that the seed chooses, from its s-th place on; ``random``:
-            drawn with replacement.
-        offset: Which of the envs that share the set this one is.
-        stride: How many envs share it.
-
-    Raises:
-        InvalidRequestError: If the set is empty or an argument cannot be right.
+    In ``sequential`` order the seed s begins at s modulo the size of the set; in
+    ``shuffle`` at the s-th place of a permutation that the seed chooses; ``random``
+    draws with replacement.
     """
 
     def __init__(
@@ -156,28 +77,19 @@ class TaskSchedule:
             )
         if offset < 0 or stride < 1:
             raise InvalidRequestError(
-                f"task_offset {offset} must not be negative, nor task_stride {stride} "
-                "be less than 1"
+                f"task_offset must be at least 0 and task_stride at least 1; they are "
+                f"{offset} and {stride}"
             )
         self._order = order
         self._offset = offset
         self._stride = stride
-        self._start = -1
+        self._start: int | None = None
         self._round = 0
-        self._agreed = _SHARED_START
         self.history: list[tuple[int, float | None]] = []
         self.set_tasks(tasks)
 
     def set_tasks(self, tasks: TaskSet | None) -> None:
-        """Narrow the set; the next episode is chosen from it.
-
-        Args:
-            tasks: A range, indexes, task specs, a function of the env's random
-                generator and its history, or None for the whole split.
-
-        Raises:
-            InvalidRequestError: If the set is empty, or is none of these.
-        """
+        """Narrow the set from which the next episode is chosen."""
         if tasks is not None and not callable(tasks):
             if isinstance(tasks, str | bytes | dict) or not hasattr(tasks, "__len__"):
                 raise InvalidRequestError(
@@ -196,26 +108,14 @@ class TaskSchedule:
         return len(self._tasks)
 
     @property
-    def foreseeable(self) -> bool:
-        """Whether the next task is the same whatever comes of the present episode."""
+    def is_foreseeable(self) -> bool:
+        """Whether the next task does not depend on how the present episode ends."""
         return not callable(self._tasks)
 
     def seed(self, seed: int) -> None:
-        """Let the next episode play the task that a seed selects.
-
-        Args:
-            seed: The seed of a reset.
-        """
+        """Let the next episode play the task that a seed selects."""
         self._start = seed
         self._round = 0
-
-    def agree(self, start: int) -> None:
-        """Begin at a start that the envs which share the set agreed on.
-
-        Args:
-            start: Where the first of them begins, unless a seed says otherwise.
-        """
-        self._agreed = start
 
     def step_back(self) -> None:
         """Take back the last choice, which was made ahead and will not be played."""
@@ -226,26 +126,15 @@ class TaskSchedule:
     ) -> Task:
         """Choose the task of the next episode.
 
-        Args:
-            split: The split that is played.
-            count: The number of its tasks; may be None where `size` is known.
-            random: The env's generator.
-
-        Returns:
-            The task.
-
-        Raises:
-            UnknownTaskError: If there is no such task.
+        ``count`` is the number of tasks in the split; None will do where `size` is
+        known.
         """
         if callable(self._tasks):
             return self.task_at(split, self._tasks(random, tuple(self.history)), count)
         size = self.size if self.size is not None else count
         if not size:
             raise UnknownTaskError(f"split {split!r} has no tasks")
-        if self._start < 0:
-            self._start = self._draw(random)
-        index = self._index(size)
-        self._round += 1
+        index = self._next_index(size, random)
         if self._tasks is None:
             return Task(split, index)
         chosen: Any = self._tasks[index]
@@ -254,19 +143,7 @@ class TaskSchedule:
         return self.task_at(split, chosen, count)
 
     def task_at(self, split: str, index: object, count: int | None) -> Task:
-        """Check an index that somebody chose.
-
-        Args:
-            split: The split that is played.
-            index: The task's place in it.
-            count: The number of its tasks, where it is known.
-
-        Returns:
-            The task.
-
-        Raises:
-            UnknownTaskError: If there is no such task.
-        """
+        """Check an index that somebody chose, against the number of tasks if known."""
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
             raise UnknownTaskError(f"a task's index is a whole number, not {index!r}")
         if index < 0 or (count is not None and index >= count):
@@ -274,17 +151,60 @@ class TaskSchedule:
             raise UnknownTaskError(f"there is no task {index} in split {split!r}{size}")
         return Task(split, int(index))
 
-    def _draw(self, random: np.random.Generator) -> int:
-        """Draw a start; envs that share a set have agreed on one."""
-        shared = self._stride > 1
-        start = self._agreed if shared else int(random.integers(_SEED_LIMIT))
-        return start + self._offset
-
-    def _index(self, size: int) -> int:
+    def _next_index(self, size: int, random: np.random.Generator) -> int:
+        if self._start is None:
+            shared = self._stride > 1
+            start = _SHARED_START if shared else int(random.integers(_SEED_LIMIT))
+            self._start = start + self._offset
         place = self._start + self._round * self._stride
+        # Envs that share a set were seeded apart by their offsets: the key is common.
         key = self._start - self._offset
+        turn = self._round
+        self._round += 1
         if self._order == "sequential":
             return place % size
         if self._order == "shuffle":
             return permute(place % size, size, key)
-        return (_scramble(key, self._round) + self._offset) % size
+        return (_scramble(key, turn) + self._offset) % size
+
+
+def choose_split(splits: Sequence[Split], wanted: str | None) -> str:
+    """Choose the wanted split, else ``train``, else the only split.
+
+    Validation and test are never chosen silently.
+    """
+    names = [split["name"] for split in splits]
+    listed = ", ".join(repr(name) for name in names) or "none"
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        raise UnknownTaskError(f"there is no split {wanted!r}; the splits: {listed}")
+    if "train" in names:
+        return "train"
+    if len(names) == 1:
+        return names[0]
+    raise UnknownTaskError(f"there is no split 'train'; pass split=, one of: {listed}")
+
+
+def permute(place: int, count: int, key: int) -> int:
+    """Map each place of ``range(count)`` to another one, by the permutation of a key.
+
+    A Feistel network over the next power of four, walked until it lands within the
+    set (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): constant
+    memory, whatever the size of the set.
+    """
+    half = max(1, ((count - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = place >> half, place & mask
+        for turn in range(4):
+            left, right = right, left ^ (_scramble(key, turn, right) & mask)
+        place = left << half | right
+        if place < count:
+            return place
+
+
+def _scramble(*numbers: int) -> int:
+    """Return 64 bits that depend on every number, the same on every machine."""
+    text = ",".join(map(str, numbers)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())

@@ -26,7 +26,7 @@ from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._clients import AnyClient, borrow_async
-from ors_gym.rollout._driver import TaskEnv
+from ors_gym.rollout._driver import make_rollout_env
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.types import JSONObject
@@ -247,7 +247,7 @@ class _Job:
         async with borrow_async(self._client, elsewhere=elsewhere) as client:
             settings = self._settings
             # Refuses wrong arguments before anything is played.
-            TaskEnv(client, settings.env_name, **settings.env_arguments)
+            make_rollout_env(client, settings.env_name, **settings.env_arguments)
             name = await client.run(client.catalog.resolve(settings.env_name))
             settings = dataclasses.replace(settings, env_name=name)
             plan = self._plan = await make_plan(

@@ -12,7 +12,7 @@ from ors_gym.evaluation._plan import Planned
 from ors_gym.evaluation._record import Record, Success, is_success
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode, Policy, Rules
-from ors_gym.rollout._driver import Seat, TaskEnv
+from ors_gym.rollout._driver import Seat, make_rollout_env
 
 __all__ = ["Pace", "Player", "Settings"]
 
@@ -103,18 +103,13 @@ class Player:
         self._settings = settings
         self._pace = Pace(settings.max_concurrent)
         self._free: list[Seat] = []
-        self._told = client.link.wire.on_retry
-        client.link.wire.on_retry = self._on_retry
+        self._unsubscribe = client.subscribe_to_retries(self._pace.note)
 
     async def aclose(self) -> None:
         """Let go of the client; no episode may be under way."""
-        self._client.link.wire.on_retry = self._told
+        self._unsubscribe()
         while self._free:
             await self._free.pop().close()
-
-    def _on_retry(self, retry: Retry) -> None:
-        self._pace.note(retry)
-        self._told(retry)
 
     async def play(self, planned: Planned) -> Record:
         """Play an episode, as soon as the server bears one more.
@@ -135,7 +130,9 @@ class Player:
 
     def _new_seat(self) -> Seat:
         settings = self._settings
-        env = TaskEnv(self._client, settings.env_name, **settings.env_arguments)
+        env = make_rollout_env(
+            self._client, settings.env_name, **settings.env_arguments
+        )
         return Seat(env, settings.rules)
 
     async def _play(self, seat: Seat, planned: Planned) -> Record:

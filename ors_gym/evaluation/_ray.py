@@ -25,7 +25,6 @@ from ors_gym.evaluation._plan import Key, Planned
 from ors_gym.evaluation._player import Player, Settings
 from ors_gym.evaluation._record import Record
 from ors_gym.rollout import Episode
-from ors_gym.rollout._clients import client_settings
 from ors_gym.types import JSONObject
 
 __all__ = ["Gate", "Worker", "connect", "play_on_ray", "read_played", "write_planned"]
@@ -71,7 +70,7 @@ async def play_on_ray(
     actors = min(actors, settings.max_concurrent, len(left))
     each = -(-settings.max_concurrent // actors)
     settings = dataclasses.replace(settings, max_concurrent=each)
-    job = _pickle(ray, (client_settings(client), settings))
+    job = _pickle(ray, (client.settings, settings))
     gate = ray.remote(num_cpus=0, max_concurrency=10_000)(Gate).remote()
     rows = [{"planned": write_planned(one)} for one in left.values()]
     played = data.from_items(
@@ -292,7 +291,7 @@ class Worker:
     async def _play(self, planned: Planned) -> Record | None:
         if self._player is None or self._watching is None:
             # Not in the constructor: the client belongs to this event loop.
-            client = AsyncORSClient(**self._client_settings)
+            client = AsyncORSClient.from_settings(self._client_settings)
             self._player = Player(client, self._settings)
             self._watching = asyncio.create_task(self._watch())
         playing = asyncio.ensure_future(self._player.play(planned))

@@ -1,154 +1,63 @@
-"""An async env that is told which task to play, and that can be left and used again."""
+"""Plays episodes: opens the session of a task, and asks a policy in turn."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
-from ors_gym.client import AsyncORSClient, AsyncSession
-from ors_gym.env._async_env import AsyncORSEnv
-from ors_gym.env._rules import ResetResult
-from ors_gym.env._task_order import Task, choose_split
-from ors_gym.errors import (
-    AuthenticationError,
-    InvalidRequestError,
-    ORSError,
-    UnknownTaskError,
-)
-from ors_gym.protocol import _operations as operations
+from ors_gym.client import AsyncORSClient
+from ors_gym.env import AsyncTaskEnv
+from ors_gym.env._task_order import Task
+from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import Game, StepEnv, TurnReader, play
 from ors_gym.rollout._policies import Policy, PolicyCaller
 from ors_gym.rollout._rules import Rules
-from ors_gym.types import JSONObject
 
-__all__ = ["Seat", "TaskEnv", "find_task", "is_callers_fault", "play_on"]
+__all__ = ["Seat", "is_callers_fault", "make_rollout_env", "play_on", "start_game"]
 
-_OWN_ARGUMENTS = ("base_url", "on_error", "plain_text", "prefetch", "render_mode")
-
-
-class TaskEnv(AsyncORSEnv):
-    """`AsyncORSEnv` for rollouts: outages end an episode, and tasks are given.
-
-    Args:
-        client: The client.
-        env_name: The environment's name on the server, in any case.
-        **arguments: Those of `ORSEnv` that concern a session or a step.
-
-    Raises:
-        InvalidRequestError: If an argument cannot be right, or has no place here.
-    """
-
-    def __init__(self, client: AsyncORSClient, env_name: str, **arguments: Any) -> None:
-        for name in _OWN_ARGUMENTS:
-            if name in arguments:
-                raise InvalidRequestError(f"a rollout does not take {name}=")
-        try:
-            super().__init__(env_name, client=client, on_error="truncate", **arguments)
-        except TypeError as error:
-            raise InvalidRequestError(f"unknown argument: {error}") from None
-
-    async def start(self, task: Task) -> ResetResult:
-        """Open a session for a task.
-
-        Args:
-            task: The task.
-
-        Returns:
-            Observation and info, as of a reset.
-        """
-        await self._learn()
-        await self.leave()
-        return self._core.begin(await self._client.run(self._core.open(task)))
-
-    async def _learn(self) -> None:
-        if not self._learned:
-            # Its sessions say what tools they have; hundreds of envs begin at once.
-            await self._client.run(self._core.learn(of_tools=False))
-            self._learned = True
-
-    async def leave(self) -> None:
-        """Delete the session, in bounded time; the env can be used again."""
-        try:
-            if self.session is not None:
-                await self.session.close()
-        finally:
-            self._core.leave()
-
-    @property
-    def session(self) -> AsyncSession | None:
-        """The current session."""
-        return self._core.session
-
-    @property
-    def environment(self) -> str:
-        """The environment's name as the server spells it, once it was asked."""
-        return self._core.environment
-
-    @property
-    def terminal_tool(self) -> JSONObject | None:
-        """The tool that takes plain text, if the server declares one."""
-        return self.session.terminal_tool if self.session is not None else None
+_OWN_ARGUMENTS: Final = (
+    *("base_url", "on_error", "plain_text", "prefetch", "render_mode"),
+)
 
 
-async def find_task(
-    client: AsyncORSClient, env_name: str, task: Any, split: str | None
-) -> Task:
-    """Find out which task is meant.
-
-    Args:
-        client: The client.
-        env_name: The environment's name.
-        task: Its index, or the task itself (a dict).
-        split: The split of the index; ``train`` if None and there is one, else the
-            only one.
-
-    Returns:
-        The task.
-
-    Raises:
-        UnknownTaskError: If there is no such split, or this names no task.
-    """
-    if isinstance(task, Mapping):
-        return Task(split or "", -1, dict(task))
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, bool) or not hasattr(task, "__index__"):
-        raise UnknownTaskError(
-            f"a task is an index or a task spec (a dict), not {task!r:.200}"
-        )
-    listed = await client.run(operations.list_splits(client.link.wire, env_name))
-    return Task(choose_split(listed, split), task.__index__())
+def make_rollout_env(
+    client: AsyncORSClient, env_name: str, **arguments: Any
+) -> AsyncTaskEnv:
+    """Make the env of a rollout: an outage ends an episode, and does not raise."""
+    for name in _OWN_ARGUMENTS:
+        if name in arguments:
+            raise InvalidRequestError(f"a rollout does not take {name}=")
+    try:
+        return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
+    except TypeError as error:
+        raise InvalidRequestError(f"unknown argument: {error}") from None
 
 
 def is_callers_fault(error: ORSError) -> bool:
-    """Say whether an error is a mistake of the caller, whatever the task.
-
-    Args:
-        error: The error.
-
-    Example:
-        >>> is_callers_fault(AuthenticationError("no key"))
-        True
-    """
+    """Say whether an error is a mistake of the caller, whatever the task."""
     return isinstance(error, InvalidRequestError | AuthenticationError)
 
 
-async def play_on(game: Game, env: TaskEnv, answer: Any) -> bool:
-    """Play until the policy is to be asked, or the episode is over.
+async def start_game(
+    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, started: float
+) -> Game:
+    """Open the session of an episode, and fill in what the episode begins with."""
+    try:
+        episode.observation, info = await env.open(task)
+    finally:
+        episode.setup_seconds = time.monotonic() - started
+    episode.environment = env.environment
+    episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
+    reader = TurnReader(env.tools, env.terminal_tool, rules.on_plain_text)
+    return play(episode, rules, reader, started)
 
-    Args:
-        game: The game, as `play` makes it.
-        env: What is stepped.
-        answer: What the policy returned; None at the beginning.
 
-    Returns:
-        Whether the policy is to be asked.
+async def play_on(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
+    """Play until the policy is to be asked (True), or the episode is over.
 
-    Raises:
-        ORSError: If the env raised what is no outage.
+    ``answer`` is what the policy returned; None at the beginning.
     """
     try:
         request = game.send(answer)
@@ -165,29 +74,18 @@ async def play_on(game: Game, env: TaskEnv, answer: Any) -> bool:
 
 
 class Seat:
-    """Where episodes are played one after another: an env, and a thread for policies.
+    """An env that plays one episode after another, and a thread for policies."""
 
-    Args:
-        env: The env.
-        rules: When episodes end.
-    """
-
-    def __init__(self, env: TaskEnv, rules: Rules) -> None:
+    def __init__(self, env: AsyncTaskEnv, rules: Rules) -> None:
         self.env = env
         self._rules = rules
         self._caller = PolicyCaller()
 
     async def play(self, episode: Episode, task: Task, policy: Policy) -> None:
-        """Play an episode. Its session is deleted in the end, whatever happens.
+        """Play an episode and fill it in. Its session is deleted, whatever happens.
 
-        Args:
-            episode: The episode; filled in.
-            task: Its task.
-            policy: What plays it.
-
-        Raises:
-            ORSError: If it is the caller's mistake; outages are recorded.
-            Exception: What the policy raised; recorded too.
+        Outages are recorded. A mistake of the caller, and what the policy raised, is
+        recorded and raised.
         """
         started = time.monotonic()
         deadline = self._rules.deadline
@@ -215,18 +113,12 @@ class Seat:
     ) -> None:
         env = self.env
         try:
-            episode.observation, info = await env.start(task)
+            game = await start_game(episode, env, task, self._rules, started)
         except ORSError as error:
             episode.fail(error, error.kind)
             if is_callers_fault(error):
                 raise
             return
-        finally:
-            episode.setup_seconds = time.monotonic() - started
-        episode.environment = env.environment
-        episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
-        reader = TurnReader(env.tools, env.terminal_tool, self._rules.on_plain_text)
-        game = play(episode, self._rules, reader, started)
         try:
             asked = await play_on(game, env, None)
             while asked:

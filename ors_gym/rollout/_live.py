@@ -16,9 +16,9 @@ from ors_gym import errors
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.errors import EpisodeOverError, ORSError
-from ors_gym.rollout._driver import TaskEnv, find_task, play_on
+from ors_gym.rollout._driver import make_rollout_env, play_on, start_game
 from ors_gym.rollout._episode import Episode, StopReason
-from ors_gym.rollout._play import Game, TurnReader, play
+from ors_gym.rollout._play import Game
 from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.types import JSONObject
 
@@ -124,10 +124,9 @@ class LiveEpisode:
         rules = rules or take_rules(arguments)
         self.episode = Episode(env_name, number=number)
         """What happened so far. Its ``total_reward`` is a running figure."""
-        self._client = client
         self._task = (task, split)
         self._rules = rules
-        self._env = TaskEnv(client, env_name, **arguments)
+        self._env = make_rollout_env(client, env_name, **arguments)
         self._game: Game | None = None
         self._turn = asyncio.Lock()
         self._began = time.monotonic()
@@ -156,18 +155,12 @@ class LiveEpisode:
         self._began = time.monotonic()
         try:
             task, split = self._task
-            found = await find_task(self._client, episode.environment, task, split)
+            found = await env.find_task(task, split=split)
             episode.task_index, episode.split = found.index, found.split
-            episode.observation, info = await env.start(found)
+            self._game = await start_game(episode, env, found, self._rules, self._began)
         except ORSError as error:
             episode.fail(error, error.kind)
             raise
-        finally:
-            episode.setup_seconds = time.monotonic() - self._began
-        episode.environment = env.environment
-        episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
-        reader = TurnReader(env.tools, env.terminal_tool, self._rules.on_plain_text)
-        self._game = play(episode, self._rules, reader, self._began)
         await self._go_on(None)
         return episode.messages()
 

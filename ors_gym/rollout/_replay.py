@@ -10,7 +10,7 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._clients import AnyClient, borrow_async
-from ors_gym.rollout._driver import Seat, TaskEnv
+from ors_gym.rollout._driver import Seat, make_rollout_env
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._rules import Rules
 
@@ -135,7 +135,9 @@ async def replay_async(
         episode.environment, wanted.index, wanted.split, episode.number, episode.seed
     )
     async with borrow_async(client, elsewhere=elsewhere) as own:
-        seat = Seat(TaskEnv(own, episode.environment, **env_arguments), Rules())
+        seat = Seat(
+            make_rollout_env(own, episode.environment, **env_arguments), Rules()
+        )
         try:
 
             async def policy(_: Episode) -> Turn | None:

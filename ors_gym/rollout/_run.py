@@ -14,10 +14,11 @@ from gymnasium.spaces import Text
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env import ORSEnv
+from ors_gym.env._task_choice import find_task
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.rollout._clients import AnyClient, borrow_async, borrow_blocking
-from ors_gym.rollout._driver import Seat, TaskEnv, find_task
+from ors_gym.rollout._driver import Seat, make_rollout_env
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import StepEnv, TurnReader, play
 from ors_gym.rollout._policies import Policy, choose_policy
@@ -181,9 +182,9 @@ async def run_episode_async(
     """
     rules = rules or take_rules(arguments)
     async with borrow_async(client) as own:
-        seat = Seat(TaskEnv(own, env_name, **arguments), rules)
+        seat = Seat(make_rollout_env(own, env_name, **arguments), rules)
         try:
-            found = await find_task(own, env_name, task, split)
+            found = await seat.env.find_task(task, split=split)
             episode = Episode(env_name, found.index, found.split, seed=seed)
             await seat.play(episode, found, policy)
         finally:
@@ -244,7 +245,7 @@ async def run_group(
     make_policy = choose_policy(policy, policy_factory)
     rules = rules or take_rules(arguments)
     async with borrow_async(client) as own:
-        found = await find_task(own, env_name, task, split)
+        found = await own.run(find_task(own.catalog, env_name, task, split))
         episodes = [
             Episode(
                 env_name,
@@ -258,7 +259,7 @@ async def run_group(
         try:
             async with asyncio.TaskGroup() as tasks:
                 for episode in episodes:
-                    seat = Seat(TaskEnv(own, env_name, **arguments), rules)
+                    seat = Seat(make_rollout_env(own, env_name, **arguments), rules)
                     tasks.create_task(_play(seat, episode, found, make_policy()))
         except BaseExceptionGroup as group:
             # The first error is the one that a caller can act on.
@@ -286,9 +287,9 @@ async def _score(
     played = [episode for episode in episodes if episode.total_reward is not None]
     if not played:
         return
-    env = TaskEnv(client, env_name, **arguments)
+    env = make_rollout_env(client, env_name, **arguments)
     try:
-        await env.start(task)
+        await env.open(task)
         assert env.session is not None  # noqa: S101 - it was just opened
         candidates = [
             {

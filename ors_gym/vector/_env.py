@@ -1,14 +1,16 @@
-"""Many infos as one, as Gymnasium's vector envs give them."""
+"""Many sessions of one environment as a Gymnasium vector env."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import copy
+import dataclasses
 import weakref
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
+import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
@@ -17,8 +19,12 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.env._async_env import make_async_core
-from ors_gym.env._settings import EnvConfig, find_server, without_secrets
+from ors_gym.env._settings import (
+    EnvSettings,
+    find_server,
+    shows_settings,
+    without_secrets,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.vector._arguments import (
     list_actions,
@@ -27,86 +33,67 @@ from ors_gym.vector._arguments import (
     take_reset_mask,
 )
 from ors_gym.vector._loop import SlotLoop
-from ors_gym.vector._slot import Outcome, VectorSlot
+from ors_gym.vector._slot import SlotResult, VectorSlot
 
-__all__ = ["ORSVectorEnv", "SlottedVectorEnv", "batch_infos", "merge_info"]
+__all__ = ["ORSVectorEnv", "batch_infos", "merge_info"]
 
 _NUMBERS: Final = (bool, int, float)
 
+Steps: TypeAlias = tuple[
+    Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
+]
 
-def batch_infos(
-    infos: Sequence[Mapping[str, Any]], places: Sequence[int], count: int
-) -> dict[str, Any]:
-    """Batch infos that have the same keys.
 
-    Equal to ``VectorEnv._add_info`` for one after the other, which makes an array for
-    each key of each info.
+class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
+    """Many sessions of one environment, in one process, as a Gymnasium vector env.
+
+    It behaves as Gymnasium's ``SyncVectorEnv`` does over as many `ORSEnv`, except that
+    their calls run at the same time, that they share connections and what is known of
+    the server, and that an outage of one env ends only that env's episode.
+
+    For tools of uneven length there are `send` and `recv`: no env waits for another.
 
     Args:
-        infos: An info for each place.
-        places: Which envs they are of.
-        count: The number of envs.
+        env_name: The environment's name on the server, in any case.
+        base_url: The server's address, as for `ORSEnv`.
+        num_envs: The number of envs.
+        autoreset_mode: When an episode follows one that ended: ``NextStep`` with the
+            next step, whose action is ignored; ``SameStep`` with the same one
+            (``final_obs`` and ``final_info`` are in the infos); ``Disabled``: when
+            ``reset`` is called with ``options={"reset_mask": ...}``.
+        task_offset: Which of the vector envs that share a set of tasks this one is.
+        task_stride: How many of them share it. Env i of this one plays every
+            ``task_stride * num_envs``-th task, so that all envs play different tasks;
+            with seeds, give the k-th the seed ``s + k * num_envs``.
+        on_error: Whether an outage truncates its env's episode, or raises.
+        open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
+            as soon as its episode is over, while the other envs and the policy go on.
+            Until its reset an env then holds two. What is not played is deleted:
+            switch it off where a set-up is dear and each env plays one episode only,
+            or where the server limits its sessions.
+        render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
+        client: An `AsyncORSClient` to use, which is not closed here, in place of an
+            own one. It keeps its connections for one event loop at a time.
+        **arguments: The other arguments of `ORSEnv`.
 
-    Returns:
-        For each key an array of length ``count``, and as ``_key`` which places of it
-        are filled.
+    Raises:
+        UnknownEnvironmentError: If the server has no such environment.
+        ConnectionFailedError: If the server cannot be reached.
+        InvalidRequestError: If an argument cannot be right.
 
     Example:
-        >>> batch_infos([{"tool": "add"}], [1], 2)
-        {'tool': array([None, 'add'], dtype=object), '_tool': array([False,  True])}
-    """
-    batch: dict[str, Any] = {}
-    filled = np.zeros(count, dtype=np.bool_)
-    filled[places] = True
-    for key, first in infos[0].items():
-        if isinstance(first, dict | np.ndarray | np.number):
-            for place, info in zip(places, infos, strict=True):
-                merge_info(batch, {key: info[key]}, place, count)
-            continue
-        array: NDArray[Any]
-        if type(first) in _NUMBERS:
-            array = np.zeros(count, dtype=type(first))
-            array[places] = [info[key] for info in infos]
-        else:
-            array = np.full(count, None, dtype=object)
-            for place, info in zip(places, infos, strict=True):
-                array[place] = info[key]
-        batch[key] = array
-        batch[f"_{key}"] = filled.copy()
-    return batch
-
-
-def merge_info(
-    batch: dict[str, Any], info: Mapping[str, Any], place: int, count: int
-) -> None:
-    """Add an info of any kind to a batch, as Gymnasium does.
-
-    Args:
-        batch: The batch, which is changed.
-        info: The info.
-        place: Which env it is of.
-        count: The number of envs.
-    """
-    merger: VectorEnv[Any, Any, Any] = VectorEnv()
-    merger.num_envs = count
-    merger._add_info(batch, dict(info), place)  # noqa: SLF001
-
-
-class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
-    """The envs of a vector env, without what is done with all of them at once.
-
-    Args:
-        env_name: As for `ORSVectorEnv`, like all others.
-        base_url: The server's address.
-        num_envs: The number of envs.
-        autoreset_mode: When an episode follows one that ended.
-        task_offset: Which of the vector envs that share a set of tasks this one is.
-        task_stride: How many of them share it.
-        on_error: Whether an outage truncates its env's episode, or raises.
-        open_ahead: Whether an env's next session is opened once its episode is over.
-        render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
-        client: A client to use in place of an own one.
-        **arguments: The other arguments of `ORSEnv`.
+        >>> import gymnasium as gym
+        >>> import ors_gym
+        >>> envs = gym.make_vec("ors/guess", num_envs=3)
+        >>> observations, infos = envs.reset(seed=7)
+        >>> infos["task_index"]
+        array([7, 8, 9])
+        >>> guess = {"tool": "guess", "input": {"number": 8}}
+        >>> results = envs.step([guess, guess, "no call at all"])
+        >>> observations, rewards, terminations, truncations, infos = results
+        >>> infos["error_kind"]
+        array(['', '', 'invalid_action'], dtype=object)
+        >>> envs.close()
     """
 
     metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
@@ -114,6 +101,7 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         "render_fps": 1,
     }
 
+    @shows_settings(EnvSettings, on_error="truncate")
     def __init__(
         self,
         env_name: str,
@@ -121,76 +109,281 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         num_envs: int = 1,
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        task_offset: int = 0,
-        task_stride: int = 1,
-        on_error: Literal["raise", "truncate"] = "truncate",
         open_ahead: bool = True,
-        render_mode: str | None = None,
         client: AsyncORSClient | None = None,
         **arguments: Any,
     ) -> None:
         if num_envs < 1:
             raise InvalidRequestError(f"num_envs is {num_envs}; it must be at least 1")
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise InvalidRequestError(
-                f"render_mode is {render_mode!r}; it must be one of "
-                f"{self.metadata['render_modes']} or None"
-            )
-        config = EnvConfig(
-            env_name=env_name,
-            base_url=base_url,
-            task_offset=task_offset,
-            task_stride=task_stride,
-            on_error=on_error,
-            render_mode=render_mode,
-            **arguments,
+        settings = EnvSettings.read(
+            type(self).__name__,
+            {
+                "env_name": env_name,
+                "base_url": base_url,
+                "on_error": "truncate",
+                **arguments,
+            },
         )
+        if settings.render_mode == "human":
+            raise InvalidRequestError(
+                "render_mode is 'human'; a vector env takes 'ansi', 'rgb_array' or None"
+            )
         self.num_envs = num_envs
-        self.render_mode = render_mode
+        self.render_mode = settings.render_mode
         self._mode = AutoresetMode(autoreset_mode)
         self.metadata = {**self.metadata, "autoreset_mode": self._mode}  # type: ignore[misc]
         self._spec: EnvSpec | None = None
-        self._owned = None
+        self._owned: AsyncORSClient | None = None
         if client is None:
-            client = AsyncORSClient(find_server(base_url), **config.client_arguments())
+            client = AsyncORSClient(
+                find_server(base_url), **settings.client_arguments()
+            )
             self._owned = client
         self._loop = SlotLoop()
         # The loop and the client do not refer to this object, so it can be collected.
         self._finalizer = weakref.finalize(self, _let_go, self._loop, self._owned)
-        self._make_slots(config, client, open_ahead=open_ahead)
+        self._slots = self._make_slots(settings, client, open_ahead=open_ahead)
+        self._make_spaces()
 
     def _make_slots(
-        self, config: EnvConfig, client: AsyncORSClient, *, open_ahead: bool
-    ) -> None:
-        core = make_async_core(config, client)
-        self._loop.run(client.run(core.learn()))
+        self, settings: EnvSettings, client: AsyncORSClient, *, open_ahead: bool
+    ) -> list[VectorSlot]:
         count = self.num_envs
-        self.single_action_space = core.action_space
-        self.single_observation_space = core.observation_space
-        self.observation_space = batch_space(core.observation_space, count)
-        # Each slot's part of the batched space follows the tools of its sessions.
-        self.action_space = batch_space(core.action_space, count)
-        spaces: Sequence[Any] = self.action_space.spaces  # type: ignore[attr-defined]
-        offset = config.task_offset * count
-        stride = config.task_stride * count
+        slots: list[VectorSlot] = []
         start = int(np.random.default_rng().integers(2**31))
-        self._slots: list[VectorSlot] = []
-        for i, space in enumerate(spaces):
-            own = core.clone(offset + i, stride, space)
-            if config.task_stride == 1:
-                own.schedule.agree(start)
+        for i in range(count):
+            offset = settings.task_offset * count + i
+            stride = settings.task_stride * count
+            own = dataclasses.replace(settings, task_offset=offset, task_stride=stride)
             slot = VectorSlot(
-                client,
-                own,
-                self._loop,
-                self._mode,
-                self.metadata,
-                open_ahead=open_ahead,
+                own, client, self._loop, self.metadata, open_ahead=open_ahead
             )
-            self._slots.append(slot)
+            if settings.task_stride == 1:
+                # Nobody else shares the set of tasks: its first start is drawn here.
+                slot.env.seed_tasks(start + offset)
+            self._loop.run(slot.env.fetch_tools())
+            slots.append(slot)
+        return slots
+
+    def _make_spaces(self) -> None:
+        first = self._slots[0].env
+        self.single_observation_space = first.observation_space
+        self.observation_space = batch_space(first.observation_space, self.num_envs)
+        self.single_action_space = copy.deepcopy(first.action_space)
+        # Each env's part of the batched space follows the tools of its sessions.
+        self.action_space = gymnasium.spaces.Tuple(
+            [slot.env.action_space for slot in self._slots]
+        )
+        nothing = first.empty_observation()
         # What each env showed last: a masked reset gives it again for the others.
-        self._shown: list[Any] = [core.empty_observation() for _ in range(count)]
-        self._nothing: Any = create_empty_array(core.observation_space, count)
+        self._shown: list[Any] = [nothing] * self.num_envs
+        self._nothing: Any = create_empty_array(first.observation_space, self.num_envs)
+
+    def reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode in each env. An env that is busy gives up what it does.
+
+        Args:
+            seed: Env i gets ``seed + i``, or the i-th of a list. Without a seed each
+                goes on in its order of tasks; before the first seed a start is drawn,
+                one for all, so that they play different tasks.
+            options: The options of `ORSEnv.reset`, for each env; and ``reset_mask``,
+                an array of bools: which envs are reset.
+
+        Returns:
+            Observations and infos. With ``on_error="truncate"`` an env that could not
+            be reset shows why; its next step ends the episode.
+
+        Raises:
+            SessionClosedError: If the vector env was closed.
+            UnknownTaskError: If there is no such split or task.
+        """
+        chosen = self._begin(seed, options)
+        with self._given_up_on_interrupt():
+            self._loop.wait_for(chosen)
+        infos = [result.info for result in self._collect(chosen)]
+        observations = self._concatenate(self._shown)
+        if len(chosen) < self.num_envs:
+            # The arrays of the others were given to the caller once already.
+            observations = copy.deepcopy(observations)
+        return observations, batch_infos(infos, chosen, self.num_envs)
+
+    def async_reset(
+        self,
+        *,
+        seed: int | Sequence[int | None] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Start an episode in each env, without waiting: `recv` gives the results.
+
+        Args:
+            seed: As for `reset`.
+            options: As for `reset`.
+        """
+        self._begin(seed, options)
+        with self._given_up_on_interrupt():
+            self._loop.turn()
+
+    def _begin(
+        self,
+        seed: int | Sequence[int | None] | None,
+        options: Mapping[str, Any] | None,
+    ) -> list[int]:
+        seeds = spread_seed(seed, self.num_envs)
+        chosen, options = take_reset_mask(options, self.num_envs)
+        for i in chosen:
+            self._slots[i].env.check_usable()
+        self._give_up(chosen)
+        self._loop.run(self._slots[chosen[0]].prepare(options))
+        self._start({i: self._slots[i].begin(seeds[i], options) for i in chosen})
+        return chosen
+
+    def step(self, actions: Any) -> Steps:
+        """Call a tool in each env, and wait for all of them.
+
+        Args:
+            actions: One action for each env, each in any form that `ORSEnv.step`
+                takes.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos.
+
+        Raises:
+            EpisodeOverError: If an env has no episode to step; nothing was sent then.
+            AlreadyPendingCallError: If an env is busy with what `send` gave it.
+            ORSError: For an outage with ``on_error="raise"``, once all other calls are
+                over.
+        """
+        if self._loop.busy:
+            raise AlreadyPendingCallError(
+                f"step() while {len(self._loop.busy)} envs are busy with what send() "
+                "gave them; recv() their results first, or reset()",
+                "step",
+            )
+        every = range(self.num_envs)
+        self._advance(list_actions(actions, self.num_envs), every)
+        with self._given_up_on_interrupt():
+            self._loop.wait_for(every)
+        return self._batch(self._collect(every))
+
+    def send(self, actions: Any, env_ids: Any = None) -> None:
+        """Have envs call a tool, without waiting: `recv` gives the results.
+
+        An env whose last result was the end of an episode ignores the action and is
+        reset (in ``NextStep`` mode, the default): its next result is the prompt, with
+        reward 0. In ``SameStep`` mode the result of the end holds the new prompt, and
+        in ``Disabled`` mode such an env has to be `reset` with a mask.
+
+        Args:
+            actions: One action for each of these envs.
+            env_ids: Their indexes; all if None.
+
+        Raises:
+            AlreadyPendingCallError: If one of them is busy; nothing was sent then.
+            EpisodeOverError: If one has no episode to step; nothing was sent then.
+        """
+        ids = list_env_ids(env_ids, self.num_envs)
+        busy = sorted(set(ids) & set(self._loop.busy))
+        if busy:
+            raise AlreadyPendingCallError(
+                f"send() to the busy envs {busy}; recv() their results first",
+                "send",
+            )
+        self._advance(list_actions(actions, len(ids)), ids)
+        with self._given_up_on_interrupt():
+            self._loop.turn()
+
+    def recv(self, min_envs: int = 1) -> Steps:
+        """Wait until some of the busy envs are ready, and take all that are.
+
+        Args:
+            min_envs: How many, at least.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos of the envs in
+            the order in which they became ready; ``infos["env_id"]`` says which.
+
+        Raises:
+            NoAsyncCallError: If fewer envs are busy.
+            ORSError: What an env raised; the results of others are kept.
+        """
+        busy = len(self._loop.busy)
+        if not 1 <= min_envs <= busy:
+            raise NoAsyncCallError(
+                f"recv() waits for {min_envs} envs, and {busy} are busy; send() "
+                "actions first",
+                "recv",
+            )
+        with self._given_up_on_interrupt():
+            self._loop.wait_for_any(min_envs)
+        ids = self._loop.finished
+        failed = [i for i in ids if self._loop.failure(i) is not None]
+        batch = self._batch(self._collect(failed[:1] or ids))
+        infos = batch[4]
+        infos["env_id"] = np.array(ids, dtype=np.int64)
+        infos["_env_id"] = np.ones(len(ids), dtype=np.bool_)
+        return batch
+
+    def _advance(self, actions: Sequence[Any], ids: Sequence[int]) -> None:
+        for i in ids:
+            self._slots[i].check_ready()
+        works = zip(ids, actions, strict=True)
+        self._start({i: self._slots[i].advance(action) for i, action in works})
+
+    def _start(self, works: Mapping[int, Coroutine[Any, Any, SlotResult]]) -> None:
+        with self._given_up_on_interrupt():
+            for i, work in works.items():
+                self._loop.start(i, work)
+
+    @contextlib.contextmanager
+    def _given_up_on_interrupt(self) -> Iterator[None]:
+        """Leave no env busy with something whose result nobody will take."""
+        try:
+            yield
+        except BaseException:
+            self._give_up(self._loop.busy)
+            raise
+
+    def _collect(self, ids: Sequence[int]) -> list[SlotResult]:
+        """Take the results of envs, or raise the first error among them."""
+        results: list[SlotResult] = []
+        errors: list[BaseException] = []
+        for i in ids:
+            try:
+                result = self._loop.take(i)
+            except BaseException as error:  # noqa: BLE001  # raised below
+                error.add_note(f"in env {i} of the vector env")
+                errors.append(error)
+            else:
+                self._shown[i] = result.observation
+                results.append(result)
+        if errors:
+            raise errors[0]
+        return results
+
+    def _batch(self, results: Sequence[SlotResult]) -> Steps:
+        count = len(results)
+        infos: dict[str, Any] = {}
+        for place, result in enumerate(results):
+            if result.final is not None:
+                observation, info = result.final
+                final = {"final_obs": observation, "final_info": info}
+                merge_info(infos, final, place, count)
+        infos |= batch_infos([o.info for o in results], range(count), count)
+        return (
+            self._concatenate([o.observation for o in results]),
+            np.array([o.reward for o in results], dtype=np.float64),
+            np.array([o.terminated for o in results], dtype=np.bool_),
+            np.array([o.truncated for o in results], dtype=np.bool_),
+            infos,
+        )
+
+    def _concatenate(self, observations: Sequence[Any]) -> Any:
+        return concatenate(self.single_observation_space, observations, self._nothing)
 
     def _give_up(self, ids: Sequence[int]) -> None:
         given_up = set(ids).intersection(self._loop.busy)
@@ -296,7 +489,7 @@ class SlottedVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 async def _close_all(
     slots: Sequence[VectorSlot], client: AsyncORSClient | None
 ) -> None:
-    await asyncio.gather(*(slot.close() for slot in slots))
+    await asyncio.gather(*(slot.env.close() for slot in slots))
     if client is not None:
         await client.aclose()
 
@@ -315,265 +508,59 @@ def _let_go(loop: SlotLoop, client: AsyncORSClient | None) -> None:
         closing.close()
 
 
-Steps: TypeAlias = tuple[
-    Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
-]
+def batch_infos(
+    infos: Sequence[Mapping[str, Any]], places: Sequence[int], count: int
+) -> dict[str, Any]:
+    """Batch infos that have the same keys.
 
-
-class ORSVectorEnv(SlottedVectorEnv):
-    """Many sessions of one environment, in one process, as a Gymnasium vector env.
-
-    It behaves as Gymnasium's ``SyncVectorEnv`` does over as many `ORSEnv`, except that
-    their calls run at the same time, that they share connections and what is known of
-    the server, and that an outage of one env ends only that env's episode.
-
-    For tools of uneven length there are `send` and `recv`: no env waits for another.
+    Equal to ``VectorEnv._add_info`` for one after the other, which makes an array for
+    each key of each info.
 
     Args:
-        env_name: The environment's name on the server, in any case.
-        base_url: The server's address, as for `ORSEnv`.
-        num_envs: The number of envs.
-        autoreset_mode: When an episode follows one that ended: ``NextStep`` with the
-            next step, whose action is ignored; ``SameStep`` with the same one
-            (``final_obs`` and ``final_info`` are in the infos); ``Disabled``: when
-            ``reset`` is called with ``options={"reset_mask": ...}``.
-        task_offset: Which of the vector envs that share a set of tasks this one is.
-        task_stride: How many of them share it. Env i of this one plays every
-            ``task_stride * num_envs``-th task, so that all envs play different tasks;
-            with seeds, give the k-th the seed ``s + k * num_envs``.
-        on_error: Whether an outage truncates its env's episode, or raises.
-        open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
-            as soon as its episode is over, while the other envs and the policy go on.
-            Until its reset an env then holds two. What is not played is deleted:
-            switch it off where a set-up is dear and each env plays one episode only,
-            or where the server limits its sessions.
-        render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
-        client: An `AsyncORSClient` to use, which is not closed here, in place of an
-            own one. It keeps its connections for one event loop at a time.
-        **arguments: The other arguments of `ORSEnv`.
+        infos: An info for each place.
+        places: Which envs they are of.
+        count: The number of envs.
 
-    Raises:
-        UnknownEnvironmentError: If the server has no such environment.
-        ConnectionFailedError: If the server cannot be reached.
-        InvalidRequestError: If an argument cannot be right.
+    Returns:
+        For each key an array of length ``count``, and as ``_key`` which places of it
+        are filled.
 
     Example:
-        >>> import gymnasium as gym
-        >>> import ors_gym
-        >>> envs = gym.make_vec("ors/guess", num_envs=3)
-        >>> observations, infos = envs.reset(seed=7)
-        >>> infos["task_index"]
-        array([7, 8, 9])
-        >>> guess = {"tool": "guess", "input": {"number": 8}}
-        >>> results = envs.step([guess, guess, "no call at all"])
-        >>> observations, rewards, terminations, truncations, infos = results
-        >>> infos["error_kind"]
-        array(['', '', 'invalid_action'], dtype=object)
-        >>> envs.close()
+        >>> batch_infos([{"tool": "add"}], [1], 2)
+        {'tool': array([None, 'add'], dtype=object), '_tool': array([False,  True])}
     """
+    batch: dict[str, Any] = {}
+    filled = np.zeros(count, dtype=np.bool_)
+    filled[places] = True
+    for key, first in infos[0].items():
+        if isinstance(first, dict | np.ndarray | np.number):
+            for place, info in zip(places, infos, strict=True):
+                merge_info(batch, {key: info[key]}, place, count)
+            continue
+        array: NDArray[Any]
+        if type(first) in _NUMBERS:
+            array = np.zeros(count, dtype=type(first))
+            array[places] = [info[key] for info in infos]
+        else:
+            array = np.full(count, None, dtype=object)
+            for place, info in zip(places, infos, strict=True):
+                array[place] = info[key]
+        batch[key] = array
+        batch[f"_{key}"] = filled.copy()
+    return batch
 
-    def reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in each env. An env that is busy gives up what it does.
 
-        Args:
-            seed: Env i gets ``seed + i``, or the i-th of a list. Without a seed each
-                goes on in its order of tasks; before the first seed a start is drawn,
-                one for all, so that they play different tasks.
-            options: The options of `ORSEnv.reset`, for each env; and ``reset_mask``,
-                an array of bools: which envs are reset.
+def merge_info(
+    batch: dict[str, Any], info: Mapping[str, Any], place: int, count: int
+) -> None:
+    """Add an info of any kind to a batch, as Gymnasium does.
 
-        Returns:
-            Observations and infos. With ``on_error="truncate"`` an env that could not
-            be reset shows why; its next step ends the episode.
-
-        Raises:
-            SessionClosedError: If the vector env was closed.
-            UnknownTaskError: If there is no such split or task.
-        """
-        chosen = self._begin(seed, options)
-        with self._given_up_on_interrupt():
-            self._loop.wait_for(chosen)
-        infos = [outcome.info for outcome in self._collect(chosen)]
-        observations = self._concatenate(self._shown)
-        if len(chosen) < self.num_envs:
-            # The arrays of the others were given to the caller once already.
-            observations = copy.deepcopy(observations)
-        return observations, batch_infos(infos, chosen, self.num_envs)
-
-    def async_reset(
-        self,
-        *,
-        seed: int | Sequence[int | None] | None = None,
-        options: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Start an episode in each env, without waiting: `recv` gives the results.
-
-        Args:
-            seed: As for `reset`.
-            options: As for `reset`.
-        """
-        self._begin(seed, options)
-        with self._given_up_on_interrupt():
-            self._loop.turn()
-
-    def _begin(
-        self,
-        seed: int | Sequence[int | None] | None,
-        options: Mapping[str, Any] | None,
-    ) -> list[int]:
-        seeds = spread_seed(seed, self.num_envs)
-        chosen, options = take_reset_mask(options, self.num_envs)
-        for i in chosen:
-            self._slots[i].check_usable()
-        self._give_up(chosen)
-        self._loop.run(self._slots[chosen[0]].prepare(options))
-        self._start({i: self._slots[i].begin(seeds[i], options) for i in chosen})
-        return chosen
-
-    def step(self, actions: Any) -> Steps:
-        """Call a tool in each env, and wait for all of them.
-
-        Args:
-            actions: One action for each env, each in any form that `ORSEnv.step`
-                takes.
-
-        Returns:
-            Observations, rewards, terminations, truncations and infos.
-
-        Raises:
-            EpisodeOverError: If an env has no episode to step; nothing was sent then.
-            AlreadyPendingCallError: If an env is busy with what `send` gave it.
-            ORSError: For an outage with ``on_error="raise"``, once all other calls are
-                over.
-        """
-        if self._loop.busy:
-            raise AlreadyPendingCallError(
-                f"step() while {len(self._loop.busy)} envs are busy with what send() "
-                "gave them; recv() their results first, or reset()",
-                "step",
-            )
-        every = range(self.num_envs)
-        self._advance(list_actions(actions, self.num_envs), every)
-        with self._given_up_on_interrupt():
-            self._loop.wait_for(every)
-        return self._batch(self._collect(every))
-
-    def send(self, actions: Any, env_ids: Any = None) -> None:
-        """Have envs call a tool, without waiting: `recv` gives the results.
-
-        An env whose last result was the end of an episode ignores the action and is
-        reset (in ``NextStep`` mode, the default): its next result is the prompt, with
-        reward 0. In ``SameStep`` mode the result of the end holds the new prompt, and
-        in ``Disabled`` mode such an env has to be `reset` with a mask.
-
-        Args:
-            actions: One action for each of these envs.
-            env_ids: Their indexes; all if None.
-
-        Raises:
-            AlreadyPendingCallError: If one of them is busy; nothing was sent then.
-            EpisodeOverError: If one has no episode to step; nothing was sent then.
-        """
-        ids = list_env_ids(env_ids, self.num_envs)
-        busy = sorted(set(ids) & set(self._loop.busy))
-        if busy:
-            raise AlreadyPendingCallError(
-                f"send() to the busy envs {busy}; recv() their results first",
-                "send",
-            )
-        self._advance(list_actions(actions, len(ids)), ids)
-        with self._given_up_on_interrupt():
-            self._loop.turn()
-
-    def recv(self, min_envs: int = 1) -> Steps:
-        """Wait until some of the busy envs are ready, and take all that are.
-
-        Args:
-            min_envs: How many, at least.
-
-        Returns:
-            Observations, rewards, terminations, truncations and infos of the envs in
-            the order in which they became ready; ``infos["env_id"]`` says which.
-
-        Raises:
-            NoAsyncCallError: If fewer envs are busy.
-            ORSError: What an env raised; the results of others are kept.
-        """
-        busy = len(self._loop.busy)
-        if not 1 <= min_envs <= busy:
-            raise NoAsyncCallError(
-                f"recv() waits for {min_envs} envs, and {busy} are busy; send() "
-                "actions first",
-                "recv",
-            )
-        with self._given_up_on_interrupt():
-            self._loop.wait_for_any(min_envs)
-        ids = self._loop.finished
-        failed = [i for i in ids if self._loop.failure(i) is not None]
-        outcomes = self._collect(failed[:1] or ids)
-        results = self._batch(outcomes)
-        results[4]["env_id"] = np.array(ids, dtype=np.int64)
-        results[4]["_env_id"] = np.ones(len(ids), dtype=np.bool_)
-        return results
-
-    def _advance(self, actions: Sequence[Any], ids: Sequence[int]) -> None:
-        for i in ids:
-            self._slots[i].check_ready()
-        works = zip(ids, actions, strict=True)
-        self._start({i: self._slots[i].advance(action) for i, action in works})
-
-    def _start(self, works: Mapping[int, Coroutine[Any, Any, Outcome]]) -> None:
-        with self._given_up_on_interrupt():
-            for i, work in works.items():
-                self._loop.start(i, work)
-
-    @contextlib.contextmanager
-    def _given_up_on_interrupt(self) -> Iterator[None]:
-        """Leave no env busy with something whose result nobody will take."""
-        try:
-            yield
-        except BaseException:
-            self._give_up(self._loop.busy)
-            raise
-
-    def _collect(self, ids: Sequence[int]) -> list[Outcome]:
-        """Take the results of envs, or raise the first error among them."""
-        outcomes: list[Outcome] = []
-        errors: list[BaseException] = []
-        for i in ids:
-            try:
-                outcome = self._loop.take(i)
-            except BaseException as error:  # noqa: BLE001  # raised below
-                error.add_note(f"in env {i} of the vector env")
-                errors.append(error)
-            else:
-                self._shown[i] = outcome.observation
-                outcomes.append(outcome)
-        if errors:
-            raise errors[0]
-        return outcomes
-
-    def _batch(self, outcomes: Sequence[Outcome]) -> Steps:
-        count = len(outcomes)
-        infos: dict[str, Any] = {}
-        for place, outcome in enumerate(outcomes):
-            if outcome.final is not None:
-                observation, info = outcome.final
-                final = {"final_obs": observation, "final_info": info}
-                merge_info(infos, final, place, count)
-        infos |= batch_infos([o.info for o in outcomes], range(count), count)
-        return (
-            self._concatenate([o.observation for o in outcomes]),
-            np.array([o.reward for o in outcomes], dtype=np.float64),
-            np.array([o.terminated for o in outcomes], dtype=np.bool_),
-            np.array([o.truncated for o in outcomes], dtype=np.bool_),
-            infos,
-        )
-
-    def _concatenate(self, observations: Sequence[Any]) -> Any:
-        return concatenate(self.single_observation_space, observations, self._nothing)
+    Args:
+        batch: The batch, which is changed.
+        info: The info.
+        place: Which env it is of.
+        count: The number of envs.
+    """
+    merger: VectorEnv[Any, Any, Any] = VectorEnv()
+    merger.num_envs = count
+    merger._add_info(batch, dict(info), place)  # noqa: SLF001

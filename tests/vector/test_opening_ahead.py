@@ -101,7 +101,7 @@ def test_after_an_outage_the_reset_finds_out_by_itself(
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
         *_, truncations, _ = envs.step([ADD, ADD])
         assert truncations.sum() == 1
-        assert not any(slot._prefetch.pending for slot in envs._slots)
+        assert len(proxy.requests("/create_session")) == 2
         assert not envs.step([ADD, ADD])[3].any()
         assert len(proxy.requests("/create_session")) == 3
 
@@ -127,10 +127,11 @@ def test_one_that_the_server_has_lost_is_opened_again(
         envs.reset(seed=0)
         envs.step([submit(0)])
         one_server.wait_for("prompt", 2)
-        slot = envs._slots[0]
-        ahead = slot._prefetch._next
+        ahead = envs._slots[0].env._chooser.ahead
         assert ahead is not None
-        opened = ahead.future.result(10).session.state
+        coming = ahead.take()
+        assert coming is not None
+        opened = coming.result(10).session.state
         # As the heartbeat does when the server answers that it has no such session.
         opened.lost = "the server no longer knows it"
         assert envs.step([ADD])[4]["task_index"].tolist() == [1]

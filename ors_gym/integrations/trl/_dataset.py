@@ -16,7 +16,7 @@ from ors_gym.errors import (
     UnknownTaskError,
     import_extra,
 )
-from ors_gym.rollout._driver import TaskEnv
+from ors_gym.rollout._driver import make_rollout_env
 from ors_gym.types import TaskSpec, ToolSpec
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -89,9 +89,9 @@ async def list_tools(
 
     async def ask(task: Task) -> list[ToolSpec] | ORSError:
         async with free:
-            env = TaskEnv(client, env_name, **arguments)
+            env = make_rollout_env(client, env_name, **arguments)
             try:
-                await env.start(task)
+                await env.open(task)
             except SetupFailedError as error:
                 _LOGGER.warning("%s: task %s: %s", env_name, task.index, error)
                 return error

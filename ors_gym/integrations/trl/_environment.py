@@ -6,8 +6,9 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
+from ors_gym.env import TaskEnv
 from ors_gym.env._rules import StepResult
 from ors_gym.env._settings import UNPICKLED, without_secrets
 from ors_gym.env._task_order import Task
@@ -26,9 +27,6 @@ from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
 from ors_gym.rollout._episode import UNPAID_ERROR_KINDS
 from ors_gym.rollout._rules import OUTAGES, RewardReduction, reduce_rewards
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
-
-if TYPE_CHECKING:
-    from ors_gym.integrations.trl._sessions import RolloutEnv
 
 __all__ = ["Content", "EnvironmentFactory", "EpisodeReward", "Rollout", "make_content"]
 
@@ -94,7 +92,7 @@ class Rollout:
     _factory: ClassVar[EnvironmentFactory]
 
     def __init__(self) -> None:
-        self._env: RolloutEnv | None = None
+        self._env: TaskEnv | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -128,8 +126,7 @@ class Rollout:
             if self._env is None:
                 self._env = factory.sessions.make_env()
             task = factory.find(task_index)
-            opened = factory.sessions.open(self._env, task_index, task)
-            observation, info = self._env.start(opened)
+            observation, info = factory.sessions.start(self._env, task_index, task)
         except ORSError as error:
             if not error.outage and not isinstance(error, SetupFailedError):
                 raise
@@ -225,7 +222,7 @@ class Rollout:
 
     def _leave(self) -> None:
         if self._env is not None:
-            self._env.leave()
+            self._env.leave(wait=False)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._factory.name!r}>"

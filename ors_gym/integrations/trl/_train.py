@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
-from ors_gym.env._settings import EnvConfig, find_server
+from ors_gym.env._settings import TaskEnvSettings, find_server
 from ors_gym.env._task_order import TaskSet
 from ors_gym.errors import InvalidRequestError
 from ors_gym.integrations.trl._dataset import (
@@ -126,11 +126,11 @@ def trl_environment(
     if num_generations < 1 or (tool_probes is not None and tool_probes < 1):
         raise InvalidRequestError("num_generations and tool_probes are at least 1")
     arguments["secrets"] = secrets
-    config = EnvConfig(env_name=env_name, **arguments)
+    settings = TaskEnvSettings(env_name=env_name, **arguments)
     address = find_server(base_url)
 
     async def ask() -> _Answers:
-        async with AsyncORSClient(address, **config.client_arguments()) as client:
+        async with AsyncORSClient(address, **settings.client_arguments()) as client:
             chosen = await choose_tasks(client, env_name, split, tasks)
             found = await list_columns(client, env_name, chosen, columns)
             listings = await list_tools(

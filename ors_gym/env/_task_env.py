@@ -1,0 +1,570 @@
+"""The driver of episodes: opens a session for a task, steps it and leaves it.
+
+One set of rules, and two drivers of it: `TaskEnv` blocks, `AsyncTaskEnv` is awaited.
+Whatever plays episodes here stands on one of them: envs, vector envs, rollouts, and the
+integrations of training frameworks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
+from ors_gym.client._session import SessionCore
+from ors_gym.env._opening import Opened, Opening, open_session
+from ors_gym.env._rules import EpisodeRules, PendingCall, ResetResult, StepResult
+from ors_gym.env._settings import TaskEnvSettings, find_server, shows_settings
+from ors_gym.env._task_choice import find_task
+from ors_gym.env._task_order import Task
+from ors_gym.errors import ORSError
+from ors_gym.protocol._exchange import Operation
+from ors_gym.types import JSONObject, TaskSpec, ToolSpec
+
+if TYPE_CHECKING:
+    from ors_gym.display._renderer import Renderer
+    from ors_gym.display._transcript import Transcript
+
+__all__ = ["AsyncTaskEnv", "TaskEnv"]
+
+S = TypeVar("S", bound=SessionCore)
+
+
+class _Episodes(Generic[S]):
+    """What both drivers have in common: everything that waits for nothing."""
+
+    _settings_class: ClassVar[type[TaskEnvSettings]] = TaskEnvSettings
+
+    def __init__(self, env_name: str, base_url: str | None, arguments: Any) -> None:
+        self._settings = self._settings_class.read(
+            type(self).__name__,
+            {"env_name": env_name, "base_url": base_url, **arguments},
+        )
+        self.render_mode = self._settings.render_mode
+        self._renderer = _make_renderer(self.render_mode)
+        self._rules: EpisodeRules[S] = EpisodeRules(self._settings, self._renderer)
+        self._tried: Task | None = None
+        """The task that was opened last, whether or not that succeeded."""
+        self.action_space = self._rules.action_space
+        self.observation_space = self._rules.observation_space
+
+    @property
+    def session(self) -> S | None:
+        """The current session, or None."""
+        return self._rules.session
+
+    @property
+    def session_id(self) -> str | None:
+        """The server's id of the current session, or None."""
+        session = self._rules.session
+        return session.session_id if session is not None else None
+
+    @property
+    def tools(self) -> list[ToolSpec]:
+        """The tools of the current session; before the first, those of all."""
+        return self._rules.tools
+
+    @property
+    def terminal_tool(self) -> JSONObject | None:
+        """The tool that takes plain text in the current session, if there is one."""
+        return self._rules.terminal_tool
+
+    @property
+    def environment(self) -> str:
+        """The environment's name, as the server spells it once it was asked."""
+        return self._rules.environment
+
+    @property
+    def outcome(self) -> tuple[int, float | None] | None:
+        """The task's index and the total reward, once a step was taken.
+
+        The reward is None after an outage.
+        """
+        return self._rules.outcome
+
+    @property
+    def transcript(self) -> Transcript | None:
+        """The episode so far, as a person reads it; None without a render mode."""
+        return None if self._renderer is None else self._renderer.transcript
+
+    def render(self) -> str | NDArray[np.uint8] | None:
+        """Show the episode.
+
+        Returns:
+            The whole episode as text with ``render_mode="ansi"``; a picture of its
+            newest turns with ``"rgb_array"``, always of one size; None with
+            ``"human"``, which prints what is new, in colours if rich is installed.
+        """
+        return None if self._renderer is None else self._renderer.render()
+
+    def check_usable(self) -> None:
+        """Raise unless an episode can be started.
+
+        Raises:
+            SessionClosedError: If the env was closed.
+            InvalidRequestError: If the env lost its secrets in a pickle.
+        """
+        self._rules.check_usable()
+
+    def check_steppable(self) -> None:
+        """Raise unless a step can be taken.
+
+        Raises:
+            EpisodeOverError: If there is no episode to step.
+        """
+        self._rules.check_steppable()
+
+    def begin_without_session(self, error: ORSError) -> ResetResult:
+        """Start an episode of the task that could not be opened.
+
+        Args:
+            error: Why it could not.
+
+        Returns:
+            The error as the observation, and the info. The first step shows the error
+            again, and ends the episode.
+        """
+        return self._rules.begin_without_session(self._tried, error)
+
+    def empty_observation(self) -> Any:
+        """Return what stands for an observation before the first episode."""
+        return self._rules.empty_observation()
+
+    def interrupt(self) -> None:
+        """Note that a step was given up: the session takes no further call."""
+        self._rules.interrupted()
+
+    def _forget_episode(self) -> S | None:
+        """Forget the episode, and return the session that is to be closed."""
+        self._tried = None
+        return self._rules.leave()
+
+
+def _make_renderer(render_mode: str | None) -> Renderer | None:
+    if render_mode is None:
+        return None
+    # Only an env that is shown imports how an episode is shown.
+    from ors_gym.display._renderer import Renderer  # noqa: PLC0415
+
+    return Renderer(render_mode)
+
+
+class TaskEnv(_Episodes[Session]):
+    """Opens a session for a task, steps it and leaves it, as often as you like.
+
+    `ORSEnv` chooses the tasks itself and is a Gymnasium env; here you say which task is
+    played. Nothing is asked of the server before the first `open`.
+
+    Args:
+        env_name: The environment's name on the server, in any case.
+        base_url: The server's address, as for `ORSEnv`.
+        client: A client to use, which is not closed here, in place of an own one.
+        **arguments: The other arguments of `ORSEnv`, except those that choose tasks:
+            ``tasks``, ``task_order``, ``task_offset``, ``task_stride``, ``prefetch``.
+
+    Raises:
+        InvalidRequestError: If an argument cannot be right.
+
+    Example:
+        >>> from ors_gym.env import TaskEnv
+        >>> with TaskEnv("guess") as env:
+        ...     observation, info = env.open(7)
+        ...     action = {"tool": "guess", "input": {"number": 50}}
+        ...     observation, reward, terminated, truncated, info = env.step(action)
+        >>> info["tool"], info["task_index"]
+        ('guess', 7)
+    """
+
+    @shows_settings(TaskEnvSettings)
+    def __init__(
+        self,
+        env_name: str,
+        base_url: str | None = None,
+        *,
+        client: ORSClient | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(env_name, base_url, arguments)
+        self._owned: ORSClient | None = None
+        if client is None:
+            arguments = self._settings.client_arguments()
+            client = self._owned = ORSClient(find_server(base_url), **arguments)
+        self.client = client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        self.close()
+        return False
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self.client.base_url
+
+    def fetch_tools(self) -> None:
+        """Ask for the tools of all sessions, so that the action space has them.
+
+        Raises:
+            UnknownEnvironmentError: If the server has no such environment.
+            ConnectionFailedError: If the server cannot be reached.
+        """
+        self.client.run(_fetch_tools(self.client, self._rules, self._settings))
+
+    def open(
+        self,
+        task: Task | Opening[Session] | int | Mapping[str, Any],
+        *,
+        split: str | None = None,
+    ) -> ResetResult:
+        """Open a session for a task; that of the episode before is deleted.
+
+        Args:
+            task: The task's index in the split, the task itself (a dict), or what
+                `open_ahead` returned.
+            split: The split of an index; that of the constructor if None.
+
+        Returns:
+            The prompt as an observation, and the info.
+
+        Raises:
+            SetupFailedError: If the environment's set-up raised.
+            UnknownTaskError: If there is no such split or task.
+            ConnectionFailedError: If the server cannot be reached.
+        """
+        self.check_usable()
+        self.leave(wait=False)
+        if not isinstance(task, Opening):
+            task = self._tried = self.find_task(task, split=split)
+        else:
+            self._tried = task.task
+        result = self._rules.begin(self._opened(task))
+        if self.render_mode == "human":
+            self.render()
+        return result
+
+    def _opened(self, task: Task | Opening[Session]) -> Opened[Session]:
+        if isinstance(task, Opening):
+            future, task = task.take(), task.task
+            if future is not None:
+                try:
+                    return future.result()
+                except ORSError:
+                    # The server may be back by now, and the task is to be played.
+                    pass
+                except BaseException:
+                    future.cancel()
+                    raise
+        return self.client.run(self._opening(task))
+
+    def _opening(self, task: Task) -> Operation[Opened[Session]]:
+        client = self.client
+        return open_session(client.catalog, client.session, self._settings, task)
+
+    def open_ahead(
+        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+    ) -> Opening[Session]:
+        """Begin to open a session for a task in the background.
+
+        Args:
+            task: The task's index in the split, or the task itself (a dict).
+            split: The split of an index; that of the constructor if None.
+
+        Returns:
+            The session to come: pass it to `open`, also to that of another `TaskEnv`
+            of the same environment, or ``discard()`` it.
+        """
+        self.check_usable()
+        found = self.find_task(task, split=split)
+        return Opening(found, self.client.run_in_background(self._opening(found)))
+
+    def find_task(
+        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+    ) -> Task:
+        """Find out which task is meant.
+
+        Args:
+            task: The task's index in the split, or the task itself (a dict).
+            split: The split of an index; that of the constructor if None.
+
+        Returns:
+            The task, as `open` takes it too.
+
+        Raises:
+            UnknownTaskError: If there is no such split, or this names no task.
+        """
+        settings = self._settings
+        split = split if split is not None else settings.split
+        return self.client.run(
+            find_task(self.client.catalog, settings.env_name, task, split)
+        )
+
+    def step(self, action: Any) -> StepResult:
+        """Call a tool.
+
+        Args:
+            action: ``{"tool": name, "input": {...}}``, or any other form that
+                `ors_gym.formats.parse_action` reads.
+
+        Returns:
+            Observation, reward, whether the server finished the episode, whether it
+            was cut short, and the info. An action that is no valid call is an
+            observation that says so.
+
+        Raises:
+            EpisodeOverError: If there is no episode to step.
+            ORSError: For an outage, unless ``on_error="truncate"``.
+        """
+        rules = self._rules
+        read = rules.read_action(action)
+        if isinstance(read, PendingCall):
+            session, call = read
+            try:
+                output = session.call_tool(call["tool"], call["input"])
+            except ORSError as error:
+                result = rules.failed(call, error)
+            except BaseException:
+                rules.interrupted()
+                raise
+            else:
+                result = rules.succeeded(call, output)
+        else:
+            result = read
+        if self.render_mode == "human":
+            self.render()
+        return result
+
+    def leave(self, *, wait: bool = True) -> None:
+        """Delete the session; the next `open` starts another.
+
+        Args:
+            wait: Whether to wait for the server, in bounded time; the session is
+                deleted in the background otherwise.
+        """
+        session = self._forget_episode()
+        if session is not None:
+            session.close(wait=wait)
+
+    def close(self) -> None:
+        """Delete the session, in bounded time. Closing twice is fine."""
+        session = self._rules.close()
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            if self._owned is not None:
+                self._owned.close()
+
+    @property
+    def task(self) -> TaskSpec | None:
+        """The current task, or None. It usually holds the answer."""
+        task = self._rules.task
+        if task is None or task.spec is not None:
+            return task.spec if task is not None else None
+        return self.client.get_task(self.environment, task.split, task.index)
+
+
+class AsyncTaskEnv(_Episodes[AsyncSession]):
+    """`TaskEnv` with awaitable methods: for many sessions on one event loop.
+
+    Args:
+        env_name: The environment's name on the server, in any case.
+        base_url: The server's address, as for `ORSEnv`.
+        client: A client to use, which is not closed here, in place of an own one.
+        **arguments: The other arguments of `TaskEnv`.
+
+    Raises:
+        InvalidRequestError: If an argument cannot be right.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.env import AsyncTaskEnv
+        >>> async def play():
+        ...     async with AsyncTaskEnv("guess") as env:
+        ...         await env.open(7)
+        ...         return await env.step({"tool": "guess", "input": {"number": 50}})
+        >>> observation, reward, terminated, truncated, info = asyncio.run(play())
+        >>> info["tool"], info["task_index"]
+        ('guess', 7)
+    """
+
+    @shows_settings(TaskEnvSettings)
+    def __init__(
+        self,
+        env_name: str,
+        base_url: str | None = None,
+        *,
+        client: AsyncORSClient | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(env_name, base_url, arguments)
+        self._owned: AsyncORSClient | None = None
+        if client is None:
+            arguments = self._settings.client_arguments()
+            client = self._owned = AsyncORSClient(find_server(base_url), **arguments)
+        self.client = client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self.client.base_url
+
+    async def fetch_tools(self) -> None:
+        """Ask for the tools of all sessions, so that the action space has them."""
+        await self.client.run(_fetch_tools(self.client, self._rules, self._settings))
+
+    async def open(
+        self,
+        task: Task | Opening[AsyncSession] | int | Mapping[str, Any],
+        *,
+        split: str | None = None,
+    ) -> ResetResult:
+        """Open a session for a task, as `TaskEnv.open` does.
+
+        Args:
+            task: The task's index in the split, the task itself (a dict), or what
+                `open_ahead` returned.
+            split: The split of an index; that of the constructor if None.
+
+        Returns:
+            The prompt as an observation, and the info.
+
+        Raises:
+            SetupFailedError: If the environment's set-up raised.
+            UnknownTaskError: If there is no such split or task.
+            ConnectionFailedError: If the server cannot be reached.
+        """
+        self.check_usable()
+        await self.leave(wait=False)
+        if not isinstance(task, Opening):
+            task = self._tried = await self.find_task(task, split=split)
+        else:
+            self._tried = task.task
+        return self._rules.begin(await self._opened(task))
+
+    async def _opened(self, task: Task | Opening[AsyncSession]) -> Opened[AsyncSession]:
+        if isinstance(task, Opening):
+            future, task = task.take(), task.task
+            if future is not None:
+                try:
+                    return await asyncio.wrap_future(future)
+                except ORSError:
+                    # The server may be back by now, and the task is to be played.
+                    pass
+        return await self.client.run(self._opening(task))
+
+    def _opening(self, task: Task) -> Operation[Opened[AsyncSession]]:
+        client = self.client
+        return open_session(client.catalog, client.session, self._settings, task)
+
+    async def open_ahead(
+        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+    ) -> Opening[AsyncSession]:
+        """Begin to open a session in the background, as `TaskEnv.open_ahead` does.
+
+        Args:
+            task: The task's index in the split, or the task itself (a dict).
+            split: The split of an index; that of the constructor if None.
+
+        Returns:
+            The session to come: pass it to `open`, or ``discard()`` it.
+        """
+        self.check_usable()
+        found = await self.find_task(task, split=split)
+        return Opening(found, self.client.run_in_background(self._opening(found)))
+
+    async def find_task(
+        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+    ) -> Task:
+        """Find out which task is meant, as `TaskEnv.find_task` does.
+
+        Args:
+            task: The task's index in the split, or the task itself (a dict).
+            split: The split of an index; that of the constructor if None.
+
+        Returns:
+            The task, as `open` takes it too.
+
+        Raises:
+            UnknownTaskError: If there is no such split, or this names no task.
+        """
+        settings = self._settings
+        split = split if split is not None else settings.split
+        return await self.client.run(
+            find_task(self.client.catalog, settings.env_name, task, split)
+        )
+
+    async def step(self, action: object) -> StepResult:
+        """Call a tool, as `TaskEnv.step` does.
+
+        Args:
+            action: A tool call in any form.
+
+        Returns:
+            Observation, reward, terminated, truncated and info.
+
+        Raises:
+            EpisodeOverError: If there is no episode to step.
+            ORSError: For an outage, unless ``on_error="truncate"``.
+        """
+        rules = self._rules
+        read = rules.read_action(action)
+        if not isinstance(read, PendingCall):
+            return read
+        session, call = read
+        try:
+            output = await session.call_tool(call["tool"], call["input"])
+        except ORSError as error:
+            return rules.failed(call, error)
+        except BaseException:
+            rules.interrupted()
+            raise
+        return rules.succeeded(call, output)
+
+    async def leave(self, *, wait: bool = True) -> None:
+        """Delete the session; the next `open` starts another.
+
+        Args:
+            wait: Whether to wait for the server, in bounded time; the session is
+                deleted in the background otherwise.
+        """
+        session = self._forget_episode()
+        if session is not None:
+            await session.close(wait=wait)
+
+    async def close(self) -> None:
+        """Delete the session, in bounded time. Closing twice is fine."""
+        session = self._rules.close()
+        try:
+            if session is not None:
+                await session.close()
+        finally:
+            if self._owned is not None:
+                await self._owned.aclose()
+
+    async def get_task(self) -> TaskSpec | None:
+        """Return the current task, or None. It usually holds the answer."""
+        task = self._rules.task
+        if task is None or task.spec is not None:
+            return task.spec if task is not None else None
+        return await self.client.get_task(self.environment, task.split, task.index)
+
+
+def _fetch_tools(
+    client: ORSClient | AsyncORSClient,
+    rules: EpisodeRules[Any],
+    settings: TaskEnvSettings,
+) -> Operation[None]:
+    environment = yield from client.catalog.resolve(settings.env_name)
+    rules.show_tools(environment, (yield from client.catalog.tools(environment)))
