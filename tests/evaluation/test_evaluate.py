@@ -1,35 +1,17 @@
-"""What evaluate takes, and what it does with policies, tasks and failures."""
+"""What evaluate takes, and what it does with policies and failures."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from typing import Any
 
 import pytest
 
 from ors_gym import AsyncORSClient, ORSClient
-from ors_gym.errors import InvalidRequestError, UnknownTaskError
-from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
-from ors_gym.evaluation._player import Pace
-from ors_gym.protocol._retries import Retry
-from ors_gym.rollout import Episode
-from tests.evaluation.running import answer
-
-
-@pytest.fixture
-def contract(shared_server):
-    return shared_server("ors-sdk-0.1.0")
-
-
-def play(server, tasks=range(4), policy=answer, **options: Any) -> Evaluation:
-    options = {"split": "train", "progress": False, **options}
-    return evaluate(server.base_url, "Contract", tasks, policy, **options)
-
-
-def submit(episode: Episode) -> dict[str, Any]:
-    return {"tool": "submit", "input": {"answer": "0"}}
+from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation import evaluate, parallel_evaluate
+from ors_gym.rollout import random_policy
+from tests.evaluation.contract_evaluations import answer, play, submit
 
 
 def test_as_many_episodes_as_allowed_are_played_at_once(contract):
@@ -122,31 +104,6 @@ def test_each_episode_has_a_policy_and_a_seed_of_its_own(contract):
     assert sorted(seeds) == [(0, 0, 7), (0, 1, 8), (1, 0, 7), (1, 1, 8)]
 
 
-def test_tasks_of_all_kinds_are_told_apart(contract):
-    spec = {"id": "mine", "question": "q", "answer": "0"}
-    tasks = [1, spec, ("test", 1), 1, spec]
-    found = play(contract, tasks, submit)
-    rows = [(r.get("task_index"), r["split"], r["episode"]) for r in found.results]
-    assert rows == [
-        *((1, "train", 0), (None, "train", 0), (1, "test", 0)),
-        *((1, "train", 1), (None, "train", 1)),
-    ]
-    assert [row["split"] for row in found.by_split] == ["test", "train"]
-
-
-def test_no_tasks_named_means_the_whole_split(contract):
-    assert len(play(contract, None, submit, split="test").results) == 5
-
-
-def test_specs_need_no_split(contract):
-    with ORSClient(contract.base_url) as client:
-        tasks = client.list_tasks("NoTrain", "test")
-        found = evaluate(client, "NoTrain", tasks[:2], submit, progress=False)
-        assert found.success_rate == 0.5
-        with pytest.raises(UnknownTaskError, match="pass split="):
-            evaluate(client, "NoTrain", [0], submit, progress=False)
-
-
 @pytest.mark.parametrize(
     ("tasks", "options"),
     [
@@ -169,52 +126,9 @@ def test_what_cannot_be_right_is_refused_before_anything_is_played(
 ):
     with pytest.raises(InvalidRequestError):
         play(contract, tasks, **options)
-    assert not contract.log("construct")
-
-
-def test_a_policy_is_needed(contract):
     with pytest.raises(InvalidRequestError, match="policy"):
         play(contract, [0], None)
-
-
-def test_a_task_itself_is_only_in_rows_without_an_index(contract, tmp_path):
-    output = tmp_path / "run.jsonl"
-    spec = {"id": "mine", "question": "q", "answer": "xyzzy"}
-    play(contract, [5, spec], submit, output=output)
-    _, by_index, by_spec = output.read_text().splitlines()
-    rows = sorted(
-        [json.loads(by_index), json.loads(by_spec)], key=lambda r: "task" in r
-    )
-    assert "answer" not in json.dumps({**rows[0], "trajectory": None})
-    assert '"10"' not in json.dumps(rows[0])
-    assert rows[1]["task"] == spec
-    assert "xyzzy" not in json.dumps(rows[1]["trajectory"])
-    assert "task_index" not in rows[1]
-
-
-def test_on_episode_is_told_and_may_stop_everything(contract):
-    told = []
-
-    async def on_episode(episode):
-        told.append(episode.task_index)
-
-    play(contract, range(4), submit, on_episode=on_episode)
-    assert sorted(told) == [0, 1, 2, 3]
-
-    def refuse(episode):
-        raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        play(contract, range(12), submit, on_episode=refuse, max_concurrent=2)
-    contract.wait_for("teardown", len(contract.log("construct")))
-    assert not contract.open_sessions()
-
-
-def test_a_progress_bar_shows_running_figures(contract, capsys):
-    play(contract, range(4), progress=True)
-    shown = capsys.readouterr().err
-    assert "4/4" in shown
-    assert "success=75.0%" in shown
+    assert not contract.log("construct")
 
 
 def test_a_client_with_a_transport_of_its_own_is_refused(contract):
@@ -228,18 +142,35 @@ def test_a_client_with_a_transport_of_its_own_is_refused(contract):
         evaluate(client, "Contract", [0], submit, progress=False)
 
 
-def test_the_pace_halves_once_per_burst_and_recovers():
-    pace = Pace(16)
-    busy = Retry("POST /create", "status 429", 1, 0.1)
-    for _ in range(10):
-        pace.note(busy)
-    assert pace.limit == 8
-    pace.note(Retry("POST /create", "reset", 1, 0.1))
-    assert pace.limit == 8
-    for _ in range(8):
-        pace.end()
-    pace.note(busy)
-    assert pace.limit == pytest.approx(8.125 / 2)
-    for _ in range(500):
-        pace.end()
-    assert pace.limit == 16
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (lambda episode: 8, "the policy returned a number, not an action. Return"),
+        (random_policy, "the policy returned a function, not an action (was it called"),
+        (lambda episode: {1}, "the policy returned a set, not an action. Return"),
+    ],
+)
+def test_an_answer_that_is_no_action_fails_its_episode_at_once(contract, policy, words):
+    found = play(contract, range(2), policy)
+    assert found.errors == {"policy": 2}
+    assert all(words in row["error"] for row in found["results"])
+    assert all(row["steps"] == 0 for row in found["results"])
+
+
+def test_a_model_that_sends_nothing_readable_comes_to_an_end(contract):
+    found = play(contract, range(2), lambda episode: [8, {"tool": 3}])
+    assert found.stop_reasons == {"policy_stopped": 2}
+    assert [len(episode.turns) for episode in found.episodes] == [11, 11]
+
+
+def test_a_forgotten_client_is_named():
+    words = r"the order is evaluate\(client, env_name, tasks, policy\)"
+    with pytest.raises(InvalidRequestError, match=words):
+        evaluate("guess", range(2), random_policy(0))  # type: ignore[arg-type]
+
+
+def test_secrets_are_not_written(contract, tmp_path):
+    path = tmp_path / "run.jsonl"
+    secret = {"secrets": {"KEY": "hunter22"}, "session_options": {"own": "hunter33"}}
+    play(contract, [0], lambda episode: None, output=path, **secret)
+    assert "hunter" not in path.read_text()

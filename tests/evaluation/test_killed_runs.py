@@ -15,7 +15,8 @@ from ors_gym import AsyncORSClient, ORSClient
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.rollout import Episode
 from ors_gym.server import serve
-from tests.evaluation.running import answer, rows_of, run, start, wait_for_rows
+from tests.evaluation.contract_evaluations import answer
+from tests.evaluation.evaluation_process import rows_of, run, start, wait_for_rows
 from tests.support.servers.process import start_server
 
 SDK = "ors-sdk-0.1.0"

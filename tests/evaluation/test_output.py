@@ -9,25 +9,17 @@ import sys
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from ors_gym.cli import main
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation import Evaluation, Record, evaluate
+from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation._output import FORMAT, Output, read_output
 from ors_gym.evaluation._plan import Key
-from ors_gym.rollout import Episode
+from tests.evaluation.contract_evaluations import make_record, play, submit
 
 HEAD = {"format": FORMAT, "server": "a", "policy": "p", "limits": {"x": [1, None]}}
-
-
-def record(index: int, number: int = 0, reward: float | None = 1.0) -> Record:
-    episode = Episode("math", index, "train", number)
-    if reward is None:
-        episode.end_without_outcome("gone", "connection")
-        return Record(episode, None)
-    episode.stop_reason, episode.total_reward = "finished", reward
-    return Record(episode, reward > 0)
 
 
 def keys(*records: Record) -> set[Key]:
@@ -42,33 +34,31 @@ def path(tmp_path):
 def test_rows_are_there_once_they_are_appended(path):
     with Output(path, HEAD, set()) as output:
         assert output.records == {}
-        output.append(record(1))
+        output.append(make_record(1))
         # Another reader sees it at once.
         assert len(path.read_bytes().splitlines()) == 2
-        output.append(record(2, reward=None))
+        output.append(make_record(2, reward=None))
     head, records = read_output(path)
     assert head == HEAD
-    assert records == [record(1), record(2, reward=None)]
+    assert records == [make_record(1), make_record(2, reward=None)]
 
 
 def test_the_rest_of_a_killed_write_is_dropped(path):
     with Output(path, HEAD, set()) as output:
-        output.append(record(1))
+        output.append(make_record(1))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"task_index": 2, "to')
-    assert read_output(path)[1] == [record(1)]
-    with Output(path, HEAD, keys(record(1))) as output:
-        assert set(output.records) == keys(record(1))
-        output.append(record(2))
-    assert read_output(path)[1] == [record(1), record(2)]
+    assert read_output(path)[1] == [make_record(1)]
+    with Output(path, HEAD, keys(make_record(1))) as output:
+        assert set(output.records) == keys(make_record(1))
+        output.append(make_record(2))
+    assert read_output(path)[1] == [make_record(1), make_record(2)]
 
 
-# Syncs of a disk take what they take.
-@settings(deadline=None)
 @given(st.data())
 def test_a_file_cut_anywhere_goes_on(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("cut") / "run.jsonl"
-    plan = [record(index) for index in range(4)]
+    plan = [make_record(index) for index in range(4)]
     with Output(path, HEAD, keys(*plan)) as output:
         for one in plan:
             output.append(one)
@@ -83,24 +73,24 @@ def test_a_file_cut_anywhere_goes_on(tmp_path_factory, data):
 
 def test_outages_are_dropped_where_they_are_planned_again(path):
     with Output(path, HEAD, set()) as output:
-        output.append(record(1, reward=None))
-        output.append(record(2, reward=None))
-        output.append(record(3))
-    with Output(path, HEAD, keys(record(1), record(3))) as output:
-        assert set(output.records) == keys(record(2), record(3))
-        output.append(record(1))
+        output.append(make_record(1, reward=None))
+        output.append(make_record(2, reward=None))
+        output.append(make_record(3))
+    with Output(path, HEAD, keys(make_record(1), make_record(3))) as output:
+        assert set(output.records) == keys(make_record(2), make_record(3))
+        output.append(make_record(1))
     indexes = [one.episode.task_index for one in read_output(path)[1]]
     assert indexes == [2, 3, 1]
 
 
 def test_of_two_rows_of_one_episode_the_last_counts(path):
     with Output(path, HEAD, set()) as output:
-        output.append(record(1, reward=0.0))
-        output.append(record(2))
-        output.append(record(1, reward=1.0))
-    assert read_output(path)[1] == [record(1, reward=1.0), record(2)]
+        output.append(make_record(1, reward=0.0))
+        output.append(make_record(2))
+        output.append(make_record(1, reward=1.0))
+    assert read_output(path)[1] == [make_record(1, reward=1.0), make_record(2)]
     with Output(path, HEAD, set()) as output:
-        assert output.records[record(1).key] == record(1, reward=1.0)
+        assert output.records[make_record(1).key] == make_record(1, reward=1.0)
     assert len(path.read_bytes().splitlines()) == 3
 
 
@@ -185,54 +175,34 @@ def test_rows_are_synced_in_groups(path, monkeypatch):
     with Output(path, HEAD, set()) as output:
         monkeypatch.setattr("os.fsync", counted)
         for index in range(64):
-            output.append(record(index))
+            output.append(make_record(index))
         due.append(output.needs_sync)
         output.sync()
         due.append(output.needs_sync)
-        output.append(record(64))
+        output.append(make_record(64))
     assert due == [True, False]
     assert len(synced) == 2
 
 
-def test_a_run_goes_on_with_more_episodes_per_task(path, shared_server):
-    server = shared_server("ors-sdk-0.1.0")
-
-    def policy(episode):
-        return {"tool": "submit", "input": {"answer": "0"}}
-
+def test_a_run_goes_on_with_more_episodes_per_task(path, contract):
     def run(**options: Any) -> Evaluation:
-        return evaluate(
-            server.base_url,
-            "Contract",
-            range(3),
-            policy,
-            output=path,
-            split="train",
-            progress=False,
-            **options,
-        )
+        return play(contract, range(3), submit, output=path, **options)
 
     assert len(run().results) == 3
-    assert len(run(episodes_per_task=3).results) == 9
-    assert len(server.log("construct")) == 9
-    assert len(run(episodes_per_task=3).results) == 9
-    assert len(server.log("construct")) == 9
+    for _ in range(2):
+        assert len(run(episodes_per_task=3).results) == 9
+        assert len(contract.log("construct")) == 9
     with pytest.raises(InvalidRequestError, match="limits"):
         run(max_turns=5)
     with pytest.raises(InvalidRequestError, match="policy"):
         run(policy_name="other")
 
 
-def test_secrets_are_not_written(path, shared_server):
-    server = shared_server("ors-sdk-0.1.0")
-    evaluate(
-        server.base_url,
-        "Contract",
-        [0],
-        lambda episode: None,
-        output=path,
-        secrets={"KEY": "hunter22"},
-        session_options={"private": "hunter33"},
-        progress=False,
-    )
-    assert "hunter" not in path.read_text()
+def test_a_file_without_episodes_is_said_to_hold_none(path, contract, capsys):
+    play(contract, [0], submit, output=path)
+    head = path.read_text(encoding="utf-8").splitlines()[0]
+    assert json.loads(head)["environment"]
+    path.write_text(head + "\n", encoding="utf-8")
+    assert not Evaluation.load(path).records
+    assert main(["report", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path} holds no episodes yet\n"

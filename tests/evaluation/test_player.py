@@ -1,12 +1,15 @@
-"""An evaluation on a server that bears fewer sessions than it is asked for."""
+"""How many episodes are played at once, where the server refuses more sessions."""
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
+import pytest
+
 from ors_gym.evaluation import evaluate
-from ors_gym.rollout import Episode
+from ors_gym.evaluation._player import Pace
+from ors_gym.protocol._retries import Retry
 from tests.testing.small_server import Answer, Sums, serving
 
 MOST = 4
@@ -35,10 +38,6 @@ class Busy(Sums):
         return answer
 
 
-def submit(episode: Episode) -> dict[str, Any]:
-    return {"tool": "submit", "input": {"answer": "2"}}
-
-
 def test_every_episode_is_played_though_the_server_says_429() -> None:
     busy = Busy()
     with serving(busy) as base_url:
@@ -46,7 +45,7 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
             base_url,
             "sums",
             range(3),
-            submit,
+            lambda episode: {"tool": "submit", "input": {"answer": "2"}},
             episodes_per_task=20,
             max_concurrent=16,
             split="train",
@@ -57,3 +56,20 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
     # It asks for less after the first refusals, and does not go on hammering.
     assert 0 < busy.refusals < 60
     assert not busy.sessions
+
+
+def test_the_pace_halves_once_per_burst_and_recovers():
+    pace = Pace(16)
+    busy = Retry("POST /create", "status 429", 1, 0.1)
+    for _ in range(10):
+        pace.note(busy)
+    assert pace.limit == 8
+    pace.note(Retry("POST /create", "reset", 1, 0.1))
+    assert pace.limit == 8
+    for _ in range(8):
+        pace.end()
+    pace.note(busy)
+    assert pace.limit == pytest.approx(8.125 / 2)
+    for _ in range(500):
+        pace.end()
+    assert pace.limit == 16

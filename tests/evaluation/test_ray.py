@@ -13,7 +13,7 @@ from ors_gym.errors import AuthenticationError, InvalidRequestError, MissingExtr
 from ors_gym.evaluation import Record, evaluate
 from ors_gym.evaluation._ray import Gate, read_played
 from ors_gym.rollout import Episode
-from tests.evaluation.running import answer
+from tests.evaluation.contract_evaluations import answer
 
 
 def test_without_ray_it_says_what_to_install(monkeypatch):

@@ -16,7 +16,8 @@ import ray
 from ors_gym.errors import AuthenticationError, InvalidRequestError
 from ors_gym.evaluation import Evaluation, evaluate
 from ors_gym.rollout import Episode
-from tests.evaluation.running import answer, rows_of, start, wait_for_rows
+from tests.evaluation.contract_evaluations import answer
+from tests.evaluation.evaluation_process import rows_of, start, wait_for_rows
 from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "rllib"

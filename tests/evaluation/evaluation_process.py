@@ -1,7 +1,7 @@
-"""Evaluations in a process of their own, to be killed or interrupted.
+"""An evaluation in a process of its own, to be killed or interrupted.
 
-Run as ``python -m tests.evaluation.running URL ENVIRONMENT OUTPUT TASKS EPISODES
-[ENGINE]``.
+Run as ``python -m tests.evaluation.evaluation_process URL ENVIRONMENT OUTPUT TASKS
+EPISODES [ENGINE]``.
 """
 
 from __future__ import annotations
@@ -12,25 +12,12 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from ors_gym.evaluation import Evaluation, evaluate
-from ors_gym.rollout import Episode
+from tests.evaluation.contract_evaluations import answer
 
 ROOT = Path(__file__).parents[2]
-
-
-def answer(episode: Episode) -> dict[str, Any]:
-    """Submit what is right for two tasks of three."""
-    if episode.environment == "math":
-        from ors_gym.rollout import reference_policy
-
-        right: dict[str, Any] = reference_policy()(episode)
-    else:
-        right = {"tool": "submit", "input": {"answer": str(2 * episode.task_index)}}
-    if episode.task_index % 3 == 2:
-        right["input"]["answer"] = "no idea"
-    return right
 
 
 def run(
@@ -67,7 +54,7 @@ def start(
     """Evaluate in a process."""
     arguments = [url, environment, str(output), str(tasks), str(episodes), engine]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.evaluation.running", *arguments],
+        [sys.executable, "-m", "tests.evaluation.evaluation_process", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

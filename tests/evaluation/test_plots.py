@@ -1,0 +1,69 @@
+"""The pictures of an evaluation, whatever its names and rewards."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import figure as figures
+
+from ors_gym.evaluation import Evaluation
+from ors_gym.evaluation import _plots as plots
+from ors_gym.evaluation._report import as_page
+from tests.evaluation.contract_evaluations import FOUND, make_record
+
+
+def test_a_plot_has_four_parts_and_opens_no_window():
+    figure = FOUND.plot()
+    assert len(figure.axes) == 4
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        *("reward", "", "steps", "seconds")
+    ]
+    import matplotlib.pyplot as plt
+
+    assert not plt.get_fignums()
+    assert Evaluation([]).plot()._repr_png_().startswith(b"\x89PNG")
+
+
+NAMES = ["a$\\frac$", "$", "\\$x$", "", "all", "x" * 300, "\x00\ud800\x1b<b>-->"]
+
+
+def test_splits_of_any_name_are_drawn():
+    found = Evaluation([make_record(1, 1.0, split=name) for name in NAMES])
+    page = as_page("names", {"run": found})
+    assert page.count("<img") == 4
+    assert "cannot be drawn" not in page
+    axes = found.plot().axes[1]
+    assert len(axes.patches) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    "rewards",
+    [
+        [1e308, -1e308, 1e308],
+        [1e17, 1e17],
+        [1e300, 1e300 * (1 + 2e-16)],
+        [1.0, 1.0 + 2e-16],
+        [0.0, 5e-324],
+        [1e308, 1.0, math.inf],
+        [math.inf, -math.inf],
+    ],
+)
+def test_rewards_of_any_size_are_drawn(rewards):
+    found = Evaluation([make_record(n, reward) for n, reward in enumerate(rewards)])
+    page = as_page("rewards", {"run": found})
+    assert page.count("<img") == 4
+    assert str(found)
+    assert isinstance(found.plot()._repr_png_(), bytes)
+
+
+@given(st.lists(st.floats(allow_nan=False), min_size=1, max_size=5))
+@settings(max_examples=25)
+def test_any_rewards_are_drawn(rewards):
+    found = Evaluation([make_record(n, reward) for n, reward in enumerate(rewards)])
+    figure = figures.Figure()
+    plots._draw_rewards(figure.subplots(), found)
+    figure.savefig(io.BytesIO(), format="svg")

@@ -1,0 +1,99 @@
+"""An evaluation in words: text, HTML for a notebook, and a page."""
+
+from __future__ import annotations
+
+import html.parser
+import math
+import sys
+
+import pytest
+
+from ors_gym.errors import MissingExtraError
+from ors_gym.evaluation import Evaluation
+from ors_gym.evaluation import _report as report
+from ors_gym.evaluation._report import as_page
+from tests.evaluation.contract_evaluations import FOUND, make_record, play, submit
+
+
+def test_text_has_every_figure():
+    text = str(FOUND)
+    for said in (
+        "<math>, split test",
+        "4, 1 not played, 1 without an outcome",
+        "66.7%  95% interval [20.8%, 93.9%]",
+        "connection 1; not in the figures",
+        "p50 500.0 ms",
+    ):
+        assert said in text
+
+
+def test_html_is_escaped_and_well_formed():
+    class Checker(html.parser.HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tags: list[str] = []
+
+        def handle_starttag(self, tag, attributes):
+            self.tags.append(tag)
+
+        def handle_endtag(self, tag):
+            assert self.tags.pop() == tag
+
+    hostile = make_record(1, 0.5, tool="<script>alert(1)</script>", split="<i>")
+    text = Evaluation([make_record(0, 1.0), hostile], head=FOUND.head)._repr_html_()
+    assert "<script>" not in text
+    assert "<i>" not in text
+    assert "&lt;math&gt;" in text
+    checker = Checker()
+    checker.feed(text)
+    assert not checker.tags
+
+
+def test_nothing_evaluated_is_told_without_failing():
+    empty = Evaluation([])
+    assert math.isnan(empty.success_rate)
+    assert "nan" in str(empty)
+    assert empty._repr_html_()
+    assert empty.to_records() == []
+
+
+def test_a_page_without_its_pictures_has_its_figures(monkeypatch):
+    def fail(*_, **__):
+        raise ValueError("no <such> thing")
+
+    monkeypatch.setattr(report, "draw_parts", fail)
+    page = as_page("x", {"run": FOUND})
+    assert "It cannot be drawn: no &lt;such&gt; thing" in page
+    assert "success rate" in page
+
+
+def test_the_first_error_of_a_policy_is_shown_with_its_place(contract):
+    found = play(contract, range(2), lambda episode: 1 / 0)
+    text = str(found)
+    line = __file__
+    assert text.startswith("FAILED          the policy raised ZeroDivisionError in")
+    assert "policy 2; not in the figures. First, task 0: ZeroDivisionError: " in text
+    assert f"division by zero ({line}:" in text
+    assert "ZeroDivisionError" in as_page("All failed", {"run": found})
+
+
+def test_one_failure_among_others_is_no_failure_of_all(contract):
+    def policy(episode):
+        return submit(episode) if episode.task_index else 1 / 0
+
+    text = str(play(contract, range(2), policy))
+    assert "FAILED" not in text
+    assert "First, task 0: ZeroDivisionError" in text
+
+
+def test_without_the_extra_there_are_figures_and_a_hint(contract, monkeypatch):
+    for name in ("scipy", "scipy.stats", "tqdm", "tqdm.auto"):
+        monkeypatch.setitem(sys.modules, name, None)
+    found = play(contract, range(2), submit, progress=None)
+    text = str(found)
+    assert "success rate" in text
+    assert text.count('pip install "ors-gym[eval]"') == 1
+    assert "reward" in as_page("Bare", {"run": found})
+    assert "success_low" not in found.metrics()
+    with pytest.raises(MissingExtraError, match="tqdm"):
+        play(contract, range(2), submit, progress=True)
