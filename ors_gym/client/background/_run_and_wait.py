@@ -46,9 +46,13 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
     def cancel() -> None:
         for task in tasks:
             task.cancel()
+        if not tasks:
+            # Interrupted before it was started.
+            work.close()
+            done.set()
 
-    loop.call_soon_threadsafe(start)
     try:
+        loop.call_soon_threadsafe(start)
         # Not the result of a future: cancelled, it would not wait for the clean-up.
         done.wait()
     except BaseException:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import threading
 import time
 from collections.abc import Callable
@@ -11,8 +10,6 @@ import httpx
 import pytest
 
 import ors_gym
-from ors_gym.client.background import _thread as background_module
-from ors_gym.client.background._thread import background
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
 
@@ -96,24 +93,3 @@ def test_pings_use_connections_of_their_own(server: RunningServer) -> None:
         pings = {request.connection for request in proxy.requests("/ping")}
         calls = {request.connection for request in proxy.requests("/call")}
         assert not pings & calls
-
-
-def test_the_thread_stops_with_the_last_session(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(background_module, "_LINGER_SECONDS", 0.5)
-
-    def running() -> bool:
-        return any(thread.name == "ors_gym" for thread in threading.enumerate())
-
-    with ors_gym.ORSClient(server.base_url) as client:
-        with client.session("contract", split="train", index=0) as session:
-            session.get_prompt()
-            assert running()
-        # Earlier tests may have left deletes that are due later.
-        background().delete_all()
-        gc.collect()
-        wait_until(lambda: not running(), seconds=30.0)
-        with client.session("contract", split="train", index=0) as session:
-            assert session.get_prompt()
-            assert running()

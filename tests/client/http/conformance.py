@@ -2,8 +2,8 @@
 
     python -m tests.client.http.conformance
 
-prints the table: our blocking and async connections, and stock httpx beside them. For
-each reply the right outcome, and the right reply to the request that follows it: a
+prints the table: our blocking and async connections, with stock httpx beside them. It
+has the right outcome for each reply, and the right reply to the request that follows: a
 connection with anything left on it must not be used again.
 
 "accepted" is a reply where we want an error. RFC 9112 allows some of them to a lenient
@@ -24,8 +24,8 @@ from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row
-from tests.client.http.recording import SECOND, RecordingSink, describe, post
-from tests.client.http.scripted import ScriptedServer, scripted
+from tests.client.http.exchanges import SECOND, RecordingSink, describe, post
+from tests.client.http.scripted_server import ScriptedServer, scripted
 
 __all__ = ["CLIENTS", "Observed", "observe", "verdict"]
 
@@ -39,38 +39,58 @@ class Observed:
     reused: bool
 
 
-def _blocking(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    transport = ConnectionPool(server.url, limits=LIMITS)
+def _blocking(
+    pool: ConnectionPool | StockTransport,
+    server: ScriptedServer,
+    row: Row,
+    timeout: float,
+    reuse_within: float = 60.0,
+) -> tuple[str, str]:
     sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
-    first = transport.exchange(post(sinks[0], timeout=row.timeout))
+    first = pool.exchange(post(sinks[0], timeout=timeout, reuse_within=reuse_within))
     _await_script(server, row)
-    second = transport.exchange(post(sinks[1]))
-    transport.close()
+    second = pool.exchange(post(sinks[1], reuse_within=reuse_within))
+    pool.close()
     return describe(first, sinks[0]), describe(second, sinks[1])
 
 
-def _stock(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    transport = StockTransport(server.url, limits=LIMITS)
+async def _async(
+    pool: AsyncConnectionPool | AsyncStockTransport,
+    server: ScriptedServer,
+    row: Row,
+    timeout: float,
+    reuse_within: float = 60.0,
+) -> tuple[str, str]:
     sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
-    # As a call does: only so is the next request safe from what is left of a reply.
-    timeout = _stock_timeout(row)
-    first = transport.exchange(post(sinks[0], timeout=timeout, reuse_within=3))
+    send = post(sinks[0], timeout=timeout, reuse_within=reuse_within)
+    first = await pool.exchange(send)
+    # Not on another thread: the loop must not see what came in the meantime.
     _await_script(server, row)
-    second = transport.exchange(post(sinks[1], reuse_within=3))
-    transport.close()
+    second = await pool.exchange(post(sinks[1], reuse_within=reuse_within))
+    await pool.aclose()
     return describe(first, sinks[0]), describe(second, sinks[1])
 
 
-def _async(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    return asyncio.run(
-        _both(AsyncConnectionPool(server.url, limits=LIMITS), server, row, row.timeout)
+def _observe_ours(server: ScriptedServer, row: Row) -> tuple[str, str]:
+    return _blocking(
+        ConnectionPool(server.url, limits=LIMITS), server, row, row.timeout
     )
 
 
-def _async_stock(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    transport = AsyncStockTransport(server.url, limits=LIMITS)
-    timeout = _stock_timeout(row)
-    return asyncio.run(_both(transport, server, row, timeout, reuse_within=3))
+def _observe_ours_async(server: ScriptedServer, row: Row) -> tuple[str, str]:
+    pool = AsyncConnectionPool(server.url, limits=LIMITS)
+    return asyncio.run(_async(pool, server, row, row.timeout))
+
+
+def _observe_stock(server: ScriptedServer, row: Row) -> tuple[str, str]:
+    stock = StockTransport(server.url, limits=LIMITS)
+    # As a call does: only so is the next request safe from what is left of a reply.
+    return _blocking(stock, server, row, _stock_timeout(row), reuse_within=3)
+
+
+def _observe_stock_async(server: ScriptedServer, row: Row) -> tuple[str, str]:
+    stock = AsyncStockTransport(server.url, limits=LIMITS)
+    return asyncio.run(_async(stock, server, row, _stock_timeout(row), reuse_within=3))
 
 
 def _stock_timeout(row: Row) -> float:
@@ -78,25 +98,7 @@ def _stock_timeout(row: Row) -> float:
     return row.timeout if row.expected[0].isdigit() else min(row.timeout, 1.0)
 
 
-async def _both(
-    transport: AsyncConnectionPool | AsyncStockTransport,
-    server: ScriptedServer,
-    row: Row,
-    timeout: float,
-    reuse_within: float = 60.0,
-) -> tuple[str, str]:
-    sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
-    first = await transport.exchange(
-        post(sinks[0], timeout=timeout, reuse_within=reuse_within)
-    )
-    # Not on another thread: the loop must not see what came in the meantime.
-    _await_script(server, row)
-    second = await transport.exchange(post(sinks[1], reuse_within=reuse_within))
-    await transport.aclose()
-    return describe(first, sinks[0]), describe(second, sinks[1])
-
-
-def _httpx(server: ScriptedServer, row: Row) -> tuple[str, str]:
+def _observe_httpx(server: ScriptedServer, row: Row) -> tuple[str, str]:
     read = min(row.timeout, row.idle_timeout or row.timeout, 2.0)
     with httpx.Client(timeout=read) as client:
         results = []
@@ -115,11 +117,11 @@ def _httpx(server: ScriptedServer, row: Row) -> tuple[str, str]:
 
 
 CLIENTS: dict[str, Callable[[ScriptedServer, Row], tuple[str, str]]] = {
-    "blocking": _blocking,
-    "async": _async,
-    "stock": _stock,
-    "async stock": _async_stock,
-    "httpx": _httpx,
+    "blocking": _observe_ours,
+    "async": _observe_ours_async,
+    "stock": _observe_stock,
+    "async stock": _observe_stock_async,
+    "httpx": _observe_httpx,
 }
 
 

@@ -1,0 +1,127 @@
+"""Our connections under httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from ors_gym.client import AsyncHTTPTransport, HTTPTransport
+from tests.client.http.exchanges import CHUNKED, SECOND
+from tests.client.http.scripted_server import Close, Script, scripted
+
+_HALF = [CHUNKED, b"4\r\ntask\r\n"]
+
+
+def _ask_blocking(method: str, url: str, times: int = 1) -> httpx.Response:
+    with httpx.Client(transport=HTTPTransport(), timeout=0.2) as client:
+        for _ in range(times):
+            reply = client.request(
+                method, url, content=b"x" if method == "POST" else None
+            )
+        return reply
+
+
+def _ask_async(method: str, url: str, times: int = 1) -> httpx.Response:
+    async def ask() -> httpx.Response:
+        transport = AsyncHTTPTransport()
+        async with httpx.AsyncClient(transport=transport, timeout=0.2) as client:
+            for _ in range(times):
+                reply = await client.request(
+                    method, url, content=b"x" if method == "POST" else None
+                )
+            return reply
+
+    return asyncio.run(ask())
+
+
+@pytest.fixture
+def ask(kind: str) -> Callable[..., httpx.Response]:
+    """Ask through a client of httpx, each time over the same transport."""
+    return _ask_blocking if kind == "blocking" else _ask_async
+
+
+def test_requests_share_a_connection(ask):
+    with scripted([SECOND]) as server:
+        reply = ask("POST", f"{server.url}/a?b=%20", times=3)
+        assert (reply.status_code, reply.text) == (200, "second")
+        assert server.connections == 1
+        assert len(server.requests) == 3
+        assert server.requests[0].head.startswith(b"POST /a?b=%20 HTTP/1.1\r\n")
+        assert server.requests[0].body == b"x"
+
+
+def test_headers_are_those_of_the_request():
+    with scripted([SECOND]) as server:
+        with httpx.Client(transport=HTTPTransport()) as client:
+            client.get(server.url, headers={"k": "v"})
+        head = server.requests[0].head
+        assert b"\r\nk: v" in head
+        assert b"accept-encoding: identity" in head
+        assert b"content-length" not in head
+
+
+def _stream_blocking(url: str) -> bytes:
+    with (
+        httpx.Client(transport=HTTPTransport()) as client,
+        client.stream("POST", url) as reply,
+    ):
+        return next(reply.iter_bytes())
+
+
+def _stream_async(url: str) -> bytes:
+    async def stream() -> bytes:
+        async with (
+            httpx.AsyncClient(transport=AsyncHTTPTransport()) as client,
+            client.stream("POST", url) as reply,
+        ):
+            return await anext(reply.aiter_bytes())
+
+    return asyncio.run(stream())
+
+
+@pytest.mark.parametrize("stream", [_stream_blocking, _stream_async])
+def test_a_reply_is_streamed(stream: Callable[[str], bytes]):
+    with scripted(_HALF) as server:
+        assert stream(server.url) == b"task"
+        # Leaving it halfway closes the connection.
+        server.await_ended(1)
+
+
+@pytest.mark.parametrize(
+    ("script", "error"),
+    [
+        ([Close()], httpx.ReadError),
+        ([*_HALF, Close()], httpx.ReadError),
+        ([b"garbage"], httpx.RemoteProtocolError),
+        ([*_HALF, b"garbage"], httpx.RemoteProtocolError),
+        ([], httpx.ReadTimeout),
+        (_HALF, httpx.ReadTimeout),
+    ],
+)
+def test_failures_are_errors_of_httpx(
+    ask, script: Script, error: type[httpx.HTTPError]
+):
+    with scripted(script) as server, pytest.raises(error, match=r"127\.0\.0\.1"):
+        ask("POST", server.url)
+
+
+def test_what_is_not_supported_says_so(ask):
+    with pytest.raises(httpx.UnsupportedProtocol, match="HEAD"):
+        ask("HEAD", "http://127.0.0.1:1")
+    with pytest.raises(httpx.UnsupportedProtocol, match="must begin with"):
+        ask("GET", "ftp://127.0.0.1:1")
+    with pytest.raises(httpx.ConnectError):
+        ask("GET", "http://127.0.0.1:1")
+
+
+def test_encoded_content_is_decoded_once(ask):
+    body = gzip.compress(b"hello")
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    with scripted([head % len(body) + body]) as server:
+        reply = ask("GET", server.url)
+        assert reply.content == b"hello"
+        assert "content-encoding" not in reply.headers
