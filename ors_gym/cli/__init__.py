@@ -15,19 +15,19 @@ from collections.abc import Sequence
 from ors_gym.cli import (
     _check,
     _demo,
-    _episodes,
-    _evaluate,
+    _eval,
     _list,
     _play,
     _report,
     _serve,
+    _show_replay,
 )
 from ors_gym.cli._common import clean
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]
 
-_COMMANDS = (_demo, _serve, _list, _play, _evaluate, _episodes, _report, _check)
+_COMMANDS = (_demo, _serve, _list, _play, _eval, _show_replay, _report, _check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A terminal that lacks a character is no reason to stop.
+            # A character that the terminal lacks must not stop a command.
             stream.reconfigure(errors="backslashreplace")
     try:
         code: int = options.run(options)
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ors-gym: {clean(error)}", file=sys.stderr)  # noqa: T201
         return 1
     except BrokenPipeError:
-        # The reader has seen enough, as `head` has. Python would complain at its exit.
+        # The reader, such as `head`, has seen enough. Without a place for the rest
+        # of the output, Python would complain at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""``check``: is a server what clients and trainers rely on?"""
+"""``check``: does a server do what clients and trainers rely on?"""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ _NOTICE = "ors-gym: this runs tools of the server (--no-calls for none)"
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser(
         "check", help="check a server against the contract; runs some of its tools"
     )
@@ -51,7 +46,7 @@ def _read_calls(text: str) -> list[Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"this is no JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"this is not JSON: {error}") from None
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(isinstance(call, dict) for call in calls):
         raise argparse.ArgumentTypeError(

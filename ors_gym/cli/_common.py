@@ -1,4 +1,4 @@
-"""What several commands share: which server, which tasks, how to print."""
+"""What several commands share: their server, their arguments, how they print."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from ors_gym.client import ORSClient
 from ors_gym.display._terminal import clean, say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation import Evaluation
+from ors_gym.types import JSONObject
 
 __all__ = [
+    "add_environment_arguments",
     "add_json_flag",
     "clean",
-    "first_environment",
     "import_from_here",
-    "is_address",
     "is_class",
+    "load_evaluation",
     "open_environment",
     "open_server",
     "read_range",
     "require_module",
     "say",
     "say_json",
+    "summarize",
 ]
 
 
 def say_json(value: Any) -> None:
     """Print a value as JSON, with null for numbers that JSON does not have.
-
-    Args:
-        value: Plain JSON values.
 
     Example:
         >>> say_json({"rate": float("nan")})
@@ -58,91 +58,52 @@ def _finite(value: Any) -> Any:
     return value
 
 
-def add_json_flag(parser: argparse.ArgumentParser) -> None:
-    """Let a command print JSON.
+def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let a command name an environment, for `open_environment`, and its split."""
+    parser.add_argument("environment", help="its name, or module:Class to serve it")
+    parser.add_argument(
+        "--url", help="default: ORS_BASE_URL, or the bundled environments"
+    )
+    parser.add_argument("--split", help="default: train, or the only one")
 
-    Args:
-        parser: The command's parser.
-    """
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json`` to a command."""
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def is_address(target: str) -> bool:
-    """Say whether a target is a server's address.
+@contextlib.contextmanager
+def open_environment(target: str, url: str | None) -> Iterator[tuple[str, str]]:
+    """Yield the base URL and the name of an environment.
 
-    Args:
-        target: What the user wrote.
-
-    Example:
-        >>> is_address("http://127.0.0.1:8080"), is_address("mine:Environment")
-        (True, False)
+    ``target`` is its name, also as ``ors/name``, on the server at ``url``; or
+    ``module:Class``, which is served for as long as the block runs.
     """
-    return "://" in target
-
-
-def is_class(target: str) -> bool:
-    """Say whether a target is a class to be served.
-
-    Args:
-        target: What the user wrote.
-
-    Example:
-        >>> is_class("my_module:MyEnvironment"), is_class("math")
-        (True, False)
-    """
-    return ":" in target and not is_address(target)
-
-
-def import_from_here() -> None:
-    """Find modules of the working directory, as ``python -m`` does."""
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-
-
-def require_module(reference: str) -> None:
-    """Check that the module of a class can be found, from here too.
-
-    Args:
-        reference: ``module:Class``.
-
-    Raises:
-        InvalidRequestError: If there is no such module.
-
-    Example:
-        >>> require_module("nowhere:Environment")  # doctest: +ELLIPSIS
-        Traceback (most recent call last):
-        ors_gym.errors.InvalidRequestError: module 'nowhere' cannot be imported ...
-    """
-    import_from_here()
-    module = reference.partition(":")[0]
-    try:
-        found = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        # A package of the name's is missing; or the name is empty.
-        found = None
-    if found is None and module not in sys.modules:
+    if _is_address(target):
         raise InvalidRequestError(
-            f"module {module!r} cannot be imported (run in its directory)"
+            f"{target!r} is a server; name its environment, and pass --url {target}"
         )
+    if is_class(target) and url is not None:
+        raise InvalidRequestError(f"{target!r} is served here; leave out --url")
+    with open_server(target if is_class(target) else url) as base_url:
+        if is_class(target):
+            with ORSClient(base_url) as client:
+                name = client.list_environments()[0]
+            yield base_url, name
+        else:
+            yield base_url, target.removeprefix("ors/")
 
 
 @contextlib.contextmanager
 def open_server(target: str | None) -> Iterator[str]:
-    """Give the address of a server.
+    """Yield the base URL of a server.
 
-    Args:
-        target: An address; ``module:Class`` to serve it for as long as the block runs;
-            None for ``ORS_BASE_URL`` or the bundled environments.
-
-    Yields:
-        The base URL.
-
-    Raises:
-        InvalidRequestError: If it is neither.
+    ``target`` is its address; or ``module:Class``, which is served for as long as the
+    block runs; or None for ``ORS_BASE_URL`` or else the bundled environments.
     """
     if target is not None and re.fullmatch(r"[^/\s]*:\d+(?:/\S*)?", target):
         raise InvalidRequestError(f"write the address with http://: http://{target}")
-    if target is None or is_address(target):
+    if target is None or _is_address(target):
         yield find_server(target)
     elif is_class(target):
         from ors_gym.server import serve  # noqa: PLC0415
@@ -157,55 +118,43 @@ def open_server(target: str | None) -> Iterator[str]:
         )
 
 
-@contextlib.contextmanager
-def open_environment(target: str, url: str | None) -> Iterator[tuple[str, str]]:
-    """Give an environment and its server.
+def _is_address(target: str) -> bool:
+    return "://" in target
 
-    Args:
-        target: The environment's name, also as ``ors/name``; or ``module:Class`` to
-            serve it.
-        url: The server of a name; as for `open_server` if None.
 
-    Yields:
-        The base URL and the environment's name.
+def is_class(target: str) -> bool:
+    """Say whether a target is a class to serve.
 
-    Raises:
-        InvalidRequestError: If a class should be served by another server.
+    Example:
+        >>> is_class("my_module:MyEnvironment"), is_class("math"), is_class("http://h")
+        (True, False, False)
     """
-    if is_address(target):
+    return ":" in target and not _is_address(target)
+
+
+def require_module(reference: str) -> None:
+    """Check that the module of ``module:Class`` can be imported, also from here."""
+    import_from_here()
+    module = reference.partition(":")[0]
+    try:
+        found = importlib.util.find_spec(module)
+    except (ModuleNotFoundError, ValueError):
+        # The package of the module is missing, or the name is empty.
+        found = None
+    if found is None and module not in sys.modules:
         raise InvalidRequestError(
-            f"{target!r} is a server; name its environment, and pass --url {target}"
+            f"module {module!r} cannot be imported (run in its directory)"
         )
-    if is_class(target) and url is not None:
-        raise InvalidRequestError(f"{target!r} is served here; leave out --url")
-    with open_server(target if is_class(target) else url) as base_url:
-        if is_class(target):
-            yield base_url, first_environment(base_url)
-        else:
-            yield base_url, target.removeprefix("ors/")
 
 
-def first_environment(base_url: str) -> str:
-    """Return the first environment of a server.
-
-    Args:
-        base_url: The server's address.
-    """
-    with ORSClient(base_url) as client:
-        return client.list_environments()[0]
+def import_from_here() -> None:
+    """Let modules of the working directory be imported, as ``python -m`` does."""
+    if "" not in sys.path:
+        sys.path.insert(0, "")
 
 
 def read_range(text: str) -> range:
-    """Read which tasks to play.
-
-    Args:
-        text: ``N`` for the first N, or ``a:b``.
-
-    Returns:
-        The indexes.
-
-    Raises:
-        ArgumentTypeError: If it is neither.
+    """Read which tasks to play: ``N`` for the first N, or ``a:b``.
 
     Example:
         >>> read_range("3"), read_range("10:20")
@@ -221,3 +170,23 @@ def read_range(text: str) -> range:
             f"{text!r} names no tasks; write N for the first N, or a:b"
         )
     return found
+
+
+def load_evaluation(path: str) -> Evaluation:
+    """Read the output of an evaluation."""
+    try:
+        return Evaluation.load(path)
+    except OSError as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def summarize(evaluation: Evaluation) -> JSONObject:
+    """Return the figures of an evaluation as plain JSON values."""
+    return {
+        "head": evaluation.head,
+        "metrics": evaluation.metrics(""),
+        "stop_reasons": evaluation.stop_reasons,
+        "by_split": evaluation.by_split,
+        "by_tool": evaluation.by_tool,
+        "stopped": evaluation.stopped,
+    }

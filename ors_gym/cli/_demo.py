@@ -15,11 +15,10 @@ from ors_gym.registration import BUNDLED_NAMES
 __all__ = ["add_parser"]
 
 _MOST_STEPS: Final = 60
-_EVERYTHING: Final = 1.0
 _SUCCESS: Final = {"guess": 0.0, "blackjack": 0.5}
-"""Total rewards that count as success, where it is less than everything."""
+"""Total rewards that count as success, where less than 1 does."""
 _MORE_EPISODES: Final = {"blackjack": 40}
-"""How many times the episodes are played of a game that is mostly luck."""
+"""Blackjack is mostly luck, so it plays this many times the episodes."""
 _NEXT: Final = """\
 Next:
   python -m ors_gym serve                 the same environments for other programs
@@ -30,7 +29,7 @@ Next:
 
 @dataclasses.dataclass(slots=True)
 class _Score:
-    """What one player did in one environment."""
+    """The sums over the episodes of one player in one environment."""
 
     episodes: int = 0
     successes: int = 0
@@ -40,11 +39,6 @@ class _Score:
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser(
         "demo", help="play the bundled environments, at random and well"
     )
@@ -96,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
 def _play(
     name: str, base_url: str, make_player: Callable[[], Any] | None, episodes: int
 ) -> tuple[_Score, str]:
-    """Play some episodes; returns the score and the longest transcript."""
+    """Play some episodes; return the score and the longest transcript."""
     score, longest = _Score(), ""
     env = ORSEnv(name, base_url, render_mode="ansi", max_episode_steps=_MOST_STEPS)
     env.action_space.seed(0)
@@ -117,7 +111,7 @@ def _play(
             ended = terminated or truncated
         score.episodes += 1
         score.reward += total
-        score.successes += terminated and total >= _SUCCESS.get(name, _EVERYTHING)
+        score.successes += terminated and total >= _SUCCESS.get(name, 1.0)
         longest = max(longest, str(env.render() or ""), key=len)
     env.close()
     return score, longest

@@ -1,4 +1,4 @@
-"""``list``: what a server has."""
+"""``list``: the environments of a server, their splits, tasks and tools."""
 
 from __future__ import annotations
 
@@ -17,11 +17,6 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser(
         "list", help="list a server's environments, their splits, tasks and tools"
     )
@@ -63,7 +58,7 @@ def _describe(client: ORSClient, name: str) -> JSONObject:
 
 
 def _count(client: ORSClient, name: str, split: str) -> int | None:
-    """Count tasks; None where the server cannot."""
+    """Return the number of tasks; None where the server cannot count them."""
     try:
         return client.num_tasks(name, split)
     except ORSError:
@@ -87,7 +82,7 @@ def _show(value: JSONObject) -> None:
 
 
 def _signature(tool: ToolSpec) -> str:
-    """Write a tool as a call, with ``?`` at what may be left out."""
+    """Write a tool as a call, with ``?`` after the name of an optional argument."""
     schema: Mapping[str, Any] = tool["input_schema"] or {}
     properties, required = schema.get("properties"), schema.get("required")
     if not isinstance(properties, Mapping):

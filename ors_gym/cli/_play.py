@@ -8,7 +8,7 @@ import binascii
 import pathlib
 from typing import Any, Final
 
-from ors_gym.cli._common import open_environment, say
+from ors_gym.cli._common import add_environment_arguments, open_environment, say
 from ors_gym.display._game import Game
 from ors_gym.display._play_in_terminal import play_in_terminal
 from ors_gym.display._transcript import Entry
@@ -22,17 +22,8 @@ _ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser("play", help="play an episode in the terminal")
-    parser.add_argument("environment", help="its name, or module:Class to serve it")
-    parser.add_argument(
-        "--url", help="default: ORS_BASE_URL, or the bundled environments"
-    )
-    parser.add_argument("--split", help="default: train, or the only one")
+    add_environment_arguments(parser)
     parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
     parser.add_argument("--images", metavar="DIR", help="where to save pictures")
     parser.set_defaults(run=_run)
@@ -50,18 +41,13 @@ def _run(options: argparse.Namespace) -> int:
 
 
 class _Gallery:
-    """Saves the pictures of an episode, where the player wants them.
-
-    Args:
-        directory: Where; None to save none.
-    """
+    """Saves the pictures of an episode in a directory, or nowhere if that is None."""
 
     def __init__(self, directory: str | None) -> None:
         self._directory = None if directory is None else pathlib.Path(directory)
         self._saved = 0
 
     def save(self, entry: Entry) -> None:
-        """Save the pictures of a prompt or a step, and say where."""
         if self._directory is None:
             return
         for block in entry.blocks:

@@ -7,21 +7,15 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, say, say_json
+from ors_gym.cli._common import add_json_flag, load_evaluation, say, say_json, summarize
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._report import as_page
-from ors_gym.types import JSONObject
 
-__all__ = ["add_parser", "load", "summary"]
+__all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser(
         "report", help="show the figures of an evaluation, or compare two"
     )
@@ -37,8 +31,8 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    found = load(options.file)
-    other = None if options.other is None else load(options.other)
+    found = load_evaluation(options.file)
+    other = None if options.other is None else load_evaluation(options.other)
     if options.html is not None:
         page = _as_page(found, other, options)
         try:
@@ -46,7 +40,7 @@ def _run(options: argparse.Namespace) -> int:
         except OSError as error:
             raise InvalidRequestError(f"the page cannot be written: {error}") from None
     if options.json:
-        value = summary(found)
+        value = summarize(found)
         if other is not None:
             value["comparison"] = dataclasses.asdict(found.compare(other))
         say_json(value)
@@ -62,44 +56,6 @@ def _run(options: argparse.Namespace) -> int:
 
 def _say_figures(path: str, evaluation: Evaluation) -> None:
     say(evaluation if evaluation.records else f"{path} holds no episodes yet")
-
-
-def summary(evaluation: Evaluation) -> JSONObject:
-    """Return the figures of an evaluation as plain JSON values.
-
-    Args:
-        evaluation: The evaluation.
-
-    Returns:
-        Its head, figures, tables, and why it stopped, if it did.
-
-    Example:
-        >>> summary(Evaluation([]))["metrics"]["episodes"]
-        0.0
-    """
-    return {
-        "head": evaluation.head,
-        "metrics": evaluation.metrics(""),
-        "stop_reasons": evaluation.stop_reasons,
-        "by_split": evaluation.by_split,
-        "by_tool": evaluation.by_tool,
-        "stopped": evaluation.stopped,
-    }
-
-
-def load(path: str) -> Evaluation:
-    """Read the output of an evaluation.
-
-    Args:
-        path: Where it is.
-
-    Raises:
-        InvalidRequestError: If it cannot be read.
-    """
-    try:
-        return Evaluation.load(path)
-    except OSError as error:
-        raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _as_page(

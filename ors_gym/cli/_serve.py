@@ -15,11 +15,6 @@ _LAST_PORT: Final = 65535
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser(
         "serve", help="serve the bundled environments, or your own, until Ctrl-C"
     )
@@ -44,7 +39,7 @@ def _read_port(text: str) -> int:
 
 
 def _check_class(reference: str) -> None:
-    """Explain what cannot be served before a port is opened for it."""
+    """Refuse a class that cannot be served before a port is opened for it."""
     if is_class(reference):
         require_module(reference)
         return

@@ -13,7 +13,6 @@ from typing import Any, Final
 import gymnasium
 from gymnasium.vector import VectorEnv
 
-from ors_gym.display._episode_transcript import episode_entries
 from ors_gym.display._html import (
     Fact,
     ImageBudget,
@@ -26,11 +25,16 @@ from ors_gym.display._html import (
     reward_fact,
     show_blocks,
 )
-from ors_gym.display._transcript import NOT_RUN, Entry
+from ors_gym.display._transcript import NOT_RUN, Entry, write_call
 from ors_gym.env import ORSEnv
 from ors_gym.formats._blocks import render_text
 from ors_gym.formats._schemas import describe_schema
-from ors_gym.rollout import Episode
+from ors_gym.rollout import Episode, Step, Turn
+from ors_gym.rollout._episode import (
+    assistant_blocks,
+    is_recorded_call,
+    turns_with_steps,
+)
 from ors_gym.types import JSONObject, ToolSpec
 from ors_gym.vector import ORSVectorEnv
 
@@ -39,7 +43,9 @@ __all__ = [
     "conversation_card",
     "env_card",
     "episode_card",
+    "episode_entries",
     "prompt_card",
+    "step_entry",
     "tasks_card",
     "tools_card",
 ]
@@ -114,6 +120,43 @@ def episode_card(episode: Episode) -> str:
         Fact(f"{episode.error_kind}: {error}", "bad") if error else None,
     ]
     return conversation_card(episode.environment, list(episode_entries(episode)), facts)
+
+
+def episode_entries(episode: Episode) -> Iterator[Entry]:
+    """Yield the prompt, steps, words beside no call, and calls that were not run."""
+    yield Entry(render_text(episode.prompt), episode.prompt)
+    for turn, steps in turns_with_steps(episode):
+        said = _words_of(turn)
+        for step in steps:
+            yield step_entry(step, said)
+            said = ""
+        if said:
+            yield Entry("", said=said)
+        for action in turn.actions[len(steps) :]:
+            if is_recorded_call(action):
+                call = write_call(action["tool"], action["input"])
+                yield Entry("", call=call, note=NOT_RUN)
+
+
+def step_entry(step: Step, said: str = "") -> Entry:
+    """Return a step of an `Episode` as a transcript has it."""
+    return Entry.of_step(
+        step.tool,
+        step.input,
+        render_text(step.reply),
+        step.reward,
+        error_kind=step.error_kind,
+        finished=step.finished,
+        truncated=step.truncated,
+        blocks=step.reply,
+        said=said,
+    )
+
+
+def _words_of(turn: Turn) -> str:
+    """Return what the policy said beside its calls."""
+    blocks: list[Any] = assistant_blocks(turn)
+    return render_text([block for block in blocks if block["type"] == "text"])
 
 
 def env_card(env: Any) -> str | None:

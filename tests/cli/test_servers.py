@@ -35,7 +35,7 @@ def test_list_as_text(server: RunningServer) -> None:
     lines = run("list", server.base_url).stdout.splitlines()
     assert "  split train (train): 12 tasks" in lines
     assert "  tool add(a: integer; b: integer)" in lines
-    assert "  tool speak(kind: string; size?: integer)" in lines
+    assert "  tool speak(kind: string; size?: integer, default 5000000)" in lines
     assert "      Add two numbers." in lines
 
 

@@ -13,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ors_gym
-from ors_gym.cli import _episodes as episodes
+from ors_gym.cli import _show_replay as show_replay
 from ors_gym.display import _cards as cards
 from ors_gym.display import _show as display
-from ors_gym.display._cards import conversation_card, env_card, tools_card
-from ors_gym.display._episode_transcript import episode_entries
+from ors_gym.display._cards import (
+    conversation_card,
+    env_card,
+    episode_entries,
+    tools_card,
+)
 from ors_gym.display._picture import make_card
 from ors_gym.display._play import _in_a_notebook
 from ors_gym.display._transcript import Entry
@@ -166,7 +170,7 @@ def test_an_episode_and_the_command_line_say_the_same_of_an_end(
     step.error_kind, step.finished, step.truncated = error_kind, finished, truncated
     assert list(episode_entries(episode))[-1].note == said
     ending = f", {said}]" if said else "]"
-    assert episodes._write_down(episode).endswith(f"[reward 0{ending}")
+    assert show_replay._write_down(episode).endswith(f"[reward 0{ending}")
 
 
 @pytest.mark.parametrize(

@@ -7,14 +7,15 @@ import importlib
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_environment_arguments,
     add_json_flag,
     import_from_here,
     open_environment,
     read_range,
     say,
     say_json,
+    summarize,
 )
-from ors_gym.cli._report import summary
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Policy, random_policy, reference_policy
@@ -24,13 +25,8 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
-    """Add the command to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     parser = commands.add_parser("eval", help="evaluate a policy on many tasks")
-    parser.add_argument("environment", help="its name, or module:Class to serve it")
+    add_environment_arguments(parser)
     parser.add_argument(
         "--policy",
         default="random",
@@ -41,10 +37,6 @@ def add_parser(commands: Any) -> None:
         metavar="URL",
         help="the model's API, such as http://host:8000/v1; default: OPENAI_BASE_URL",
     )
-    parser.add_argument(
-        "--url", help="default: ORS_BASE_URL, or the bundled environments"
-    )
-    parser.add_argument("--split", help="default: train, or the only one")
     parser.add_argument(
         "--tasks",
         type=read_range,
@@ -98,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
             progress=False if options.json else None,
         )
     if options.json:
-        say_json(summary(found))
+        say_json(summarize(found))
     else:
         say(found)
     return 0 if found.outcomes and not found.stopped else 1

@@ -1,4 +1,4 @@
-"""``show`` and ``replay``: one episode of an evaluation."""
+"""``show`` and ``replay``: one episode of an evaluation, as text or sent again."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import argparse
 import dataclasses
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say, say_json
-from ors_gym.cli._report import load
-from ors_gym.display._episode_transcript import step_entry
+from ors_gym.cli._common import (
+    add_json_flag,
+    load_evaluation,
+    open_server,
+    say,
+    say_json,
+)
+from ors_gym.display._cards import step_entry
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Record
 from ors_gym.formats._blocks import render_text
@@ -18,11 +23,6 @@ __all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:
-    """Add both commands to the command line.
-
-    Args:
-        commands: The subparsers.
-    """
     show = commands.add_parser("show", help="show an episode of an evaluation")
     again = commands.add_parser(
         "replay", help="send an episode's calls again and compare what comes back"
@@ -70,7 +70,7 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _find(options: argparse.Namespace) -> tuple[str, Record]:
-    evaluation = load(options.file)
+    evaluation = load_evaluation(options.file)
     records = evaluation.records
     if not 0 <= options.row < len(records):
         raise InvalidRequestError(
