@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import InvalidAction, parse_action
-from ors_gym.testing._call_checks import CALL_CHECKS
-from ors_gym.testing._metadata_checks import METADATA_CHECKS
+from ors_gym.testing._checks import CHECKS, Check
 from ors_gym.testing._report import Finding, Report
-from ors_gym.testing._session_checks import SESSION_CHECKS
-from ors_gym.testing._subject import Subject, Verdict
+from ors_gym.testing._subject import Subject, Verdict, failed, skipped
 from ors_gym.types import ToolCall
 
-__all__ = ["CHECKS", "check_server"]
-
-_CHECKS: Final = (*METADATA_CHECKS, *SESSION_CHECKS, *CALL_CHECKS)
-CHECKS: Final = tuple(name for name, _ in _CHECKS)
-"""The names of the checks, in their order."""
-_METADATA: Final = frozenset(name for name, _ in METADATA_CHECKS)
-_FIX: Final = "see the server's log"
+__all__ = ["check_server"]
 
 
 def check_server(
@@ -39,7 +31,7 @@ def check_server(
 ) -> Report:
     """Check whether an ORS server does what clients and trainers rely on.
 
-    It opens a few dozen sessions of one task and, unless told otherwise, **runs
+    The check opens a few dozen sessions of one task and, unless told otherwise, **runs
     tools**: some calls drawn from the schemas, or those that are given.
 
     Args:
@@ -47,14 +39,14 @@ def check_server(
         env_name: The environment's name, in any case; may be left out where there is
             only one.
         calls: Whether tools may be run; or the calls of one episode, such as
-            ``[{"tool": "submit", "input": {"answer": "4"}}]``. Let one take half a
-            second and the last one finish the episode, so that all can be checked.
+            ``[{"tool": "submit", "input": {"answer": "4"}}]``. Every check can run if
+            one call takes half a second and the last one finishes the episode.
         split: The split to play; ``train`` or the first one if None.
         task_index: The task to play.
         call_timeout: Seconds for a call.
         setup_timeout: Seconds for a set-up.
         secrets: Values for the environment, by name.
-        on_finding: Told of each finding at once.
+        on_finding: Called with each finding at once.
         **client_options: What `ORSClient` takes besides.
 
     Returns:
@@ -85,30 +77,39 @@ def check_server(
             session_options={"setup_timeout": setup_timeout, "secrets": secrets},
         )
         findings: list[Finding] = []
-        for name, check in _CHECKS:
-            finding = Finding(name, *_run(name, check, subject, findings))
+        for check in CHECKS:
+            finding = Finding(check.name, *_run(check, subject, findings))
             findings.append(finding)
             if on_finding is not None:
                 on_finding(finding)
         return Report(client.base_url, subject.environment, findings)
 
 
-def _run(
-    name: str,
-    check: Callable[[Subject], Verdict],
-    subject: Subject,
-    findings: Sequence[Finding],
-) -> Verdict:
-    """Run a check; an error that it does not expect is a failure of the server."""
-    broken = any(
+def _run(check: Check, subject: Subject, findings: Sequence[Finding]) -> Verdict:
+    """Run a check if it can be run; an error that it does not expect is a failure."""
+    no_setup = any(
         finding.status == "fail" and finding.name == "set-up" for finding in findings
     )
-    if broken and name not in _METADATA:
-        return Verdict("skipped", "the set-up failed")
+    if no_setup and check.kind != "metadata":
+        return skipped("the set-up failed")
+    if check.kind == "call":
+        obstacle = _why_no_call(subject)
+        if obstacle:
+            return skipped(obstacle)
     try:
-        return check(subject)
+        return check.judge(subject)
     except ORSError as error:
-        return Verdict("fail", f"{type(error).__name__}: {error}", _FIX)
+        return failed(f"{type(error).__name__}: {error}", "see the server's log")
+
+
+def _why_no_call(subject: Subject) -> str:
+    if not subject.runs_tools:
+        return "tools are not called"
+    try:
+        played = subject.episode.played
+    except ORSError as error:
+        return f"no episode can be played: {error}"
+    return "" if played else "there is no tool to call"
 
 
 def _choose_environment(client: ORSClient, env_name: str | None) -> str:
@@ -126,5 +127,5 @@ def _choose_environment(client: ORSClient, env_name: str | None) -> str:
 def _read(call: Mapping[str, Any]) -> ToolCall:
     read = parse_action(call)
     if isinstance(read, InvalidAction):
-        raise InvalidRequestError(f"{call!r:.200} is no tool call: {read.message}")
+        raise InvalidRequestError(f"{call!r:.200} is not a tool call: {read.message}")
     return read

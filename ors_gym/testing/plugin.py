@@ -13,18 +13,15 @@ from typing import Any
 
 import pytest
 
-from ors_gym.testing._check_server import CHECKS, check_server
+from ors_gym.testing._check_server import check_server
+from ors_gym.testing._checks import CHECKS
 from ors_gym.testing._report import Finding, Report
 
 __all__ = ["ContractItem", "pytest_addoption", "pytest_collection_modifyitems"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options.
-
-    Args:
-        parser: pytest's.
-    """
+    """Add the options."""
     group = parser.getgroup("ors", "contract check of an ORS server")
     group.addoption("--ors-url", help="the server's address; runs some of its tools")
     group.addoption("--ors-env", help="the environment, if the server has several")
@@ -41,13 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(
     session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Add a test for each check, if there is a server to be checked.
-
-    Args:
-        session: pytest's.
-        config: Has the options.
-        items: The tests so far.
-    """
+    """Add a test for each check, if there is a server to check."""
     url = config.getoption("ors_url")
     if url is None:
         return
@@ -64,9 +55,9 @@ def pytest_collection_modifyitems(
 
     items += [
         ContractItem.from_parent(
-            session, name=f"ors: {name}", find=_finder(check, name)
+            session, name=f"ors: {one.name}", find=_finder(check, one.name)
         )
-        for name in CHECKS
+        for one in CHECKS
     ]
 
 
@@ -75,11 +66,9 @@ def _finder(check: Callable[[], Report], name: str) -> Callable[[], Finding]:
 
 
 class ContractItem(pytest.Item):
-    """One check as a test: a warning is a warning, a failure fails.
+    """One check as a test: a warning of the check is a warning of the test.
 
-    Args:
-        find: Gives the finding; the server is checked when the first is asked for.
-        **arguments: pytest's.
+    The server is checked when the first test asks for its finding.
     """
 
     def __init__(self, *, find: Callable[[], Finding], **arguments: Any) -> None:
@@ -87,7 +76,7 @@ class ContractItem(pytest.Item):
         self._find = find
 
     def runtest(self) -> None:
-        """Run the test."""
+        """Skip, warn, fail or pass as the check did."""
         finding = self._find()
         if finding.status == "skipped":
             pytest.skip(finding.detail)

@@ -166,7 +166,10 @@ def test_serve_says_which_ports_there_are(capsys: pytest.CaptureFixture[str]) ->
         (("serve", "no_such_module:C"), "module 'no_such_module' cannot be imported"),
         (("serve", "guess"), "guess is bundled: run ors-gym serve; a class of your"),
         (("serve", "nothing"), "'nothing' cannot be served; a class of your own is"),
-        (("check", "http://127.0.0.1:1", "x", "--calls", '{"tol": 1}'), "no tool call"),
+        (
+            ("check", "http://127.0.0.1:1", "x", "--calls", '{"tol": 1}'),
+            "not a tool call",
+        ),
         (("eval", "http://127.0.0.1:1"), "--url"),
         (("eval", "a:B", "--url", "http://127.0.0.1:1"), "leave out --url"),
         (("eval", "math", "--policy", "clever"), "module:function"),

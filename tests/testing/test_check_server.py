@@ -133,7 +133,7 @@ def test_what_cannot_be_checked_is_refused(server: RunningServer) -> None:
         check_server(server.base_url, "nobody")
     with pytest.raises(InvalidRequestError, match="name one of"):
         check_server(server.base_url)
-    with pytest.raises(InvalidRequestError, match="no tool call"):
+    with pytest.raises(InvalidRequestError, match="not a tool call"):
         check_server(server.base_url, "contract", calls=[{"tol": "echo"}])
     with pytest.raises(ORSError):
         check_server("http://127.0.0.1:1", "contract")

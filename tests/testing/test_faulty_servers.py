@@ -8,10 +8,9 @@ from typing import Any, Final
 
 import pytest
 
-from ors_gym.testing import _call_checks as call_checks
-from ors_gym.testing import _session_checks as session_checks
+from ors_gym.testing import _checks as checks
 from ors_gym.testing import check_server
-from ors_gym.testing._check_server import CHECKS
+from ors_gym.testing._checks import CHECKS
 from tests.testing.small_server import CALLS, Answer, Session, Sums, serving, tool
 
 UNSATISFIABLE = tool("submit", properties={"answer": {"enum": []}}, required=["answer"])
@@ -25,9 +24,9 @@ def not_passed(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Check a server, and return what did not pass."""
     # What is slow here is slow, and nothing else, however busy the machine is.
     slow = sums.thinks or NEVER
-    monkeypatch.setattr(call_checks, "_SLOW_CALL_SECONDS", slow)
-    monkeypatch.setattr(call_checks, "_HEARTBEAT_SECONDS", slow)
-    monkeypatch.setattr(session_checks, "_SLOW_SETUP_SECONDS", sums.prepares or NEVER)
+    monkeypatch.setattr(checks, "_SLOW_CALL_SECONDS", slow)
+    monkeypatch.setattr(checks, "_HEARTBEAT_SECONDS", slow)
+    monkeypatch.setattr(checks, "_SLOW_SETUP_SECONDS", sums.prepares or NEVER)
     with serving(sums) as base_url:
         report = check_server(base_url, calls=CALLS)
     assert all(f.fix for f in report.findings if f.status in ("warn", "fail"))
@@ -271,7 +270,9 @@ def test_a_fault_is_found_by_its_check_and_no_other(
 
 
 def test_every_check_has_its_fault() -> None:
-    assert {name for _, expected in FAULTS for name in expected} == set(CHECKS)
+    assert {name for _, expected in FAULTS for name in expected} == {
+        check.name for check in CHECKS
+    }
 
 
 @pytest.mark.parametrize("faulty", [NoEnd, NoStream])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ors_gym.server import serve
-from ors_gym.testing._check_server import CHECKS
+from ors_gym.testing._checks import CHECKS
 from tests.rollout.chat_server import running_chat_server
 from tests.system.docs.architecture import PICTURE, draw, read_layers
 from tests.system.docs.pages import ROOT, python_blocks, run_page
@@ -69,7 +69,7 @@ def test_the_files_that_a_text_names_are_there(name: str) -> None:
 
 def test_the_page_for_authors_names_each_check() -> None:
     text = (DOCS / "environments.md").read_text()
-    assert [name for name in CHECKS if f"`{name}`" not in text] == []
+    assert [check.name for check in CHECKS if f"`{check.name}`" not in text] == []
 
 
 def test_the_picture_of_the_architecture_shows_the_rules_that_are_checked() -> None:
