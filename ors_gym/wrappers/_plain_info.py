@@ -1,4 +1,4 @@
-"""Infos that hold nothing but numbers and text."""
+"""Infos of nothing but numbers and text."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ __all__ = ["PlainInfo"]
 class PlainInfo(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Writes the info's ``blocks`` and ``metadata`` as JSON text.
 
-    For what stores infos in columns of one type each, and takes neither lists of blocks
-    nor mappings: ``minari.DataCollector(PlainInfo(env), record_infos=True)``, a table,
-    a logger. A vector env is made of envs that are wrapped so.
+    Use it where infos go into columns of one type, which hold neither lists of blocks
+    nor mappings: a table, a logger,
+    ``minari.DataCollector(PlainInfo(env), record_infos=True)``. For a vector env, wrap
+    each env that it is made of.
 
     Args:
         env: An ORS env, wrapped or not.
@@ -38,29 +39,14 @@ class PlainInfo(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode, as the env does.
-
-        Args:
-            seed: As for the env.
-            options: As for the env.
-
-        Returns:
-            The observation and the plain info.
-        """
+        """Start an episode, as the env does, with the plain info."""
         observation, info = self.env.reset(seed=seed, options=options)
         return observation, _write(info)
 
     def step(
         self, action: Any
     ) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Take a step, as the env does.
-
-        Args:
-            action: As for the env.
-
-        Returns:
-            As the env, with the plain info.
-        """
+        """Take a step, as the env does, with the plain info."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         return observation, reward, terminated, truncated, _write(info)
 

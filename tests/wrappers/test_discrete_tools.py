@@ -122,7 +122,7 @@ def test_calls_that_cannot_be_read_are_an_error(
 
 def test_an_env_without_tool_calls_is_refused() -> None:
     env = DiscreteTools(gym.make("ors/blackjack"))
-    with pytest.raises(ors_gym.InvalidRequestError, match=r"no tool calls.*Discrete"):
+    with pytest.raises(ors_gym.InvalidRequestError, match=r"not tool calls.*Discrete"):
         DiscreteTools(env)
     env.close()
 
@@ -148,8 +148,8 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(1)
     assert observation == (
-        "Invalid action: action 1 (extra) is no call of this session's tools. Choose "
-        "one of 0..1 that the action mask allows."
+        "Invalid action: action 1 (extra) calls no tool of this session. Choose one "
+        "of 0..1 that the action mask allows."
     )
     assert (reward, terminated, truncated) == (-0.5, False, False)
     assert info["error_kind"] == "invalid_action"

@@ -35,7 +35,7 @@ class DiscreteTools(VectorView):
         SchemaError: If ``calls`` is None and the tools take infinitely many different
             calls, more than 1000 or none.
         InvalidRequestError: If one of the calls cannot be read, or the env's actions
-            are no tool calls.
+            are not tool calls.
 
     Example:
         >>> import gymnasium as gym

@@ -1,4 +1,4 @@
-"""A vector wrapper that knows where episodes begin and end."""
+"""The common part of the vector wrappers: it knows where episodes begin and end."""
 
 from __future__ import annotations
 
@@ -27,34 +27,26 @@ Steps: TypeAlias = tuple[
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Results:
-    """Observations and infos of some envs, one row for each.
-
-    Args:
-        observations: The batched observations.
-        infos: The batched infos.
-        envs: Which env a row is of.
-        fresh: Which rows are new; the others repeat what their env showed before.
-        starts: Which observations begin an episode.
-        over: In which rows the step ended an episode.
-        final: In which of these the observation is the next episode's already.
-    """
+    """Batched observations and infos of some envs, one row for each env."""
 
     observations: Any
     infos: dict[str, Any]
     envs: NDArray[np.int64]
+    """The env of each row."""
     fresh: NDArray[np.bool_]
+    """Which rows are new; the others repeat what their env showed before."""
     starts: NDArray[np.bool_]
+    """Which observations begin an episode."""
     over: NDArray[np.bool_]
+    """In which rows the step ended an episode."""
     final: NDArray[np.bool_]
+    """In which of the ended rows the observation is the next episode's already."""
 
 
 class VectorView(_Wrapper):
-    """The common part of the vector twins; a subclass overrides the two hooks.
+    """A wrapper of a vector env in any autoreset mode; a subclass overrides two hooks.
 
-    Where the env has ``send`` and ``recv``, as `ORSVectorEnv` does, so has the view.
-
-    Args:
-        env: A vector env in any autoreset mode.
+    It has ``send`` and ``recv`` where the env has them, as `ORSVectorEnv` does.
     """
 
     def __init__(self, env: VectorEnv[Any, Any, NDArray[Any]]) -> None:
@@ -65,21 +57,12 @@ class VectorView(_Wrapper):
         """Whether the next result of an env begins an episode."""
 
     def choose(self, actions: Any, envs: NDArray[np.int64]) -> Any:
-        """Return the wrapped env's actions; a hook.
-
-        Args:
-            actions: This env's actions.
-            envs: Which envs they are for.
-        """
+        """Return the wrapped env's actions for this env's; a hook."""
         del envs
         return actions
 
     def show(self, results: Results) -> Any:
-        """Return what this env observes, and add to the infos; a hook.
-
-        Args:
-            results: What the wrapped env gave.
-        """
+        """Return what this env observes, and add to the infos; a hook."""
         return results.observations
 
     def reset(
@@ -88,15 +71,7 @@ class VectorView(_Wrapper):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in each env, or in those of ``options["reset_mask"]``.
-
-        Args:
-            seed: As for the wrapped env.
-            options: As for the wrapped env.
-
-        Returns:
-            The batched observations and infos.
-        """
+        """Start an episode in each env, or in those of ``options["reset_mask"]``."""
         fresh = self._chosen(options)
         observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]
         self._due[fresh] = False
@@ -106,14 +81,7 @@ class VectorView(_Wrapper):
         return self.show(results), infos
 
     def step(self, actions: Any) -> Steps:
-        """Take a step in each env.
-
-        Args:
-            actions: One action for each env.
-
-        Returns:
-            As the wrapped env, with what this one observes.
-        """
+        """Take a step in each env."""
         envs = np.arange(self.num_envs)
         return self._see(self.env.step(self.choose(actions, envs)), envs)
 
@@ -123,18 +91,13 @@ class VectorView(_Wrapper):
         seed: int | Sequence[int | None] | None = None,
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Start episodes without waiting: `recv` gives the results.
-
-        Args:
-            seed: As for `reset`.
-            options: As for `reset`.
-        """
+        """Start episodes without waiting: `recv` gives the results."""
         chosen = self._chosen(options)
         self._queue.async_reset(seed=seed, options=options)
         self._due[chosen] = True
 
     def send(self, actions: Any, env_ids: Any = None) -> None:
-        """Have envs take a step, without waiting: `recv` gives the results.
+        """Have envs take a step without waiting: `recv` gives the results.
 
         Args:
             actions: One action for each of these envs.
@@ -144,14 +107,7 @@ class VectorView(_Wrapper):
         self._queue.send(self.choose(actions, envs.reshape(-1)), env_ids)
 
     def recv(self, min_envs: int = 1) -> Steps:
-        """Take the results of the envs that are ready.
-
-        Args:
-            min_envs: How many to wait for, at least.
-
-        Returns:
-            As the wrapped env, with what this one observes.
-        """
+        """Return the results of the envs that are ready, of at least ``min_envs``."""
         results = self._queue.recv(min_envs)
         return self._see(results, results[4]["env_id"])
 
@@ -159,8 +115,8 @@ class VectorView(_Wrapper):
     def _queue(self) -> Any:
         if not hasattr(self.env, "send"):
             raise InvalidRequestError(
-                f"{self.env} has no send() and recv(); they are those of ORSVectorEnv, "
-                f"and of ors_gym's wrappers directly around it"
+                f"{self.env} has no send() and recv(). ORSVectorEnv has them, and "
+                f"ors_gym's wrappers directly around it"
             )
         return self.env
 
@@ -175,7 +131,7 @@ class VectorView(_Wrapper):
         return self.show(seen), rewards, terminations, truncations, infos
 
     def _chosen(self, options: Mapping[str, Any] | None) -> NDArray[np.bool_]:
-        """Read the mask, which Gymnasium's vector envs take out of the options."""
+        """Read which envs are reset; Gymnasium's vector envs take the mask out."""
         mask = (options or {}).get("reset_mask")
         if isinstance(mask, np.ndarray) and mask.shape == (self.num_envs,):
             return mask.astype(np.bool_)
