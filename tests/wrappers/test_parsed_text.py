@@ -204,7 +204,7 @@ def test_a_value_outside_of_the_space_is_none(
     ("arguments", "message"),
     [
         ({"parse": "no group"}, "has no group"),
-        ({"parse": "(unclosed"}, "no regular expression"),
+        ({"parse": "(unclosed"}, "not a regular expression"),
         ({"parse": length}, "say with space="),
         ({"parse": 3, "space": Discrete(2)}, "not 3"),
         (
