@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple, cast
 import ors_gym
 from benchmarks.loopserver import loopserver
 from ors_gym.client._client import Session
-from ors_gym.client._drivers import run_blocking
+from ors_gym.client._run_operation import run_blocking
 from ors_gym.client.http._address import Origin
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
 from ors_gym.formats import parse_action

@@ -23,9 +23,10 @@ import httpx
 
 from benchmarks.loopserver import loopserver
 from ors_gym.client import HTTPTransport
+from ors_gym.client._httpx_connections import AsyncHttpxConnections, HttpxConnections
+from ors_gym.client._settings import make_settings
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
-from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from ors_gym.protocol._exchange import Head, Headers, Outcome, Send
 
 Measure = Callable[[], float]
@@ -143,17 +144,18 @@ def _per_call_async(
 def _rows(url: str, runner: asyncio.Runner, calls: int) -> dict[str, Measure]:
     """Return the measurement of each row."""
     pool = ConnectionPool(url, headers=_CLIENT)
-    stock = StockTransport(url, headers=_CLIENT)
+    settings = make_settings(url, api_key="", headers=dict(_CLIENT))
+    over_httpx = HttpxConnections(settings)
     async_pool = AsyncConnectionPool(url, headers=_CLIENT)
-    async_stock = AsyncStockTransport(url, headers=_CLIENT)
+    async_over_httpx = AsyncHttpxConnections(settings)
     few = max(calls // 5, 1)
     rows: dict[str, Measure] = {
         "raw socket": functools.partial(_per_call, _raw(url), calls),
         "ConnectionPool": functools.partial(
             _per_call, lambda: _check(pool.exchange(_send())), calls
         ),
-        "StockTransport": functools.partial(
-            _per_call, lambda: _check(stock.exchange(_send())), few
+        "HttpxConnections": functools.partial(
+            _per_call, lambda: _check(over_httpx.exchange(_send())), few
         ),
         "httpx.Client": functools.partial(_per_call, _httpx(url, httpx.Client()), few),
         "httpx.Client(HTTPTransport)": functools.partial(
@@ -164,8 +166,8 @@ def _rows(url: str, runner: asyncio.Runner, calls: int) -> dict[str, Measure]:
         rows[f"AsyncConnectionPool, {sessions} sessions"] = functools.partial(
             _per_call_async, runner, async_pool.exchange, sessions, calls * 8
         )
-    rows["AsyncStockTransport, 1 session"] = functools.partial(
-        _per_call_async, runner, async_stock.exchange, 1, few
+    rows["AsyncHttpxConnections, 1 session"] = functools.partial(
+        _per_call_async, runner, async_over_httpx.exchange, 1, few
     )
     return rows
 

@@ -8,17 +8,16 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from ors_gym.client._base import BaseClient
-from ors_gym.client._connection import Link
-from ors_gym.client._drivers import AsyncExchange, run_async
-from ors_gym.client._session import (
-    CALL_TIMEOUT,
+from ors_gym.client._choose_connections import choose_async_connections
+from ors_gym.client._client_core import ClientCore
+from ors_gym.client._run_operation import AsyncExchange, run_async
+from ors_gym.client._server import RemoteServer
+from ors_gym.client._session_core import (
     CLOSE_TIMEOUT,
     SETUP_TIMEOUT,
     SessionCore,
     task_request,
 )
-from ors_gym.client._transports import choose_async_transport
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
@@ -28,25 +27,20 @@ __all__ = ["AsyncORSClient", "AsyncSession"]
 
 
 class AsyncSession(SessionCore):
-    """One episode on a server. Made by `AsyncORSClient.session`.
+    """One episode on a server, as an async context manager.
 
-    Args:
-        link: How the server is reached.
-        exchange: Does the exchanges.
-        environment: The environment's name, in any case.
-        task: The fields of /create that name the task.
-        **options: As for `AsyncORSClient.session`.
+    `AsyncORSClient.session` makes it.
     """
 
     def __init__(
         self,
-        link: Link,
+        server: RemoteServer,
         exchange: AsyncExchange,
         environment: str,
         task: Mapping[str, Any],
         **options: Any,
     ) -> None:
-        super().__init__(link, environment, task, **options)
+        super().__init__(server, environment, task, **options)
         self._exchange = exchange
 
     async def open(self) -> Self:
@@ -104,25 +98,16 @@ class AsyncSession(SessionCore):
 
     async def close(self, *, wait: bool = True) -> None:
         """As `Session.close`, awaitable."""
-        state = self.release()
-        if state is None:
-            return
-        confirmed = False
-        try:
-            if wait and self._set_up:
-                operation = operations.delete_session(
-                    self._link.wire, state.session_id, timeout=CLOSE_TIMEOUT
-                )
-                confirmed = await run_async(operation, self._exchange)
-        finally:
-            if not confirmed:
-                self.delete_later(state)
+        if wait:
+            await run_async(self.close_operation(), self._exchange)
+        else:
+            self.discard()
 
 
 T = TypeVar("T")
 
 
-class AsyncORSClient(BaseClient):
+class AsyncORSClient(ClientCore[AsyncSession]):
     """An async client for one ORS server, for many sessions at once on one loop.
 
     Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
@@ -190,10 +175,7 @@ class AsyncORSClient(BaseClient):
             repeat_calls_after_429=repeat_calls_after_429,
             on_retry=on_retry,
         )
-        self._transport = choose_async_transport(
-            self.link, trust_env=trust_env, transport=transport, client=client
-        )
-        self._sessions: dict[str, AsyncSession] = {}
+        self._connections = choose_async_connections(self._server, transport, client)
 
     async def __aenter__(self) -> Self:
         return self
@@ -215,33 +197,33 @@ class AsyncORSClient(BaseClient):
         Returns:
             What it returns.
         """
-        return await run_async(operation, self._transport.exchange)
+        return await run_async(operation, self._connections.exchange)
 
     async def list_environments(self) -> list[str]:
         """As `ORSClient.list_environments`, awaitable."""
-        await self.run(operations.connect(self.link.wire))
-        return list(self.link.wire.environments)
+        await self.run(operations.connect(self._server))
+        return list(self._server.known.environments)
 
     async def list_tools(self, env: str) -> list[ToolSpec]:
         """As `ORSClient.list_tools`, awaitable."""
-        tools, _ = await self.run(operations.list_tools(self.link.wire, env))
+        tools, _ = await self.run(operations.list_tools(self._server, env))
         return tools
 
     async def list_splits(self, env: str) -> list[Split]:
         """As `ORSClient.list_splits`, awaitable."""
-        return await self.run(operations.list_splits(self.link.wire, env))
+        return await self.run(operations.list_splits(self._server, env))
 
     async def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
         """As `ORSClient.list_tasks`, awaitable."""
-        return await self.run(operations.list_tasks(self.link.wire, env, split))
+        return await self.run(operations.list_tasks(self._server, env, split))
 
     async def num_tasks(self, env: str, split: str) -> int:
         """As `ORSClient.num_tasks`, awaitable."""
-        return await self.run(operations.num_tasks(self.link.wire, env, split))
+        return await self.run(operations.num_tasks(self._server, env, split))
 
     async def get_task(self, env: str, split: str, index: int) -> TaskSpec:
         """As `ORSClient.get_task`, awaitable."""
-        return await self.run(operations.get_task(self.link.wire, env, split, index))
+        return await self.run(operations.get_task(self._server, env, split, index))
 
     async def get_task_range(
         self,
@@ -251,39 +233,13 @@ class AsyncORSClient(BaseClient):
         stop: int | None = None,
     ) -> list[TaskSpec]:
         """As `ORSClient.get_task_range`, awaitable."""
-        operation = operations.get_task_range(self.link.wire, env, split, start, stop)
+        operation = operations.get_task_range(self._server, env, split, start, stop)
         return await self.run(operation)
-
-    def session(
-        self,
-        env: str,
-        task_spec: TaskSpec | None = None,
-        *,
-        split: str | None = None,
-        index: int | None = None,
-        secrets: Mapping[str, str] | None = None,
-        create_options: Mapping[str, Any] | None = None,
-        session_options: Mapping[str, Any] | None = None,
-        call_timeout: float = CALL_TIMEOUT,
-        setup_timeout: float = SETUP_TIMEOUT,
-    ) -> AsyncSession:
-        """As `ORSClient.session`."""
-        return AsyncSession(
-            self.link,
-            self._transport.exchange,
-            env,
-            task_request(task_spec, split, index),
-            secrets=secrets,
-            create_options=create_options,
-            session_options=session_options,
-            call_timeout=call_timeout,
-            setup_timeout=setup_timeout,
-        )
 
     async def create_session(self) -> str:
         """As `ORSClient.create_session`, awaitable."""
-        await self.run(operations.connect(self.link.wire))
-        return await self.run(operations.create_session(self.link.wire))
+        await self.run(operations.connect(self._server))
+        return await self.run(operations.create_session(self._server))
 
     async def create_episode(
         self,
@@ -300,9 +256,9 @@ class AsyncORSClient(BaseClient):
         Args:
             session_id: The id, used only once.
             env: The environment's name, in any case.
-            task_spec: The task itself,
-            split: or the split that it is in
-            index: and its place there, from 0.
+            task_spec: The task itself; or name it by split and index.
+            split: The split that the task is in.
+            index: The task's place in the split, from 0.
             secrets: Values for the environment, by name.
 
         Returns:
@@ -313,9 +269,9 @@ class AsyncORSClient(BaseClient):
                 of no use then.
         """
         task = task_request(task_spec, split, index)
-        session = AsyncSession(self.link, self._transport.exchange, env, task)
+        session = self._make_session(env, task)
         operation = operations.start_episode(
-            self.link.wire,
+            self._server,
             session_id,
             env,
             task,
@@ -343,7 +299,7 @@ class AsyncORSClient(BaseClient):
     async def ping(self, session_id: str) -> bool:
         """As `ORSClient.ping`, awaitable."""
         operation = operations.ping(
-            self.link.wire, session_id, timeout=self.link.wire.timeout
+            self._server, session_id, timeout=self._server.settings.timeout
         )
         return await self.run(operation) is True
 
@@ -361,7 +317,7 @@ class AsyncORSClient(BaseClient):
             await session.close()
         else:
             operation = operations.delete_session(
-                self.link.wire, session_id, timeout=CLOSE_TIMEOUT
+                self._server, session_id, timeout=CLOSE_TIMEOUT
             )
             await self.run(operation)
         return {"sid": session_id}
@@ -371,14 +327,21 @@ class AsyncORSClient(BaseClient):
         for session in list(self._sessions.values()):
             await session.close()
         self._sessions.clear()
-        await self._transport.aclose()
+        await self._connections.aclose()
 
     async def _session(self, session_id: str, env: str) -> AsyncSession:
         """Find a session by its id; one of somebody else's is taken as it is."""
         session = self._sessions.get(session_id)
         if session is None:
-            name = await self.run(operations.resolve_environment(self.link.wire, env))
-            session = AsyncSession(self.link, self._transport.exchange, name, {})
+            name = await self.run(operations.resolve_environment(self._server, env))
+            session = self._make_session(name, {})
             session.attach(session_id, name)
             self._sessions[session_id] = session
         return session
+
+    def _make_session(
+        self, environment: str, task: Mapping[str, Any], **options: Any
+    ) -> AsyncSession:
+        return AsyncSession(
+            self._server, self._connections.exchange, environment, task, **options
+        )

@@ -8,17 +8,16 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from ors_gym.client._base import BaseClient
-from ors_gym.client._connection import Link
-from ors_gym.client._drivers import Exchange, run_blocking
-from ors_gym.client._session import (
-    CALL_TIMEOUT,
+from ors_gym.client._choose_connections import choose_connections
+from ors_gym.client._client_core import ClientCore
+from ors_gym.client._run_operation import Exchange, run_blocking
+from ors_gym.client._server import RemoteServer
+from ors_gym.client._session_core import (
     CLOSE_TIMEOUT,
     SETUP_TIMEOUT,
     SessionCore,
     task_request,
 )
-from ors_gym.client._transports import choose_transport
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
@@ -28,25 +27,17 @@ __all__ = ["ORSClient", "Session"]
 
 
 class Session(SessionCore):
-    """One episode on a server, as a context manager. Made by `ORSClient.session`.
-
-    Args:
-        link: How the server is reached.
-        exchange: Does the exchanges.
-        environment: The environment's name, in any case.
-        task: The fields of /create that name the task.
-        **options: As for `ORSClient.session`.
-    """
+    """One episode on a server, as a context manager. `ORSClient.session` makes it."""
 
     def __init__(
         self,
-        link: Link,
+        server: RemoteServer,
         exchange: Exchange,
         environment: str,
         task: Mapping[str, Any],
         **options: Any,
     ) -> None:
-        super().__init__(link, environment, task, **options)
+        super().__init__(server, environment, task, **options)
         self._exchange = exchange
 
     def open(self) -> Self:
@@ -163,25 +154,16 @@ class Session(SessionCore):
             wait: Whether to wait for the server's word; the background deletes
                 otherwise, and where the server does not answer.
         """
-        state = self.release()
-        if state is None:
-            return
-        confirmed = False
-        try:
-            if wait and self._set_up:
-                operation = operations.delete_session(
-                    self._link.wire, state.session_id, timeout=CLOSE_TIMEOUT
-                )
-                confirmed = run_blocking(operation, self._exchange)
-        finally:
-            if not confirmed:
-                self.delete_later(state)
+        if wait:
+            run_blocking(self.close_operation(), self._exchange)
+        else:
+            self.discard()
 
 
 T = TypeVar("T")
 
 
-class ORSClient(BaseClient):
+class ORSClient(ClientCore[Session]):
     """A blocking client for one ORS server. Threads may share it.
 
     Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
@@ -245,10 +227,7 @@ class ORSClient(BaseClient):
             repeat_calls_after_429=repeat_calls_after_429,
             on_retry=on_retry,
         )
-        self._transport = choose_transport(
-            self.link, trust_env=trust_env, transport=transport, client=client
-        )
-        self._sessions: dict[str, Session] = {}
+        self._connections = choose_connections(self._server, transport, client)
 
     def __enter__(self) -> Self:
         return self
@@ -267,7 +246,7 @@ class ORSClient(BaseClient):
         Args:
             operation: The operation, from `ors_gym.protocol._operations`.
         """
-        return run_blocking(operation, self._transport.exchange)
+        return run_blocking(operation, self._connections.exchange)
 
     def list_environments(self) -> list[str]:
         """List the environments of the server.
@@ -279,8 +258,8 @@ class ORSClient(BaseClient):
             ProtocolError: If it is not an ORS server.
             ConnectionFailedError: If it cannot be reached.
         """
-        self.run(operations.connect(self.link.wire))
-        return list(self.link.wire.environments)
+        self.run(operations.connect(self._server))
+        return list(self._server.known.environments)
 
     def list_tools(self, env: str) -> list[ToolSpec]:
         """List the tools that every session of an environment has.
@@ -294,7 +273,7 @@ class ORSClient(BaseClient):
         Raises:
             UnknownEnvironmentError: If there is none of that name.
         """
-        return self.run(operations.list_tools(self.link.wire, env))[0]
+        return self.run(operations.list_tools(self._server, env))[0]
 
     def list_splits(self, env: str) -> list[Split]:
         """List an environment's splits: ``name`` and ``type`` of each.
@@ -302,7 +281,7 @@ class ORSClient(BaseClient):
         Args:
             env: The environment's name, in any case.
         """
-        return self.run(operations.list_splits(self.link.wire, env))
+        return self.run(operations.list_splits(self._server, env))
 
     def list_tasks(self, env: str, split: str) -> list[TaskSpec]:
         """List all tasks of a split: for small sets; see `num_tasks`, `get_task`.
@@ -317,7 +296,7 @@ class ORSClient(BaseClient):
         Raises:
             UnknownTaskError: If there is no such split.
         """
-        return self.run(operations.list_tasks(self.link.wire, env, split))
+        return self.run(operations.list_tasks(self._server, env, split))
 
     def num_tasks(self, env: str, split: str) -> int:
         """Count the tasks of a split.
@@ -332,7 +311,7 @@ class ORSClient(BaseClient):
         Raises:
             UnknownTaskError: If there is no such split.
         """
-        return self.run(operations.num_tasks(self.link.wire, env, split))
+        return self.run(operations.num_tasks(self._server, env, split))
 
     def get_task(self, env: str, split: str, index: int) -> TaskSpec:
         """Get one task.
@@ -348,7 +327,7 @@ class ORSClient(BaseClient):
         Raises:
             UnknownTaskError: If there is no such split, or no such task in it.
         """
-        return self.run(operations.get_task(self.link.wire, env, split, index))
+        return self.run(operations.get_task(self._server, env, split, index))
 
     def get_task_range(
         self,
@@ -368,57 +347,13 @@ class ORSClient(BaseClient):
         Returns:
             The tasks.
         """
-        operation = operations.get_task_range(self.link.wire, env, split, start, stop)
+        operation = operations.get_task_range(self._server, env, split, start, stop)
         return self.run(operation)
-
-    def session(
-        self,
-        env: str,
-        task_spec: TaskSpec | None = None,
-        *,
-        split: str | None = None,
-        index: int | None = None,
-        secrets: Mapping[str, str] | None = None,
-        create_options: Mapping[str, Any] | None = None,
-        session_options: Mapping[str, Any] | None = None,
-        call_timeout: float = CALL_TIMEOUT,
-        setup_timeout: float = SETUP_TIMEOUT,
-    ) -> Session:
-        """Make a session; entering it opens it, leaving it deletes it.
-
-        Args:
-            env: The environment's name, in any case.
-            task_spec: The task itself,
-            split: or the split that it is in
-            index: and its place there, from 0.
-            secrets: Values for the environment, by name.
-            create_options: Further fields for the body of /create.
-            session_options: The body of /create_session.
-            call_timeout: Seconds for a tool call.
-            setup_timeout: Seconds for opening, set-up included.
-
-        Returns:
-            The session.
-
-        Raises:
-            InvalidRequestError: If the task is not named one way or the other.
-        """
-        return Session(
-            self.link,
-            self._transport.exchange,
-            env,
-            task_request(task_spec, split, index),
-            secrets=secrets,
-            create_options=create_options,
-            session_options=session_options,
-            call_timeout=call_timeout,
-            setup_timeout=setup_timeout,
-        )
 
     def create_session(self) -> str:
         """Get a session id, for `create_episode`."""
-        self.run(operations.connect(self.link.wire))
-        return self.run(operations.create_session(self.link.wire))
+        self.run(operations.connect(self._server))
+        return self.run(operations.create_session(self._server))
 
     def create_episode(
         self,
@@ -435,9 +370,9 @@ class ORSClient(BaseClient):
         Args:
             session_id: The id, used only once.
             env: The environment's name, in any case.
-            task_spec: The task itself,
-            split: or the split that it is in
-            index: and its place there, from 0.
+            task_spec: The task itself; or name it by split and index.
+            split: The split that the task is in.
+            index: The task's place in the split, from 0.
             secrets: Values for the environment, by name.
 
         Returns:
@@ -448,9 +383,9 @@ class ORSClient(BaseClient):
                 of no use then.
         """
         task = task_request(task_spec, split, index)
-        session = Session(self.link, self._transport.exchange, env, task)
+        session = self._make_session(env, task)
         operation = operations.start_episode(
-            self.link.wire,
+            self._server,
             session_id,
             env,
             task,
@@ -507,8 +442,9 @@ class ORSClient(BaseClient):
         Args:
             session_id: The session's id.
         """
-        wire = self.link.wire
-        return self.run(operations.ping(wire, session_id, timeout=wire.timeout)) is True
+        timeout = self._server.settings.timeout
+        operation = operations.ping(self._server, session_id, timeout=timeout)
+        return self.run(operation) is True
 
     def delete_episode(self, session_id: str) -> JSONObject:
         """Delete a session and return ``{"sid": session_id}``; twice is fine.
@@ -520,8 +456,10 @@ class ORSClient(BaseClient):
         if session is not None:
             session.close()
         else:
-            wire = self.link.wire
-            self.run(operations.delete_session(wire, session_id, timeout=CLOSE_TIMEOUT))
+            operation = operations.delete_session(
+                self._server, session_id, timeout=CLOSE_TIMEOUT
+            )
+            self.run(operation)
         return {"sid": session_id}
 
     def close(self) -> None:
@@ -529,14 +467,21 @@ class ORSClient(BaseClient):
         for session in list(self._sessions.values()):
             session.close()
         self._sessions.clear()
-        self._transport.close()
+        self._connections.close()
 
     def _session(self, session_id: str, env: str) -> Session:
         """Find a session by its id; one of somebody else's is taken as it is."""
         session = self._sessions.get(session_id)
         if session is None:
-            name = self.run(operations.resolve_environment(self.link.wire, env))
-            session = Session(self.link, self._transport.exchange, name, {})
+            name = self.run(operations.resolve_environment(self._server, env))
+            session = self._make_session(name, {})
             session.attach(session_id, name)
             self._sessions[session_id] = session
         return session
+
+    def _make_session(
+        self, environment: str, task: Mapping[str, Any], **options: Any
+    ) -> Session:
+        return Session(
+            self._server, self._connections.exchange, environment, task, **options
+        )

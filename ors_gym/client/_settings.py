@@ -1,35 +1,107 @@
-"""What the user of a client chose."""
+"""Checks what the user of a client chose: address, key, headers."""
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+import ipaddress
+import os
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Final
 
-from ors_gym.protocol._exchange import Limits
+from ors_gym.client.http._address import Origin
+from ors_gym.errors import InsecureTransportError, InvalidRequestError
+from ors_gym.protocol._exchange import Head, Limits
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._server import ClientSettings
 
-__all__ = ["ClientSettings"]
+__all__ = ["is_secret_header", "make_settings"]
+
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
+)
+_SECRET_WORDS: Final = ("authorization", "cookie", "key", "token", "secret", "password")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
-    """The arguments of a client, for another client of the same server.
+def make_settings(
+    base_url: str,
+    *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+    trust_env: bool = False,
+    allow_insecure: bool = False,
+    limits: Limits | None = None,
+    repeat_calls_after_429: bool = True,
+) -> ClientSettings:
+    """Make settings of the arguments of a client; see `ORSClient`."""
+    origin = Origin(base_url)
+    base_url = base_url.rstrip("/")
+    sent, secrets = _client_headers(api_key, headers or {})
+    secure = allow_insecure or origin.scheme == "https" or _is_loopback(origin.host)
+    if secrets and not secure:
+        # docs/wire.md, point 19.
+        raise InsecureTransportError(
+            f"an API key would travel in the clear to {base_url}; use https, or pass "
+            "allow_insecure=True inside a network that you trust"
+        )
+    return ClientSettings(
+        base_url=base_url,
+        origin=f"{origin.scheme}://{origin.authority}",
+        headers=sent,
+        timeout=timeout,
+        trust_env=trust_env,
+        secure=secure,
+        limits=limits or Limits(),
+        redact=Redactor(secrets),
+        repeat_calls_after_429=repeat_calls_after_429,
+    )
 
-    They can be pickled, and hold the client's key, which `repr` leaves out.
+
+def _client_headers(
+    api_key: str | None, headers: Mapping[str, str]
+) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """Return the headers of every request, and which of their values are secret."""
+    own = {"User-Agent": f"ors-gym/{_version()}"}
+    api_key = api_key if api_key is not None else os.environ.get("ORS_API_KEY")
+    if api_key:
+        own["X-API-Key"] = api_key
+    for name, value in headers.items():
+        if name.lower() in _FRAMING:
+            raise InvalidRequestError(f"the header {name!r} is set by the transport")
+        own = {key: own[key] for key in own if key.lower() != name.lower()}
+        own[name] = value
+    checked = Head("GET", "/", tuple(own.items())).headers
+    secrets: list[str] = []
+    for name, value in checked:
+        if is_secret_header(name):
+            # A server may repeat the credentials without their scheme, say "Bearer".
+            scheme, _, credentials = value.partition(" ")
+            secrets += [value, credentials] if credentials else [scheme]
+    return checked, secrets
+
+
+def _version() -> str:
+    try:
+        return metadata.version("ors-gym")
+    except metadata.PackageNotFoundError:
+        # Run from its sources, without being installed.
+        return "unknown"
+
+
+def is_secret_header(name: str) -> bool:
+    """Return whether a header's value is kept out of messages and off plain http.
+
+    Example:
+        >>> is_secret_header("Authorization"), is_secret_header("X-Deployment")
+        (True, False)
     """
+    return any(word in name.lower() for word in _SECRET_WORDS)
 
-    base_url: str
-    headers: tuple[tuple[str, str], ...] = dataclasses.field(repr=False)
-    """Sent with every request; the API key is among them."""
-    timeout: float
-    trust_env: bool
-    allow_insecure: bool
-    limits: Limits
-    repeat_calls_after_429: bool
 
-    def arguments(self) -> dict[str, Any]:
-        """Return the keyword arguments of a client with these settings."""
-        arguments = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
-        # The key is among the headers already; ORS_API_KEY must not replace it.
-        return arguments | {"api_key": "", "headers": dict(self.headers)}
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

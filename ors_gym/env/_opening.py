@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ors_gym.client._catalog import Catalog
-from ors_gym.client._session import SessionCore
+from ors_gym.client._session_core import SessionCore
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task
 from ors_gym.errors import ORSError, SessionLostError

@@ -12,7 +12,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import gymnasium
 
-from ors_gym.client._session import SessionCore
+from ors_gym.client._session_core import SessionCore
 from ors_gym.env._observation import Metadata, Observed, make_info, name_task, observe
 from ors_gym.env._opening import Opened
 from ors_gym.env._settings import UNPICKLED, TaskEnvSettings

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
-from ors_gym.client._session import SessionCore
+from ors_gym.client._session_core import SessionCore
 from ors_gym.env._opening import Opened, Opening, open_session
 from ors_gym.env._rules import EpisodeRules, PendingCall, ResetResult, StepResult
 from ors_gym.env._settings import TaskEnvSettings, find_server, shows_settings

@@ -29,39 +29,26 @@ class Dialect:
 
     A flag that is None is not known: the endpoint is tried, and 404, 405 or a
     redirect says that it is not there.
-
-    Args:
-        secrets: Where the server looks for secrets.
-        create_session: Whether it hands out session ids.
-        create_by_index: Whether /create takes a split and an index.
-        num_tasks: Whether it counts tasks and gives one by its index.
-        task_range: Whether it gives a range of tasks.
-        task_tools: Whether it lists the tools of a session.
-        messages: Whether it gives the prompt as a conversation.
-        score_group: Whether it scores groups of rollouts.
-        delete_session: Whether it wants a session id handed back.
     """
 
     secrets: SecretsChannel
     create_session: bool | None = None
+    """Whether the server hands out session ids."""
     create_by_index: bool | None = None
+    """Whether /create takes a split and an index."""
     num_tasks: bool | None = None
+    """Whether it counts tasks and gives one by its index."""
     task_range: bool | None = None
     task_tools: bool | None = None
     messages: bool | None = None
+    """Whether it gives the prompt as a conversation."""
     score_group: bool | None = None
     delete_session: bool | None = None
+    """Whether it wants a session id handed back."""
 
 
 def read_openapi(document: object) -> Dialect | None:
-    """Read the dialect from ``/openapi.json``.
-
-    Args:
-        document: The decoded JSON.
-
-    Returns:
-        The dialect, or None if the document does not describe an ORS server.
-    """
+    """Read ``/openapi.json``; None if it does not describe an ORS server."""
     if not isinstance(document, Mapping):
         return None
     paths = document.get("paths")
@@ -87,17 +74,10 @@ def read_openapi(document: object) -> Dialect | None:
 
 
 def read_probe(status: int, document: object) -> Dialect | None:
-    """Read what can be known from a /create that must be refused.
+    """Read the refusal of a /create that asks for nothing; None if it does not say.
 
     The probe is ``{"secrets": {}}`` for a session that does not exist: nothing is
     created and nothing secret is sent (docs/wire.md, point 1).
-
-    Args:
-        status: The reply's HTTP status.
-        document: The reply's decoded JSON.
-
-    Returns:
-        The dialect, or None if the reply does not say.
     """
     if status != 422 or not isinstance(document, Mapping):
         return None

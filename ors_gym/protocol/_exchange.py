@@ -1,4 +1,8 @@
-"""How much a server may send before the client refuses to read on."""
+"""What an operation yields and what it is answered: `Send`, `Pause`, `Outcome`.
+
+An operation is a generator. A driver does the exchange or the pause that it yields and
+sends back what came of it.
+"""
 
 from __future__ import annotations
 
@@ -84,11 +88,7 @@ _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 class Head:
     """Method, target and headers of a request: what stays the same between calls.
 
-    Args:
-        method: An HTTP method other than HEAD.
-        target: Path and query below the base URL, percent-encoded, with a leading
-            slash.
-        headers: Header lines beside Host, Content-Length and those of the client.
+    The target is path and query below the base URL, percent-encoded.
 
     Raises:
         InvalidRequestError: If any part could break out of its line (RFC 9112,
@@ -99,7 +99,7 @@ class Head:
         '/health'
     """
 
-    __slots__ = ("headers", "method", "target", "wire")
+    __slots__ = ("headers", "method", "rendered", "target")
 
     def __init__(
         self, method: str, target: str, headers: Sequence[tuple[str, str]] = ()
@@ -114,8 +114,9 @@ class Head:
         self.method = method
         self.target = target
         self.headers = tuple(headers)
-        self.wire: tuple[object, bytes] | None = None
-        """A transport's own rendering with its owner, kept to be made once."""
+        # The bytes of a transport, with the transport that rendered them. The calls of
+        # a session share one head, so it is rendered once.
+        self.rendered: tuple[object, bytes] | None = None
 
 
 class Sink(Protocol):
@@ -132,17 +133,7 @@ class Sink(Protocol):
 
 
 class Send:
-    """One exchange: send a request, let the sink read the reply.
-
-    Args:
-        head: The request's head.
-        body: The request's body, or None for a request without one.
-        sink: Reads the reply.
-        timeout: Seconds for the whole exchange, connecting included.
-        reuse_within: A pooled connection may serve this request only if at most
-            this many seconds have passed since the last byte of its last reply
-            (docs/wire.md, point 6).
-    """
+    """One exchange: send a request, let the sink read the reply."""
 
     __slots__ = ("body", "head", "reuse_within", "sink", "timeout")
 
@@ -157,16 +148,16 @@ class Send:
         self.head = head
         self.body = body
         self.sink = sink
+        # Seconds for the whole exchange, connecting included.
         self.timeout = timeout
+        # An idle connection may serve this request for so many seconds after the last
+        # byte of its last reply. The server may be closing an older one, and the
+        # request would be lost on it (docs/wire.md, point 6).
         self.reuse_within = reuse_within
 
 
 class Pause:
-    """Wait, then go on with an `Outcome` that says how long it took.
-
-    Args:
-        seconds: How long to wait.
-    """
+    """Wait some seconds, then go on with an `Outcome` that says how long it took."""
 
     __slots__ = ("seconds",)
 
@@ -175,18 +166,7 @@ class Pause:
 
 
 class Outcome:
-    """What came of a `Send` or a `Pause`.
-
-    Args:
-        sent: Whether any byte of the request may have left. False means that
-            sending it again is safe.
-        status: The HTTP status of the reply, or 0 if no complete head came.
-        headers: The reply's header lines.
-        failure: Why the exchange did not come to its end; None if it did, or if
-            the sink had what it needed.
-        detail: A sentence about the failure, without a secret in it.
-        elapsed: Seconds that the exchange or the pause took.
-    """
+    """What came of a `Send` or a `Pause`."""
 
     __slots__ = ("detail", "elapsed", "failure", "headers", "sent", "status")
 
@@ -200,11 +180,17 @@ class Outcome:
         detail: str = "",
         elapsed: float = 0.0,
     ) -> None:
+        # Whether any byte of the request may have left. Only a request of which no
+        # byte left is safe to send again.
         self.sent = sent
+        # 0 if no complete head came.
         self.status = status
         self.headers = headers
+        # None as well if the sink had what it needed before the reply's end.
         self.failure = failure
+        # A sentence about the failure, without a secret in it.
         self.detail = detail
+        # Seconds.
         self.elapsed = elapsed
 
 
@@ -213,14 +199,7 @@ Operation: TypeAlias = Generator[Send | Pause, Outcome, T]
 
 
 def find_header(headers: Headers, name: bytes) -> str | None:
-    """Return the first value of a header, or None.
-
-    Args:
-        headers: A reply's header lines.
-        name: The header's name in lower case.
-
-    Returns:
-        The value as text, without blanks around it.
+    """Return the first value of a header, which is named in lower case, or None.
 
     Example:
         >>> find_header([(b"Content-Type", b" text/html")], b"content-type")

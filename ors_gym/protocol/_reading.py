@@ -6,12 +6,12 @@ ignored and unknown blocks are kept.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NoReturn
 
 from ors_gym.errors import LimitExceededError, ProtocolError
-from ors_gym.protocol._json import STRICT_DECODER
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = [
@@ -33,19 +33,15 @@ _SHOWN: Final = 4096
 _SPLIT_TYPES: Final = ("train", "validation", "test")
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
     """Decode JSON strictly: UTF-8 only, no NaN, no Infinity.
-
-    Args:
-        data: The text, or its bytes.
-        what: Where it comes from, for the message.
-        redact: Hides secrets in what the message shows of the text.
-
-    Returns:
-        The decoded value.
-
-    Raises:
-        ProtocolError: If it is anything else.
 
     Example:
         >>> parse_json(b'{"sid": "7f"}', "the reply")
@@ -54,16 +50,17 @@ def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str)
     try:
         text = data.decode() if isinstance(data, bytes) else data
         if text[:1] == "{":
-            value, end = STRICT_DECODER.raw_decode(text)
+            # Without the search for blanks around the value, which costs as much again.
+            value, end = _decoder.raw_decode(text)
             if end == len(text):
                 return value
-        return STRICT_DECODER.decode(text)
+        return _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         problem = f"{type(error).__name__}: {str(error)[:120]}"
     start = data[:_SHOWN]
     text = start.decode("utf-8", "replace") if isinstance(start, bytes) else start
-    # Raised here, since as its context the decoder's error would keep the whole text.
-    # Redacted before it is cut: half of a secret would not be recognised.
+    # Raised outside the handler: as its context the decoder's error would keep the
+    # whole text. Redacted before it is cut: half a secret would not be recognised.
     raise ProtocolError(
         f"{what} is not JSON ({problem}); it begins with {redact(text)[:60]!r}. Is "
         "this the address of an ORS server?"
@@ -76,8 +73,14 @@ def _field(value: object, name: str, what: str) -> Any:
     return value[name]
 
 
+def _list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ProtocolError(f"{what} is not a list: {_excerpt(value)}")
+    return value
+
+
 def _excerpt(value: object) -> str:
-    """Describe a value without what is in it: secrets, answers, endless depth."""
+    """Describe a value without its content: secrets, answers, endless depth."""
     if isinstance(value, str):
         return f"text of {len(value)} characters"
     if isinstance(value, list):
@@ -88,34 +91,17 @@ def _excerpt(value: object) -> str:
 
 
 def read_environments(value: object) -> tuple[str, ...]:
-    """Read the answer of ``/list_environments``.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The names, as the server spells them.
-
-    Raises:
-        ProtocolError: If it is not a list of names.
-    """
-    if not isinstance(value, list) or not all(isinstance(n, str) for n in value):
-        raise ProtocolError(f"/list_environments is not a list: {_excerpt(value)}")
-    return tuple(value)
+    """Read the answer of ``/list_environments``."""
+    names = _list(value, "/list_environments")
+    if not all(isinstance(name, str) for name in names):
+        raise ProtocolError(
+            f"/list_environments is not a list of names: {_excerpt(names)}"
+        )
+    return tuple(names)
 
 
 def read_session_id(value: object) -> str:
-    """Read the answer of a /create_session that speaks JSON.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The session id.
-
-    Raises:
-        ProtocolError: If there is none.
-    """
+    """Read the answer of a /create_session that speaks JSON."""
     session_id = _field(value, "sid", "the reply of /create_session")
     if not isinstance(session_id, str) or not session_id:
         raise ProtocolError(f"not a session id: {_excerpt(session_id)}")
@@ -123,43 +109,22 @@ def read_session_id(value: object) -> str:
 
 
 def read_splits(value: object) -> list[Split]:
-    """Read the answer of ``/splits``: names, or objects with name and type.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The splits; a name of its own kind counts as validation, as in the SDKs.
-
-    Raises:
-        ProtocolError: If it is neither.
-    """
-    if not isinstance(value, list):
-        raise ProtocolError(f"/splits is not a list: {_excerpt(value)}")
+    """Read the answer of ``/splits``: names, or objects with name and type."""
     splits = []
-    for item in value:
+    for item in _list(value, "/splits"):
         name = item if isinstance(item, str) else _field(item, "name", "a split")
         kind = item.get("type") if isinstance(item, Mapping) else None
         if not isinstance(name, str):
             raise ProtocolError(f"not the name of a split: {_excerpt(name)}")
         if not isinstance(kind, str):
+            # A split of another name counts as validation, as in the SDKs.
             kind = name if name in _SPLIT_TYPES else "validation"
         splits.append(Split(name=name, type=kind))
     return splits
 
 
 def read_count(value: object) -> int:
-    """Read the answer of ``/num_tasks``.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The number of tasks.
-
-    Raises:
-        ProtocolError: If it is not a number of tasks.
-    """
+    """Read the answer of ``/num_tasks``."""
     count = _field(value, "num_tasks", "the reply of /num_tasks")
     if not isinstance(count, int) or isinstance(count, bool) or count < 0:
         raise ProtocolError(f"not a number of tasks: {_excerpt(count)}")
@@ -167,36 +132,14 @@ def read_count(value: object) -> int:
 
 
 def read_task(value: object) -> TaskSpec:
-    """Read the answer of ``/task``.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The task.
-
-    Raises:
-        ProtocolError: If it is not an object.
-    """
+    """Read the answer of ``/task``."""
     return _task(_field(value, "task", "the reply of /task"))
 
 
 def read_tasks(value: object) -> list[TaskSpec]:
-    """Read the answer of ``/tasks`` or ``/task_range``.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The tasks.
-
-    Raises:
-        ProtocolError: If it is not a list of objects.
-    """
+    """Read the answer of ``/tasks`` or ``/task_range``."""
     tasks = _field(value, "tasks", "the list of tasks")
-    if not isinstance(tasks, list):
-        raise ProtocolError(f"not a list of tasks: {_excerpt(tasks)}")
-    return [_task(task) for task in tasks]
+    return [_task(task) for task in _list(tasks, "the field 'tasks'")]
 
 
 def _task(value: object) -> TaskSpec:
@@ -206,37 +149,24 @@ def _task(value: object) -> TaskSpec:
     return value
 
 
-def read_tools(value: object, most: int) -> tuple[list[ToolSpec], JSONObject]:
+def read_tools(value: Any, most: int) -> tuple[list[ToolSpec], JSONObject]:
     """Read the answer of ``/tools`` or ``/task_tools``.
 
-    Args:
-        value: The decoded reply.
-        most: How many tools there may be.
-
-    Returns:
-        The tools, and the reply's other fields, such as ``terminal_tool``.
-
-    Raises:
-        ProtocolError: If it does not list tools.
-        LimitExceededError: If there are too many.
+    The second value holds the reply's other fields, such as ``terminal_tool``.
     """
-    tools = _field(value, "tools", "the list of tools")
-    if not isinstance(tools, list):
-        raise ProtocolError(f"not a list of tools: {_excerpt(tools)}")
+    tools = _list(_field(value, "tools", "the list of tools"), "the field 'tools'")
     if len(tools) > most:
         raise LimitExceededError(
             f"the server lists {len(tools)} tools; Limits.tools allows {most}"
         )
-    rest = {
-        key: item for key, item in cast(JSONObject, value).items() if key != "tools"
-    }
+    rest = {key: item for key, item in value.items() if key != "tools"}
     return [_tool(tool) for tool in tools], rest
 
 
-def _tool(value: object) -> ToolSpec:
+def _tool(value: Any) -> ToolSpec:
     name = _field(value, "name", "a tool")
-    schema = cast(JSONObject, value).get("input_schema")
-    description = cast(JSONObject, value).get("description")
+    schema = value.get("input_schema")
+    description = value.get("description")
     if not isinstance(name, str) or not (schema is None or isinstance(schema, dict)):
         raise ProtocolError(f"not a tool: {_excerpt(value)}")
     return ToolSpec(
@@ -247,17 +177,7 @@ def _tool(value: object) -> ToolSpec:
 
 
 def read_blocks(value: object) -> list[Block]:
-    """Read the blocks of a prompt or a result.
-
-    Args:
-        value: The decoded blocks.
-
-    Returns:
-        The blocks; a kind that is not known is kept as it came.
-
-    Raises:
-        ProtocolError: If one is not a block.
-    """
+    """Read the blocks of a prompt or a result; an unknown kind is kept as it came."""
     if not isinstance(value, list):
         raise ProtocolError(f"not a list of blocks: {_excerpt(value)}")
     for block in value:
@@ -278,41 +198,18 @@ def read_blocks(value: object) -> list[Block]:
 
 
 def read_messages(value: object) -> list[JSONObject]:
-    """Read the answer of ``/messages``: turns with a role and blocks.
-
-    Args:
-        value: The decoded reply.
-
-    Returns:
-        The turns.
-
-    Raises:
-        ProtocolError: If one is not a turn.
-    """
-    if not isinstance(value, list):
-        raise ProtocolError(f"/messages is not a list: {_excerpt(value)}")
-    for turn in value:
+    """Read the answer of ``/messages``: turns with a role and blocks."""
+    turns = _list(value, "/messages")
+    for turn in turns:
         if not isinstance(_field(turn, "role", "a message"), str):
             raise ProtocolError(f"not a message: {_excerpt(turn)}")
         read_blocks(_field(turn, "blocks", "a message"))
-    return value
+    return turns
 
 
 def read_scores(value: object) -> list[JSONObject]:
-    """Read the result of ``/score_group``.
-
-    Args:
-        value: The decoded result.
-
-    Returns:
-        One object with ``reward`` and ``metadata`` for each candidate.
-
-    Raises:
-        ProtocolError: If a score is not a finite number.
-    """
-    scores = _field(value, "scores", "the result of /score_group")
-    if not isinstance(scores, list):
-        raise ProtocolError(f"not a list of scores: {_excerpt(scores)}")
+    """Read the result of ``/score_group``: a reward and metadata per candidate."""
+    scores = _list(_field(value, "scores", "the result of /score_group"), "'scores'")
     for score in scores:
         if _reward(_field(score, "reward", "a score")) is None:
             raise ProtocolError(f"a score without a reward: {_excerpt(score)}")
@@ -320,17 +217,9 @@ def read_scores(value: object) -> list[JSONObject]:
 
 
 def read_tool_output(value: object) -> ToolOutput:
-    """Read the output of a tool that ran.
+    """Read the ``output`` of a tool that ran; it may lack ``metadata`` and ``reward``.
 
-    Args:
-        value: The decoded ``output`` of a call's result.
-
-    Returns:
-        The output; a missing ``metadata`` or ``reward`` is None.
-
-    Raises:
-        ProtocolError: If the reward is not a finite number or null, ``finished``
-            is not a boolean, or a block is not one.
+    Strict: a reward or an end that is guessed would be trained on.
     """
     if not isinstance(value, dict):
         raise ProtocolError(f"not a tool output: {_excerpt(value)}")

@@ -21,10 +21,9 @@ _ESCAPE: Final = re.compile("%[0-9A-F]{2}")
 class Redactor:
     """Replaces known secret values in a text.
 
-    Args:
-        secrets: The values to hide, also in the forms in which a server may echo
-            them: JSON-escaped, HTML-escaped, percent-encoded, and base64, also as
-            a part of something larger, such as the ``X-Secrets`` header.
+    It also finds them in the forms in which a server may echo them: escaped for JSON or
+    HTML, percent-encoded, and in base64, even as a part of something larger such as the
+    ``X-Secrets`` header.
 
     Example:
         >>> Redactor(["hunter22"])("password hunter22 refused")
@@ -41,14 +40,6 @@ class Redactor:
         self._forms = sorted(forms, key=len, reverse=True)
 
     def __call__(self, text: str) -> str:
-        """Return the text with every known secret replaced.
-
-        Args:
-            text: Any text, such as a server's error message.
-
-        Returns:
-            The text without the secrets.
-        """
         for form in self._forms:
             if form in text:
                 text = text.replace(form, _MASK)
@@ -59,14 +50,7 @@ class Redactor:
         return f"Redactor({count} secret{'' if count == 1 else 's'})"
 
     def adding(self, secrets: Iterable[str]) -> Redactor:
-        """Return a redactor that hides further values too.
-
-        Args:
-            secrets: The further values.
-
-        Returns:
-            This redactor if there are none, else a new one.
-        """
+        """Return a redactor that hides further values too."""
         added = tuple(secrets)
         return Redactor((*self._secrets, *added)) if added else self
 
@@ -87,7 +71,7 @@ def _forms(secret: str) -> Iterable[str]:
 
 
 def _base64_forms(raw: bytes) -> Iterable[str]:
-    """Yield what bytes look like inside of a longer text in base64.
+    """Yield what bytes look like inside a longer text in base64.
 
     Three bytes make four characters, so there are three ways to be aligned; the
     characters at both ends hold bits of the neighbours and are left out.

@@ -75,10 +75,7 @@ class BodyReader:
 class StreamReader:
     """Reads the event stream of a call, a group's score or a new session.
 
-    Anything but a 200 that is an event stream is collected as a body.
-
-    Args:
-        limits: Bounds on the stream.
+    Any other reply than a 200 with an event stream is collected as a body.
     """
 
     __slots__ = (
@@ -100,7 +97,7 @@ class StreamReader:
         self.headers: Headers = ()
         self.task_id: str | None = None
         self.result: bytes | None = None
-        """What the chunks and the end hold together; None until the end came."""
+        """The content of the chunks and the end, joined; None until the end came."""
         self.failed: str | None = None
         """The text of an ``error`` event."""
         self.error: ProtocolError | None = None
@@ -139,9 +136,10 @@ class StreamReader:
             return True
 
     def finish(self) -> None:
-        """Take an end of the stream that came without its blank line.
+        """Take the event that was under way when the stream ended.
 
-        An ``end`` whose JSON is complete counts (docs/wire.md, point 15).
+        An ``end`` whose JSON is complete counts without its blank line: the tool ran,
+        and the result would be lost (docs/wire.md, point 15).
         """
         if self._decoder is None or self.result is not None or self.error is not None:
             return
@@ -164,6 +162,7 @@ class StreamReader:
             if name == b"chunk":
                 self._parts.append(event.data)
             elif name == b"task_id":
+                # Checked, since it goes into the body of a resumption.
                 if not 0 < len(event.data) <= _TASK_ID_BYTES:
                     raise ProtocolError(
                         f"a task_id of {len(event.data)} bytes cannot be asked for"
@@ -177,20 +176,12 @@ class StreamReader:
 
 
 def server_text(body: bytes, redact: Callable[[str], str]) -> str:
-    """Make a short text of an error's body.
+    """Make a text of a few hundred characters from an error's body.
 
-    FastAPI's ``detail`` is taken out of its JSON, and of a 422 only where and why:
-    its ``input`` repeats what was sent, secrets included (docs/wire.md, point 18). Of
-    a page of HTML, which is another web server's, only the beginning of its text.
-
-    Args:
-        body: The body.
-        redact: Hides secrets; before the text is cut, since half of a secret would
-            not be recognised.
-
-    Returns:
-        At most a few hundred characters.
+    It is FastAPI's ``detail``, or the beginning of the text of an HTML page.
     """
+    # Everywhere here secrets are hidden before the text is cut: half a secret would not
+    # be recognised.
     text = body[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
     try:
         value = json.loads(text)
@@ -200,9 +191,11 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
         return _shorten(" ".join(redact(text).split()))
     detail: Any = value.get("detail", value) if isinstance(value, Mapping) else value
     if isinstance(detail, list):
+        # Of a 422 only place and reason: its `input` repeats what was sent, secrets
+        # included (docs/wire.md, point 18).
         detail = "; ".join(_validation_text(item) for item in detail[:5])
     elif not isinstance(detail, str):
-        # As it came: a depth that can be read need not be one that can be written.
+        # As it came: JSON that can be decoded may be too deep to be encoded again.
         detail = text
     return _shorten(redact(detail))
 
@@ -233,17 +226,7 @@ def _shorten(text: str, length: int = 500) -> str:
 def status_error(
     outcome: Outcome, body: bytes, request: str, redact: Callable[[str], str]
 ) -> ORSError:
-    """Choose the error for a reply with an error status.
-
-    Args:
-        outcome: The reply's head.
-        body: The reply's body.
-        request: Method and path, for the message.
-        redact: Hides secrets in what the server says.
-
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """Choose the error for a reply with an error status."""
     status = outcome.status
     text = server_text(body, redact)
     said = f"{request} was answered {status}: {text or '(no text)'}"
@@ -266,15 +249,7 @@ def status_error(
 
 
 def failure_error(outcome: Outcome, request: str) -> ORSError:
-    """Choose the error for an exchange that did not come to its end.
-
-    Args:
-        outcome: What the driver answered.
-        request: Method and path, for the message.
-
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """Choose the error for an exchange that did not come to its end."""
     said = f"{request} failed: {outcome.detail or outcome.failure}"
     if outcome.failure is Failure.LIMIT:
         return LimitExceededError(said)

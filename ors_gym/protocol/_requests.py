@@ -11,7 +11,7 @@ from urllib.parse import quote
 from ors_gym.errors import InsecureTransportError, InvalidRequestError
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._exchange import Head
-from ors_gym.protocol._wire import Wire
+from ors_gym.protocol._server import Server
 
 __all__ = [
     "JSON_HEADERS",
@@ -31,18 +31,7 @@ _RESERVED: Final = ("env_name", "task_spec", "split", "index", "secrets")
 
 
 def encode(value: object, what: str) -> bytes:
-    """Encode a body as JSON.
-
-    Args:
-        value: Plain JSON.
-        what: What it is, for the message.
-
-    Returns:
-        ASCII bytes: text beyond ASCII, lone surrogates included, is escaped.
-
-    Raises:
-        InvalidRequestError: If it is not plain JSON.
-    """
+    """Encode a body as JSON in ASCII: lone surrogates are escaped like other text."""
     try:
         return _encode(value).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -50,58 +39,23 @@ def encode(value: object, what: str) -> bytes:
 
 
 def plain_head(method: str, path: str) -> Head:
-    """Build the head of a request that concerns no environment and no session.
-
-    Args:
-        method: GET or POST.
-        path: The path below the base URL.
-
-    Returns:
-        The head.
-    """
+    """Build the head of a request that concerns no environment and no session."""
     return Head(method, path, JSON_HEADERS if method == "POST" else ())
 
 
 def environment_head(method: str, environment: str, endpoint: str) -> Head:
-    """Build the head of a metadata request.
-
-    Args:
-        method: GET or POST.
-        environment: The environment's name.
-        endpoint: The last part of the path, such as ``tools``.
-
-    Returns:
-        The head.
-    """
+    """Build the head of a question about an environment, such as ``tools``."""
     return plain_head(method, f"/{quote(environment, safe='')}/{endpoint}")
 
 
 def session_head(method: str, path: str, session_id: str) -> Head:
-    """Build the head of a request about a session.
-
-    Args:
-        method: GET or POST.
-        path: The path below the base URL.
-        session_id: The server's id of the session.
-
-    Returns:
-        The head.
-    """
+    """Build the head of a request about a session."""
     extra = JSON_HEADERS if method == "POST" else ()
     return Head(method, path, (("X-Session-ID", session_id), *extra))
 
 
 def call_head(environment: str, session_id: str, endpoint: str = "call") -> Head:
-    """Build the head of the calls of one session.
-
-    Args:
-        environment: The environment's name.
-        session_id: The server's id of the session.
-        endpoint: ``call`` or ``score_group``.
-
-    Returns:
-        The head; it is the same for each call, so a session keeps it.
-    """
+    """Build the head of a session's calls; all calls of the session share it."""
     headers = (
         ("X-Session-ID", session_id),
         ("Accept", "text/event-stream"),
@@ -111,27 +65,17 @@ def call_head(environment: str, session_id: str, endpoint: str = "call") -> Head
 
 
 def call_body(tool: str, tool_input: Mapping[str, Any], task_id: str = "") -> bytes:
-    """Build the body of a call, or of its resumption.
-
-    Args:
-        tool: The tool's name.
-        tool_input: Its arguments; ignored by the server on a resumption.
-        task_id: The call to resume; a first call has none (docs/wire.md, point 4).
-
-    Returns:
-        The encoded body.
-
-    Raises:
-        InvalidRequestError: If the arguments are not plain JSON.
-    """
+    """Build the body of a call, or of the resumption of the call ``task_id``."""
     body: dict[str, Any] = {"name": tool, "input": tool_input}
     if task_id:
+        # Only here: servers take a call with a task_id for one that ran already, and
+        # do not run it (docs/wire.md, point 4).
         body["task_id"] = task_id
     return encode(body, f"the input of tool {tool!r}")
 
 
 def create_request(
-    wire: Wire,
+    server: Server,
     session_id: str,
     environment: str,
     task: Mapping[str, Any],
@@ -141,29 +85,16 @@ def create_request(
 ) -> tuple[Head, bytes]:
     """Build the request that starts an episode.
 
-    Args:
-        wire: What the server speaks.
-        session_id: The server's id of the session.
-        environment: The environment's name.
-        task: ``task_spec``, or ``split`` and ``index``.
-        secrets: Values for the environment, by name.
-        options: Further fields of the body, such as ``toolset_name``.
-
-    Returns:
-        Head and body.
-
-    Raises:
-        InvalidRequestError: If the server has no channel for secrets, or an option
-            is one of the fields that are set here.
-        InsecureTransportError: If secrets would travel over plain http.
+    The secrets go where the server's dialect looks for them. ``options`` are further
+    fields of the body, such as ``toolset_name``.
     """
     taken = [name for name in _RESERVED if name in options]
     if taken:
         raise InvalidRequestError(
             f"create_options cannot set {', '.join(taken)}; use the arguments for it"
         )
-    channel = wire.spoken.secrets
-    check_secrets(wire, secrets)
+    channel = server.dialect.secrets
+    check_secrets(server, secrets)
     body = {**options, "env_name": environment, **task}
     headers: list[tuple[str, str]] = [("X-Session-ID", session_id), *JSON_HEADERS]
     if channel is SecretsChannel.REQUIRED_BODY or (
@@ -177,29 +108,20 @@ def create_request(
     return Head("POST", "/create", headers), encode(body, "the task")
 
 
-def check_secrets(wire: Wire, secrets: Mapping[str, str]) -> None:
-    """Raise unless secrets can be delivered, and safely (docs/wire.md, points 1, 19).
-
-    Args:
-        wire: What the server speaks.
-        secrets: Values for the environment, by name.
-
-    Raises:
-        InvalidRequestError: If the server has no channel for them, or one is not text.
-        InsecureTransportError: If they would travel over plain http.
-    """
+def check_secrets(server: Server, secrets: Mapping[str, str]) -> None:
+    """Raise unless secrets can be sent, and safely (docs/wire.md, points 1 and 19)."""
     if not secrets:
         return
     for name, value in secrets.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidRequestError(f"the secret {name!r} is not text")
-    if wire.spoken.secrets is SecretsChannel.NONE:
+    if server.dialect.secrets is SecretsChannel.NONE:
         raise InvalidRequestError(
-            f"{wire.where} runs a server without any channel for secrets; they were "
-            "not sent. Update the server, or give it the secrets itself"
+            f"the server at {server.base_url} takes no secrets; they were not "
+            "sent. Update the server, or give it the secrets itself"
         )
-    if not wire.secure:
+    if not server.settings.secure:
         raise InsecureTransportError(
-            f"the secrets would travel in the clear to {wire.where}; use https, or "
-            "pass allow_insecure=True inside a network that you trust"
+            f"the secrets would travel in the clear to {server.base_url}; use "
+            "https, or pass allow_insecure=True inside a network that you trust"
         )

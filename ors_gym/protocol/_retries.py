@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import email.utils
 from collections.abc import Callable
+from typing import Final
 
 from ors_gym.protocol._exchange import Failure, Outcome, find_header
 
@@ -16,33 +17,28 @@ _REPEATABLE = frozenset({429, 502, 503, 504})
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Retry:
-    """What an ``on_retry`` hook is told before a request is repeated.
-
-    Args:
-        request: Method and path, such as ``"GET /math/prompt"``.
-        reason: Why it is repeated, in a few words.
-        attempt: How often it was sent so far.
-        delay: Seconds until it is sent again.
-    """
+    """What an ``on_retry`` hook is told before a request is repeated."""
 
     request: str
+    """Method and path, such as ``"GET /math/prompt"``."""
     reason: str
+    """Why it is repeated, in a few words."""
     attempt: int
+    """How often it was sent so far."""
     delay: float
+    """Seconds until it is sent again."""
+
+
+_FIRST_DELAY: Final = 0.05
+_LONGEST_DELAY: Final = 5.0
+"""Seconds of the first and the longest wait that the server did not ask for."""
 
 
 class Patience:
     """How long an operation goes on, and how long it waits in between.
 
-    Waits double from 0.05 s to ``longest``, each shortened by up to a half at
-    random so that many sessions do not come back at once.
-
-    Args:
-        budget: Seconds for all attempts and waits together.
-        unreachable_budget: Seconds for which a server that cannot be connected to
-            is tried again.
-        random: Gives numbers in [0, 1).
-        longest: Seconds of the longest wait that the server did not ask for.
+    ``budget`` is in seconds, for all attempts and waits together. A server that
+    refuses connections is tried again only for ``unreachable_budget``.
 
     Example:
         >>> patience = Patience(1.0, 1.0, random=lambda: 0.0)
@@ -52,7 +48,6 @@ class Patience:
 
     __slots__ = (
         "_delay",
-        "_longest",
         "_random",
         "_unreachable",
         "attempts",
@@ -65,21 +60,15 @@ class Patience:
         unreachable_budget: float,
         *,
         random: Callable[[], float],
-        longest: float = 5.0,
     ) -> None:
         self.remaining = budget
         self.attempts = 0
         self._unreachable = unreachable_budget
-        self._delay = 0.05
-        self._longest = longest
+        self._delay = _FIRST_DELAY
         self._random = random
 
     def spend(self, outcome: Outcome) -> None:
-        """Take the time of an exchange or a pause off the budget.
-
-        Args:
-            outcome: What the driver answered.
-        """
+        """Take the time of an exchange or a pause off the budget."""
         self.remaining -= outcome.elapsed
         if outcome.failure is Failure.CONNECT:
             self._unreachable -= outcome.elapsed
@@ -87,18 +76,15 @@ class Patience:
     def next_delay(
         self, asked: float | None = None, *, unreachable: bool = False
     ) -> float | None:
-        """Choose the next wait.
+        """Return the seconds to wait next, or None if the budget does not hold them.
 
-        Args:
-            asked: Seconds that the server asked for, if it did.
-            unreachable: Whether there was no connection at all.
-
-        Returns:
-            Seconds to wait, or None if that is beyond the budget.
+        The server may have asked for some seconds. ``unreachable`` says that there was
+        no connection at all.
         """
         self.attempts += 1
+        # Shortened at random, so that many sessions do not come back at once.
         delay = self._delay * (1 - self._random() / 2)
-        self._delay = min(self._delay * 2, self._longest)
+        self._delay = min(self._delay * 2, _LONGEST_DELAY)
         if asked is not None:
             delay = max(delay, asked)
         if unreachable:
@@ -109,22 +95,13 @@ class Patience:
 
 
 def retry_after(outcome: Outcome) -> float | None:
-    """Read ``Retry-After``, as seconds or as a date (RFC 9110, section 10.2.3).
-
-    A date counts from the reply's own ``Date``, so no clock is needed and a clock
-    that goes wrong does no harm.
-
-    Args:
-        outcome: A reply.
-
-    Returns:
-        Seconds to wait, or None if the server does not say.
-    """
+    """Return the seconds that ``Retry-After`` asks for (RFC 9110, section 10.2.3)."""
     value = find_header(outcome.headers, b"retry-after")
     if value is None:
         return None
     if value.isascii() and value.isdigit():
         return float(value[:9])
+    # A date counts from the reply's own Date: a clock that is wrong does no harm.
     date = find_header(outcome.headers, b"date")
     try:
         until = email.utils.parsedate_to_datetime(value)
@@ -135,27 +112,16 @@ def retry_after(outcome: Outcome) -> float | None:
 
 
 def is_starting(outcome: Outcome) -> bool:
-    """Say whether the reply means "the environment is still being set up".
+    """Return whether a reply says that the environment is still being set up.
 
-    Args:
-        outcome: A reply.
-
-    Returns:
-        True for 503 with ``X-Backend-State: starting`` (docs/wire.md, point 5).
+    Servers say so by 503 with ``X-Backend-State: starting`` (docs/wire.md, point 5).
     """
     state = find_header(outcome.headers, b"x-backend-state") or ""
     return outcome.status == 503 and state.lower() == "starting"
 
 
 def may_repeat(outcome: Outcome) -> bool:
-    """Say whether an idempotent request is worth repeating.
-
-    Args:
-        outcome: What came of it.
-
-    Returns:
-        True after a broken connection or a status that passes.
-    """
+    """Return whether an idempotent request is worth repeating after this outcome."""
     if outcome.failure is None:
         return outcome.status in _REPEATABLE
     return outcome.failure in (Failure.CONNECT, Failure.RESET, Failure.STALL)

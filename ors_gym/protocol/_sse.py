@@ -24,19 +24,13 @@ class Event(NamedTuple):
     """Its ``data:`` lines, joined by line feeds."""
 
     def text(self) -> str:
-        """Return the data as text.
-
-        Returns:
-            The decoded data.
-
-        Raises:
-            ProtocolError: If the data is not UTF-8.
-        """
+        """Decode the data."""
         try:
             return self.data.decode()
         except UnicodeDecodeError as error:
             place = error.start
-        # Raised here, since as its context the decoder's error would keep the data.
+        # Raised outside the handler: as its context the decoder's error would keep the
+        # data, which may hold a secret.
         raise ProtocolError(
             f"the {self.name.decode('latin-1')[:40]!r} event is not UTF-8: "
             f"byte {place} is 0x{self.data[place]:02x}"
@@ -48,9 +42,6 @@ class EventDecoder:
 
     Fields other than ``event`` and ``data`` are ignored; an event without a data
     line is not an event (WHATWG HTML, section 9.2.6).
-
-    Args:
-        line_bytes: How long one line may be.
 
     Example:
         >>> decoder = EventDecoder()
@@ -73,24 +64,14 @@ class EventDecoder:
         self._tail: list[bytes] = []
         self._tail_bytes = 0
         self._name = b""
-        # The data lines so far. One array for those of an event that has many: a server
-        # may send millions, and as objects they would take ten times their bytes.
+        # The data lines so far. Many lines are kept in one array: a server may send
+        # millions, and as objects they would take ten times their bytes.
         self._data: bytes | bytearray | None = None
         self._after_return = False
         self._first_line = True
 
     def feed(self, piece: bytes) -> list[Event]:
-        """Decode the next piece.
-
-        Args:
-            piece: Bytes of the stream, of any length.
-
-        Returns:
-            The events that the piece completes.
-
-        Raises:
-            LimitExceededError: If a line is longer than ``line_bytes``.
-        """
+        """Return the events that the next piece of the stream completes."""
         if not (
             self._tail or self._data is not None or self._name or self._after_return
         ):
@@ -122,13 +103,11 @@ class EventDecoder:
         return events
 
     def finish(self) -> list[Event]:
-        """End the stream, taking what came as if a blank line had followed.
+        """End the stream; return the event under way as if its blank line had come.
 
-        WHATWG discards an event without its blank line; docs/wire.md, point 15, lets an
-        ``end`` count if its JSON is complete, which the caller finds out.
-
-        Returns:
-            The event that was under way, if it has data.
+        WHATWG discards such an event. Here an ``end`` counts if its JSON is complete,
+        which the caller finds out: the tool's result must not be lost (docs/wire.md,
+        point 15).
         """
         events: list[Event] = []
         if self._tail:
@@ -143,11 +122,9 @@ class EventDecoder:
         self._tail_bytes += len(piece)
 
     def _check_length(self) -> None:
-        """Raise if the line under way is too long already.
-
-        With the next piece, not with the one that makes it so: events in front of the
-        line must not depend on how the stream was cut.
-        """
+        """Raise if the line under way is too long already."""
+        # Called with the piece after the one that made the line too long: the events
+        # before the line must not depend on how the stream was cut.
         if self._tail_bytes > self._line_bytes:
             raise LimitExceededError(
                 f"a line of the event stream is longer than {self._line_bytes} bytes; "
@@ -185,7 +162,7 @@ class EventDecoder:
 def _whole_event(piece: bytes) -> Event | None:
     """Read a piece that is exactly one event as both SDKs write it, at little cost.
 
-    Anything else, however slightly, is None and takes the general way.
+    Any other piece gives None, and the general decoder takes it.
     """
     if piece[:7] != b"event: ":
         return None

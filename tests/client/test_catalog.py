@@ -6,14 +6,14 @@ import pytest
 
 from ors_gym.client._catalog import Catalog
 from ors_gym.errors import UnknownEnvironmentError
-from tests.protocol.driving import Script, ok, refused, wire_of
+from tests.protocol.scripted_exchanges import RecordingServer, Script, ok, refused
 
 TOOLS = [{"name": "say", "description": "", "input_schema": None}]
 
 
 def test_each_question_is_asked_once_however_the_environment_is_written() -> None:
-    wire, _ = wire_of()
-    catalog = Catalog(wire)
+    server = RecordingServer()
+    catalog = Catalog(server)
     assert catalog.known_tools("Math") is None
     script = Script(ok({"tools": TOOLS}), ok(["train"]), ok({"num_tasks": 3}))
     for name in ("math", "Math"):
@@ -31,14 +31,14 @@ def test_each_question_is_asked_once_however_the_environment_is_written() -> Non
 
 
 def test_an_environment_that_the_server_lacks() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     with pytest.raises(UnknownEnvironmentError, match="it has 'Math', 'guess'"):
-        Script().run(Catalog(wire).tools("chess"))
+        Script().run(Catalog(server).tools("chess"))
 
 
 def test_a_failed_question_is_asked_again() -> None:
-    wire, _ = wire_of()
-    catalog = Catalog(wire)
+    server = RecordingServer()
+    catalog = Catalog(server)
     script = Script(refused(500), ok(["train"]))
     with pytest.raises(Exception, match="500"):
         script._run(catalog.splits("Math"))

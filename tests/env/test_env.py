@@ -261,7 +261,7 @@ def test_nothing_secret_in_spec_pickle_or_repr(server: RunningServer) -> None:
     inner: Any = env.unwrapped
     texts = [env.spec.to_json(), repr(env), str(inner), repr(vars(inner))]
     texts.append(pickle.dumps(inner).decode("latin-1"))
-    texts.append(repr(inner.client.link.wire))
+    texts.append(repr(vars(inner.client)))
     env.close()
     for text in texts:
         for secret in secrets:

@@ -207,6 +207,5 @@ def test_environment_variables_name_server_and_key(
     env = ors_gym.ORSEnv("contract")
     assert env.base_url == server.base_url
     assert env.reset(seed=1)[0] == "1 + 1 = ?"
-    link = env.client.link
-    assert KEY not in repr((env, env.client, link, link.wire, env._settings))
+    assert KEY not in repr((env, env.client, vars(env.client), env._settings))
     env.close()

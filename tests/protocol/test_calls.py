@@ -25,9 +25,10 @@ from ors_gym.errors import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Limits, Outcome
-from ors_gym.protocol._wire import SessionState
-from tests.protocol.driving import (
+from ors_gym.protocol._session_state import SessionState
+from tests.protocol.scripted_exchanges import (
     STREAM,
+    RecordingServer,
     Reply,
     Script,
     failing,
@@ -36,7 +37,6 @@ from tests.protocol.driving import (
     refused,
     result_of,
     stream,
-    wire_of,
 )
 
 TASK = ("task_id", "t1")
@@ -48,12 +48,12 @@ UNKNOWN = stream(("error", "unknown task_id"))
 
 
 def call(state: SessionState, timeout: float = 60.0, **fields: Any) -> Any:
-    wire, _ = wire_of(**fields)
-    return operations.call_tool(wire, state, "add", {"a": 1}, timeout=timeout)
+    server = RecordingServer(**fields)
+    return operations.call_tool(server, state, "add", {"a": 1}, timeout=timeout)
 
 
 def resume(state: SessionState, task_id: str = "t1", timeout: float = 60.0) -> Any:
-    return operations.resume_call(wire_of()[0], state, task_id, timeout=timeout)
+    return operations.resume_call(RecordingServer(), state, task_id, timeout=timeout)
 
 
 def test_a_call() -> None:
@@ -203,7 +203,7 @@ def test_what_may_have_run_is_never_sent_again(reply: Reply) -> None:
 
 def test_a_time_limit_is_ambiguous_too() -> None:
     state = open_state()
-    with pytest.raises(CallTimeoutError, match="may still be running"):
+    with pytest.raises(CallTimeoutError, match="may still run"):
         Script(failing(Failure.TIMEOUT, elapsed=60.0)).run(call(state))
     assert state.pending == ""
 
@@ -477,8 +477,8 @@ def test_an_interrupted_resumption_keeps_its_task() -> None:
 
 
 def test_a_call_that_cannot_be_sent_leaves_the_session_as_it_was() -> None:
-    state, wire = open_state(), wire_of()[0]
-    operation = operations.call_tool(wire, state, "f", {"a": {1}}, timeout=1.0)
+    state, server = open_state(), RecordingServer()
+    operation = operations.call_tool(server, state, "f", {"a": {1}}, timeout=1.0)
     with pytest.raises(InvalidRequestError):
         Script().run(operation)
     assert (state.busy, state.pending) == (False, None)
@@ -553,9 +553,9 @@ def test_a_call_without_a_name_cannot_be_resumed() -> None:
 
 
 def score(state: SessionState, count: int = 2, **fields: Any) -> Any:
-    wire, _ = wire_of(**fields)
+    server = RecordingServer(**fields)
     candidates: list[dict[str, Any]] = [{"messages": []}] * count
-    return operations.score_group(wire, state, candidates, timeout=60.0)
+    return operations.score_group(server, state, candidates, timeout=60.0)
 
 
 SCORES = stream(TASK, ("end", '{"scores": [{"reward": 1}, {"reward": 0.5}]}'))

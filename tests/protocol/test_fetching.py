@@ -11,7 +11,14 @@ from ors_gym.protocol._exchange import Failure, Head, Operation, Outcome, Pause,
 from ors_gym.protocol._operations.fetching import REUSE_WITHIN, fetch, within
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._retries import Patience, Retry
-from tests.protocol.driving import Reply, Script, failing, ok, refused, wire_of
+from tests.protocol.scripted_exchanges import (
+    RecordingServer,
+    Reply,
+    Script,
+    failing,
+    ok,
+    refused,
+)
 
 HEAD = Head("GET", "/x")
 
@@ -23,7 +30,7 @@ def moved(location: str, status: int = 307) -> Reply:
 def test_an_answer_is_an_answer_whatever_its_status() -> None:
     for status in (200, 204, 400, 401, 404, 410, 422, 500):
         script = Script(refused(status))
-        outcome, body = script.run(fetch(wire_of()[0], HEAD))
+        outcome, body = script.run(fetch(RecordingServer(), HEAD))
         assert (outcome.status, body) == (status, b'{"detail": "no"}')
         assert script.sends[0].reuse_within == REUSE_WITHIN
         assert script.idle == [None]
@@ -43,8 +50,8 @@ def test_what_passes_is_repeated_and_told() -> None:
         refused(504),
         ok([1]),
     )
-    wire, _ = wire_of(on_retry=told.append)
-    assert script.run(fetch(wire, HEAD))[1] == b"[1]"
+    server = RecordingServer(on_retry=told.append)
+    assert script.run(fetch(server, HEAD))[1] == b"[1]"
     assert script.pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 3.0, 3.2]
     assert [retry.reason for retry in told] == [
         "connect",
@@ -71,12 +78,12 @@ def test_what_does_not_pass_is_raised_at_once(
     failure: Failure, kind: type[Exception]
 ) -> None:
     with pytest.raises(kind, match=r"GET http://h:1/base/x failed"):
-        Script(failing(failure)).run(fetch(wire_of()[0], HEAD))
+        Script(failing(failure)).run(fetch(RecordingServer(), HEAD))
 
 
 def test_the_budget_ends_it() -> None:
     script = Script(*(refused(503, elapsed=1.0) for _ in range(6)))
-    outcome, _ = script.run(fetch(wire_of()[0], HEAD, budget=8.0))
+    outcome, _ = script.run(fetch(RecordingServer(), HEAD, budget=8.0))
     assert outcome.status == 503
     assert script.elapsed <= 8.0
     timeouts = [send.timeout for send in script.sends]
@@ -86,24 +93,24 @@ def test_the_budget_ends_it() -> None:
 def test_a_reply_that_never_comes_is_an_error() -> None:
     script = Script(*(failing(Failure.RESET, elapsed=1.0) for _ in range(4)))
     with pytest.raises(ConnectionFailedError, match="it was reset"):
-        script.run(fetch(wire_of()[0], HEAD, budget=4.0))
+        script.run(fetch(RecordingServer(), HEAD, budget=4.0))
 
 
 def test_attempts_are_counted() -> None:
     script = Script(refused(503), refused(503))
-    assert script.run(fetch(wire_of()[0], HEAD, attempts=2))[0].status == 503
+    assert script.run(fetch(RecordingServer(), HEAD, attempts=2))[0].status == 503
 
 
 def test_a_server_that_never_answered_is_not_waited_for_long() -> None:
-    wire, _ = wire_of(timeout=600.0)
-    wire.reached = False
+    server = RecordingServer(timeout=600.0)
+    server.known.reached = False
     script = Script(*(failing(Failure.CONNECT) for _ in range(6)))
     with pytest.raises(ConnectionFailedError):
-        script.run(fetch(wire, HEAD))
+        script.run(fetch(server, HEAD))
     assert script.elapsed < 2.0
-    assert not wire.reached
-    Script(ok(1)).run(fetch(wire, HEAD))
-    assert wire.reached
+    assert not server.known.reached
+    Script(ok(1)).run(fetch(server, HEAD))
+    assert server.known.reached
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -122,7 +129,7 @@ def test_a_redirect_within_the_origin_is_followed(
 ) -> None:
     script = Script(moved(location, status), ok(1))
     head = Head("POST", "/x", [("X-Session-ID", "s1")])
-    assert script.run(fetch(wire_of()[0], head, b"{}"))[0].status == 200
+    assert script.run(fetch(RecordingServer(), head, b"{}"))[0].status == 200
     assert script.targets == ["POST /x", f"POST {target}"]
     assert script.sends[1].head.headers == head.headers
     assert script.sends[1].body == b"{}"
@@ -153,21 +160,21 @@ def test_a_redirect_elsewhere_is_not_followed(location: str) -> None:
         script = Script(moved(location))
     else:
         script = Script(Reply(307, headers=()), Reply(307, headers=()))
-    outcome, _ = script.run(fetch(wire_of()[0], HEAD))
+    outcome, _ = script.run(fetch(RecordingServer(), HEAD))
     assert outcome.status == 307
     assert set(script.targets) == {"GET /x"}
 
 
 def test_only_one_redirect_is_followed() -> None:
     script = Script(moved("/base/y"), moved("/base/z"))
-    assert script.run(fetch(wire_of()[0], HEAD))[0].status == 307
+    assert script.run(fetch(RecordingServer(), HEAD))[0].status == 307
 
 
 def test_a_redirect_cut_short_is_repeated() -> None:
     script = Script(
         Reply(307, headers=((b"Location", b"/base/y"),), failure=Failure.RESET), ok(1)
     )
-    assert script.run(fetch(wire_of()[0], HEAD))[0].status == 200
+    assert script.run(fetch(RecordingServer(), HEAD))[0].status == 200
     assert script.targets == ["GET /x", "GET /x"]
 
 
@@ -201,7 +208,7 @@ def test_an_operation_within_another_keeps_its_time() -> None:
 
 def test_an_operation_within_another_fails_when_the_time_is_over() -> None:
     with pytest.raises(ConnectionFailedError, match="the time was over"):
-        Script().run(within(patience(0.0), fetch(wire_of()[0], HEAD)))
+        Script().run(within(patience(0.0), fetch(RecordingServer(), HEAD)))
 
 
 def test_an_operation_within_another_is_closed_with_it() -> None:

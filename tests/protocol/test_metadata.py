@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from ors_gym.errors import (
@@ -19,7 +17,14 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure
 from ors_gym.protocol._redaction import Redactor
-from tests.protocol.driving import Reply, Script, failing, ok, refused, wire_of
+from tests.protocol.scripted_exchanges import (
+    RecordingServer,
+    Reply,
+    Script,
+    failing,
+    ok,
+    refused,
+)
 
 OPENAPI = {
     "paths": {"/create": {}, "/{e}/call": {}, "/create_session": {}},
@@ -30,44 +35,44 @@ OLD = Dialect(SecretsChannel.NONE, num_tasks=False, task_range=False)
 EXTRA = [{"loc": ["body", "secrets"], "type": "extra_forbidden"}]
 
 
-def connect(*replies: Reply) -> tuple[Any, Script, list[str]]:
-    wire, abandoned = wire_of(None)
+def connect(*replies: Reply) -> tuple[RecordingServer, Script]:
+    server = RecordingServer(None)
     script = Script(*replies)
-    script.run(operations.connect(wire))
-    return wire, script, abandoned
+    script.run(operations.connect(server))
+    return server, script
 
 
 def test_a_server_is_asked_once() -> None:
-    wire, script, _ = connect(ok(OPENAPI), ok(["a"]))
+    server, script = connect(ok(OPENAPI), ok(["a"]))
     assert script.targets == ["GET /openapi.json", "GET /list_environments"]
-    assert wire.dialect.create_session is True
-    assert wire.environments == ("a",)
-    Script().run(operations.connect(wire))
+    assert server.dialect.create_session is True
+    assert server.known.environments == ("a",)
+    Script().run(operations.connect(server))
 
 
 @pytest.mark.parametrize(
     "first", [refused(404), ok([]), Reply(200, b"<html>"), refused(401), refused(500)]
 )
 def test_a_server_that_does_not_describe_itself_is_probed(first: Reply) -> None:
-    wire, script, abandoned = connect(first, refused(422, EXTRA), ok(["a"]))
-    assert wire.dialect == Dialect(SecretsChannel.HEADER)
+    server, script = connect(first, refused(422, EXTRA), ok(["a"]))
+    assert server.known.dialect == Dialect(SecretsChannel.HEADER)
     assert script.targets[1] == "POST /create"
     # No secret, and the id of nobody.
     assert script.body(1) == {"secrets": {}}
     assert script.header(1, "X-Session-ID") == "own-0"
     assert script.header(1, "X-Secrets") is None
-    assert abandoned == []
+    assert server.discarded == []
 
 
 @pytest.mark.parametrize("reply", [refused(404), refused(500), Reply(422, b"x")])
 def test_a_server_that_does_neither_gets_the_published_field(reply: Reply) -> None:
-    wire, _, _ = connect(refused(404), reply, ok(["a"]))
-    assert wire.dialect == Dialect(SecretsChannel.REQUIRED_BODY)
+    server, _ = connect(refused(404), reply, ok(["a"]))
+    assert server.known.dialect == Dialect(SecretsChannel.REQUIRED_BODY)
 
 
 def test_a_probe_that_was_taken_for_a_request_leaves_nothing() -> None:
-    _, _, abandoned = connect(refused(404), ok({}), ok(["a"]))
-    assert abandoned == ["own-0"]
+    server, _ = connect(refused(404), ok({}), ok(["a"]))
+    assert server.discarded == ["own-0"]
 
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
@@ -75,12 +80,12 @@ def test_a_probe_that_was_taken_for_a_request_leaves_nothing() -> None:
 def test_a_status_that_passes_is_not_a_dialect(
     status: int, before: list[Reply]
 ) -> None:
-    wire, _ = wire_of(None, timeout=0.01)
+    server = RecordingServer(None, timeout=0.01)
     with pytest.raises(ServerError, match=str(status)) as caught:
-        Script(*before, refused(status)).run(operations.connect(wire))
+        Script(*before, refused(status)).run(operations.connect(server))
     assert caught.value.status == status
-    assert wire.dialect is None
-    assert wire.environments == ()
+    assert server.known.dialect is None
+    assert server.known.environments == ()
 
 
 @pytest.mark.parametrize(
@@ -97,44 +102,46 @@ def test_a_status_that_passes_is_not_a_dialect(
     ],
 )
 def test_what_is_no_server(reply: Reply, kind: type[ORSError], text: str) -> None:
-    wire, _ = wire_of(None, redact=Redactor(["hunter22"]))
+    server = RecordingServer(None, redact=Redactor(["hunter22"]))
     with pytest.raises(kind, match=text):
-        Script(ok(OPENAPI), reply).run(operations.connect(wire))
-    assert wire.environments == ()
+        Script(ok(OPENAPI), reply).run(operations.connect(server))
+    assert server.known.environments == ()
 
 
 @pytest.mark.parametrize(
     ("name", "found"), [("Math", "Math"), ("math", "Math"), ("GUESS", "guess")]
 )
 def test_names_are_found_in_any_case(name: str, found: str) -> None:
-    assert Script().run(operations.resolve_environment(wire_of()[0], name)) == found
+    assert (
+        Script().run(operations.resolve_environment(RecordingServer(), name)) == found
+    )
 
 
 def test_names_that_only_differ_in_case() -> None:
-    wire, _ = wire_of(environments=("ab", "AB", "straße"))
+    server = RecordingServer(environments=("ab", "AB", "straße"))
     for name, found in (
         ("ab", "ab"),
         ("AB", "AB"),
         ("aB", "ab"),
         ("STRASSE", "straße"),
     ):
-        assert Script().run(operations.resolve_environment(wire, name)) == found
+        assert Script().run(operations.resolve_environment(server, name)) == found
 
 
 def test_an_unknown_name() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     with pytest.raises(UnknownEnvironmentError, match=r"it has 'Math', 'guess'$"):
-        Script().run(operations.resolve_environment(wire, "x"))
-    wire, _ = wire_of(environments=tuple(f"e{i}" for i in range(25)))
+        Script().run(operations.resolve_environment(server, "x"))
+    server = RecordingServer(environments=tuple(f"e{i}" for i in range(25)))
     with pytest.raises(UnknownEnvironmentError, match="and 5 more"):
-        Script().run(operations.resolve_environment(wire, "x"))
+        Script().run(operations.resolve_environment(server, "x"))
 
 
 def test_tools_and_splits() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     script = Script(ok({"tools": [{"name": "f"}], "terminal_tool": None}), ok(["test"]))
     tools, rest = script.run_all(
-        operations.list_tools(wire, "math"), operations.list_splits(wire, "math")
+        operations.list_tools(server, "math"), operations.list_splits(server, "math")
     )
     assert tools[0][0]["name"] == "f"
     assert tools[1] == {"terminal_tool": None}
@@ -143,25 +150,25 @@ def test_tools_and_splits() -> None:
 
 
 def test_a_refusal_of_a_question() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     with pytest.raises(
         UnknownTaskError, match=r"Invalid split.*'split': 'x'"
     ) as caught:
         Script(refused(400, "Invalid split")).run(
-            operations.list_tasks(wire, "math", "x")
+            operations.list_tasks(server, "math", "x")
         )
     assert caught.value.status == 400
     with pytest.raises(ORSError, match="answered 500"):
-        Script(refused(500)).run(operations.list_splits(wire, "math"))
+        Script(refused(500)).run(operations.list_splits(server, "math"))
 
 
 def test_tasks_by_index() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     script = Script(ok({"num_tasks": 3}), ok({"task": {"id": 1}}), ok({"tasks": [{}]}))
     assert script.run_all(
-        operations.num_tasks(wire, "math", "train"),
-        operations.get_task(wire, "math", "train", 1),
-        operations.get_task_range(wire, "math", "train", 1, None),
+        operations.num_tasks(server, "math", "train"),
+        operations.get_task(server, "math", "train", 1),
+        operations.get_task_range(server, "math", "train", 1, None),
     ) == [3, {"id": 1}, [{}]]
     assert script.targets == [
         "POST /Math/num_tasks",
@@ -173,48 +180,50 @@ def test_tasks_by_index() -> None:
 
 @pytest.mark.parametrize("dialect", [OLD, UNKNOWN])
 def test_tasks_of_a_server_that_only_lists_them(dialect: Dialect) -> None:
-    wire, _ = wire_of(dialect)
+    server = RecordingServer(dialect)
     listed = ok({"tasks": [{"id": i} for i in range(4)]})
     missing = [] if dialect is OLD else [refused(404)]
     script = Script(*missing, listed, *missing)
     count, task, tasks = script.run_all(
-        operations.num_tasks(wire, "Math", "train"),
-        operations.get_task(wire, "Math", "train", 2),
-        operations.get_task_range(wire, "Math", "train", -2, None),
+        operations.num_tasks(server, "Math", "train"),
+        operations.get_task(server, "Math", "train", 2),
+        operations.get_task_range(server, "Math", "train", -2, None),
     )
     assert (count, task, tasks) == (4, {"id": 2}, [{"id": 2}, {"id": 3}])
     # The whole set is asked for once, and so is what is not there.
     assert script.targets.count("POST /Math/tasks") == 1
     again = Script(*missing[:0])
-    assert again.run(operations.get_task(wire, "Math", "train", 3)) == {"id": 3}
+    assert again.run(operations.get_task(server, "Math", "train", 3)) == {"id": 3}
     with pytest.raises(UnknownTaskError, match="4 tasks, none of index 4"):
-        Script().run(operations.get_task(wire, "Math", "train", 4))
+        Script().run(operations.get_task(server, "Math", "train", 4))
 
 
 def test_a_single_task_of_a_server_that_only_lists_them() -> None:
-    wire, _ = wire_of(UNKNOWN)
+    server = RecordingServer(UNKNOWN)
     script = Script(refused(404), ok({"tasks": [{"id": 0}]}))
-    assert script.run(operations.get_task(wire, "Math", "train", 0)) == {"id": 0}
+    assert script.run(operations.get_task(server, "Math", "train", 0)) == {"id": 0}
 
 
 def test_a_range_of_a_server_that_gives_single_tasks() -> None:
-    wire, _ = wire_of(Dialect(SecretsChannel.BODY, num_tasks=True, task_range=False))
+    server = RecordingServer(
+        Dialect(SecretsChannel.BODY, num_tasks=True, task_range=False)
+    )
     script = Script(
         ok({"num_tasks": 3}), ok({"task": {"id": 1}}), ok({"task": {"id": 2}})
     )
-    tasks = script.run(operations.get_task_range(wire, "Math", "train", 1, 9))
+    tasks = script.run(operations.get_task_range(server, "Math", "train", 1, 9))
     assert tasks == [{"id": 1}, {"id": 2}]
 
 
 def test_an_endpoint_that_should_be_there_is_not_given_up() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     with pytest.raises(ORSError, match="404"):
-        Script(refused(404)).run(operations.num_tasks(wire, "Math", "train"))
-    wire, _ = wire_of(UNKNOWN)
+        Script(refused(404)).run(operations.num_tasks(server, "Math", "train"))
+    server = RecordingServer(UNKNOWN)
     with pytest.raises(UnknownTaskError, match="400"):
-        Script(refused(400)).run(operations.num_tasks(wire, "Math", "train"))
+        Script(refused(400)).run(operations.num_tasks(server, "Math", "train"))
 
 
 def test_an_index_counts_from_zero() -> None:
     with pytest.raises(UnknownTaskError, match="counts from 0"):
-        Script().run(operations.get_task(wire_of()[0], "Math", "train", -1))
+        Script().run(operations.get_task(RecordingServer(), "Math", "train", -1))

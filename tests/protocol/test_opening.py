@@ -22,17 +22,17 @@ from ors_gym.errors import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure
-from ors_gym.protocol._wire import SessionState
-from tests.protocol.driving import (
+from ors_gym.protocol._session_state import SessionState
+from tests.protocol.scripted_exchanges import (
     NEW,
     STREAM,
+    RecordingServer,
     Reply,
     Script,
     failing,
     ok,
     refused,
     stream,
-    wire_of,
 )
 
 STARTING = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"1"))
@@ -43,22 +43,22 @@ def named(session_id: str = "s1") -> Reply:
     return stream(("task_id", session_id), ("end", ""))
 
 
-def opening(wire: Any, timeout: float = 60.0, **options: Any) -> Any:
+def opening(server: Any, timeout: float = 60.0, **options: Any) -> Any:
     task = options.pop("task", {"task_spec": {"id": 1}})
-    return operations.open_session(wire, "math", task, timeout=timeout, **options)
+    return operations.open_session(server, "math", task, timeout=timeout, **options)
 
 
 def test_an_id_and_its_episode() -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     script = Script(named(), ok({"sid": "s1"}))
-    state = script.run(opening(wire, session_options={"a": 1}))
+    state = script.run(opening(server, session_options={"a": 1}))
     assert isinstance(state, SessionState)
-    assert (state.session_id, state.environment, state.created) == ("s1", "Math", True)
+    assert (state.session_id, state.environment) == ("s1", "Math")
     assert state.call_head.target == "/Math/call"
     assert script.targets == ["POST /create_session", "POST /create"]
     assert script.body(0) == {"a": 1}
     assert script.header(1, "X-Session-ID") == "s1"
-    assert abandoned == []
+    assert server.discarded == []
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_an_id_and_its_episode() -> None:
     ],
 )
 def test_where_an_id_comes_from(reply: Reply, session_id: str) -> None:
-    wire, _ = wire_of()
-    assert Script(reply).run(operations.create_session(wire)) == session_id
+    server = RecordingServer()
+    assert Script(reply).run(operations.create_session(server)) == session_id
 
 
 def test_a_server_without_ids_is_not_asked() -> None:
-    wire, _ = wire_of(OWN)
-    assert Script().run(operations.create_session(wire)) == "own-0"
+    server = RecordingServer(OWN)
+    assert Script().run(operations.create_session(server)) == "own-0"
 
 
 @pytest.mark.parametrize(
@@ -100,19 +100,19 @@ def test_a_server_without_ids_is_not_asked() -> None:
     ],
 )
 def test_what_is_no_id(reply: Reply, kind: type[ORSError]) -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     with pytest.raises(kind):
-        Script(reply).run(operations.create_session(wire))
+        Script(reply).run(operations.create_session(server))
 
 
 def test_asking_for_an_id_is_repeated() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     script = Script(failing(Failure.RESET), refused(503), named())
-    assert script.run(operations.create_session(wire)) == "s1"
-    wire, _ = wire_of(timeout=1.0)
+    assert script.run(operations.create_session(server)) == "s1"
+    server = RecordingServer(timeout=1.0)
     replies = [refused(503, elapsed=0.3) for _ in range(3)]
     with pytest.raises(ServerError, match="503"):
-        Script(*replies).run(operations.create_session(wire))
+        Script(*replies).run(operations.create_session(server))
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ def test_asking_for_an_id_is_repeated() -> None:
     ],
 )
 def test_an_unanswered_create_is_begun_anew_on_a_fresh_id(reply: Reply) -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     script = Script(named("s1"), reply, named("s2"), ok({"sid": "s2"}))
-    state = script.run(opening(wire))
+    state = script.run(opening(server))
     assert state.session_id == "s2"
-    assert abandoned == ["s1"]
+    assert server.discarded == ["s1"]
     assert [script.header(i, "X-Session-ID") for i in (1, 3)] == ["s1", "s2"]
 
 
@@ -140,10 +140,10 @@ def test_an_unanswered_create_is_begun_anew_on_a_fresh_id(reply: Reply) -> None:
     [failing(Failure.CONNECT), refused(429), refused(503, headers=STARTING)],
 )
 def test_a_create_that_did_not_run_is_repeated_on_its_id(reply: Reply) -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     script = Script(named("s1"), reply, ok({"sid": "s1"}))
-    assert script.run(opening(wire)).session_id == "s1"
-    assert abandoned == []
+    assert script.run(opening(server)).session_id == "s1"
+    assert server.discarded == []
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_a_create_that_did_not_run_is_repeated_on_its_id(reply: Reply) -> None:
     ],
 )
 def test_a_refusal_abandons_the_id(reply: Reply, kind: type[ORSError]) -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     with pytest.raises(kind) as caught:
-        Script(named("s1"), reply).run(opening(wire))
+        Script(named("s1"), reply).run(opening(server))
     assert type(caught.value) is kind
-    assert abandoned == ["s1"]
+    assert server.discarded == ["s1"]
 
 
 @pytest.mark.parametrize(
@@ -178,97 +178,97 @@ def test_a_refusal_abandons_the_id(reply: Reply, kind: type[ORSError]) -> None:
     ],
 )
 def test_a_create_that_never_runs(reply: Reply, kind: type[ORSError]) -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     script = Script(named("s1"), then=reply)
     with pytest.raises(kind):
-        script.run(opening(wire, timeout=9.0))
+        script.run(opening(server, timeout=9.0))
     assert 5.0 < script.elapsed <= 9.001
-    assert abandoned == ["s1"]
+    assert server.discarded == ["s1"]
 
 
 def test_an_error_hides_the_session_s_secrets() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     reply = refused(500, "KeyError: 'hunter22'")
     with pytest.raises(SetupFailedError) as caught:
-        Script(named(), reply).run(opening(wire, secrets={"KEY": "hunter22"}))
+        Script(named(), reply).run(opening(server, secrets={"KEY": "hunter22"}))
     assert "[redacted]" in str(caught.value)
     assert "hunter22" not in str(caught.value)
 
 
 def test_secrets_that_cannot_be_delivered_cost_no_session() -> None:
-    wire, _ = wire_of(Dialect(SecretsChannel.NONE))
-    with pytest.raises(InvalidRequestError, match="channel"):
-        Script().run(opening(wire, secrets={"KEY": "hunter22"}))
-    wire, _ = wire_of(secure=False)
+    server = RecordingServer(Dialect(SecretsChannel.NONE))
+    with pytest.raises(InvalidRequestError, match="takes no secrets"):
+        Script().run(opening(server, secrets={"KEY": "hunter22"}))
+    server = RecordingServer(secure=False)
     with pytest.raises(InsecureTransportError):
-        Script().run(opening(wire, secrets={"KEY": "hunter22"}))
+        Script().run(opening(server, secrets={"KEY": "hunter22"}))
 
 
 def test_a_request_that_cannot_be_sent_leaves_no_session() -> None:
     for options in ({"create_options": {"index": 1}}, {"task": {"task_spec": {1, 2}}}):
-        wire, abandoned = wire_of()
+        server = RecordingServer()
         with pytest.raises(InvalidRequestError):
-            Script(named("s1")).run(opening(wire, **options))
-        assert abandoned == ["s1"]
+            Script(named("s1")).run(opening(server, **options))
+        assert server.discarded == ["s1"]
 
 
 def test_an_interrupted_create_is_abandoned() -> None:
-    wire, abandoned = wire_of()
-    operation = opening(wire)
+    server = RecordingServer()
+    operation = opening(server)
     script = Script(named("s1"))
     with pytest.raises(AssertionError, match="unexpected: POST /create"):
         script.run(operation)
-    assert abandoned == ["s1"]
+    assert server.discarded == ["s1"]
 
 
 def test_all_of_it_keeps_the_time() -> None:
     # Each id is slow to come, and each create is lost: the time is one for all.
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     slow = named("s1")
     slow.elapsed = 8.0
     lost = failing(Failure.RESET, elapsed=1.0)
     script = Script(slow, lost, slow, lost, failing(Failure.TIMEOUT))
     with pytest.raises(ConnectionFailedError):
-        script.run(opening(wire, timeout=20.0))
+        script.run(opening(server, timeout=20.0))
     assert script.sends[-1].timeout == pytest.approx(20.0 - script.elapsed)
-    assert abandoned == ["s1", "s1"]
+    assert server.discarded == ["s1", "s1"]
 
 
 def test_a_task_by_index_for_a_server_that_wants_the_task() -> None:
-    wire, _ = wire_of(
+    server = RecordingServer(
         Dialect(SecretsChannel.BODY, create_session=False, num_tasks=True)
     )
     script = Script(ok({"task": {"id": 7}}), ok({}))
-    script.run(opening(wire, task={"split": "train", "index": 7}))
+    script.run(opening(server, task={"split": "train", "index": 7}))
     assert script.body(1) == {"env_name": "Math", "task_spec": {"id": 7}}
-    wire, _ = wire_of(NEW)
+    server = RecordingServer(NEW)
     script = Script(named(), ok({}))
-    script.run(opening(wire, task={"split": "train", "index": 7}))
+    script.run(opening(server, task={"split": "train", "index": 7}))
     assert script.body(1) == {"env_name": "Math", "split": "train", "index": 7}
 
 
-def start(wire: Any) -> Any:
+def start(server: Any) -> Any:
     return operations.start_episode(
-        wire, "mine", "math", {"task_spec": {}}, timeout=9.0
+        server, "mine", "math", {"task_spec": {}}, timeout=9.0
     )
 
 
 def test_an_episode_on_an_id_of_the_caller() -> None:
-    wire, abandoned = wire_of()
-    assert Script(ok({})).run(start(wire)).session_id == "mine"
-    assert abandoned == []
+    server = RecordingServer()
+    assert Script(ok({})).run(start(server)).session_id == "mine"
+    assert server.discarded == []
 
 
 def test_an_id_of_the_caller_is_not_tried_twice() -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     with pytest.raises(ConnectionFailedError, match="new session id"):
-        Script(failing(Failure.RESET)).run(start(wire))
-    assert abandoned == ["mine"]
+        Script(failing(Failure.RESET)).run(start(server))
+    assert server.discarded == ["mine"]
 
 
 def test_a_session_of_the_caller_is_left_alone() -> None:
-    wire, abandoned = wire_of()
+    server = RecordingServer()
     with pytest.raises(InvalidRequestError, match="Session already exists") as caught:
-        Script(refused(400, "Session already exists")).run(start(wire))
+        Script(refused(400, "Session already exists")).run(start(server))
     assert type(caught.value) is InvalidRequestError
-    assert abandoned == []
+    assert server.discarded == []

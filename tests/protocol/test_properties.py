@@ -24,9 +24,16 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, read_openapi, read_probe
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Pause, Send
 from ors_gym.protocol._replies import StreamReader
+from ors_gym.protocol._server import Server
 from ors_gym.protocol._sse import Event, EventDecoder
-from ors_gym.protocol._wire import Wire
-from tests.protocol.driving import STREAM, Script, open_state, stream, wire_of
+from tests.protocol.scripted_exchanges import (
+    NEW,
+    STREAM,
+    RecordingServer,
+    Script,
+    open_state,
+    stream,
+)
 
 LINES = st.sampled_from(
     [
@@ -209,9 +216,9 @@ def is_output(value: Any) -> bool:
 @settings(max_examples=400)
 @given(JSON | NEARLY)
 def test_any_json_as_a_result_gives_an_output_or_one_error(value: Any) -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     reply = stream(("task_id", "t1"), ("end", json.dumps(value)))
-    operation = operations.call_tool(wire, open_state(), "f", {}, timeout=9.0)
+    operation = operations.call_tool(server, open_state(), "f", {}, timeout=9.0)
     try:
         output = Script(reply).run(operation)
     except ORSError as error:
@@ -306,36 +313,36 @@ def test_any_replies_give_a_value_or_one_of_our_errors(
     replies: list[Any], connected: bool
 ) -> None:
     for make in OPERATIONS:
-        wire, _ = wire_of(**({} if connected else {"dialect": None}))
+        server = RecordingServer(NEW if connected else None)
         try:
-            run_on(make(wire), replies)
+            run_on(make(server), replies)
         except ORSError as error:
             assert len(str(error)) < 5000
 
 
-OPERATIONS: list[Callable[[Wire], Any]] = [
+OPERATIONS: list[Callable[[Server], Any]] = [
     operations.connect,
-    lambda wire: operations.open_session(
-        wire, "math", {"split": "train", "index": 0}, timeout=20.0
+    lambda server: operations.open_session(
+        server, "math", {"split": "train", "index": 0}, timeout=20.0
     ),
     operations.create_session,
-    lambda wire: operations.start_episode(
-        wire, "mine", "math", {"task_spec": {}}, timeout=20.0
+    lambda server: operations.start_episode(
+        server, "mine", "math", {"task_spec": {}}, timeout=20.0
     ),
-    lambda wire: operations.get_prompt(wire, open_state(), timeout=20.0),
-    lambda wire: operations.get_messages(wire, open_state(), timeout=20.0),
-    lambda wire: operations.list_task_tools(wire, open_state(), timeout=20.0),
-    lambda wire: operations.call_tool(wire, open_state(), "f", {}, timeout=20.0),
-    lambda wire: operations.resume_call(wire, open_state(), "t1", timeout=20.0),
-    lambda wire: operations.score_group(wire, open_state(), [{}], timeout=20.0),
-    lambda wire: operations.ping(wire, "s1", timeout=5.0),
-    lambda wire: operations.delete_session(wire, "s1", timeout=5.0),
-    lambda wire: operations.list_tools(wire, "math"),
-    lambda wire: operations.list_splits(wire, "math"),
-    lambda wire: operations.list_tasks(wire, "math", "train"),
-    lambda wire: operations.num_tasks(wire, "math", "train"),
-    lambda wire: operations.get_task(wire, "math", "train", 0),
-    lambda wire: operations.get_task_range(wire, "math", "train", 0, 2),
+    lambda server: operations.get_prompt(server, open_state(), timeout=20.0),
+    lambda server: operations.get_messages(server, open_state(), timeout=20.0),
+    lambda server: operations.list_task_tools(server, open_state(), timeout=20.0),
+    lambda server: operations.call_tool(server, open_state(), "f", {}, timeout=20.0),
+    lambda server: operations.resume_call(server, open_state(), "t1", timeout=20.0),
+    lambda server: operations.score_group(server, open_state(), [{}], timeout=20.0),
+    lambda server: operations.ping(server, "s1", timeout=5.0),
+    lambda server: operations.delete_session(server, "s1", timeout=5.0),
+    lambda server: operations.list_tools(server, "math"),
+    lambda server: operations.list_splits(server, "math"),
+    lambda server: operations.list_tasks(server, "math", "train"),
+    lambda server: operations.num_tasks(server, "math", "train"),
+    lambda server: operations.get_task(server, "math", "train", 0),
+    lambda server: operations.get_task_range(server, "math", "train", 0, 2),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Values of the wire: what is read, and what is refused."""
+"""Values of the server: what is read, and what is refused."""
 
 from __future__ import annotations
 

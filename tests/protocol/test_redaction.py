@@ -15,7 +15,7 @@ from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Outcome
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import server_text, status_error
-from tests.protocol.driving import open_state, wire_of
+from tests.protocol.scripted_exchanges import RecordingServer, open_state
 
 SECRETS = ["hunter22", "q\"u\\o'te\n<&>", "pässwörd 字", "a+b/c==?&", "sk-" + "x" * 200]
 
@@ -134,8 +134,8 @@ def test_no_error_holds_a_secret(status: int) -> None:
 
 
 def test_what_a_client_knows_does_not_show_its_secrets() -> None:
-    wire, _ = wire_of(redact=Redactor(["hunter22"]))
+    server = RecordingServer(redact=Redactor(["hunter22"]))
     state = open_state("swordfish")
-    shown = f"{wire!r} {wire} {state!r} {state.redact!r} {wire.spoken!r}"
+    shown = f"{server!r} {server} {state!r} {state.redact!r} {server.dialect!r}"
     assert "hunter22" not in shown
     assert "swordfish" not in shown

@@ -24,7 +24,7 @@ from ors_gym.protocol._replies import (
     server_text,
     status_error,
 )
-from tests.protocol.driving import JSON, STREAM, result_of
+from tests.protocol.scripted_exchanges import JSON, STREAM, result_of
 
 
 def reader_of(data: bytes = b"", limits: Limits | None = None) -> StreamReader:

@@ -17,7 +17,7 @@ from ors_gym.protocol._requests import (
     encode,
     plain_head,
 )
-from tests.protocol.driving import wire_of
+from tests.protocol.scripted_exchanges import RecordingServer
 
 SECRETS = {"KEY": "hunter22", "OTHER": "pässwörd"}
 
@@ -25,9 +25,9 @@ SECRETS = {"KEY": "hunter22", "OTHER": "pässwörd"}
 def create(
     channel: SecretsChannel, secrets: dict[str, Any], /, **options: Any
 ) -> tuple[dict[str, str], Any]:
-    wire, _ = wire_of(Dialect(channel))
+    server = RecordingServer(Dialect(channel))
     head, body = create_request(
-        wire, "s1", "Math", {"task_spec": {"id": 1}}, secrets=secrets, options=options
+        server, "s1", "Math", {"task_spec": {"id": 1}}, secrets=secrets, options=options
     )
     assert (head.method, head.target) == ("POST", "/create")
     return dict(head.headers), json.loads(body)
@@ -57,23 +57,23 @@ def test_without_secrets_only_a_required_field_is_sent(channel: SecretsChannel) 
 
 
 def test_a_server_without_a_channel_gets_no_secrets() -> None:
-    with pytest.raises(InvalidRequestError, match="without any channel") as caught:
+    with pytest.raises(InvalidRequestError, match="takes no secrets") as caught:
         create(SecretsChannel.NONE, SECRETS)
     assert "hunter22" not in str(caught.value)
 
 
 def test_secrets_do_not_travel_in_the_clear() -> None:
-    wire, _ = wire_of(secure=False)
+    server = RecordingServer(secure=False)
     with pytest.raises(InsecureTransportError, match="allow_insecure") as caught:
-        check_secrets(wire, SECRETS)
+        check_secrets(server, SECRETS)
     assert "hunter22" not in str(caught.value)
-    check_secrets(wire, {})
+    check_secrets(server, {})
 
 
 @pytest.mark.parametrize("secrets", [{"KEY": 12345678}, {"KEY": None}, {1: "hunter22"}])
 def test_a_secret_is_text(secrets: Any) -> None:
     with pytest.raises(InvalidRequestError, match="is not text") as caught:
-        check_secrets(wire_of()[0], secrets)
+        check_secrets(RecordingServer(), secrets)
     assert "12345678" not in str(caught.value)
     assert "hunter22" not in str(caught.value)
 

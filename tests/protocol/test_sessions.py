@@ -23,16 +23,16 @@ from ors_gym.errors import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Limits
-from ors_gym.protocol._wire import SessionState
-from tests.protocol.driving import (
+from ors_gym.protocol._session_state import SessionState
+from tests.protocol.scripted_exchanges import (
     NEW,
+    RecordingServer,
     Reply,
     Script,
     failing,
     ok,
     open_state,
     refused,
-    wire_of,
 )
 
 TEXT = {"type": "text", "text": "2 + 2 = ?"}
@@ -41,7 +41,7 @@ STARTING = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"5"))
 
 
 def prompt(state: SessionState, timeout: float = 60.0) -> Any:
-    return operations.get_prompt(wire_of()[0], state, timeout=timeout)
+    return operations.get_prompt(RecordingServer(), state, timeout=timeout)
 
 
 def test_the_prompt_waits_for_set_up() -> None:
@@ -105,19 +105,19 @@ def test_a_session_that_is_lost_is_not_called() -> None:
 
 
 def test_the_prompt_as_a_conversation() -> None:
-    wire, _ = wire_of()
+    server = RecordingServer()
     turns = [{"role": "system", "blocks": [TEXT]}]
     state = open_state()
-    messages = operations.get_messages(wire, state, timeout=9.0)
+    messages = operations.get_messages(server, state, timeout=9.0)
     assert Script(ok(turns)).run(messages) == turns
-    wire, _ = wire_of(dataclasses.replace(NEW, messages=False))
-    messages = operations.get_messages(wire, state, timeout=9.0)
+    server = RecordingServer(dataclasses.replace(NEW, messages=False))
+    messages = operations.get_messages(server, state, timeout=9.0)
     assert Script(ok([TEXT])).run(messages) == [{"role": "user", "blocks": [TEXT]}]
 
 
 def tools(state: SessionState, dialect: Dialect = NEW, **fields: Any) -> Any:
-    wire, _ = wire_of(dialect, **fields)
-    return operations.list_task_tools(wire, state, timeout=20.0)
+    server = RecordingServer(dialect, **fields)
+    return operations.list_task_tools(server, state, timeout=20.0)
 
 
 def test_the_tools_of_a_session() -> None:
@@ -188,13 +188,15 @@ def test_the_tools_keep_their_time() -> None:
 )
 def test_a_ping_is_sent_once(reply: Reply, alive: bool | None) -> None:
     script = Script(reply)
-    assert script.run(operations.ping(wire_of()[0], "s1", timeout=5.0)) is alive
+    assert script.run(operations.ping(RecordingServer(), "s1", timeout=5.0)) is alive
     assert script.targets == ["POST /ping"]
     assert script.header(0, "X-Session-ID") == "s1"
 
 
 def delete(dialect: Dialect = NEW, **options: Any) -> Any:
-    return operations.delete_session(wire_of(dialect)[0], "s1", timeout=5.0, **options)
+    return operations.delete_session(
+        RecordingServer(dialect), "s1", timeout=5.0, **options
+    )
 
 
 ONLY_DELETE = dataclasses.replace(NEW, delete_session=False)
@@ -259,5 +261,5 @@ def test_why_a_session_takes_no_call() -> None:
 
 
 def test_a_wire_that_asked_nobody_has_no_channel() -> None:
-    wire, _ = wire_of(None)
-    assert wire.spoken == Dialect(secrets=SecretsChannel.NONE)
+    server = RecordingServer(None)
+    assert server.dialect == Dialect(secrets=SecretsChannel.NONE)

@@ -68,7 +68,7 @@ def test_five_megabytes_arrive_exactly(server: RunningServer) -> None:
 def test_secrets_take_the_servers_own_channel(any_server: RunningServer) -> None:
     env = make(any_server, secrets={"TOKEN": SECRET})
     if any_server.sdk.name == "openreward-0.1.0":
-        with pytest.raises(ors_gym.InvalidRequestError, match="without any channel"):
+        with pytest.raises(ors_gym.InvalidRequestError, match="takes no secrets"):
             env.reset(seed=0)
         env.close()
         return

@@ -7,7 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from ors_gym.protocol import _replies as replies
-from tests.protocol.driving import STREAM
+from tests.protocol.scripted_exchanges import STREAM
 from tests.system.fuzz import FuzzError, fuzz, main
 
 REACHED = [

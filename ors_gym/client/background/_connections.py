@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from ors_gym.client._connection import Link
-from ors_gym.client._drivers import AsyncExchange, run_async
+from ors_gym.client._run_operation import AsyncExchange, run_async
+from ors_gym.client._server import RemoteServer
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.protocol._exchange import Operation
 
@@ -24,48 +24,49 @@ class BackgroundConnections:
     """Runs operations; it opens connections to a server when first asked for it."""
 
     def __init__(self) -> None:
-        self._servers: dict[int, _Server] = {}
+        self._servers: dict[int, _ServerConnections] = {}
 
-    async def run(self, link: Link, operation: Operation[T]) -> T:
+    async def run(self, server: RemoteServer, operation: Operation[T]) -> T:
         """Run an operation to its end."""
-        server = self._servers.get(id(link))
-        if server is None:
-            server = self._servers[id(link)] = _Server(link)
-        server.users += 1
+        connections = self._servers.get(id(server))
+        if connections is None:
+            connections = self._servers[id(server)] = _ServerConnections(server)
+        connections.users += 1
         try:
-            return await run_async(operation, server.exchange)
+            return await run_async(operation, connections.exchange)
         finally:
-            server.users -= 1
-            server.idle_since = time.monotonic()
+            connections.users -= 1
+            connections.idle_since = time.monotonic()
 
     async def close_idle(self) -> None:
         """Close the connections to servers that were not asked for a while."""
         oldest = time.monotonic() - _IDLE_SECONDS
-        for key, server in list(self._servers.items()):
-            if server.users == 0 and server.idle_since < oldest:
+        for key, connections in list(self._servers.items()):
+            if connections.users == 0 and connections.idle_since < oldest:
                 del self._servers[key]
-                await server.aclose()
+                await connections.aclose()
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for server in self._servers.values():
-            await server.aclose()
+        for connections in self._servers.values():
+            await connections.aclose()
         self._servers.clear()
 
 
-class _Server:
+class _ServerConnections:
     """The background's connections to one server."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, server: RemoteServer) -> None:
         # Referred to, since its id is the key.
-        self.link = link
+        self.server = server
         self._pool: AsyncConnectionPool | None = None
-        if link.background_exchange is not None:
+        if server.background_exchange is not None:
             # Only the transport that the user brought may know the way.
-            self.exchange: AsyncExchange = link.background_exchange
+            self.exchange: AsyncExchange = server.background_exchange
         else:
+            settings = server.settings
             self._pool = AsyncConnectionPool(
-                link.base_url, headers=link.headers, limits=link.limits
+                settings.base_url, headers=settings.headers, limits=settings.limits
             )
             self.exchange = self._pool.exchange
         self.users = 0

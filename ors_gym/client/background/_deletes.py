@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from ors_gym.client._connection import Link
+from ors_gym.client._server import RemoteServer
 from ors_gym.client.background._connections import BackgroundConnections, BoundedTasks
 from ors_gym.errors import ORSError
 from ors_gym.protocol import _operations as operations
@@ -30,7 +30,7 @@ class _Delete:
 
     due: float
     session_id: str = dataclasses.field(compare=False)
-    link: Link = dataclasses.field(compare=False)
+    server: RemoteServer = dataclasses.field(compare=False)
 
 
 class Deletes:
@@ -48,14 +48,14 @@ class Deletes:
     def __bool__(self) -> bool:
         return bool(self._new or self._later or self._tasks)
 
-    def add(self, link: Link, session_id: str) -> None:
+    def add(self, server: RemoteServer, session_id: str) -> None:
         """Note a session for deletion: no lock, no I/O, safe in a finaliser."""
-        self._new.append(_Delete(0.0, session_id, link))
+        self._new.append(_Delete(0.0, session_id, server))
 
-    def add_later(self, link: Link, session_id: str) -> None:
+    def add_later(self, server: RemoteServer, session_id: str) -> None:
         """Note a session for deletion in a minute."""
         due = time.monotonic() + _AGAIN_SECONDS
-        self._new.append(_Delete(due, session_id, link))
+        self._new.append(_Delete(due, session_id, server))
 
     def start_due(self) -> None:
         """Start as many of the deletes that are due as may run at once."""
@@ -73,10 +73,10 @@ class Deletes:
                 self._tasks.start(self._send(delete))
 
     async def delete_all(
-        self, others: Iterable[tuple[Link, str]], timeout: float
+        self, others: Iterable[tuple[RemoteServer, str]], timeout: float
     ) -> None:
         """Delete these and all noted sessions, due or not, in ``timeout`` seconds."""
-        deletes = [_Delete(0.0, session_id, link) for link, session_id in others]
+        deletes = [_Delete(0.0, session_id, server) for server, session_id in others]
         deletes += self._later
         self._later.clear()
         while self._new:
@@ -96,9 +96,9 @@ class Deletes:
         self, delete: _Delete, timeout: float = _TIMEOUT, attempts: int | None = None
     ) -> None:
         operation = operations.delete_session(
-            delete.link.wire, delete.session_id, timeout=timeout, attempts=attempts
+            delete.server, delete.session_id, timeout=timeout, attempts=attempts
         )
         # The user's own httpx client may be closed. Then the server ends the session,
         # since nobody pings it.
         with contextlib.suppress(ORSError):
-            await self._connections.run(delete.link, operation)
+            await self._connections.run(delete.server, operation)

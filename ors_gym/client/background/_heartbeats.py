@@ -8,10 +8,10 @@ import weakref
 from collections import deque
 from typing import Final
 
-from ors_gym.client._connection import Link
+from ors_gym.client._server import RemoteServer
 from ors_gym.client.background._connections import BackgroundConnections, BoundedTasks
 from ors_gym.protocol import _operations as operations
-from ors_gym.protocol._wire import SessionState
+from ors_gym.protocol._session_state import SessionState
 
 __all__ = ["Heartbeats"]
 
@@ -22,7 +22,7 @@ _TIMEOUT: Final = 10.0
 class _Watched:
     """A session that is kept alive."""
 
-    link: Link
+    server: RemoteServer
     state: weakref.ref[SessionState]
     due: float
     waiting: bool = False
@@ -47,11 +47,11 @@ class Heartbeats:
     def __bool__(self) -> bool:
         return bool(self._watched or self._pings)
 
-    def watch(self, link: Link, state: SessionState) -> None:
+    def watch(self, server: RemoteServer, state: SessionState) -> None:
         """Keep a session alive from now on."""
         # Drawn, so that sessions opened together are not pinged together.
-        due = time.monotonic() + link.ping_every * (0.5 + link.wire.random() / 2)
-        self._watched[state.session_id] = _Watched(link, weakref.ref(state), due)
+        due = time.monotonic() + server.ping_every * (0.5 + server.hooks.random() / 2)
+        self._watched[state.session_id] = _Watched(server, weakref.ref(state), due)
 
     def unwatch(self, session_id: str) -> None:
         """Stop keeping a session alive."""
@@ -68,14 +68,14 @@ class Heartbeats:
                 self._waiting.append(watched)
         self._start_waiting()
 
-    def close_all(self) -> list[tuple[Link, str]]:
+    def close_all(self) -> list[tuple[RemoteServer, str]]:
         """Close every open session on this side, and return what is to be deleted."""
         taken = []
         for session_id, watched in list(self._watched.items()):
             state = watched.state()
             if state is not None and not state.closed:
                 state.closed = True
-                taken.append((watched.link, session_id))
+                taken.append((watched.server, session_id))
         self._watched.clear()
         return taken
 
@@ -86,12 +86,12 @@ class Heartbeats:
             watched.waiting = False
             state = watched.live_state()
             if state is not None:
-                watched.due = time.monotonic() + watched.link.ping_every
-                self._pings.start(self._ping(watched.link, state.session_id))
+                watched.due = time.monotonic() + watched.server.ping_every
+                self._pings.start(self._ping(watched.server, state.session_id))
 
-    async def _ping(self, link: Link, session_id: str) -> None:
-        operation = operations.ping(link.wire, session_id, timeout=_TIMEOUT)
-        alive = await self._connections.run(link, operation)
+    async def _ping(self, server: RemoteServer, session_id: str) -> None:
+        operation = operations.ping(server, session_id, timeout=_TIMEOUT)
+        alive = await self._connections.run(server, operation)
         watched = self._watched.get(session_id)
         state = watched.state() if watched is not None else None
         # None means that nobody knows; the server waits 15 minutes for a ping.

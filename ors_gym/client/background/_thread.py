@@ -17,15 +17,15 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from ors_gym.client._connection import Link
 from ors_gym.client._fork import register_for_fork
+from ors_gym.client._server import RemoteServer
 from ors_gym.client.background._connections import BackgroundConnections
 from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._heartbeats import Heartbeats
 from ors_gym.protocol._exchange import Operation
-from ors_gym.protocol._wire import SessionState
+from ors_gym.protocol._session_state import SessionState
 
-__all__ = ["Background", "LoopThread", "abandon_in_background", "background"]
+__all__ = ["Background", "LoopThread", "background"]
 
 T = TypeVar("T")
 
@@ -134,44 +134,46 @@ class Background:
         )
         self._reset()
 
-    def watch(self, link: Link, state: SessionState) -> None:
+    def watch(self, server: RemoteServer, state: SessionState) -> None:
         """Keep a session alive from now on; it is referred to weakly."""
-        self._heartbeats.watch(link, state)
+        self._heartbeats.watch(server, state)
         self._thread.start()
 
     def unwatch(self, state: SessionState) -> None:
         """Stop keeping a session alive."""
         self._heartbeats.unwatch(state.session_id)
 
-    def delete_soon(self, link: Link, session_id: str, *, again: bool = False) -> None:
+    def delete_soon(
+        self, server: RemoteServer, session_id: str, *, again: bool = False
+    ) -> None:
         """Delete a session without waiting.
 
         With ``again`` it is deleted once more in a minute: the first delete may come
         during its constructor (docs/wire.md, points 10 and 11).
         """
-        self.note_for_deletion(link, session_id)
+        self.note_for_deletion(server, session_id)
         if again:
-            self._deletes.add_later(link, session_id)
+            self._deletes.add_later(server, session_id)
         loop = self._thread.start()
         loop.call_soon_threadsafe(self._deletes.start_due)
 
-    def note_for_deletion(self, link: Link, session_id: str) -> None:
+    def note_for_deletion(self, server: RemoteServer, session_id: str) -> None:
         """Have a running thread delete a session at its next tick.
 
         A finaliser may call it: it takes no lock, does no I/O and starts no thread.
         """
         if os.getpid() == self._owner:
             self._heartbeats.unwatch(session_id)
-            self._deletes.add(link, session_id)
+            self._deletes.add(server, session_id)
 
     def submit(
-        self, link: Link, operation: Operation[T]
+        self, server: RemoteServer, operation: Operation[T]
     ) -> concurrent.futures.Future[T]:
         """Run an operation on the thread."""
         with self._thread.lock:
             # Counted before the loop is looked at: it must not exit in between.
             self._submitted += 1
-        work = self._run_submitted(link, operation)
+        work = self._run_submitted(server, operation)
         future = asyncio.run_coroutine_threadsafe(work, self._thread.start())
         future.add_done_callback(self._count_done)
         return future
@@ -180,11 +182,11 @@ class Background:
         with self._thread.lock:
             self._submitted -= 1
 
-    async def _run_submitted(self, link: Link, operation: Operation[T]) -> T:
+    async def _run_submitted(self, server: RemoteServer, operation: Operation[T]) -> T:
         task: Any = asyncio.current_task()
         self._submitted_tasks.add(task)
         try:
-            return await self._connections.run(link, operation)
+            return await self._connections.run(server, operation)
         finally:
             self._submitted_tasks.discard(task)
 
@@ -243,15 +245,6 @@ _background: Final = Background()
 def background() -> Background:
     """Return the background of this process."""
     return _background
-
-
-def abandon_in_background(link: Link) -> None:
-    """Have the background delete the sessions that operations give up."""
-
-    def abandon(session_id: str) -> None:
-        _background.delete_soon(link, session_id, again=True)
-
-    link.wire.abandon = abandon
 
 
 atexit.register(_background.delete_all)

@@ -44,15 +44,15 @@ class RequestWriter:
     def render(self, head: Head, body: bytes | None) -> bytes:
         """Return head and body in one piece: two writes would cost two packets."""
         # Kept on the head: between two calls of a tool only the body differs.
-        wire = head.wire
-        if wire is None or wire[0] is not self:
-            wire = head.wire = (self, self._render_head(head))
+        rendered = head.rendered
+        if rendered is None or rendered[0] is not self:
+            rendered = head.rendered = (self, self._render_head(head))
         if body is not None:
-            return b"%bcontent-length: %d\r\n\r\n%b" % (wire[1], len(body), body)
+            return b"%bcontent-length: %d\r\n\r\n%b" % (rendered[1], len(body), body)
         if head.method in _BODILESS_METHODS:
-            return wire[1] + b"\r\n"
+            return rendered[1] + b"\r\n"
         # A server may wait for a body where none is announced (RFC 9110, section 8.6).
-        return wire[1] + b"content-length: 0\r\n\r\n"
+        return rendered[1] + b"content-length: 0\r\n\r\n"
 
     def _render_head(self, head: Head) -> bytes:
         """Render all but the body's length."""

@@ -27,60 +27,49 @@ from ors_gym.protocol._replies import (
 )
 from ors_gym.protocol._requests import call_body, call_head, encode
 from ors_gym.protocol._retries import Patience, is_starting
-from ors_gym.protocol._wire import SessionState, Wire
+from ors_gym.protocol._server import Server
+from ors_gym.protocol._session_state import SessionState
 from ors_gym.types import JSONObject, ToolOutput
 
 __all__ = ["call_tool", "resume_call", "score_group"]
 
 _REUSE_WITHIN: Final = 3.0
-"""Seconds for which an idle connection serves a call: a stale one would look like a
-lost reply (docs/wire.md, point 6)."""
+"""Seconds for which an idle connection serves a call: a call that is lost on a stale
+connection looks like a lost reply (docs/wire.md, point 6)."""
 
 _UNKNOWN_TASK: Final = "unknown task_id"
 _REFUSALS: Final = frozenset({400, 401, 403, 422})
-"""Statuses that say that a call was not run (docs/wire.md, point 5)."""
+"""Statuses that prove that a call was not run (docs/wire.md, point 5)."""
 
 
 def call_tool(
-    wire: Wire,
+    server: Server,
     state: SessionState,
     tool: str,
     tool_input: Mapping[str, Any],
     *,
     timeout: float,
 ) -> Operation[ToolOutput]:
-    """Run a tool, exactly once whatever breaks.
+    """Run a tool exactly once, whatever breaks.
 
-    Args:
-        wire: The server.
-        state: The session.
-        tool: The tool's name.
-        tool_input: Its arguments, plain JSON.
-        timeout: Seconds for the call, resumptions included.
-
-    Returns:
-        What the tool gave back.
-
-    Raises:
-        ToolRejectedError: If the server refused the call.
-        ToolFailedError: If the tool raised.
-        AmbiguousCallError: If the tool may have run and its result is lost.
-        CallTimeoutError: If the time passed; the tool may still run.
-        SessionLostError: If the server no longer has the session.
-        ConnectionFailedError: If the server cannot be reached; nothing ran.
-        InvalidRequestError: If the call cannot be right; nothing ran.
+    The timeout is in seconds and covers resumptions. Errors say whether the tool ran:
+    `AmbiguousCallError` and `CallTimeoutError` are raised where nobody knows.
     """
     state.check_callable()
     body = call_body(tool, tool_input)
     state.busy = True
+    # From now on the call may have run. Whatever ends this operation, an interruption
+    # as well, the session takes no further call until the outcome is known
+    # (docs/wire.md, point 9).
     state.pending = ""
     try:
-        patience = wire.patience(timeout)
-        reader = yield from _start(wire, state, body, patience)
+        patience = server.patience(timeout)
+        reader = yield from _start(server, state, body, patience)
         if reader.result is None and reader.failed is None and reader.error is None:
+            # The server has the call: only its result is asked for (point 4).
             task_id = state.pending = reader.task_id or ""
             resume = call_body(tool, {}, task_id)
-            reader = yield from _resume(wire, state, resume, task_id, patience)
+            reader = yield from _resume(server, state, resume, task_id, patience)
         state.pending = None
     finally:
         state.busy = False
@@ -88,31 +77,17 @@ def call_tool(
 
 
 def resume_call(
-    wire: Wire, state: SessionState, task_id: str, *, timeout: float
+    server: Server, state: SessionState, task_id: str, *, timeout: float
 ) -> Operation[ToolOutput]:
-    """Wait longer for a call whose result did not come (docs/wire.md, point 9).
-
-    Args:
-        wire: The server.
-        state: The session on which the call was made.
-        task_id: The call, as its error named it.
-        timeout: Seconds.
-
-    Returns:
-        What the tool gave back.
-
-    Raises:
-        AmbiguousCallError: If the server no longer has the result.
-        CallTimeoutError: If the time passed again.
-    """
+    """Wait longer for a call whose result did not come (docs/wire.md, point 9)."""
     state.check_callable(task_id)
     if not task_id:
         raise InvalidRequestError("a call without a task_id cannot be resumed")
     state.busy = True
     try:
-        patience = wire.patience(timeout)
+        patience = server.patience(timeout)
         body = call_body("", {}, task_id)
-        reader = yield from _resume(wire, state, body, task_id, patience)
+        reader = yield from _resume(server, state, body, task_id, patience)
         if state.pending == task_id:
             state.pending = None
     finally:
@@ -121,31 +96,17 @@ def resume_call(
 
 
 def score_group(
-    wire: Wire,
+    server: Server,
     state: SessionState,
     candidates: Sequence[Mapping[str, Any]],
     *,
     timeout: float,
 ) -> Operation[list[JSONObject]]:
-    """Have a group of rollouts of the session's task scored together.
-
-    Args:
-        wire: The server.
-        state: The session.
-        candidates: Objects with ``messages`` and, if wanted, ``metadata``.
-        timeout: Seconds.
-
-    Returns:
-        One object with ``reward`` and ``metadata`` for each candidate, in order.
-
-    Raises:
-        InvalidRequestError: If the server or the environment cannot do it.
-        ProtocolError: If the number of scores is not that of the candidates.
-    """
-    if not wire.spoken.score_group:
+    """Have a group of rollouts of the session's task scored together, in order."""
+    if not server.dialect.score_group:
         raise InvalidRequestError(
-            f"{wire.where} runs a server that cannot score groups; openreward does "
-            "from 0.1.157 on"
+            f"the server at {server.base_url} cannot score groups; openreward can from "
+            "0.1.157 on"
         )
     state.check_callable(task_id="")
     body = encode({"candidates": list(candidates)}, "the candidates")
@@ -155,15 +116,16 @@ def score_group(
         call_head(state.environment, state.session_id, "score_group"),
         state.redact,
     )
-    patience = wire.patience(timeout)
-    # Nothing but an environment that has no scores answers 404 for its own reasons.
+    patience = server.patience(timeout)
+    # A 404 or 405 comes from an environment that has no scores; a lost session is told
+    # from it by its text.
     refusals = _REFUSALS | {404, 405}
     try:
-        reader = yield from _start(wire, scoring, body, patience, refusals)
+        reader = yield from _start(server, scoring, body, patience, refusals)
         if reader.result is None and reader.failed is None and reader.error is None:
             task_id = reader.task_id or ""
             resume = encode({"candidates": [], "task_id": task_id}, "the resumption")
-            reader = yield from _resume(wire, scoring, resume, task_id, patience)
+            reader = yield from _resume(server, scoring, resume, task_id, patience)
     finally:
         state.lost = state.lost or scoring.lost
     result = _result(state, "score_group", reader)
@@ -174,19 +136,18 @@ def score_group(
 
 
 def _start(
-    wire: Wire,
+    server: Server,
     state: SessionState,
     body: bytes,
     patience: Patience,
     refusals: frozenset[int] = _REFUSALS,
 ) -> Operation[StreamReader]:
-    """Send a call until it was received once: never again after that.
+    """Send a call until the server received it once, and never again after that.
 
-    Returns:
-        A reader that has a result or a task_id.
+    The reader that is returned has a result, an error or a task_id.
     """
     while True:
-        reader = StreamReader(wire.limits)
+        reader = StreamReader(server.settings.limits)
         timeout = patience.remaining if patience.remaining > 0 else 0.001
         outcome = yield Send(state.call_head, body, reader, timeout, _REUSE_WITHIN)
         if reader.result is not None:
@@ -195,32 +156,32 @@ def _start(
         _finish(reader, outcome, state)
         if reader.task_id is not None or reader.failed is not None:
             return reader
-        if outcome.sent and not _was_turned_away(wire, outcome):
+        # Sent again only if no byte left, or the reply proves that it was not run
+        # (point 5): anything else may have run the tool.
+        if outcome.sent and not _was_turned_away(server, outcome):
             raise _unanswered(state, outcome, reader, refusals)
         if outcome.failure is Failure.TLS:
             raise _never_ran(state, outcome, reader)
-        if not (yield from wait(wire, patience, outcome, state.call_head)):
+        if not (yield from wait(server, patience, outcome, state.call_head)):
             raise _never_ran(state, outcome, reader)
-        # It may have been closed, or a ping may have found it lost, in the meantime.
+        # Meanwhile the session may have been closed, or a ping may have found it lost.
         state.check_open()
 
 
-def _was_turned_away(wire: Wire, outcome: Outcome) -> bool:
-    """Say whether a reply means that the call was not run, and may be later (point 5).
-
-    No server SDK answers a call with 429, so it is a gateway's word that the call was
-    not passed on; who has a gateway that says so afterwards does not take its word.
-    """
+def _was_turned_away(server: Server, outcome: Outcome) -> bool:
+    """Return whether the reply proves that the call was not run (point 5)."""
     if outcome.status == 429:
-        return wire.repeat_calls_after_429
+        # No server SDK answers a call with 429. A gateway did, and did not pass the
+        # call on; the user may know a gateway that answers so after the tool ran.
+        return server.settings.repeat_calls_after_429
     return is_starting(outcome)
 
 
 def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None:
-    """Take the end of a reply that holds no result yet."""
+    """Take the end of a reply that has no result so far."""
     reader.finish()
     if outcome.failure is Failure.LIMIT and reader.task_id is not None:
-        # It would be as large the next time.
+        # Not resumed: the result would be as large again.
         request = f"POST {state.call_head.target}"
         reader.error = LimitExceededError(str(failure_error(outcome, request)))
 
@@ -231,7 +192,7 @@ def _unanswered(
     reader: StreamReader,
     refusals: frozenset[int],
 ) -> ORSError:
-    """Choose the error for a call that was sent and named no task_id (point 5)."""
+    """Choose the error for a call that was sent and got no task_id (point 5)."""
     request = f"POST {state.call_head.target}"
     complete = outcome.failure is None
     if complete and outcome.status in (404, 410):
@@ -244,8 +205,8 @@ def _unanswered(
         return status_error(outcome, reader.body, request, state.redact)
     if outcome.failure is Failure.TIMEOUT:
         return CallTimeoutError(
-            f"{request} was not answered in time; the tool may have run and may still "
-            "be running. The session takes no further call: open a new one"
+            f"{request} was not answered in time; the tool may have run, or may still "
+            "run. The session takes no further call: open a new one"
         )
     if not complete:
         what = failure_error(outcome, request)
@@ -258,7 +219,7 @@ def _unanswered(
 
 
 def _never_ran(state: SessionState, outcome: Outcome, reader: StreamReader) -> ORSError:
-    """Choose the error for a call that was certainly not run, for lack of time."""
+    """Choose the error for a call that certainly was not run."""
     state.pending = None
     request = f"POST {state.call_head.target}"
     if outcome.failure is not None:
@@ -267,20 +228,23 @@ def _never_ran(state: SessionState, outcome: Outcome, reader: StreamReader) -> O
 
 
 def _resume(
-    wire: Wire, state: SessionState, body: bytes, task_id: str, patience: Patience
+    server: Server, state: SessionState, body: bytes, task_id: str, patience: Patience
 ) -> Operation[StreamReader]:
     """Ask for a call's result by its task_id until it comes or the time is over."""
     head = state.call_head
+    # What kept the result from coming the last time, other than time.
     said: ORSError | None = None
     while patience.remaining > 0:
-        reader = StreamReader(wire.limits)
-        # From the start: a server that knows the call names it at once.
+        reader = StreamReader(server.settings.limits)
+        # Before the task_id too: a server that knows the call names it at once
+        # (point 7).
         reader.idle_timeout = HEARTBEATS_MISSED
         outcome = yield Send(head, body, reader, patience.remaining, _REUSE_WITHIN)
         patience.spend(outcome)
         _finish(reader, outcome, state)
         if reader.error is not None:
             return reader
+        # If this reply named the call before, this is the tool's own text (point 8).
         if reader.failed == _UNKNOWN_TASK and reader.task_id is None:
             raise AmbiguousCallError(
                 f"the server no longer has the result of call {task_id}; the tool ran, "
@@ -290,7 +254,7 @@ def _resume(
         if reader.result is not None or reader.failed is not None:
             return reader
         said = _obstacle(state, outcome, reader, task_id)
-        if not (yield from wait(wire, patience, outcome, head)):
+        if not (yield from wait(server, patience, outcome, head)):
             break
     if said is not None:
         raise AmbiguousCallError(
@@ -306,9 +270,9 @@ def _resume(
 def _obstacle(
     state: SessionState, outcome: Outcome, reader: StreamReader, task_id: str
 ) -> ORSError | None:
-    """Say what else than time keeps a call's result from coming (point 7).
+    """Return what keeps a call's result from coming, if it is not time (point 7).
 
-    Raises if asking again is of no use.
+    Raises if it is of no use to ask again.
     """
     request = f"POST {state.call_head.target}"
     if outcome.failure is Failure.CONNECT:
@@ -336,12 +300,12 @@ def _result(state: SessionState, tool: str, reader: StreamReader) -> bytes:
 def _tool_output(
     state: SessionState, tool: str, reader: StreamReader, task_id: str
 ) -> ToolOutput:
-    """Read a call's result: an output, or the server's refusal."""
+    """Read a call's result: an output, or the server's refusal, which is raised."""
     try:
         return _read_output(state, tool, reader)
     except ProtocolError:
-        # What cannot be read may have ended the episode: a server that does not look
-        # would pay for another call.
+        # The result that cannot be read may have ended the episode, and some servers
+        # run and pay for another call after the end (point 9).
         state.pending = task_id
         raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -24,48 +23,32 @@ from ors_gym.protocol._retries import (
     may_repeat,
     retry_after,
 )
-from ors_gym.protocol._wire import Wire
+from ors_gym.protocol._server import Server
 
 __all__ = ["REUSE_WITHIN", "fetch", "wait", "within"]
 
 T = TypeVar("T")
 
 REUSE_WITHIN: Final = 50.0
-"""Seconds for which an idle connection serves a request that may be repeated; the
-servers close after 60 (docs/wire.md, point 6)."""
-_SHORT_ATTEMPT: Final = 0.5
-"""Seconds."""
+"""Seconds for which an idle connection serves a request that may be repeated: servers
+close it after 60 (docs/wire.md, point 6)."""
+_SHORT_ATTEMPT_SECONDS: Final = 0.5
 
 
 def fetch(
-    wire: Wire,
+    server: Server,
     head: Head,
     body: bytes | None = None,
     *,
     budget: float | None = None,
     attempts: int | None = None,
-    repeat: Callable[[Outcome], bool] = may_repeat,
 ) -> Operation[tuple[Outcome, bytes]]:
-    """Send a request that may be sent again, until it is answered for good.
+    """Send a request that may be sent again, until there is a lasting reply.
 
-    A redirect within the origin is followed once (docs/wire.md, point 3).
-
-    Args:
-        wire: The server.
-        head: The request's head.
-        body: Its body.
-        budget: Seconds for all attempts; the client's timeout if None.
-        attempts: How often it is sent at most; None for no limit but the budget.
-        repeat: Whether an outcome calls for another attempt.
-
-    Returns:
-        The reply's head and body, whatever its status.
-
-    Raises:
-        ConnectionFailedError: If there was no reply within the budget.
-        ProtocolError: If the reply is not HTTP, or larger than the limits.
+    The budget is in seconds for all attempts, the client's timeout if None. The reply
+    is returned whatever its status.
     """
-    patience = wire.patience(wire.timeout if budget is None else budget)
+    patience = server.patience(server.settings.timeout if budget is None else budget)
     redirected = False
     answered: tuple[Outcome, bytes] | None = None
     while True:
@@ -73,49 +56,40 @@ def fetch(
         timeout = max(0.001, patience.remaining)
         outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
         patience.spend(outcome)
-        wire.reached = wire.reached or outcome.status > 0
-        moved = None if redirected else _inner_redirect(wire, head, outcome)
+        server.known.reached = server.known.reached or outcome.status > 0
+        # Once, and within the origin: the key would travel to any other server
+        # (docs/wire.md, point 3).
+        moved = None if redirected else _inner_redirect(server, head, outcome)
         if moved is not None:
             redirected = True
             head = moved
             continue
         if attempts is not None and patience.attempts + 1 >= attempts:
             break
-        if not repeat(outcome):
+        if not may_repeat(outcome):
             break
         if outcome.failure is None:
             answered = outcome, reader.body
-        if not (yield from wait(wire, patience, outcome, head)):
+        if not (yield from wait(server, patience, outcome, head)):
             break
     if answered and _had_no_time(outcome):
+        # The last attempt says nothing of the server; the reply before it does.
         return answered
     if outcome.failure is not None:
-        raise failure_error(outcome, f"{head.method} {wire.where}{head.target}")
+        raise failure_error(outcome, f"{head.method} {server.base_url}{head.target}")
     return outcome, reader.body
 
 
 def _had_no_time(outcome: Outcome) -> bool:
-    """Tell whether an attempt began when its budget was all but over.
-
-    It says nothing of the server; what that answered last does.
-    """
-    return outcome.failure is Failure.TIMEOUT and outcome.elapsed < _SHORT_ATTEMPT
+    """Return whether an attempt began when its budget was all but over."""
+    timed_out = outcome.failure is Failure.TIMEOUT
+    return timed_out and outcome.elapsed < _SHORT_ATTEMPT_SECONDS
 
 
 def wait(
-    wire: Wire, patience: Patience, outcome: Outcome, head: Head
+    server: Server, patience: Patience, outcome: Outcome, head: Head
 ) -> Operation[bool]:
-    """Wait before the next attempt.
-
-    Args:
-        wire: The server.
-        patience: What is left of the operation's budget.
-        outcome: What came of the last attempt.
-        head: The request's head, for the hook.
-
-    Returns:
-        False if the budget does not allow another attempt.
-    """
+    """Wait before the next attempt; False if the budget does not allow another."""
     delay = patience.next_delay(
         retry_after(outcome), unreachable=outcome.failure is Failure.CONNECT
     )
@@ -126,30 +100,19 @@ def wait(
     else:
         reason = "starting" if is_starting(outcome) else f"status {outcome.status}"
     request = f"{head.method} {head.target}"
-    wire.on_retry(Retry(request, reason, patience.attempts, delay))
+    server.hooks.on_retry(Retry(request, reason, patience.attempts, delay))
     patience.spend((yield Pause(delay)))
     return True
 
 
 def within(patience: Patience, operation: Operation[T]) -> Operation[T]:
-    """Run an operation on what is left of the budget of a larger one.
-
-    Args:
-        patience: The larger operation's budget.
-        operation: The operation, with any budget of its own.
-
-    Returns:
-        What the operation returns.
-
-    Raises:
-        ConnectionFailedError: If the larger budget ends first.
-    """
+    """Run an operation within the rest of the budget of a larger one."""
     try:
         step = next(operation)
         while True:
             left = patience.remaining
             if isinstance(step, Pause):
-                # A wait that does not fit counts as waited: what comes next fails.
+                # A pause that is too long is taken as done: the next exchange fails.
                 fits = step.seconds < left
                 outcome = (yield step) if fits else Outcome(elapsed=step.seconds)
             elif left > 0:
@@ -168,17 +131,17 @@ def within(patience: Patience, operation: Operation[T]) -> Operation[T]:
         operation.close()
 
 
-def _inner_redirect(wire: Wire, head: Head, outcome: Outcome) -> Head | None:
+def _inner_redirect(server: Server, head: Head, outcome: Outcome) -> Head | None:
     """Return the target of a redirect that stays within the origin, else None."""
     if outcome.failure is not None or outcome.status not in (301, 302, 307, 308):
         return None
     location = find_header(outcome.headers, b"location") or ""
     try:
-        parts = urlsplit(urljoin(f"{wire.where}{head.target}", location))
+        parts = urlsplit(urljoin(f"{server.base_url}{head.target}", location))
     except ValueError:
         return None
-    prefix = urlsplit(wire.where).path.rstrip("/")
-    if f"{parts.scheme}://{parts.netloc}".lower() != wire.origin.lower():
+    prefix = urlsplit(server.base_url).path.rstrip("/")
+    if f"{parts.scheme}://{parts.netloc}".lower() != server.settings.origin.lower():
         return None
     if not parts.path.startswith(f"{prefix}/"):
         return None

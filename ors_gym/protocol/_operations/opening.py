@@ -33,7 +33,8 @@ from ors_gym.protocol._requests import (
     plain_head,
 )
 from ors_gym.protocol._retries import Patience, is_starting, may_repeat
-from ors_gym.protocol._wire import SessionState, Wire
+from ors_gym.protocol._server import Server
+from ors_gym.protocol._session_state import SessionState
 
 __all__ = ["create_episode", "create_session", "open_session", "start_episode"]
 
@@ -42,7 +43,7 @@ _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 def open_session(
-    wire: Wire,
+    server: Server,
     environment: str,
     task: Mapping[str, Any],
     *,
@@ -51,39 +52,23 @@ def open_session(
     create_options: Mapping[str, Any] | None = None,
     session_options: Mapping[str, Any] | None = None,
 ) -> Operation[SessionState]:
-    """Open a session and start its episode.
+    """Open a session and start its episode; its set-up may still run afterwards.
 
-    An unanswered /create is never repeated on its id: the id is abandoned and a
-    fresh one is used (docs/wire.md, point 10).
-
-    Args:
-        wire: The server.
-        environment: The environment's name, in any case.
-        task: ``{"task_spec": ...}``, or ``{"split": ..., "index": ...}``.
-        timeout: Seconds for all of it.
-        secrets: Values for the environment, by name.
-        create_options: Further fields for the body of /create.
-        session_options: The body of /create_session.
-
-    Returns:
-        The session; its set-up may still be running.
-
-    Raises:
-        UnknownTaskError: If the server has no such split, index or task.
-        SetupFailedError: If the environment's constructor raised.
-        ConnectionFailedError: If there was no answer in time.
+    ``task`` is ``{"task_spec": ...}`` or ``{"split": ..., "index": ...}``.
     """
     secrets = secrets or {}
-    whole = wire.patience(timeout)
-    environment = yield from within(whole, resolve_environment(wire, environment))
-    check_secrets(wire, secrets)
-    task = yield from within(whole, _known_task(wire, environment, task))
-    patience = wire.patience(whole.remaining)
+    whole = server.patience(timeout)
+    environment = yield from within(whole, resolve_environment(server, environment))
+    check_secrets(server, secrets)
+    task = yield from within(whole, _known_task(server, environment, task))
+    patience = server.patience(whole.remaining)
+    # Each time on a fresh id. A second /create on the id of an unanswered one might
+    # build two environments (docs/wire.md, point 10).
     while True:
-        opening = create_session(wire, session_options, budget=patience.remaining)
+        opening = create_session(server, session_options, budget=patience.remaining)
         session_id = yield from within(patience, opening)
         state = yield from create_episode(
-            wire,
+            server,
             session_id,
             environment,
             task,
@@ -96,62 +81,55 @@ def open_session(
 
 
 def create_session(
-    wire: Wire,
+    server: Server,
     options: Mapping[str, Any] | None = None,
     *,
     budget: float | None = None,
 ) -> Operation[str]:
-    """Get a session id: from the server, or our own (docs/wire.md, point 2).
-
-    Args:
-        wire: The server.
-        options: The request's body, if it has one.
-        budget: Seconds; the client's timeout if None.
-
-    Returns:
-        The id.
-
-    Raises:
-        ProtocolError: If the reply holds none.
-    """
-    if wire.spoken.create_session is False:
-        return wire.new_id()
-    patience = wire.patience(wire.timeout if budget is None else budget)
+    """Get a session id: from the server, or our own (docs/wire.md, point 2)."""
+    if server.dialect.create_session is False:
+        return server.hooks.new_id()
+    patience = server.patience(server.settings.timeout if budget is None else budget)
     head = plain_head("POST", "/create_session")
     body = encode(options, "session_options") if options else None
     while True:
-        reader = StreamReader(wire.limits)
-        timeout = max(0.001, min(patience.remaining, wire.timeout))
+        reader = StreamReader(server.settings.limits)
+        timeout = max(0.001, min(patience.remaining, server.settings.timeout))
         outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
         patience.spend(outcome)
-        wire.reached = wire.reached or outcome.status > 0
+        server.known.reached = server.known.reached or outcome.status > 0
         if reader.task_id is not None or not may_repeat(outcome):
             break
-        if not (yield from wait(wire, patience, outcome, head)):
+        if not (yield from wait(server, patience, outcome, head)):
             break
     if outcome.status in (404, 405):
-        return wire.new_id()
-    session_id = _session_id(wire, outcome, reader)
+        return server.hooks.new_id()
+    session_id = _session_id(server, outcome, reader)
+    # Checked, since it goes into a header of every request of the session.
     if not _SESSION_ID.fullmatch(session_id):
-        raise ProtocolError(f"not a session id: {wire.redact(session_id)[:40]!r}")
+        raise ProtocolError(
+            f"not a session id: {server.settings.redact(session_id)[:40]!r}"
+        )
     return session_id
 
 
-def _session_id(wire: Wire, outcome: Outcome, reader: StreamReader) -> str:
+def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
     if reader.task_id is not None:
         return reader.task_id
     if outcome.failure is not None:
-        raise failure_error(outcome, f"POST {wire.where}/create_session")
+        raise failure_error(outcome, f"POST {server.base_url}/create_session")
     if outcome.status != 200:
-        raise status_error(outcome, reader.body, "POST /create_session", wire.redact)
+        raise status_error(
+            outcome, reader.body, "POST /create_session", server.settings.redact
+        )
     if reader.is_stream:
         raise reader.error or ProtocolError("/create_session named no session id")
     what = "the reply of /create_session"
-    return read_session_id(parse_json(reader.body, what, wire.redact))
+    return read_session_id(parse_json(reader.body, what, server.settings.redact))
 
 
 def create_episode(
-    wire: Wire,
+    server: Server,
     session_id: str,
     environment: str,
     task: Mapping[str, Any],
@@ -161,34 +139,23 @@ def create_episode(
     options: Mapping[str, Any] | None = None,
     fresh: bool = True,
 ) -> Operation[SessionState | None]:
-    """Start the episode of a session.
+    """Start the episode of a session, or discard the id and raise.
 
-    Args:
-        wire: The server.
-        session_id: The session's id.
-        environment: The environment's name as the server spells it.
-        task: ``{"task_spec": ...}``, or ``{"split": ..., "index": ...}``.
-        patience: The budget of the whole set-up.
-        secrets: Values for the environment, by name.
-        options: Further fields for the body.
-        fresh: Whether the id is new, so that a session of this id, if there is one,
-            can only be ours.
-
-    Returns:
-        The session, or None if the id was abandoned because nobody knows whether
-        /create ran, and a fresh id may be tried.
-
-    Raises:
-        ORSError: What the server's refusal stands for; the id is abandoned.
-        InvalidRequestError: If the id is not fresh and its session exists; it is left
-            alone.
+    None if nobody knows whether /create ran: the id is discarded then, and a fresh one
+    may be tried. ``fresh`` says that the id is new, so that a session which has it
+    already can only be ours.
     """
     secrets = secrets or {}
-    redact = wire.redact.adding(secrets.values())
-    abandoned = True
+    redact = server.settings.redact.adding(secrets.values())
+    must_discard = True
     try:
         head, body = create_request(
-            wire, session_id, environment, task, secrets=secrets, options=options or {}
+            server,
+            session_id,
+            environment,
+            task,
+            secrets=secrets,
+            options=options or {},
         )
         while True:
             reader = BodyReader()
@@ -196,31 +163,32 @@ def create_episode(
             outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
             patience.spend(outcome)
             if outcome.failure is None and outcome.status == 200:
-                abandoned = False
+                must_discard = False
                 calls = call_head(environment, session_id)
-                state = SessionState(session_id, environment, calls, redact)
-                state.created = True
-                return state
+                return SessionState(session_id, environment, calls, redact)
             exists = _exists_already(outcome, reader)
             if exists and not fresh:
-                abandoned = False
+                # Somebody else's session: it is left alone.
+                must_discard = False
                 break
             if not may_repeat(outcome) and not exists:
                 break
-            if not (yield from wait(wire, patience, outcome, head)):
+            if not (yield from wait(server, patience, outcome, head)):
                 break
             if not _refused_unrun(outcome):
                 return None
     finally:
-        if abandoned:
-            wire.abandon(session_id)
+        if must_discard:
+            # Also after a refusal or an interruption: whatever fails after
+            # /create_session leaves nothing on the server (docs/wire.md, point 11).
+            server.hooks.discard(session_id)
     if outcome.failure is not None:
-        raise failure_error(outcome, f"POST {wire.where}/create")
+        raise failure_error(outcome, f"POST {server.base_url}/create")
     raise _create_error(outcome, reader.body, environment, redact)
 
 
 def _refused_unrun(outcome: Outcome) -> bool:
-    """Say whether the request certainly created nothing."""
+    """Return whether the request certainly created nothing."""
     return not outcome.sent or outcome.status == 429 or is_starting(outcome)
 
 
@@ -243,7 +211,7 @@ def _create_error(
 
 
 def start_episode(
-    wire: Wire,
+    server: Server,
     session_id: str,
     environment: str,
     task: Mapping[str, Any],
@@ -251,48 +219,32 @@ def start_episode(
     timeout: float,
     secrets: Mapping[str, str] | None = None,
 ) -> Operation[SessionState]:
-    """Start the episode of a session id that the caller chose, or not at all.
-
-    Args:
-        wire: The server.
-        session_id: The session's id.
-        environment: The environment's name, in any case.
-        task: ``{"task_spec": ...}``, or ``{"split": ..., "index": ...}``.
-        timeout: Seconds.
-        secrets: Values for the environment, by name.
-
-    Returns:
-        The session.
-
-    Raises:
-        InvalidRequestError: If the id has a session already.
-        ConnectionFailedError: If nobody knows whether it was started.
-    """
-    whole = wire.patience(timeout)
-    environment = yield from within(whole, resolve_environment(wire, environment))
-    task = yield from within(whole, _known_task(wire, environment, task))
+    """Start the episode of a session id that the caller chose, or none."""
+    whole = server.patience(timeout)
+    environment = yield from within(whole, resolve_environment(server, environment))
+    task = yield from within(whole, _known_task(server, environment, task))
     state = yield from create_episode(
-        wire,
+        server,
         session_id,
         environment,
         task,
-        patience=wire.patience(whole.remaining),
+        patience=server.patience(whole.remaining),
         secrets=secrets,
         fresh=False,
     )
     if state is None:
         raise ConnectionFailedError(
-            f"nobody knows whether session {session_id} was started; it is abandoned. "
+            f"nobody knows whether session {session_id} was started, so it is deleted. "
             "Get a new session id and start again"
         )
     return state
 
 
 def _known_task(
-    wire: Wire, environment: str, task: Mapping[str, Any]
+    server: Server, environment: str, task: Mapping[str, Any]
 ) -> Operation[Mapping[str, Any]]:
-    """Replace split and index by the task, for a server that does not take them."""
-    if "index" not in task or wire.spoken.create_by_index:
+    """Replace split and index by the task where /create does not take them."""
+    if "index" not in task or server.dialect.create_by_index:
         return task
-    spec = yield from get_task(wire, environment, task["split"], task["index"])
+    spec = yield from get_task(server, environment, task["split"], task["index"])
     return {"task_spec": spec}

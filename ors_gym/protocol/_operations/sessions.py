@@ -18,7 +18,8 @@ from ors_gym.protocol._reading import parse_json, read_blocks, read_messages, re
 from ors_gym.protocol._replies import server_text, status_error
 from ors_gym.protocol._requests import environment_head, session_head
 from ors_gym.protocol._retries import is_starting
-from ors_gym.protocol._wire import SessionState, Wire
+from ors_gym.protocol._server import Server
+from ors_gym.protocol._session_state import SessionState
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 __all__ = [
@@ -32,87 +33,62 @@ __all__ = [
 
 
 def get_prompt(
-    wire: Wire, state: SessionState, *, timeout: float
+    server: Server, state: SessionState, *, timeout: float
 ) -> Operation[list[Block]]:
-    """Get the prompt, waiting for the set-up to end (docs/wire.md, point 13).
-
-    Args:
-        wire: The server.
-        state: The session.
-        timeout: Seconds, set-up included.
-
-    Returns:
-        The blocks of the prompt.
-
-    Raises:
-        SetupFailedError: If the set-up raised; with the server's text.
-        SessionLostError: If the server no longer has the session.
-    """
-    value = yield from _ask_session(wire, state, "prompt", timeout)
-    return read_blocks(value)
+    """Get the prompt; waits for the set-up to end (docs/wire.md, point 13)."""
+    return read_blocks((yield from _ask_session(server, state, "prompt", timeout)))
 
 
 def get_messages(
-    wire: Wire, state: SessionState, *, timeout: float
+    server: Server, state: SessionState, *, timeout: float
 ) -> Operation[list[JSONObject]]:
-    """Get the prompt as a conversation: turns with ``role`` and ``blocks``.
+    """Get the prompt as turns with ``role`` and ``blocks``.
 
-    Args:
-        wire: The server.
-        state: The session.
-        timeout: Seconds, set-up included.
-
-    Returns:
-        The turns; a server without conversations gives its prompt as one user turn.
+    A server without conversations gives its prompt as one user turn.
     """
-    if wire.spoken.messages:
-        value = yield from _ask_session(wire, state, "messages", timeout)
+    if server.dialect.messages:
+        value = yield from _ask_session(server, state, "messages", timeout)
         return read_messages(value)
-    blocks = yield from get_prompt(wire, state, timeout=timeout)
+    blocks = yield from get_prompt(server, state, timeout=timeout)
     return [{"role": "user", "blocks": blocks}]
 
 
 def list_task_tools(
-    wire: Wire, state: SessionState, *, timeout: float
+    server: Server, state: SessionState, *, timeout: float
 ) -> Operation[tuple[list[ToolSpec], JSONObject]]:
-    """List the tools of a session; ask after the prompt (docs/wire.md, point 13).
+    """List the tools of a session, and what else the server says of them.
 
-    Args:
-        wire: The server.
-        state: The session.
-        timeout: Seconds.
-
-    Returns:
-        The tools, and what else the server says with them. A server that knows no
-        tools of a session gives those of the environment.
+    To be asked after the prompt: before, a server may list only the tools that its
+    set-up has made so far (docs/wire.md, point 13).
     """
-    return (yield from within(wire.patience(timeout), _tools(wire, state, timeout)))
+    return (yield from within(server.patience(timeout), _tools(server, state, timeout)))
 
 
 def _tools(
-    wire: Wire, state: SessionState, timeout: float
+    server: Server, state: SessionState, timeout: float
 ) -> Operation[tuple[list[ToolSpec], JSONObject]]:
-    if wire.spoken.task_tools is not False:
+    if server.dialect.task_tools is not False:
         try:
-            value = yield from _ask_session(wire, state, "task_tools", timeout)
-            return read_tools(value, wire.limits.tools)
+            value = yield from _ask_session(server, state, "task_tools", timeout)
+            return read_tools(value, server.settings.limits.tools)
         except InvalidRequestError as error:
-            if wire.spoken.task_tools or error.status not in (404, 405):
+            if server.dialect.task_tools or error.status not in (404, 405):
                 raise
+    # The server knows no tools of a session: it gives those of the environment.
     head = environment_head("GET", state.environment, "tools")
-    outcome, body = yield from fetch(wire, head, budget=timeout)
+    outcome, body = yield from fetch(server, head, budget=timeout)
     if outcome.status != 200:
         raise status_error(outcome, body, f"GET {head.target}", state.redact)
     value = parse_json(body, f"the reply of {head.target}", state.redact)
-    return read_tools(value, wire.limits.tools)
+    return read_tools(value, server.settings.limits.tools)
 
 
 def _ask_session(
-    wire: Wire, state: SessionState, endpoint: str, timeout: float
+    server: Server, state: SessionState, endpoint: str, timeout: float
 ) -> Operation[Any]:
     path = environment_head("GET", state.environment, endpoint).target
     head = session_head("GET", path, state.session_id)
-    outcome, body = yield from fetch(wire, head, budget=timeout)
+    outcome, body = yield from fetch(server, head, budget=timeout)
     if outcome.status == 200:
         return parse_json(body, f"the reply of {path}", state.redact)
     note_loss(state, outcome, body)
@@ -131,18 +107,10 @@ def _ask_session(
 
 
 def note_loss(state: SessionState, outcome: Outcome, body: bytes) -> None:
-    """Raise if a reply says that the server no longer has the session.
-
-    Args:
-        state: The session; marked as lost.
-        outcome: The reply's head.
-        body: Its body.
-
-    Raises:
-        SessionLostError: For 410, and for the 404 that names the session and not
-            the path (docs/wire.md, "An episode").
-    """
+    """Mark the session as lost and raise if a reply says that the server lacks it."""
     text = server_text(body, state.redact)
+    # A 404 also answers for a path that the server lacks; its text tells them apart
+    # (docs/wire.md, point 5).
     if outcome.status == 410 or (
         outcome.status == 404 and "Active environment not found" in text
     ):
@@ -154,21 +122,15 @@ def note_loss(state: SessionState, outcome: Outcome, body: bytes) -> None:
         )
 
 
-def ping(wire: Wire, session_id: str, *, timeout: float) -> Operation[bool | None]:
+def ping(server: Server, session_id: str, *, timeout: float) -> Operation[bool | None]:
     """Tell the server that a session is still wanted (docs/wire.md, point 12).
 
-    Args:
-        wire: The server.
-        session_id: The session's id.
-        timeout: Seconds; a ping is not repeated, the next one is soon enough.
-
-    Returns:
-        True if the server has the session, False if it has not, None if there was
-        no telling.
+    True if the server has the session, False if it has not, None if it did not say.
     """
     head = session_head("POST", "/ping", session_id)
     try:
-        outcome, _ = yield from fetch(wire, head, budget=timeout, attempts=1)
+        # Not repeated: the next ping is soon enough.
+        outcome, _ = yield from fetch(server, head, budget=timeout, attempts=1)
     except ORSError:
         return None
     if outcome.status == 200:
@@ -177,21 +139,11 @@ def ping(wire: Wire, session_id: str, *, timeout: float) -> Operation[bool | Non
 
 
 def delete_session(
-    wire: Wire, session_id: str, *, timeout: float, attempts: int | None = None
+    server: Server, session_id: str, *, timeout: float, attempts: int | None = None
 ) -> Operation[bool]:
-    """Delete a session, as often as it takes within the time.
-
-    Args:
-        wire: The server.
-        session_id: The session's id.
-        timeout: Seconds for all of it.
-        attempts: How often it is tried at most; None for no limit but the time.
-
-    Returns:
-        Whether the server confirmed that the session is gone.
-    """
-    patience = wire.patience(timeout)
-    deletion = _delete(wire, session_id, timeout, attempts)
+    """Delete a session; return whether the server confirmed that it is gone."""
+    patience = server.patience(timeout)
+    deletion = _delete(server, session_id, timeout, attempts)
     try:
         return (yield from within(patience, deletion))
     except (ConnectionFailedError, ProtocolError):
@@ -199,11 +151,12 @@ def delete_session(
 
 
 def _delete(
-    wire: Wire, session_id: str, timeout: float, attempts: int | None
+    server: Server, session_id: str, timeout: float, attempts: int | None
 ) -> Operation[bool]:
     head = session_head("POST", "/delete", session_id)
-    outcome, _ = yield from fetch(wire, head, budget=timeout, attempts=attempts)
-    if wire.spoken.delete_session:
+    outcome, _ = yield from fetch(server, head, budget=timeout, attempts=attempts)
+    if server.dialect.delete_session:
+        # This server wants the id handed back. Nothing depends on its answer.
         head = session_head("POST", "/delete_session", session_id)
-        yield from fetch(wire, head, budget=timeout, attempts=1)
+        yield from fetch(server, head, budget=timeout, attempts=1)
     return outcome.status in (200, 404, 410)

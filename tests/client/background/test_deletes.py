@@ -7,7 +7,8 @@ from collections import deque
 from typing import Any
 from unittest.mock import patch
 
-from ors_gym.client._connection import Link
+from ors_gym.client._server import RemoteServer
+from ors_gym.client._settings import make_settings
 from ors_gym.client.background._connections import BackgroundConnections
 from ors_gym.client.background._deletes import Deletes
 
@@ -41,11 +42,11 @@ def test_each_is_looked_at_once_however_many_wait() -> None:
 
     deletes = Deletes(BackgroundConnections())
     queue = deletes._new = CountingQueue()
-    link = Link("http://127.0.0.1:1")
+    server = RemoteServer(make_settings("http://127.0.0.1:1"))
     with patch.object(Deletes, "_send", send):
         for number in range(SESSIONS):
-            deletes.add(link, f"{number}")
-            deletes.add_later(link, f"{number}")
+            deletes.add(server, f"{number}")
+            deletes.add_later(server, f"{number}")
         asyncio.run(run_due())
         assert deleted == [f"{number}" for number in range(SESSIONS)]
         assert queue.taken == 2 * SESSIONS
@@ -68,12 +69,12 @@ def test_later_deletes_are_made_when_the_process_ends() -> None:
 
     async def end() -> None:
         deletes.start_due()
-        await deletes.delete_all([(link, "another")], 1.0)
+        await deletes.delete_all([(server, "another")], 1.0)
 
     deletes = Deletes(BackgroundConnections())
-    link = Link("http://127.0.0.1:1")
+    server = RemoteServer(make_settings("http://127.0.0.1:1"))
     with patch.object(Deletes, "_send", send):
-        deletes.add(link, "one")
-        deletes.add_later(link, "one")
+        deletes.add(server, "one")
+        deletes.add_later(server, "one")
         asyncio.run(end())
     assert sorted(deleted) == ["another", "one", "one"]

@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 
 def quick_client(url: str) -> ors_gym.ORSClient:
     client = ors_gym.ORSClient(url)
-    client.link.ping_every = 0.1
+    client._server.ping_every = 0.1
     return client
 
 

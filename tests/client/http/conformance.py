@@ -20,9 +20,10 @@ from collections.abc import Callable
 
 import httpx
 
+from ors_gym.client._httpx_connections import AsyncHttpxConnections, HttpxConnections
+from ors_gym.client._settings import make_settings
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
-from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row
 from tests.client.http.exchanges import SECOND, RecordingSink, describe, post
 from tests.client.http.scripted_server import ScriptedServer, scripted
@@ -40,7 +41,7 @@ class Observed:
 
 
 def _blocking(
-    pool: ConnectionPool | StockTransport,
+    pool: ConnectionPool | HttpxConnections,
     server: ScriptedServer,
     row: Row,
     timeout: float,
@@ -55,7 +56,7 @@ def _blocking(
 
 
 async def _async(
-    pool: AsyncConnectionPool | AsyncStockTransport,
+    pool: AsyncConnectionPool | AsyncHttpxConnections,
     server: ScriptedServer,
     row: Row,
     timeout: float,
@@ -82,18 +83,20 @@ def _observe_ours_async(server: ScriptedServer, row: Row) -> tuple[str, str]:
     return asyncio.run(_async(pool, server, row, row.timeout))
 
 
-def _observe_stock(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    stock = StockTransport(server.url, limits=LIMITS)
+def _observe_over_httpx(server: ScriptedServer, row: Row) -> tuple[str, str]:
+    connections = HttpxConnections(make_settings(server.url, limits=LIMITS))
     # As a call does: only so is the next request safe from what is left of a reply.
-    return _blocking(stock, server, row, _stock_timeout(row), reuse_within=3)
+    return _blocking(connections, server, row, _timeout_over_httpx(row), reuse_within=3)
 
 
-def _observe_stock_async(server: ScriptedServer, row: Row) -> tuple[str, str]:
-    stock = AsyncStockTransport(server.url, limits=LIMITS)
-    return asyncio.run(_async(stock, server, row, _stock_timeout(row), reuse_within=3))
+def _observe_async_over_httpx(server: ScriptedServer, row: Row) -> tuple[str, str]:
+    connections = AsyncHttpxConnections(make_settings(server.url, limits=LIMITS))
+    return asyncio.run(
+        _async(connections, server, row, _timeout_over_httpx(row), reuse_within=3)
+    )
 
 
-def _stock_timeout(row: Row) -> float:
+def _timeout_over_httpx(row: Row) -> float:
     """Return the seconds for a reply: httpx waits for more of some that are broken."""
     return row.timeout if row.expected[0].isdigit() else min(row.timeout, 1.0)
 
@@ -119,8 +122,8 @@ def _observe_httpx(server: ScriptedServer, row: Row) -> tuple[str, str]:
 CLIENTS: dict[str, Callable[[ScriptedServer, Row], tuple[str, str]]] = {
     "blocking": _observe_ours,
     "async": _observe_ours_async,
-    "stock": _observe_stock,
-    "async stock": _observe_stock_async,
+    "over httpx": _observe_over_httpx,
+    "async over httpx": _observe_async_over_httpx,
     "httpx": _observe_httpx,
 }
 

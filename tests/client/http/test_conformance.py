@@ -16,8 +16,8 @@ def test_reply_has_its_right_outcome_and_leaves_no_poison(client: str, row: Row)
 
 
 @pytest.mark.parametrize("row", BOUNDED_BY_ANYBODY, ids=lambda row: row.name)
-@pytest.mark.parametrize("client", ["stock", "async stock"])
-def test_stock_httpx_never_takes_one_reply_for_another(client: str, row: Row):
+@pytest.mark.parametrize("client", ["over httpx", "async over httpx"])
+def test_httpx_never_takes_one_reply_for_another(client: str, row: Row):
     # h11 accepts more than we do, but nothing that the server did not send.
     observed = observe(client, row)
     assert observed.second == "200 second"

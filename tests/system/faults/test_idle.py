@@ -162,7 +162,7 @@ def pings(server: ScriptedServer) -> Counter[str]:
 
 def test_many_idle_sessions_are_pinged_in_turn() -> None:
     with scripted_ors() as server, ors_gym.ORSClient(server.url) as client:
-        client.link.ping_every = 0.5
+        client._server.ping_every = 0.5
         idle = [
             client.session("box", split="train", index=0).open()
             for _ in range(SESSIONS)

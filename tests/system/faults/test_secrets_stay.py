@@ -146,7 +146,7 @@ def play(url: str) -> None:
         ) as session,
     ):
         check_clean(repr(client) + repr(session) + repr(session.state))
-        check_clean(repr(vars(client)) + repr(client.link))
+        check_clean(repr(vars(client)) + repr(client.settings))
         session.get_prompt()
         session.list_tools()
         session.call_tool("go", {"text": "x"})

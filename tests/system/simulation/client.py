@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
-from ors_gym.protocol._exchange import Limits, Outcome, Pause, Send
-from ors_gym.protocol._redaction import Redactor
-from ors_gym.protocol._wire import SessionState, Wire
+from ors_gym.protocol._exchange import Outcome, Pause, Send
+from ors_gym.protocol._server import ClientSettings, Hooks, Server, ServerKnowledge
+from ors_gym.protocol._session_state import SessionState
 from tests.system.simulation.network import Network
 from tests.system.simulation.world import Process, World
 
@@ -24,8 +24,7 @@ _DIALECT = Dialect(
     task_tools=True,
     delete_session=False,
 )
-_LIMITS = Limits()
-_NOTHING = Redactor()
+_SETTINGS = ClientSettings(base_url="http://server", origin="http://server")
 _PING_EVERY = 45.0
 _PING_TIMEOUT = 10.0
 _DELETE_TIMEOUT = 10.0
@@ -50,24 +49,16 @@ class Client:
         self.ids = 0
         self.doomed: dict[str, int] = {}
         """How often each session that was given up was, or will be, deleted."""
-        self.wire = Wire(
-            where="http://server",
-            origin="http://server",
-            limits=_LIMITS,
-            redact=_NOTHING,
-            abandon=self.abandon,
-            random=random,
-            new_id=self._new_id,
-        )
+        known = ServerKnowledge()
         if connected:
-            self.wire.dialect = _DIALECT
-            self.wire.environments = ("env",)
-            self.wire.reached = True
+            known = ServerKnowledge(_DIALECT, ("env",), reached=True)
+        hooks = Hooks(discard=self.discard, random=random, new_id=self._new_id)
+        self.server = Server(_SETTINGS, known, hooks)
 
     def spawn(self, script: Script, name: str) -> Process:
         return Process(self.world, self.network, script, name)
 
-    def abandon(self, session_id: str) -> None:
+    def discard(self, session_id: str) -> None:
         """Delete a session that may exist, now and once more later."""
         self._delete_in_background(session_id, again=True)
 
@@ -84,7 +75,7 @@ class Client:
             if wait and set_up:
                 self.doomed[state.session_id] += 1
                 confirmed = yield from operations.delete_session(
-                    self.wire, state.session_id, timeout=_CLOSE_TIMEOUT
+                    self.server, state.session_id, timeout=_CLOSE_TIMEOUT
                 )
         finally:
             if not confirmed:
@@ -104,7 +95,7 @@ class Client:
         if seconds:
             yield Pause(seconds)
         yield from self._within(
-            operations.delete_session(self.wire, session_id, timeout=_DELETE_TIMEOUT)
+            operations.delete_session(self.server, session_id, timeout=_DELETE_TIMEOUT)
         )
 
     def _ping(self, state: SessionState) -> Script:
@@ -113,7 +104,7 @@ class Client:
             if state.closed or state.lost:
                 return
             alive = yield from self._within(
-                operations.ping(self.wire, state.session_id, timeout=_PING_TIMEOUT)
+                operations.ping(self.server, state.session_id, timeout=_PING_TIMEOUT)
             )
             if alive is False and not state.closed:
                 state.lost = "the server no longer knows it"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from ors_gym import errors
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause
-from ors_gym.protocol._wire import SessionState
+from ors_gym.protocol._session_state import SessionState
 from ors_gym.types import ToolOutput
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.network import Exchange, Fault
@@ -111,18 +111,18 @@ class Player:
     def _open(self) -> Script:
         client, part = self.client, self.part
         opened = operations.open_session(
-            client.wire,
+            client.server,
             "env",
             {"split": "train", "index": 0},
             timeout=part.setup_timeout,
         )
         self._state = state = yield from self._checked(opened, part.setup_timeout)
         client.keep_alive(state)
-        wire, timeout = client.wire, part.setup_timeout
-        got = operations.get_prompt(wire, state, timeout=timeout)
+        server, timeout = client.server, part.setup_timeout
+        got = operations.get_prompt(server, state, timeout=timeout)
         prompt = yield from self._checked(got, timeout)
         self._set_up = True
-        listed = operations.list_task_tools(wire, state, timeout=timeout)
+        listed = operations.list_task_tools(server, state, timeout=timeout)
         tools, _ = yield from self._checked(listed, timeout)
         if prompt[0]["type"] != "text" or tools[0]["name"] != "play":
             raise ViolationError("not the prompt or the tools of the server")
@@ -208,7 +208,7 @@ class Player:
         first, was_over = len(client.network.exchanges), _is_over(state)
         timeout = self.part.call_timeout
         operation = operations.call_tool(
-            client.wire, state, call.tool, asked, timeout=timeout
+            client.server, state, call.tool, asked, timeout=timeout
         )
         began = client.world.now
         try:
@@ -285,7 +285,7 @@ class Player:
         if not (self.part.resumes and error.task_id) or state.closed or state.lost:
             return
         operation = operations.resume_call(
-            self.client.wire, state, error.task_id, timeout=self.part.call_timeout
+            self.client.server, state, error.task_id, timeout=self.part.call_timeout
         )
         try:
             output = yield from self._timed(operation, self.part.call_timeout)
@@ -301,7 +301,7 @@ class Player:
         state = self._state
         assert state is not None
         operation = operations.call_tool(
-            self.client.wire, state, "play", {"play": [-1, 0, 0, 0]}, timeout=1.0
+            self.client.server, state, "play", {"play": [-1, 0, 0, 0]}, timeout=1.0
         )
         _expect(operation, kind)
 

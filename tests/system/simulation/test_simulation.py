@@ -16,7 +16,7 @@ from ors_gym.protocol._operations import calls
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._requests import call_body
 from ors_gym.protocol._retries import Patience
-from ors_gym.protocol._wire import SessionState
+from ors_gym.protocol._session_state import SessionState
 from tests.system.simulation.__main__ import main
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.episodes import (
@@ -259,7 +259,7 @@ MUTANTS: dict[str, Any] = {
         "ors_gym.protocol._operations.opening._refused_unrun", lambda outcome: True
     ),
     "a session that was given up is not deleted": patch.object(
-        Client, "abandon", lambda self, session_id: None
+        Client, "discard", lambda self, session_id: None
     ),
     "a lost result is a tool's error": in_calls("_UNKNOWN_TASK", "?"),
     "a call goes over an old connection": in_calls("_REUSE_WITHIN", 50.0),

@@ -46,13 +46,13 @@ def test_a_copy_shares_what_is_known_and_tells_of_its_retries(
 ) -> None:
     told: list[Retry] = []
     client = other(URL, on_retry=told.append)
-    known = client.link.wire
+    known = client._server.known
     known.dialect = Dialect(SecretsChannel.HEADER, create_session=True)
     known.environments = ("math",)
     known.listing("math").counts["train"] = 3
     copy = make.from_client(client)  # type: ignore[attr-defined]
     assert copy.dialect == known.dialect
-    assert copy._transport is not client._transport
+    assert copy._connections is not client._connections
     # No request is made: nobody listens at this port.
     count = copy.catalog.count_tasks("Math", "train")
     with pytest.raises(StopIteration, match="3"):
@@ -60,9 +60,9 @@ def test_a_copy_shares_what_is_known_and_tells_of_its_retries(
 
     own: list[Retry] = []
     copy.subscribe_to_retries(own.append)
-    copy.link.wire.on_retry(RETRY)
+    copy._server.hooks.on_retry(RETRY)
     assert (told, own) == ([RETRY], [RETRY])
-    client.link.wire.on_retry(RETRY)
+    client._server.hooks.on_retry(RETRY)
     assert (told, own) == ([RETRY, RETRY], [RETRY])
 
 
@@ -92,14 +92,14 @@ def test_several_are_told_of_retries_until_they_unsubscribe(
 
     # The same function may subscribe twice, and each subscription ends by itself.
     end_one, end_other = (client.subscribe_to_retries(tell) for _ in range(2))
-    client.link.wire.on_retry(RETRY)
+    client._server.hooks.on_retry(RETRY)
     assert told == ["first", "twice", "twice"]
     end_one()
     end_one()
-    client.link.wire.on_retry(RETRY)
+    client._server.hooks.on_retry(RETRY)
     assert told[3:] == ["first", "twice"]
     end_other()
-    client.link.wire.on_retry(RETRY)
+    client._server.hooks.on_retry(RETRY)
     assert told[5:] == ["first"]
 
 

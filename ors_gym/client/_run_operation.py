@@ -1,4 +1,4 @@
-"""The two drivers that run an operation: blocking and async."""
+"""Runs an operation of the protocol: blocking, or on an event loop."""
 
 from __future__ import annotations
 
@@ -20,18 +20,7 @@ AsyncExchange: TypeAlias = Callable[[Send], Awaitable[Outcome]]
 
 
 def run_blocking(operation: Operation[T], exchange: Exchange) -> T:
-    """Run an operation to its end in this thread.
-
-    Args:
-        operation: The operation, not started yet.
-        exchange: Does its exchanges.
-
-    Returns:
-        What the operation returns.
-
-    Raises:
-        ORSError: What the operation raises.
-    """
+    """Run an operation to its end in this thread."""
     try:
         step = next(operation)
         while True:
@@ -51,18 +40,7 @@ def run_blocking(operation: Operation[T], exchange: Exchange) -> T:
 
 
 async def run_async(operation: Operation[T], exchange: AsyncExchange) -> T:
-    """Run an operation to its end on the running event loop.
-
-    Args:
-        operation: The operation, not started yet.
-        exchange: Does its exchanges.
-
-    Returns:
-        What the operation returns.
-
-    Raises:
-        ORSError: What the operation raises.
-    """
+    """Run an operation to its end on the running event loop, as `run_blocking` does."""
     try:
         step = next(operation)
         while True:

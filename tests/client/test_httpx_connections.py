@@ -1,59 +1,49 @@
-"""Stock httpx under the exchanges of a client."""
+"""Exchanges over an httpx client."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import httpx
 import pytest
 
-from ors_gym.client.httpx_transport import AsyncStockTransport, StockTransport
+from ors_gym.client._httpx_connections import AsyncHttpxConnections, HttpxConnections
+from ors_gym.client._settings import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
-from tests.client.http.exchanges import (
-    CHUNKED,
-    SECOND,
-    RecordingSink,
-    ask,
-    describe,
-    post,
-)
+from tests.client.http.exchanges import CHUNKED, SECOND, RecordingSink, describe, post
 from tests.client.http.scripted_server import Close, Drip, Repeat, Script, scripted
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
 
-class _Stock:
-    """Either transport, blocking or async, driven in the same way."""
+def exchange(
+    kind: str, url: str, send: Send, *, transport: Any = None, **options: Any
+) -> Outcome:
+    """Do one exchange over connections that are closed afterwards."""
+    settings = make_settings(url, **options)
+    if kind == "blocking":
+        connections = HttpxConnections(settings, transport=transport)
+        try:
+            return connections.exchange(send)
+        finally:
+            connections.close()
 
-    def __init__(self, kind: str, url: str, **options: object) -> None:
-        self._kind = kind
-        self._url = url
-        self._options = options
+    async def exchange_on_loop() -> Outcome:
+        connections = AsyncHttpxConnections(settings, transport=transport)
+        try:
+            return await connections.exchange(send)
+        finally:
+            await connections.aclose()
 
-    def exchange(self, send: Send) -> Outcome:
-        if self._kind == "blocking":
-            transport = StockTransport(self._url, **self._options)  # type: ignore[arg-type]
-            try:
-                return transport.exchange(send)
-            finally:
-                transport.close()
-
-        async def ask() -> Outcome:
-            transport = AsyncStockTransport(self._url, **self._options)  # type: ignore[arg-type]
-            try:
-                return await transport.exchange(send)
-            finally:
-                await transport.aclose()
-
-        return asyncio.run(ask())
+    return asyncio.run(exchange_on_loop())
 
 
-def test_stock_exchange(kind: str):
+def test_exchange(kind: str):
     with scripted([SECOND]) as server:
-        stock = _Stock(kind, f"{server.url}/v1", headers=[("X-API-Key", "k")])
         sink = RecordingSink()
-        outcome = stock.exchange(post(sink))
+        outcome = exchange(kind, f"{server.url}/v1", post(sink), api_key="k")
         assert describe(outcome, sink) == "200 second"
         assert (b"content-length", b"6") in outcome.headers
         head = server.requests[0].head.lower()
@@ -62,11 +52,10 @@ def test_stock_exchange(kind: str):
         assert head.count(b"\r\naccept-encoding: identity") == 1
 
 
-def test_stock_asks_to_close_after_a_call_only(kind: str):
+def test_asks_to_close_after_a_call_only(kind: str):
     with scripted([SECOND]) as server:
-        stock = _Stock(kind, server.url)
-        stock.exchange(post(RecordingSink(), reuse_within=3.0))
-        stock.exchange(post(RecordingSink(), reuse_within=50.0))
+        for reuse_within in (3.0, 50.0):
+            exchange(kind, server.url, post(RecordingSink(), reuse_within=reuse_within))
         heads = [request.head.lower() for request in server.requests]
         assert [b"connection: close" in head for head in heads] == [True, False]
 
@@ -74,9 +63,17 @@ def test_stock_asks_to_close_after_a_call_only(kind: str):
 class _Silence(RecordingSink):
     """Limits the silence from its first content on, as a call does."""
 
+    silence = 0.2
+
     def feed(self, data: bytes) -> bool:
-        self.idle_timeout = 0.2
+        self.idle_timeout = self.silence
         return super().feed(data)
+
+
+class _LongSilence(_Silence):
+    """Allows more silence than a busy machine makes between two bytes."""
+
+    silence = 1.0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +82,7 @@ class _Silence(RecordingSink):
         (_HALF, RecordingSink(until=b"task"), 20.0, "200 task"),
         (_HALF, _Silence(), 20.0, "STALL"),
         (_HALF, _Silence(), 0.1, "TIMEOUT"),
-        ([CHUNKED, Drip(b"1\r\nx\r\n" * 100, 0.02)], _Silence(), 0.5, "TIMEOUT"),
+        ([CHUNKED, Drip(b"1\r\nx\r\n" * 100, 0.02)], _LongSilence(), 1.2, "TIMEOUT"),
         ([CHUNKED], RecordingSink(), 0.2, "TIMEOUT"),
         ([], RecordingSink(), 0.2, "TIMEOUT"),
         ([], RecordingSink(idle_timeout=0.1), 20.0, "STALL"),
@@ -103,57 +100,62 @@ class _Silence(RecordingSink):
          RecordingSink(), 20.0, "PROTOCOL"),
     ],
 )  # fmt: skip
-def test_stock_outcomes(
+def test_outcomes(
     kind: str, script: Script, sink: RecordingSink, timeout: float, expected: str
 ):
     sink.__init__(until=sink._until, idle_timeout=sink.idle_timeout)  # type: ignore[misc]
     with scripted(script) as server:
-        stock = _Stock(kind, server.url, limits=Limits(body_bytes=2**20))
-        outcome = stock.exchange(post(sink, timeout=timeout, reuse_within=3.0))
+        send = post(sink, timeout=timeout, reuse_within=3.0)
+        outcome = exchange(kind, server.url, send, limits=Limits(body_bytes=2**20))
     assert describe(outcome, sink) == expected
     assert outcome.sent
     assert outcome.elapsed > 0
 
 
-def test_stock_that_finds_nobody_has_not_sent(kind: str):
-    outcome = _Stock(kind, "http://127.0.0.1:1").exchange(post(RecordingSink()))
+def test_that_finds_nobody_has_not_sent(kind: str):
+    outcome = exchange(kind, "http://127.0.0.1:1", post(RecordingSink()))
     assert (outcome.failure, outcome.sent) == (Failure.CONNECT, False)
 
 
-def test_stock_over_a_mock(kind: str):
+def test_over_a_mock(kind: str):
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=request.content * 2)
 
     transport = httpx.MockTransport(answer)
-    stock = _Stock(kind, "http://nowhere", transport=transport)
-    assert ask(stock.exchange, body=b"ab") == "200 abab"
+    sink = RecordingSink()
+    send = post(sink, body=b"ab")
+    outcome = exchange(kind, "http://nowhere", send, transport=transport)
+    assert describe(outcome, sink) == "200 abab"
 
 
 def test_the_user_s_own_client_stays_open():
     with scripted([SECOND]) as server, httpx.Client() as client:
-        transport = StockTransport(server.url, client)
+        transport = HttpxConnections(make_settings(server.url), client)
         transport.close()
-        assert ask(transport.exchange) == "200 second"
+        sink = RecordingSink()
+        assert describe(transport.exchange(post(sink)), sink) == "200 second"
         assert client.get(server.url).text == "second"
 
 
-def test_the_watchdog_leaves_no_thread_behind():
+def test_the_limit_of_a_silence_leaves_no_thread_behind():
     before = threading.active_count()
     with scripted([SECOND]) as server:
         inside = threading.active_count()
         sink = RecordingSink(idle_timeout=5.0)
-        assert describe(_Stock("blocking", server.url).exchange(post(sink)), sink)
+        assert describe(exchange("blocking", server.url, post(sink)), sink)
         assert threading.active_count() <= inside + 1  # the server's, for a connection
     assert threading.active_count() == before
 
 
-def test_stock_through_a_proxy(monkeypatch: pytest.MonkeyPatch):
+def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch):
     with scripted([SECOND]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)
-        stock = StockTransport("http://server.invalid:80", trust_env=True)
-        assert ask(stock.exchange) == "200 second"
-        stock.close()
+        sink = RecordingSink()
+        outcome = exchange(
+            "blocking", "http://server.invalid:80", post(sink), trust_env=True
+        )
+        assert describe(outcome, sink) == "200 second"
         line = proxy.requests[0].head.split(b"\r\n")[0]
         assert line == b"POST http://server.invalid/math/call HTTP/1.1"

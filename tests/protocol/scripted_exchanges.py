@@ -1,18 +1,23 @@
-"""Drives operations with replies that a test has written down."""
+"""Runs operations on replies that a test has written down, without a network."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause, Send
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._requests import call_head
-from ors_gym.protocol._wire import SessionState, Wire
+from ors_gym.protocol._retries import Retry
+from ors_gym.protocol._server import ClientSettings, Hooks, Server, ServerKnowledge
+from ors_gym.protocol._session_state import SessionState
 
 __all__ = [
+    "RecordingServer",
     "Reply",
     "Script",
     "failing",
@@ -21,7 +26,6 @@ __all__ = [
     "refused",
     "result_of",
     "stream",
-    "wire_of",
 ]
 
 T = TypeVar("T")
@@ -155,26 +159,32 @@ class Script:
         )
 
 
-def wire_of(dialect: Dialect | None = NEW, **fields: Any) -> tuple[Wire, list[str]]:
-    """A wire, and the ids that were abandoned on it."""
-    abandoned: list[str] = []
-    fields.setdefault("environments", ("Math", "guess") if dialect else ())
-    numbers = iter(range(100))
-    wire = Wire(
-        where="http://h:1/base",
-        origin="http://h:1",
-        dialect=dialect,
-        abandon=abandoned.append,
-        random=lambda: 0.0,
-        new_id=lambda: f"own-{next(numbers)}",
-        reached=True,
-        **fields,
-    )
-    return wire, abandoned
+class RecordingServer(Server):
+    """A server that keeps the ids of the sessions that operations discard."""
+
+    def __init__(
+        self,
+        dialect: Dialect | None = NEW,
+        *,
+        environments: tuple[str, ...] = ("Math", "guess"),
+        on_retry: Callable[[Retry], None] = lambda _: None,
+        **settings: Any,
+    ) -> None:
+        self.discarded: list[str] = []
+        numbers = itertools.count()
+        super().__init__(
+            ClientSettings(base_url="http://h:1/base", origin="http://h:1", **settings),
+            # One that was not asked for its dialect yet has told nothing else either.
+            ServerKnowledge(dialect, environments if dialect else (), reached=True),
+            Hooks(
+                on_retry=on_retry,
+                discard=self.discarded.append,
+                random=lambda: 0.0,
+                new_id=lambda: f"own-{next(numbers)}",
+            ),
+        )
 
 
 def open_state(*secrets: str) -> SessionState:
     """A session that is open."""
-    state = SessionState("s1", "Math", call_head("Math", "s1"), Redactor(secrets))
-    state.created = True
-    return state
+    return SessionState("s1", "Math", call_head("Math", "s1"), Redactor(secrets))

@@ -1,19 +1,19 @@
-"""What a session is, apart from how its exchanges are done."""
+"""What the blocking and the async session have in common."""
 
 from __future__ import annotations
 
 import os
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from ors_gym.client._connection import Link
-from ors_gym.client.background._thread import background
+from ors_gym.client._server import RemoteServer
+from ors_gym.client.background import background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._requests import call_head
-from ors_gym.protocol._wire import SessionState
+from ors_gym.protocol._session_state import SessionState
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = [
@@ -24,30 +24,18 @@ __all__ = [
     "task_request",
 ]
 
-CALL_TIMEOUT = 600.0
+CALL_TIMEOUT: Final = 600.0
 """Seconds that a tool call gets unless told otherwise."""
-SETUP_TIMEOUT = 600.0
+SETUP_TIMEOUT: Final = 600.0
 """Seconds that opening a session gets, its set-up included."""
-CLOSE_TIMEOUT = 5.0
-"""Seconds that deleting a session may hold up whoever closes it."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds for which closing a session waits for the server."""
 
 
 def task_request(
     task_spec: TaskSpec | None, split: str | None, index: int | None
 ) -> dict[str, Any]:
-    """Say which task an episode plays, as /create takes it.
-
-    Args:
-        task_spec: The task itself.
-        split: Or the split that it is in,
-        index: and its place there, from 0.
-
-    Returns:
-        The fields for the body of /create.
-
-    Raises:
-        InvalidRequestError: If it is neither the one nor the other.
-        UnknownTaskError: If the index is negative.
+    """Return the fields of /create that name a task.
 
     Example:
         >>> task_request(None, "train", 3)
@@ -57,32 +45,22 @@ def task_request(
         return {"task_spec": task_spec}
     if task_spec is None and split is not None and index is not None:
         if index < 0:
-            # Servers take it for a place counted from the end.
+            # Servers count a negative index from the end.
             raise UnknownTaskError(f"a task's index counts from 0; got {index}")
         return {"split": split, "index": index}
     raise InvalidRequestError("name the task: either task_spec, or split and index")
 
 
 class SessionCore:
-    """The state of a session and the operations on it, without a driver.
+    """The state of a session and the operations on it, without a way to run them.
 
-    A session that nobody refers to any more is deleted by the background; so are
-    those that are open when the interpreter exits.
-
-    Args:
-        link: How the server is reached.
-        environment: The environment's name, in any case.
-        task: The fields of /create that name the task.
-        secrets: Values for the environment, by name.
-        create_options: Further fields for the body of /create.
-        session_options: The body of /create_session.
-        call_timeout: Seconds for a tool call.
-        setup_timeout: Seconds for opening, and for the prompt that waits for set-up.
+    The background deletes a session that nobody refers to any more, and every session
+    that is open when the interpreter exits.
     """
 
     def __init__(
         self,
-        link: Link,
+        server: RemoteServer,
         environment: str,
         task: Mapping[str, Any],
         *,
@@ -92,7 +70,7 @@ class SessionCore:
         call_timeout: float = CALL_TIMEOUT,
         setup_timeout: float = SETUP_TIMEOUT,
     ) -> None:
-        self._link = link
+        self._server = server
         self._environment = environment
         self._task = task
         self._secrets = secrets
@@ -156,39 +134,27 @@ class SessionCore:
         return self._state
 
     def adopt(self, state: SessionState) -> None:
-        """Take an episode that was just created, and keep it alive from now on.
-
-        Args:
-            state: The session's state.
-        """
+        """Take an episode that was just created, and keep it alive from now on."""
         self._state = state
         self._finalizer = weakref.finalize(
-            self, _delete_forgotten, self._link, state, self._owner
+            self, _delete_unreferenced, self._server, state, self._owner
         )
+        # The background deletes what is open when the interpreter exits.
         self._finalizer.atexit = False
-        background().watch(self._link, state)
+        background().watch(self._server, state)
 
     def attach(self, session_id: str, environment: str) -> None:
-        """Take a session that somebody else opened, and will close.
-
-        Args:
-            session_id: The server's id.
-            environment: The environment's name as the server spells it.
-        """
-        redact = self._link.wire.redact
+        """Take a session that somebody else opened and will close."""
+        redact = self._server.settings.redact
         head = call_head(environment, session_id)
         self._state = SessionState(session_id, environment, head, redact)
 
     def open_operation(self) -> Operation[SessionState]:
-        """Return the operation that opens the session.
-
-        Raises:
-            SessionClosedError: If it was opened before.
-        """
+        """Return the operation that opens the session."""
         if self._state is not None or self._closed:
             raise SessionClosedError("a session is opened once; make a new one")
         return operations.open_session(
-            self._link.wire,
+            self._server,
             self._environment,
             self._task,
             timeout=self._setup_timeout,
@@ -214,7 +180,7 @@ class SessionCore:
     def prompt_operation(self) -> Operation[list[Block]]:
         """Return the operation that gets the prompt."""
         prompt = yield from operations.get_prompt(
-            self._link.wire, self.state, timeout=self._setup_timeout
+            self._server, self.state, timeout=self._setup_timeout
         )
         self._set_up = True
         return prompt
@@ -222,7 +188,7 @@ class SessionCore:
     def messages_operation(self) -> Operation[list[JSONObject]]:
         """Return the operation that gets the prompt as a conversation."""
         messages = yield from operations.get_messages(
-            self._link.wire, self.state, timeout=self._setup_timeout
+            self._server, self.state, timeout=self._setup_timeout
         )
         self._set_up = True
         return messages
@@ -230,7 +196,7 @@ class SessionCore:
     def tools_operation(self) -> Operation[list[ToolSpec]]:
         """Return the operation that lists the session's tools."""
         tools, self.tool_options = yield from operations.list_task_tools(
-            self._link.wire, self.state, timeout=self._setup_timeout
+            self._server, self.state, timeout=self._setup_timeout
         )
         return tools
 
@@ -241,7 +207,7 @@ class SessionCore:
         if timeout is None:
             timeout = self._call_timeout
         return operations.call_tool(
-            self._link.wire, self.state, tool, tool_input, timeout=timeout
+            self._server, self.state, tool, tool_input, timeout=timeout
         )
 
     def resume_operation(
@@ -251,7 +217,7 @@ class SessionCore:
         if timeout is None:
             timeout = self._call_timeout
         return operations.resume_call(
-            self._link.wire, self.state, task_id, timeout=timeout
+            self._server, self.state, task_id, timeout=timeout
         )
 
     def score_operation(
@@ -261,16 +227,40 @@ class SessionCore:
         if timeout is None:
             timeout = self._call_timeout
         return operations.score_group(
-            self._link.wire, self.state, candidates, timeout=timeout
+            self._server, self.state, candidates, timeout=timeout
         )
 
-    def release(self) -> SessionState | None:
-        """Close the session on this side.
+    def close_operation(self) -> Operation[None]:
+        """Return the operation that closes the session and waits for its deletion.
 
-        Returns:
-            What is still to be deleted on the server, if anything: not a session
-            that was closed before, that somebody else opened, or that a parent
-            process owns.
+        The background deletes what the server did not confirm.
+        """
+        state = self._end()
+        if state is None:
+            return
+        confirmed = False
+        try:
+            # While the environment is set up a delete may be lost, so it is not worth
+            # waiting for (docs/wire.md, point 11).
+            if self._set_up:
+                confirmed = yield from operations.delete_session(
+                    self._server, state.session_id, timeout=CLOSE_TIMEOUT
+                )
+        finally:
+            if not confirmed:
+                self._delete_soon(state)
+
+    def discard(self) -> None:
+        """Close the session without waiting: the background deletes it."""
+        state = self._end()
+        if state is not None:
+            self._delete_soon(state)
+
+    def _end(self) -> SessionState | None:
+        """Close the session on this side; return it if it is to be deleted.
+
+        It is not if it was closed before, or belongs to somebody else or to the parent
+        process.
         """
         state, finalizer = self._state, self._finalizer
         if self._closed or state is None:
@@ -282,23 +272,12 @@ class SessionCore:
             return None
         return state
 
-    def discard(self) -> None:
-        """Close the session without waiting: the background deletes it."""
-        state = self.release()
-        if state is not None:
-            self.delete_later(state)
-
-    def delete_later(self, state: SessionState) -> None:
-        """Have the background delete the session.
-
-        Args:
-            state: What `release` returned.
-        """
-        background().delete_soon(self._link, state.session_id, again=not self._set_up)
+    def _delete_soon(self, state: SessionState) -> None:
+        background().delete_soon(self._server, state.session_id, again=not self._set_up)
 
 
-def _delete_forgotten(link: Link, state: SessionState, owner: int) -> None:
+def _delete_unreferenced(server: RemoteServer, state: SessionState, owner: int) -> None:
     """Finalise a session: note its id, do nothing else (docs/wire.md, point 14)."""
     if not state.closed and os.getpid() == owner:
         state.closed = True
-        background().note_for_deletion(link, state.session_id)
+        background().note_for_deletion(server, state.session_id)

@@ -1,0 +1,214 @@
+"""What the blocking and the async client have in common."""
+
+from __future__ import annotations
+
+import concurrent.futures
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, Self, TypeVar
+
+from ors_gym.client._catalog import Catalog
+from ors_gym.client._server import RemoteServer
+from ors_gym.client._session_core import (
+    CALL_TIMEOUT,
+    SETUP_TIMEOUT,
+    SessionCore,
+    task_request,
+)
+from ors_gym.client._settings import make_settings
+from ors_gym.client.background import background
+from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._dialect import Dialect
+from ors_gym.protocol._exchange import Limits, Operation
+from ors_gym.protocol._retries import Retry
+from ors_gym.protocol._server import ClientSettings
+from ors_gym.types import TaskSpec
+
+__all__ = ["ClientCore"]
+
+T = TypeVar("T")
+S = TypeVar("S", bound=SessionCore)
+
+
+class ClientCore(ABC, Generic[S]):
+    """A client without the way it does its exchanges."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 60.0,
+        trust_env: bool = False,
+        allow_insecure: bool = False,
+        limits: Limits | None = None,
+        repeat_calls_after_429: bool = True,
+        on_retry: Callable[[Retry], None] | None = None,
+    ) -> None:
+        settings = make_settings(
+            base_url,
+            api_key=api_key,
+            headers=headers,
+            timeout=timeout,
+            trust_env=trust_env,
+            allow_insecure=allow_insecure,
+            limits=limits,
+            repeat_calls_after_429=repeat_calls_after_429,
+        )
+        self._server = server = RemoteServer(settings)
+        if on_retry is not None:
+            server.retries.subscribe(on_retry)
+        # Twice: the first delete may come during a slow constructor (docs/wire.md,
+        # point 11).
+        server.hooks.discard = lambda session_id: background().delete_soon(
+            server, session_id, again=True
+        )
+        self._sessions: dict[str, S] = {}
+        """Those of `create_episode` and of somebody else, by their ids."""
+        self.catalog = Catalog(server)
+        """Operations that ask what the server has, each question once."""
+
+    @classmethod
+    def from_settings(cls, settings: ClientSettings) -> Self:
+        """Make a client with the settings of another one, also in another process.
+
+        Args:
+            settings: Those of the other client.
+
+        Returns:
+            A client with connections of its own.
+        """
+        return cls(
+            settings.base_url,
+            # The key is among the headers; ORS_API_KEY must not replace it.
+            api_key="",
+            headers=dict(settings.headers),
+            timeout=settings.timeout,
+            trust_env=settings.trust_env,
+            allow_insecure=settings.secure,
+            limits=settings.limits,
+            repeat_calls_after_429=settings.repeat_calls_after_429,
+        )
+
+    @classmethod
+    def from_client(cls, other: ClientCore[Any]) -> Self:
+        """Make a client for the same server, such as a blocking one of an async one.
+
+        Both share what is known of the server. The retries of the new client are told
+        to the subscribers of the other one as well.
+
+        Args:
+            other: A blocking or an async client, also one of another event loop.
+
+        Returns:
+            A client with connections of its own.
+
+        Raises:
+            InvalidRequestError: If the other client has connections of the user's own.
+        """
+        client: Self = cls.from_settings(other.settings)
+        client._server.known = other._server.known
+        client._server.retries.subscribe(other._server.retries.tell)
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self._server.base_url
+
+    @property
+    def settings(self) -> ClientSettings:
+        """The client's settings, which can be pickled. They hold its key.
+
+        Raises:
+            InvalidRequestError: If the client has connections of the user's own.
+        """
+        if self._server.background_exchange is not None:
+            raise InvalidRequestError(
+                f"{self!r} was given an httpx transport or a proxy of its own, which "
+                "cannot be used in another thread or process; await parallel_evaluate "
+                "or run_episode_async with an AsyncORSClient that has it"
+            )
+        return self._server.settings
+
+    @property
+    def dialect(self) -> Dialect:
+        """What the server speaks, once it was asked for anything."""
+        return self._server.dialect
+
+    def subscribe_to_retries(
+        self, callback: Callable[[Retry], None]
+    ) -> Callable[[], None]:
+        """Have a function called before a request is repeated.
+
+        Args:
+            callback: The function. Several can be subscribed at once.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._server.retries.subscribe(callback)
+
+    def run_in_background(
+        self, operation: Operation[T]
+    ) -> concurrent.futures.Future[T]:
+        """Run an operation on the background thread, over connections of its own.
+
+        Args:
+            operation: The operation, such as one that opens a session.
+
+        Returns:
+            The future result.
+        """
+        return background().submit(self._server, operation)
+
+    def session(
+        self,
+        env: str,
+        task_spec: TaskSpec | None = None,
+        *,
+        split: str | None = None,
+        index: int | None = None,
+        secrets: Mapping[str, str] | None = None,
+        create_options: Mapping[str, Any] | None = None,
+        session_options: Mapping[str, Any] | None = None,
+        call_timeout: float = CALL_TIMEOUT,
+        setup_timeout: float = SETUP_TIMEOUT,
+    ) -> S:
+        """Make a session; entering it opens it, leaving it deletes it.
+
+        Args:
+            env: The environment's name, in any case.
+            task_spec: The task itself; or name it by split and index.
+            split: The split that the task is in.
+            index: The task's place in the split, from 0.
+            secrets: Values for the environment, by name.
+            create_options: Further fields for the body of /create.
+            session_options: The body of /create_session.
+            call_timeout: Seconds for a tool call.
+            setup_timeout: Seconds for opening, set-up included.
+
+        Returns:
+            The session.
+
+        Raises:
+            InvalidRequestError: If the task is not named one way or the other.
+        """
+        return self._make_session(
+            env,
+            task_request(task_spec, split, index),
+            secrets=secrets,
+            create_options=create_options,
+            session_options=session_options,
+            call_timeout=call_timeout,
+            setup_timeout=setup_timeout,
+        )
+
+    @abstractmethod
+    def _make_session(
+        self, environment: str, task: Mapping[str, Any], **options: Any
+    ) -> S: ...

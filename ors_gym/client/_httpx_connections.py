@@ -1,0 +1,350 @@
+"""Exchanges over an httpx client, in place of our own connections.
+
+For whoever has an httpx transport or client, or needs a proxy. It is as careful as our
+connections, and slower.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import httpx
+
+from ors_gym.client.http._address import Origin
+from ors_gym.client.http._failures import explain_failure
+from ors_gym.client.http._http1 import BadReplyError, HeadReader, ReplyHead, ReplyReader
+from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._exchange import Failure, Outcome, Send
+from ors_gym.protocol._server import ClientSettings
+
+__all__ = ["AsyncHttpxConnections", "HttpxConnections"]
+
+_CONNECT_SECONDS: Final = 10.0
+"""For a new connection, and for a place in httpx's pool."""
+_FRESH_SECONDS: Final = 10.0
+_HANDLED: Final = (httpx.HTTPError, httpx.StreamError, OSError)
+_FRAMING: Final[tuple[bytes, ...]] = (b"content-length", b"transfer-encoding")
+
+
+class _BaseHttpxConnections:
+    """What the blocking and the async connections have in common."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.origin = Origin(settings.base_url)
+        self._headers = settings.headers
+        self._limits = settings.limits
+        self._url = f"{self.origin.scheme}://{self.origin.authority}"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}('{self._url}')"
+
+    def _check_open(self, client: httpx.Client | httpx.AsyncClient) -> None:
+        if client.is_closed:
+            raise InvalidRequestError(
+                f"the httpx client for {self.origin} was closed; close it last, after "
+                "the sessions and the client that use it"
+            )
+
+    def _arguments(self, send: Send) -> dict[str, Any]:
+        """Return the arguments of `httpx.Client.build_request`."""
+        own = {name.lower() for name, _ in send.head.headers}
+        headers = [("accept-encoding", "identity")]
+        headers += [line for line in self._headers if line[0].lower() not in own]
+        headers += send.head.headers
+        if send.reuse_within < _FRESH_SECONDS:
+            # A call. httpx cannot promise that an idle connection is fresh enough, so
+            # none stays idle after a call (docs/wire.md, point 6).
+            headers.append(("connection", "close"))
+        connect = min(_CONNECT_SECONDS, send.timeout)
+        idle = send.sink.idle_timeout
+        return {
+            "method": send.head.method,
+            "url": f"{self._url}{self.origin.prefix}{send.head.target}",
+            "headers": headers,
+            "content": send.body,
+            "timeout": httpx.Timeout(
+                connect=connect,
+                pool=connect,
+                read=send.timeout if idle is None else min(idle, send.timeout),
+                write=send.timeout,
+            ),
+        }
+
+    def _begin(self, send: Send, response: httpx.Response) -> ReplyReader:
+        """Hand the head of a reply to a reader."""
+        if not 200 <= response.status_code <= 599:
+            raise BadReplyError("sent a status that HTTP does not have")
+        reader = ReplyReader(self._limits, HeadReader())
+        reader.begin(send.sink)
+        headers = tuple(response.headers.raw)
+        # httpx has undone the framing. The encoding is undone here, within the limits.
+        undone = _FRAMING
+        if response.is_stream_consumed:
+            # A hook of the user's, or a transport without a stream, has read the body.
+            undone = (*_FRAMING, b"content-encoding")
+        body_headers = [line for line in headers if line[0].lower() not in undone]
+        head = ReplyHead(response.status_code, body_headers, persistent=False)
+        head.headers = headers
+        reader.start(head, b"")
+        return reader
+
+    def _outcome(
+        self,
+        send: Send,
+        reader: ReplyReader | None,
+        ended: Failure | Exception | None,
+        elapsed: float,
+    ) -> Outcome:
+        """Return what came of an exchange that ended, perhaps by a failure or error."""
+        if isinstance(ended, httpx.ReadTimeout):
+            ended = Failure.TIMEOUT if elapsed >= send.timeout else Failure.STALL
+        if isinstance(ended, BadReplyError):
+            detail = f"{self.origin} {ended}"
+            outcome = Outcome(failure=Failure.PROTOCOL, detail=detail)
+        elif isinstance(ended, Exception) and (reader is None or not reader.finished):
+            outcome = _explain_httpx_error(self.origin, ended)
+            outcome.status = 0 if reader is None else reader.status
+        else:
+            if reader is None:
+                reader = ReplyReader(self._limits, HeadReader())
+                reader.begin(send.sink)
+            why = ended if isinstance(ended, Failure) else None
+            return explain_failure(self.origin, send, reader, why, elapsed)
+        outcome.elapsed = elapsed
+        return outcome
+
+
+class HttpxConnections(_BaseHttpxConnections):
+    """The connections of an `httpx.Client`: the user's own, or a new one."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        client: httpx.Client | None = None,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(settings)
+        self._owns_client = client is None
+        self._client = client or httpx.Client(
+            transport=transport,
+            trust_env=settings.trust_env,
+            limits=httpx.Limits(max_connections=settings.limits.connections),
+        )
+
+    def exchange(self, send: Send) -> Outcome:
+        """Do one exchange.
+
+        httpx limits the time of each read: a server that sends something now and then
+        can take twice as long as `Send.timeout` allows.
+        """
+        self._check_open(self._client)
+        started = time.monotonic()
+        reader: ReplyReader | None = None
+        ended: Failure | Exception | None = None
+        silence = _SilenceLimit(send, started)
+        try:
+            request = self._client.build_request(**self._arguments(send))
+            response = self._client.send(request, stream=True, follow_redirects=False)
+            with contextlib.closing(response), contextlib.closing(silence):
+                reader = self._begin(send, response)
+                for data in _pieces(response):
+                    if reader.feed(data) or silence.note_byte(response):
+                        break
+                else:
+                    reader.end()
+        except (*_HANDLED, BadReplyError) as error:
+            ended = error
+        elapsed = time.monotonic() - started
+        return self._outcome(send, reader, silence.ended or ended, elapsed)
+
+    def close(self) -> None:
+        """Close the client, unless it is the user's own."""
+        if self._owns_client:
+            self._client.close()
+
+
+class AsyncHttpxConnections(_BaseHttpxConnections):
+    """The connections of an `httpx.AsyncClient`: the user's own, or a new one."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        client: httpx.AsyncClient | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(settings)
+        self._owns_client = client is None
+        self._client = client or httpx.AsyncClient(
+            transport=transport,
+            trust_env=settings.trust_env,
+            limits=httpx.Limits(max_connections=settings.limits.connections),
+        )
+
+    async def exchange(self, send: Send) -> Outcome:
+        """Do one exchange; being cancelled closes its connection."""
+        self._check_open(self._client)
+        started = time.monotonic()
+        reader: ReplyReader | None = None
+        ended: Failure | Exception | None = None
+        try:
+            async with asyncio.timeout(send.timeout) as scope:
+                request = self._client.build_request(**self._arguments(send))
+                response = await self._client.send(
+                    request, stream=True, follow_redirects=False
+                )
+                async with contextlib.aclosing(response):
+                    reader = self._begin(send, response)
+                    async for data in _async_pieces(response):
+                        if reader.feed(data):
+                            break
+                        _postpone(scope, send, started)
+                    else:
+                        reader.end()
+        except TimeoutError:
+            in_time = time.monotonic() - started < send.timeout
+            ended = Failure.STALL if in_time else Failure.TIMEOUT
+        except (*_HANDLED, BadReplyError) as error:
+            ended = error
+        return self._outcome(send, reader, ended, time.monotonic() - started)
+
+    async def aclose(self) -> None:
+        """Close the client, unless it is the user's own."""
+        if self._owns_client:
+            await self._client.aclose()
+
+
+def _pieces(response: httpx.Response) -> Iterator[bytes]:
+    """Yield a body as it comes, or the one that was read already."""
+    if not response.is_stream_consumed:
+        yield from response.iter_raw()
+    elif response.content:
+        yield response.content
+
+
+async def _async_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield a body as it comes, or the one that was read already."""
+    if not response.is_stream_consumed:
+        async for data in response.aiter_raw():
+            yield data
+    elif response.content:
+        yield response.content
+
+
+def _postpone(scope: asyncio.Timeout, send: Send, started: float) -> None:
+    """Give the next read its time: a silence and the whole exchange are limited."""
+    now = time.monotonic()
+    left = started + send.timeout - now
+    idle = send.sink.idle_timeout
+    scope.reschedule(
+        asyncio.get_running_loop().time() + (left if idle is None else min(idle, left))
+    )
+
+
+class _SilenceLimit:
+    """Ends the connection of a blocking read when the server is silent for too long.
+
+    httpx fixes the timeout of all reads before the first; how long a silence may be is
+    known only after the call's first event. A transport without a socket has no limit.
+    """
+
+    def __init__(self, send: Send, started: float) -> None:
+        self._send = send
+        self._deadline = started + send.timeout
+        self._last_byte = started
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.ended: Failure | None = None
+        """Why the exchange had to end, if it had to."""
+
+    def note_byte(self, response: httpx.Response) -> bool:
+        """Note that a byte came; return whether the time of the exchange is over."""
+        self._last_byte = time.monotonic()
+        if self._last_byte >= self._deadline:
+            self.ended = Failure.TIMEOUT
+            return True
+        if self._thread is None and self._send.sink.idle_timeout is not None:
+            stream = response.extensions.get("network_stream")
+            connected = stream.get_extra_info("socket") if stream else None
+            if connected is not None:
+                self._thread = threading.Thread(
+                    target=self._watch, args=(connected,), daemon=True
+                )
+                self._thread.start()
+        return False
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _watch(self, connected: socket.socket) -> None:
+        while not self._stop.is_set():
+            idle = self._send.sink.idle_timeout
+            silent = self._last_byte + idle if idle is not None else self._deadline
+            wait = min(silent, self._deadline) - time.monotonic()
+            if wait > 0:
+                self._stop.wait(wait)
+                continue
+            in_time = silent < self._deadline
+            self.ended = Failure.STALL if in_time else Failure.TIMEOUT
+            with contextlib.suppress(OSError):
+                # Not the method of a TLS socket, which would send a closing message.
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+            return
+
+
+_NOT_SENT: Final = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+_ENDED: Final = ("disconnected", "closed", "incomplete")
+
+
+def _explain_httpx_error(origin: Origin, error: Exception) -> Outcome:
+    """Map an error of httpx to an outcome, without its time.
+
+    The words of httpx are left out: some quote a header's value.
+
+    Example:
+        >>> error = httpx.ConnectError("refused")
+        >>> outcome = _explain_httpx_error(Origin("http://h:1"), error)
+        >>> outcome.sent, outcome.detail
+        (False, 'cannot connect to h:1 (ConnectError)')
+    """
+    kind = type(error).__name__
+    if isinstance(error, _NOT_SENT):
+        if _comes_from_tls(error):
+            failure, detail = Failure.TLS, f"no TLS connection to {origin}"
+        else:
+            failure, detail = Failure.CONNECT, f"cannot connect to {origin}"
+        return Outcome(sent=False, failure=failure, detail=f"{detail} ({kind})")
+    if isinstance(error, httpx.TimeoutException):
+        failure, detail = Failure.TIMEOUT, f"{origin} took too long"
+    elif isinstance(error, httpx.ProtocolError) and not any(
+        word in str(error) for word in _ENDED
+    ):
+        failure, detail = Failure.PROTOCOL, f"{origin} sent what is not HTTP/1.1"
+    else:
+        failure, detail = Failure.RESET, f"the connection to {origin} broke"
+    return Outcome(failure=failure, detail=f"{detail} ({kind})")
+
+
+def _comes_from_tls(error: BaseException) -> bool:
+    """Return whether an error of TLS is among the causes of an error."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

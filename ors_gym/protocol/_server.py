@@ -1,0 +1,128 @@
+"""A server as the operations of one client see it."""
+
+from __future__ import annotations
+
+import dataclasses
+import uuid
+from collections.abc import Callable
+from random import Random
+from typing import Final
+
+from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._exchange import Limits
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._retries import Patience, Retry
+from ors_gym.types import Split, TaskSpec, ToolSpec
+
+__all__ = ["ClientSettings", "Hooks", "Listing", "Server", "ServerKnowledge"]
+
+_OWN_RANDOM: Final = Random()  # noqa: S311 - it spreads retries, no more
+"""Not the global generator, whose sequence belongs to the user's seed."""
+_PATIENCE_WITH_A_STRANGER: Final = 2.0
+"""Seconds of refused connections that a server which never answered gets."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """What the user of a client chose. It can be pickled, and `repr` hides the key."""
+
+    base_url: str
+    origin: str
+    """Scheme, host and port of the base URL: a redirect stays within them."""
+    headers: tuple[tuple[str, str], ...] = dataclasses.field(default=(), repr=False)
+    """Sent with every request; the API key is among them."""
+    timeout: float = 60.0
+    """Seconds for a request that is neither a call nor part of set-up."""
+    trust_env: bool = False
+    secure: bool = True
+    """Whether secrets may travel: TLS, loopback, or the user's own word."""
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    redact: Redactor = dataclasses.field(default_factory=Redactor, compare=False)
+    """Hides the secrets among the headers."""
+    repeat_calls_after_429: bool = True
+    """Whether 429 proves that a call was not run (docs/wire.md, point 5)."""
+
+
+@dataclasses.dataclass(slots=True)
+class Listing:
+    """What the server said of an environment; None and absent: it was not asked."""
+
+    tools: list[ToolSpec] | None = None
+    """The tools that every session has."""
+    splits: list[Split] | None = None
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    """The number of tasks of each split."""
+
+
+@dataclasses.dataclass(slots=True)
+class ServerKnowledge:
+    """What a server was found to speak and to have; copies of a client share it."""
+
+    dialect: Dialect | None = None
+    environments: tuple[str, ...] = ()
+    reached: bool = False
+    """Whether the server ever answered."""
+    listings: dict[str, Listing] = dataclasses.field(default_factory=dict)
+    """By environment, as the server spells it."""
+    task_lists: dict[tuple[str, str], list[TaskSpec]] = dataclasses.field(
+        default_factory=dict
+    )
+    """Whole task sets, of servers that cannot give a task by its index."""
+
+    def listing(self, environment: str) -> Listing:
+        """Return what is known of an environment, to be filled in."""
+        return self.listings.setdefault(environment, Listing())
+
+
+def _ignore(_: object) -> None:
+    """Do nothing."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Hooks:
+    """What operations call: a client sets the first two, tests set all of them."""
+
+    on_retry: Callable[[Retry], None] = _ignore
+    """Told before a request is repeated."""
+    discard: Callable[[str], None] = _ignore
+    """Takes the id of a session that may exist and that nobody will use: to be deleted
+    now and once more later (docs/wire.md, points 10 and 11)."""
+    random: Callable[[], float] = _OWN_RANDOM.random
+    """Gives numbers in [0, 1), for back-off."""
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    """Makes a session id for a server that hands out none."""
+
+
+class Server:
+    """What every operation takes: a client's settings, knowledge and hooks."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        known: ServerKnowledge | None = None,
+        hooks: Hooks | None = None,
+    ) -> None:
+        self.settings = settings
+        self.known = known or ServerKnowledge()
+        self.hooks = hooks or Hooks()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self.settings.base_url
+
+    @property
+    def dialect(self) -> Dialect:
+        """The dialect; operations that need it run after `connect`."""
+        return self.known.dialect or Dialect(secrets=SecretsChannel.NONE)
+
+    def patience(self, budget: float) -> Patience:
+        """Return the patience for one operation of so many seconds."""
+        # Before the server ever answered, a refused connection is not tried again for
+        # long: the address is probably wrong.
+        timeout = self.settings.timeout
+        unreachable = timeout if self.known.reached else _PATIENCE_WITH_A_STRANGER
+        return Patience(budget, unreachable, random=self.hooks.random)
