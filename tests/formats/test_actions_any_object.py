@@ -19,39 +19,19 @@ from ors_gym.formats._json import to_plain_json
 
 KEYS = strategies.sampled_from(
     [
-        "tool",
-        "input",
-        "name",
-        "arguments",
-        "function",
-        "type",
-        "id",
-        "call_id",
-        "role",
-        "content",
-        "tool_calls",
-        "text",
-        "parameters",
+        *("tool", "input", "name", "arguments", "function", "type", "id", "call_id"),
+        *("role", "content", "tool_calls", "text", "parameters"),
     ]
 )
 WORDS = strategies.sampled_from(
     [
-        "function",
-        "function_call",
-        "tool_use",
-        "text",
-        "message",
-        "assistant",
-        "{}",
-        '{"a": 1}',
-        "[",
-        "<tool_call>",
-        "</tool_call>",
+        *("function", "function_call", "tool_use", "text", "message", "assistant"),
+        *("{}", '{"a": 1}', "[", "<tool_call>", "</tool_call>"),
         '<tool_call>{"name": "t"}</tool_call>',
         '{"tool": "t", "input": {}}',
     ]
 )
-LEAVES = (
+ATOMS = (
     strategies.none()
     | strategies.booleans()
     | strategies.integers()
@@ -76,7 +56,7 @@ def make_object_array(items: list[Any]) -> np.ndarray:
 
 
 OBJECTS = strategies.recursive(
-    LEAVES,
+    ATOMS,
     lambda inner: (
         strategies.lists(inner, max_size=4)
         | strategies.dictionaries(KEYS | strategies.integers(), inner, max_size=5)
@@ -85,17 +65,8 @@ OBJECTS = strategies.recursive(
     ),
     max_leaves=12,
 )
-TOOLS: Any = [
-    {
-        "name": "t",
-        "description": "",
-        "input_schema": {
-            "type": "object",
-            "properties": {"a": {"type": "string"}},
-            "required": ["a"],
-        },
-    }
-]
+SCHEMA = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
+TOOLS: Any = [{"name": "t", "description": "", "input_schema": SCHEMA}]
 SESSIONS = strategies.fixed_dictionaries(
     {
         "tools": strategies.sampled_from([(), TOOLS]),
@@ -212,22 +183,18 @@ def test_nesting_that_any_reader_takes_is_fine():
     assert parse_action(action) == action
 
 
-def test_deep_messages_within_messages_are_invalid():
+def test_values_without_an_end_are_invalid():
     message: Any = "hi"
     for _ in range(DEEP):
         message = {"role": "assistant", "content": message}
-    assert isinstance(parse_action(message), InvalidAction)
-
-
-def test_values_that_hold_themselves_are_invalid():
     endless: list[Any] = []
     endless.extend([endless, endless])
     wide: Any = 0
     for _ in range(60):
         wide = [wide, wide]
-    for value in (endless, wide):
-        parsed = parse_action({"tool": "t", "input": {"a": value}})
-        assert isinstance(parsed, InvalidAction)
+    calls = [{"tool": "t", "input": {"a": value}} for value in (endless, wide)]
+    for action in (message, *calls):
+        assert isinstance(parse_action(action), InvalidAction)
 
 
 def test_endless_repetition_is_one_invalid_action():

@@ -15,10 +15,12 @@ from hypothesis import strategies
 from ors_gym.formats import (
     ToolResult,
     to_anthropic_content,
+    to_anthropic_messages,
     to_openai_content,
+    to_openai_messages,
     tool_result_messages,
 )
-from ors_gym.formats._messages import to_anthropic_messages, to_openai_messages
+from tests.formats.images import image_block
 
 DATA = "R0lGODdhCgAUAA=="
 
@@ -28,7 +30,7 @@ def text(value: str) -> Any:
 
 
 def image(media_type: str = "image/gif") -> Any:
-    return {"type": "image", "data": DATA, "mimeType": media_type}
+    return image_block(DATA, media_type)
 
 
 OPENAI_IMAGE = {

@@ -23,7 +23,7 @@ from typing import (
 )
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 
@@ -37,11 +37,15 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
-class PlainString(BaseModel):
+class ToolInput(BaseModel):
+    """The input of one tool; other models here are parts of such."""
+
+
+class PlainString(ToolInput):
     text: str
 
 
-class BoundedString(BaseModel):
+class BoundedString(ToolInput):
     short: str = Field(max_length=3)
     exact: str = Field(min_length=4, max_length=4)
     long: str = Field(min_length=200)
@@ -50,7 +54,7 @@ class BoundedString(BaseModel):
     ]
 
 
-class PatternString(BaseModel):
+class PatternString(ToolInput):
     code: str = Field(pattern=r"^[A-Z]{2,3}-\d{4}$")
     anywhere: str = Field(pattern=r"a+b")
     either: str = Field(pattern=r"^(cat|dog|[xyz]{3})s?$")
@@ -63,7 +67,7 @@ class PatternString(BaseModel):
     escaped: str = Field(pattern=r"^\$\d+\.\d{2}\t[^\s,;]+$")
 
 
-class LookaroundPattern(BaseModel):
+class LookaroundPattern(ToolInput):
     model_config = ConfigDict(regex_engine="python-re")
 
     password: str = Field(pattern=r"^(?=.*[A-Z])(?=.*\d)[A-Za-z\d]{8,}$")
@@ -72,7 +76,7 @@ class LookaroundPattern(BaseModel):
     bounded: str = Field(pattern=r"\bword\b")
 
 
-class Integers(BaseModel):
+class Integers(ToolInput):
     free: int
     low: int = Field(ge=10)
     high: int = Field(lt=-5)
@@ -82,7 +86,7 @@ class Integers(BaseModel):
     strict: pydantic.StrictInt
 
 
-class Numbers(BaseModel):
+class Numbers(ToolInput):
     free: float
     unit: float = Field(ge=0, le=1)
     open: float = Field(gt=0, lt=0.001)
@@ -92,32 +96,32 @@ class Numbers(BaseModel):
     finite: pydantic.FiniteFloat
 
 
-class Booleans(BaseModel):
+class Booleans(ToolInput):
     plain: bool
     strict: pydantic.StrictBool
     nothing: None
 
 
-class Literals(BaseModel):
+class Literals(ToolInput):
     one: Literal["only"]
     several: Literal["a", "b", 3, True, None]  # noqa: PYI061
     number: Literal[1, 2, 3] = 1
 
 
-class Enums(BaseModel):
+class Enums(ToolInput):
     color: Color
     level: Level
     optional: Color | None = None
     listed: list[Color] = []
 
 
-class Optionals(BaseModel):
+class Optionals(ToolInput):
     old: Optional[int] = None  # noqa: UP045
     new: str | None
     deep: list[int | None] | None = None
 
 
-class Unions(BaseModel):
+class Unions(ToolInput):
     simple: int | str
     old: Union[bool, list[int]]  # noqa: UP007
     mixed: float | str | None = None
@@ -134,7 +138,7 @@ class Middle(BaseModel):
     others: list[Inner] = []
 
 
-class Nested(BaseModel):
+class Nested(ToolInput):
     middle: Middle
     again: Inner | None = None
     by_name: dict[str, Inner] = {}
@@ -155,31 +159,31 @@ class Lizard(BaseModel):
     colour: Literal["black", "white"] = "black"
 
 
-class Discriminated(BaseModel):
+class Discriminated(ToolInput):
     pet: Annotated[Cat | Dog | Lizard, Field(discriminator="kind")]
     pets: list[Annotated[Cat | Dog, Field(discriminator="kind")]] = []
 
 
-class NestedDiscriminated(BaseModel):
+class NestedDiscriminated(ToolInput):
     pet: Annotated[
         Annotated[Cat | Dog, Field(discriminator="kind")] | Lizard,
         Field(discriminator="kind"),
     ]
 
 
-class Tree(BaseModel):
+class Tree(ToolInput):
     value: int
     children: list[Tree] = []
     parent: Tree | None = None
 
 
-class Expression(BaseModel):
+class Expression(ToolInput):
     operator: Literal["+", "*"]
     left: Expression | float
     right: Expression | float
 
 
-class Person(BaseModel):
+class Person(ToolInput):
     name: str
     pets: list[Animal] = []
 
@@ -189,7 +193,7 @@ class Animal(BaseModel):
     owner: Person | None = None
 
 
-class Lists(BaseModel):
+class Lists(ToolInput):
     plain: list[int]
     sized: list[str] = Field(min_length=2, max_length=4)
     nested: list[list[bool]]
@@ -198,14 +202,14 @@ class Lists(BaseModel):
     many: list[int] = Field(min_length=30)
 
 
-class Tuples(BaseModel):
+class Tuples(ToolInput):
     pair: tuple[int, str]
     homogeneous: tuple[float, ...]
     empty: tuple[()]
     nested: tuple[tuple[int, int], list[bool]]
 
 
-class Sets(BaseModel):
+class Sets(ToolInput):
     numbers: set[int]
     letters: frozenset[Literal["a", "b", "c"]]
     all_of_them: set[Literal[1, 2, 3]] = Field(min_length=3)
@@ -213,7 +217,7 @@ class Sets(BaseModel):
     words: set[str] = Field(min_length=3, max_length=5)
 
 
-class Mappings(BaseModel):
+class Mappings(ToolInput):
     plain: dict[str, int]
     by_number: dict[int, str]
     by_enum: dict[Color, int]
@@ -224,34 +228,34 @@ class Mappings(BaseModel):
     untyped: dict  # type: ignore[type-arg]
 
 
-class Forbidding(BaseModel):
+class Forbidding(ToolInput):
     model_config = ConfigDict(extra="forbid")
 
     a: int
     b: int = 2
 
 
-class Allowing(BaseModel):
+class Allowing(ToolInput):
     model_config = ConfigDict(extra="allow")
 
     a: int
     b: str | None = None
 
 
-class AllowingTyped(BaseModel):
+class AllowingTyped(ToolInput):
     model_config = ConfigDict(extra="allow")
 
     __pydantic_extra__: dict[str, int]
     a: str
 
 
-class Aliased(BaseModel):
+class Aliased(ToolInput):
     name: str = Field(alias="fullName", min_length=1)
     items: list[int] = Field(default_factory=list, alias="the items")
     slashed: int = Field(0, alias="a/b~c")
 
 
-class Times(BaseModel):
+class Times(ToolInput):
     moment: dt.datetime
     aware: pydantic.AwareDatetime
     day: dt.date
@@ -259,7 +263,7 @@ class Times(BaseModel):
     span: dt.timedelta
 
 
-class Identifiers(BaseModel):
+class Identifiers(ToolInput):
     any_uuid: uuid.UUID
     one: pydantic.UUID1
     three: pydantic.UUID3
@@ -267,7 +271,7 @@ class Identifiers(BaseModel):
     five: pydantic.UUID5
 
 
-class Networks(BaseModel):
+class Networks(ToolInput):
     v4: ipaddress.IPv4Address
     v6: ipaddress.IPv6Address
     net4: ipaddress.IPv4Network
@@ -281,7 +285,7 @@ class Networks(BaseModel):
     http: pydantic.HttpUrl
 
 
-class Bytes(BaseModel):
+class Bytes(ToolInput):
     raw: bytes
     encoded: pydantic.Base64Bytes
     text: pydantic.Base64Str
@@ -289,14 +293,14 @@ class Bytes(BaseModel):
     sized: bytes = Field(min_length=3, max_length=9)
 
 
-class Decimals(BaseModel):
+class Decimals(ToolInput):
     plain: decimal.Decimal
     bounded: decimal.Decimal = Field(gt=0, le=10)
     digits: decimal.Decimal = Field(max_digits=4, decimal_places=2)
     money: decimal.Decimal = Field(ge=0, max_digits=6, decimal_places=2)
 
 
-class Special(BaseModel):
+class Special(ToolInput):
     path: pathlib.Path
     directory: pydantic.DirectoryPath
     expression: re.Pattern[str]
@@ -324,7 +328,7 @@ class Box:
     height: float = 1.0
 
 
-class OtherClasses(BaseModel):
+class OtherClasses(ToolInput):
     point: Point
     options: Options
     box: Box
@@ -338,7 +342,7 @@ class RootList(pydantic.RootModel[list[int]]):
     pass
 
 
-class Rooted(BaseModel):
+class Rooted(ToolInput):
     mapping: Roots
     listing: RootList
 
@@ -351,24 +355,22 @@ class Page(BaseModel, Generic[T]):
     next: T | None = None
 
 
-class Described(BaseModel):
+class Described(ToolInput):
     """Fields whose schemas were written by hand, with keywords of all kinds."""
 
     narrowed: Annotated[
         int,
-        pydantic.WithJsonSchema(
-            {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}
-        ),
+        WithJsonSchema({"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}),
     ]
     excluded: Annotated[
         int,
-        pydantic.WithJsonSchema(
+        WithJsonSchema(
             {"type": "integer", "minimum": 0, "maximum": 9, "not": {"enum": [3, 4]}}
         ),
     ]
     exactly_one: Annotated[
         int,
-        pydantic.WithJsonSchema(
+        WithJsonSchema(
             {
                 "oneOf": [
                     {"type": "integer", "minimum": 0, "maximum": 6},
@@ -379,7 +381,7 @@ class Described(BaseModel):
     ]
     conditional: Annotated[
         dict[str, Any],
-        pydantic.WithJsonSchema(
+        WithJsonSchema(
             {
                 "type": "object",
                 "properties": {"mode": {"enum": ["on", "off"]}},
@@ -392,12 +394,10 @@ class Described(BaseModel):
             }
         ),
     ]
-    typed: Annotated[
-        Any, pydantic.WithJsonSchema({"type": ["integer", "null", "string"]})
-    ]
+    typed: Annotated[Any, WithJsonSchema({"type": ["integer", "null", "string"]})]
     either_member: Annotated[
         dict[str, int],
-        pydantic.WithJsonSchema(
+        WithJsonSchema(
             {
                 "type": "object",
                 "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
@@ -408,50 +408,12 @@ class Described(BaseModel):
     ]
 
 
-class Nothing(BaseModel):
+class Nothing(ToolInput):
     pass
 
 
-MODELS: dict[str, type[BaseModel]] = {
-    model.__name__.lower().replace("[", "_").replace("]", ""): model
-    for model in (
-        Aliased,
-        Allowing,
-        AllowingTyped,
-        Booleans,
-        BoundedString,
-        Bytes,
-        Decimals,
-        Described,
-        Discriminated,
-        Enums,
-        Expression,
-        Forbidding,
-        Identifiers,
-        Integers,
-        Lists,
-        Literals,
-        LookaroundPattern,
-        Mappings,
-        NestedDiscriminated,
-        Nested,
-        Networks,
-        Nothing,
-        Numbers,
-        Optionals,
-        OtherClasses,
-        Page[int],
-        Page[Inner],
-        PatternString,
-        Person,
-        PlainString,
-        Rooted,
-        Sets,
-        Special,
-        Times,
-        Tree,
-        Tuples,
-        Unions,
-    )
+_tools: list[type[BaseModel]] = [*ToolInput.__subclasses__(), Page[int], Page[Inner]]
+MODELS = {
+    model.__name__.lower().replace("[", "_").replace("]", ""): model for model in _tools
 }
 """A tool's name to what its input must be."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import pickle
@@ -17,7 +18,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
+import ors_gym
 from ors_gym.spaces import FreeText, ImageTuple
+from tests.support.servers.process import RunningServer
 
 SIZES = [[], [(1, 1)], [(2, 3), (5, 1)], [(600, 400)], []]
 
@@ -158,16 +161,12 @@ def test_images_survive_every_vector_env(make):
 
 
 def test_observations_are_copies_unless_asked_otherwise():
-    envs = AsyncVectorEnv([ImageEnv])
-    try:
+    with contextlib.closing(AsyncVectorEnv([ImageEnv])) as envs:
         first = envs.reset(seed=1)[0]["images"]
         second = envs.step([0])[0]["images"]
         assert len(first[0]) == 0
         assert len(second[0]) == 1
-    finally:
-        envs.close()
-    live = AsyncVectorEnv([ImageEnv], copy=False)
-    try:
+    with contextlib.closing(AsyncVectorEnv([ImageEnv], copy=False)) as live:
         view = live.reset(seed=1)[0]["images"]
         assert len(view) == 1
         assert view[0] == ()
@@ -176,5 +175,18 @@ def test_observations_are_copies_unless_asked_otherwise():
         for copied in (copy.copy(view), pickle.loads(pickle.dumps(view))):
             assert isinstance(copied, tuple)
             assert_same(copied[0], view[0])
-    finally:
-        live.close()
+
+
+def test_images_are_delayed_and_stacked(server: RunningServer) -> None:
+    # These wrappers of Gymnasium need an empty observation.
+    image = {"tool": "image", "input": {}}
+    for wrapper in (
+        gymnasium.wrappers.DelayObservation,
+        gymnasium.wrappers.FrameStackObservation,
+    ):
+        env = ors_gym.ORSEnv("contract", server.base_url, observation_mode="dict")
+        wrapped = wrapper(env, 2)
+        wrapped.reset(seed=0)
+        observation = wrapped.step(image)[0]
+        assert observation in wrapped.observation_space
+        wrapped.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import json
@@ -89,8 +90,7 @@ class ToolEnv(gymnasium.Env[str, Any]):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_text_survives_byte_for_byte(kind: str) -> None:
-    envs = KINDS[kind]([EchoEnv] * 2)
-    try:
+    with contextlib.closing(KINDS[kind]([EchoEnv] * 2)) as envs:
         observations, _ = envs.reset(seed=0)
         assert tuple(observations) == ("start", "start")
         for one, two in zip(TEXTS, reversed(TEXTS), strict=True):
@@ -98,25 +98,19 @@ def test_text_survives_byte_for_byte(kind: str) -> None:
             assert tuple(observations) == (one, two)
             if envs.copy:
                 assert observations in envs.observation_space
-    finally:
-        envs.close()
 
 
 def test_a_copy_does_not_change_with_the_next_step() -> None:
-    envs = AsyncVectorEnv([EchoEnv] * 2)
-    try:
+    with contextlib.closing(AsyncVectorEnv([EchoEnv] * 2)) as envs:
         first, _ = envs.reset()
         second, *_ = envs.step(("a", "b"))
         envs.step(("c", "d"))
         assert (first, second) == (("start", "start"), ("a", "b"))
-    finally:
-        envs.close()
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_text_survives_autoreset(mode: str) -> None:
-    envs = AsyncVectorEnv([EchoEnv] * 2, autoreset_mode=mode)
-    try:
+    with contextlib.closing(AsyncVectorEnv([EchoEnv] * 2, autoreset_mode=mode)) as envs:
         envs.reset()
         observations, _, terminated, _, infos = envs.step(("end", "ü"))
         assert list(terminated) == [True, False]
@@ -126,28 +120,22 @@ def test_text_survives_autoreset(mode: str) -> None:
             assert observations == ("end", "ü")
             observations, *_ = envs.step(("ignored", "ü"))
         assert observations == ("start", "ü")
-    finally:
-        envs.close()
 
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
 def test_text_within_other_spaces(kind: Any) -> None:
-    envs = kind([NestedTextEnv] * 2)
-    try:
+    with contextlib.closing(kind([NestedTextEnv] * 2)) as envs:
         envs.reset()
         observations, *_ = envs.step(("日本" * 30, ""))
         assert observations["text"] == ("日本" * 30, "")
         assert observations["pair"][0] == ("日本" * 20, "")
         assert observations["pair"][1].tolist() == [[3, 3], [3, 3]]
         assert observations in envs.observation_space
-    finally:
-        envs.close()
 
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
 def test_tool_calls_arrive_as_they_were_sampled(kind: Any) -> None:
-    envs = kind([ToolEnv] * 3)
-    try:
+    with contextlib.closing(kind([ToolEnv] * 3)) as envs:
         envs.action_space.seed(4)
         envs.reset()
         different = set()
@@ -158,8 +146,6 @@ def test_tool_calls_arrive_as_they_were_sampled(kind: Any) -> None:
             assert [json.loads(text) for text in observations] == list(calls)
             different |= set(observations)
         assert len(different) > 30
-    finally:
-        envs.close()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

@@ -51,6 +51,66 @@ def test_the_same_seed_gives_the_same_calls() -> None:
 
 
 @pytest.mark.parametrize(
+    "call",
+    [
+        None,
+        "look",
+        [],
+        {},
+        {"tool": "look"},
+        {"input": {}},
+        {"tool": "look", "input": {}, "more": 1},
+        {"name": "look", "input": {}},
+        {"tool": "other", "input": {}},
+        {"tool": ["look"], "input": {}},
+        {"tool": "look", "input": None},
+        {"tool": "look", "input": []},
+        {"tool": "look", "input": {"x": 1}},
+    ],
+)
+def test_what_is_no_call(call: object) -> None:
+    assert call not in ToolCallSpace([LOOK])
+
+
+def test_a_schema_without_a_type_still_takes_objects_only() -> None:
+    space = ToolCallSpace([tool("any", {})])
+    assert {"tool": "any", "input": {"x": [1]}} in space
+    assert {"tool": "any", "input": 5} not in space
+
+
+def test_two_tools_of_one_name_are_alternatives() -> None:
+    space = ToolCallSpace([tool("t", {"required": [name]}) for name in "ab"])
+    assert {"tool": "t", "input": {"a": 1}} in space
+    assert {"tool": "t", "input": {"b": 1}} in space
+    assert {"tool": "t", "input": {"c": 1}} not in space
+
+
+def test_calls_of_all_tools() -> None:
+    schema = {"properties": {"n": {"enum": [1, 2]}}, "required": ["n"]}
+    space = ToolCallSpace([tool("guess", schema), LOOK])
+    calls = space.enumerate()
+    assert calls == [
+        {"tool": "guess", "input": {"n": 1}},
+        {"tool": "guess", "input": {"n": 2}},
+        {"tool": "look", "input": {}},
+    ]
+    assert all(call in space for call in calls)
+    assert space.enumerate(3) == calls
+    with pytest.raises(SchemaError, match="more than 2 calls"):
+        space.enumerate(2)
+    with pytest.raises(SchemaError, match=r"tool 'write': input: at #/properties/text"):
+        ToolCallSpace(
+            [tool("write", {"properties": {"text": {"type": "string"}}})]
+        ).enumerate()
+
+
+def test_a_listed_call_is_the_callers_own() -> None:
+    space = ToolCallSpace([tool("t", {"const": {"a": [1]}})])
+    space.enumerate()[0]["input"]["a"].append(2)
+    assert space.enumerate()[0]["input"] == {"a": [1]}
+
+
+@pytest.mark.parametrize(
     "mask",
     [
         {"guess": 0, "write": False},

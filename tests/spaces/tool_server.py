@@ -1,25 +1,17 @@
-"""A real ORS server whose tools take the models of `pydantic_tools`.
-
-``python -m tests.spaces.tool_server`` prints its port and serves until its standard
-input ends. Besides a tool per model, ``run_many`` runs a list of inputs of one tool,
-each the way a call of its own would go.
-"""
+"""An ORS environment whose tools take the models of `pydantic_tools`."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import socket
-import sys
-import threading
 from typing import Any
 
-import uvicorn
-from ors import Environment, Server, Split, TextBlock, ToolOutput, tool
+from ors import Environment, Split, TextBlock, ToolOutput, tool
 from ors.types import RunToolSuccess
 from pydantic import BaseModel
 
 from tests.spaces.pydantic_tools import MODELS
+
+__all__ = ["SpacesEnv"]
 
 
 class Many(BaseModel):
@@ -28,7 +20,10 @@ class Many(BaseModel):
 
 
 class SpacesEnv(Environment):
-    """One tool per model; the tools only accept."""
+    """One tool per model; the tools only accept.
+
+    ``run_many`` runs a list of inputs of one tool, each as in a call of its own.
+    """
 
     @classmethod
     def list_splits(cls) -> Any:  # type: ignore[override]
@@ -67,24 +62,3 @@ def _accepting(model: type[BaseModel]) -> Any:
 
 for _name, _model in MODELS.items():
     setattr(SpacesEnv, _name, _accepting(_model))
-
-
-async def _serve() -> None:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(Server([SpacesEnv]).app, log_level="error", access_log=False)
-    )
-    loop = asyncio.get_running_loop()
-
-    def watch_owner() -> None:
-        sys.stdin.read()
-        loop.call_soon_threadsafe(setattr, server, "should_exit", True)
-
-    threading.Thread(target=watch_owner, daemon=True).start()
-    sys.stdout.write(f"{listener.getsockname()[1]}\n")
-    sys.stdout.flush()
-    await server.serve(sockets=[listener])
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve())

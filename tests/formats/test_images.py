@@ -1,13 +1,11 @@
-"""Blocks as text and arrays: every kind of image, and every broken one."""
+"""Images: the size of every file, the pixels of every mode, broken files, bombs."""
 
 from __future__ import annotations
 
 import base64
-import io
 import random
-import sys
+import struct
 import zlib
-from typing import Any
 
 import hypothesis
 import numpy as np
@@ -15,47 +13,71 @@ import pytest
 from hypothesis import strategies
 from PIL import Image
 
-from ors_gym.errors import MissingExtraError
-from ors_gym.formats import DecodedBlocks, decode_blocks, decode_image, render_text
+from ors_gym.formats import decode_image
+from ors_gym.formats._images import read_image_size
+from tests.formats.images import RED, encode
 
 
-def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> str:
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return base64.b64encode(file.getvalue()).decode()
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True}),
+        ("JPEG", {"exif": b"Exif\x00\x00" + bytes(50_000)}),
+        ("GIF", {}),
+        ("WEBP", {"lossless": False}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x00\x00"}),
+    ],
+)
+@pytest.mark.parametrize("size", [(1, 1), (320, 200), (3, 1000)])
+def test_the_size_is_read_from_the_header(file_format, options, size):
+    data = encode(Image.new("RGB", size, "red"), file_format, **options)
+    assert read_image_size(data) == size
+    lines = "\n".join(data[i : i + 76] for i in range(0, len(data), 76))
+    assert read_image_size(lines) == size
 
 
-def image_block(data: str) -> Any:
-    return {"type": "image", "data": data, "mimeType": "image/png"}
+def test_jpeg_with_fill_bytes_and_markers_without_length():
+    frame = b"\xff\xc0" + struct.pack(">HBHH", 11, 8, 20, 30)
+    head = b"\xff\xd8\xff\x01\xff\xff\xe0\x00\x04ab\xff\xff" + frame + bytes(9)
+    assert read_image_size(base64.b64encode(head).decode()) == (30, 20)
 
 
-RED = encode(Image.new("RGB", (3, 2), "red"))
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "?",
+        "é",
+        "AAAA",
+        "iVBORw0KGgo=",
+        "/9j/",
+        "R0lGODlh",
+        base64.b64encode(b"RIFF____WEBPVP8?" + bytes(20)).decode(),
+        base64.b64encode(b"RIFF____WAVE" + bytes(20)).decode(),
+    ],
+)
+def test_images_of_unknown_size(data):
+    assert read_image_size(data) is None
 
 
-def test_text_and_images_in_order():
-    blue = encode(Image.new("RGB", (1, 4), "blue"), "JPEG")
-    text: Any = {"type": "text", "text": "Two:"}
-    decoded = decode_blocks([text, image_block(RED), image_block(blue)])
-    assert decoded.text == (
-        "Two:\n\n[image: image/png, 3x2]\n\n[image: image/png, 1x4]"
-    )
-    first, second = decoded.images
-    assert first.dtype == second.dtype == np.uint8
-    assert first.shape == (2, 3, 3)
-    assert second.shape == (4, 1, 3)
-    assert first[0, 0].tolist() == [255, 0, 0]
-    assert second[0, 0, 2] > 200
-    first[0, 0] = 7
+@hypothesis.given(
+    strategies.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]),
+    strategies.integers(0, 700),
+    strategies.binary(max_size=40),
+)
+def test_size_of_damaged_files_is_found_or_not(file_format, cut, tail):
+    whole = base64.b64decode(encode(Image.new("RGB", (5, 7)), file_format))
+    size = read_image_size(base64.b64encode(whole[:cut] + tail).decode())
+    assert size is None or min(size) > 0
 
 
-def test_text_is_that_of_the_text_mode():
-    blocks: Any = [
-        {"type": "text", "text": "é\ud800"},
-        image_block(RED),
-        {"type": "audio", "data": "x"},
-    ]
-    assert decode_blocks(blocks).text == render_text(blocks)
-    assert decode_blocks([]) == DecodedBlocks("", (), ())
+@hypothesis.given(strategies.text() | strategies.binary().map(bytes.hex))
+def test_size_of_any_text(data):
+    size = read_image_size(data)
+    assert size is None or min(size) > 0
 
 
 def half_transparent_palette() -> str:
@@ -114,38 +136,6 @@ def test_orientation_is_left_as_it_is():
     assert decode_image(data).shape == (2, 4, 3)
 
 
-def damaged_png() -> str:
-    raw = bytearray(base64.b64decode(encode(Image.effect_noise((40, 40), 50))))
-    raw[100:140] = bytes(40)
-    return base64.b64encode(raw).decode()
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        ("", "not a PNG, JPEG, GIF or WebP"),
-        ("!", "not base64"),
-        ("é", "not base64"),
-        ("AAA", "not base64"),
-        ("AAAA", "not a PNG, JPEG, GIF or WebP"),
-        (base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0\n").decode(), "not a PNG"),
-        (encode(Image.new("RGB", (2, 2)), "BMP"), "not a PNG"),
-        (base64.b64encode(base64.b64decode(RED)[:40]).decode(), ""),
-        (damaged_png(), ""),
-    ],
-)
-def test_broken_image_is_told_and_the_rest_is_kept(data, reason):
-    decoded = decode_blocks([image_block(data), image_block(RED)])
-    first, second = decoded.text.split("\n\n")
-    assert first.startswith("[image: image/png, unreadable: ")
-    assert reason in first
-    assert "0x" not in first, "an address would differ from run to run"
-    assert second == "[image: image/png, 3x2]"
-    assert len(decoded.images) == 1
-    (problem,) = decoded.problems
-    assert problem.startswith("image 0 is unreadable: ")
-
-
 @hypothesis.given(
     strategies.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]), strategies.data()
 )
@@ -157,8 +147,10 @@ def test_damage_is_an_image_or_a_reason(file_format, data):
             strategies.integers(0, 255)
         )
     cut = data.draw(strategies.integers(0, len(raw)))
-    decoded = decode_blocks([image_block(base64.b64encode(raw[:cut]).decode())])
-    assert len(decoded.images) + len(decoded.problems) == 1
+    try:
+        assert decode_image(base64.b64encode(raw[:cut]).decode()).shape[2] == 3
+    except ValueError as error:
+        assert str(error)
 
 
 def bomb(width: int, height: int) -> str:
@@ -175,19 +167,8 @@ def bomb(width: int, height: int) -> str:
 
 
 def test_bombs_are_refused_before_they_are_decoded():
-    decoded = decode_blocks([image_block(bomb(10_000, 10_000))])
-    assert decoded.images == ()
-    assert "10000x10000 is more than the 67108864 pixels left" in decoded.text
-
-
-def test_many_images_share_the_limit():
-    block = image_block(RED)
-    decoded = decode_blocks([block] * 4, max_pixels=17)
-    assert len(decoded.images) == 2
-    assert decoded.problems == (
-        "image 2 is unreadable: 3x2 is more than the 5 pixels left",
-        "image 3 is unreadable: 3x2 is more than the 5 pixels left",
-    )
+    with pytest.raises(ValueError, match="10000x10000 is more than the 67108864 pix"):
+        decode_image(bomb(10_000, 10_000))
 
 
 def test_size_hidden_from_the_header_is_still_bounded():
@@ -195,7 +176,7 @@ def test_size_hidden_from_the_header_is_still_bounded():
     comment = b"\xff\xfe\xff\xff" + bytes(65_533)
     raw = base64.b64decode(encode(Image.new("RGB", (30, 30)), "JPEG"))
     data = base64.b64encode(raw[:2] + comment * 4 + raw[2:]).decode()
-    assert "[image: image/png]" in render_text([image_block(data)])
+    assert read_image_size(data) is None
     assert decode_image(data).shape == (30, 30, 3)
     with pytest.raises(ValueError, match="30x30 is more than the 100 pixels left"):
         decode_image(data, max_pixels=100)
@@ -203,12 +184,3 @@ def test_size_hidden_from_the_header_is_still_bounded():
 
 def test_line_breaks_in_base64():
     assert decode_image("\n".join(RED[i : i + 7] for i in range(0, len(RED), 7))).any()
-
-
-def test_without_pillow(monkeypatch):
-    monkeypatch.setitem(sys.modules, "PIL.Image", None)
-    with pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[images\]"'):
-        decode_blocks([image_block(RED)])
-    assert render_text([image_block(RED)]) == "[image: image/png, 3x2]"
-    text: Any = {"type": "text", "text": "no image"}
-    assert decode_blocks([text]).text == "no image"

@@ -1,10 +1,9 @@
-"""What is drawn for each keyword, and what is said where nothing can be."""
+"""What is drawn and listed for each keyword, and what is said where nothing is."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from random import Random
 from typing import Any
@@ -16,6 +15,8 @@ from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
 )
 
 from ors_gym.errors import SchemaError
+from ors_gym.spaces import json_schema
+from ors_gym.spaces._schema.nodes import distinct_key
 from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
 
 
@@ -44,45 +45,122 @@ def test_samples_follow_the_generator() -> None:
     assert len({json.dumps(sample(schema, rng)) for _ in range(20)}) > 5
 
 
+TWO = {"enum": [1, 2]}
+FINITE: list[tuple[Any, list[Any]]] = [
+    ({"type": "null"}, [None]),
+    ({"type": "boolean"}, [False, True]),
+    ({"type": ["null", "boolean"]}, [False, True, None]),
+    ({"const": {"a": [1]}}, [{"a": [1]}]),
+    ({"enum": [1, 1.0, True, "1", None, [1]]}, [1, True, "1", None, [1]]),
+    ({"enum": [1, 2, "3"], "type": "integer"}, [1, 2]),
+    ({"enum": ["aa", "b", 5], "minLength": 2, "type": "string"}, ["aa"]),
+    ({"enum": [1, 2, 3], "allOf": [{"enum": [2, 3, 4]}, {"const": 3}]}, [3]),
+    ({"enum": [1, 2, 3], "not": {"const": 2}}, [1, 3]),
+    ({"type": "integer", "minimum": -1, "maximum": 1}, [-1, 0, 1]),
+    ({"type": "integer", "minimum": 1, "exclusiveMaximum": 4}, [1, 2, 3]),
+    ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, [1, 2]),
+    ({"type": "integer", "minimum": 0, "maximum": 9, "multipleOf": 4}, [0, 4, 8]),
+    ({"type": "integer", "minimum": 0, "maximum": 9, "multipleOf": 1.5}, [0, 3, 6, 9]),
+    ({"type": "number", "minimum": 0, "maximum": 1, "multipleOf": 0.5}, [0, 0.5, 1]),
+    ({"type": "number", "minimum": 1.5, "maximum": 1.5}, [1.5]),
+    ({"type": "string", "maxLength": 0}, [""]),
+    ({"type": "string", "pattern": "^[ab]{1,2}$"}, ["a", "b", "aa", "ab", "ba", "bb"]),
+    ({"type": "string", "pattern": "^(x|yz)?$", "minLength": 1}, ["x", "yz"]),
+    ({"type": "string", "pattern": "^(a|b|a)$"}, ["a", "b"]),
+    ({"anyOf": [TWO, {"enum": [2, 3]}, {"type": "null"}, False]}, [1, 2, 3, None]),
+    ({"oneOf": [TWO, {"enum": [2, 3]}]}, [1, 3]),
+    ({"allOf": [TWO, {"minimum": 2}]}, [2]),
+    ({"if": {"const": 1}, "then": {"const": 1}, "else": {"const": 2}}, [1, 2]),
+    ({"type": "array", "items": TWO, "maxItems": 1}, [[], [1], [2]]),
+    ({"type": "array", "items": False}, [[]]),
+    (
+        {"items": TWO, "minItems": 2, "maxItems": 2, "uniqueItems": True},
+        [[1, 2], [2, 1]],
+    ),
+    (
+        {"prefixItems": [TWO, {"const": 3}], "items": False},
+        [[], [1], [2], [1, 3], [2, 3]],
+    ),
+    ({"prefixItems": [{"const": 1}], "items": False, "minItems": 1}, [[1]]),
+    ({"type": "object", "additionalProperties": False}, [{}]),
+    ({"properties": {"a": TWO}, "required": ["a"]}, [{"a": 1}, {"a": 2}]),
+    ({"properties": {"a": TWO}}, [{}, {"a": 1}, {"a": 2}]),
+    ({"properties": {"a": {**TWO, "default": 5}}}, [{}, {"a": 1}, {"a": 2}]),
+    ({"properties": {"a": False, "b": {"const": 1}}}, [{}, {"b": 1}]),
+    ({"properties": {"a": TWO}, "minProperties": 1}, [{"a": 1}, {"a": 2}]),
+    (
+        {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"enum": [[1], None]},
+        },
+        ["[1]", "null"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("schema", "values"), FINITE)
+def test_every_value_is_listed_and_drawn(schema: Any, values: list[Any]) -> None:
+    listed = json_schema.enumerate(schema)
+    assert listed == values
+    assert [type(value) for value in listed] == [type(value) for value in values]
+    assert all(map(Draft202012Validator(schema).is_valid, listed))
+    assert {*map(distinct_key, drawn(schema, 300))} == {*map(distinct_key, values)}
+
+
+def test_a_listed_member_with_a_default_is_never_left_out() -> None:
+    # Leaving it out means the same.
+    schema = {"properties": {"a": {**TWO, "default": 2}}}
+    assert json_schema.enumerate(schema) == [{"a": 1}, {"a": 2}]
+    with pytest.raises(SchemaError, match="no value is allowed"):
+        json_schema.enumerate(False)
+
+
 @pytest.mark.parametrize(
-    ("schema", "expected"),
+    ("schema", "place", "reason"),
     [
-        ({"enum": [1, "a", None, True, [1], {"b": 2}]}, 6),
-        ({"enum": [1, 2, "3"], "type": "integer"}, 2),
-        ({"enum": ["aa", "b", 5], "minLength": 2, "type": "string"}, 1),
-        ({"enum": [1, 2, 3], "allOf": [{"enum": [2, 3, 4]}, {"const": 3}]}, 1),
-        ({"type": "boolean"}, 2),
-        ({"type": "integer", "minimum": 1, "exclusiveMaximum": 4}, 3),
-        ({"type": "integer", "minimum": 0.5, "maximum": 2.5}, 2),
-        ({"type": "integer", "multipleOf": 1.5, "minimum": 0, "maximum": 9}, 4),
-        ({"type": "number", "multipleOf": 0.25, "minimum": 0, "maximum": 1}, 5),
-        ({"type": "number", "minimum": 2, "maximum": 2}, 1),
-        ({"type": "string", "maxLength": 0}, 1),
-        ({"type": ["null", "boolean"]}, 3),
-        ({"anyOf": [{"const": 1}, {"const": 2}, False]}, 2),
-        ({"oneOf": [{"enum": [1, 2]}, {"enum": [2, 3]}]}, 2),
-        ({"type": "array", "items": {"enum": [1, 2]}, "maxItems": 1}, 3),
-        ({"type": "array", "items": False}, 1),
-        ({"prefixItems": [{"const": 1}], "items": False, "minItems": 1}, 1),
+        ({}, "#", "can be anything"),
+        ({"type": "string"}, "#", "no end to the strings"),
+        ({"type": "string", "pattern": "^a*$"}, "#", "no end to the strings"),
+        ({"type": "string", "pattern": "a"}, "#", "no end to the strings"),
+        ({"type": "string", "pattern": "^.$"}, "#", "no end to the strings"),
+        ({"type": "integer", "minimum": 0}, "#", "without a bound"),
+        ({"type": "number", "minimum": 0, "maximum": 1}, "#", "of a range"),
+        ({"type": "array", "items": TWO}, "#", "no end to the items"),
+        ({"type": "object", "additionalProperties": TWO}, "#", "any name"),
+        ({"type": "object", "additionalProperties": True}, "#", "any name"),
+        ({"properties": {"x": {"type": "string"}}}, "#/properties/x", "no end"),
+        ({"properties": {"x": {"$ref": "#"}}}, "#/properties/x", "contains itself"),
         (
-            {
-                "type": "array",
-                "items": {"enum": [1, 2, 3]},
-                "uniqueItems": True,
-                "minItems": 3,
-                "maxItems": 3,
-            },
-            6,
+            {"anyOf": [{"type": "number"}, {"type": "string"}]},
+            "#/anyOf/0",
+            "texts of a decimal",
         ),
-        ({"properties": {"a": {"const": 1}}, "additionalProperties": False}, 2),
-        ({"properties": {"a": {"const": 1}}, "required": ["a"]}, 1),
-        ({"properties": {"a": False, "b": {"const": 1}}}, 2),
-        ({"if": {"const": 1}, "then": {"const": 1}, "else": {"const": 2}}, 2),
-        ({"enum": [1, 2, 3], "not": {"const": 2}}, 2),
+        ({"type": "integer", "minimum": 1, "maximum": 11}, "#", "more than 10 values"),
+        ({"type": "integer", "minimum": 1, "maximum": 10**9}, "#", "more than 10"),
+        ({"items": TWO, "minItems": 40, "maxItems": 40}, "#", "more than 10"),
+        (
+            {"properties": {str(n): TWO for n in range(50)}},
+            "#",
+            "more than 10",
+        ),
+        ({"type": "string", "pattern": "^[a-z]{50}$"}, "#", "more than 10"),
     ],
 )
-def test_every_value_is_drawn(schema: dict[str, Any], expected: int) -> None:
-    assert len({json.dumps(value) for value in drawn(schema, 300)}) == expected
+def test_too_many_values_are_an_error_that_says_where(
+    schema: Any, place: str, reason: str
+) -> None:
+    with pytest.raises(SchemaError) as caught:
+        CompiledSchema(schema, "tool 'x': input").enumerate(10)
+    assert str(caught.value).startswith(f"tool 'x': input: at {place}: ")
+    assert reason in str(caught.value)
+
+
+def test_the_limit_is_inclusive() -> None:
+    schema = {"type": "integer", "minimum": 1, "maximum": 10}
+    assert len(json_schema.enumerate(schema, 10)) == 10
+    with pytest.raises(SchemaError):
+        json_schema.enumerate(schema, 9)
 
 
 def test_a_drawn_constant_is_the_callers_own() -> None:
@@ -332,48 +410,6 @@ def test_no_remote_schema_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(SchemaError):
             action()
-
-
-@pytest.mark.parametrize(
-    "schema",
-    [
-        "text",
-        {"type": "strange"},
-        {"minimum": "3"},
-        {"pattern": "("},
-        {"$ref": "#"},
-        {"$ref": "#/nowhere"},
-        {"multipleOf": 0},
-        {"properties": 3},
-        {"items": [{}]},
-        {"required": 5},
-    ],
-)
-def test_what_is_no_schema_is_an_error_when_checked(schema: Any) -> None:
-    compiled = CompiledSchema(schema, "tool 'x': input")
-    for value in (5, "text", [1], {"a": 1}):
-        try:
-            compiled.is_valid(value)
-        except SchemaError as error:
-            assert str(error).startswith("tool 'x': input: ")
-            return
-    pytest.fail("every value was checked without an error")
-
-
-def test_a_value_nested_too_deeply_is_an_error() -> None:
-    value: dict[str, Any] = {}
-    for _ in range(sys.getrecursionlimit()):
-        value = {"x": value}
-    schema = {"properties": {"x": {"$ref": "#"}}}
-    with pytest.raises(SchemaError, match="nested too deeply"):
-        CompiledSchema(schema).is_valid(value)
-
-
-def test_validate_says_where() -> None:
-    schema = {"properties": {"a": {"items": {"type": "integer"}}}}
-    assert validate(schema, {"a": [1]}) == []
-    assert validate(schema, {"a": [1, "x"]}) == ["#/a/1: 'x' is not of type 'integer'"]
-    assert "cannot be divided" in validate({"multipleOf": 0.1}, float("nan"))[0]
 
 
 def test_texts_do_not_begin_or_end_with_blanks() -> None:

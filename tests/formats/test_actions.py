@@ -1,4 +1,4 @@
-"""`parse_action`: every accepted form of one call, and what is refused."""
+"""Every accepted form of a call, what is refused, and calls of whole turns."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ors_gym import formats as actions
-from ors_gym.formats import InvalidAction
-from ors_gym.formats._tools import provider_tool_name
+from ors_gym import formats
+from ors_gym.formats import InvalidAction, provider_tool_name
 
 
 def parse_action(action: object, **session: Any) -> Any:
-    """Any, so that a test may say what it got by using it."""
-    return actions.parse_action(action, **session)
+    return formats.parse_action(action, **session)
+
+
+def parse_actions(message: object, **session: Any) -> list[tuple[str, Any]]:
+    """Return ids with calls as they are, or with the message of an invalid one."""
+    return [
+        (one.id, getattr(one.action, "message", one.action))
+        for one in formats.parse_actions(message, **session)
+    ]
+
+
+def openai_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"id": call_id, "type": "function", "function": function}
 
 
 CALL: dict[str, Any] = {"tool": "add", "input": {"a": 1, "b": [1.5, None, "x"]}}
 NAMED = {"name": "add", "arguments": CALL["input"]}
 ARGUMENTS = json.dumps(CALL["input"])
-OPENAI: dict[str, Any] = {
-    "id": "call_1",
-    "type": "function",
-    "function": {"name": "add", "arguments": ARGUMENTS},
-}
+OPENAI = openai_call("call_1", "add", ARGUMENTS)
 RESPONSES = {
     "type": "function_call",
     "id": "fc_1",
@@ -145,35 +152,6 @@ def test_tools_without_arguments(action):
     assert parse_action(action) == {"tool": "look", "input": {}}
 
 
-def test_numpy_values_become_plain_json():
-    given: dict[str, Any] = {
-        "int": np.int64(3),
-        "float": np.float32(0.5),
-        "double": np.float64(0.25),
-        "bool": np.bool_(True),
-        "text": np.str_("x"),
-        "array": np.arange(4).reshape(2, 2),
-        "scalar": np.array(7),
-        "nested": [{"deep": (np.int8(1), 2)}],
-    }
-    parsed = parse_action({"tool": "t", "input": given})
-    assert parsed["input"] == {
-        "int": 3,
-        "float": 0.5,
-        "double": 0.25,
-        "bool": True,
-        "text": "x",
-        "array": [[0, 1], [2, 3]],
-        "scalar": 7,
-        "nested": [{"deep": [1, 2]}],
-    }
-    kinds = {key: type(value) for key, value in parsed["input"].items()}
-    assert kinds["int"] is int
-    assert kinds["bool"] is bool
-    assert kinds["text"] is str
-    assert isinstance(given["nested"][0]["deep"], tuple), "the action was changed"
-
-
 class Level(enum.IntEnum):
     HIGH = 3
 
@@ -182,11 +160,27 @@ class Word(enum.StrEnum):
     YES = "yes"
 
 
-def test_subclasses_and_large_integers_are_plain_json():
-    given = {"level": Level.HIGH, "word": Word.YES, "large": 10**400}
-    parsed = parse_action({"tool": "t", "input": given})
-    assert parsed["input"] == {"level": 3, "word": "yes", "large": 10**400}
-    assert [type(value) for value in parsed["input"].values()] == [int, str, int]
+CONVERTED: dict[str, tuple[Any, Any]] = {
+    "int": (np.int64(3), 3),
+    "float": (np.float32(0.5), 0.5),
+    "double": (np.float64(0.25), 0.25),
+    "bool": (np.bool_(True), True),
+    "text": (np.str_("x"), "x"),
+    "array": (np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
+    "scalar": (np.array(7), 7),
+    "nested": ([{"deep": (np.int8(1), 2)}], [{"deep": [1, 2]}]),
+    "int enum": (Level.HIGH, 3),
+    "str enum": (Word.YES, "yes"),
+    "large": (10**400, 10**400),
+}
+
+
+def test_values_of_other_types_become_plain_json():
+    given = {name: value for name, (value, _) in CONVERTED.items()}
+    parsed = parse_action({"tool": "t", "input": given})["input"]
+    for name, (_, plain) in CONVERTED.items():
+        assert (parsed[name], type(parsed[name])) == (plain, type(plain))
+    assert isinstance(given["nested"][0]["deep"], tuple), "the action was changed"
 
 
 @pytest.mark.parametrize(
@@ -334,18 +328,15 @@ LOOK = {"name": "look", "description": "", "input_schema": None}
 def test_plain_text_goes_to_the_terminal_tool():
     terminal = {"name": "submit", "arg": "message", "description": "Ends."}
     text = "  It is 4.\n"
-    expected = {"tool": "submit", "input": {"message": text}}
-    assert parse_action(text, terminal_tool=terminal) == expected
-    message: dict[str, Any] = {"role": "assistant", "content": text}
-    assert parse_action(message, terminal_tool=terminal) == expected
-    content: Any = [
-        {"type": "thinking", "thinking": "2+2"},
-        {"type": "text", "text": text},
-    ]
-    message = {"role": "assistant", "content": content}
-    assert parse_action(message, terminal_tool=terminal) == expected
-    output = [{"type": "reasoning"}, {"type": "message", "content": text}]
-    assert parse_action(output, terminal_tool=terminal) == expected
+    thinking = {"type": "thinking", "thinking": "2+2"}
+    for message in (
+        text,
+        {"role": "assistant", "content": text},
+        {"role": "assistant", "content": [thinking, {"type": "text", "text": text}]},
+        [{"type": "reasoning"}, {"type": "message", "content": text}],
+    ):
+        expected = {"tool": "submit", "input": {"message": text}}
+        assert parse_action(message, terminal_tool=terminal) == expected
     assert parse_action(CALL, terminal_tool=terminal) == CALL
 
 
@@ -397,3 +388,145 @@ def test_submit_finds_the_one_tool_with_one_required_string():
 def test_submit_needs_exactly_one_such_tool(tools):
     parsed = parse_action("four", tools=tools, plain_text="submit")
     assert "no tool, or more than one, takes plain text" in parsed.message
+
+
+LOOK_CALL = {"tool": "look", "input": {}}
+ADD_CALL = {"tool": "add", "input": {"a": 1}}
+
+
+def test_openai_message_keeps_ids_and_order_with_a_broken_call_in_its_place():
+    message = {
+        "role": "assistant",
+        "content": "Three calls. <tool_call>ignored</tool_call>",
+        "tool_calls": [
+            openai_call("c1", "look", "{}"),
+            openai_call("c2", "add", '{"a": '),
+            {**openai_call("c3", "add", '{"a": 1}'), "index": 2},
+        ],
+    }
+    (first, look), (second, complaint), (third, add) = parse_actions(message)
+    assert (first, second, third) == ("c1", "c2", "c3")
+    assert (look, add) == (LOOK_CALL, ADD_CALL)
+    assert "the JSON in the arguments of 'add' is not valid" in complaint
+    assert complaint.endswith("Send the arguments as one JSON object.")
+
+
+def test_anthropic_content():
+    content = [
+        {"type": "thinking", "thinking": "…", "signature": "s"},
+        {"type": "text", "text": "Two calls."},
+        {"type": "tool_use", "id": "t1", "name": "look", "input": {}},
+        {"type": "tool_use", "id": "t2", "name": "add", "input": {"a": 1}},
+    ]
+    expected = [("t1", LOOK_CALL), ("t2", ADD_CALL)]
+    assert parse_actions(content) == expected
+    assert parse_actions({"role": "assistant", "content": content}) == expected
+
+
+def test_responses_output_is_answered_by_call_id():
+    call = {"type": "function_call", "name": "look", "arguments": "{}"}
+    output = [
+        {"type": "reasoning", "id": "r"},
+        {**call, "id": "fc_1", "call_id": "c1"},
+        {**call, "id": "fc_2", "call_id": "c2"},
+    ]
+    assert parse_actions(output) == [("c1", LOOK_CALL), ("c2", LOOK_CALL)]
+
+
+def test_list_of_calls_of_several_shapes():
+    calls = [
+        LOOK_CALL,
+        {"name": "add", "arguments": {"a": 1}},
+        openai_call("c", "look", ""),
+    ]
+    assert parse_actions(calls) == [("", LOOK_CALL), ("", ADD_CALL), ("c", LOOK_CALL)]
+    assert parse_actions(json.dumps(calls)) == [
+        ("", LOOK_CALL),
+        ("", ADD_CALL),
+        ("c", LOOK_CALL),
+    ]
+
+
+def test_hermes_blocks():
+    text = (
+        "First <tool_call>\n"
+        '{"name": "look"}\n</tool_call> then <tool_call>{"name": }</tool_call>'
+        '<tool_call>{"name": "add", "arguments": {"a": 1}}</tool_call> and '
+        '<tool_call>{"name": "add"'
+    )
+    (_, look), (_, broken), (_, add), (_, unclosed) = parse_actions(text)
+    assert (look, add) == (LOOK_CALL, ADD_CALL)
+    assert "Expecting value at column 10" in broken
+    assert "Expecting ',' delimiter at column 15" in unclosed
+
+
+def test_plain_text_is_no_call_unless_a_tool_takes_it():
+    assert parse_actions("I am done.") == []
+    assert parse_actions({"role": "assistant", "content": None}) == []
+    terminal = {"name": "submit", "arg": "text"}
+    assert parse_actions("I am done.", terminal_tool=terminal) == [
+        ("", {"tool": "submit", "input": {"text": "I am done."}})
+    ]
+
+
+def test_what_is_no_message_is_one_invalid_call():
+    ((call_id, complaint),) = parse_actions(7)
+    assert call_id == ""
+    assert "a number is not an action" in complaint
+
+
+def parse_python_call(text: str) -> object:
+    """Read ``name(json)`` lines, as some model might write them."""
+    if "(" not in text:
+        return None
+    return [
+        {"name": line.split("(")[0], "arguments": line.split("(")[1].rstrip(")")}
+        for line in text.splitlines()
+    ]
+
+
+def test_own_parser_replaces_json_and_hermes():
+    parsed = parse_actions('look()\nadd({"a": 1})', parse=parse_python_call)
+    assert parsed == [("", LOOK_CALL), ("", ADD_CALL)]
+    message = {"role": "assistant", "content": "look()"}
+    assert parse_actions(message, parse=parse_python_call) == [("", LOOK_CALL)]
+    assert parse_actions('<tool_call>{"name": "look"}', parse=parse_python_call) == []
+    assert parse_actions(json.dumps(LOOK_CALL), parse=parse_python_call) == []
+
+
+def test_own_parser_may_return_a_message_or_what_to_submit():
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [LOOK_CALL],
+    }
+    assert parse_actions("x", parse=lambda _: message) == [("", LOOK_CALL)]
+    message = {"role": "assistant", "content": '<tool_call>{"name": "x"}</tool_call>'}
+    assert parse_actions("x", parse=lambda _: message) == []
+    parsed = parse_actions(
+        "<think>{}</think>42",
+        parse=lambda text: text.rpartition("</think>")[2],
+        terminal_tool={"name": "submit", "arg": "text"},
+    )
+    assert parsed == [("", {"tool": "submit", "input": {"text": "42"}})]
+
+
+def test_own_parser_that_raises_is_an_invalid_action():
+    ((_, complaint),) = parse_actions("look(", parse=lambda text: {}[text])
+    assert "the text cannot be parsed: KeyError: 'look('" in complaint
+
+
+class Hostile:
+    """Raises wherever it is touched."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_one_hostile_call_leaves_the_others_and_its_id():
+    bad = {"id": "c1", "type": "function", "function": Hostile()}
+    message = {"tool_calls": [bad, openai_call("c2", "look", "{}")]}
+    (first, complaint), second = parse_actions(message)
+    assert first == "c1"
+    assert "the call cannot be read (RuntimeError)" in complaint
+    assert second == ("c2", LOOK_CALL)

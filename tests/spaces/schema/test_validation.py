@@ -1,9 +1,10 @@
-"""`ToolCallSpace.contains` agrees with jsonschema on valid inputs made wrong."""
+"""Membership is as jsonschema decides; a schema it cannot use is an error."""
 
 from __future__ import annotations
 
 import copy
 import json
+import sys
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -13,33 +14,18 @@ from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
     Draft202012Validator,
 )
 
+from ors_gym.errors import SchemaError
 from ors_gym.spaces import ToolCallSpace
+from ors_gym.spaces.json_schema import CompiledSchema, validate
 from tests.spaces.pydantic_tools import MODELS
 from tests.support.slow_cases import mostly_slow
 
 MUTANTS = 20_000
 PARTS = 4
 ODDITIES: tuple[Any, ...] = (
-    None,
-    True,
-    False,
-    0,
-    -1,
-    1.0,
-    1e308,
-    10**30,
-    -(10**400),
-    float("nan"),
-    float("inf"),
-    "",
-    "x",
-    "\ud800",
-    "a" * 300,
-    [],
-    [1, 1],
-    {},
-    {"kind": "cat"},
-    (1, "x"),
+    *(None, True, False, 0, -1, 1.0, 1e308, 10**30, -(10**400)),
+    *(float("nan"), float("inf"), "", "x", "\ud800", "a" * 300),
+    *([], [1, 1], {}, {"kind": "cat"}, (1, "x")),
 )
 
 
@@ -107,44 +93,6 @@ def test_contains_agrees_with_jsonschema_on_mutants(seed: int) -> None:
     assert 0.1 < members / (MUTANTS // PARTS) < 0.9
 
 
-@pytest.mark.parametrize(
-    "call",
-    [
-        None,
-        "look",
-        [],
-        {},
-        {"tool": "look"},
-        {"input": {}},
-        {"tool": "look", "input": {}, "more": 1},
-        {"name": "look", "input": {}},
-        {"tool": "other", "input": {}},
-        {"tool": ["look"], "input": {}},
-        {"tool": "look", "input": None},
-        {"tool": "look", "input": []},
-        {"tool": "look", "input": {"x": 1}},
-    ],
-)
-def test_what_is_no_call(call: object) -> None:
-    tool = {"name": "look", "description": "", "input_schema": None}
-    assert call not in ToolCallSpace([tool])
-
-
-def test_a_schema_without_a_type_still_takes_objects_only() -> None:
-    space = ToolCallSpace([{"name": "any", "description": "", "input_schema": {}}])
-    assert {"tool": "any", "input": {"x": [1]}} in space
-    assert {"tool": "any", "input": 5} not in space
-
-
-def test_two_tools_of_one_name_are_alternatives() -> None:
-    schemas = [{"required": ["a"]}, {"required": ["b"]}]
-    tools = [{"name": "t", "description": "", "input_schema": s} for s in schemas]
-    space = ToolCallSpace(tools)
-    assert {"tool": "t", "input": {"a": 1}} in space
-    assert {"tool": "t", "input": {"b": 1}} in space
-    assert {"tool": "t", "input": {"c": 1}} not in space
-
-
 def test_members_are_those_of_the_wire() -> None:
     """A value that arrives as JSON is judged as the value that was sent."""
     schema = MODELS["tree"].model_json_schema()
@@ -153,3 +101,45 @@ def test_members_are_those_of_the_wire() -> None:
     )
     for _ in range(50):
         assert json.loads(json.dumps(space.sample())) in space
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "text",
+        {"type": "strange"},
+        {"minimum": "3"},
+        {"pattern": "("},
+        {"$ref": "#"},
+        {"$ref": "#/nowhere"},
+        {"multipleOf": 0},
+        {"properties": 3},
+        {"items": [{}]},
+        {"required": 5},
+    ],
+)
+def test_what_is_no_schema_is_an_error_when_checked(schema: Any) -> None:
+    compiled = CompiledSchema(schema, "tool 'x': input")
+    for value in (5, "text", [1], {"a": 1}):
+        try:
+            compiled.is_valid(value)
+        except SchemaError as error:
+            assert str(error).startswith("tool 'x': input: ")
+            return
+    pytest.fail("every value was checked without an error")
+
+
+def test_a_value_nested_too_deeply_is_an_error() -> None:
+    value: dict[str, Any] = {}
+    for _ in range(sys.getrecursionlimit()):
+        value = {"x": value}
+    schema = {"properties": {"x": {"$ref": "#"}}}
+    with pytest.raises(SchemaError, match="nested too deeply"):
+        CompiledSchema(schema).is_valid(value)
+
+
+def test_validate_says_where() -> None:
+    schema = {"properties": {"a": {"items": {"type": "integer"}}}}
+    assert validate(schema, {"a": [1]}) == []
+    assert validate(schema, {"a": [1, "x"]}) == ["#/a/1: 'x' is not of type 'integer'"]
+    assert "cannot be divided" in validate({"multipleOf": 0.1}, float("nan"))[0]
