@@ -30,8 +30,7 @@ from tests.support.virtual_environments import (
     write_metadata,
 )
 
-_NOTHING_CHOSEN: Final = 5
-"""What pytest exits with if it deselected every test."""
+_NOTHING_CHOSEN: Final = 5  # what pytest exits with if it deselected every test
 _ADDOPTS: Final = "-ra --strict-config --strict-markers --import-mode=importlib"
 
 

@@ -23,8 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).parents[2]
-"""The checkout."""
+ROOT: Final = Path(__file__).parents[2]  # the checkout
 
 
 class VenvBuildError(Exception):
@@ -36,8 +35,7 @@ class Recipe:
     name: str
     # The arguments of each ``pip install``, in order.
     steps: tuple[tuple[str, ...], ...]
-    # Seconds for one step.
-    timeout: float = 300.0
+    timeout: float = 300.0  # seconds for one step
 
     @property
     def directory(self) -> Path:

@@ -21,10 +21,8 @@ class Point(enum.Enum):
     """The request was read, and nothing forwarded: the tool never runs."""
     BEFORE_REPLY = "before the reply"
     """The server has answered, and not a byte of that was passed on."""
-    AFTER_HEAD = "after the head"
-    """Status line and header lines were passed on."""
-    AFTER_TASK_ID = "after task_id"
-    """The ``task_id`` event was passed on, whole."""
+    AFTER_HEAD = "after the head"  # status line and header lines were passed on
+    AFTER_TASK_ID = "after task_id"  # the ``task_id`` event was passed on, whole
     IN_CHUNK = "in a chunk"
     """Half of the first event that holds a part of the result was passed on."""
     BEFORE_END = "before the end"
@@ -95,8 +93,7 @@ class Answer(Fault):
     """Answer in the server's place."""
 
     status: int
-    # Beside Content-Type and Content-Length.
-    headers: tuple[tuple[str, str], ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()  # beside Content-Type and Content-Length
     body: bytes = b'{"detail": "from the proxy"}'
     # Forward the request and wait for the whole reply first, as a gateway does that
     # loses the reply.
@@ -113,8 +110,7 @@ class Trickle(Fault):
 class BreakAfter(Fault):
     """Break the connection after so many bytes of the reply, its head included."""
 
-    # Bytes that are passed on. A shorter reply passes unharmed.
-    count: int
+    count: int  # Bytes that are passed on. A shorter reply passes unharmed.
     reset: bool = True
 
 
@@ -122,8 +118,7 @@ class BreakAfter(Fault):
 class HangUp(Fault):
     """Pass the exchange on, then close the idle connection."""
 
-    # Seconds of idleness; a request that comes earlier is served.
-    after: float = 0.0
+    after: float = 0.0  # seconds of idleness; a request that comes earlier is served
     reset: bool = False
 
 

@@ -8,19 +8,16 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-HEAD_BYTES: Final = 1 << 20
-"""The ``limit`` for streams that these functions read."""
+HEAD_BYTES: Final = 1 << 20  # the ``limit`` for streams that these functions read
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ReceivedRequest:
     method: str
-    # Path and query, as sent.
-    target: str
+    target: str  # path and query, as sent
     headers: tuple[tuple[str, str], ...]
     body: bytes
-    # The number of the connection, counted from 1.
-    connection: int
+    connection: int  # the number of the connection, counted from 1
     raw_head: bytes
 
     def header(self, name: str) -> str | None:

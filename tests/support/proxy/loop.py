@@ -18,8 +18,7 @@ class LoopServer:
     """Listens on a free port until its block ends; `serve` answers a connection."""
 
     def __init__(self, name: str) -> None:
-        self.connections = 0
-        """How many connections clients have opened."""
+        self.connections = 0  # how many connections clients have opened
         self._port = 0
         self._changed = threading.Condition()
         self._open: dict[int, asyncio.StreamWriter] = {}

@@ -22,8 +22,7 @@ class Exchange:
     # A fault may not happen: a reply without a task_id has no point after it.
     struck: bool = False
     forwarded: bool = False
-    # What the client was sent; None if it saw no head.
-    status: int | None = None
+    status: int | None = None  # what the client was sent; None if it saw no head
     done: bool = False
 
 

@@ -62,10 +62,8 @@ class Outlet:
     def __init__(self, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # `drain` empties it
         self.writer = writer
-        self.status: int | None = None
-        """The status of the head that was written."""
-        self.struck = isinstance(fault, Trickle)
-        """Whether the fault has happened."""
+        self.status: int | None = None  # the status of the head that was written
+        self.struck = isinstance(fault, Trickle)  # whether the fault has happened
         self._fault = fault
         self._left = fault.count if isinstance(fault, BreakAfter) else None
         self._overwrite = b""
@@ -131,8 +129,7 @@ class Relay:
     def __init__(
         self, outlet: Outlet, fault: Fault | None, released: asyncio.Event
     ) -> None:
-        self.forwarded = False
-        """Whether the server got the request."""
+        self.forwarded = False  # whether the server got the request
         self._outlet = outlet
         self._fault = fault
         self._released = released

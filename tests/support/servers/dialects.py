@@ -8,53 +8,30 @@ from typing import Final, Literal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerDialect:
-    """The facts about one server version; the defaults are the newest one's.
+    """The facts about one server version; the defaults are the newest one's."""
 
-    Args:
-        create_session: Its answer: a stream, JSON, or none, so that the client brings
-            an id of its own.
-        secrets: Where they go: in a header, in the body if wanted, in the body always,
-            or nowhere.
-        properties: What the body of /create may hold.
-        required: What it must hold.
-        index: Whether there are num_tasks, task, and split and index in /create.
-        task_range: Whether there are task_range and task_tools.
-        split_objects: Whether splits are objects rather than strings.
-        named: The endpoints whose answer repeats ``env_name``.
-        checks_split: Whether /tasks refuses an unknown split.
-        checks_environment: Whether /create refuses an unknown environment.
-        redirects: Whether an unknown environment in a path leads to the default one.
-        delete_unknown: The status of /delete for an unknown session.
-        reason: Whether a refused call says why in one word.
-        refuses_after_end: Whether a call after ``finished`` is refused.
-        setup_cause: Whether a failed set-up's message is shown.
-        constructs_at_once: Whether the constructor runs inside /create.
-        waits_for_tools: Whether task_tools waits for set-up.
-        blocks: Whether a tool that is no coroutine blocks everybody.
-        vast_tasks: The status of /tasks where tasks cannot be listed.
-        version: Whether there is /version.
-    """
-
+    # how it answers; "none": the client brings an id
     create_session: Literal["stream", "json", "none"] = "stream"
-    secrets: Literal["header", "body", "required", "none"] = "header"
+    secrets: Literal["header", "body", "required", "none"] = "header"  # where they go
+    # What the body of /create may hold.
     properties: frozenset[str] = frozenset({"env_name", "task_spec", "split", "index"})
-    required: frozenset[str] = frozenset()
-    index: bool = True
-    task_range: bool = True
-    split_objects: bool = True
-    named: frozenset[str] = frozenset({"tasks"})
-    checks_split: bool = True
-    checks_environment: bool = True
-    redirects: bool = True
-    delete_unknown: int = 200
-    reason: bool = False
-    refuses_after_end: bool = False
-    setup_cause: bool = True
-    constructs_at_once: bool = False
-    waits_for_tools: bool = True
-    blocks: bool = True
-    vast_tasks: int = 400
-    version: bool = True
+    required: frozenset[str] = frozenset()  # what it must hold
+    index: bool = True  # there are num_tasks, task, and split and index in /create
+    task_range: bool = True  # there are task_range and task_tools
+    split_objects: bool = True  # splits are objects rather than strings
+    named: frozenset[str] = frozenset({"tasks"})  # answers that repeat `env_name`
+    checks_split: bool = True  # /tasks refuses an unknown split
+    checks_environment: bool = True  # /create refuses an unknown environment
+    redirects: bool = True  # an unknown environment in a path leads to the default one
+    delete_unknown: int = 200  # the status of /delete for an unknown session
+    reason: bool = False  # a refused call says why in one word
+    refuses_after_end: bool = False  # a call after `finished` is refused
+    setup_cause: bool = True  # a failed set-up's message is shown
+    constructs_at_once: bool = False  # the constructor runs inside /create
+    waits_for_tools: bool = True  # task_tools waits for set-up
+    blocks: bool = True  # a tool that is no coroutine blocks everybody
+    vast_tasks: int = 400  # the status of /tasks where tasks cannot be listed
+    version: bool = True  # there is /version
 
 
 _SPEC: Final = frozenset({"env_name", "task_spec"})

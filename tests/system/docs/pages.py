@@ -30,11 +30,9 @@ _SECONDS: Final = 100.0
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    # The page's line before the first one.
-    line: int
+    line: int  # the page's line before the first one
     code: str
-    # Otherwise it is only compiled.
-    runs: bool
+    runs: bool  # otherwise it is only compiled
 
 
 def python_blocks(page: Path) -> list[Block]:

@@ -15,8 +15,7 @@ from tests.support.servers.venvs import SDKS
 from tests.system.faults.matrix import Cell, play_all, serving
 from tests.system.faults.rows import ROWS, Row
 
-Played = Mapping[str, Mapping[str, Cell]]
-"""What came of a row, by SDK and client."""
+Played = Mapping[str, Mapping[str, Cell]]  # what came of a row, by SDK and client
 
 PEERS: Final[Mapping[str, str]] = {
     "reset before the reply, once": "2 runs, silently",

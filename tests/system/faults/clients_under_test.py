@@ -25,14 +25,11 @@ _IN_DOUBT: Final = ("ambiguous_call", "timeout", "session_lost", "protocol")
 class Shown:
     """What the user sees of a call."""
 
-    # `RESULT`, or the ``kind`` of an error.
-    outcome: str
+    outcome: str  # `RESULT`, or the ``kind`` of an error
     text: str
     reward: float = 0.0
-    # What the error names for `resume_call`.
-    task_id: str = ""
-    # What else is not as it should be.
-    wrong: str = ""
+    task_id: str = ""  # what the error names for `resume_call`
+    wrong: str = ""  # what else is not as it should be
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -64,10 +61,8 @@ class ClientUnderTest(abc.ABC):
     def __init__(self, url: str, options: Options) -> None:
         self.url = url
         self.options = options
-        self.opened = False
-        """Whether `open` went well."""
-        self.bystander_is_safe = True
-        """Whether the fault is the victim's alone."""
+        self.opened = False  # whether `open` went well
+        self.bystander_is_safe = True  # whether the fault is the victim's alone
 
     @property
     @abc.abstractmethod

@@ -21,10 +21,8 @@ from tests.system.faults.clients_under_test import (
 )
 from tests.system.faults.rows import Row
 
-AT_ONCE: Final = 4
-"""Rows that are played at the same time: most of a row is waiting."""
-SLACK: Final = 10.0
-"""Seconds beyond its deadline after which a call is said to hang."""
+AT_ONCE: Final = 4  # rows that are played at the same time: most of a row is waiting
+SLACK: Final = 10.0  # seconds beyond its deadline after which a call is said to hang
 
 _DELETED_WITHIN: Final = 75.0
 """Seconds. Where a busy server takes /create after the first delete, the second one,
@@ -41,10 +39,8 @@ class Cell:
     shown: Shown
     runs: int
     struck: bool
-    # What was not as it should be.
-    wrong: str
-    # The sessions that stayed on the server.
-    leaked: frozenset[str]
+    wrong: str  # what was not as it should be
+    leaked: frozenset[str]  # the sessions that stayed on the server
 
     def mistakes(self, row: Row) -> list[str]:
         """Return what is not as the row says."""

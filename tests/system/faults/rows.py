@@ -36,8 +36,7 @@ _LONG: Final[Call] = (
 )
 """A result in three chunks, each of which begins with a blank."""
 _SLOW: Final[Call] = ("slow", {"seconds": 2.0}, "slept")
-_HURRY: Final = 1.0
-"""Seconds for a call that will not be answered in any time."""
+_HURRY: Final = 1.0  # seconds for a call that will not be answered in any time
 _TIMEOUTS: Final = frozenset({"timeout", "ambiguous_call"})
 
 
@@ -47,26 +46,21 @@ class Row:
 
     fault: str
     times: Times
-    # As `FaultProxy.plan` takes them.
-    faults: tuple[Fault | None, ...] = ()
+    faults: tuple[Fault | None, ...] = ()  # as `FaultProxy.plan` takes them
     # What the user may see: a result, or the kind of an error.
     outcomes: frozenset[str] = frozenset({RESULT})
     runs: int = 1
     path: str = "/call"
-    # Only resumed calls are harmed.
-    resumes: bool = False
-    # It happens while the session is opened.
-    early: bool = False
+    resumes: bool = False  # only resumed calls are harmed
+    early: bool = False  # it happens while the session is opened
     call: Call = _ONE
     options: Options = USUAL
-    # The server keeps no result.
-    forgetful: bool = False
+    forgetful: bool = False  # the server keeps no result
     restart: Literal[
         "", "killed before", "restarted before", "killed during", "restarted during"
     ] = ""
     slow: bool = False
-    # A session may stay on the server.
-    leaks: bool = False
+    leaks: bool = False  # A session may stay on the server
     # A gateway says "not run" of a tool that ran, and is believed: the one fault from
     # which no client can tell the truth (docs/wire.md, point 5).
     lies: bool = False

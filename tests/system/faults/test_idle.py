@@ -22,8 +22,7 @@ from tests.support.proxy.scripted import ScriptedServer
 from tests.support.servers.process import RunningServer, start_server
 from tests.system.faults.scripted_ors import scripted_ors
 
-KEEP_ALIVE = 1.0
-"""Seconds after which the server closes; uvicorn takes whole ones only."""
+KEEP_ALIVE = 1.0  # seconds after which the server closes; uvicorn takes whole ones only
 WINDOW = 0.02
 LATE = 0.4
 """Seconds around the expiry in which a call may cross the server's FIN: 2 ms on an idle

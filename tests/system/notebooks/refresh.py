@@ -16,8 +16,7 @@ import nbformat
 from nbclient import NotebookClient
 
 NOTEBOOKS: Final = Path(__file__).parents[3] / "notebooks"
-_TIMEOUT: Final = 600
-"""Seconds for one cell."""
+_TIMEOUT: Final = 600  # seconds for one cell
 _KERNEL: Final = {"display_name": "Python 3", "language": "python", "name": "python3"}
 
 

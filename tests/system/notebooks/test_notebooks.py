@@ -15,8 +15,7 @@ from tests.system.notebooks.refresh import NOTEBOOKS
 from benchmarks.first_episode import in_a_kernel
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-LARGEST = 400_000
-"""Bytes; pictures are most of it."""
+LARGEST = 400_000  # bytes; pictures are most of it
 
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 

@@ -22,7 +22,7 @@ from tests.system.simulation.episodes import (
     play_random,
     random_episode,
 )
-from tests.system.simulation.world import ViolationError
+from tests.system.simulation.virtual_time import ViolationError
 
 _BATCH = 10_000
 

@@ -11,7 +11,7 @@ from ors_gym.protocol._exchange import Outcome, Pause, Send
 from ors_gym.protocol._server import ClientSettings, Hooks, Server, ServerKnowledge
 from ors_gym.protocol._session_state import SessionState
 from tests.system.simulation.network import Network
-from tests.system.simulation.world import Process, World
+from tests.system.simulation.virtual_time import Process, VirtualClock
 
 Script: TypeAlias = Generator[Send | Pause, Outcome, None]
 
@@ -37,13 +37,13 @@ class Client:
 
     def __init__(
         self,
-        world: World,
+        clock: VirtualClock,
         network: Network,
         random: Callable[[], float],
         *,
         connected: bool = True,
     ) -> None:
-        self.world = world
+        self.clock = clock
         self.network = network
         self.random = random
         self.ids = 0
@@ -56,7 +56,7 @@ class Client:
         self.server = Server(_SETTINGS, known, hooks)
 
     def spawn(self, script: Script, name: str) -> Process:
-        return Process(self.world, self.network, script, name)
+        return Process(self.clock, self.network, script, name)
 
     def discard(self, session_id: str) -> None:
         """Delete a session that may exist, now and once more later."""
@@ -111,7 +111,7 @@ class Client:
 
     def _within(self, operation: Any) -> Generator[Send | Pause, Outcome, Any]:
         """Run an operation of at most ten seconds."""
-        began = self.world.now
+        began = self.clock.now
         result = yield from operation
-        assert self.world.now - began <= _DELETE_TIMEOUT + 0.01
+        assert self.clock.now - began <= _DELETE_TIMEOUT + 0.01
         return result

@@ -14,7 +14,7 @@ from tests.system.simulation.client import Client
 from tests.system.simulation.network import Exchange, Fault, Network
 from tests.system.simulation.player import Call, Part, Player
 from tests.system.simulation.server import FLAVOURS, Server
-from tests.system.simulation.world import ViolationError, World
+from tests.system.simulation.virtual_time import ViolationError, VirtualClock
 
 _FAULTS = tuple(Fault)
 
@@ -26,15 +26,12 @@ class Report:
     exchanges: int
     shown: int
     errors: list[str]
-    faults: set[int]
-    """The exchanges whose fault had an effect."""
+    faults: set[int]  # the exchanges whose fault had an effect
     calls: int
     runs: int
     seconds: float
-    played: list[Exchange]
-    """The exchanges themselves."""
-    left: int
-    """Sessions that only the server's reaper takes."""
+    played: list[Exchange]  # the exchanges themselves
+    left: int  # sessions that only the server's reaper takes
 
 
 @dataclasses.dataclass(slots=True)
@@ -46,30 +43,27 @@ class Episode:
     faults: Mapping[int, Fault] = dataclasses.field(default_factory=dict)
     # A fault of every exchange from a number on.
     forever: tuple[int, Fault] | None = None
-    # The probability of a fault for the other exchanges.
-    chance: float = 0.0
+    chance: float = 0.0  # the probability of a fault for the other exchanges
     # When the server restarts, and for how many seconds it is down.
     restarts: tuple[tuple[float, float], ...] = ()
     constructor: float = 0.01
     setup: float = 0.01
     broken: bool = False
-    # The client has asked already what the server speaks.
-    connected: bool = True
+    connected: bool = True  # the client has asked already what the server speaks
     seed: int = 0
     # The most seconds that a request or a reply is late without a fault.
     jitter: float = 0.0
     # Gateways replay tool calls too, which costs a run each.
     replays_calls: bool = False
-    # Faults are drawn from the first so many.
-    vocabulary: int = len(_FAULTS)
+    vocabulary: int = len(_FAULTS)  # faults are drawn from the first so many
 
     def play(self, *, traced: list[str] | None = None) -> Report:
-        world = World(traced=traced is not None)
+        clock = VirtualClock(traced=traced is not None)
         if traced is not None:
-            world.trace = traced
+            clock.trace = traced
         random = Random(self.seed)
         server = Server(
-            world,
+            clock,
             FLAVOURS[self.flavour],
             constructor=self.constructor,
             setup=self.setup,
@@ -90,23 +84,23 @@ class Episode:
             return self.jitter * float(random.random() ** 8)
 
         network = Network(
-            world,
+            clock,
             server,
             plan,
             lag=lag if self.jitter else None,
             replays_calls=self.replays_calls,
         )
-        client = Client(world, network, random.random, connected=self.connected)
+        client = Client(clock, network, random.random, connected=self.connected)
         for when, down in self.restarts:
-            world.at(when, network.restart, down)
+            clock.at(when, network.restart, down)
         players = [
             Player(client, server, part, f"player {number}", 100 * number)
             for number, part in enumerate(self.parts)
         ]
-        world.run()
-        seconds = world.now
+        clock.run()
+        seconds = clock.now
         self._check(server, client, players)
-        world.drain()
+        clock.drain()
         self._check(server, client, players)
         return Report(
             exchanges=len(network.exchanges),

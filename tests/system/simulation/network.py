@@ -7,6 +7,7 @@ order, and gateways that deliver a request more than once.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import math
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from ors_gym.protocol._exchange import Failure, Outcome, Send
 from tests.system.simulation.server import Reply, Server
-from tests.system.simulation.world import Process, ViolationError, World
+from tests.system.simulation.virtual_time import Process, ViolationError, VirtualClock
 
 
 class Fault(enum.Enum):
@@ -114,15 +115,9 @@ CUTS: Final[dict[Fault, Callable[[_Pieces], _Pieces]]] = {
     Fault.CUT_BLANK: _without_blank,
 }
 ENDINGS: Final[dict[Fault, Any]] = {
-    Fault.CUT_HEAD: Failure.RESET,
-    Fault.CUT_TASK: Failure.RESET,
-    Fault.CUT_CHUNK: Failure.RESET,
-    Fault.CUT_END: Failure.RESET,
-    Fault.CUT_BLANK: Failure.RESET,
+    **{fault: Failure.RESET for fault in CUTS if fault.name.startswith("CUT")},
     Fault.TOO_LARGE: Failure.LIMIT,
 }
-
-
 LATENCY: Final = 0.001
 _STALE_AFTER: Final = 3.0
 """Seconds that a connection may be idle before a call (docs/wire.md, point 6)."""
@@ -133,51 +128,35 @@ Plan: TypeAlias = Callable[[int, Send], Fault | None]
 _DOWN: Final = 0.8
 
 
+@dataclasses.dataclass(slots=True, eq=False)
 class Exchange:
     """One exchange under way; for the server it is an `Arrival`."""
 
-    __slots__ = (
-        "arrived_at",
-        "body",
-        "ended",
-        "fault",
-        "headed",
-        "last",
-        "network",
-        "number",
-        "outcome",
-        "position",
-        "process",
-        "replayed",
-        "reply_end",
-        "send",
-        "session_id",
-        "shown",
-        "started",
-        "target",
-    )
+    network: Network
+    process: Process
+    send: Send
+    fault: Fault | None
+    number: int = 0
+    target: str = ""
+    session_id: str = ""
+    body: bytes | None = None
+    started: float = 0.0
+    last: float = 0.0
+    outcome: Outcome | None = None
+    arrived_at: float = math.inf
+    ended: Failure | None = None
+    headed: bool = False
+    position: int = 0
+    replayed: bool = False
+    shown: Reply | None = None
 
-    def __init__(
-        self, network: Network, process: Process, send: Send, fault: Fault | None
-    ) -> None:
-        self.network = network
-        self.process = process
-        self.send = send
-        self.fault = fault
-        self.number = len(network.exchanges)
-        self.target = send.head.target
-        headers = send.head.headers
+    def __post_init__(self) -> None:
+        headers = self.send.head.headers
+        self.number = len(self.network.exchanges)
+        self.target = self.send.head.target
         self.session_id = headers[0][1] if headers else ""
-        self.body = send.body
-        self.started = self.last = network.world.now
-        self.outcome: Outcome | None = None
-        self.arrived_at = math.inf
-        self.ended: Failure | None = None
-        self.headed = False
-        self.position = 0
-        self.replayed = False
-        self.shown: Reply | None = None
-        self.reply_end = math.inf
+        self.body = self.send.body
+        self.started = self.last = self.network.clock.now
 
     def reply(self, reply: Reply) -> None:
         """Take the server's reply, which goes on its way with its fault."""
@@ -192,8 +171,6 @@ class Exchange:
 
 class _Copy:
     """A request as a gateway delivers it once more, or once too often: unanswered."""
-
-    __slots__ = ("body", "replayed", "session_id", "target")
 
     def __init__(self, exchange: Exchange, *, replayed: bool) -> None:
         self.target = exchange.target
@@ -217,14 +194,14 @@ class Network:
 
     def __init__(
         self,
-        world: World,
+        clock: VirtualClock,
         server: Server,
         plan: Plan,
         *,
         lag: Callable[[], float] | None = None,
         replays_calls: bool = False,
     ) -> None:
-        self.world = world
+        self.clock = clock
         self.server = server
         self.plan = plan
         self.lag = lag
@@ -235,13 +212,13 @@ class Network:
         self._inside: set[Exchange] = set()
 
     def exchange(self, process: Process, send: Send) -> None:
-        world = self.world
+        clock = self.clock
         fault = self.plan(len(self.exchanges), send)
         exchange = Exchange(self, process, send, fault)
         self.exchanges.append(exchange)
-        if world.trace is not None:
+        if clock.trace is not None:
             told = f" [{fault.value}]" if fault else ""
-            world.note(
+            clock.note(
                 f"{process.name} sends #{exchange.number} {send.head.method} "
                 f"{exchange.target} {exchange.session_id} {send.body!r}{told}"
             )
@@ -249,22 +226,22 @@ class Network:
             self.watch(exchange)
         if not self._may_strike(fault, exchange):
             exchange.fault = fault = None
-        if fault is Fault.REFUSED or world.now < self.server.down_until:
-            world.at(world.now + LATENCY, self._refuse, exchange)
+        if fault is Fault.REFUSED or clock.now < self.server.down_until:
+            clock.at(clock.now + LATENCY, self._refuse, exchange)
             return
         if fault is Fault.SILENT_UNSEEN:
             self._advance(exchange)
             return
         delay = LATENCY if self.lag is None else LATENCY + self.lag()
         if fault in UNSEEN:
-            world.at(world.now + LATENCY, self._reset, exchange)
+            clock.at(clock.now + LATENCY, self._reset, exchange)
             if fault not in DELAYS:
                 return
         if fault in DELAYS:
             delay = DELAYS[fault]
-        world.at(world.now + delay, self._arrive, exchange)
+        clock.at(clock.now + delay, self._arrive, exchange)
         if send.timeout < delay:
-            world.at(world.now + send.timeout, self._advance, exchange)
+            clock.at(clock.now + send.timeout, self._advance, exchange)
 
     def restart(self, down: float) -> None:
         self.server.restart(down)
@@ -289,7 +266,7 @@ class Network:
         if exchange.outcome is not None:
             return
         self._inside.discard(exchange)
-        world, reply = self.world, exchange.shown
+        clock, reply = self.clock, exchange.shown
         headed = exchange.headed and reply is not None
         outcome = Outcome(
             sent=failure is not Failure.CONNECT,
@@ -297,13 +274,13 @@ class Network:
             headers=reply.headers if headed and reply is not None else (),
             failure=failure,
             detail=exchange.fault.value if exchange.fault else "",
-            elapsed=world.now - exchange.started,
+            elapsed=clock.now - exchange.started,
         )
         exchange.outcome = outcome
-        exchange.process.idle_since = -math.inf if failure else world.now
-        if world.trace is not None:
+        exchange.process.idle_since = -math.inf if failure else clock.now
+        if clock.trace is not None:
             what = failure.value if failure else "complete"
-            world.note(f"#{exchange.number} ends: {outcome.status} {what}")
+            clock.note(f"#{exchange.number} ends: {outcome.status} {what}")
         exchange.process.resume(exchange.send, outcome)
 
     def _may_strike(self, fault: Fault | None, exchange: Exchange) -> bool:
@@ -315,7 +292,7 @@ class Network:
 
     def _is_stale(self, exchange: Exchange) -> bool:
         """Say whether the exchange goes over a connection that was idle."""
-        idle = self.world.now - exchange.process.idle_since
+        idle = self.clock.now - exchange.process.idle_since
         reused = idle <= exchange.send.reuse_within
         if reused and idle > _STALE_AFTER and exchange.target.endswith("/call"):
             raise ViolationError(f"a call reused a connection idle for {idle:g} s")
@@ -329,20 +306,19 @@ class Network:
 
     def _arrive(self, exchange: Exchange) -> None:
         """Let the request reach the server, or what stands before it."""
-        world, server, fault = self.world, self.server, exchange.fault
+        clock, server, fault = self.clock, self.server, exchange.fault
         if fault is Fault.RESTART:
             self.restart(_DOWN)
-        if world.now < server.down_until:
+        if clock.now < server.down_until:
             self.finish(exchange, Failure.RESET)
             return
         gate = GATES.get(fault) if fault is not None else None
         if gate is not None:
             status, headers = gate
-            exchange.shown = Reply(status, headers, world.now, [(world.now, b"no")])
-            exchange.reply_end = world.now
+            exchange.shown = Reply(status, headers, clock.now, [(clock.now, b"no")])
             self._advance(exchange)
             return
-        exchange.arrived_at = world.now
+        exchange.arrived_at = clock.now
         self._inside.add(exchange)
         if fault in REPLAYS:
             self._replay(exchange, REPLAYS[fault])
@@ -363,22 +339,18 @@ class Network:
         exchange.replayed = second
         first, then = (copy, exchange) if second else (exchange, copy)
         self.server.handle(first)
-        self.world.at(self.world.now + after, self._handle, then)
+        self.clock.at(self.clock.now + after, self._handle, then)
 
     def _handle(self, arrival: Exchange | _Copy) -> None:
-        if self.world.now < self.server.down_until:
+        if self.clock.now < self.server.down_until:
             arrival.drop()
         else:
             self.server.handle(arrival)
 
     def _spoil(self, exchange: Exchange, fault: Fault, reply: Reply) -> Reply:
         """Do to a reply what the fault says."""
-        pieces, at, status, headers = (
-            reply.pieces,
-            reply.at,
-            reply.status,
-            reply.headers,
-        )
+        pieces, at = reply.pieces, reply.at
+        status, headers = reply.status, reply.headers
         exchange.ended = ENDINGS.get(fault)
         cut = CUTS.get(fault)
         if cut is not None:
@@ -394,7 +366,7 @@ class Network:
             pieces = [*pieces[:1], *late]
         elif fault is Fault.GARBLED:
             at = math.inf
-            self.world.at(reply.at, self._garble, exchange)
+            self.clock.at(reply.at, self._garble, exchange)
         elif fault in AFTERWARDS:
             status, body = AFTERWARDS[fault]
             headers = ((b"content-type", b"text/html"),)
@@ -412,7 +384,7 @@ class Network:
             or exchange.process.waiting is not exchange.send
         ):
             return
-        now, send, reply = self.world.now, exchange.send, exchange.shown
+        now, send, reply = self.clock.now, exchange.send, exchange.shown
         sink = send.sink
         while True:
             when = _due(exchange)
@@ -427,7 +399,7 @@ class Network:
                 if limit <= now:
                     self.finish(exchange, why)
                 else:
-                    self.world.at(min(when, limit), self._advance, exchange)
+                    self.clock.at(min(when, limit), self._advance, exchange)
                 return
             assert reply is not None
             exchange.last = now

@@ -14,7 +14,7 @@ from ors_gym.types import ToolOutput
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.network import Exchange, Fault
 from tests.system.simulation.server import Run, Server
-from tests.system.simulation.world import Cancelled, ViolationError
+from tests.system.simulation.virtual_time import Cancelled, ViolationError
 
 T = TypeVar("T")
 
@@ -29,8 +29,7 @@ _UNREADABLE |= {Fault.SHORT_HEAD, Fault.SHORT_TASK}
 @dataclasses.dataclass(frozen=True, slots=True)
 class Call:
     seconds: float = 0.01
-    # Seconds before the call.
-    think: float = 0.0
+    think: float = 0.0  # seconds before the call
     raises: bool = False
     finishes: bool = False
     tool: str = "play"
@@ -41,19 +40,16 @@ class Part:
     calls: tuple[Call, ...] = (Call(), Call(finishes=True))
     call_timeout: float = 120.0
     setup_timeout: float = 120.0
-    # It asks again for a result that did not come.
-    resumes: bool = True
-    # It waits for the delete when it closes.
-    waits: bool = True
-    # When another thread closes the session.
-    closed_at: float | None = None
+    resumes: bool = True  # it asks again for a result that did not come
+    waits: bool = True  # it waits for the delete when it closes
+    closed_at: float | None = None  # when another thread closes the session
     cancelled_at: float | None = None
 
 
 class Player:
     """Plays a part and checks what it sees against what the server did.
 
-    Each call of a world has a number of its own; `first` is that of the first call.
+    Each call of an episode has a number of its own; `first` is that of the first call.
     """
 
     def __init__(
@@ -62,8 +58,7 @@ class Player:
         self.client = client
         self.server = server
         self.part = part
-        self.never: list[int] = []
-        """Calls that, by their error, cannot have run."""
+        self.never: list[int] = []  # calls that, by their error, cannot have run
         self.shown = 0
         self.errors: list[errors.ORSError] = []
         self._nonce = first
@@ -74,7 +69,7 @@ class Player:
         process = client.spawn(self._play(), name)
         self._process = process
         if part.cancelled_at is not None:
-            client.world.at(part.cancelled_at, process.cancel, None)
+            client.clock.at(part.cancelled_at, process.cancel, None)
         if part.closed_at is not None:
             client.spawn(self._close_early(part.closed_at), f"close of {name}")
 
@@ -106,7 +101,7 @@ class Player:
                 yield from self._call(call)
         except errors.ORSError as error:
             self.errors.append(error)
-            self.client.world.note(f"{self._name}: {type(error).__name__}: {error}")
+            self.client.clock.note(f"{self._name}: {type(error).__name__}: {error}")
 
     def _open(self) -> Script:
         client, part = self.client, self.part
@@ -130,9 +125,9 @@ class Player:
     def _close(self) -> Script:
         state = self._state
         assert state is not None
-        began = self.client.world.now
+        began = self.client.clock.now
         yield from self.client.close(state, set_up=self._set_up, wait=self.part.waits)
-        if self.client.world.now - began > 5.0 + GRANULARITY:
+        if self.client.clock.now - began > 5.0 + GRANULARITY:
             raise ViolationError("closing took more than five seconds")
         self._expect_refusal(errors.SessionClosedError)
 
@@ -142,7 +137,7 @@ class Player:
             yield from self._close()
 
     def _timed(self, operation: Operation[T], seconds: float) -> Operation[T]:
-        began = self.client.world.now
+        began = self.client.clock.now
         try:
             result = yield from operation
         except (errors.ORSError, Cancelled):
@@ -152,7 +147,7 @@ class Player:
         return result
 
     def _check_time(self, began: float, seconds: float) -> None:
-        took = self.client.world.now - began
+        took = self.client.clock.now - began
         if took > seconds + GRANULARITY:
             raise ViolationError(f"{took:g} s of {seconds:g} s")
 
@@ -210,14 +205,14 @@ class Player:
         operation = operations.call_tool(
             client.server, state, call.tool, asked, timeout=timeout
         )
-        began = client.world.now
+        began = client.clock.now
         try:
             output = yield from self._timed(operation, timeout)
         except errors.ORSError as error:
             exchanges = self._mine(first)
             if was_over and exchanges:
                 raise ViolationError("a session was called after its end") from None
-            self._judge(error, exchanges, nonce, client.world.now - began)
+            self._judge(error, exchanges, nonce, client.clock.now - began)
             if isinstance(error, errors.AmbiguousCallError):
                 yield from self._afterwards(error, nonce)
             if not isinstance(error, errors.ToolFailedError | errors.ToolRejectedError):
@@ -228,7 +223,7 @@ class Player:
     def _compare(self, output: ToolOutput, nonce: int) -> None:
         """Check a result against the run that it is of."""
         run = self._run(nonce)
-        if run is None or run.done > self.client.world.now:
+        if run is None or run.done > self.client.clock.now:
             raise ViolationError(f"call {nonce} has a result, and was not run")
         text = [block["text"] for block in output["blocks"]]
         shown = (text, output["reward"], output["finished"])

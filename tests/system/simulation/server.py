@@ -11,7 +11,7 @@ import json
 import math
 from typing import Any, Final, Protocol
 
-from tests.system.simulation.world import ViolationError, World
+from tests.system.simulation.virtual_time import ViolationError, VirtualClock
 
 _LINGER: Final = 60.0
 _REAP: Final = 900.0
@@ -35,24 +35,16 @@ _FAILED: Final = b'{"detail":"RuntimeError: it broke"}'
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flavour:
-    """What distinguishes the servers that exist.
-
-    Args:
-        name: The SDK.
-        registers_early: Whether a session exists before its constructor ran; if not,
-            a delete in the meantime is lost, and a second /create builds another.
-        starting_after: Seconds of set-up after which requests are answered 503.
-        latches: Whether a call after the end is refused rather than paid again.
-        blocks: Whether a tool holds up the whole server, its own reply included.
-        tools_wait: Whether task_tools waits for set-up.
-    """
+    """What distinguishes the servers that exist."""
 
     name: str
+    # A session exists before its constructor ran; if not, a delete in the meantime is
+    # lost, and a second /create builds another.
     registers_early: bool
-    starting_after: float
-    latches: bool
-    blocks: bool
-    tools_wait: bool
+    starting_after: float  # seconds of set-up after which requests are answered 503
+    latches: bool  # a call after the end is refused rather than paid again
+    blocks: bool  # a tool holds up the whole server, its own reply included
+    tools_wait: bool  # task_tools waits for set-up
 
 
 FLAVOURS: Final = {
@@ -68,8 +60,7 @@ class Run:
     task_id: str
     began: float
     done: float
-    result: str
-    """What it gives back, or what it raised."""
+    result: str  # what it gives back, or what it raised
     raised: bool
     paid: float
     finished: bool
@@ -88,8 +79,7 @@ class Arrival(Protocol):
     target: str
     session_id: str
     body: bytes | None
-    replayed: bool
-    """Whether it is not the client that sends it again."""
+    replayed: bool  # whether it is not the client that sends it again
 
     def reply(self, reply: Reply) -> None:
         """Answer it."""
@@ -114,7 +104,7 @@ class Server:
 
     def __init__(
         self,
-        world: World,
+        clock: VirtualClock,
         flavour: Flavour,
         *,
         constructor: float = 0.01,
@@ -122,7 +112,7 @@ class Server:
         broken: bool = False,
         strict: bool = True,
     ) -> None:
-        self.world = world
+        self.clock = clock
         self.flavour = flavour
         self.constructor = constructor
         self.setup = setup
@@ -131,8 +121,7 @@ class Server:
         self.down_until = -1.0
         self.incarnation = 0
         self.runs: list[Run] = []
-        self.created: set[str] = set()
-        """Every session id that a /create arrived for."""
+        self.created: set[str] = set()  # every session id that a /create arrived for
         self.denied: set[str] = set()
         """Every session that somebody was told not to exist."""
         self._sessions: dict[str, _Session] = {}
@@ -143,7 +132,7 @@ class Server:
     def alive(self, session_id: str) -> bool:
         """Say whether the session exists, after reaping it if it is due."""
         session = self._sessions.get(session_id)
-        if session is not None and self.world.now - session.last_ping > _REAP:
+        if session is not None and self.clock.now - session.last_ping > _REAP:
             self._end(session_id)
             session = None
         return session is not None
@@ -152,18 +141,18 @@ class Server:
         return [each for each in list(self._sessions) if self.alive(each)]
 
     def restart(self, down: float) -> None:
-        self.world.note(f"the server restarts, down for {down:g} s")
+        self.clock.note(f"the server restarts, down for {down:g} s")
         self.incarnation += 1
-        self.down_until = self.world.now + down
+        self.down_until = self.clock.now + down
         self._busy_until = 0.0
         self._sessions.clear()
         self._tasks.clear()
 
     def handle(self, arrival: Arrival) -> None:
-        now = self.world.now
+        now = self.clock.now
         if now < self._busy_until:
             again = functools.partial(_again, self, self.incarnation)
-            self.world.at(self._busy_until, again, arrival)
+            self.clock.at(self._busy_until, again, arrival)
             return
         target = arrival.target
         endpoint = target.rpartition("/")[2]
@@ -191,7 +180,7 @@ class Server:
     def _answer(
         self, arrival: Arrival, status: int, body: bytes, headers: Any = _JSON
     ) -> None:
-        now = self.world.now
+        now = self.clock.now
         if body is _LOST or body is _DELETED:
             self.denied.add(arrival.session_id)
         arrival.reply(Reply(status, headers, now, [(now, body)]))
@@ -218,7 +207,7 @@ class Server:
             self._answer(arrival, 200, b'{"sid":"it"}')
             return
         constructed = functools.partial(self._constructed, self.incarnation)
-        self.world.at(self.world.now + self.constructor, constructed, arrival)
+        self.clock.at(self.clock.now + self.constructor, constructed, arrival)
 
     def _constructed(self, incarnation: int, arrival: Arrival) -> None:
         if incarnation == self.incarnation:
@@ -226,12 +215,12 @@ class Server:
             self._answer(arrival, 200, b'{"sid":"it"}')
 
     def _register(self, session_id: str, setup: float) -> None:
-        now = self.world.now
+        now = self.clock.now
         self._sessions[session_id] = _Session(now + setup, self.broken, now)
 
     def _enter(self, arrival: Arrival, endpoint: str, since: float) -> None:
         """Serve a request that needs a session, once it is set up."""
-        now = self.world.now
+        now = self.clock.now
         if not self.alive(arrival.session_id):
             self._answer(arrival, 404, _LOST)
             return
@@ -245,7 +234,7 @@ class Server:
             session.waiting.append(arrival)
             when = min(session.ready_at, since + self.flavour.starting_after)
             enter = functools.partial(self._wake, endpoint, since)
-            self.world.at(when, enter, (session, arrival))
+            self.clock.at(when, enter, (session, arrival))
         elif session.broken and now >= session.ready_at:
             self._answer(arrival, 500, _FAILED)
         elif endpoint == "prompt":
@@ -264,7 +253,7 @@ class Server:
             self._enter(arrival, endpoint, since)
 
     def _call(self, arrival: Arrival, session: _Session) -> None:
-        now = self.world.now
+        now = self.clock.now
         given = json.loads(arrival.body or b"")
         task_id = given.get("task_id")
         if task_id is None:
@@ -297,7 +286,7 @@ class Server:
 
     def _start(self, session_id: str, session: _Session, given: Any) -> Run:
         """Run a tool, or refuse to."""
-        now = self.world.now
+        now = self.clock.now
         name, asked = given["name"], given["input"]
         self._ids += 1
         task_id = f"task-{self._ids}"

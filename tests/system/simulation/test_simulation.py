@@ -33,7 +33,7 @@ from tests.system.simulation.episodes import (
 from tests.system.simulation.network import REPLAYS, Fault
 from tests.system.simulation.player import Call, Part
 from tests.system.simulation.server import FLAVOURS
-from tests.system.simulation.world import Process, ViolationError, World
+from tests.system.simulation.virtual_time import Process, ViolationError, VirtualClock
 
 HARMLESS = {
     Fault.REFUSED,
@@ -53,8 +53,7 @@ HARMLESS = {
 RESUMED = {Fault.SILENT_TASK, Fault.SILENT_CHUNK}
 """Faults that nobody should see if they strike a call."""
 
-CALLS = (4, 5)
-"""The exchanges of the simplest episode that are calls."""
+CALLS = (4, 5)  # the exchanges of the simplest episode that are calls
 
 
 @pytest.mark.parametrize("name", ["openreward", "ors-sdk"])
@@ -214,10 +213,10 @@ def test_a_process_that_waits_for_ever_is_noticed() -> None:
     def script() -> Script:
         yield Send(Head("GET", "/"), None, BodyReader(), 1.0, 1.0)
 
-    world = World()
-    Process(world, Nowhere(), script(), "it")
+    clock = VirtualClock()
+    Process(clock, Nowhere(), script(), "it")
     with pytest.raises(ViolationError, match="never comes"):
-        world.run()
+        clock.run()
 
 
 def in_calls(name: str, replacement: Any) -> Any:

@@ -26,7 +26,7 @@ class Exchanger(Protocol):
         """Begin an exchange; `Process.resume` ends it."""
 
 
-class World:
+class VirtualClock:
     """A clock that jumps from one event to the next."""
 
     __slots__ = ("_events", "_numbers", "living", "now", "trace")
@@ -69,24 +69,23 @@ class World:
 class Process:
     """One thread of control: a generator that yields what operations yield."""
 
-    __slots__ = ("_script", "_waiting", "idle_since", "name", "network", "world")
+    __slots__ = ("_script", "_waiting", "clock", "idle_since", "name", "network")
 
     def __init__(
         self,
-        world: World,
+        clock: VirtualClock,
         network: Exchanger,
         script: Generator[Send | Pause, Outcome, None],
         name: str,
     ) -> None:
-        self.world = world
+        self.clock = clock
         self.network = network
         self.name = name
-        self.idle_since = -math.inf
-        """When its connection carried the last byte."""
+        self.idle_since = -math.inf  # when its connection carried the last byte
         self._script = script
         self._waiting: object = None
-        world.living += 1
-        world.at(world.now, self._begin, None)
+        clock.living += 1
+        clock.at(clock.now, self._begin, None)
 
     @property
     def waiting(self) -> object:
@@ -102,7 +101,7 @@ class Process:
 
     def cancel(self, _: None = None) -> None:
         if self._waiting is not None:
-            self.world.note(f"{self.name} is cancelled")
+            self.clock.note(f"{self.name} is cancelled")
             try:
                 self._wait(self._script.throw(Cancelled()))
             except StopIteration:
@@ -116,14 +115,14 @@ class Process:
 
     def _end(self) -> None:
         self._waiting = None
-        self.world.living -= 1
+        self.clock.living -= 1
 
     def _wait(self, step: Send | Pause) -> None:
         self._waiting = step
         if isinstance(step, Send):
             self.network.exchange(self, step)
         else:
-            self.world.at(self.world.now + step.seconds, self._wake, step)
+            self.clock.at(self.clock.now + step.seconds, self._wake, step)
 
     def _wake(self, pause: Pause) -> None:
         self.resume(pause, Outcome(elapsed=pause.seconds))
