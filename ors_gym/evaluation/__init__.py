@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ors_gym.evaluation._comparison import Comparison
 from ors_gym.evaluation._evaluate import Options, evaluate, parallel_evaluate
-from ors_gym.evaluation._record import Record
+from ors_gym.evaluation._figures import Comparison
+from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.evaluation._statistics import Interval, pass_at_k, pass_hat_k
 

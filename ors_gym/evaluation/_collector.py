@@ -15,9 +15,8 @@ from ors_gym.errors import (
     ORSError,
     import_extra,
 )
-from ors_gym.evaluation._output import Output
+from ors_gym.evaluation._output import Output, Record
 from ors_gym.evaluation._plan import Key, Plan, Planned
-from ors_gym.evaluation._record import Record
 from ors_gym.rollout import Episode
 
 __all__ = ["Collector", "ProgressBar"]

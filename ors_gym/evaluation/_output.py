@@ -1,29 +1,100 @@
-"""The output file of an evaluation: a head, then a row for each episode that ended."""
+"""Records of episodes, and the output file: a head, then a row for each record."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
 import threading
 import time
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation._plan import Key
-from ors_gym.evaluation._record import Record
+from ors_gym.evaluation._plan import Key, identify
+from ors_gym.rollout import Episode
 from ors_gym.types import JSONObject
 
-__all__ = ["FORMAT", "Output", "read_output"]
+__all__ = ["FORMAT", "Output", "Record", "read_output"]
 
 FORMAT: Final = "ors_gym.evaluation/1"
 _MAY_CHANGE: Final = ("server", "created", "version")
 """Fields of the head that need not be the same where a run goes on."""
 _SYNC_AFTER_ROWS: Final = 64
 _SYNC_AFTER_SECONDS: Final = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """An episode and whether it was a success.
+
+    Args:
+        episode: The episode.
+        success: Whether it was a success; None where it has no outcome.
+        task: The task itself, only where it has no index.
+    """
+
+    episode: Episode
+    success: bool | None
+    task: JSONObject | None = None
+
+    @property
+    def key(self) -> Key:
+        """The episode's identity: split, index or digest of the task, and number."""
+        episode = self.episode
+        return identify(episode.split, episode.task_index, self.task, episode.number)
+
+    @property
+    def has_outcome(self) -> bool:
+        """Whether it counts: False where an outage or the policy's error ended it."""
+        return self.episode.total_reward is not None
+
+    def result(self) -> JSONObject:
+        """Return the row without the episode's turns and steps."""
+        episode = self.episode
+        if self.task is None:
+            row: JSONObject = {"task_index": episode.task_index}
+        else:
+            row = {"task": self.task}
+        return row | {
+            "split": episode.split,
+            "episode": episode.number,
+            "total_reward": episode.total_reward,
+            "steps": len(episode.steps),
+            "success": self.success,
+            "stop_reason": episode.stop_reason,
+            "error": episode.error,
+            "error_kind": episode.error_kind,
+            "seconds": episode.seconds,
+        }
+
+    def row(self) -> JSONObject:
+        """Return the row of an output file, with the whole episode."""
+        return self.result() | {"trajectory": self.episode.to_dict()}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Record:
+        """Read a row of an output file.
+
+        Args:
+            row: The row.
+
+        Returns:
+            The record.
+
+        Raises:
+            InvalidRequestError: If it is no such row.
+        """
+        trajectory, success = row.get("trajectory"), row.get("success")
+        task = row.get("task")
+        if not isinstance(trajectory, Mapping) or not isinstance(success, bool | None):
+            raise InvalidRequestError("the row holds no episode")
+        if not isinstance(task, dict | None):
+            raise InvalidRequestError("the row's task is no object")
+        return cls(Episode.from_dict(trajectory), success, task)
 
 
 def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]:

@@ -1,37 +1,96 @@
-"""How many episodes are played at once: fewer where the server says 429."""
+"""Plays the episodes of an evaluation over one client, and judges their success."""
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._plan import Planned
-from ors_gym.evaluation._record import Record, Success, is_success
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode, Policy, Rules
-from ors_gym.rollout._driver import Seat, make_rollout_env
+from ors_gym.rollout._run import EpisodePlayer
 
-__all__ = ["Pace", "Player", "Settings"]
+__all__ = ["Pace", "Player", "Settings", "Success", "name_success"]
+
+Success: TypeAlias = float | Callable[[Episode], bool] | None
+"""The least reward of a success, or a function that judges the episode; None for
+finished with a reward above 0."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the episodes of an evaluation are played."""
+
+    env_name: str
+    make_policy: Callable[[], Policy]
+    rules: Rules
+    max_concurrent: int
+    seed: int | None  # ``episode.seed`` is this plus the episode's number
+    success: Success
+    env_arguments: Mapping[str, Any]
+
+
+class Player:
+    """Plays episodes over one client, on one event loop."""
+
+    def __init__(self, client: AsyncORSClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._pace = Pace(settings.max_concurrent)
+        self._free: list[EpisodePlayer] = []
+        self._unsubscribe = client.subscribe_to_retries(self._pace.note)
+
+    async def aclose(self) -> None:
+        """Let go of the client; no episode may be under way."""
+        self._unsubscribe()
+        while self._free:
+            await self._free.pop().close()
+
+    async def play(self, planned: Planned) -> Record:
+        """Play an episode as soon as the pace allows one more; failures are records."""
+        settings = self._settings
+        await self._pace.begin()
+        if self._free:
+            player = self._free.pop()
+        else:
+            player = EpisodePlayer(
+                self._client, settings.env_name, settings.rules, settings.env_arguments
+            )
+        try:
+            return await self._play(player, planned)
+        finally:
+            self._free.append(player)
+            self._pace.end()
+
+    async def _play(self, player: EpisodePlayer, planned: Planned) -> Record:
+        settings, task = self._settings, planned.task
+        seed = None if settings.seed is None else settings.seed + planned.number
+        episode = Episode(
+            settings.env_name, task.index, task.split, planned.number, seed
+        )
+        try:
+            await player.play(episode, task, settings.make_policy())
+        except Exception as error:  # noqa: BLE001 - one episode must not end the others
+            if episode.stop_reason != "error":
+                episode.fail(error, "policy")
+        success = None
+        try:
+            success = _is_success(settings.success, episode)
+        except Exception as error:  # noqa: BLE001 - the episode is lost, not the run
+            episode.fail(error, "success")
+        return Record(episode, success, task.spec)
 
 
 class Pace:
-    """A limit that halves when the server is asked too much, and grows back slowly.
+    """The number of episodes at once: halved where the server says 429, then raised.
 
     Additive increase and multiplicative decrease, as TCP does it (RFC 5681, section
-    3.1): halved at most once until as many episodes have ended as are under way, and
-    then raised by one for that many.
-
-    Args:
-        most: How many episodes at once at most.
-
-    Example:
-        >>> pace = Pace(8)
-        >>> pace.note(Retry("POST /create", "status 429", 1, 0.1))
-        >>> pace.limit
-        4.0
+    3.1). The limit is halved at most once until as many episodes have ended as it
+    allows at once. Then it rises by one for every so many that end.
     """
 
     def __init__(self, most: int) -> None:
@@ -42,11 +101,7 @@ class Pace:
         self._changed = asyncio.Event()
 
     def note(self, retry: Retry) -> None:
-        """Take note of a request that has to be repeated.
-
-        Args:
-            retry: Which, and why.
-        """
+        """Take note of a request that has to be repeated."""
         if "429" in retry.reason and self._to_end_first <= 0:
             self.limit = max(1.0, self.limit / 2)
             self._to_end_first = int(self.limit)
@@ -59,7 +114,7 @@ class Pace:
         self._under_way += 1
 
     def end(self) -> None:
-        """Take note that an episode ended."""
+        """Count an episode that ended."""
         self._under_way -= 1
         self._to_end_first -= 1
         if self._to_end_first <= 0 and self.limit < self._most:
@@ -67,88 +122,21 @@ class Pace:
         self._changed.set()
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How the episodes of an evaluation are played.
-
-    Args:
-        env_name: The environment's name.
-        make_policy: Gives the policy of each episode.
-        rules: When episodes end.
-        max_concurrent: How many are played at once at most.
-        seed: Given to policies, with the number of the episode, as ``episode.seed``.
-        success: When an episode is a success.
-        env_arguments: Arguments of `ORSEnv`.
-    """
-
-    env_name: str
-    make_policy: Callable[[], Policy]
-    rules: Rules
-    max_concurrent: int
-    seed: int | None
-    success: Success
-    env_arguments: Mapping[str, Any]
+def _is_success(success: Success, episode: Episode) -> bool | None:
+    """Judge an episode; None if it has no outcome."""
+    if episode.total_reward is None:
+        return None
+    if success is None:
+        return episode.finished and episode.total_reward > 0
+    if callable(success):
+        return bool(success(episode))
+    return episode.total_reward >= success
 
 
-class Player:
-    """Plays episodes over one client, on one event loop.
-
-    Args:
-        client: The client.
-        settings: How.
-    """
-
-    def __init__(self, client: AsyncORSClient, settings: Settings) -> None:
-        self._client = client
-        self._settings = settings
-        self._pace = Pace(settings.max_concurrent)
-        self._free: list[Seat] = []
-        self._unsubscribe = client.subscribe_to_retries(self._pace.note)
-
-    async def aclose(self) -> None:
-        """Let go of the client; no episode may be under way."""
-        self._unsubscribe()
-        while self._free:
-            await self._free.pop().close()
-
-    async def play(self, planned: Planned) -> Record:
-        """Play an episode, as soon as the server bears one more.
-
-        Args:
-            planned: Which.
-
-        Returns:
-            What came of it, also where it failed.
-        """
-        await self._pace.begin()
-        seat = self._free.pop() if self._free else self._new_seat()
-        try:
-            return await self._play(seat, planned)
-        finally:
-            self._free.append(seat)
-            self._pace.end()
-
-    def _new_seat(self) -> Seat:
-        settings = self._settings
-        env = make_rollout_env(
-            self._client, settings.env_name, **settings.env_arguments
-        )
-        return Seat(env, settings.rules)
-
-    async def _play(self, seat: Seat, planned: Planned) -> Record:
-        settings, task = self._settings, planned.task
-        seed = None if settings.seed is None else settings.seed + planned.number
-        episode = Episode(
-            settings.env_name, task.index, task.split, planned.number, seed
-        )
-        try:
-            await seat.play(episode, task, settings.make_policy())
-        except Exception as error:  # noqa: BLE001 - one episode must not end the others
-            if episode.stop_reason != "error":
-                episode.fail(error, "policy")
-        success = None
-        try:
-            success = is_success(settings.success, episode)
-        except Exception as error:  # noqa: BLE001 - the episode is lost, not the run
-            episode.fail(error, "success")
-        return Record(episode, success, task.spec)
+def name_success(success: Success) -> str:
+    """Describe how success is judged, for the head of an output file."""
+    if success is None:
+        return "finished and total_reward > 0"
+    if callable(success):
+        return str(getattr(success, "__qualname__", type(success).__qualname__))
+    return f"total_reward >= {float(success):g}"

@@ -21,9 +21,9 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError, import_extra
 from ors_gym.evaluation._collector import Collector
+from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._plan import Key, Planned
 from ors_gym.evaluation._player import Player, Settings
-from ors_gym.evaluation._record import Record
 from ors_gym.rollout import Episode
 from ors_gym.types import JSONObject
 

@@ -14,8 +14,8 @@ from ors_gym.errors import MissingExtraError
 from ors_gym.evaluation._plots import draw_parts
 
 if TYPE_CHECKING:
-    from ors_gym.evaluation._comparison import Comparison
-    from ors_gym.evaluation._record import Record
+    from ors_gym.evaluation._figures import Comparison
+    from ors_gym.evaluation._output import Record
     from ors_gym.evaluation._result import Evaluation
 
 __all__ = ["as_html", "as_page", "as_text"]

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from ors_gym.evaluation import _tables as tables
-from ors_gym.evaluation._comparison import Comparison, compare
-from ors_gym.evaluation._output import read_output
-from ors_gym.evaluation._record import Record
+from ors_gym.evaluation import _figures as figures
+from ors_gym.evaluation._figures import Comparison, compare
+from ors_gym.evaluation._output import Record, read_output
 from ors_gym.evaluation._statistics import (
     Interval,
     interval_if_possible,
@@ -99,17 +98,17 @@ class Evaluation(Mapping[str, Any]):
     @property
     def success_rate(self) -> float:
         """The share of successes among the episodes that have an outcome."""
-        return tables.mean(map(tables.success_of, self._outcomes))
+        return figures.mean(map(figures.success_of, self._outcomes))
 
     @property
     def avg_reward(self) -> float:
         """The mean reward of these episodes."""
-        return tables.mean(self.rewards)
+        return figures.mean(self.rewards)
 
     @property
     def avg_steps(self) -> float:
         """The mean number of steps of these episodes."""
-        return tables.mean(len(record.episode.steps) for record in self._outcomes)
+        return figures.mean(len(record.episode.steps) for record in self._outcomes)
 
     @cached_property
     def results(self) -> list[JSONObject]:
@@ -129,7 +128,7 @@ class Evaluation(Mapping[str, Any]):
     @property
     def rewards(self) -> list[float]:
         """The rewards of the episodes that have an outcome."""
-        return [tables.reward_of(record) for record in self._outcomes]
+        return [figures.reward_of(record) for record in self._outcomes]
 
     @property
     def outcomes(self) -> int:
@@ -139,12 +138,12 @@ class Evaluation(Mapping[str, Any]):
     @cached_property
     def success_interval(self) -> Interval:
         """Wilson's confidence interval of the success rate."""
-        return rate_interval(*self._per_task(tables.success_of), self.confidence)
+        return rate_interval(*self._per_task(figures.success_of), self.confidence)
 
     @cached_property
     def reward_interval(self) -> Interval:
         """A bootstrap confidence interval of the mean reward."""
-        return mean_interval(*self._per_task(tables.reward_of), self.confidence)
+        return mean_interval(*self._per_task(figures.reward_of), self.confidence)
 
     @cached_property
     def steps_interval(self) -> Interval:
@@ -155,7 +154,7 @@ class Evaluation(Mapping[str, Any]):
     @cached_property
     def errors(self) -> dict[str, int]:
         """The number of episodes that an error ended, by the error's kind."""
-        return tables.count_errors(self.records)
+        return figures.count_errors(self.records)
 
     @property
     def stop_reasons(self) -> dict[str, int]:
@@ -170,17 +169,17 @@ class Evaluation(Mapping[str, Any]):
         The parts are ``episode``, ``setup``, ``tool`` (one call) and ``policy`` (one
         turn).
         """
-        return tables.latencies(self.records)
+        return figures.latencies(self.records)
 
     @cached_property
     def by_split(self) -> list[JSONObject]:
         """A row of figures for each split."""
-        return tables.by_split(self.records, self.confidence)
+        return figures.by_split(self.records, self.confidence)
 
     @cached_property
     def by_tool(self) -> list[JSONObject]:
         """A row of figures for each tool that was called."""
-        return tables.by_tool(self.records)
+        return figures.by_tool(self.records)
 
     def pass_at_k(self, k: int) -> float:
         """Estimate how likely one of k episodes of a task succeeds, without bias.
@@ -229,7 +228,7 @@ class Evaluation(Mapping[str, Any]):
         """
         success = interval_if_possible(lambda: self.success_interval)
         reward = interval_if_possible(lambda: self.reward_interval)
-        figures: dict[str, float] = {
+        flat: dict[str, float] = {
             "success_rate": self.success_rate,
             "success_low": success.low,
             "success_high": success.high,
@@ -241,12 +240,12 @@ class Evaluation(Mapping[str, Any]):
             "outcomes": self.outcomes,
             "errors": sum(self.errors.values()),
         }
-        figures |= {f"errors/{kind}": count for kind, count in self.errors.items()}
+        flat |= {f"errors/{kind}": count for kind, count in self.errors.items()}
         for what, values in self.latency.items():
-            figures |= {f"{what}_seconds_{q}": value for q, value in values.items()}
+            flat |= {f"{what}_seconds_{q}": value for q, value in values.items()}
         return {
             prefix + name: float(value)
-            for name, value in figures.items()
+            for name, value in flat.items()
             if not math.isnan(value)
         }
 
@@ -288,10 +287,10 @@ class Evaluation(Mapping[str, Any]):
 
         return as_html(self)
 
-    def _per_task(self, value: tables.Value) -> tuple[list[float], list[int]]:
-        sums = tables.by_task(self.records, value).values()
+    def _per_task(self, value: figures.Value) -> tuple[list[float], list[int]]:
+        sums = figures.by_task(self.records, value).values()
         return [total for total, _ in sums], [count for _, count in sums]
 
     def _successes(self) -> tuple[list[int], list[int]]:
-        won, played = self._per_task(tables.success_of)
+        won, played = self._per_task(figures.success_of)
         return [int(count) for count in won], played

@@ -16,10 +16,10 @@ from ors_gym import errors
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.errors import EpisodeOverError, ORSError
-from ors_gym.rollout._driver import make_rollout_env, play_on, start_game
 from ors_gym.rollout._episode import Episode, StopReason
 from ors_gym.rollout._play import Game
 from ors_gym.rollout._rules import Rules, take_rules
+from ors_gym.rollout._run import advance, make_rollout_env, start_game
 from ors_gym.types import JSONObject
 
 __all__ = ["LiveEpisode", "connect", "split_connection"]
@@ -206,7 +206,7 @@ class LiveEpisode:
         """Play until the next turn is wanted, or the episode is over."""
         game = self._game
         assert game is not None  # noqa: S101 - the callers looked
-        if not await play_on(game, self._env, answer):
+        if not await advance(game, self._env, answer):
             await self._env.leave()
 
     async def _break_off(self, error: BaseException) -> None:

@@ -10,9 +10,9 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._clients import AnyClient, borrow_async
-from ors_gym.rollout._driver import Seat, make_rollout_env
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._rules import Rules
+from ors_gym.rollout._run import EpisodePlayer
 
 __all__ = ["Difference", "Replay", "replay", "replay_async"]
 
@@ -134,18 +134,15 @@ async def replay_async(
     again = Episode(
         episode.environment, wanted.index, wanted.split, episode.number, episode.seed
     )
-    async with borrow_async(client, elsewhere=elsewhere) as own:
-        seat = Seat(
-            make_rollout_env(own, episode.environment, **env_arguments), Rules()
-        )
-        try:
 
-            async def policy(_: Episode) -> Turn | None:
-                return next(turns, None)
+    async def policy(_: Episode) -> Turn | None:
+        return next(turns, None)
 
-            await seat.play(again, wanted, policy)
-        finally:
-            await seat.close()
+    async with (
+        borrow_async(client, elsewhere=elsewhere) as own,
+        EpisodePlayer(own, episode.environment, Rules(), env_arguments) as player,
+    ):
+        await player.play(again, wanted, policy)
     return Replay(again, _first_difference(episode, again))
 
 

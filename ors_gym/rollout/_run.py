@@ -6,27 +6,40 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Unpack
+from typing import Any, Final, Self, Unpack
 
 import gymnasium
 from gymnasium.spaces import Text
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
-from ors_gym.env import ORSEnv
+from ors_gym.env import AsyncTaskEnv, ORSEnv
 from ors_gym.env._task_choice import find_task
 from ors_gym.env._task_order import Task
-from ors_gym.errors import InvalidRequestError, ORSError
+from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._clients import AnyClient, borrow_async, borrow_blocking
-from ors_gym.rollout._driver import Seat, make_rollout_env
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._play import StepEnv, TurnReader, play
-from ors_gym.rollout._policies import Policy, choose_policy
+from ors_gym.rollout._play import Game, StepEnv, TurnReader, play
+from ors_gym.rollout._policies import Policy, PolicyCaller, choose_policy
 from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
 
-__all__ = ["EpisodeRunner", "run_episode", "run_episode_async", "run_group"]
+__all__ = [
+    "EpisodePlayer",
+    "EpisodeRunner",
+    "advance",
+    "make_rollout_env",
+    "run_episode",
+    "run_episode_async",
+    "run_group",
+    "start_game",
+]
+
+_ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
+    {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
+)
+"""Arguments of an env that every rollout sets itself."""
 
 
 def run_episode(
@@ -181,14 +194,13 @@ async def run_episode_async(
         True
     """
     rules = rules or take_rules(arguments)
-    async with borrow_async(client) as own:
-        seat = Seat(make_rollout_env(own, env_name, **arguments), rules)
-        try:
-            found = await seat.env.find_task(task, split=split)
-            episode = Episode(env_name, found.index, found.split, seed=seed)
-            await seat.play(episode, found, policy)
-        finally:
-            await seat.close()
+    async with (
+        borrow_async(client) as own,
+        EpisodePlayer(own, env_name, rules, arguments) as player,
+    ):
+        found = await player.env.find_task(task, split=split)
+        episode = Episode(env_name, found.index, found.split, seed=seed)
+        await player.play(episode, found, policy)
     return episode
 
 
@@ -259,8 +271,8 @@ async def run_group(
         try:
             async with asyncio.TaskGroup() as tasks:
                 for episode in episodes:
-                    seat = Seat(make_rollout_env(own, env_name, **arguments), rules)
-                    tasks.create_task(_play(seat, episode, found, make_policy()))
+                    player = EpisodePlayer(own, env_name, rules, arguments)
+                    tasks.create_task(_play(player, episode, found, make_policy()))
         except BaseExceptionGroup as group:
             # The first error is the one that a caller can act on.
             raise group.exceptions[0] from None
@@ -269,11 +281,11 @@ async def run_group(
     return episodes
 
 
-async def _play(seat: Seat, episode: Episode, task: Task, policy: Policy) -> None:
-    try:
-        await seat.play(episode, task, policy)
-    finally:
-        await seat.close()
+async def _play(
+    player: EpisodePlayer, episode: Episode, task: Task, policy: Policy
+) -> None:
+    async with player:
+        await player.play(episode, task, policy)
 
 
 async def _score(
@@ -394,3 +406,128 @@ class EpisodeRunner:
 
     def _policy(self, episode: Episode) -> Any:
         return self.select_action(episode.blocks)
+
+
+class EpisodePlayer:
+    """Plays one episode after another, in one env and with one thread for policies."""
+
+    def __init__(
+        self,
+        client: AsyncORSClient,
+        env_name: str,
+        rules: Rules,
+        env_arguments: Mapping[str, Any],
+    ) -> None:
+        self.env = make_rollout_env(client, env_name, **env_arguments)
+        self._rules = rules
+        self._caller = PolicyCaller()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def play(self, episode: Episode, task: Task, policy: Policy) -> None:
+        """Play an episode and fill it in. Its session is deleted, whatever happens.
+
+        Outages are recorded. A mistake of the caller, and what the policy raised, is
+        recorded and raised.
+        """
+        started = time.monotonic()
+        deadline = self._rules.deadline
+        try:
+            async with asyncio.timeout(deadline):
+                await self._play(episode, task, policy, started)
+        except TimeoutError as error:
+            if deadline is None or time.monotonic() - started < deadline:
+                # It is not ours, but the policy's own.
+                episode.fail(error, "policy")
+                raise
+            if episode.stop_reason == "":
+                self._rules.conclude(episode, "deadline")
+        except Exception as error:
+            if episode.stop_reason == "":
+                episode.end_without_outcome(_describe(error), "policy")
+                episode.cause = error
+            raise
+        finally:
+            episode.seconds = time.monotonic() - started
+            await self.env.leave()
+
+    async def _play(
+        self, episode: Episode, task: Task, policy: Policy, started: float
+    ) -> None:
+        env = self.env
+        try:
+            game = await start_game(episode, env, task, self._rules, started)
+        except ORSError as error:
+            episode.fail(error, error.kind)
+            if isinstance(error, InvalidRequestError | AuthenticationError):
+                # The caller's mistake, whatever the task.
+                raise
+            return
+        try:
+            asked = await advance(game, env, None)
+            while asked:
+                answer = await self._caller.call(policy, episode)
+                asked = await advance(game, env, answer)
+        finally:
+            game.close()
+
+    async def close(self) -> None:
+        """Close the env, and let the thread end as soon as its function returns."""
+        self._caller.close()
+        await self.env.close()
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+async def start_game(
+    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, started: float
+) -> Game:
+    """Open the session of an episode, and fill in what the episode begins with."""
+    try:
+        episode.observation, info = await env.open(task)
+    finally:
+        episode.setup_seconds = time.monotonic() - started
+    episode.environment = env.environment
+    episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
+    reader = TurnReader(env.tools, env.terminal_tool, rules.on_plain_text)
+    return play(episode, rules, reader, started)
+
+
+async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
+    """Play until the policy is to be asked (True), or the episode is over.
+
+    ``answer`` is what the policy returned; None at the beginning.
+    """
+    try:
+        request = game.send(answer)
+        while isinstance(request, StepEnv):
+            try:
+                result = await env.step(request.action)
+            except ORSError as error:
+                request = game.throw(error)
+            else:
+                request = game.send(result)
+    except StopIteration:
+        return False
+    return True
+
+
+def make_rollout_env(
+    client: AsyncORSClient, env_name: str, **arguments: Any
+) -> AsyncTaskEnv:
+    """Make the env of a rollout: an outage ends an episode, and does not raise."""
+    for name in _ARGUMENTS_OF_ROLLOUTS:
+        if name in arguments:
+            raise InvalidRequestError(f"a rollout does not take {name}=")
+    try:
+        return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
+    except TypeError as error:
+        raise InvalidRequestError(f"unknown argument: {error}") from None

@@ -53,23 +53,6 @@ def test_records_make_a_data_frame():
     assert {"tool_seconds", "stop_reason", "error_kind"} <= set(frame.columns)
 
 
-def test_tables_by_split_and_tool():
-    found = Evaluation(
-        [
-            make_record(0, 1.0),
-            make_record(0, 0.0, split="train", tool="look"),
-            make_record(1, None),
-        ]
-    )
-    assert [row["split"] for row in found.by_split] == ["test", "train"]
-    assert [row["success_rate"] for row in found.by_split] == [1.0, 0.0]
-    assert [row["episodes"] for row in found.by_split] == [2, 1]
-    assert [(row["tool"], row["calls"]) for row in found.by_tool] == [
-        ("submit", 2),
-        ("look", 1),
-    ]
-
-
 def test_what_is_missing_is_named_with_its_extra(monkeypatch):
     importing = importlib.import_module
 

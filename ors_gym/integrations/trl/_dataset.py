@@ -16,7 +16,7 @@ from ors_gym.errors import (
     UnknownTaskError,
     import_extra,
 )
-from ors_gym.rollout._driver import make_rollout_env
+from ors_gym.rollout._run import make_rollout_env
 from ors_gym.types import TaskSpec, ToolSpec
 
 _LOGGER: Final = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Two evaluations, compared task by task."""
+"""Figures by split and by tool, and two evaluations compared task by task."""
 
 from __future__ import annotations
 
@@ -34,3 +34,20 @@ def test_intervals_of_rates_and_steps_stay_within_what_is_possible():
     long = [make_record(n, 1.0) for n in range(10)]
     long[0].episode.steps *= 50
     assert Evaluation(long).steps_interval.low == 0.0
+
+
+def test_tables_by_split_and_tool():
+    found = Evaluation(
+        [
+            make_record(0, 1.0),
+            make_record(0, 0.0, split="train", tool="look"),
+            make_record(1, None),
+        ]
+    )
+    assert [row["split"] for row in found.by_split] == ["test", "train"]
+    assert [row["success_rate"] for row in found.by_split] == [1.0, 0.0]
+    assert [row["episodes"] for row in found.by_split] == [2, 1]
+    assert [(row["tool"], row["calls"]) for row in found.by_tool] == [
+        ("submit", 2),
+        ("look", 1),
+    ]
