@@ -18,16 +18,15 @@ from ors_gym.cli import (
     _eval,
     _list,
     _play,
-    _report,
+    _report_show_replay,
     _serve,
-    _show_replay,
 )
 from ors_gym.cli._common import clean
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]
 
-_COMMANDS = (_demo, _serve, _list, _play, _eval, _show_replay, _report, _check)
+_COMMANDS = (_demo, _serve, _list, _play, _eval, _report_show_replay, _check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

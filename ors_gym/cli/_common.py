@@ -25,7 +25,6 @@ __all__ = [
     "clean",
     "import_from_here",
     "is_class",
-    "load_evaluation",
     "open_environment",
     "open_server",
     "read_range",
@@ -170,14 +169,6 @@ def read_range(text: str) -> range:
             f"{text!r} names no tasks; write N for the first N, or a:b"
         )
     return found
-
-
-def load_evaluation(path: str) -> Evaluation:
-    """Read the output of an evaluation."""
-    try:
-        return Evaluation.load(path)
-    except OSError as error:
-        raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def summarize(evaluation: Evaluation) -> JSONObject:

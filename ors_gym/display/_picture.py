@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ors_gym.display._style import DARK, reward_colour
-from ors_gym.display._transcript import Entry, Transcript
+from ors_gym.display._html import DARK
+from ors_gym.display._transcript import Entry, Transcript, reward_colour
 from ors_gym.errors import InvalidRequestError, import_extra
 from ors_gym.formats._blocks import describe_block
 from ors_gym.formats._images import decode_image, require_pillow

@@ -9,9 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from ors_gym.display._argument_fields import Field, list_fields
 from ors_gym.display._cards import conversation_card
-from ors_gym.display._game import Game
+from ors_gym.display._game import Field, Game, list_fields
 from ors_gym.display._html import (
     Fact,
     compact_json,

@@ -6,8 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ors_gym.display._argument_fields import Field, list_fields
-from ors_gym.display._game import Game
+from ors_gym.display._game import Field, Game, list_fields
 from ors_gym.display._terminal import clean, say
 from ors_gym.display._transcript import Entry
 from ors_gym.types import JSONObject, ToolCall, ToolSpec

@@ -7,11 +7,10 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ors_gym.display._style import reward_colour
 from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.types import Block
 
-__all__ = ["NOT_RUN", "Entry", "Transcript", "write_call"]
+__all__ = ["NOT_RUN", "Entry", "Transcript", "reward_colour", "write_call"]
 
 NOT_RUN: Final = "not run"
 """The note of a call that was not made, because the episode was over."""
@@ -152,3 +151,15 @@ def write_call(tool: str, tool_input: dict[str, Any]) -> str:
         for name, value in tool_input.items()
     )
     return replace_surrogates(f"{tool}({', '.join(arguments)})")
+
+
+def reward_colour(reward: float) -> str:
+    """Return the name of a reward's colour.
+
+    Example:
+        >>> reward_colour(1.0), reward_colour(-0.5), reward_colour(0.0)
+        ('good', 'bad', 'muted')
+    """
+    if reward == 0:
+        return "muted"
+    return "good" if reward > 0 else "bad"

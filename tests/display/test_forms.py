@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ors_gym
-from ors_gym.display._argument_fields import list_fields
-from ors_gym.display._game import Game
+from ors_gym.display._game import Game, list_fields
 from ors_gym.display._play_in_notebook import Form
 from ors_gym.wrappers import DiscreteTools
 

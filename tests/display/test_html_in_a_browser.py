@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import ors_gym
-from ors_gym.display._style import DARK, LIGHT, TEXT_COLOURS
+from ors_gym.display._html import DARK, LIGHT, TEXT_COLOURS
 from tests.display.episodes import (
     HOSTILE,
     hostile_episode,

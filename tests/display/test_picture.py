@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import ors_gym
+from ors_gym.display._html import DARK
 from ors_gym.display._picture import (
     FRAME_SHAPE,
     draw_transcript,
@@ -23,7 +24,6 @@ from ors_gym.display._picture import (
     load_font,
     wrap,
 )
-from ors_gym.display._style import DARK
 from ors_gym.display._transcript import Entry, Transcript
 
 

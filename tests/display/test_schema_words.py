@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from ors_gym.cli._list import _signature
-from ors_gym.display._argument_fields import list_fields
 from ors_gym.display._cards import tools_card
+from ors_gym.display._game import list_fields
 from ors_gym.display._play_in_notebook import Form
 
 widgets = pytest.importorskip("ipywidgets")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ors_gym
-from ors_gym.cli import _show_replay as show_replay
+from ors_gym.cli import _report_show_replay as commands
 from ors_gym.display import _cards as cards
 from ors_gym.display import _show as display
 from ors_gym.display._cards import (
@@ -170,7 +170,7 @@ def test_an_episode_and_the_command_line_say_the_same_of_an_end(
     step.error_kind, step.finished, step.truncated = error_kind, finished, truncated
     assert list(episode_entries(episode))[-1].note == said
     ending = f", {said}]" if said else "]"
-    assert show_replay._write_down(episode).endswith(f"[reward 0{ending}")
+    assert commands._write_down(episode).endswith(f"[reward 0{ending}")
 
 
 @pytest.mark.parametrize(

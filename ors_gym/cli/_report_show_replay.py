@@ -1,0 +1,136 @@
+"""``report``, ``show`` and ``replay``: what is done with an evaluation's output."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import pathlib
+from typing import Any
+
+from ors_gym.cli._common import add_json_flag, open_server, say, say_json, summarize
+from ors_gym.display._cards import step_entry
+from ors_gym.errors import InvalidRequestError
+from ors_gym.evaluation import Evaluation, Record
+from ors_gym.evaluation._report import as_page
+from ors_gym.formats._blocks import render_text
+from ors_gym.rollout import Episode, replay
+
+__all__ = ["add_parser"]
+
+
+def add_parser(commands: Any) -> None:
+    report = commands.add_parser(
+        "report", help="show the figures of an evaluation, or compare two"
+    )
+    show = commands.add_parser("show", help="show an episode of an evaluation")
+    again = commands.add_parser(
+        "replay", help="send an episode's calls again and compare what comes back"
+    )
+    for parser, run in ((report, _report), (show, _show), (again, _replay)):
+        parser.add_argument("file", help="the output of an evaluation")
+        add_json_flag(parser)
+        parser.set_defaults(run=run)
+    report.add_argument(
+        "other", nargs="?", help="another one, which the first is compared with"
+    )
+    report.add_argument(
+        "--html", metavar="FILE", help="write a page that needs no network"
+    )
+    for parser in (show, again):
+        parser.add_argument(
+            "--row", type=int, default=0, help="which episode; default: 0, the first"
+        )
+    again.add_argument(
+        "--url", help="or module:Class; default: the server that the file names"
+    )
+
+
+def _report(options: argparse.Namespace) -> int:
+    found = _load(options.file)
+    other = None if options.other is None else _load(options.other)
+    if options.html is not None:
+        page = _as_page(found, other, options)
+        try:
+            pathlib.Path(options.html).write_text(page, encoding="utf-8")
+        except OSError as error:
+            raise InvalidRequestError(f"the page cannot be written: {error}") from None
+    if options.json:
+        value = summarize(found)
+        if other is not None:
+            value["comparison"] = dataclasses.asdict(found.compare(other))
+        say_json(value)
+        return 0
+    _say_figures(options.file, found)
+    if other is not None:
+        say(f"\n{options.other}")
+        _say_figures(options.other, other)
+        if found.records and other.records:
+            say(f"\n{options.file} minus {options.other}\n{found.compare(other)}")
+    return 0
+
+
+def _say_figures(path: str, evaluation: Evaluation) -> None:
+    say(evaluation if evaluation.records else f"{path} holds no episodes yet")
+
+
+def _as_page(
+    found: Evaluation, other: Evaluation | None, options: argparse.Namespace
+) -> str:
+    title = f"Evaluation of {found.head.get('environment', options.file)}"
+    if other is None:
+        return as_page(title, {options.file: found})
+    name = f"{options.file} minus {options.other}"
+    # A file compared with itself is shown once.
+    both = {options.file: found, options.other: other}
+    return as_page(title, both, (name, found.compare(other)))
+
+
+def _show(options: argparse.Namespace) -> int:
+    _, record = _find(options)
+    if options.json:
+        say_json(record.row())
+        return 0
+    for name, value in record.result().items():
+        if value not in ("", None):
+            say(f"{name:14}{value}")
+    say(f"\n{_write_down(record.episode)}")
+    return 0
+
+
+def _write_down(episode: Episode) -> str:
+    entries = [render_text(episode.prompt), *map(step_entry, episode.steps)]
+    return "\n\n".join(map(str, entries))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    server, record = _find(options)
+    with open_server(options.url or server) as base_url:
+        again = replay(base_url, record.episode, task=record.task)
+    if options.json:
+        difference = again.difference
+        say_json(
+            {
+                "same": again.same,
+                "difference": difference and dataclasses.asdict(difference),
+            }
+        )
+    else:
+        say(again)
+    return 0 if again.same else 1
+
+
+def _find(options: argparse.Namespace) -> tuple[str, Record]:
+    evaluation = _load(options.file)
+    records = evaluation.records
+    if not 0 <= options.row < len(records):
+        raise InvalidRequestError(
+            f"{options.file} has no row {options.row}; it has {len(records)}, from 0"
+        )
+    return str(evaluation.head.get("server")), records[options.row]
+
+
+def _load(path: str) -> Evaluation:
+    try:
+        return Evaluation.load(path)
+    except OSError as error:
+        raise InvalidRequestError(f"{path} cannot be read: {error.strerror}") from None
