@@ -16,7 +16,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ors_gym.client._fork import register_for_fork
+from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import SessionClosedError
 
 __all__ = ["SlotLoop"]

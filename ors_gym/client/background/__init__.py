@@ -1,6 +1,5 @@
-"""The helper thread of a process: heartbeats, deletes, sessions opened ahead."""
+"""The helper threads of a process: heartbeats, deletes, work that is waited for."""
 
-from ors_gym.client.background._run_and_wait import run_and_wait
-from ors_gym.client.background._thread import background
+from ors_gym.client.background._thread import background, run_and_wait
 
 __all__ = ["background", "run_and_wait"]

@@ -3,6 +3,8 @@
 It starts with the first session and exits some seconds after the last. When the process
 exits, it deletes every open session first. It holds no strong reference to a session,
 so it can delete one that nobody holds (docs/wire.md, points 12 and 14).
+
+A second thread runs what blocking functions wait for: see `run_and_wait`.
 """
 
 from __future__ import annotations
@@ -17,96 +19,32 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from ors_gym.client._fork import register_for_fork
 from ors_gym.client._server import RemoteServer
 from ors_gym.client.background._connections import BackgroundConnections
 from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._heartbeats import Heartbeats
+from ors_gym.client.http._pool import register_for_fork
+from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._session_state import SessionState
 
-__all__ = ["Background", "LoopThread", "background"]
+__all__ = [
+    "Background",
+    "LoopThread",
+    "background",
+    "run_and_wait",
+]
 
 T = TypeVar("T")
 
 _TICK_SECONDS: Final = 0.5
 _LINGER_SECONDS: Final = 5.0
 """How long the thread stays without work: a new thread for each session costs more."""
+_STOP_SECONDS: Final = 2.0
+_CLEANUP_SECONDS: Final = 30.0
 _EXIT_SECONDS: Final = 5.0
 _OPENING_EXIT_SECONDS: Final = 1.0
 """How long a process that exits waits for the sessions that it is opening."""
-
-
-class LoopThread:
-    """A daemon thread with an event loop, started when first needed.
-
-    It runs ``work``, or whatever is put on its loop until `stop`. A forked child has no
-    thread, so it starts one of its own.
-    """
-
-    def __init__(
-        self, name: str, work: Callable[[], Coroutine[Any, Any, None]] | None = None
-    ) -> None:
-        self._name = name
-        self._work = work
-        self._inherited: list[object] = []
-        self._reset()
-        register_for_fork(self)
-
-    def _reset(self) -> None:
-        self.lock = threading.Lock()
-        self.loop: asyncio.AbstractEventLoop | None = None
-        """The running loop, or None."""
-        self._thread: threading.Thread | None = None
-
-    def reset_after_fork(self) -> None:
-        # Kept, since a finaliser would close what the parent still uses.
-        self._inherited.append((self.loop, self._thread))
-        self._reset()
-
-    def start(self) -> asyncio.AbstractEventLoop:
-        """Return the running loop."""
-        with self.lock:
-            if self.loop is None:
-                self.loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self.loop,), name=self._name, daemon=True
-                )
-                self._thread.start()
-            return self.loop
-
-    def is_current(self) -> bool:
-        """Tell whether the caller runs in this thread."""
-        return threading.current_thread() is self._thread
-
-    def exit_if(self, is_idle: Callable[[], bool]) -> bool:
-        """Let ``work`` return, unless more came in at the last moment."""
-        with self.lock:
-            if not is_idle():
-                return False
-            self.loop = self._thread = None
-            return True
-
-    def stop(self, timeout: float) -> None:
-        """Stop the loop, and wait some seconds for the thread to exit."""
-        loop, thread = self.loop, self._thread
-        if loop is not None and thread is not None:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(timeout)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        try:
-            if self._work is None:
-                loop.run_forever()
-            else:
-                loop.run_until_complete(self._work())
-        finally:
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-            with self.lock:
-                if self.loop is loop:
-                    self.loop = self._thread = None
 
 
 class Background:
@@ -239,12 +177,132 @@ class Background:
         return not (self._submitted or self._heartbeats or self._deletes)
 
 
-_background: Final = Background()
-
-
 def background() -> Background:
     """Return the background of this process."""
     return _background
 
 
-atexit.register(_background.delete_all)
+def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, also inside a running event loop (a notebook).
+
+    Ctrl-C cancels the coroutine, and is raised once the coroutine has ended.
+    """
+    loop = _waited_thread.start()
+    if _waited_thread.is_current():
+        work.close()
+        raise InvalidRequestError(
+            "this blocks the event loop that it runs on; await the async function "
+            "(parallel_evaluate, run_episode_async, ...) in its place"
+        )
+    tasks: list[asyncio.Task[T]] = []
+    done = threading.Event()
+
+    def start() -> None:
+        task = loop.create_task(work)
+        task.add_done_callback(lambda _: done.set())
+        tasks.append(task)
+
+    def cancel() -> None:
+        for task in tasks:
+            task.cancel()
+        if not tasks:
+            # Interrupted before it was started.
+            work.close()
+            done.set()
+
+    try:
+        loop.call_soon_threadsafe(start)
+        # Not the result of a future: cancelled, it would not wait for the clean-up.
+        done.wait()
+    except BaseException:
+        loop.call_soon_threadsafe(cancel)
+        done.wait(_CLEANUP_SECONDS)
+        raise
+    return tasks[0].result()
+
+
+class LoopThread:
+    """A daemon thread with an event loop, started when first needed.
+
+    It runs ``work``, or whatever is put on its loop until `stop`. A forked child has no
+    thread, so it starts one of its own.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]] | None = None
+    ) -> None:
+        self._name = name
+        self._work = work
+        self._inherited: list[object] = []
+        self._reset()
+        register_for_fork(self)
+
+    def _reset(self) -> None:
+        self.lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The running loop, or None."""
+        self._thread: threading.Thread | None = None
+
+    def reset_after_fork(self) -> None:
+        # Kept, since a finaliser would close what the parent still uses.
+        self._inherited.append((self.loop, self._thread))
+        self._reset()
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self.lock:
+            if self.loop is None:
+                self.loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=self._run, args=(self.loop,), name=self._name, daemon=True
+                )
+                self._thread.start()
+            return self.loop
+
+    def is_current(self) -> bool:
+        """Tell whether the caller runs in this thread."""
+        return threading.current_thread() is self._thread
+
+    def exit_if(self, is_idle: Callable[[], bool]) -> bool:
+        """Let ``work`` return, unless more came in at the last moment."""
+        with self.lock:
+            if not is_idle():
+                return False
+            self.loop = self._thread = None
+            return True
+
+    def stop(self, timeout: float) -> None:
+        """Stop the loop, and wait some seconds for the thread to exit."""
+        loop, thread = self.loop, self._thread
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(timeout)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            if self._work is None:
+                loop.run_forever()
+            else:
+                loop.run_until_complete(self._work())
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+            with self.lock:
+                if self.loop is loop:
+                    self.loop = self._thread = None
+
+
+_background: Final = Background()
+# It stays for the life of the process, so that the next call can use what a policy
+# opened on it, such as a model's client. Not the background's: a policy may block.
+_waited_thread: Final = LoopThread("ors_gym-run")
+
+
+@atexit.register
+def _exit_with_the_process() -> None:
+    try:
+        # First, since nothing may step a session any more when it is deleted.
+        _waited_thread.stop(_STOP_SECONDS)
+    finally:
+        _background.delete_all()

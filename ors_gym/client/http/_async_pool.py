@@ -31,8 +31,7 @@ from ors_gym.client.http._failures import (
     refuse,
 )
 from ors_gym.client.http._http1 import ReplyReader
-from ors_gym.client.http._idle_connections import IdleConnections
-from ors_gym.client.http._pool import BasePool
+from ors_gym.client.http._pool import BasePool, IdleConnections
 from ors_gym.protocol._exchange import Outcome, Send
 
 __all__ = ["AsyncConnectionPool"]

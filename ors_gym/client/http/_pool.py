@@ -1,17 +1,19 @@
-"""The blocking pool: exchanges with one server, for any number of threads."""
+"""The blocking pool, the age of idle connections, and what a fork does to a pool."""
 
 from __future__ import annotations
 
 import abc
+import collections
 import errno
+import os
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Generator, Sequence
-from typing import Final
+import weakref
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, Generic, Protocol, TypeVar
 
-from ors_gym.client._fork import register_for_fork
 from ors_gym.client.http._address import (
     Address,
     Origin,
@@ -32,12 +34,19 @@ from ors_gym.client.http._failures import (
     refuse,
 )
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
-from ors_gym.client.http._idle_connections import IdleConnections
 from ors_gym.protocol._exchange import Limits, Outcome, Send
 
-__all__ = ["DEFAULT_LIMITS", "BasePool", "ConnectionPool"]
+__all__ = [
+    "DEFAULT_LIMITS",
+    "BasePool",
+    "ConnectionPool",
+    "IdleConnections",
+    "register_for_fork",
+]
 
 DEFAULT_LIMITS: Final = Limits()
+_KEPT_SECONDS: Final = 60.0
+"""Seconds after which an idle connection serves nothing any more."""
 
 
 class BasePool(abc.ABC):
@@ -81,7 +90,7 @@ class BasePool(abc.ABC):
 
 
 class ConnectionPool(BasePool):
-    """Exchanges over pooled, blocking connections to one server."""
+    """Exchanges over blocking connections to one server, for any number of threads."""
 
     def _reset(self) -> None:
         self._idle: IdleConnections[Connection] = IdleConnections(self._drop)
@@ -265,3 +274,92 @@ class ConnectionPool(BasePool):
         except BaseException:
             connected.close()
             raise
+
+
+class _Idle(Protocol):
+    """A connection between two exchanges."""
+
+    last_byte: float
+    """When the last byte of its last reply came, on the clock of `time.monotonic`."""
+    reader: ReplyReader
+
+
+C = TypeVar("C", bound=_Idle)
+
+
+class IdleConnections(Generic[C]):
+    """The idle connections to one server; the one used last is used next.
+
+    So as few as possible stay warm, and the others age until ``close`` gets them.
+    Threads share it without a lock: the ends of a deque are atomic.
+    """
+
+    def __init__(self, close: Callable[[C], None]) -> None:
+        self._close = close
+        self._idle: collections.deque[C] = collections.deque()
+
+    def take(self, now: float, reuse_within: float) -> C | None:
+        """Take the connection used last, if it is young enough for the request.
+
+        The server may close an idle connection at any moment, and a call lost that way
+        looks like a lost reply. So a request says how many seconds after its last byte
+        a connection may carry it (docs/wire.md, point 6).
+        """
+        idle = self._idle
+        while True:
+            try:
+                connection = idle.pop()
+            except IndexError:
+                return None
+            age = now - connection.last_byte
+            if age > connection.reader.idle_seconds:
+                # By its Keep-Alive header the server may be closing it just now.
+                self._close(connection)
+            elif age <= reuse_within:
+                return connection
+            else:
+                # The others are older still. The new connection takes the place of the
+                # oldest, or a session that thinks for long would pile them up.
+                idle.append(connection)
+                self.close_oldest()
+                return None
+
+    def put(self, connection: C) -> None:
+        """Put a connection back after an exchange."""
+        idle = self._idle
+        idle.append(connection)
+        try:
+            while idle[0].last_byte < connection.last_byte - _KEPT_SECONDS:
+                self.close_oldest()
+        except IndexError:
+            # Another thread has taken the last one.
+            return
+
+    def close_oldest(self) -> bool:
+        """Close the connection that was idle longest, and tell if there was one."""
+        try:
+            connection = self._idle.popleft()
+        except IndexError:
+            return False
+        self._close(connection)
+        return True
+
+
+class _Resettable(Protocol):
+    def reset_after_fork(self) -> None: ...
+
+
+_registered: Final[weakref.WeakSet[_Resettable]] = weakref.WeakSet()
+
+
+def register_for_fork(resettable: _Resettable) -> None:
+    """Have a forked child call `reset_after_fork` (docs/wire.md, point 14)."""
+    _registered.add(resettable)
+
+
+def _reset_all() -> None:
+    for resettable in list(_registered):
+        resettable.reset_after_fork()
+
+
+os.register_at_fork(after_in_child=_reset_all)

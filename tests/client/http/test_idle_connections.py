@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ors_gym.client.http._idle_connections import IdleConnections
+from ors_gym.client.http._pool import IdleConnections
 
 
 class _Idle:
