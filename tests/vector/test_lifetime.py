@@ -116,6 +116,9 @@ def test_a_program_that_just_ends_leaves_nothing_behind(
 ) -> None:
     url = one_server.named_url if named else one_server.base_url
     program = (
+        "import logging\n"
+        # Of asyncio's words only those that count: a busy machine is slow at times.
+        "logging.getLogger('asyncio').setLevel(logging.ERROR)\n"
         "from ors_gym.vector import ORSVectorEnv\n"
         f"envs = ORSVectorEnv('contract', {url!r}, 3)\n"
         "envs.reset(seed=0)\n"
