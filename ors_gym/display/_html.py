@@ -14,8 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from ors_gym.display._terminal import clean
 from ors_gym.display._transcript import reward_colour
-from ors_gym.formats._blocks import describe_block, replace_surrogates
-from ors_gym.formats._images import read_image_size
+from ors_gym.formats._blocks import describe_block, read_image_size, replace_surrogates
 from ors_gym.types import Block
 
 __all__ = [

@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from ors_gym.display._html import DARK
 from ors_gym.display._transcript import Entry, Transcript, reward_colour
 from ors_gym.errors import InvalidRequestError, import_extra
-from ors_gym.formats._blocks import describe_block
-from ors_gym.formats._images import decode_image, require_pillow
+from ors_gym.formats._blocks import decode_image, describe_block, require_pillow
 
 if TYPE_CHECKING:
     from PIL.Image import Image

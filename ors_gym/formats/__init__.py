@@ -18,8 +18,13 @@ from ors_gym.formats._actions import (
     parse_action,
     parse_actions,
 )
-from ors_gym.formats._blocks import DecodedBlocks, decode_blocks, render_text
-from ors_gym.formats._images import MAX_PIXELS, decode_image
+from ors_gym.formats._blocks import (
+    MAX_PIXELS,
+    DecodedBlocks,
+    decode_blocks,
+    decode_image,
+    render_text,
+)
 from ors_gym.formats._messages import (
     ToolResult,
     to_anthropic_content,

@@ -1,29 +1,43 @@
-"""The blocks of a prompt or a reply as text, and with their images decoded."""
+"""The blocks of a prompt or a reply: as text, and with their images decoded."""
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
+import io
 import json
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ors_gym.formats._images import (
-    MAX_PIXELS,
-    ImageArray,
-    decode_image,
-    read_image_size,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from ors_gym.errors import import_extra
 from ors_gym.types import Block
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 __all__ = [
+    "MAX_PIXELS",
     "DecodedBlocks",
+    "ImageArray",
     "decode_blocks",
+    "decode_image",
     "describe_block",
+    "read_image_size",
     "render_text",
     "replace_surrogates",
+    "require_pillow",
     "truncate",
 ]
+
+ImageArray: TypeAlias = NDArray[np.uint8]
+"""Pixels of shape (height, width, 3), red, green, blue."""
+
+MAX_PIXELS: Final = 2**26
+"""Pixels that the images of one observation may have together: 192 MiB as arrays."""
 
 _SEPARATOR: Final = "\n\n"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -161,3 +175,164 @@ def _image_data(block: Block) -> str | None:
 
 def _media_type(block: Block) -> str:
     return str(block.get("mimeType") or "unknown type")[:_MAX_KIND]
+
+
+# Without a list Pillow would also try formats that start other programs.
+_FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP")
+_TRANSPARENT_MODES: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
+_MAX_REASON: Final = 200
+
+
+def decode_image(data: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
+    """Decode an image into pixels.
+
+    Transparent pixels are shown on white. Channels of 16 bits keep their upper 8. Of
+    an animation the first frame is taken. EXIF orientation is not applied.
+
+    Args:
+        data: A PNG, JPEG, GIF or WebP file in base64.
+        max_pixels: Larger images are refused before they are decoded.
+
+    Returns:
+        An array of shape (height, width, 3).
+
+    Raises:
+        ValueError: If the image cannot be decoded; the message says why in a phrase.
+        MissingExtraError: If Pillow is not installed.
+
+    Example:
+        >>> decode_image(
+        ...     "R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="
+        ... ).tolist()
+        [[[255, 0, 0]]]
+    """
+    pillow = require_pillow()
+    try:
+        raw = binascii.a2b_base64("".join(data.split()), strict_mode=True)
+    except ValueError:
+        raise ValueError("the data is not base64") from None
+    # Checked before Pillow opens the file, since Pillow warns of large images itself.
+    _check_size(read_image_size(data), max_pixels)
+    try:
+        with pillow.open(io.BytesIO(raw), formats=_FORMATS) as image:
+            _check_size(image.size, max_pixels)
+            return _to_rgb(image, pillow)
+    except _TooLargeError:
+        raise
+    except pillow.UnidentifiedImageError:
+        raise ValueError("it is not a PNG, JPEG, GIF or WebP file") from None
+    except Exception as error:  # noqa: BLE001 - broken files raise errors of all kinds
+        raise ValueError(f"{type(error).__name__}: {error}"[:_MAX_REASON]) from None
+
+
+def require_pillow() -> Any:
+    """Return Pillow's ``Image`` module, or raise what to install."""
+    alternative = 'use observation_mode="text"'
+    return import_extra("PIL.Image", "images", "An image as an array", alternative)
+
+
+class _TooLargeError(ValueError):
+    """Raised when an image has too many pixels."""
+
+
+def _check_size(size: tuple[int, int] | None, max_pixels: int) -> None:
+    if size is not None and size[0] * size[1] > max_pixels:
+        raise _TooLargeError(
+            f"{size[0]}x{size[1]} is more than the {max_pixels} pixels left"
+        )
+
+
+def _to_rgb(image: Image, pillow: Any) -> ImageArray:
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        # Converting would clip the values at 255 rather than scale them.
+        grey = (np.asarray(image) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if "transparency" in image.info or image.mode in _TRANSPARENT_MODES:
+        layer = image.convert("RGBA")
+        white = pillow.new("RGBA", layer.size, "white")
+        image = pillow.alpha_composite(white, layer)
+    # A copy, since Pillow's own buffer is read-only.
+    return np.array(image.convert("RGB"))
+
+
+_HEAD_CHARACTERS: Final = 64
+_JPEG_HEAD_CHARACTERS: Final = 256 * 1024
+"""JPEG keeps the size behind its metadata."""
+
+
+def read_image_size(data: str) -> tuple[int, int] | None:
+    """Return width and height as the header of a file in base64 states them."""
+    try:
+        head = _decode_head(data, _HEAD_CHARACTERS)
+        if head.startswith(b"\xff\xd8"):
+            head = _decode_head(data, _JPEG_HEAD_CHARACTERS)
+    except ValueError:
+        return None
+    for magic, reader in _SIZE_READERS.items():
+        if head.startswith(magic):
+            size = reader(head)
+            return size if size and all(size) else None
+    return None
+
+
+def _decode_head(data: str, characters: int) -> bytes:
+    # Some writers break base64 into lines.
+    head = "".join(data[:characters].split())
+    return binascii.a2b_base64(head[: len(head) // 4 * 4])
+
+
+def _read_png_size(head: bytes) -> tuple[int, int] | None:
+    """PNG (third edition), section 11.2.1: IHDR is the first chunk."""
+    if len(head) < 24 or head[12:16] != b"IHDR":
+        return None
+    return int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+
+
+def _read_gif_size(head: bytes) -> tuple[int, int] | None:
+    """GIF89a, section 18: logical screen descriptor."""
+    if len(head) < 10:
+        return None
+    return int.from_bytes(head[6:8], "little"), int.from_bytes(head[8:10], "little")
+
+
+def _read_webp_size(head: bytes) -> tuple[int, int] | None:
+    """RFC 9649, sections 2.5 to 2.7: lossy, lossless and extended files."""
+    if len(head) < 30 or head[8:12] != b"WEBP":
+        return None
+    kind = head[12:16]
+    if kind == b"VP8 " and head[23:26] == b"\x9d\x01\x2a":
+        width = int.from_bytes(head[26:28], "little") & 0x3FFF
+        height = int.from_bytes(head[28:30], "little") & 0x3FFF
+        return width, height
+    if kind == b"VP8L" and head[20] == 0x2F:
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8X":
+        width = int.from_bytes(head[24:27], "little") + 1
+        return width, int.from_bytes(head[27:30], "little") + 1
+    return None
+
+
+def _read_jpeg_size(head: bytes) -> tuple[int, int] | None:
+    """ITU T.81, section B.2: skip segments up to the start of frame."""
+    position = 2
+    while position + 9 <= len(head) and head[position] == 0xFF:
+        marker = head[position + 1]
+        if marker == 0xFF:
+            position += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:
+            position += 2
+        elif 0xC0 <= marker <= 0xCF and marker not in {0xC4, 0xC8, 0xCC}:
+            height = int.from_bytes(head[position + 5 : position + 7], "big")
+            return int.from_bytes(head[position + 7 : position + 9], "big"), height
+        else:
+            position += 2 + int.from_bytes(head[position + 2 : position + 4], "big")
+    return None
+
+
+_SIZE_READERS: Final[Mapping[bytes, Callable[[bytes], tuple[int, int] | None]]] = {
+    b"\x89PNG\r\n\x1a\n": _read_png_size,
+    b"\xff\xd8": _read_jpeg_size,
+    b"GIF8": _read_gif_size,
+    b"RIFF": _read_webp_size,
+}

@@ -9,9 +9,10 @@ in the schema.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from random import Random
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -23,7 +24,11 @@ from ors_gym.spaces._schema.nodes import (
     list_values,
     why_impossible,
 )
-from ors_gym.spaces._schema.validation import SchemaValidator
+
+if TYPE_CHECKING:
+    from jsonschema.protocols import (  # type: ignore[import-untyped, unused-ignore]
+        Validator,
+    )
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 
@@ -92,7 +97,8 @@ def enumerate(schema: Any, limit: int = 1000) -> list[Any]:  # noqa: A001
 class CompiledSchema:
     """A schema that is compiled once, when it is first needed.
 
-    It never changes, so copies share it. A pickle holds the schema alone.
+    It never changes, so copies share it. A pickle holds the schema alone. Every method
+    raises `SchemaError`, with the place in the schema, if the schema cannot be used.
 
     Args:
         schema: The JSON Schema.
@@ -115,74 +121,46 @@ class CompiledSchema:
         return CompiledSchema, (self.schema, self.name)
 
     def prepare(self) -> None:
-        """Compile the schema, unless it is compiled already.
-
-        Raises:
-            SchemaError: If it cannot be sampled; the message says where.
-        """
+        """Compile the schema for `draw`, unless it is compiled already."""
         self._node  # noqa: B018
 
     def draw(self, random: Random) -> Any:
-        """Draw a value.
-
-        Args:
-            random: The source of chance.
-
-        Raises:
-            SchemaError: If the schema cannot be sampled; the message says where.
-        """
+        """Draw a value, with ``random`` as the source of chance."""
         node = self._node
-        return self._named(lambda: node.draw(Draw(random), 0))
-
-    def is_valid(self, value: Any) -> bool:
-        """Return whether the schema allows a value.
-
-        Args:
-            value: Anything.
-
-        Raises:
-            SchemaError: If the schema is not one.
-        """
-        return self._validator.is_valid(value)
-
-    def problems(self, value: Any) -> list[str]:
-        """Say what is wrong with a value, as `validate` does.
-
-        Args:
-            value: Anything.
-
-        Raises:
-            SchemaError: If the schema is not one.
-        """
-        return self._validator.problems(value)
+        return self._place(lambda: node.draw(Draw(random), 0))
 
     def enumerate(self, limit: int) -> list[Any]:
-        """List every value, as `enumerate` does.
-
-        Args:
-            limit: How many there may be.
-
-        Raises:
-            SchemaError: If there are more, or infinitely many.
-        """
+        """List every value, as `enumerate` does."""
         node = self._node
-        return self._named(lambda: list_values(node, limit))
+        return self._place(lambda: list_values(node, limit))
 
-    @functools.cached_property
-    def _validator(self) -> SchemaValidator:
-        return SchemaValidator(self.schema, self.name)
+    def is_valid(self, value: Any) -> bool:
+        """Return whether the schema allows a value."""
+        return self._is_valid(self._validator, value)
+
+    def problems(self, value: Any) -> list[str]:
+        """Say what is wrong with a value, as `validate` does."""
+        validator = self._validator
+        try:
+            errors = self._ask(lambda: list(validator.iter_errors(value)))
+        except OverflowError:
+            return ["#: a number that cannot be divided by a multipleOf"]
+        return [
+            "/".join(["#", *map(str, error.absolute_path)]) + f": {error.message}"
+            for error in errors
+        ]
 
     @functools.cached_property
     def _node(self) -> Node:
         # Imported here: whoever connects to a server need not sample its tools.
         from ors_gym.spaces._schema.compiler import compile_schema  # noqa: PLC0415
 
-        node = self._named(lambda: compile_schema(self.schema, lambda: self._validator))
+        node = self._place(lambda: compile_schema(self.schema, self._membership))
         if not node.possible:
             raise self._error(why_impossible(node))
         return node
 
-    def _named(self, action: Callable[[], _T]) -> _T:
+    def _place(self, action: Callable[[], _T]) -> _T:
         try:
             return action()
         except Unusable as reason:
@@ -190,3 +168,66 @@ class CompiledSchema:
 
     def _error(self, reason: Unusable) -> SchemaError:
         return SchemaError(f"{self.name}: at {reason.path}: {reason.reason}")
+
+    @functools.cached_property
+    def _validator(self) -> Validator:
+        """Jsonschema's validator: formats not asserted, nothing fetched."""
+        # Imported here: it takes longer than the rest of the package together.
+        from jsonschema import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
+            Draft202012Validator,
+        )
+        from referencing import Registry  # noqa: PLC0415
+
+        # An explicit registry: jsonschema's own fetches remote references.
+        return self._ask(lambda: Draft202012Validator(self.schema, registry=Registry()))
+
+    def _membership(self, part: Any) -> Callable[[Any], bool]:
+        """Return a test of a part of this schema, whose references lead into it."""
+        validator = self._validator.evolve(schema=part)
+        return lambda value: self._is_valid(validator, value)
+
+    def _is_valid(self, validator: Validator, value: Any) -> bool:
+        try:
+            return bool(self._ask(lambda: validator.is_valid(value)))
+        except OverflowError:
+            return False
+
+    def _ask(self, action: Callable[[], _T]) -> _T:
+        """Ask jsonschema; whatever a bad schema makes it raise is a SchemaError."""
+        from jsonschema.exceptions import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
+            UnknownType,
+        )
+        from referencing.exceptions import Unresolvable  # noqa: PLC0415
+
+        try:
+            return action()
+        except RecursionError:
+            raise self._too_deep() from None
+        except (
+            AttributeError,
+            LookupError,
+            TypeError,
+            UnknownType,
+            Unresolvable,
+            ValueError,
+            ZeroDivisionError,
+            re.error,
+        ) as error:
+            if isinstance(error, ValueError) and "NaN" in str(error):
+                # jsonschema's multipleOf divides; so it does with huge integers.
+                raise OverflowError from None
+            raise SchemaError(
+                f"{self.name}: this is not a JSON Schema that can be checked: "
+                f"{type(error).__name__}: {error}"
+            ) from None
+        except BaseException as error:
+            # What jsonschema's tables, written in Rust, make of a RecursionError.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise self._too_deep() from None
+
+    def _too_deep(self) -> SchemaError:
+        return SchemaError(
+            f"{self.name}: the schema refers to itself without end, or it or the "
+            f"value is nested too deeply to be checked"
+        )

@@ -14,7 +14,7 @@ from hypothesis import strategies
 from PIL import Image
 
 from ors_gym.formats import decode_image
-from ors_gym.formats._images import read_image_size
+from ors_gym.formats._blocks import read_image_size
 from tests.formats.images import RED, encode
 
 

@@ -18,9 +18,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
-import ors_gym
 from ors_gym.spaces import FreeText, ImageTuple
-from tests.support.servers.process import RunningServer
 
 SIZES = [[], [(1, 1)], [(2, 3), (5, 1)], [(600, 400)], []]
 
@@ -175,18 +173,3 @@ def test_observations_are_copies_unless_asked_otherwise():
         for copied in (copy.copy(view), pickle.loads(pickle.dumps(view))):
             assert isinstance(copied, tuple)
             assert_same(copied[0], view[0])
-
-
-def test_images_are_delayed_and_stacked(server: RunningServer) -> None:
-    # These wrappers of Gymnasium need an empty observation.
-    image = {"tool": "image", "input": {}}
-    for wrapper in (
-        gymnasium.wrappers.DelayObservation,
-        gymnasium.wrappers.FrameStackObservation,
-    ):
-        env = ors_gym.ORSEnv("contract", server.base_url, observation_mode="dict")
-        wrapped = wrapper(env, 2)
-        wrapped.reset(seed=0)
-        observation = wrapped.step(image)[0]
-        assert observation in wrapped.observation_space
-        wrapped.close()

@@ -21,7 +21,7 @@ from ors_gym.errors import (
 )
 from ors_gym.formats import MAX_PIXELS, decode_blocks
 from ors_gym.formats._actions import InvalidAction
-from ors_gym.formats._images import require_pillow
+from ors_gym.formats._blocks import require_pillow
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
 from ors_gym.rollout._episode import UNPAID_ERROR_KINDS

@@ -5,12 +5,11 @@
     nodes        the graph: what a node is, what a draw is, sizes, lists of all values
     enums        enum, const, booleans, null
     unions       anyOf, oneOf, if, lists of types, anything, decimals
-    objects      objects
-    arrays       arrays
+    containers   objects and arrays
     numbers      integers and numbers
     strings      strings with lengths, formats and patterns
     regex        regular expressions, and texts that match them
-    validation   what jsonschema says: the authority
 
-`ors_gym.spaces.json_schema` is the way in.
+`ors_gym.spaces.json_schema` is the way in. It also asks jsonschema, which has the last
+word on what is valid.
 """

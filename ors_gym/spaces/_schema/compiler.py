@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from ors_gym.spaces._schema.arrays import array_body
 from ors_gym.spaces._schema.conjunction import (
     BY_TYPE,
     HARD,
@@ -15,16 +14,17 @@ from ors_gym.spaces._schema.conjunction import (
     flatten,
     type_names,
 )
-from ors_gym.spaces._schema.enums import EnumBody, enum_body
+from ors_gym.spaces._schema.containers import array_body, object_body
+from ors_gym.spaces._schema.enums import EnumBody, Membership, enum_body
 from ors_gym.spaces._schema.nodes import (
     Body,
+    CheckedBody,
     ImpossibleBody,
     Node,
     Unusable,
     measure,
 )
 from ors_gym.spaces._schema.numbers import number_body
-from ors_gym.spaces._schema.objects import object_body
 from ors_gym.spaces._schema.regex import Pattern
 from ors_gym.spaces._schema.strings import string_body
 from ors_gym.spaces._schema.unions import (
@@ -35,25 +35,24 @@ from ors_gym.spaces._schema.unions import (
     are_exclusive,
     discriminator,
 )
-from ors_gym.spaces._schema.validation import CheckedBody, SchemaValidator
 
 __all__ = ["compile_schema"]
 
 _MAX_WORK = 100_000
 
 
-def compile_schema(schema: Any, validator: Callable[[], SchemaValidator]) -> Node:
+def compile_schema(schema: Any, membership: Membership) -> Node:
     """Return the measured node of a schema's values, which may be impossible.
 
-    Raises Unusable if the schema is too large. ``validator`` is called if needed.
+    Raises Unusable if the schema is too large. ``membership`` is asked if needed.
     """
-    return _Compiler(schema, validator).run()
+    return _Compiler(schema, membership).run()
 
 
 class _Compiler:
-    def __init__(self, root: Any, validator: Callable[[], SchemaValidator]) -> None:
+    def __init__(self, root: Any, membership: Membership) -> None:
         self._root = root
-        self._validator = validator
+        self._membership = membership
         self._nodes: dict[frozenset[tuple[int, frozenset[str]]], Node] = {}
         self._decimals: list[Node] = []
         self._queue: deque[tuple[Node, Sequence[Part]]] = deque()
@@ -92,12 +91,8 @@ class _Compiler:
 
     def checked(self, body: Body, schemas: list[Any], path: str) -> Body:
         """Return a body of those values that jsonschema finds valid."""
-        validators = [self._validator().part(schema) for schema in schemas]
-        return CheckedBody(
-            body,
-            lambda value: all(validator.is_valid(value) for validator in validators),
-            path,
-        )
+        tests = [self._membership(schema) for schema in schemas]
+        return CheckedBody(body, lambda value: all(test(value) for test in tests), path)
 
     def _body(self, node: Node, parts: Sequence[Part]) -> Body:
         flat = flatten(self._root, parts)
@@ -169,7 +164,7 @@ class _Compiler:
 
     def _typed(self, node: Node, parts: list[Part]) -> Body:
         if any("enum" in part.schema or "const" in part.schema for part in parts):
-            return enum_body(self._validator, parts)
+            return enum_body(self._membership, parts)
         types = frozenset.intersection(*map(type_names, parts))
         if all("type" not in part.schema for part in parts):
             types = _implied(parts)

@@ -17,6 +17,7 @@ from typing import Any
 
 __all__ = [
     "Body",
+    "CheckedBody",
     "Draw",
     "ImpossibleBody",
     "Node",
@@ -33,6 +34,7 @@ _MAX_SURPLUS = 3
 _RETRIES = 2_000
 # What a search in vain costs, in retries.
 _GIVING_UP = 100
+_ATTEMPTS = 100
 
 
 class Unusable(Exception):  # noqa: N818  # a reason that may never be an error
@@ -133,6 +135,35 @@ class ImpossibleBody(Body):
 
     def values(self) -> Iterator[Any]:
         return iter(())
+
+
+class CheckedBody(Body):
+    """A body of which only some values are right; ``path`` is where that is said."""
+
+    def __init__(self, inner: Body, accepts: Callable[[Any], bool], path: str) -> None:
+        self._inner = inner
+        self._accepts = accepts
+        self._path = path
+        self.alternatives = inner.alternatives
+
+    def needs(self) -> Any:
+        return self._inner.needs()
+
+    def draw(self, draw: Draw, depth: int) -> Any:
+        for _ in range(_ATTEMPTS):
+            value = self._inner.draw(draw, depth)
+            if self._accepts(value):
+                return value
+            draw.retries -= 1
+            if draw.retries < 0:
+                break
+        raise Unusable(self._path, "many attempts gave no value that satisfies it")
+
+    def count(self, count: Callable[[Node], int]) -> int:
+        return self._inner.count(count)
+
+    def values(self) -> Iterator[Any]:
+        return filter(self._accepts, self._inner.values())
 
 
 class Node:

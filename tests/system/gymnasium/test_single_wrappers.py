@@ -15,6 +15,7 @@ from moviepy import VideoFileClip
 import ors_gym
 from ors_gym.display._picture import FRAME_SHAPE
 from ors_gym.wrappers import DiscreteTools, ParsedText
+from tests.support.servers.process import RunningServer
 from tests.system.gymnasium.mazes import ACTIONS, SEED, STEPS, Played, make, move, play
 
 
@@ -371,3 +372,18 @@ def test_human_rendering_opens_a_window(
     env: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
     assert play(env, ACTIONS) == plain
     env.close()
+
+
+def test_images_are_delayed_and_stacked(server: RunningServer) -> None:
+    # These wrappers of Gymnasium need an empty observation.
+    image = {"tool": "image", "input": {}}
+    for wrapper in (
+        wrappers.DelayObservation,
+        wrappers.FrameStackObservation,
+    ):
+        env = ors_gym.ORSEnv("contract", server.base_url, observation_mode="dict")
+        wrapped = wrapper(env, 2)
+        wrapped.reset(seed=0)
+        observation = wrapped.step(image)[0]
+        assert observation in wrapped.observation_space
+        wrapped.close()

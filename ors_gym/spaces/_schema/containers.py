@@ -1,4 +1,4 @@
-"""Objects: properties, patterns of names, extra members."""
+"""Objects and arrays."""
 
 from __future__ import annotations
 
@@ -6,26 +6,37 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from random import Random
 from typing import Any
 
 from ors_gym.spaces._schema.conjunction import NodeMaker, Part, largest, smallest
-from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_key
+from ors_gym.spaces._schema.nodes import (
+    Body,
+    Draw,
+    Node,
+    Unusable,
+    distinct_key,
+    list_values,
+)
 from ors_gym.spaces._schema.regex import Pattern
 
-__all__ = ["object_body"]
+__all__ = ["array_body", "object_body"]
 
-_MAX_PROPERTIES = 10_000
+_MAX_PLACES = 10_000
 _ATTEMPTS = 50
-_MISSING = object()
+_MAX_REMAINING = 1000
+_MAX_LISTED = 1000
+_MAX_COUNT = 10**12
+_NOTHING = object()
 
 
 def object_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
     """Return the body of the objects that satisfy all of some schemas."""
     members = _Members(parts)
-    if len(members.names) > _MAX_PROPERTIES:
+    if len(members.names) > _MAX_PLACES:
         raise Unusable(
             parts[0].path,
-            f"it has {len(members.names)} properties, more than {_MAX_PROPERTIES}",
+            f"it has {len(members.names)} properties, more than {_MAX_PLACES}",
         )
     properties = [
         _Property(
@@ -78,7 +89,7 @@ class _Members:
         """Return the schemas of a member of this name."""
         return self._inner(
             lambda pattern, _: pattern.matches(name),
-            lambda part: part.mapping("properties").get(name, _MISSING),
+            lambda part: part.mapping("properties").get(name, _NOTHING),
             name,
         )
 
@@ -94,7 +105,7 @@ class _Members:
     def extra(self) -> list[Part]:
         """Return the schemas of a member that no property names."""
         first = self.patterns[0][1] if self.patterns else None
-        return self._inner(lambda _, text: text == first, lambda _: _MISSING, "")
+        return self._inner(lambda _, text: text == first, lambda _: _NOTHING, "")
 
     def extra_names(self, maker: NodeMaker) -> list[Part]:
         """Return the schemas of the name of such a member; none if any name will do."""
@@ -121,7 +132,7 @@ class _Members:
                 if applies(pattern, text)
             ]
             schema = own(part)
-            if schema is not _MISSING:
+            if schema is not _NOTHING:
                 found.append(part.child(schema, "properties", name))
             if not found and "additionalProperties" in part.schema:
                 schema = part.schema["additionalProperties"]
@@ -145,7 +156,7 @@ class _Property:
     name: str
     node: Node
     required: bool
-    default: Any = _MISSING
+    default: Any = _NOTHING
     """What its absence means, where the schema says so."""
 
 
@@ -261,7 +272,7 @@ class _ObjectBody(Body):
         choices += [_optional_values(member) for member in self._optional]
         for values in itertools.product(*choices):
             members = zip(names, values, strict=True)
-            result = {name: value for name, value in members if value is not _MISSING}
+            result = {name: value for name, value in members if value is not _NOTHING}
             if self._fewest <= len(result) <= self._most:
                 yield result
 
@@ -277,10 +288,167 @@ def _try(result: dict[str, Any], name: str, node: Node, draw: Draw, depth: int) 
 def _optional_values(member: _Property) -> list[Any]:
     """List an optional member's values, and its absence unless that means a value."""
     if not member.node.possible:
-        return [_MISSING]
+        return [_NOTHING]
     values = list(member.node.body.values())
-    if member.default is not _MISSING:
+    if member.default is not _NOTHING:
         default = distinct_key(member.default)
         if any(distinct_key(value) == default for value in values):
             return values
-    return [_MISSING, *values]
+    return [_NOTHING, *values]
+
+
+def array_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
+    """Return the body of the arrays that satisfy all of some schemas."""
+    prefixes = [part.listing("prefixItems") for part in parts]
+    places = max(map(len, prefixes))
+    if places > _MAX_PLACES:
+        raise Unusable(
+            parts[0].path, f"it has {places} places, more than {_MAX_PLACES}"
+        )
+
+    def at(place: int) -> list[Part]:
+        inner = []
+        for part, prefix in zip(parts, prefixes, strict=True):
+            if place < len(prefix):
+                inner.append(part.child(prefix[place], "prefixItems", place))
+            elif "items" in part.schema:
+                inner.append(part.child(part.schema["items"], "items"))
+        return inner
+
+    rest = at(places)
+    closed = any(part.schema is False for part in rest)
+    return _ArrayBody(
+        [maker.node(at(place)) for place in range(places)],
+        None if closed else maker.node(rest),
+        largest(part.size("minItems") for part in parts) or 0,
+        smallest(part.size("maxItems") for part in parts),
+        parts[0].path,
+        unique=any(part.schema.get("uniqueItems") is True for part in parts),
+    )
+
+
+class _ArrayBody(Body):
+    """Arrays: the first items by place, the rest alike, or none if ``rest`` is None."""
+
+    def __init__(
+        self,
+        places: Sequence[Node],
+        rest: Node | None,
+        fewest: int,
+        most: int | None,
+        path: str,
+        *,
+        unique: bool,
+    ) -> None:
+        self._places = places
+        self._rest = rest
+        self._fewest = fewest
+        self._most = most
+        self._unique = unique
+        self._path = path
+        if rest is None:
+            self._most = len(places) if most is None else min(most, len(places))
+        if self._most is not None and fewest > self._most:
+            raise Unusable(path, f"{fewest} items are required, {self._most} allowed")
+
+    def needs(self) -> list[tuple[int, Node]]:
+        needs = [(1, node) for node in self._places[: self._fewest]]
+        beyond = self._fewest - len(self._places)
+        if beyond > 0 and self._rest is not None:
+            needs.append((beyond, self._rest))
+        return needs
+
+    def _node(self, place: int) -> Node | None:
+        node = self._places[place] if place < len(self._places) else self._rest
+        return node if node is not None and node.possible else None
+
+    def draw(self, draw: Draw, depth: int) -> list[Any]:
+        extra = draw.surplus(depth)
+        if extra:
+            extra = max(extra, len(self._places) - self._fewest)
+            extra = int(draw.random.random() * (extra + 1))
+        length = self._fewest + extra
+        if self._most is not None and length > self._most:
+            length = self._most
+        result: list[Any] = []
+        seen: set[Any] = set()
+        for place in range(length):
+            node = self._node(place)
+            if node is None:
+                break
+            draw.allowance -= 1
+            try:
+                item = node.draw(draw, depth + 1)
+                if self._unique:
+                    item = self._distinct(item, node, seen, draw, depth)
+            except Unusable as reason:
+                if place < self._fewest:
+                    raise
+                draw.give_up(reason)
+                break
+            if item is _NOTHING:
+                break
+            result.append(item)
+        if len(result) < self._fewest:
+            raise Unusable(self._path, f"no {self._fewest} different items were found")
+        return result
+
+    def _distinct(
+        self, item: Any, node: Node, seen: set[Any], draw: Draw, depth: int
+    ) -> Any:
+        """Draw an item not seen before: by chance, else out of all if they are few."""
+        for _ in range(_ATTEMPTS):
+            key = distinct_key(item)
+            if key not in seen:
+                seen.add(key)
+                return item
+            item = node.draw(draw, depth + 1)
+        return _remaining(node, seen, draw.random)
+
+    def count(self, count: Callable[[Node], int]) -> int:
+        most = self._reachable()
+        total = 0
+        product = 1
+        for length in range(most + 1):
+            if length >= self._fewest:
+                total += product
+            node = self._node(length)
+            if length < most and node is not None:
+                product *= count(node)
+                if product > _MAX_COUNT:
+                    return product
+        return total
+
+    def _reachable(self) -> int:
+        """Return the largest number of items, or raise if there is none."""
+        for place in range(len(self._places)):
+            if self._node(place) is None:
+                return place
+        if self._node(len(self._places)) is None:
+            return len(self._places)
+        if self._most is None or self._most > _MAX_LISTED:
+            raise Unusable(self._path, "there is no end to the items")
+        return self._most
+
+    def values(self) -> Iterator[Any]:
+        nodes = [self._node(place) for place in range(self._reachable())]
+        choices = [list(node.body.values()) for node in nodes if node is not None]
+        for length in range(self._fewest, len(choices) + 1):
+            for values in itertools.product(*choices[:length]):
+                if self._unique and len({distinct_key(v) for v in values}) < length:
+                    continue
+                yield list(values)
+
+
+def _remaining(node: Node, seen: set[Any], random: Random) -> Any:
+    """Draw a value of a node that was not seen yet; _NOTHING if there is none."""
+    try:
+        values = list_values(node, _MAX_REMAINING)
+    except Unusable:
+        return _NOTHING
+    unseen = [value for value in values if distinct_key(value) not in seen]
+    if not unseen:
+        return _NOTHING
+    item = random.choice(unseen)
+    seen.add(distinct_key(item))
+    return item
