@@ -8,8 +8,8 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from ors_gym.client._choose_connections import choose_connections
 from ors_gym.client._client_core import ClientCore
+from ors_gym.client._connections import choose_connections
 from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._server import RemoteServer
 from ors_gym.client._session_core import (

@@ -7,24 +7,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from ors_gym.client._catalog import Catalog
-from ors_gym.client._server import RemoteServer
+from ors_gym.client._server import RemoteServer, make_settings
 from ors_gym.client._session_core import (
     CALL_TIMEOUT,
     SETUP_TIMEOUT,
     SessionCore,
     task_request,
 )
-from ors_gym.client._settings import make_settings
 from ors_gym.client.background import background
 from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server import ClientSettings
-from ors_gym.types import TaskSpec
+from ors_gym.protocol._server import ClientSettings, Server
+from ors_gym.types import Split, TaskSpec, ToolSpec
 
-__all__ = ["ClientCore"]
+__all__ = ["Catalog", "ClientCore"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=SessionCore)
@@ -212,3 +211,48 @@ class ClientCore(ABC, Generic[S]):
     def _make_session(
         self, environment: str, task: Mapping[str, Any], **options: Any
     ) -> S: ...
+
+
+class Catalog:
+    """Operations that ask what a server has, each question once per client.
+
+    Every env of a client shares the answers. `ORSClient.run` runs an operation.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def resolve(self, env_name: str) -> Operation[str]:
+        """Return the operation that finds the server's spelling of an environment."""
+        return operations.resolve_environment(self._server, env_name)
+
+    def known_tools(self, environment: str) -> list[ToolSpec] | None:
+        """Return the tools of an environment; None if nobody asked for them yet."""
+        return self._server.known.listing(environment).tools
+
+    def tools(self, environment: str) -> Operation[list[ToolSpec]]:
+        """Return the operation that lists the tools that every session has."""
+        environment = yield from self.resolve(environment)
+        listing = self._server.known.listing(environment)
+        if listing.tools is None:
+            asked = operations.list_tools(self._server, environment)
+            listing.tools, _ = yield from asked
+        return listing.tools
+
+    def splits(self, environment: str) -> Operation[list[Split]]:
+        """Return the operation that lists the splits of an environment."""
+        environment = yield from self.resolve(environment)
+        listing = self._server.known.listing(environment)
+        if listing.splits is None:
+            asked = operations.list_splits(self._server, environment)
+            listing.splits = yield from asked
+        return listing.splits
+
+    def count_tasks(self, environment: str, split: str) -> Operation[int]:
+        """Return the operation that counts the tasks of a split."""
+        environment = yield from self.resolve(environment)
+        counts = self._server.known.listing(environment).counts
+        if split not in counts:
+            asked = operations.num_tasks(self._server, environment, split)
+            counts[split] = yield from asked
+        return counts[split]

@@ -1,18 +1,29 @@
-"""The server of a client, as its sessions and the background reach it."""
+"""The server of a client: what the user chose, and how the background reaches it."""
 
 from __future__ import annotations
 
+import ipaddress
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from importlib import metadata
 from typing import Final
 
 from ors_gym.client._run_operation import AsyncExchange
+from ors_gym.client.http._address import Origin
+from ors_gym.errors import InsecureTransportError, InvalidRequestError
+from ors_gym.protocol._exchange import Head, Limits
+from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._server import ClientSettings, Hooks, Server
 
-__all__ = ["RemoteServer", "RetrySubscribers"]
+__all__ = ["RemoteServer", "is_secret_header", "make_settings"]
 
 _logger: Final = logging.getLogger("ors_gym")
+_FRAMING: Final = frozenset(
+    {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
+)
+_SECRET_WORDS: Final = ("authorization", "cookie", "key", "token", "secret", "password")
 
 
 class RemoteServer(Server):
@@ -61,3 +72,88 @@ class RetrySubscribers:
             self._callbacks.pop(key, None)
 
         return unsubscribe
+
+
+def make_settings(
+    base_url: str,
+    *,
+    api_key: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout: float = 60.0,
+    trust_env: bool = False,
+    allow_insecure: bool = False,
+    limits: Limits | None = None,
+    repeat_calls_after_429: bool = True,
+) -> ClientSettings:
+    """Make settings of the arguments of a client; see `ORSClient`."""
+    origin = Origin(base_url)
+    base_url = base_url.rstrip("/")
+    sent, secrets = _client_headers(api_key, headers or {})
+    secure = allow_insecure or origin.scheme == "https" or _is_loopback(origin.host)
+    if secrets and not secure:
+        # docs/wire.md, point 19.
+        raise InsecureTransportError(
+            f"an API key would travel in the clear to {base_url}; use https, or pass "
+            "allow_insecure=True inside a network that you trust"
+        )
+    return ClientSettings(
+        base_url=base_url,
+        origin=f"{origin.scheme}://{origin.authority}",
+        headers=sent,
+        timeout=timeout,
+        trust_env=trust_env,
+        secure=secure,
+        limits=limits or Limits(),
+        redact=Redactor(secrets),
+        repeat_calls_after_429=repeat_calls_after_429,
+    )
+
+
+def _client_headers(
+    api_key: str | None, headers: Mapping[str, str]
+) -> tuple[tuple[tuple[str, str], ...], list[str]]:
+    """Return the headers of every request, and which of their values are secret."""
+    own = {"User-Agent": f"ors-gym/{_version()}"}
+    api_key = api_key if api_key is not None else os.environ.get("ORS_API_KEY")
+    if api_key:
+        own["X-API-Key"] = api_key
+    for name, value in headers.items():
+        if name.lower() in _FRAMING:
+            raise InvalidRequestError(f"the header {name!r} is set by the transport")
+        own = {key: own[key] for key in own if key.lower() != name.lower()}
+        own[name] = value
+    checked = Head("GET", "/", tuple(own.items())).headers
+    secrets: list[str] = []
+    for name, value in checked:
+        if is_secret_header(name):
+            # A server may repeat the credentials without their scheme, say "Bearer".
+            scheme, _, credentials = value.partition(" ")
+            secrets += [value, credentials] if credentials else [scheme]
+    return checked, secrets
+
+
+def _version() -> str:
+    try:
+        return metadata.version("ors-gym")
+    except metadata.PackageNotFoundError:
+        # Run from its sources, without being installed.
+        return "unknown"
+
+
+def is_secret_header(name: str) -> bool:
+    """Return whether a header's value is kept out of messages and off plain http.
+
+    Example:
+        >>> is_secret_header("Authorization"), is_secret_header("X-Deployment")
+        (True, False)
+    """
+    return any(word in name.lower() for word in _SECRET_WORDS)
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -13,7 +13,7 @@ from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskE
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._requests import call_head
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import SessionState
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = [

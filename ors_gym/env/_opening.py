@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from ors_gym.client._catalog import Catalog
+from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task

@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 
-from ors_gym.client._catalog import Catalog
+from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
 from ors_gym.env._opening import Opening
 from ors_gym.env._settings import EnvSettings

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ors_gym.protocol._json import STRICT_DECODER, NotANumberError
+from ors_gym.protocol._reading import STRICT_DECODER, NotANumberError
 
 __all__ = [
     "STRICT_DECODER",

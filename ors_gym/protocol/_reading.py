@@ -15,6 +15,8 @@ from ors_gym.errors import LimitExceededError, ProtocolError
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = [
+    "STRICT_DECODER",
+    "NotANumberError",
     "parse_json",
     "read_blocks",
     "read_count",
@@ -33,11 +35,15 @@ _SHOWN: Final = 4096
 _SPLIT_TYPES: Final = ("train", "validation", "test")
 
 
+class NotANumberError(ValueError):
+    """Raised for NaN and the infinities, which RFC 8259 does not have."""
+
+
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+    raise NotANumberError(f"{name} is not a JSON number")
 
 
-_decoder: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+STRICT_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
@@ -51,10 +57,10 @@ def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str)
         text = data.decode() if isinstance(data, bytes) else data
         if text[:1] == "{":
             # Without the search for blanks around the value, which costs as much again.
-            value, end = _decoder.raw_decode(text)
+            value, end = STRICT_DECODER.raw_decode(text)
             if end == len(text):
                 return value
-        return _decoder.decode(text)
+        return STRICT_DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         problem = f"{type(error).__name__}: {str(error)[:120]}"
     start = data[:_SHOWN]

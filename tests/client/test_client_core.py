@@ -1,19 +1,24 @@
-"""What both clients have: settings, copies, and whoever is told of retries."""
+"""What both clients have: settings, copies, subscribers to retries, the catalog."""
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+import ors_gym
 from ors_gym.client import AsyncORSClient, ORSClient
-from ors_gym.errors import InvalidRequestError
+from ors_gym.client._client_core import Catalog
+from ors_gym.errors import InvalidRequestError, UnknownEnvironmentError
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._retries import Retry
+from tests.protocol.scripted_exchanges import RecordingServer, Script, ok, refused
 
 URL = "http://127.0.0.1:1"
 KEY = "hunter22-key"
@@ -109,3 +114,53 @@ def test_an_operation_runs_in_the_background() -> None:
         return 42
 
     assert ORSClient(URL).run_in_background(answer()).result(10) == 42
+
+
+TOOLS = [{"name": "say", "description": "", "input_schema": None}]
+
+
+def test_each_question_is_asked_once_however_the_environment_is_written() -> None:
+    server = RecordingServer()
+    catalog = Catalog(server)
+    assert catalog.known_tools("Math") is None
+    script = Script(ok({"tools": TOOLS}), ok(["train"]), ok({"num_tasks": 3}))
+    for name in ("math", "Math"):
+        assert script.run_all(
+            catalog.tools(name),
+            catalog.splits(name),
+            catalog.count_tasks(name, "train"),
+        ) == [TOOLS, [{"name": "train", "type": "train"}], 3]
+    assert script.targets == [
+        "GET /Math/tools",
+        "GET /Math/splits",
+        "POST /Math/num_tasks",
+    ]
+    assert catalog.known_tools("Math") == TOOLS
+
+
+def test_an_environment_that_the_server_lacks() -> None:
+    server = RecordingServer()
+    with pytest.raises(UnknownEnvironmentError, match="it has 'Math', 'guess'"):
+        Script().run(Catalog(server).tools("chess"))
+
+
+def test_a_failed_question_is_asked_again() -> None:
+    server = RecordingServer()
+    catalog = Catalog(server)
+    script = Script(refused(500), ok(["train"]))
+    with pytest.raises(Exception, match="500"):
+        script._run(catalog.splits("Math"))
+    assert script.run(catalog.splits("Math"))[0]["name"] == "train"
+
+
+def test_nothing_above_the_clients_touches_their_inside() -> None:
+    package = Path(ors_gym.__file__).parent
+    inside = {"_connections", "_server", "hooks", "known", "link", "wire"}
+    used = {
+        f"{path.relative_to(package)}:{node.lineno}: .{node.attr}"
+        for path in package.rglob("*.py")
+        if path.relative_to(package).parts[0] not in ("client", "protocol", "server")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in inside
+    }
+    assert used == set()

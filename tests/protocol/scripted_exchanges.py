@@ -13,8 +13,13 @@ from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause, Send
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server import ClientSettings, Hooks, Server, ServerKnowledge
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import (
+    ClientSettings,
+    Hooks,
+    Server,
+    ServerKnowledge,
+    SessionState,
+)
 
 __all__ = [
     "RecordingServer",

@@ -1,4 +1,4 @@
-"""Open sessions: the prompt, the tools, pings and the delete."""
+"""The life of a session: an id that is used once, a prompt, pings and the delete."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from ors_gym.errors import (
     AuthenticationError,
     ConnectionFailedError,
+    InsecureTransportError,
     InvalidRequestError,
     LimitExceededError,
     ORSError,
@@ -19,13 +20,16 @@ from ors_gym.errors import (
     SessionLostError,
     SetupFailedError,
     ToolRejectedError,
+    UnknownEnvironmentError,
+    UnknownTaskError,
 )
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Limits
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import Server, SessionState
 from tests.protocol.scripted_exchanges import (
     NEW,
+    STREAM,
     RecordingServer,
     Reply,
     Script,
@@ -33,11 +37,242 @@ from tests.protocol.scripted_exchanges import (
     ok,
     open_state,
     refused,
+    stream,
 )
 
-TEXT = {"type": "text", "text": "2 + 2 = ?"}
-LOST = "Active environment not found"
 STARTING = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"5"))
+EXISTS = "Session already exists"
+LOST = "Active environment not found"
+TEXT = {"type": "text", "text": "2 + 2 = ?"}
+OWN_IDS = Dialect(SecretsChannel.BODY, create_session=False, create_by_index=True)
+UNKNOWN = Dialect(SecretsChannel.HEADER)
+NO_TASK_TOOLS = dataclasses.replace(NEW, task_tools=False)
+ONLY_DELETE = dataclasses.replace(NEW, delete_session=False)
+
+
+def named(session_id: str = "s1", **fields: Any) -> Reply:
+    """The answer of /create_session."""
+    return stream(("task_id", session_id), ("end", ""), **fields)
+
+
+def open_on(server: Server, timeout: float = 60.0, **options: Any) -> Any:
+    task = options.pop("task", {"task_spec": {"id": 1}})
+    return operations.open_session(server, "math", task, timeout=timeout, **options)
+
+
+# Opening: docs/wire.md, points 2, 10 and 11.
+
+
+def test_an_id_and_its_episode() -> None:
+    server = RecordingServer()
+    script = Script(named(), ok({"sid": "s1"}))
+    state = script.run(open_on(server, session_options={"a": 1}))
+    assert isinstance(state, SessionState)
+    assert (state.session_id, state.environment) == ("s1", "Math")
+    assert state.call_head.target == "/Math/call"
+    assert script.targets == ["POST /create_session", "POST /create"]
+    assert script.body(0) == {"a": 1}
+    assert script.header(1, "X-Session-ID") == "s1"
+    assert server.discarded == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "session_id"),
+    [
+        (named("from-stream"), "from-stream"),
+        (ok({"sid": "from-json"}), "from-json"),
+        (refused(404), "own-0"),
+        (refused(405), "own-0"),
+        (stream(("task_id", "cut"), failure=Failure.RESET), "cut"),
+    ],
+)
+def test_where_an_id_comes_from(reply: Reply, session_id: str) -> None:
+    assert Script(reply).run(operations.create_session(RecordingServer())) == session_id
+
+
+def test_a_server_without_ids_is_not_asked() -> None:
+    server = RecordingServer(OWN_IDS)
+    assert Script().run(operations.create_session(server)) == "own-0"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (ok({}), ProtocolError),
+        (Reply(200, b"<html>"), ProtocolError),
+        (named("a b"), ProtocolError),
+        (named("a\r\ndata: b"), ProtocolError),
+        (named("é"), ProtocolError),
+        (named("x" * 600), ProtocolError),
+        (named(""), ProtocolError),
+        (stream(("end", "")), ProtocolError),
+        (Reply(200, b"event: task_id\ndata: \xff\n\n", STREAM), ProtocolError),
+        (refused(401), AuthenticationError),
+        (refused(500), ServerError),
+        (failing(Failure.TIMEOUT), ConnectionFailedError),
+        (failing(Failure.LIMIT), LimitExceededError),
+    ],
+)
+def test_what_is_no_id(reply: Reply, kind: type[ORSError]) -> None:
+    with pytest.raises(kind):
+        Script(reply).run(operations.create_session(RecordingServer()))
+
+
+def test_asking_for_an_id_is_repeated() -> None:
+    script = Script(failing(Failure.RESET), refused(503), named())
+    assert script.run(operations.create_session(RecordingServer())) == "s1"
+    replies = [refused(503, elapsed=0.3)] * 3
+    with pytest.raises(ServerError, match="503"):
+        Script(*replies).run(operations.create_session(RecordingServer(timeout=1.0)))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        failing(Failure.RESET),
+        failing(Failure.STALL),
+        *map(refused, (502, 503, 504)),
+        refused(400, EXISTS),
+    ],
+)
+def test_an_unanswered_create_is_begun_anew_on_a_fresh_id(reply: Reply) -> None:
+    server = RecordingServer()
+    script = Script(named("s1"), reply, named("s2"), ok({"sid": "s2"}))
+    assert script.run(open_on(server)).session_id == "s2"
+    assert server.discarded == ["s1"]
+    assert [script.header(i, "X-Session-ID") for i in (1, 3)] == ["s1", "s2"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (failing(Failure.CONNECT, elapsed=2.0), ConnectionFailedError),
+        (refused(503, headers=STARTING, elapsed=2.0), ServerError),
+        (refused(429, elapsed=2.0), ServerError),
+    ],
+)
+def test_a_create_that_did_not_run_is_repeated_on_its_id(
+    reply: Reply, kind: type[ORSError]
+) -> None:
+    server = RecordingServer()
+    script = Script(named("s1"), reply, ok({"sid": "s1"}))
+    assert script.run(open_on(server)).session_id == "s1"
+    assert server.discarded == []
+    script = Script(named("s1"), then=reply)
+    with pytest.raises(kind):
+        script.run(open_on(server, timeout=9.0))
+    assert 2.0 <= script.elapsed <= 9.001
+    assert server.discarded == ["s1"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        (refused(400, "Invalid index"), UnknownTaskError),
+        (refused(401), AuthenticationError),
+        (refused(404), UnknownEnvironmentError),
+        (refused(422), InvalidRequestError),
+        (refused(500, "KeyError: 'hunter22'"), SetupFailedError),
+        (refused(410), ServerError),
+        (failing(Failure.TIMEOUT), ConnectionFailedError),
+        (failing(Failure.TLS), ConnectionFailedError),
+        (failing(Failure.PROTOCOL), ProtocolError),
+        (failing(Failure.LIMIT), LimitExceededError),
+    ],
+)
+def test_a_refusal_discards_the_id(reply: Reply, kind: type[ORSError]) -> None:
+    server = RecordingServer()
+    with pytest.raises(kind) as caught:
+        Script(named(), reply).run(open_on(server, secrets={"KEY": "hunter22"}))
+    assert type(caught.value) is kind
+    assert server.discarded == ["s1"]
+    assert "hunter22" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("server", "kind", "text"),
+    [
+        (
+            RecordingServer(Dialect(SecretsChannel.NONE)),
+            InvalidRequestError,
+            "takes no secrets",
+        ),
+        (RecordingServer(secure=False), InsecureTransportError, "allow_insecure"),
+    ],
+)
+def test_secrets_that_cannot_be_delivered_cost_no_session(
+    server: Server, kind: type[ORSError], text: str
+) -> None:
+    with pytest.raises(kind, match=text):
+        Script().run(open_on(server, secrets={"KEY": "hunter22"}))
+
+
+@pytest.mark.parametrize(
+    "options", [{"create_options": {"index": 1}}, {"task": {"task_spec": {1, 2}}}]
+)
+def test_a_request_that_cannot_be_sent_leaves_no_session(options: Any) -> None:
+    server = RecordingServer()
+    with pytest.raises(InvalidRequestError):
+        Script(named("s1")).run(open_on(server, **options))
+    assert server.discarded == ["s1"]
+
+
+def test_an_interrupted_create_is_discarded() -> None:
+    server = RecordingServer()
+    with pytest.raises(AssertionError, match="unexpected: POST /create"):
+        Script(named("s1")).run(open_on(server))
+    assert server.discarded == ["s1"]
+
+
+def test_all_of_it_keeps_the_time() -> None:
+    # Each id is slow to come, and each create is lost: the time is one for all.
+    server = RecordingServer()
+    slow, lost = named("s1", elapsed=8.0), failing(Failure.RESET, elapsed=1.0)
+    script = Script(slow, lost, slow, lost, failing(Failure.TIMEOUT))
+    with pytest.raises(ConnectionFailedError):
+        script.run(open_on(server, timeout=20.0))
+    assert script.sends[-1].timeout == pytest.approx(20.0 - script.elapsed)
+    assert server.discarded == ["s1", "s1"]
+
+
+def test_a_task_by_index_for_a_server_that_wants_the_task() -> None:
+    asked = {"split": "train", "index": 7}
+    server = RecordingServer(
+        Dialect(SecretsChannel.BODY, create_session=False, num_tasks=True)
+    )
+    script = Script(ok({"task": {"id": 7}}), ok({}))
+    script.run(open_on(server, task=asked))
+    assert script.body(1) == {"env_name": "Math", "task_spec": {"id": 7}}
+    script = Script(named(), ok({}))
+    script.run(open_on(RecordingServer(), task=asked))
+    assert script.body(1) == {"env_name": "Math", **asked}
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "text", "discarded"),
+    [
+        (ok({}), None, "", []),
+        (failing(Failure.RESET), ConnectionFailedError, "new session id", ["mine"]),
+        (refused(400, EXISTS), InvalidRequestError, EXISTS, []),
+    ],
+)
+def test_an_id_of_the_caller_is_tried_once(
+    reply: Reply, kind: type[ORSError] | None, text: str, discarded: list[str]
+) -> None:
+    server = RecordingServer()
+    operation = operations.start_episode(
+        server, "mine", "math", {"task_spec": {}}, timeout=9.0
+    )
+    if kind is None:
+        assert Script(reply).run(operation).session_id == "mine"
+    else:
+        with pytest.raises(kind, match=text) as caught:
+            Script(reply).run(operation)
+        assert type(caught.value) is kind
+    assert server.discarded == discarded
+
+
+# The prompt and the tools: point 13.
 
 
 def prompt(state: SessionState, timeout: float = 60.0) -> Any:
@@ -51,10 +286,6 @@ def test_the_prompt_waits_for_set_up() -> None:
     assert script.pauses == [5.0, 5.0]
     assert script.header(0, "X-Session-ID") == "s1"
     assert script.idle == [None] * 3
-
-
-def test_set_up_that_does_not_end() -> None:
-    starting = refused(503, headers=STARTING, elapsed=25.0)
     with pytest.raises(SetupFailedError, match="still starting after 60 s"):
         Script(starting, starting).run(prompt(open_state()))
 
@@ -66,10 +297,9 @@ def test_an_attempt_without_time_says_nothing(
     last: float, kind: type[Exception]
 ) -> None:
     starting = refused(503, headers=STARTING, elapsed=55.0 - last)
+    script = Script(starting, failing(Failure.TIMEOUT, elapsed=last))
     with pytest.raises(kind):
-        Script(starting, failing(Failure.TIMEOUT, elapsed=last)).run(
-            prompt(open_state())
-        )
+        script.run(prompt(open_state()))
 
 
 @pytest.mark.parametrize(
@@ -91,44 +321,35 @@ def test_a_prompt_that_does_not_come(reply: Reply, kind: type[ORSError]) -> None
     with pytest.raises(kind) as caught:
         Script(reply).run(prompt(state))
     assert type(caught.value) is kind
-    assert "hunter22" not in str(caught.value)
+    assert "hunter22" not in f"{caught.value} {state.lost}"
     assert bool(state.lost) is (kind is SessionLostError)
-    assert "hunter22" not in state.lost
-
-
-def test_a_session_that_is_lost_is_not_called() -> None:
-    state = open_state()
-    with pytest.raises(SessionLostError):
-        Script(refused(410)).run(prompt(state))
-    with pytest.raises(SessionLostError, match="answered 410"):
-        state.check_callable()
+    if state.lost:
+        with pytest.raises(SessionLostError, match="answered 4"):
+            state.check_callable()
 
 
 def test_the_prompt_as_a_conversation() -> None:
-    server = RecordingServer()
     turns = [{"role": "system", "blocks": [TEXT]}]
-    state = open_state()
-    messages = operations.get_messages(server, state, timeout=9.0)
-    assert Script(ok(turns)).run(messages) == turns
-    server = RecordingServer(dataclasses.replace(NEW, messages=False))
-    messages = operations.get_messages(server, state, timeout=9.0)
-    assert Script(ok([TEXT])).run(messages) == [{"role": "user", "blocks": [TEXT]}]
+    for dialect, answer, expected in (
+        (NEW, turns, turns),
+        (UNKNOWN, [TEXT], [{"role": "user", "blocks": [TEXT]}]),
+    ):
+        server = RecordingServer(dialect)
+        messages = operations.get_messages(server, open_state(), timeout=9.0)
+        assert Script(ok(answer)).run(messages) == expected
 
 
-def tools(state: SessionState, dialect: Dialect = NEW, **fields: Any) -> Any:
+def tools(dialect: Dialect = NEW, **fields: Any) -> Any:
     server = RecordingServer(dialect, **fields)
-    return operations.list_task_tools(server, state, timeout=20.0)
+    return operations.list_task_tools(server, open_state(), timeout=20.0)
 
 
 def test_the_tools_of_a_session() -> None:
     script = Script(ok({"tools": [{"name": "f"}], "terminal_tool": {"name": "f"}}))
-    found, rest = script.run(tools(open_state()))
+    found, rest = script.run(tools())
     assert [tool["name"] for tool in found] == ["f"]
     assert rest == {"terminal_tool": {"name": "f"}}
     assert script.targets == ["GET /Math/task_tools"]
-
-
-UNKNOWN = Dialect(SecretsChannel.HEADER)
 
 
 @pytest.mark.parametrize("status", [404, 405])
@@ -136,10 +357,9 @@ def test_a_server_without_tools_of_a_session_gives_the_environment_s(
     status: int,
 ) -> None:
     script = Script(refused(status, "Not Found"), ok({"tools": []}))
-    assert script.run(tools(open_state(), UNKNOWN)) == ([], {})
+    assert script.run(tools(UNKNOWN)) == ([], {})
     assert script.targets == ["GET /Math/task_tools", "GET /Math/tools"]
-    old = dataclasses.replace(UNKNOWN, task_tools=False)
-    assert Script(ok({"tools": []})).run(tools(open_state(), old)) == ([], {})
+    assert Script(ok({"tools": []})).run(tools(NO_TASK_TOOLS)) == ([], {})
 
 
 @pytest.mark.parametrize(
@@ -150,39 +370,33 @@ def test_a_server_without_tools_of_a_session_gives_the_environment_s(
         (UNKNOWN, refused(422), InvalidRequestError),
         (NEW, refused(500), SetupFailedError),
         (NEW, ok({"tools": [{"name": "f"}] * 3}), LimitExceededError),
-        (dataclasses.replace(NEW, task_tools=False), refused(404), InvalidRequestError),
+        (NO_TASK_TOOLS, refused(404), InvalidRequestError),
     ],
 )
 def test_tools_that_do_not_come(
     dialect: Dialect, reply: Reply, kind: type[ORSError]
 ) -> None:
-    operation = tools(open_state(), dialect, limits=Limits(tools=2))
     with pytest.raises(kind):
-        Script(reply).run(operation)
+        Script(reply).run(tools(dialect, limits=Limits(tools=2)))
 
 
 def test_the_tools_keep_their_time() -> None:
     script = Script(refused(404, elapsed=15.0), failing(Failure.TIMEOUT))
     with pytest.raises(ConnectionFailedError):
-        script.run(tools(open_state(), UNKNOWN))
+        script.run(tools(UNKNOWN))
     assert [send.timeout for send in script.sends] == [20.0, 5.0]
+
+
+# Pings and deletes: points 12 and 14.
 
 
 @pytest.mark.parametrize(
     ("reply", "alive"),
     [
         (ok({"status": "ok"}), True),
-        (refused(404), False),
-        (refused(410), False),
-        (refused(401), None),
-        (refused(429), None),
-        (refused(500), None),
-        (refused(503), None),
-        (failing(Failure.CONNECT), None),
-        (failing(Failure.RESET), None),
-        (failing(Failure.TIMEOUT), None),
-        (failing(Failure.PROTOCOL), None),
-        (failing(Failure.LIMIT), None),
+        *((refused(status), False) for status in (404, 410)),
+        *((refused(status), None) for status in (401, 429, 500, 503)),
+        *((failing(failure), None) for failure in Failure),
         (Reply(307, headers=((b"Location", b"http://other/"),)), None),
     ],
 )
@@ -193,73 +407,67 @@ def test_a_ping_is_sent_once(reply: Reply, alive: bool | None) -> None:
     assert script.header(0, "X-Session-ID") == "s1"
 
 
-def delete(dialect: Dialect = NEW, **options: Any) -> Any:
-    return operations.delete_session(
-        RecordingServer(dialect), "s1", timeout=5.0, **options
-    )
-
-
-ONLY_DELETE = dataclasses.replace(NEW, delete_session=False)
+def delete(dialect: Dialect = ONLY_DELETE, **options: Any) -> Any:
+    server = RecordingServer(dialect)
+    return operations.delete_session(server, "s1", timeout=5.0, **options)
 
 
 @pytest.mark.parametrize(
     ("reply", "gone"),
     [
         (ok({}), True),
-        (refused(404), True),
-        (refused(410), True),
-        (refused(401), False),
-        (refused(500), False),
-        (failing(Failure.TIMEOUT), False),
+        *((refused(status), True) for status in (404, 410)),
+        *((refused(status), False) for status in (401, 500)),
+        *((failing(failure), False) for failure in (Failure.TIMEOUT, Failure.LIMIT)),
         (failing(Failure.PROTOCOL), False),
-        (failing(Failure.LIMIT), False),
     ],
 )
 def test_a_delete_says_whether_the_session_is_gone(reply: Reply, gone: bool) -> None:
-    assert Script(reply).run(delete(ONLY_DELETE)) is gone
+    assert Script(reply).run(delete()) is gone
 
 
 def test_a_delete_is_repeated_within_its_time() -> None:
     lost = failing(Failure.RESET, elapsed=1.0)
-    script = Script(lost, lost, ok({}))
-    assert script.run(delete(ONLY_DELETE)) is True
+    assert Script(lost, lost, ok({})).run(delete()) is True
     script = Script(then=lost)
-    assert script.run(delete(ONLY_DELETE)) is False
+    assert script.run(delete()) is False
     assert 3.0 < script.elapsed <= 5.001
-    assert Script(lost, lost).run(delete(ONLY_DELETE, attempts=2)) is False
+    assert Script(lost, lost).run(delete(attempts=2)) is False
 
 
 def test_an_id_is_handed_back_in_the_same_time() -> None:
     script = Script(ok({}, elapsed=3.0), ok({}))
-    assert script.run(delete()) is True
+    assert script.run(delete(NEW)) is True
     assert script.targets == ["POST /delete", "POST /delete_session"]
     assert [send.timeout for send in script.sends] == [5.0, 2.0]
-    assert Script(ok({}), failing(Failure.RESET)).run(delete()) is False
+    assert Script(ok({}), failing(Failure.RESET)).run(delete(NEW)) is False
 
 
-def test_why_a_session_takes_no_call() -> None:
+@pytest.mark.parametrize(
+    ("fields", "task_id", "kind", "text"),
+    [
+        ({"busy": True}, None, InvalidRequestError, "one at a time"),
+        ({"pending": "t1"}, None, InvalidRequestError, "outcome of an earlier one"),
+        ({"finished": True}, None, ToolRejectedError, "is finished"),
+        ({"lost": "gone"}, "t1", SessionLostError, "gone"),
+        ({"lost": "gone", "closed": True}, "t1", SessionClosedError, "s1"),
+        ({}, None, None, ""),
+        ({"pending": "t1"}, "t1", None, ""),
+        ({"finished": True}, "t1", None, ""),
+    ],
+)
+def test_why_a_session_takes_no_call(
+    fields: dict[str, Any], task_id: str | None, kind: type[ORSError] | None, text: str
+) -> None:
     state = open_state()
-    state.check_callable()
-    state.busy = True
-    with pytest.raises(InvalidRequestError, match="one at a time"):
-        state.check_callable()
-    state.busy, state.pending = False, "t1"
-    with pytest.raises(InvalidRequestError, match="outcome of an earlier one"):
-        state.check_callable()
-    state.check_callable("t1")
-    state.pending, state.finished = None, True
-    with pytest.raises(ToolRejectedError) as caught:
-        state.check_callable()
-    assert caught.value.reason == "episode_finished"
-    state.check_callable("t1")
-    state.lost = "gone"
-    with pytest.raises(SessionLostError, match="gone"):
-        state.check_callable("t1")
-    state.closed = True
-    with pytest.raises(SessionClosedError, match="s1"):
-        state.check_callable("t1")
+    for name, value in fields.items():
+        setattr(state, name, value)
+    if kind is None:
+        state.check_callable(task_id)
+    else:
+        with pytest.raises(kind, match=text):
+            state.check_callable(task_id)
 
 
-def test_a_wire_that_asked_nobody_has_no_channel() -> None:
-    server = RecordingServer(None)
-    assert server.dialect == Dialect(secrets=SecretsChannel.NONE)
+def test_a_server_that_was_not_asked_has_no_channel() -> None:
+    assert RecordingServer(None).dialect == Dialect(secrets=SecretsChannel.NONE)

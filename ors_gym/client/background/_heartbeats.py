@@ -11,7 +11,7 @@ from typing import Final
 from ors_gym.client._server import RemoteServer
 from ors_gym.client.background._connections import BackgroundConnections, BoundedTasks
 from ors_gym.protocol import _operations as operations
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import SessionState
 
 __all__ = ["Heartbeats"]
 

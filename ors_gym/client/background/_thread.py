@@ -26,7 +26,7 @@ from ors_gym.client.background._heartbeats import Heartbeats
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import SessionState
 
 __all__ = [
     "Background",

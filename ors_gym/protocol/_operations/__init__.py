@@ -15,24 +15,20 @@ from ors_gym.protocol._operations.metadata import (
     num_tasks,
     resolve_environment,
 )
-from ors_gym.protocol._operations.opening import (
-    create_episode,
-    create_session,
-    open_session,
-    start_episode,
-)
 from ors_gym.protocol._operations.sessions import (
+    create_session,
     delete_session,
     get_messages,
     get_prompt,
     list_task_tools,
+    open_session,
     ping,
+    start_episode,
 )
 
 __all__ = [
     "call_tool",
     "connect",
-    "create_episode",
     "create_session",
     "delete_session",
     "get_messages",

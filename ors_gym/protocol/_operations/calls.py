@@ -27,8 +27,7 @@ from ors_gym.protocol._replies import (
 )
 from ors_gym.protocol._requests import call_body, call_head, encode
 from ors_gym.protocol._retries import Patience, is_starting
-from ors_gym.protocol._server import Server
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import Server, SessionState
 from ors_gym.types import JSONObject, ToolOutput
 
 __all__ = ["call_tool", "resume_call", "score_group"]

@@ -1,8 +1,13 @@
-"""The life of an open session: look at it, keep it alive, delete it."""
+"""The life of a session: open it, look at it, keep it alive, delete it.
+
+docs/wire.md, points 2 and 10 to 14, has the rules.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from collections.abc import Mapping
+from typing import Any, Final
 
 from ors_gym.errors import (
     ConnectionFailedError,
@@ -11,25 +16,261 @@ from ors_gym.errors import (
     ProtocolError,
     SessionLostError,
     SetupFailedError,
+    UnknownEnvironmentError,
+    UnknownTaskError,
 )
-from ors_gym.protocol._exchange import Operation, Outcome
-from ors_gym.protocol._operations.fetching import fetch, within
-from ors_gym.protocol._reading import parse_json, read_blocks, read_messages, read_tools
-from ors_gym.protocol._replies import server_text, status_error
-from ors_gym.protocol._requests import environment_head, session_head
-from ors_gym.protocol._retries import is_starting
-from ors_gym.protocol._server import Server
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._exchange import Operation, Outcome, Send
+from ors_gym.protocol._operations.fetching import REUSE_WITHIN, fetch, wait, within
+from ors_gym.protocol._operations.metadata import get_task, resolve_environment
+from ors_gym.protocol._reading import (
+    parse_json,
+    read_blocks,
+    read_messages,
+    read_session_id,
+    read_tools,
+)
+from ors_gym.protocol._replies import (
+    BodyReader,
+    StreamReader,
+    failure_error,
+    server_text,
+    status_error,
+)
+from ors_gym.protocol._requests import (
+    call_head,
+    check_secrets,
+    create_request,
+    encode,
+    environment_head,
+    plain_head,
+    session_head,
+)
+from ors_gym.protocol._retries import Patience, is_starting, may_repeat
+from ors_gym.protocol._server import Server, SessionState
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 __all__ = [
+    "create_session",
     "delete_session",
     "get_messages",
     "get_prompt",
     "list_task_tools",
     "note_loss",
+    "open_session",
     "ping",
+    "start_episode",
 ]
+
+_EXISTS: Final = b"Session already exists"
+_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
+
+
+def open_session(
+    server: Server,
+    environment: str,
+    task: Mapping[str, Any],
+    *,
+    timeout: float,
+    secrets: Mapping[str, str] | None = None,
+    create_options: Mapping[str, Any] | None = None,
+    session_options: Mapping[str, Any] | None = None,
+) -> Operation[SessionState]:
+    """Open a session and start its episode; its set-up may still run afterwards.
+
+    ``task`` is ``{"task_spec": ...}`` or ``{"split": ..., "index": ...}``.
+    """
+    secrets = secrets or {}
+    whole = server.patience(timeout)
+    environment = yield from within(whole, resolve_environment(server, environment))
+    check_secrets(server, secrets)
+    task = yield from within(whole, _known_task(server, environment, task))
+    patience = server.patience(whole.remaining)
+    # Each time on a fresh id. A second /create on the id of an unanswered one might
+    # build two environments (docs/wire.md, point 10).
+    while True:
+        opening = create_session(server, session_options, budget=patience.remaining)
+        session_id = yield from within(patience, opening)
+        state = yield from _create_episode(
+            server,
+            session_id,
+            environment,
+            task,
+            secrets=secrets,
+            options=create_options,
+            patience=patience,
+        )
+        if state is not None:
+            return state
+
+
+def create_session(
+    server: Server,
+    options: Mapping[str, Any] | None = None,
+    *,
+    budget: float | None = None,
+) -> Operation[str]:
+    """Get a session id: from the server, or our own (docs/wire.md, point 2)."""
+    if server.dialect.create_session is False:
+        return server.hooks.new_id()
+    patience = server.patience(server.settings.timeout if budget is None else budget)
+    head = plain_head("POST", "/create_session")
+    body = encode(options, "session_options") if options else None
+    while True:
+        reader = StreamReader(server.settings.limits)
+        timeout = max(0.001, min(patience.remaining, server.settings.timeout))
+        outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
+        patience.spend(outcome)
+        server.known.reached = server.known.reached or outcome.status > 0
+        if reader.task_id is not None or not may_repeat(outcome):
+            break
+        if not (yield from wait(server, patience, outcome, head)):
+            break
+    if outcome.status in (404, 405):
+        return server.hooks.new_id()
+    session_id = _session_id(server, outcome, reader)
+    # Checked, since it goes into a header of every request of the session.
+    if not _SESSION_ID.fullmatch(session_id):
+        raise ProtocolError(
+            f"not a session id: {server.settings.redact(session_id)[:40]!r}"
+        )
+    return session_id
+
+
+def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
+    if reader.task_id is not None:
+        return reader.task_id
+    if outcome.failure is not None:
+        raise failure_error(outcome, f"POST {server.base_url}/create_session")
+    if outcome.status != 200:
+        raise status_error(
+            outcome, reader.body, "POST /create_session", server.settings.redact
+        )
+    if reader.is_stream:
+        raise reader.error or ProtocolError("/create_session named no session id")
+    what = "the reply of /create_session"
+    return read_session_id(parse_json(reader.body, what, server.settings.redact))
+
+
+def _create_episode(
+    server: Server,
+    session_id: str,
+    environment: str,
+    task: Mapping[str, Any],
+    *,
+    patience: Patience,
+    secrets: Mapping[str, str] | None = None,
+    options: Mapping[str, Any] | None = None,
+    fresh: bool = True,
+) -> Operation[SessionState | None]:
+    """Start the episode of a session, or discard the id and raise.
+
+    None if nobody knows whether /create ran: the id is discarded then, and a fresh one
+    may be tried. ``fresh`` says that the id is new, so that a session which has it
+    already can only be ours.
+    """
+    secrets = secrets or {}
+    redact = server.settings.redact.adding(secrets.values())
+    must_discard = True
+    try:
+        head, body = create_request(
+            server,
+            session_id,
+            environment,
+            task,
+            secrets=secrets,
+            options=options or {},
+        )
+        while True:
+            reader = BodyReader()
+            timeout = max(0.001, patience.remaining)
+            outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
+            patience.spend(outcome)
+            if outcome.failure is None and outcome.status == 200:
+                must_discard = False
+                calls = call_head(environment, session_id)
+                return SessionState(session_id, environment, calls, redact)
+            exists = _exists_already(outcome, reader)
+            if exists and not fresh:
+                # Somebody else's session: it is left alone.
+                must_discard = False
+                break
+            if not may_repeat(outcome) and not exists:
+                break
+            if not (yield from wait(server, patience, outcome, head)):
+                break
+            if not _refused_unrun(outcome):
+                return None
+    finally:
+        if must_discard:
+            # Also after a refusal or an interruption: whatever fails after
+            # /create_session leaves nothing on the server (docs/wire.md, point 11).
+            server.hooks.discard(session_id)
+    if outcome.failure is not None:
+        raise failure_error(outcome, f"POST {server.base_url}/create")
+    raise _create_error(outcome, reader.body, environment, redact)
+
+
+def _refused_unrun(outcome: Outcome) -> bool:
+    """Return whether the request certainly created nothing."""
+    return not outcome.sent or outcome.status == 429 or is_starting(outcome)
+
+
+def _exists_already(outcome: Outcome, reader: BodyReader) -> bool:
+    return outcome.status == 400 and _EXISTS in reader.body
+
+
+def _create_error(
+    outcome: Outcome, body: bytes, environment: str, redact: Any
+) -> ORSError:
+    error = status_error(outcome, body, "POST /create", redact)
+    said = server_text(body, redact)
+    if outcome.status == 400 and _EXISTS not in body:
+        return UnknownTaskError(str(error), status=400)
+    if outcome.status == 404:
+        return UnknownEnvironmentError(str(error), status=404)
+    if outcome.status == 500:
+        return SetupFailedError(f"environment {environment!r} failed to start: {said}")
+    return error
+
+
+def start_episode(
+    server: Server,
+    session_id: str,
+    environment: str,
+    task: Mapping[str, Any],
+    *,
+    timeout: float,
+    secrets: Mapping[str, str] | None = None,
+) -> Operation[SessionState]:
+    """Start the episode of a session id that the caller chose, or none."""
+    whole = server.patience(timeout)
+    environment = yield from within(whole, resolve_environment(server, environment))
+    task = yield from within(whole, _known_task(server, environment, task))
+    state = yield from _create_episode(
+        server,
+        session_id,
+        environment,
+        task,
+        patience=server.patience(whole.remaining),
+        secrets=secrets,
+        fresh=False,
+    )
+    if state is None:
+        raise ConnectionFailedError(
+            f"nobody knows whether session {session_id} was started, so it is deleted. "
+            "Get a new session id and start again"
+        )
+    return state
+
+
+def _known_task(
+    server: Server, environment: str, task: Mapping[str, Any]
+) -> Operation[Mapping[str, Any]]:
+    """Replace split and index by the task where /create does not take them."""
+    if "index" not in task or server.dialect.create_by_index:
+        return task
+    spec = yield from get_task(server, environment, task["split"], task["index"])
+    return {"task_spec": spec}
 
 
 def get_prompt(

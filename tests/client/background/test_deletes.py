@@ -7,8 +7,7 @@ from collections import deque
 from typing import Any
 from unittest.mock import patch
 
-from ors_gym.client._server import RemoteServer
-from ors_gym.client._settings import make_settings
+from ors_gym.client._server import RemoteServer, make_settings
 from ors_gym.client.background._connections import BackgroundConnections
 from ors_gym.client.background._deletes import Deletes
 

@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import httpx
 
-from ors_gym.client._httpx_connections import AsyncHttpxConnections, HttpxConnections
-from ors_gym.client._settings import make_settings
+from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
+from ors_gym.client._server import make_settings
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row

@@ -8,8 +8,13 @@ from typing import Any, TypeAlias
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Outcome, Pause, Send
-from ors_gym.protocol._server import ClientSettings, Hooks, Server, ServerKnowledge
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import (
+    ClientSettings,
+    Hooks,
+    Server,
+    ServerKnowledge,
+    SessionState,
+)
 from tests.system.simulation.network import Network
 from tests.system.simulation.virtual_time import Process, VirtualClock
 

@@ -16,7 +16,7 @@ from ors_gym.protocol._operations import calls
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._requests import call_body
 from ors_gym.protocol._retries import Patience
-from ors_gym.protocol._session_state import SessionState
+from ors_gym.protocol._server import SessionState
 from tests.system.simulation.__main__ import main
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.episodes import (
@@ -255,7 +255,7 @@ MUTANTS: dict[str, Any] = {
     "an answer of 200 refills the budget": patch.object(Patience, "spend", refill),
     "the end of the episode is ignored": in_calls("_read_output", forget_the_end),
     "an id is used again after an unanswered create": patch(
-        "ors_gym.protocol._operations.opening._refused_unrun", lambda outcome: True
+        "ors_gym.protocol._operations.sessions._refused_unrun", lambda outcome: True
     ),
     "a session that was given up is not deleted": patch.object(
         Client, "discard", lambda self, session_id: None

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from ors_gym.client._httpx_connections import AsyncHttpxConnections, HttpxConnections
-from ors_gym.client._settings import make_settings
+from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
+from ors_gym.client._server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.exchanges import CHUNKED, SECOND, RecordingSink, describe, post
 from tests.client.http.scripted_server import Close, Drip, Repeat, Script, scripted
