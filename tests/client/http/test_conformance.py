@@ -1,30 +1,96 @@
-"""Every row of the conformance table, over each kind of connection."""
+"""Every row of the conformance table, over each kind of connection.
+
+A reply has the right outcome, and so has the reply to the request that follows it: a
+connection with anything left on it must not be used again. Some rows are errors though
+RFC 9112 allows a lenient client to accept the reply (a folded header, the same
+Content-Length twice): a client must never take one reply for another.
+"""
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
-from tests.client.http.conformance import observe, verdict
-from tests.client.http.conformance_rows import BOUNDED_BY_ANYBODY, ROWS, Row
+from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
+from ors_gym.client._server import make_settings
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._pool import ConnectionPool
+from tests.client.http.conformance_rows import BOUNDED_BY_ANYBODY, LIMITS, ROWS, Row
+from tests.client.http.exchanges import SECOND, RecordingSink, describe, post
+from tests.client.http.scripted_server import ScriptedServer, scripted
+
+
+def _ask_twice(
+    pool: Any, server: ScriptedServer, row: Row, **options: Any
+) -> list[str]:
+    """Return what comes of the reply of a row, and of the one to the next request."""
+    sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
+    timeouts = (options.pop("timeout", row.timeout), 20.0)
+
+    async def ask_async() -> list[str]:
+        texts = []
+        for sink, timeout in zip(sinks, timeouts, strict=True):
+            outcome = await pool.exchange(post(sink, timeout=timeout, **options))
+            texts.append(describe(outcome, sink))
+            # Not on another thread: the loop must not see what came in the meantime.
+            _await_script(server, row)
+        await pool.aclose()
+        return texts
+
+    if isinstance(pool, AsyncConnectionPool | AsyncHttpxConnections):
+        return asyncio.run(ask_async())
+    texts = []
+    for sink, timeout in zip(sinks, timeouts, strict=True):
+        outcome = pool.exchange(post(sink, timeout=timeout, **options))
+        texts.append(describe(outcome, sink))
+        _await_script(server, row)
+    pool.close()
+    return texts
+
+
+def _await_script(server: ScriptedServer, row: Row) -> None:
+    """Wait until everything of the first reply is on its way, if it was read."""
+    if row.expected[0].isdigit():
+        server.await_that(lambda: server.played >= 1)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-@pytest.mark.parametrize("client", ["blocking", "async"])
-def test_reply_has_its_right_outcome_and_leaves_no_poison(client: str, row: Row):
-    observed = observe(client, row)
-    assert verdict(row, observed) == "", observed
+@pytest.mark.parametrize(
+    "pool", [ConnectionPool, AsyncConnectionPool], ids=["blocking", "async"]
+)
+def test_reply_has_its_right_outcome_and_leaves_no_poison(pool: type, row: Row):
+    with scripted(row.script, [SECOND]) as server:
+        made = pool(server.url, limits=LIMITS)
+        assert _ask_twice(made, server, row) == [row.expected, "200 second"]
+        reused = server.requests[-1].connection == 0
+        assert row.reused in (None, reused)
 
 
 @pytest.mark.parametrize("row", BOUNDED_BY_ANYBODY, ids=lambda row: row.name)
-@pytest.mark.parametrize("client", ["over httpx", "async over httpx"])
-def test_httpx_never_takes_one_reply_for_another(client: str, row: Row):
+@pytest.mark.parametrize(
+    "connections", [HttpxConnections, AsyncHttpxConnections], ids=["blocking", "async"]
+)
+def test_httpx_never_takes_one_reply_for_another(connections: type, row: Row):
+    good = row.expected[0].isdigit()
+    # httpx waits for more of some replies that are broken.
+    timeout = row.timeout if good else min(row.timeout, 1.0)
+    with scripted(row.script, [SECOND]) as server:
+        # As a call does: only so is the next request safe from what is left of a reply.
+        first, second = _ask_twice(
+            connections(make_settings(server.url, limits=LIMITS)),
+            server,
+            row,
+            timeout=timeout,
+            reuse_within=3.0,
+        )
+        assert second == "200 second"
+        assert server.requests[-1].connection != 0
     # h11 accepts more than we do, but nothing that the server did not send.
-    observed = observe(client, row)
-    assert observed.second == "200 second"
-    assert not observed.reused
-    if row.expected[0].isdigit():
-        assert observed.first == row.expected
+    if good:
+        assert first == row.expected
     elif row.expected == "PROTOCOL":
-        assert observed.first == "200 hello" or not observed.first[0].isdigit()
+        assert first == "200 hello" or not first[0].isdigit()
     else:
-        assert not observed.first[0].isdigit()
+        assert not first[0].isdigit()
