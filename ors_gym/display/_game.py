@@ -11,7 +11,6 @@ import gymnasium
 
 from ors_gym.display._transcript import Entry, Transcript
 from ors_gym.env import ORSEnv
-from ors_gym.env._observation import name_task
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._actions import InvalidAction, parse_action
@@ -68,7 +67,7 @@ class Game:
         self.ended = True
         _, info = self._env.reset(options=options)
         self.ended = False
-        task = name_task(Task(info["split"], info["task_index"]))
+        task = Task(info["split"], info["task_index"]).title
         blocks: list[Block] = info["blocks"]
         self.transcript.start(
             render_text(blocks), blocks=blocks, title=self.inner.environment, task=task

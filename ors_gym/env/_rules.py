@@ -7,13 +7,12 @@ is handed in. `TaskEnv` and `AsyncTaskEnv` drive them.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import gymnasium
 
 from ors_gym.client._session_core import SessionCore
-from ors_gym.env._observation import Metadata, Observed, make_info, name_task, observe
 from ors_gym.env._opening import Opened
 from ors_gym.env._settings import UNPICKLED, TaskEnvSettings
 from ors_gym.env._task_order import Task
@@ -26,11 +25,19 @@ from ors_gym.errors import (
     ToolRejectedError,
 )
 from ors_gym.formats._actions import InvalidAction, parse_action
+from ors_gym.formats._blocks import decode_blocks, render_text, truncate
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces._images import ImageTuple
 from ors_gym.types import Block, JSONObject, ToolCall, ToolOutput, ToolSpec
 
-__all__ = ["EpisodeRules", "PendingCall", "Recorder", "ResetResult", "StepResult"]
+__all__ = [
+    "EpisodeRules",
+    "Metadata",
+    "PendingCall",
+    "Recorder",
+    "ResetResult",
+    "StepResult",
+]
 
 ResetResult: TypeAlias = tuple[Any, dict[str, Any]]
 """What Gymnasium's ``reset`` returns: observation and info."""
@@ -116,7 +123,7 @@ class EpisodeRules(Generic[S]):
         self._owner = os.getpid()
         seen = self._observe(opened.prompt)
         self._record_prompt(seen, opened.prompt)
-        return seen.value, make_info(self.task, "", opened.prompt, seen)
+        return seen.value, _make_info(self.task, "", opened.prompt, seen)
 
     def begin_without_session(self, task: Task | None, error: ORSError) -> ResetResult:
         """Start an episode that shows an error; its first step ends it."""
@@ -125,7 +132,7 @@ class EpisodeRules(Generic[S]):
         self._total = None
         seen = self._observe([{"type": "text", "text": str(error)}])
         self._record_prompt(seen, [])
-        info = make_info(self.task, "", [], seen)
+        info = _make_info(self.task, "", [], seen)
         info["error"] = seen.text
         info["error_kind"] = error.kind
         return seen.value, info
@@ -183,7 +190,7 @@ class EpisodeRules(Generic[S]):
         reward = output["reward"]
         terminated = output["finished"]
         seen = self._observe(blocks)
-        info = make_info(self.task, call["tool"], blocks, seen)
+        info = _make_info(self.task, call["tool"], blocks, seen)
         if output["metadata"]:
             info["metadata"] = Metadata(output["metadata"])
         if reward is None:
@@ -250,7 +257,7 @@ class EpisodeRules(Generic[S]):
         truncated: bool = False,
     ) -> StepResult:
         seen = self._observe([{"type": "text", "text": text}])
-        info = make_info(self.task, tool, [], seen)
+        info = _make_info(self.task, tool, [], seen)
         info["error"] = seen.text
         info["error_kind"] = kind
         invalid = kind == "invalid_action"
@@ -264,7 +271,7 @@ class EpisodeRules(Generic[S]):
     def _finish_step(
         self,
         call: ToolCall,
-        seen: Observed,
+        seen: _Observed,
         reward: float,
         terminated: bool,
         info: dict[str, Any],
@@ -285,16 +292,80 @@ class EpisodeRules(Generic[S]):
             self._recorder.record_step(call, seen.text, result)
         return result
 
-    def _record_prompt(self, seen: Observed, blocks: Sequence[Block]) -> None:
+    def _record_prompt(self, seen: _Observed, blocks: Sequence[Block]) -> None:
         if self._recorder is not None:
             self._recorder.record_prompt(
-                seen.text, blocks, self.environment, name_task(self.task)
+                seen.text,
+                blocks,
+                self.environment,
+                self.task.title if self.task is not None else "",
             )
 
     def empty_observation(self) -> Any:
         """Return what an env shows that was not reset yet."""
         return self._observe([]).value
 
-    def _observe(self, blocks: Sequence[Block]) -> Observed:
-        mode = self._settings.observation_mode
-        return observe(blocks, mode, self._text.max_length)
+    def _observe(self, blocks: Sequence[Block]) -> _Observed:
+        most = self._text.max_length
+        if self._settings.observation_mode == "text":
+            text, truncated = truncate(render_text(blocks), most)
+            return _Observed(text, text, truncated)
+        decoded = decode_blocks(blocks)
+        text, truncated = truncate(decoded.text, most)
+        value = {"images": decoded.images, "text": text}
+        return _Observed(value, text, truncated, "; ".join(decoded.problems))
+
+
+class _Observed(NamedTuple):
+    """Blocks as an observation."""
+
+    value: Any
+    text: str
+    truncated: bool
+    problems: str = ""
+    """Why images could not be decoded."""
+
+
+class Metadata(Mapping[str, Any]):
+    """What a tool reported beside its blocks: a read-only mapping, and no dict.
+
+    Gymnasium's vector envs take dicts in ``info`` apart and fail when their values
+    change type (`gymnasium.vector.VectorEnv._add_info`).
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        self._values = values or {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Metadata({dict(self._values)!r})"
+
+
+_NO_METADATA: Final = Metadata()
+
+
+def _make_info(
+    task: Task | None, tool: str, blocks: Sequence[Block], seen: _Observed
+) -> dict[str, Any]:
+    """Make an info: the same keys and types at each reset (``tool`` "") and step."""
+    return {
+        "task_index": task.index if task is not None else -1,
+        "split": task.split if task is not None else "",
+        "tool": tool,
+        "error": seen.problems,
+        "error_kind": "broken_image" if seen.problems else "",
+        "reward_is_null": False,
+        "observation_truncated": seen.truncated,
+        "blocks": blocks,
+        "metadata": _NO_METADATA,
+    }

@@ -146,11 +146,13 @@ def find_task(
 ) -> Operation[Task]:
     """Return the operation that finds out which task is meant.
 
-    ``task`` is an index, a task spec (a mapping) or a `Task`; the split of an index is
-    ``train`` if None and there is one, else the only one.
+    ``task`` is an index, a task spec (a mapping), a `Task` or an `Opening`; the split
+    of an index is ``train`` if None and there is one, else the only one.
     """
     if isinstance(task, Mapping):
         return Task(split or "", -1, dict(task))
+    if isinstance(task, Opening):
+        task = task.task
     if isinstance(task, Task):
         return task
     if isinstance(task, bool) or not hasattr(task, "__index__"):

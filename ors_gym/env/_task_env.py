@@ -38,6 +38,7 @@ class _Episodes(Generic[S]):
     """What both drivers have in common: everything that waits for nothing."""
 
     _settings_class: ClassVar[type[TaskEnvSettings]] = TaskEnvSettings
+    client: ORSClient | AsyncORSClient
 
     def __init__(self, env_name: str, base_url: str | None, arguments: Any) -> None:
         self._settings = self._settings_class.read(
@@ -51,6 +52,11 @@ class _Episodes(Generic[S]):
         """The task that was opened last, whether or not that succeeded."""
         self.action_space = self._rules.action_space
         self.observation_space = self._rules.observation_space
+
+    @property
+    def base_url(self) -> str:
+        """The server's address."""
+        return self.client.base_url
 
     @property
     def session(self) -> S | None:
@@ -143,6 +149,20 @@ class _Episodes(Generic[S]):
         self._tried = None
         return self._rules.leave()
 
+    def _finding(self, task: object, split: str | None) -> Operation[Task]:
+        settings = self._settings
+        split = split if split is not None else settings.split
+        return find_task(self.client.catalog, settings.env_name, task, split)
+
+    def _opening(self, task: Task) -> Operation[Opened[Any]]:
+        client = self.client
+        return open_session(client.catalog, client.session, self._settings, task)
+
+    def _fetching_tools(self) -> Operation[None]:
+        catalog = self.client.catalog
+        environment = yield from catalog.resolve(self._settings.env_name)
+        self._rules.show_tools(environment, (yield from catalog.tools(environment)))
+
 
 def _make_renderer(render_mode: str | None) -> Renderer | None:
     if render_mode is None:
@@ -179,6 +199,8 @@ class TaskEnv(_Episodes[Session]):
         ('guess', 7)
     """
 
+    client: ORSClient
+
     @shows_settings(TaskEnvSettings)
     def __init__(
         self,
@@ -202,11 +224,6 @@ class TaskEnv(_Episodes[Session]):
         self.close()
         return False
 
-    @property
-    def base_url(self) -> str:
-        """The server's address."""
-        return self.client.base_url
-
     def fetch_tools(self) -> None:
         """Ask for the tools of all sessions, so that the action space has them.
 
@@ -214,7 +231,7 @@ class TaskEnv(_Episodes[Session]):
             UnknownEnvironmentError: If the server has no such environment.
             ConnectionFailedError: If the server cannot be reached.
         """
-        self.client.run(_fetch_tools(self.client, self._rules, self._settings))
+        self.client.run(self._fetching_tools())
 
     def open(
         self,
@@ -239,32 +256,27 @@ class TaskEnv(_Episodes[Session]):
         """
         self.check_usable()
         self.leave(wait=False)
-        if not isinstance(task, Opening):
-            task = self._tried = self.find_task(task, split=split)
-        else:
-            self._tried = task.task
-        result = self._rules.begin(self._opened(task))
+        found = self._tried = self.find_task(task, split=split)
+        opened = self._wait_for(task) if isinstance(task, Opening) else None
+        if opened is None:
+            opened = self.client.run(self._opening(found))
+        result = self._rules.begin(opened)
         if self.render_mode == "human":
             self.render()
         return result
 
-    def _opened(self, task: Task | Opening[Session]) -> Opened[Session]:
-        if isinstance(task, Opening):
-            future, task = task.take(), task.task
-            if future is not None:
-                try:
-                    return future.result()
-                except ORSError:
-                    # The server may be back by now, and the task is to be played.
-                    pass
-                except BaseException:
-                    future.cancel()
-                    raise
-        return self.client.run(self._opening(task))
-
-    def _opening(self, task: Task) -> Operation[Opened[Session]]:
-        client = self.client
-        return open_session(client.catalog, client.session, self._settings, task)
+    def _wait_for(self, ahead: Opening[Session]) -> Opened[Session] | None:
+        future = ahead.take()
+        if future is None:
+            return None
+        try:
+            return future.result()
+        except ORSError:
+            # The server may be back by now: the session is opened once more.
+            return None
+        except BaseException:
+            future.cancel()
+            raise
 
     def open_ahead(
         self, task: Task | int | Mapping[str, Any], *, split: str | None = None
@@ -284,12 +296,16 @@ class TaskEnv(_Episodes[Session]):
         return Opening(found, self.client.run_in_background(self._opening(found)))
 
     def find_task(
-        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+        self,
+        task: Task | Opening[Session] | int | Mapping[str, Any],
+        *,
+        split: str | None = None,
     ) -> Task:
         """Find out which task is meant.
 
         Args:
-            task: The task's index in the split, or the task itself (a dict).
+            task: The task's index in the split, the task itself (a dict), or what
+                `open_ahead` returned.
             split: The split of an index; that of the constructor if None.
 
         Returns:
@@ -298,11 +314,7 @@ class TaskEnv(_Episodes[Session]):
         Raises:
             UnknownTaskError: If there is no such split, or this names no task.
         """
-        settings = self._settings
-        split = split if split is not None else settings.split
-        return self.client.run(
-            find_task(self.client.catalog, settings.env_name, task, split)
-        )
+        return self.client.run(self._finding(task, split))
 
     def step(self, action: Any) -> StepResult:
         """Call a tool.
@@ -393,6 +405,8 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
         ('guess', 7)
     """
 
+    client: AsyncORSClient
+
     @shows_settings(TaskEnvSettings)
     def __init__(
         self,
@@ -415,14 +429,9 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    @property
-    def base_url(self) -> str:
-        """The server's address."""
-        return self.client.base_url
-
     async def fetch_tools(self) -> None:
-        """Ask for the tools of all sessions, so that the action space has them."""
-        await self.client.run(_fetch_tools(self.client, self._rules, self._settings))
+        """As `TaskEnv.fetch_tools`, awaitable."""
+        await self.client.run(self._fetching_tools())
 
     async def open(
         self,
@@ -430,94 +439,44 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
         *,
         split: str | None = None,
     ) -> ResetResult:
-        """Open a session for a task, as `TaskEnv.open` does.
-
-        Args:
-            task: The task's index in the split, the task itself (a dict), or what
-                `open_ahead` returned.
-            split: The split of an index; that of the constructor if None.
-
-        Returns:
-            The prompt as an observation, and the info.
-
-        Raises:
-            SetupFailedError: If the environment's set-up raised.
-            UnknownTaskError: If there is no such split or task.
-            ConnectionFailedError: If the server cannot be reached.
-        """
+        """As `TaskEnv.open`, awaitable."""
         self.check_usable()
         await self.leave(wait=False)
-        if not isinstance(task, Opening):
-            task = self._tried = await self.find_task(task, split=split)
-        else:
-            self._tried = task.task
-        return self._rules.begin(await self._opened(task))
+        found = self._tried = await self.find_task(task, split=split)
+        opened = await self._wait_for(task) if isinstance(task, Opening) else None
+        if opened is None:
+            opened = await self.client.run(self._opening(found))
+        return self._rules.begin(opened)
 
-    async def _opened(self, task: Task | Opening[AsyncSession]) -> Opened[AsyncSession]:
-        if isinstance(task, Opening):
-            future, task = task.take(), task.task
-            if future is not None:
-                try:
-                    return await asyncio.wrap_future(future)
-                except ORSError:
-                    # The server may be back by now, and the task is to be played.
-                    pass
-        return await self.client.run(self._opening(task))
-
-    def _opening(self, task: Task) -> Operation[Opened[AsyncSession]]:
-        client = self.client
-        return open_session(client.catalog, client.session, self._settings, task)
+    async def _wait_for(self, ahead: Opening[AsyncSession]) -> Opened[Any] | None:
+        future = ahead.take()
+        if future is None:
+            return None
+        try:
+            return await asyncio.wrap_future(future)
+        except ORSError:
+            # The server may be back by now: the session is opened once more.
+            return None
 
     async def open_ahead(
         self, task: Task | int | Mapping[str, Any], *, split: str | None = None
     ) -> Opening[AsyncSession]:
-        """Begin to open a session in the background, as `TaskEnv.open_ahead` does.
-
-        Args:
-            task: The task's index in the split, or the task itself (a dict).
-            split: The split of an index; that of the constructor if None.
-
-        Returns:
-            The session to come: pass it to `open`, or ``discard()`` it.
-        """
+        """As `TaskEnv.open_ahead`, awaitable."""
         self.check_usable()
         found = await self.find_task(task, split=split)
         return Opening(found, self.client.run_in_background(self._opening(found)))
 
     async def find_task(
-        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+        self,
+        task: Task | Opening[AsyncSession] | int | Mapping[str, Any],
+        *,
+        split: str | None = None,
     ) -> Task:
-        """Find out which task is meant, as `TaskEnv.find_task` does.
-
-        Args:
-            task: The task's index in the split, or the task itself (a dict).
-            split: The split of an index; that of the constructor if None.
-
-        Returns:
-            The task, as `open` takes it too.
-
-        Raises:
-            UnknownTaskError: If there is no such split, or this names no task.
-        """
-        settings = self._settings
-        split = split if split is not None else settings.split
-        return await self.client.run(
-            find_task(self.client.catalog, settings.env_name, task, split)
-        )
+        """As `TaskEnv.find_task`, awaitable."""
+        return await self.client.run(self._finding(task, split))
 
     async def step(self, action: object) -> StepResult:
-        """Call a tool, as `TaskEnv.step` does.
-
-        Args:
-            action: A tool call in any form.
-
-        Returns:
-            Observation, reward, terminated, truncated and info.
-
-        Raises:
-            EpisodeOverError: If there is no episode to step.
-            ORSError: For an outage, unless ``on_error="truncate"``.
-        """
+        """As `TaskEnv.step`, awaitable."""
         rules = self._rules
         read = rules.read_action(action)
         if not isinstance(read, PendingCall):
@@ -533,12 +492,7 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
         return rules.succeeded(call, output)
 
     async def leave(self, *, wait: bool = True) -> None:
-        """Delete the session; the next `open` starts another.
-
-        Args:
-            wait: Whether to wait for the server, in bounded time; the session is
-                deleted in the background otherwise.
-        """
+        """As `TaskEnv.leave`, awaitable."""
         session = self._forget_episode()
         if session is not None:
             await session.close(wait=wait)
@@ -559,12 +513,3 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
         if task is None or task.spec is not None:
             return task.spec if task is not None else None
         return await self.client.get_task(self.environment, task.split, task.index)
-
-
-def _fetch_tools(
-    client: ORSClient | AsyncORSClient,
-    rules: EpisodeRules[Any],
-    settings: TaskEnvSettings,
-) -> Operation[None]:
-    environment = yield from client.catalog.resolve(settings.env_name)
-    rules.show_tools(environment, (yield from client.catalog.tools(environment)))

@@ -51,6 +51,13 @@ class Task:
     """The task's place in the split, or -1 where only its spec is known."""
     spec: TaskSpec | None = None
 
+    @property
+    def title(self) -> str:
+        """What people call the task, without what it holds."""
+        if self.index < 0:
+            return "a task of your own"
+        return f"task {self.index}" + (f" of {self.split}" if self.split else "")
+
 
 class TaskSchedule:
     """The sequence of tasks that one env plays.

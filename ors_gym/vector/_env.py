@@ -7,7 +7,7 @@ import contextlib
 import copy
 import dataclasses
 import weakref
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
 
 import gymnasium
@@ -26,16 +26,10 @@ from ors_gym.env._settings import (
     without_secrets,
 )
 from ors_gym.errors import InvalidRequestError
-from ors_gym.vector._arguments import (
-    list_actions,
-    list_env_ids,
-    spread_seed,
-    take_reset_mask,
-)
 from ors_gym.vector._loop import SlotLoop
 from ors_gym.vector._slot import SlotResult, VectorSlot
 
-__all__ = ["ORSVectorEnv", "batch_infos", "merge_info"]
+__all__ = ["ORSVectorEnv", "batch_infos", "list_actions", "merge_info"]
 
 _NUMBERS: Final = (bool, int, float)
 
@@ -387,7 +381,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     def _give_up(self, ids: Sequence[int]) -> None:
         given_up = set(ids).intersection(self._loop.busy)
-        self._loop.abandon(given_up)
+        self._loop.cancel(given_up)
         for i in given_up:
             self._slots[i].interrupt()
 
@@ -486,6 +480,74 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._spec = spec
 
 
+def list_actions(actions: object, count: int) -> list[Any]:
+    """Return one action for each env, of a sequence or an array of actions.
+
+    Example:
+        >>> list_actions(np.array([{"tool": "look", "input": {}}], dtype=object), 1)
+        [{'tool': 'look', 'input': {}}]
+    """
+    scalar = isinstance(actions, np.ndarray) and actions.ndim == 0
+    wrong = scalar or isinstance(actions, str | bytes | Mapping)
+    if wrong or not isinstance(actions, Iterable):
+        raise InvalidRequestError(
+            f"actions hold one action for each of {count} envs, in a list, a tuple or "
+            f"an array; not {type(actions).__name__}"
+        )
+    listed = list(actions)
+    if len(listed) != count:
+        raise InvalidRequestError(f"there are {len(listed)} actions for {count} envs")
+    return listed
+
+
+def list_env_ids(env_ids: Iterable[int] | None, count: int) -> list[int]:
+    """Return the indexes of the envs that are meant, each once; None means all."""
+    if env_ids is None:
+        return list(range(count))
+    listed = [int(i) for i in np.asarray(env_ids).reshape(-1)]
+    for i in listed:
+        if not 0 <= i < count:
+            raise InvalidRequestError(f"there is no env {i}; they are 0 to {count - 1}")
+    if len(set(listed)) != len(listed):
+        raise InvalidRequestError(f"env_ids name an env twice: {listed}")
+    return listed
+
+
+def spread_seed(
+    seed: int | Sequence[int | None] | None, count: int
+) -> list[int | None]:
+    """Return a seed for each env: counted on from one, as Gymnasium does, or listed."""
+    if seed is None:
+        return [None] * count
+    if isinstance(seed, int | np.integer):
+        return [int(seed) + i for i in range(count)]
+    seeds = [None if one is None else int(one) for one in seed]
+    if len(seeds) != count:
+        raise InvalidRequestError(f"there are {len(seeds)} seeds for {count} envs")
+    return seeds
+
+
+def take_reset_mask(
+    options: Mapping[str, Any] | None, count: int
+) -> tuple[list[int], dict[str, Any] | None]:
+    """Return which envs the options of a reset mean, and the other options."""
+    if options is None or "reset_mask" not in options:
+        return list(range(count)), None if options is None else dict(options)
+    others = {name: value for name, value in options.items() if name != "reset_mask"}
+    mask = options["reset_mask"]
+    wanted = f"options['reset_mask'] is an array of {count} bools"
+    if not isinstance(mask, np.ndarray):
+        raise InvalidRequestError(f"{wanted}, not {type(mask).__name__}")
+    if mask.shape != (count,) or mask.dtype != np.bool_:
+        raise InvalidRequestError(
+            f"{wanted}, not of shape {mask.shape} and type {mask.dtype}"
+        )
+    chosen = np.flatnonzero(mask).tolist()
+    if not chosen:
+        raise InvalidRequestError(f"{wanted}, at least one of them True")
+    return chosen, others
+
+
 async def _close_all(
     slots: Sequence[VectorSlot], client: AsyncORSClient | None
 ) -> None:
@@ -511,23 +573,11 @@ def _let_go(loop: SlotLoop, client: AsyncORSClient | None) -> None:
 def batch_infos(
     infos: Sequence[Mapping[str, Any]], places: Sequence[int], count: int
 ) -> dict[str, Any]:
-    """Batch infos that have the same keys.
+    """Batch infos that have the same keys, for the envs at these places.
 
     Equal to ``VectorEnv._add_info`` for one after the other, which makes an array for
-    each key of each info.
-
-    Args:
-        infos: An info for each place.
-        places: Which envs they are of.
-        count: The number of envs.
-
-    Returns:
-        For each key an array of length ``count``, and as ``_key`` which places of it
-        are filled.
-
-    Example:
-        >>> batch_infos([{"tool": "add"}], [1], 2)
-        {'tool': array([None, 'add'], dtype=object), '_tool': array([False,  True])}
+    each key of each info: here there is one array for each key, and as ``_key`` which
+    places of it are filled.
     """
     batch: dict[str, Any] = {}
     filled = np.zeros(count, dtype=np.bool_)
@@ -553,14 +603,7 @@ def batch_infos(
 def merge_info(
     batch: dict[str, Any], info: Mapping[str, Any], place: int, count: int
 ) -> None:
-    """Add an info of any kind to a batch, as Gymnasium does.
-
-    Args:
-        batch: The batch, which is changed.
-        info: The info.
-        place: Which env it is of.
-        count: The number of envs.
-    """
+    """Add the info of the env at a place to a batch, as Gymnasium does."""
     merger: VectorEnv[Any, Any, Any] = VectorEnv()
     merger.num_envs = count
     merger._add_info(batch, dict(info), place)  # noqa: SLF001

@@ -1,8 +1,9 @@
 """The event loop of a vector env, which turns only while somebody waits for it.
 
 The calling thread drives it: a thread of its own would cost two switches for each
-batch, and fight for the interpreter while a policy computes. Nothing is lost meanwhile:
-requests have left, replies wait in the kernel, and heartbeats are the background's.
+batch, and fight for the interpreter while a policy computes. Nothing is lost while the
+loop stands still: requests have left, replies wait in the kernel, and the background
+thread sends the heartbeats.
 """
 
 from __future__ import annotations
@@ -70,12 +71,7 @@ class SlotLoop:
         return list(self._finished)
 
     def start(self, slot: int, work: Coroutine[Any, Any, Any]) -> None:
-        """Start a slot's work; it runs when the loop turns next.
-
-        Args:
-            slot: The slot, which is not busy.
-            work: A coroutine.
-        """
+        """Start the work of a slot that is not busy; it runs when the loop turns."""
         task = self._tasks[slot] = self._loop.create_task(work)
         task.add_done_callback(partial(self._finish, slot))
 
@@ -94,74 +90,41 @@ class SlotLoop:
         self._drive()
 
     def wait_for(self, slots: Iterable[int]) -> None:
-        """Wait until the work of all these slots is finished.
-
-        Args:
-            slots: Busy slots.
-        """
+        """Wait until the work of all these busy slots is finished."""
         self._awaited = {slot for slot in slots if slot not in self._finished}
         self._missing = len(self._awaited)
         while self._missing > 0:
             self._drive()
 
     def wait_for_any(self, count: int) -> None:
-        """Wait until the work of some slots is finished.
-
-        Args:
-            count: How many, at most as many as are busy.
-        """
+        """Wait until the work of ``count`` slots is finished; so many must be busy."""
         self._awaited = None
         self._missing = count - len(self._finished)
         while self._missing > 0:
             self._drive()
 
     def failure(self, slot: int) -> BaseException | None:
-        """Return what a slot's finished work raised, if anything.
-
-        Args:
-            slot: The slot.
-        """
+        """Return what a slot's finished work raised, if anything."""
         return self._tasks[slot].exception()
 
     def take(self, slot: int) -> Any:
-        """Take what a slot's finished work gave.
+        """Return what a slot's work returned, or raise what it raised.
 
-        Args:
-            slot: The slot, which is no longer busy then.
-
-        Returns:
-            What the coroutine returned.
-
-        Raises:
-            BaseException: What it raised.
+        The slot is no longer busy then.
         """
         self._finished.pop(slot, None)
         return self._tasks.pop(slot).result()
 
-    def abandon(self, slots: Iterable[int]) -> None:
-        """Cancel the work of slots, in bounded time, and forget what it gave.
-
-        Args:
-            slots: Any slots.
-        """
+    def cancel(self, slots: Iterable[int]) -> None:
+        """Cancel the work of slots, in bounded time, and drop its results."""
         tasks = [self._tasks.pop(slot) for slot in slots if slot in self._tasks]
         for slot in list(self._finished):
             if slot not in self._tasks:
                 del self._finished[slot]
-        self._cancel(tasks)
+        self._cancel_tasks(tasks)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end.
-
-        Args:
-            work: The coroutine.
-
-        Returns:
-            What it returns.
-
-        Raises:
-            SessionClosedError: If the loop was closed.
-        """
+        """Run a coroutine to its end; raises SessionClosedError on a closed loop."""
         if self._loop.is_closed():
             work.close()
             raise SessionClosedError("the vector env was closed; make a new one")
@@ -171,15 +134,15 @@ class SlotLoop:
             while not task.done():
                 self._drive()
         except BaseException:
-            self._cancel([task])
+            self._cancel_tasks([task])
             raise
         return task.result()
 
     def close(self) -> None:
-        """Give everything up, at once and without a word. Closing twice is fine."""
+        """Give everything up at once, and log nothing. Closing twice is fine."""
         loop = self._loop
         if not loop.is_closed() and not loop.is_running():
-            # What it still had to do is destroyed, and that is meant.
+            # Its pending tasks are destroyed on purpose.
             loop.set_exception_handler(_ignore)
             for task in self._tasks.values():
                 task.cancel()
@@ -188,7 +151,7 @@ class SlotLoop:
         self._finished.clear()
 
     def reset_after_fork(self) -> None:
-        """Start anew in a child that was forked: what there is, is the parent's."""
+        """Start anew in a forked child: the loop and its work are the parent's."""
         if self._loop.is_closed():
             return
         self._selector.disown()
@@ -200,7 +163,7 @@ class SlotLoop:
     def _stop(self, _: object) -> None:
         self._loop.stop()
 
-    def _cancel(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    def _cancel_tasks(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
         """Cancel tasks; if they do not end, go on without them on a new loop."""
         for task in tasks:
             task.cancel()
@@ -208,7 +171,7 @@ class SlotLoop:
         pause = 0.0
         while not all(task.done() for task in tasks):
             if time.monotonic() > deadline:
-                # An interrupt in the midst of a turn may have lost what they wait for.
+                # An interrupt during a turn may have lost what the tasks wait for.
                 self.close()
                 self._begin_anew()
                 return
@@ -256,14 +219,14 @@ class SlotLoop:
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Say nothing of tasks that are destroyed while they are pending."""
+    """Log nothing of tasks that are destroyed while they are pending."""
 
 
 class _OwnSelector(selectors.DefaultSelector):
-    """A selector that a forked child can drop without a trace in its parent.
+    """A selector that a forked child can drop without any effect on its parent.
 
-    The kernel's list of descriptors is shared after a fork: to unregister one in the
-    child would make the parent deaf to it.
+    Both share the kernel's list of descriptors: unregistering one in the child would
+    make the parent deaf to it.
     """
 
     def disown(self) -> None:

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from ors_gym.types import ToolCall
-from ors_gym.vector._arguments import list_actions
+from ors_gym.vector._env import list_actions
 from ors_gym.wrappers._discrete_tools import CallMenu
 from ors_gym.wrappers.vector._view import Results, VectorView
 
