@@ -1,8 +1,8 @@
 """An episode that somebody else plays: a training framework with a loop of its own.
 
-`run_episode` asks a policy. Here it is the other way round: the framework starts an
-episode, hands in one answer of its model after another, and is told the messages that
-answer it. Reading, limits, outages and the reward are those of every other rollout.
+`run_episode` asks a policy. Here the framework starts an episode, hands in one answer
+of its model after another, and gets the messages that answer it. Reading, limits,
+outages and the reward are those of every other rollout.
 """
 
 from __future__ import annotations
@@ -62,18 +62,7 @@ def connect(
 def split_connection(
     arguments: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split arguments into those of `connect` and those of a `LiveEpisode`.
-
-    Args:
-        arguments: Arguments by name.
-
-    Returns:
-        The two parts.
-
-    Example:
-        >>> split_connection({"base_url": "http://127.0.0.1:8080", "max_turns": 3})
-        ({'base_url': 'http://127.0.0.1:8080'}, {'max_turns': 3})
-    """
+    """Split arguments into those of `connect` and those of a `LiveEpisode`."""
     connection = {k: v for k, v in arguments.items() if k in _CONNECTION}
     return connection, {k: v for k, v in arguments.items() if k not in _CONNECTION}
 

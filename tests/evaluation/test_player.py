@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import threading
 from typing import Any
 
 import pytest
 
-from ors_gym.evaluation import evaluate
+from ors_gym.client import AsyncORSClient
+from ors_gym.evaluation import _player, evaluate, parallel_evaluate
 from ors_gym.evaluation._player import Pace
 from ors_gym.protocol._retries import Retry
+from ors_gym.rollout import Episode
 from tests.testing.small_server import Answer, Sums, serving
 
 MOST = 4
+SUBMIT = {"tool": "submit", "input": {"answer": "2"}}
 
 
 class Busy(Sums):
@@ -56,6 +61,68 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
     # It asks for less after the first refusals, and does not go on hammering.
     assert 0 < busy.refusals < 60
     assert not busy.sessions
+
+
+class CountingPace(Pace):
+    """Counts the retries that it is told of."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.noted = 0
+        paces.append(self)
+
+    def note(self, retry: Retry) -> None:
+        super().note(retry)
+        self.noted += 1
+
+
+paces: list[CountingPace] = []
+
+
+def test_of_two_evaluations_on_one_client_each_keeps_its_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second is still told of 429 after the first, which began before, ended."""
+    monkeypatch.setattr(_player, "Pace", CountingPace)
+    paces.clear()
+    busy = Busy()
+
+    async def evaluate_both(base_url: str) -> None:
+        first_plays, both_play = asyncio.Event(), asyncio.Event()
+        first_has_ended = asyncio.Event()
+
+        async def wait_for_the_second(_: Episode) -> dict[str, Any]:
+            first_plays.set()
+            await both_play.wait()
+            return SUBMIT
+
+        async def wait_for_the_end_of_the_first(_: Episode) -> dict[str, Any]:
+            both_play.set()
+            await first_has_ended.wait()
+            return SUBMIT
+
+        async with AsyncORSClient(base_url) as client:
+            evaluate_sums = functools.partial(
+                parallel_evaluate, client, "sums", [0], split="train", progress=False
+            )
+            first = asyncio.create_task(evaluate_sums(wait_for_the_second))
+            await first_plays.wait()
+            second = asyncio.create_task(
+                evaluate_sums(
+                    wait_for_the_end_of_the_first,
+                    episodes_per_task=40,
+                    max_concurrent=16,
+                )
+            )
+            assert (await first).outcomes == 1
+            refused, noted = busy.refusals, paces[1].noted
+            first_has_ended.set()
+            assert (await second).outcomes == 40
+            assert busy.refusals > refused
+            assert paces[1].noted > noted
+
+    with serving(busy) as base_url:
+        asyncio.run(evaluate_both(base_url))
 
 
 def test_the_pace_halves_once_per_burst_and_recovers():

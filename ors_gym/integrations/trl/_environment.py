@@ -1,4 +1,4 @@
-"""Replies as a chat template takes them: text, or text and images in order."""
+"""A trainer's environments, the factory that makes them, and their reward."""
 
 from __future__ import annotations
 
@@ -34,44 +34,6 @@ Content: TypeAlias = str | list[JSONObject]
 """Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``."""
 
 
-def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content:
-    """Return a reply as the content of a message.
-
-    Args:
-        text: The blocks as text, images described.
-        blocks: The blocks; none where the text stands for itself, as an error does.
-        images: Whether images are shown.
-
-    Returns:
-        The text, unless there is an image to show; then the parts in order, the images
-        as `PIL.Image.Image`, and a text in the place of one that cannot be decoded.
-
-    Raises:
-        MissingExtraError: If there is an image to show and Pillow is not installed.
-
-    Example:
-        >>> make_content("hi", [{"type": "text", "text": "hi"}], images=True)
-        'hi'
-        >>> gif = "R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="
-        >>> block = {"type": "image", "data": gif, "mimeType": "image/gif"}
-        >>> make_content("...", [block], images=True)[0]["image"].size
-        (1, 1)
-    """
-    if not images or all(block.get("type") != "image" for block in blocks):
-        return text
-    parts: list[JSONObject] = []
-    pixels = MAX_PIXELS
-    for block in blocks:
-        decoded = decode_blocks([block], max_pixels=pixels)
-        if decoded.images:
-            pixels -= decoded.images[0].shape[0] * decoded.images[0].shape[1]
-            image: Any = require_pillow().fromarray(decoded.images[0])
-            parts.append({"type": "image", "image": image})
-        else:
-            parts.append({"type": "text", "text": decoded.text})
-    return parts
-
-
 _LOGGER: Final = logging.getLogger(__name__)
 _FINISHED: Final = "The episode is over; this call was not run."
 _NOTHING: Final = ""
@@ -84,9 +46,9 @@ class Rollout:
     Everything else has a name that begins with ``_`` or is no method, since a trainer
     takes every public method for a tool. `EnvironmentFactory` makes the class.
 
-    The blocking client is used, for that is how a trainer calls: one tool after
-    another, from the thread that trains. Async methods would gain nothing, since TRL
-    gathers only the calls of one rollout, and a session takes one call at a time.
+    It blocks, because a trainer calls one tool after another from the thread that
+    trains. Async methods would gain nothing: TRL gathers only the calls of one rollout,
+    and a session takes one call at a time.
     """
 
     _factory: ClassVar[EnvironmentFactory]
@@ -105,19 +67,11 @@ class Rollout:
         """Whether there is no outcome: not begun, or ended by an outage."""
 
     def reset(self, *, task_index: int, **_: Any) -> Content | None:
-        """Start the episode of a row of the dataset.
+        """Start the episode of a row of the dataset, and return its prompt.
 
-        Args:
-            task_index: The row's task.
-            **_: The row's other columns, which concern the trainer.
-
-        Returns:
-            The prompt, which the trainer appends to the row's own; None if an outage or
-            a set-up that failed left the rollout without an episode, and without a
-            reward.
-
-        Raises:
-            ORSError: For any other reason, such as a wrong key: training cannot go on.
+        The trainer appends the prompt to the row's own. It is None if an outage or a
+        failed set-up left the rollout without an episode, and so without a reward. Any
+        other error, such as a wrong key, is raised: training cannot go on.
         """
         factory = self._factory
         self._leave()
@@ -140,8 +94,8 @@ class Rollout:
     def get_reward(self) -> Callable[[], float | None]:
         """The reward of the episode so far; None if an outage left no outcome.
 
-        For reward functions of your own. It is no method on purpose: TRL would count
-        that as a second reward beside the one of the reward functions.
+        For reward functions of your own. It is a property on purpose: TRL would count a
+        method as a second reward, beside that of the reward functions.
         """
         return functools.partial(self._get_reward)
 
@@ -233,40 +187,27 @@ class EnvironmentFactory:
     """The ``environment_factory`` of a trainer: called, it makes an environment.
 
     It can be pickled, without keys and secrets, for a trainer whose rollouts run in
-    another process. All else that an env is made with travels along, so no secret
-    belongs in ``create_options`` or ``session_options``.
-
-    Args:
-        name: What the dataset's column ``environment`` calls it.
-        env_name: The environment's name on the server.
-        base_url: The server's address.
-        arguments: The arguments of every env.
-        split: The split of the tasks; ``""`` where they are specs.
-        specs: The tasks themselves, where they were given.
-        tools: What the environment's methods are made of.
-        images: Whether the model is shown images.
-        num_generations: The rollouts of a task that are reset one after another.
-        reward_reduction: How the rewards of an episode become one.
-        nonterminal_reward: Added where the server did not finish an episode.
+    another process. All other arguments of the env travel along, so no secret belongs
+    in ``create_options`` or ``session_options``.
     """
 
     name: str
+    """What the dataset's column ``environment`` calls it."""
     env_name: str
     base_url: str
     arguments: Mapping[str, Any] = dataclasses.field(repr=False)
     split: str
+    """The split of the tasks; ``""`` where they are specs."""
     specs: Sequence[TaskSpec] | None = dataclasses.field(repr=False)
     tools: Sequence[BoundTool] = dataclasses.field(repr=False)
     images: bool
     num_generations: int
+    """The rollouts of a task that are reset one after another."""
     reward_reduction: RewardReduction
     nonterminal_reward: float
 
     def __call__(self) -> Any:
-        """Make the `Rollout` of a class that has the tools as methods.
-
-        It asks the server for nothing yet.
-        """
+        """Make a `Rollout` that has the tools as methods; the server is not asked."""
         return self._environment_class()
 
     @functools.cached_property
@@ -285,14 +226,7 @@ class EnvironmentFactory:
         )
 
     def find(self, task_index: int) -> Task:
-        """Return the task of a row.
-
-        Args:
-            task_index: The row's column of that name.
-
-        Raises:
-            UnknownTaskError: If there is no such task.
-        """
+        """Return the task of a row."""
         if self.specs is None:
             return Task(self.split, int(task_index))
         if not 0 <= task_index < len(self.specs):
@@ -302,11 +236,7 @@ class EnvironmentFactory:
         return Task(self.split, -1, self.specs[task_index])
 
     def check_tools(self, tools: Iterable[ToolSpec]) -> None:
-        """Say once of each tool of a session that no method stands for it.
-
-        Args:
-            tools: The session's tools.
-        """
+        """Warn once of each tool of a session that no method stands for."""
         for name in {tool["name"] for tool in tools} - self._known_names:
             self._known_names.add(name)
             _LOGGER.warning(
@@ -331,14 +261,11 @@ class EnvironmentFactory:
 class EpisodeReward:
     """A reward function of a trainer: what the server paid.
 
-    A rollout that an outage ended gets None, which a trainer leaves out of the loss;
-    one that called no tool gets 0, so that calling none does not pay. Scored
-    environments are ended: their sessions are deleted while the model is trained, and
-    so are those that were opened for rollouts which did not come, since a trainer
-    resets a whole batch before it scores it.
-
-    Args:
-        name: Whose environments it scores; others get None.
+    A rollout that an outage ended gets None, which a trainer leaves out of the loss; a
+    rollout that called no tool gets 0, so that calling none does not pay. Environments
+    of another name get None. Scored environments are ended: their sessions are deleted
+    while the model is trained. So are the sessions that were opened for rollouts which
+    did not come, since a trainer resets a whole batch before it scores it.
     """
 
     def __init__(self, name: str) -> None:
@@ -351,19 +278,7 @@ class EpisodeReward:
         log_metric: Callable[[str, float], None] | None = None,
         **_: Any,
     ) -> list[float | None]:
-        """Score rollouts.
-
-        Args:
-            environments: Their environments, as the trainer made them.
-            log_metric: The trainer's, for what `Rollout` counts.
-            **_: What else a trainer gives reward functions.
-
-        Returns:
-            One reward for each environment.
-
-        Raises:
-            InvalidRequestError: If the trainer gives no environments.
-        """
+        """Return a reward for each environment, and log what `Rollout` counts."""
         if environments is None:
             raise InvalidRequestError(
                 "this trainer gives reward functions no environments; GRPOTrainer does "
@@ -395,3 +310,33 @@ def _count(rollouts: Sequence[Rollout]) -> dict[str, float]:
         key: sum(outcome[key] for outcome in counted) / len(counted)
         for key in counted[0]
     }
+
+
+def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content:
+    """Return a reply as the content of a message.
+
+    That is the text, unless there is an image to show; then the parts in order, images
+    as `PIL.Image.Image`, and a text in the place of one that cannot be decoded.
+    ``blocks`` is empty where the text stands for itself, as an error does.
+
+    Example:
+        >>> make_content("hi", [{"type": "text", "text": "hi"}], images=True)
+        'hi'
+        >>> gif = "R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="
+        >>> block = {"type": "image", "data": gif, "mimeType": "image/gif"}
+        >>> make_content("...", [block], images=True)[0]["image"].size
+        (1, 1)
+    """
+    if not images or all(block.get("type") != "image" for block in blocks):
+        return text
+    parts: list[JSONObject] = []
+    pixels = MAX_PIXELS
+    for block in blocks:
+        decoded = decode_blocks([block], max_pixels=pixels)
+        if decoded.images:
+            pixels -= decoded.images[0].shape[0] * decoded.images[0].shape[1]
+            image: Any = require_pillow().fromarray(decoded.images[0])
+            parts.append({"type": "image", "image": image})
+        else:
+            parts.append({"type": "text", "text": decoded.text})
+    return parts
