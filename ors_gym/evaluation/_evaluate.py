@@ -24,10 +24,9 @@ from ors_gym.evaluation._ray import connect, play_on_ray
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
 from ors_gym.rollout import Episode, Policy
-from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
-from ors_gym.rollout._run import make_rollout_env
+from ors_gym.rollout._run import AnyClient, borrow_async, make_rollout_env
 from ors_gym.types import JSONObject
 
 __all__ = ["Options", "evaluate", "parallel_evaluate"]

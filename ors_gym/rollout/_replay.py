@@ -9,10 +9,9 @@ from typing import Any
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
-from ors_gym.rollout._clients import AnyClient, borrow_async
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._rules import Rules
-from ors_gym.rollout._run import EpisodePlayer
+from ors_gym.rollout._run import AnyClient, EpisodePlayer, borrow_async
 
 __all__ = ["Difference", "Replay", "replay", "replay_async"]
 

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, Self, Unpack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, Self, TypeAlias, Unpack
 
 import gymnasium
 from gymnasium.spaces import Text
 
-from ors_gym.client import AsyncORSClient
+from ors_gym.client import AsyncORSClient, ORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env import AsyncTaskEnv, ORSEnv
+from ors_gym.env._settings import find_server
 from ors_gym.env._task_choice import find_task
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
-from ors_gym.rollout._clients import AnyClient, borrow_async, borrow_blocking
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import Game, StepEnv, TurnReader, play
 from ors_gym.rollout._policies import Policy, PolicyCaller, choose_policy
@@ -26,15 +27,21 @@ from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
 
 __all__ = [
+    "AnyClient",
     "EpisodePlayer",
     "EpisodeRunner",
     "advance",
+    "borrow_async",
+    "borrow_blocking",
     "make_rollout_env",
     "run_episode",
     "run_episode_async",
     "run_group",
     "start_game",
 ]
+
+AnyClient: TypeAlias = ORSClient | AsyncORSClient | str | None
+"""A client, a server's address, or None for ``ORS_BASE_URL`` or the embedded server."""
 
 _ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
     {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
@@ -531,3 +538,37 @@ def make_rollout_env(
         return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
     except TypeError as error:
         raise InvalidRequestError(f"unknown argument: {error}") from None
+
+
+@asynccontextmanager
+async def borrow_async(
+    client: AnyClient, *, elsewhere: bool = False
+) -> AsyncIterator[AsyncORSClient]:
+    """Give an async client of this event loop: the user's, or one for the block.
+
+    ``elsewhere`` says that an async client of the user's belongs to another loop, so
+    its connections cannot be used here.
+    """
+    if isinstance(client, AsyncORSClient) and not elsewhere:
+        yield client
+        return
+    if isinstance(client, ORSClient | AsyncORSClient):
+        own = AsyncORSClient.from_client(client)
+    else:
+        own = AsyncORSClient(find_server(client))
+    async with own:
+        yield own
+
+
+@contextmanager
+def borrow_blocking(client: AnyClient) -> Iterator[ORSClient]:
+    """Give a blocking client: the user's, or one for the block."""
+    if isinstance(client, ORSClient):
+        yield client
+        return
+    if isinstance(client, AsyncORSClient):
+        own = ORSClient.from_client(client)
+    else:
+        own = ORSClient(find_server(client))
+    with own:
+        yield own
