@@ -41,7 +41,6 @@ async def asked(episode, hint=""):
         (AsyncPolicy(), "AsyncPolicy", True),
         (AsyncPolicy, "AsyncPolicy", False),
     ],
-    ids=repr,
 )
 def test_the_name_of_a_policy_and_whether_it_is_async(policy, name, awaits):
     assert name_policy(policy) == name
