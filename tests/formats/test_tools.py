@@ -13,16 +13,14 @@ from hypothesis import strategies
 
 from ors_gym.formats import (
     parse_action,
+    provider_schema,
+    provider_tool_name,
     to_anthropic_tool_call,
     to_anthropic_tools,
     to_openai_tool_call,
     to_openai_tools,
 )
-from ors_gym.formats._tools import (
-    original_tool_name,
-    provider_schema,
-    provider_tool_name,
-)
+from ors_gym.formats._tools import original_tool_name
 
 ADD: Any = {
     "name": "add",
@@ -38,39 +36,17 @@ ADD: Any = {
 LOOK: Any = {"name": "look", "description": "Look.", "input_schema": None}
 
 
-def test_openai_tools():
+def test_tools_in_the_shapes_of_both_providers():
+    nothing = {"type": "object", "properties": {}}
+    listed = [("add", "Add.", ADD["input_schema"]), ("look", "Look.", nothing)]
+    keys = ("name", "description", "parameters")
     assert to_openai_tools([ADD, LOOK]) == [
-        {
-            "type": "function",
-            "function": {
-                "name": "add",
-                "description": "Add.",
-                "parameters": ADD["input_schema"],
-            },
-        },
-        {
-            "type": "function",
-            "function": {
-                "name": "look",
-                "description": "Look.",
-                "parameters": {"type": "object", "properties": {}},
-            },
-        },
+        {"type": "function", "function": dict(zip(keys, tool, strict=True))}
+        for tool in listed
     ]
-
-
-def test_anthropic_tools():
+    keys = ("name", "description", "input_schema")
     assert to_anthropic_tools([ADD, LOOK]) == [
-        {
-            "name": "add",
-            "description": "Add.",
-            "input_schema": ADD["input_schema"],
-        },
-        {
-            "name": "look",
-            "description": "Look.",
-            "input_schema": {"type": "object", "properties": {}},
-        },
+        dict(zip(keys, tool, strict=True)) for tool in listed
     ]
 
 
@@ -116,6 +92,14 @@ def test_calls_return_as_they_left(name):
         assert parse_action(message, tools=tools) == call
 
 
+NODE = {"$ref": "#/$defs/Node"}
+
+
+def tagged(kind: str, *more: str) -> dict[str, Any]:
+    properties = {"kind": {"const": kind}, **{name: {} for name in more}}
+    return {"properties": properties, "required": ["kind", *more]}
+
+
 REFUSED = {"$ref", "allOf", "anyOf", "const", "enum", "not", "oneOf", "discriminator"}
 
 
@@ -133,33 +117,20 @@ REFUSED = {"$ref", "allOf", "anyOf", "const", "enum", "not", "oneOf", "discrimin
             {
                 "oneOf": [{"$ref": "#/$defs/A"}, {"$ref": "#/$defs/B"}],
                 "discriminator": {"propertyName": "kind"},
-                "$defs": {
-                    "A": {
-                        "properties": {"kind": {"const": "a"}, "x": {}},
-                        "required": ["kind", "x"],
-                    },
-                    "B": {"properties": {"kind": {"const": "b"}}, "required": ["kind"]},
-                },
+                "$defs": {"A": tagged("a", "x"), "B": tagged("b")},
             },
             {
-                "properties": {
-                    "kind": {"anyOf": [{"const": "a"}, {"const": "b"}]},
-                    "x": {},
-                },
+                "properties": {"kind": {"anyOf": [{"const": "a"}, {"const": "b"}]}}
+                | {"x": {}},
                 "required": ["kind"],
             },
         ),
         (
             {
-                "$ref": "#/$defs/Node",
-                "$defs": {
-                    "Node": {
-                        "properties": {"next": {"$ref": "#/$defs/Node"}},
-                        "required": ["next"],
-                    }
-                },
+                **NODE,
+                "$defs": {"Node": {"properties": {"next": NODE}, "required": ["next"]}},
             },
-            {"properties": {"next": {"$ref": "#/$defs/Node"}}, "required": ["next"]},
+            {"properties": {"next": NODE}, "required": ["next"]},
         ),
         (
             {

@@ -12,7 +12,6 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium.spaces import Box, Dict, Tuple
@@ -49,43 +48,18 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-class NestedTextEnv(gymnasium.Env[Any, str]):
-    """Observes its last action deep inside of other spaces."""
-
-    def __init__(self) -> None:
-        self.observation_space = Dict(
-            {
-                "text": FreeText(),
-                "pair": Tuple([FreeText(max_length=40), Box(0, 9, (2,))]),
-            }
-        )
-        self.action_space = FreeText()
-
-    def observed(self, text: str) -> dict[str, Any]:
-        return {"text": text, "pair": (text[:40], np.full(2, 3, np.float32))}
-
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return self.observed("start"), {}
-
-    def step(self, action):
-        return self.observed(action), 0.0, False, False, {}
+def show_nested(text: str) -> dict[str, Any]:
+    return {"text": text, "pair": (text[:40], np.full(2, 3, np.float32))}
 
 
-class ToolEnv(gymnasium.Env[str, Any]):
-    """Observes its last tool call, as JSON."""
+def make_nested() -> EchoEnv:
+    pair = Tuple([FreeText(max_length=40), Box(0, 9, (2,))])
+    space = Dict({"text": FreeText(), "pair": pair})
+    return EchoEnv(observations=space, show=show_nested)
 
-    def __init__(self) -> None:
-        self.observation_space = FreeText()
-        self.action_space = ToolCallSpace(TOOLS)
 
-    def reset(self, *, seed=None, options=None):
-        super().reset(seed=seed)
-        return "", {}
-
-    def step(self, action):
-        assert action in self.action_space
-        return json.dumps(action), 0.0, False, False, {}
+def make_called() -> EchoEnv:
+    return EchoEnv(actions=ToolCallSpace(TOOLS), show=json.dumps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,7 +98,7 @@ def test_text_survives_autoreset(mode: str) -> None:
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
 def test_text_within_other_spaces(kind: Any) -> None:
-    with contextlib.closing(kind([NestedTextEnv] * 2)) as envs:
+    with contextlib.closing(kind([make_nested] * 2)) as envs:
         envs.reset()
         observations, *_ = envs.step(("日本" * 30, ""))
         assert observations["text"] == ("日本" * 30, "")
@@ -135,7 +109,7 @@ def test_text_within_other_spaces(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", [SyncVectorEnv, AsyncVectorEnv])
 def test_tool_calls_arrive_as_they_were_sampled(kind: Any) -> None:
-    with contextlib.closing(kind([ToolEnv] * 3)) as envs:
+    with contextlib.closing(kind([make_called] * 3)) as envs:
         envs.action_space.seed(4)
         envs.reset()
         different = set()

@@ -8,16 +8,22 @@ import pickle
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from random import Random
 from typing import Any
 
-import gymnasium
 import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
+from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
+    Draft202012Validator,
+)
 
 from ors_gym.errors import SchemaError
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from tests.spaces.pydantic_tools import MODELS
+from tests.spaces.texts import EchoEnv
+from tests.support.slow_cases import mostly_slow
 
 
 def tool(name: str, schema: Any = None) -> dict[str, Any]:
@@ -278,30 +284,12 @@ def test_text_is_written_in_any_script() -> None:
     assert space.sample() == '{"tool": "say", "input": {"text": "世界"}}'
 
 
-class CallEnv(gymnasium.Env[str, Any]):
-    """Ends after a few calls."""
-
-    def __init__(self, as_text: bool) -> None:
-        calls = ToolCallSpace([LOOK, GUESS])
-        self.action_space = ToolCallText(calls) if as_text else calls
-        self.observation_space = FreeText()
-        self.steps = 0
-
-    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
-        super().reset(seed=seed)
-        self.steps = 0
-        return "Guess.", {}
-
-    def step(self, action: Any) -> Any:
-        assert action in self.action_space
-        self.steps += 1
-        return str(action), 0.0, self.steps > 5, False, {}
-
-
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("as_text", [False, True])
 def test_check_env_is_satisfied(as_text: bool) -> None:
-    check_env(CallEnv(as_text), skip_render_check=True)
+    calls = ToolCallSpace([LOOK, GUESS])
+    actions = ToolCallText(calls) if as_text else calls
+    check_env(EchoEnv(actions=actions), skip_render_check=True)
 
 
 def test_jsonschema_is_imported_when_it_is_needed() -> None:
@@ -319,3 +307,86 @@ print("jsonschema" in sys.modules)
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert result.stdout.split() == ["False", "True"]
+
+
+MUTANTS = 20_000
+PARTS = 4
+ODDITIES: tuple[Any, ...] = (
+    *(None, True, False, 0, -1, 1.0, 1e308, 10**30, -(10**400)),
+    *(float("nan"), float("inf"), "", "x", "\ud800", "a" * 300),
+    *([], [1, 1], {}, {"kind": "cat"}, (1, "x")),
+)
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a value, the value itself included."""
+    yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*path, key))
+    elif isinstance(value, list):
+        for index in range(len(value)):
+            yield from places(value[index], (*path, index))
+
+
+def mutate(value: Any, random: Random) -> Any:
+    """One small change somewhere."""
+    value = copy.deepcopy(value)
+    *way, last = random.choice([path for path in places(value) if path] or [("new",)])
+    parent = value
+    for key in way:
+        parent = parent[key]
+    kind = random.randrange(6)
+    if kind == 0 and last in (
+        parent if isinstance(parent, dict) else range(len(parent))
+    ):
+        del parent[last]
+    elif kind == 1 and isinstance(parent, dict):
+        parent["extra"] = random.choice(ODDITIES)
+    elif kind == 2 and isinstance(parent, list):
+        parent.append(copy.deepcopy(parent[last]))
+    elif kind == 3 and isinstance(parent, dict) and isinstance(parent.get(last), int):
+        parent[last] = parent[last] * random.choice((-1, 1000, 10**20)) + 1
+    else:
+        parent[last] = random.choice(ODDITIES)
+    return value
+
+
+def expected(validator: Any, value: Any) -> bool:
+    try:
+        return bool(validator.is_valid(value))
+    except (OverflowError, ValueError):
+        # jsonschema itself fails to divide NaN and huge integers: no member.
+        return False
+
+
+@pytest.mark.parametrize("seed", mostly_slow(range(PARTS)))
+def test_contains_agrees_with_jsonschema_on_mutants(seed: int) -> None:
+    random = Random(seed)
+    tools: list[dict[str, Any]] = [
+        {"name": name, "description": "", "input_schema": model.model_json_schema()}
+        for name, model in MODELS.items()
+    ]
+    space = ToolCallSpace(tools, seed=seed)
+    validators = {t["name"]: Draft202012Validator(t["input_schema"]) for t in tools}
+    members = 0
+    for number in range(MUTANTS // PARTS):
+        call = space.sample()
+        value = mutate(call["input"], random)
+        if number % 3 == 0:
+            value = mutate(value, random)
+        verdict = expected(validators[call["tool"]], value)
+        assert ({"tool": call["tool"], "input": value} in space) == verdict, value
+        members += verdict
+    # Mutants on one side only would prove nothing.
+    assert 0.1 < members / (MUTANTS // PARTS) < 0.9
+
+
+def test_members_are_those_of_the_wire() -> None:
+    """A value that arrives as JSON is judged as the value that was sent."""
+    schema = MODELS["tree"].model_json_schema()
+    space = ToolCallSpace(
+        [{"name": "tree", "description": "", "input_schema": schema}], seed=1
+    )
+    for _ in range(50):
+        assert json.loads(json.dumps(space.sample())) in space

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
+from gymnasium import Space
 
 from ors_gym.spaces import FreeText
 
@@ -35,22 +37,24 @@ TEXTS = (
 """The last two have 5 MB."""
 
 
-class EchoEnv(gymnasium.Env[str, str]):
-    """Observes its last action; an empty one, 5 steps after a reset, ends the episode.
+class EchoEnv(gymnasium.Env[Any, Any]):
+    """Observes its last action, as ``show`` gives it; the action "end" ends it."""
 
-    Args:
-        max_length: Of its texts.
-    """
+    def __init__(
+        self,
+        max_length: int = 2**24,
+        *,
+        observations: Space[Any] | None = None,
+        actions: Space[Any] | None = None,
+        show: Callable[[Any], Any] = str,
+    ) -> None:
+        self.observation_space = observations or FreeText(max_length)
+        self.action_space = actions or FreeText(max_length)
+        self.show = show
 
-    def __init__(self, max_length: int = 2**24) -> None:
-        self.observation_space = FreeText(max_length)
-        self.action_space = FreeText(max_length)
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
-        return "start", {}
+        return self.show("start"), {}
 
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        return action, 1.0, action == "end", False, {}
+    def step(self, action: Any) -> Any:
+        return self.show(action), 1.0, action == "end", False, {}
