@@ -17,6 +17,7 @@ import pytest
 import ors_gym
 from ors_gym.client.background import _deletes as deletes
 from ors_gym.client.background._thread import background
+from tests.support.processes import run_python
 from tests.support.proxy.faults import Point, Reset
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
@@ -129,14 +130,8 @@ try:
 except ors_gym.SetupFailedError:
     print("failed")
 """
-        done = subprocess.run(
-            [sys.executable, "-c", script],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
-        assert done.stdout == "failed\n"
+        done = run_python("-c", script)
+        assert done.stdout == "failed\n", done.stderr
         assert len(proxy.requests("/delete")) == 2
 
 

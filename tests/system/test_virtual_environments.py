@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -13,10 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.support import virtual_environments as venvs
+from tests.support.processes import run_python
 from tests.support.servers.venvs import SDKS
 
 OLDEST = SDKS["openreward-0.1.0"].recipe
 OLDER = SDKS["openreward-0.1.9"].recipe
+
+
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """An empty cache; what this gives undoes other changes with it."""
+    monkeypatch.setenv("ORS_GYM_TEST_VENVS", str(tmp_path))
+    return monkeypatch
 
 
 def test_the_cache_may_be_placed_by_a_variable(
@@ -29,8 +35,8 @@ def test_the_cache_may_be_placed_by_a_variable(
     assert venvs.cache_directory() == tmp_path / "here"
 
 
-def test_an_environment_is_built_once_however_many_ask(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_environment_is_built_once_for_many_who_ask(
+    cache: pytest.MonkeyPatch,
 ) -> None:
     built: list[str] = []
 
@@ -39,8 +45,7 @@ def test_an_environment_is_built_once_however_many_ask(
         interpreter.parent.mkdir(parents=True)
         interpreter.touch()
 
-    monkeypatch.setenv("ORS_GYM_TEST_VENVS", str(tmp_path))
-    monkeypatch.setattr(venvs, "_build", build)
+    cache.setattr(venvs, "_build", build)
     with ThreadPoolExecutor(4) as pool:
         paths = set(pool.map(venvs.ensure, [OLDEST, OLDER] * 4))
     assert sorted(built) == ["openreward-0.1.0", "openreward-0.1.9"]
@@ -54,27 +59,23 @@ def test_another_recipe_is_another_environment() -> None:
     assert dataclasses.replace(OLDEST, timeout=9.0).directory == OLDEST.directory
 
 
-def test_half_an_environment_is_built_anew(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_half_an_environment_is_built_anew(cache: pytest.MonkeyPatch) -> None:
     def fail(recipe: venvs.Recipe, directory: Path, interpreter: Path) -> None:
         interpreter.parent.mkdir(parents=True)
         interpreter.touch()
         raise venvs.VenvBuildError("no network")
 
-    monkeypatch.setenv("ORS_GYM_TEST_VENVS", str(tmp_path))
-    monkeypatch.setattr(venvs, "_build", fail)
+    cache.setattr(venvs, "_build", fail)
     for _ in range(2):
         with pytest.raises(venvs.VenvBuildError, match="no network"):
             venvs.ensure(OLDEST)
 
 
 def test_without_a_network_the_error_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    cache: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("ORS_GYM_TEST_VENVS", str(tmp_path))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    cache.setenv("PIP_NO_INDEX", "1")
+    cache.setenv("PIP_FIND_LINKS", str(tmp_path))
     recipe = SDKS["ors-sdk-0.1.0"].recipe
     with pytest.raises(venvs.VenvBuildError, match=r"install ors-sdk==0\.1\.0"):
         venvs.ensure(recipe)
@@ -90,26 +91,13 @@ def test_own_requirements_are_those_that_are_declared() -> None:
 def test_a_python_without_the_project_runs_the_checkout(tmp_path: Path) -> None:
     where = venvs.write_metadata(tmp_path / "metadata")
     script = "from importlib import metadata; print(metadata.version('ors-gym'))"
-    done = subprocess.run(
-        # Without the packages that are installed here, the project among them.
-        [sys.executable, "-S", "-c", script],
-        env={**os.environ, "PYTHONPATH": f"{venvs.ROOT}{os.pathsep}{where}"},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    path = {"PYTHONPATH": f"{venvs.ROOT}{os.pathsep}{where}"}
+    # Without the packages that are installed here, the project among them.
+    done = run_python("-S", "-c", script, environment=path)
     assert done.stdout.strip() == metadata.version("ors-gym")
 
 
 def test_the_command_names_what_it_knows() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.servers.venvs", "nonesuch"],
-        cwd=venvs.ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    done = run_python("-m", "tests.support.servers.venvs", "nonesuch")
     assert done.returncode == 2
     assert "openreward-0.1.167" in done.stdout

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import subprocess
 import sys
 import types
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import pytest
 from ors_gym import run_episode_async
 from ors_gym.errors import SessionLostError
 from tests.rollout.chat_server import running_chat_server
+from tests.support.processes import run_python
 from tests.support.servers.process import start_server
 from tests.system.docs.pages import ROOT
 from tests.system.docs.stand_ins import Letters, Sample, Sampler, modules_of, write
@@ -293,13 +293,6 @@ def test_without_its_framework_an_adapter_says_what_to_install(
 ) -> None:
     code = f"import sys; sys.modules[{framework!r}] = None; "
     code += f"import ors_gym.integrations.{module}"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    last = done.stderr.splitlines()[-1]
+    last = run_python("-c", code).stderr.splitlines()[-1]
     assert last.startswith("ors_gym.errors.MissingExtraError: ")
     assert f'pip install "ors-gym[{extra}]"' in last

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.browser import Chromium
+from tests.support.processes import run_python
 from tests.system.docs.pages import ROOT
 
 PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
@@ -28,15 +26,9 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(directory)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        check=False,
-    )
+    command = ("-m", "mkdocs", "build", "--strict", "-d", directory)
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}
+    done = run_python(*command, seconds=110, environment=quiet)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stderr
     return directory

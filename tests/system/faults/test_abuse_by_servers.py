@@ -6,16 +6,14 @@ import asyncio
 import gzip
 import itertools
 import json
-import subprocess
-import sys
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import ors_gym
+from tests.support.processes import run_python
 from tests.support.proxy.http1 import ReceivedRequest, reply_bytes
 from tests.support.proxy.scripted import (
     Handler,
@@ -31,7 +29,6 @@ from tests.system.faults.scripted_ors import (
     scripted_session,
 )
 
-ROOT = Path(__file__).parents[3]
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 NAMED = event_stream(("task_id", TASK_ID))
 
@@ -47,11 +44,8 @@ def abuse(
 ) -> Any:
     """Let a process use such a server, and check its error and what that cost it."""
     with scripted_ors(**replaced) as server:
-        command = [sys.executable, "-m", "tests.system.faults.measured_client"]
-        command += [server.url, action, str(limit)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=100, cwd=ROOT, check=False
-        )
+        module = "tests.system.faults.measured_client"
+        done = run_python("-m", module, server.url, action, str(limit), seconds=100)
     assert done.returncode == 0, done.stderr[-2000:]
     said = json.loads(done.stdout)
     assert said["error"] in errors, said

@@ -5,8 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -16,6 +14,7 @@ import pytest
 
 import ors_gym
 from tests.conftest import CURRENT
+from tests.support.processes import run_python
 from tests.support.proxy.faults import HangUp, Point, Reset
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.proxy.scripted import ScriptedServer
@@ -131,13 +130,7 @@ def test_sessions_of_an_unanswered_create_are_deleted_at_exit(
 ) -> None:
     with FaultProxy(server.base_url) as proxy:
         proxy.plan("/create", [Reset(Point.BEFORE_REPLY)], then="forever")
-        done = subprocess.run(
-            [sys.executable, "-c", LEAVE.format(url=proxy.url)],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=True,
-        )
+        done = run_python("-c", LEAVE.format(url=proxy.url))
         assert done.stdout == "unanswered\n", done.stderr
         tried = [r.session_id for r in proxy.requests("/create") if r.json.get("split")]
         # A fresh id each time, and each deleted at once and once more at exit.

@@ -7,11 +7,11 @@ environment of its own, which is cached.
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support.processes import run
 from tests.support.servers.process import RunningServer
 from tests.support.virtual_environments import (
     ROOT,
@@ -43,19 +43,10 @@ def test_a_dataset_gives_back_what_was_played(
     except VenvBuildError as error:
         pytest.skip(str(error))
     environment = {
-        **os.environ,
         "MINARI_DATASETS_PATH": str(tmp_path / "datasets"),
         "PYTHONPATH": f"{ROOT}{os.pathsep}{write_metadata(tmp_path / 'metadata')}",
     }
     module = "tests.system.gymnasium.minari_recording"
-    done = subprocess.run(
-        [python, "-m", module, server.base_url, data_format],
-        check=False,
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-4000:]
+    command = (python, "-m", module, server.base_url, data_format)
+    done = run(*command, cwd=tmp_path, environment=environment, seconds=300)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]

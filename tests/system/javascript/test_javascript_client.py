@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import random
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,17 +14,11 @@ import pytest
 
 from ors_gym.protocol._sse import EventDecoder
 from ors_gym.server import serve
-from tests.support.proxy.faults import (
-    STARTING,
-    Answer,
-    Fault,
-    Point,
-    Reset,
-    Trickle,
-    redirect,
-)
+from tests.support.processes import run
+from tests.support.proxy.faults import STARTING, Answer, Point, Reset, Trickle, redirect
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
+from tests.support.slow_cases import mostly_slow
 from tests.support.virtual_environments import cache_directory
 
 CLIENT: Final = Path(__file__).parents[3] / "docs" / "clients" / "ors.mjs"
@@ -40,21 +32,14 @@ def _node() -> str:
     found = shutil.which("node")
     if found is None:
         pytest.skip("no node: the JavaScript client is not run")
-    said = subprocess.run([found, "--version"], capture_output=True, check=True).stdout
-    if int(said.decode().removeprefix("v").split(".")[0]) < _OLDEST:
-        pytest.skip(f"node {said.decode().strip()} is older than {_OLDEST}")
+    version = run(found, "--version").stdout.strip()
+    if int(version.removeprefix("v").split(".")[0]) < _OLDEST:
+        pytest.skip(f"node {version} is older than {_OLDEST}")
     return found
 
 
 def _run(script: str, *arguments: str, given: str = "") -> Any:
-    done = subprocess.run(
-        [_node(), str(_DIRECTORY / script), *arguments],
-        input=given,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=_SECONDS,
-        check=False,
-    )
+    done = run(_node(), _DIRECTORY / script, *arguments, given=given, seconds=_SECONDS)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return json.loads(done.stdout)
@@ -81,14 +66,9 @@ def find_typescript() -> str:
             pytest.skip("no npm: TypeScript cannot be installed")
         place.mkdir(parents=True, exist_ok=True)
         command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(place)]
-        done = subprocess.run(
-            [*command, f"typescript@{_TYPESCRIPT}"],
-            capture_output=True,
-            encoding="utf-8",
-            timeout=_SECONDS,
-            env={**os.environ, "npm_config_update_notifier": "false"},
-            check=False,
-        )
+        quiet = {"npm_config_update_notifier": "false"}
+        command.append(f"typescript@{_TYPESCRIPT}")
+        done = run(*command, environment=quiet, seconds=_SECONDS)
         if done.returncode != 0 or not compiler.exists():
             pytest.skip(f"TypeScript could not be installed: {done.stderr[-300:]}")
     return str(compiler)
@@ -101,6 +81,10 @@ SUBMIT = ["submit", {"answer": "6"}]
 
 def speak(kind: str, size: int = 20_000) -> list[Any]:
     return ["speak", {"kind": kind, "size": size}]
+
+
+def results_of(url: str, *calls: Any, **told: Any) -> Any:
+    return play(url, task=FIRST, calls=calls, **told)["episode"]["results"]
 
 
 def text_of(result: Any) -> str:
@@ -157,8 +141,7 @@ def test_an_episode_on_every_server(any_server: RunningServer) -> None:
 
 
 def test_a_finished_episode_is_not_paid_twice(server: RunningServer) -> None:
-    told = play(server.base_url, task=FIRST, calls=[SUBMIT, SUBMIT])
-    again = told["episode"]["results"][1]
+    _, again = results_of(server.base_url, SUBMIT, SUBMIT)
     assert (again["ok"], again["reason"]) == (False, "episode_finished")
     assert server.runs("submit") == 1
 
@@ -191,20 +174,19 @@ def test_text_cut_after_every_byte(
 ) -> None:
     fault_proxy.plan("/call", [Trickle()], then="forever")
     calls = [speak("separators", 6000), speak("wide", 6000), speak("lines", 6000)]
-    told = play(fault_proxy.url, task=FIRST, calls=calls, timeout=60)
-    check_exact(server, told["episode"]["results"])
+    check_exact(server, results_of(fault_proxy.url, *calls, timeout=60))
     assert server.runs() == 3
     assert len(fault_proxy.struck()) == 3
 
 
 ADD: list[Any] = ["add", {"a": 1, "b": 2}]
-FAULTS: list[tuple[list[Fault | None], str, int]] = [
+FAULTS: list[Any] = [
     ([Reset(Point.BEFORE_REPLY)], "ambiguous_call", 1),
     ([Reset(Point.AFTER_TASK_ID), Answer(502), Answer(401)], "", 1),
     ([Answer(502, ran=True)], "ambiguous_call", 1),
     ([Answer(429, (("Retry-After", "0"),)), STARTING], "", 1),
 ]
-MORE_FAULTS: list[tuple[list[Fault | None], str, int]] = [
+MORE_FAULTS: list[Any] = [
     ([Reset(Point.BEFORE_REQUEST)], "ambiguous_call", 0),
     ([Reset(Point.AFTER_HEAD)], "ambiguous_call", 1),
     ([Reset(Point.IN_CHUNK), Reset(Point.BEFORE_END)], "", 1),
@@ -214,19 +196,13 @@ MORE_FAULTS: list[tuple[list[Fault | None], str, int]] = [
 
 
 @pytest.mark.parametrize(
-    ("faults", "raised", "runs"),
-    [*FAULTS, *(pytest.param(*row, marks=pytest.mark.slow) for row in MORE_FAULTS)],
+    ("faults", "raised", "runs"), mostly_slow([*FAULTS, *MORE_FAULTS], len(FAULTS))
 )
 def test_a_tool_never_runs_twice(
-    server: RunningServer,
-    fault_proxy: FaultProxy,
-    faults: list[Fault | None],
-    raised: str,
-    runs: int,
+    server: RunningServer, fault_proxy: FaultProxy, faults: Any, raised: str, runs: int
 ) -> None:
     fault_proxy.plan("/call", faults)
-    told = play(fault_proxy.url, task=FIRST, calls=[ADD])
-    (result,) = told["episode"]["results"]
+    (result,) = results_of(fault_proxy.url, ADD)
     assert result.get("raised", "") == raised
     if not raised:
         assert (text_of(result), result["reward"]) == ("3", 0.5)
@@ -242,8 +218,8 @@ def test_a_429_that_is_not_believed(
 ) -> None:
     fault_proxy.plan("/call", [Answer(429, ran=True)])
     client = {"repeatCallsAfter429": False}
-    told = play(fault_proxy.url, task=FIRST, calls=[ADD], client=client)
-    assert told["episode"]["results"][0]["raised"] == "ambiguous_call"
+    (result,) = results_of(fault_proxy.url, ADD, client=client)
+    assert result["raised"] == "ambiguous_call"
     assert server.runs() == 1
 
 
@@ -251,15 +227,14 @@ def test_after_an_unknown_outcome_no_further_call(
     server: RunningServer, fault_proxy: FaultProxy
 ) -> None:
     fault_proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
-    results = play(fault_proxy.url, task=FIRST, calls=[ADD, ADD])["episode"]["results"]
+    results = results_of(fault_proxy.url, ADD, ADD)
     assert [r["raised"] for r in results] == ["ambiguous_call", "invalid_request"]
     assert server.runs() == 1
 
 
 def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) -> None:
-    calls = [["slow", {"seconds": 1.5}], ADD]
-    told = play(server.base_url, task=FIRST, calls=calls, timeout=0.75, resume=True)
-    results = told["episode"]["results"]
+    slow = ["slow", {"seconds": 2.0}]
+    results = results_of(server.base_url, slow, ADD, timeout=1.2, resume=True)
     assert [result["reward"] for result in results] == [0.25, 0.5]
     assert server.runs() == 2
 
@@ -267,10 +242,9 @@ def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) 
 def test_a_session_is_kept_alive_while_a_tool_works(
     server: RunningServer, fault_proxy: FaultProxy
 ) -> None:
-    calls = [["slow", {"seconds": 1.0}]]
-    client = {"pingSeconds": 0.2}
-    told = play(fault_proxy.url, task=FIRST, calls=calls, client=client)
-    assert told["episode"]["results"][0]["reward"] == 0.25
+    slow = ["slow", {"seconds": 1.0}]
+    (result,) = results_of(fault_proxy.url, slow, client={"pingSeconds": 0.2})
+    assert result["reward"] == 0.25
     pings = fault_proxy.requests("/ping")
     assert len(pings) >= 2
     (create,) = fault_proxy.requests("/create")
@@ -281,10 +255,9 @@ def test_a_session_that_a_ping_finds_lost_takes_no_call(
     server: RunningServer, fault_proxy: FaultProxy
 ) -> None:
     fault_proxy.plan("/ping", [Answer(404)])
-    calls = [["slow", {"seconds": 1.0}], ADD]
-    client = {"pingSeconds": 0.2}
-    told = play(fault_proxy.url, task=FIRST, calls=calls, client=client)
-    assert told["episode"]["results"][1]["raised"] == "session_lost"
+    slow = ["slow", {"seconds": 1.0}]
+    _, after = results_of(fault_proxy.url, slow, ADD, client={"pingSeconds": 0.2})
+    assert after["raised"] == "session_lost"
     assert server.runs("add") == 0
 
 
@@ -292,8 +265,7 @@ def test_an_unanswered_create_leaves_nothing_behind(
     server: RunningServer, fault_proxy: FaultProxy
 ) -> None:
     fault_proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
-    told = play(fault_proxy.url, task=FIRST, calls=[SUBMIT])
-    assert told["episode"]["results"][0]["reward"] == 1.0
+    assert results_of(fault_proxy.url, SUBMIT)[0]["reward"] == 1.0
     server.wait_for("teardown", 2)
     assert server.open_sessions() == set()
     requests = fault_proxy.requests("/create")
@@ -304,9 +276,8 @@ def test_a_restarted_server_has_lost_the_session() -> None:
     with start_server("ors-sdk-0.1.0") as server, FaultProxy(server.base_url) as proxy:
         gone = Answer(404, (), b'{"detail":"Active environment not found"}')
         proxy.plan("/call", [gone])
-        told = play(proxy.url, task=FIRST, calls=[ADD, ADD])
-    raised = [result["raised"] for result in told["episode"]["results"]]
-    assert raised == ["session_lost", "session_lost"]
+        results = results_of(proxy.url, ADD, ADD)
+    assert [result["raised"] for result in results] == ["session_lost", "session_lost"]
 
 
 def test_nothing_secret_travels_in_the_clear() -> None:
@@ -356,11 +327,5 @@ def test_its_types_hold() -> None:
     options = ["--noEmit", "--allowJs", "--checkJs", "--strict", "--module", "es2022"]
     options += ["--target", "es2022", "--lib", "es2022,dom,dom.iterable"]
     options += ["--noUnusedLocals", "--noUnusedParameters", "--noImplicitReturns"]
-    done = subprocess.run(
-        [find_typescript(), *options, str(CLIENT)],
-        capture_output=True,
-        encoding="utf-8",
-        timeout=90,
-        check=False,
-    )
+    done = run(find_typescript(), *options, CLIENT, seconds=_SECONDS)
     assert done.returncode == 0, done.stdout
