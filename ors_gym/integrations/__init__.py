@@ -1,5 +1,49 @@
-"""Plugs into training and evaluation frameworks, one module each.
+"""Adapters for training and evaluation frameworks, one module each.
 
-Nothing here is imported by the rest of the package, and each module needs only the
-extra of its own name: ``pip install "ors-gym[trl]"`` for `ors_gym.integrations.trl`.
+The rest of the package imports none of them. Each needs only the extra of its own name:
+``pip install "ors-gym[trl]"`` for `ors_gym.integrations.trl`. Below is what several of
+them share: which server, split and tasks are meant, and which arguments are secret.
 """
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeAlias
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.env._task_order import choose_split
+from ors_gym.rollout._live import connect
+from ors_gym.rollout._run import borrow_blocking
+
+# Makes the client where more than an address is needed, such as a key.
+ClientFactory: TypeAlias = Callable[[], AsyncORSClient]
+
+# Arguments of an episode that must not get into logs, files or pickles.
+SECRET_ARGUMENTS: Final = frozenset({"api_key", "client_options", "headers", "secrets"})
+
+
+def make_client(
+    base_url: str | None, client_factory: ClientFactory | None
+) -> AsyncORSClient:
+    """Make the client of an episode."""
+    return connect(base_url) if client_factory is None else client_factory()
+
+
+def choose_indexes(
+    env_name: str,
+    base_url: str | None,
+    client_factory: ClientFactory | None,
+    split: str | None,
+    tasks: Iterable[int] | None,
+) -> tuple[str, Iterable[int]]:
+    """Ask the server for the split if there is no ``split``, and for all its indexes.
+
+    Raises:
+        UnknownTaskError: If there is no such split.
+    """
+    asked = base_url if client_factory is None else client_factory()
+    with borrow_blocking(asked) as client:
+        chosen = choose_split(client.list_splits(env_name), split)
+        if tasks is None:
+            tasks = range(client.num_tasks(env_name, chosen))
+    return chosen, tasks

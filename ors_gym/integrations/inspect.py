@@ -13,7 +13,7 @@ from typing import Any, Final
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._schemas import find_reference
-from ors_gym.integrations._arguments import (
+from ors_gym.integrations import (
     SECRET_ARGUMENTS,
     ClientFactory,
     choose_indexes,

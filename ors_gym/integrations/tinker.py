@@ -20,7 +20,7 @@ from ors_gym.errors import (
     needs_extra,
 )
 from ors_gym.formats import describe_tools, to_openai_tools
-from ors_gym.integrations._arguments import (
+from ors_gym.integrations import (
     SECRET_ARGUMENTS,
     ClientFactory,
     make_client,

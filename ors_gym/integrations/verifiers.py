@@ -24,7 +24,7 @@ from ors_gym.client import ORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
-from ors_gym.integrations._arguments import SECRET_ARGUMENTS
+from ors_gym.integrations import SECRET_ARGUMENTS
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._live import LiveEpisode, connect
 

@@ -5,7 +5,6 @@
     _process            starts a server process, and ends it with its owner
     _process_main       what runs in that process, until its owner is gone
     _http_server        ors-sdk under uvicorn
-    _tracebacks         which exceptions of an environment are printed
     _class_transfer     sends an environment class to the server process
     _reference_players  a scripted player for each bundled environment
     environments        the bundled environments, one module each
@@ -25,8 +24,7 @@ from __future__ import annotations
 from ors_gym.server._embedded import embedded_base_url
 from ors_gym.server._reference_players import REFERENCE_PLAYERS, Player
 from ors_gym.server._serve import run, serve
-from ors_gym.server._tracebacks import PlayerMistakeError
-from ors_gym.server.environments import BUNDLED
+from ors_gym.server.environments import BUNDLED, PlayerMistakeError
 
 __all__ = [
     "BUNDLED",

@@ -1,16 +1,20 @@
-"""The HTTP server: the application of ors-sdk under uvicorn."""
+"""The HTTP server: ors-sdk under uvicorn. Its only log is environments' tracebacks."""
 
 from __future__ import annotations
 
 import os
 import socket
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import ors
+import ors.environment
+import ors.server
 import uvicorn
 
-from ors_gym.server._tracebacks import show_only_tracebacks
+from ors_gym.server.environments import PlayerMistakeError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -39,7 +43,7 @@ def build_server(
             raise TypeError(f"{environment!r} is not a subclass of ors.Environment")
     # Users who set the SDK's own variable want the SDK's own log.
     if "ORS_LOG_LEVEL" not in os.environ:
-        show_only_tracebacks()
+        _show_only_tracebacks()
     application: ASGIApp = ors.Server(list(environments)).app
     config = uvicorn.Config(
         application,
@@ -83,3 +87,40 @@ def open_socket(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _show_only_tracebacks() -> None:
+    """Replace the SDK's loggers, which log each request and some exceptions thrice.
+
+    The loggers are module globals. Should a later version of the SDK keep them
+    elsewhere, its own log shows instead.
+    """
+    log = _TracebackLog()
+    for module in (ors.environment, ors.server):
+        vars(module)["logger"] = log
+
+
+class _TracebackLog:
+    """Stands in for a logger of the SDK; only `exception` prints."""
+
+    def __init__(self) -> None:
+        self._shown: BaseException | None = None
+
+    def info(self, event: str, **fields: object) -> None:
+        """Print nothing."""
+
+    warning = info
+    error = info
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Print the exception being handled, unless it was printed already."""
+        error = sys.exception()
+        if error is None or error is self._shown:
+            return
+        self._shown = error
+        if isinstance(error, PlayerMistakeError):
+            return
+        where = fields.get("tool") or fields.get("env_name") or ""
+        sys.stderr.write(f"ors_gym server: {event} {where}".rstrip() + "\n")
+        traceback.print_exception(error)
+        sys.stderr.flush()

@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from ors_gym.server.environments._math_problems import solve
 from ors_gym.server.environments._maze_grid import DIRECTIONS, distances_from
-from ors_gym.server.environments._sql_questions import (
+from ors_gym.server.environments._questions import (
     REPAIR,
     REPAIR_SQL,
     find_questions,
+    solve_problem,
 )
 from ors_gym.types import ToolCall, ToolSpec
 
@@ -27,7 +27,7 @@ Player: TypeAlias = Callable[[str, Sequence[ToolSpec]], ToolCall]
 def play_math(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
     """Answer a word problem."""
     del tools
-    return {"tool": "submit", "input": {"answer": str(solve(observation))}}
+    return {"tool": "submit", "input": {"answer": str(solve_problem(observation))}}
 
 
 def play_guess(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:

@@ -1,4 +1,4 @@
-"""Processes that own a server, to be ended in every way there is."""
+"""Processes that run a script, such as owners of a server, and whether they live."""
 
 from __future__ import annotations
 
@@ -13,21 +13,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-__all__ = [
-    "environment_of_a_new_process",
-    "is_listening",
-    "is_running",
-    "owner",
-    "run_script",
-    "wait_for_end",
-]
-
 ROOT = Path(__file__).parents[2]
 SECONDS = 20.0
 
 
-def environment_of_a_new_process(**extra: str) -> dict[str, str]:
-    """Give the variables of a process that shares no server with this one."""
+def fresh_variables(**extra: str) -> dict[str, str]:
+    """Return the environment variables of a process that shares no server with us."""
     hidden = ("ORS_GYM_EMBEDDED_URL", "ORS_BASE_URL", "PYTEST_XDIST_WORKER")
     kept = {name: value for name, value in os.environ.items() if name not in hidden}
     return {**kept, "PYTHONPATH": str(ROOT), **extra}
@@ -45,7 +36,7 @@ def run_script(
     return subprocess.run(
         [sys.executable, "-"] if stdin else [sys.executable, "-c", source],
         input=source if stdin else "",
-        env=environment_of_a_new_process(**(variables or {})),
+        env=fresh_variables(**(variables or {})),
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -59,7 +50,7 @@ def owner(script: str) -> Iterator[subprocess.Popen[str]]:
     """Start a script that prints lines and waits for its standard input to end."""
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", textwrap.dedent(script)],
-        env=environment_of_a_new_process(),
+        env=fresh_variables(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -73,6 +64,12 @@ def owner(script: str) -> Iterator[subprocess.Popen[str]]:
         for stream in (process.stdin, process.stdout):
             assert stream is not None
             stream.close()
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """Read the next line that a script prints."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
 
 
 def wait_for_end(pid: int) -> None:

@@ -17,6 +17,7 @@ from ors_gym.server._process import ServerProcess
 from tests.server.processes import (
     is_listening,
     is_running,
+    next_line,
     owner,
     run_script,
     wait_for_end,
@@ -27,8 +28,8 @@ GUESS = "ors_gym.server.environments.guess:Guess"
 
 START = """
     import os, signal, subprocess, sys
-    from ors_gym.server._process import ServerProcess, _living
     from ors_gym.server import embedded_base_url
+    from ors_gym.server._process import ServerProcess, _living
     url = embedded_base_url()
     [server] = _living
     print(server._process.pid, url)
@@ -39,8 +40,7 @@ WAIT = """
 
 
 def read_server(process: subprocess.Popen[str]) -> tuple[int, str]:
-    assert process.stdout is not None
-    pid, base_url = process.stdout.readline().split()
+    pid, base_url = next_line(process).split()
     assert is_listening(base_url)
     assert is_running(int(pid))
     return int(pid), base_url
@@ -96,8 +96,7 @@ PROGRAM = """
 def test_the_server_ends_with_its_owner_though_a_worker_lives(start_worker: str):
     with owner(START + start_worker + "\n    signal.pause()\n") as process:
         pid, base_url = read_server(process)
-        assert process.stdout is not None
-        worker = int(process.stdout.readline())
+        worker = int(next_line(process))
         process.kill()
         wait_for_end(pid)
         assert not is_listening(base_url)
@@ -129,8 +128,7 @@ def test_a_fork_while_a_server_starts_does_not_hold_it():
         os.kill(os.getpid(), 9)
     """
     with owner(script) as process:
-        assert process.stdout is not None
-        wait_for_end(int(process.stdout.readline().split()[0]))
+        wait_for_end(int(next_line(process).split()[0]))
 
 
 @pytest.mark.parametrize(
@@ -161,10 +159,9 @@ def test_ctrl_c_in_the_terminal_is_for_the_owner_alone():
     """
     with owner(START + script) as process:
         pid, _ = read_server(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        assert next_line(process) == "ready"
         os.killpg(process.pid, signal.SIGINT)
-        assert process.stdout.readline() == "True\n"
+        assert next_line(process) == "True"
         process.wait(20)
         assert not is_running(pid)
 
@@ -263,7 +260,6 @@ def test_an_environment_that_blocks_cannot_keep_the_server_alive(blocked: str):
             while True: time.sleep(1)
     """
     with owner(script) as process:
-        assert process.stdout is not None
-        pid = int(process.stdout.readline())
+        pid = int(next_line(process))
         process.kill()
         wait_for_end(pid)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ors_gym.client import ORSClient
 from ors_gym.server import BUNDLED, REFERENCE_PLAYERS
+from ors_gym.types import ToolCall
 from tests.server.played_episodes import Played, play, text_of
 
 EPISODES = 12
@@ -91,15 +92,10 @@ def test_tools_with_arguments_describe_them(
     assert all(tool["description"] for tool in tools.values())
 
 
-def test_blackjack_tools_have_no_schema(client: ORSClient):
-    tools = client.list_tools("blackjack")
-    assert {tool["name"]: tool["input_schema"] for tool in tools} == {
-        "hit": None,
-        "stand": None,
-    }
-
-
-def test_the_direction_of_a_maze_is_an_enum(client: ORSClient):
+def test_the_schemas_of_blackjack_and_maze(client: ORSClient):
+    assert {
+        tool["name"]: tool["input_schema"] for tool in client.list_tools("blackjack")
+    } == {"hit": None, "stand": None}
     [tool] = client.list_tools("maze")
     assert tool["input_schema"] is not None
     direction = tool["input_schema"]["properties"]["direction"]
@@ -108,21 +104,12 @@ def test_the_direction_of_a_maze_is_an_enum(client: ORSClient):
 
 def test_a_random_player_of_guess_gets_next_to_nothing(client: ORSClient):
     generator = Random(1)
-    totals = [
-        sum(
-            play(
-                client,
-                "guess",
-                "train",
-                index,
-                lambda _text, _tools: {
-                    "tool": "guess",
-                    "input": {"number": generator.randint(1, 16)},
-                },
-            ).rewards
-        )
-        for index in range(60)
-    ]
+
+    def guess(_text: str, _tools: object) -> ToolCall:
+        return {"tool": "guess", "input": {"number": generator.randint(1, 16)}}
+
+    played = [play(client, "guess", "train", index, guess) for index in range(60)]
+    totals = [sum(one.rewards) for one in played]
     # 0.03 is expected; the deviation of a mean of 60 is 0.09.
     assert statistics.mean(totals) < 0.4
 

@@ -10,7 +10,7 @@ import pytest
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import run
-from tests.server.processes import is_listening, owner
+from tests.server.processes import is_listening, next_line, owner
 from tests.support.slow_cases import mostly_slow
 
 GUESS = "ors_gym.server.environments.guess:Guess"
@@ -32,20 +32,18 @@ SCRIPT = """
 )
 def test_it_serves_until_ctrl_c(environments: str, served: list[str]):
     with owner(SCRIPT.format(environments=environments)) as process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
+        base_url = next_line(process)
         with ORSClient(base_url) as client:
             assert client.list_environments() == served
         process.send_signal(signal.SIGINT)
-        assert process.stdout.readline() == "done\n"
+        assert next_line(process) == "done"
         assert process.wait(20) == 0
         assert not is_listening(base_url)
 
 
 def test_it_ends_at_sigterm():
     with owner(SCRIPT.format(environments="[]")) as process:
-        assert process.stdout is not None
-        base_url = process.stdout.readline().strip()
+        base_url = next_line(process)
         process.terminate()
         process.wait(20)
         assert not is_listening(base_url)

@@ -1,7 +1,6 @@
 """GRPO with TRL on any ORS server (extra ``trl``).
 
     _train         `trl_environment`: the dataset, the factory and the reward function
-    _dataset       the tasks as rows of a dataset, and their tools
     _environment   one rollout, the factory that makes them, and their rewards
     _sessions      the sessions of a trainer's rollouts, opened a group at a time
     _tool_methods  a typed method for each tool

@@ -30,21 +30,21 @@ from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
 
 __all__ = ["Content", "EnvironmentFactory", "EpisodeReward", "Rollout", "make_content"]
 
+# Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``.
 Content: TypeAlias = str | list[JSONObject]
-"""Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``."""
 
 
 _LOGGER: Final = logging.getLogger(__name__)
 _FINISHED: Final = "The episode is over; this call was not run."
+# The model reads this if an outage took the place of a result.
 _NOTHING: Final = ""
-"""What a model is shown where an outage took the place of a result."""
 
 
 class Rollout:
     """A trainer's environment: `reset`, and a method for each tool.
 
-    Everything else has a name that begins with ``_`` or is no method, since a trainer
-    takes every public method for a tool. `EnvironmentFactory` makes the class.
+    `EnvironmentFactory` makes the class. A trainer takes every public method for a
+    tool, so all other methods begin with ``_``.
 
     It blocks, because a trainer calls one tool after another from the thread that
     trains. Async methods would gain nothing: TRL gathers only the calls of one rollout,
@@ -61,10 +61,10 @@ class Rollout:
         self._rewards: list[float] = []
         self._finished = False
         self._invalid_actions = 0
+        # Why no more tools run; "" while the episode goes on.
         self._over = "call reset() first"
-        """Why no tool is run any more; ``""`` while the episode goes on."""
+        # Whether there is no outcome: not begun, or ended by an outage.
         self._lost = True
-        """Whether there is no outcome: not begun, or ended by an outage."""
 
     def reset(self, *, task_index: int, **_: Any) -> Content | None:
         """Start the episode of a row of the dataset, and return its prompt.
@@ -186,23 +186,23 @@ class Rollout:
 class EnvironmentFactory:
     """The ``environment_factory`` of a trainer: called, it makes an environment.
 
-    It can be pickled, without keys and secrets, for a trainer whose rollouts run in
-    another process. All other arguments of the env travel along, so no secret belongs
-    in ``create_options`` or ``session_options``.
+    It can be pickled, for a trainer whose rollouts run in another process. The pickle
+    leaves keys and secrets out, and holds all other arguments. So no secret belongs in
+    ``create_options`` or ``session_options``.
     """
 
+    # The name in the dataset's column ``environment``.
     name: str
-    """What the dataset's column ``environment`` calls it."""
     env_name: str
     base_url: str
     arguments: Mapping[str, Any] = dataclasses.field(repr=False)
+    # The split of the tasks; "" if they are specs.
     split: str
-    """The split of the tasks; ``""`` where they are specs."""
     specs: Sequence[TaskSpec] | None = dataclasses.field(repr=False)
     tools: Sequence[BoundTool] = dataclasses.field(repr=False)
     images: bool
+    # The rollouts of a task that are reset one after another.
     num_generations: int
-    """The rollouts of a task that are reset one after another."""
     reward_reduction: RewardReduction
     nonterminal_reward: float
 
@@ -240,8 +240,8 @@ class EnvironmentFactory:
         for name in {tool["name"] for tool in tools} - self._known_names:
             self._known_names.add(name)
             _LOGGER.warning(
-                "%s: a task has the tool %r, which none of the tasks had that were "
-                "asked before; the model cannot call it. Raise tool_probes=.",
+                "%s: a task has the tool %r, which no task had that was asked for its "
+                "tools before training; the model cannot call it. Raise tool_probes=.",
                 self.name,
                 name,
             )
@@ -281,8 +281,8 @@ class EpisodeReward:
         """Return a reward for each environment, and log what `Rollout` counts."""
         if environments is None:
             raise InvalidRequestError(
-                "this trainer gives reward functions no environments; GRPOTrainer does "
-                "so where environment_factory= is passed"
+                "this trainer gives reward functions no environments; pass "
+                "environment_factory= to GRPOTrainer"
             )
         own = [one for one in environments if self._is_own(one)]
         rewards = [

@@ -1,8 +1,8 @@
-"""The sessions of a trainer's rollouts: one client, and groups that are opened at once.
+"""The sessions of a trainer's rollouts, opened a group at a time, on one client.
 
 A trainer resets one rollout after another, and the rollouts of one task follow each
-other. So the first reset of a task opens the sessions of its whole group at the same
-time, and the others find theirs ready, or under way.
+other. The first reset of a task opens the sessions of its whole group at the same time.
+The other resets find their sessions ready, or being opened.
 """
 
 from __future__ import annotations
@@ -21,12 +21,10 @@ from ors_gym.env._rules import ResetResult
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task
 
-__all__ = ["Sessions"]
-
+# The most tasks whose sessions wait for a rollout; the oldest are given up.
 _MOST_GROUPS: Final = 8
-"""Tasks whose sessions wait for a rollout; beyond it the oldest are given up."""
 
-
+# The sessions that no rollout has taken yet, by the row of their task.
 _Waiting: TypeAlias = dict[int, collections.deque[Opening[Session]]]
 
 
@@ -51,7 +49,6 @@ class Sessions:
         self._group = group
         self._lock = threading.Lock()
         self._waiting: _Waiting = {}
-        """Sessions that no rollout has taken yet, by the row of their task."""
         weakref.finalize(self, _give_up, self._waiting).atexit = False
 
     def make_env(self) -> TaskEnv:
@@ -71,7 +68,7 @@ class Sessions:
         return env.open(ahead or task)
 
     def give_up_waiting(self) -> None:
-        """Have the sessions deleted that no rollout has taken yet."""
+        """Delete the sessions that no rollout has taken yet, in the background."""
         with self._lock:
             given_up = dict(self._waiting)
             self._waiting.clear()
@@ -82,7 +79,7 @@ class Sessions:
             waiting = self._waiting.pop(row, None)
             taken = None
             while waiting and taken is None:
-                # Nothing is there for a child of the process that opened it.
+                # A forked child cannot use a session that its parent opened.
                 first = waiting.popleft()
                 taken = first if first.is_ours else None
             if waiting:
@@ -90,7 +87,7 @@ class Sessions:
             return taken
 
     def _open_others(self, env: TaskEnv, row: int, task: Task) -> None:
-        """Open the sessions of the rollouts of this task that come next."""
+        """Open the sessions of this task's next rollouts."""
         if self._group == 1:
             return
         others = [env.open_ahead(task) for _ in range(self._group - 1)]
@@ -104,6 +101,6 @@ class Sessions:
 
 
 def _give_up(waiting: _Waiting) -> None:
-    """Have sessions deleted that no rollout will take."""
+    """Delete sessions that no rollout will take, in the background."""
     for ahead in itertools.chain.from_iterable(waiting.values()):
         ahead.discard()

@@ -1,4 +1,4 @@
-"""The bundled environments, one module each.
+"""The bundled environments, one module each, and the error that they raise.
 
 To add one:
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["BUNDLED"]
+__all__ = ["BUNDLED", "PlayerMistakeError"]
 
 BUNDLED: Final[dict[str, str]] = {
     "math": f"{__name__}.math:Math",
@@ -28,3 +28,20 @@ Example:
     >>> BUNDLED["math"]
     'ors_gym.server.environments.math:Math'
 """
+
+
+class PlayerMistakeError(Exception):
+    """Raised by a tool to report a mistake of the player, such as wrong SQL.
+
+    The player is told, as of any tool that raises. The server process prints no
+    traceback, because the environment is not at fault.
+
+    Example:
+        >>> raise PlayerMistakeError("no such table: customer")
+        Traceback (most recent call last):
+            ...
+        ors_gym.server.PlayerMistakeError: no such table: customer
+    """
+
+    # So that a traceback shows where to import it from.
+    __module__ = "ors_gym.server"

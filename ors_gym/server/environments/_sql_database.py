@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any, Final
 
-from ors_gym.server._tracebacks import PlayerMistakeError
+from ors_gym.server.environments import PlayerMistakeError
 
 Rows = dict[str, list[tuple[int | str, ...]]]
 

@@ -16,7 +16,7 @@ from ors_gym.server.environments._base import (
     over,
     reply,
 )
-from ors_gym.server.environments._math_problems import PROBLEMS
+from ors_gym.server.environments._questions import PROBLEMS
 
 __all__ = ["Answer", "Math"]
 

@@ -16,7 +16,7 @@ from ors import ListToolsOutput, TextBlock, ToolOutput, tool
 from ors.types import ToolSpec
 from pydantic import BaseModel, Field
 
-from ors_gym.server._tracebacks import PlayerMistakeError
+from ors_gym.server.environments import PlayerMistakeError
 from ors_gym.server.environments._base import (
     NumberedTasks,
     SplitName,
@@ -24,6 +24,7 @@ from ors_gym.server.environments._base import (
     over,
     reply,
 )
+from ors_gym.server.environments._questions import QUESTIONS, REPAIR
 from ors_gym.server.environments._sql_database import (
     CATEGORIES,
     CITIES,
@@ -31,7 +32,6 @@ from ors_gym.server.environments._sql_database import (
     ShopDatabase,
     make_rows,
 )
-from ors_gym.server.environments._sql_questions import QUESTIONS, REPAIR
 
 __all__ = ["Answers", "Sql", "Statement"]
 

@@ -141,7 +141,6 @@ def test_credit_is_the_share_of_the_parts(client: ORSClient, *, repair: bool):
     assert f"{3} of 3 answers are right." in best.texts[-1]
     # The same again, with the second answer left out and nothing fixed.
     with client.session("sql", split="train", index=index) as session:
-        answers = []
         plan = REFERENCE_PLAYERS["sql"]()
         text = text_of(session.get_prompt())
         while (call := plan(text, []))["tool"] != "submit":
