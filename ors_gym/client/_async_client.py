@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,14 +13,11 @@ from ors_gym.client._connections import choose_async_connections
 from ors_gym.client._run_operation import AsyncExchange, run_async
 from ors_gym.client._server import RemoteServer
 from ors_gym.client._session_core import (
-    CLOSE_TIMEOUT,
-    SETUP_TIMEOUT,
     SessionCore,
     task_request,
 )
 from ors_gym.protocol import _operations as operations
-from ors_gym.protocol._exchange import Limits, Operation
-from ors_gym.protocol._retries import Retry
+from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = ["AsyncORSClient", "AsyncSession"]
@@ -107,33 +104,13 @@ class AsyncSession(SessionCore):
 T = TypeVar("T")
 
 
-class AsyncORSClient(ClientCore[AsyncSession]):
+class AsyncORSClient(
+    ClientCore[AsyncSession, httpx.AsyncBaseTransport, httpx.AsyncClient]
+):
     """An async client for one ORS server, for many sessions at once on one loop.
 
-    Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
-
-    Args:
-        base_url: The server's address.
-        api_key: Sent as ``X-API-Key``; the variable ``ORS_API_KEY`` if None.
-        headers: Sent with every request, such as a gateway's authorization.
-        timeout: Seconds for a request that is neither a call nor part of set-up.
-        trust_env: Whether proxies of the environment are used, through httpx.
-        allow_insecure: Whether a key or a secret may travel over plain http to
-            another machine.
-        limits: Bounds on what a server may send.
-        transport: An httpx transport to use in place of ours: correct, and slower.
-        client: An httpx client to use in place of ours. It is not closed here, and
-            point 6 of docs/wire.md (no stale connection for a call) is kept by
-            closing the connection of each call.
-        repeat_calls_after_429: Whether a call that was answered 429 is sent again:
-            point 5 of docs/wire.md takes 429 for "not run, come later". False for a
-            gateway that may answer so after the tool ran: then such a call is
-            ambiguous.
-        on_retry: Told before a request is repeated.
-
-    Raises:
-        InvalidRequestError: If the address or a header cannot be right.
-        InsecureTransportError: If a key would travel over plain http.
+    Its arguments are those of `ORSClient`, with an async ``transport`` or ``client`` of
+    httpx. Values are plain JSON: ``(await client.list_tools("math"))[0]["name"]``.
 
     Example:
         >>> import asyncio
@@ -149,32 +126,11 @@ class AsyncORSClient(ClientCore[AsyncSession]):
         False
     """
 
-    def __init__(
+    def _connect(
         self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
-        trust_env: bool = False,
-        allow_insecure: bool = False,
-        limits: Limits | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
-        client: httpx.AsyncClient | None = None,
-        repeat_calls_after_429: bool = True,
-        on_retry: Callable[[Retry], None] | None = None,
+        transport: httpx.AsyncBaseTransport | None,
+        client: httpx.AsyncClient | None,
     ) -> None:
-        super().__init__(
-            base_url,
-            api_key=api_key,
-            headers=headers,
-            timeout=timeout,
-            trust_env=trust_env,
-            allow_insecure=allow_insecure,
-            limits=limits,
-            repeat_calls_after_429=repeat_calls_after_429,
-            on_retry=on_retry,
-        )
         self._connections = choose_async_connections(self._server, transport, client)
 
     async def __aenter__(self) -> Self:
@@ -189,20 +145,12 @@ class AsyncORSClient(ClientCore[AsyncSession]):
         await self.aclose()
 
     async def run(self, operation: Operation[T]) -> T:
-        """Run an operation of the protocol.
-
-        Args:
-            operation: The operation, from `ors_gym.protocol._operations`.
-
-        Returns:
-            What it returns.
-        """
+        """As `ORSClient.run`, awaitable."""
         return await run_async(operation, self._connections.exchange)
 
     async def list_environments(self) -> list[str]:
         """As `ORSClient.list_environments`, awaitable."""
-        await self.run(operations.connect(self._server))
-        return list(self._server.known.environments)
+        return await self.run(self._list_environments())
 
     async def list_tools(self, env: str) -> list[ToolSpec]:
         """As `ORSClient.list_tools`, awaitable."""
@@ -238,8 +186,7 @@ class AsyncORSClient(ClientCore[AsyncSession]):
 
     async def create_session(self) -> str:
         """As `ORSClient.create_session`, awaitable."""
-        await self.run(operations.connect(self._server))
-        return await self.run(operations.create_session(self._server))
+        return await self.run(self._create_session())
 
     async def create_episode(
         self,
@@ -251,93 +198,39 @@ class AsyncORSClient(ClientCore[AsyncSession]):
         index: int | None = None,
         secrets: Mapping[str, str] | None = None,
     ) -> JSONObject:
-        """Start an episode on a session id.
-
-        Args:
-            session_id: The id, used only once.
-            env: The environment's name, in any case.
-            task_spec: The task itself; or name it by split and index.
-            split: The split that the task is in.
-            index: The task's place in the split, from 0.
-            secrets: Values for the environment, by name.
-
-        Returns:
-            ``{"sid": session_id}``.
-
-        Raises:
-            ConnectionFailedError: If nobody knows whether it was started; the id is
-                of no use then.
-        """
+        """As `ORSClient.create_episode`, awaitable."""
         task = task_request(task_spec, split, index)
-        session = self._make_session(env, task)
-        operation = operations.start_episode(
-            self._server,
-            session_id,
-            env,
-            task,
-            secrets=secrets,
-            timeout=SETUP_TIMEOUT,
-        )
-        session.adopt(await self.run(operation))
-        self._sessions[session_id] = session
-        return {"sid": session_id}
+        return await self.run(self._create_episode(session_id, env, task, secrets))
 
     async def get_prompt(self, session_id: str, env: str) -> list[Block]:
         """As `ORSClient.get_prompt`, awaitable."""
-        return await (await self._session(session_id, env)).get_prompt()
+        session = await self.run(self._find_session(session_id, env))
+        return await session.get_prompt()
 
     async def list_task_tools(self, session_id: str, env: str) -> list[ToolSpec]:
         """As `ORSClient.list_task_tools`, awaitable."""
-        return await (await self._session(session_id, env)).list_tools()
+        session = await self.run(self._find_session(session_id, env))
+        return await session.list_tools()
 
     async def call_tool(
         self, session_id: str, env: str, tool: str, input: Mapping[str, Any]
     ) -> ToolOutput:
         """As `ORSClient.call_tool`, awaitable."""
-        return await (await self._session(session_id, env)).call_tool(tool, input)
+        session = await self.run(self._find_session(session_id, env))
+        return await session.call_tool(tool, input)
 
     async def ping(self, session_id: str) -> bool:
         """As `ORSClient.ping`, awaitable."""
-        operation = operations.ping(
-            self._server, session_id, timeout=self._server.settings.timeout
-        )
-        return await self.run(operation) is True
+        return await self.run(self._ping(session_id))
 
     async def delete_episode(self, session_id: str) -> JSONObject:
-        """Delete a session. Deleting twice is fine.
-
-        Args:
-            session_id: The session's id.
-
-        Returns:
-            ``{"sid": session_id}``.
-        """
-        session = self._sessions.pop(session_id, None)
-        if session is not None:
-            await session.close()
-        else:
-            operation = operations.delete_session(
-                self._server, session_id, timeout=CLOSE_TIMEOUT
-            )
-            await self.run(operation)
-        return {"sid": session_id}
+        """As `ORSClient.delete_episode`, awaitable."""
+        return await self.run(self._delete_episode(session_id))
 
     async def aclose(self) -> None:
         """As `ORSClient.close`, awaitable."""
-        for session in list(self._sessions.values()):
-            await session.close()
-        self._sessions.clear()
+        await self.run(self._close_sessions())
         await self._connections.aclose()
-
-    async def _session(self, session_id: str, env: str) -> AsyncSession:
-        """Find a session by its id; one of somebody else's is taken as it is."""
-        session = self._sessions.get(session_id)
-        if session is None:
-            name = await self.run(operations.resolve_environment(self._server, env))
-            session = self._make_session(name, {})
-            session.attach(session_id, name)
-            self._sessions[session_id] = session
-        return session
 
     def _make_session(
         self, environment: str, task: Mapping[str, Any], **options: Any

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,14 +13,11 @@ from ors_gym.client._connections import choose_connections
 from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._server import RemoteServer
 from ors_gym.client._session_core import (
-    CLOSE_TIMEOUT,
-    SETUP_TIMEOUT,
     SessionCore,
     task_request,
 )
 from ors_gym.protocol import _operations as operations
-from ors_gym.protocol._exchange import Limits, Operation
-from ors_gym.protocol._retries import Retry
+from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
 __all__ = ["ORSClient", "Session"]
@@ -151,8 +148,8 @@ class Session(SessionCore):
         """Delete the session on the server, in bounded time. Closing twice is fine.
 
         Args:
-            wait: Whether to wait for the server's word; the background deletes
-                otherwise, and where the server does not answer.
+            wait: Whether to wait until the server confirms it. The background deletes
+                the session otherwise, and if the server does not answer.
         """
         if wait:
             run_blocking(self.close_operation(), self._exchange)
@@ -163,7 +160,7 @@ class Session(SessionCore):
 T = TypeVar("T")
 
 
-class ORSClient(ClientCore[Session]):
+class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
     """A blocking client for one ORS server. Threads may share it.
 
     Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
@@ -201,32 +198,9 @@ class ORSClient(ClientCore[Session]):
         False
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
-        trust_env: bool = False,
-        allow_insecure: bool = False,
-        limits: Limits | None = None,
-        transport: httpx.BaseTransport | None = None,
-        client: httpx.Client | None = None,
-        repeat_calls_after_429: bool = True,
-        on_retry: Callable[[Retry], None] | None = None,
+    def _connect(
+        self, transport: httpx.BaseTransport | None, client: httpx.Client | None
     ) -> None:
-        super().__init__(
-            base_url,
-            api_key=api_key,
-            headers=headers,
-            timeout=timeout,
-            trust_env=trust_env,
-            allow_insecure=allow_insecure,
-            limits=limits,
-            repeat_calls_after_429=repeat_calls_after_429,
-            on_retry=on_retry,
-        )
         self._connections = choose_connections(self._server, transport, client)
 
     def __enter__(self) -> Self:
@@ -241,10 +215,10 @@ class ORSClient(ClientCore[Session]):
         self.close()
 
     def run(self, operation: Operation[T]) -> T:
-        """Run an operation of the protocol and return what it returns.
+        """Run an operation and return its value.
 
         Args:
-            operation: The operation, from `ors_gym.protocol._operations`.
+            operation: The operation, such as one of `catalog`.
         """
         return run_blocking(operation, self._connections.exchange)
 
@@ -258,8 +232,7 @@ class ORSClient(ClientCore[Session]):
             ProtocolError: If it is not an ORS server.
             ConnectionFailedError: If it cannot be reached.
         """
-        self.run(operations.connect(self._server))
-        return list(self._server.known.environments)
+        return self.run(self._list_environments())
 
     def list_tools(self, env: str) -> list[ToolSpec]:
         """List the tools that every session of an environment has.
@@ -352,8 +325,7 @@ class ORSClient(ClientCore[Session]):
 
     def create_session(self) -> str:
         """Get a session id, for `create_episode`."""
-        self.run(operations.connect(self._server))
-        return self.run(operations.create_session(self._server))
+        return self.run(self._create_session())
 
     def create_episode(
         self,
@@ -383,18 +355,7 @@ class ORSClient(ClientCore[Session]):
                 of no use then.
         """
         task = task_request(task_spec, split, index)
-        session = self._make_session(env, task)
-        operation = operations.start_episode(
-            self._server,
-            session_id,
-            env,
-            task,
-            secrets=secrets,
-            timeout=SETUP_TIMEOUT,
-        )
-        session.adopt(self.run(operation))
-        self._sessions[session_id] = session
-        return {"sid": session_id}
+        return self.run(self._create_episode(session_id, env, task, secrets))
 
     def get_prompt(self, session_id: str, env: str) -> list[Block]:
         """Get the prompt of a session; waits until it is set up.
@@ -406,7 +367,8 @@ class ORSClient(ClientCore[Session]):
         Returns:
             The blocks of the prompt.
         """
-        return self._session(session_id, env).get_prompt()
+        session = self.run(self._find_session(session_id, env))
+        return session.get_prompt()
 
     def list_task_tools(self, session_id: str, env: str) -> list[ToolSpec]:
         """List the tools of a session; ask after the prompt.
@@ -418,7 +380,8 @@ class ORSClient(ClientCore[Session]):
         Returns:
             As `list_tools`.
         """
-        return self._session(session_id, env).list_tools()
+        session = self.run(self._find_session(session_id, env))
+        return session.list_tools()
 
     def call_tool(
         self, session_id: str, env: str, tool: str, input: Mapping[str, Any]
@@ -434,7 +397,8 @@ class ORSClient(ClientCore[Session]):
         Returns:
             ``blocks``, ``metadata``, ``reward`` and ``finished``.
         """
-        return self._session(session_id, env).call_tool(tool, input)
+        session = self.run(self._find_session(session_id, env))
+        return session.call_tool(tool, input)
 
     def ping(self, session_id: str) -> bool:
         """Return whether the server says that it has a session.
@@ -442,9 +406,7 @@ class ORSClient(ClientCore[Session]):
         Args:
             session_id: The session's id.
         """
-        timeout = self._server.settings.timeout
-        operation = operations.ping(self._server, session_id, timeout=timeout)
-        return self.run(operation) is True
+        return self.run(self._ping(session_id))
 
     def delete_episode(self, session_id: str) -> JSONObject:
         """Delete a session and return ``{"sid": session_id}``; twice is fine.
@@ -452,32 +414,12 @@ class ORSClient(ClientCore[Session]):
         Args:
             session_id: The session's id.
         """
-        session = self._sessions.pop(session_id, None)
-        if session is not None:
-            session.close()
-        else:
-            operation = operations.delete_session(
-                self._server, session_id, timeout=CLOSE_TIMEOUT
-            )
-            self.run(operation)
-        return {"sid": session_id}
+        return self.run(self._delete_episode(session_id))
 
     def close(self) -> None:
         """Delete the episodes that are still open and close the connections."""
-        for session in list(self._sessions.values()):
-            session.close()
-        self._sessions.clear()
+        self.run(self._close_sessions())
         self._connections.close()
-
-    def _session(self, session_id: str, env: str) -> Session:
-        """Find a session by its id; one of somebody else's is taken as it is."""
-        session = self._sessions.get(session_id)
-        if session is None:
-            name = self.run(operations.resolve_environment(self._server, env))
-            session = self._make_session(name, {})
-            session.attach(session_id, name)
-            self._sessions[session_id] = session
-        return session
 
     def _make_session(
         self, environment: str, task: Mapping[str, Any], **options: Any

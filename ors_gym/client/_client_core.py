@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 from ors_gym.client._server import RemoteServer, make_settings
 from ors_gym.client._session_core import (
     CALL_TIMEOUT,
+    CLOSE_TIMEOUT,
     SETUP_TIMEOUT,
     SessionCore,
     task_request,
@@ -21,16 +22,20 @@ from ors_gym.protocol._dialect import Dialect
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._server import ClientSettings, Server
-from ors_gym.types import Split, TaskSpec, ToolSpec
+from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
 __all__ = ["Catalog", "ClientCore"]
 
 T = TypeVar("T")
 S = TypeVar("S", bound=SessionCore)
+TransportT = TypeVar("TransportT")
+"""An httpx transport, blocking or async."""
+HttpxClientT = TypeVar("HttpxClientT")
+"""An httpx client, blocking or async."""
 
 
-class ClientCore(ABC, Generic[S]):
-    """A client without the way it does its exchanges."""
+class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
+    """A client without the way it runs operations."""
 
     def __init__(
         self,
@@ -42,6 +47,8 @@ class ClientCore(ABC, Generic[S]):
         trust_env: bool = False,
         allow_insecure: bool = False,
         limits: Limits | None = None,
+        transport: TransportT | None = None,
+        client: HttpxClientT | None = None,
         repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
@@ -67,6 +74,13 @@ class ClientCore(ABC, Generic[S]):
         """Those of `create_episode` and of somebody else, by their ids."""
         self.catalog = Catalog(server)
         """Operations that ask what the server has, each question once."""
+        self._connect(transport, client)
+
+    @abstractmethod
+    def _connect(
+        self, transport: TransportT | None, client: HttpxClientT | None
+    ) -> None:
+        """Choose the connections, without opening any."""
 
     @classmethod
     def from_settings(cls, settings: ClientSettings) -> Self:
@@ -91,7 +105,7 @@ class ClientCore(ABC, Generic[S]):
         )
 
     @classmethod
-    def from_client(cls, other: ClientCore[Any]) -> Self:
+    def from_client(cls, other: ClientCore[Any, Any, Any]) -> Self:
         """Make a client for the same server, such as a blocking one of an async one.
 
         Both share what is known of the server. The retries of the new client are told
@@ -211,6 +225,61 @@ class ClientCore(ABC, Generic[S]):
     def _make_session(
         self, environment: str, task: Mapping[str, Any], **options: Any
     ) -> S: ...
+
+    # What the methods that take a session's id do, for both clients.
+
+    def _list_environments(self) -> Operation[list[str]]:
+        yield from operations.connect(self._server)
+        return list(self._server.known.environments)
+
+    def _create_session(self) -> Operation[str]:
+        yield from operations.connect(self._server)
+        return (yield from operations.create_session(self._server))
+
+    def _create_episode(
+        self,
+        session_id: str,
+        env: str,
+        task: Mapping[str, Any],
+        secrets: Mapping[str, str] | None,
+    ) -> Operation[JSONObject]:
+        session = self._make_session(env, task)
+        state = yield from operations.start_episode(
+            self._server, session_id, env, task, secrets=secrets, timeout=SETUP_TIMEOUT
+        )
+        session.adopt(state)
+        self._sessions[session_id] = session
+        return {"sid": session_id}
+
+    def _find_session(self, session_id: str, env: str) -> Operation[S]:
+        """Find a session by its id; one that somebody else opened is attached."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            name = yield from self.catalog.resolve(env)
+            session = self._make_session(name, {})
+            session.attach(session_id, name)
+            self._sessions[session_id] = session
+        return session
+
+    def _ping(self, session_id: str) -> Operation[bool]:
+        timeout = self._server.settings.timeout
+        alive = yield from operations.ping(self._server, session_id, timeout=timeout)
+        return alive is True
+
+    def _delete_episode(self, session_id: str) -> Operation[JSONObject]:
+        session = self._sessions.pop(session_id, None)
+        if session is not None:
+            yield from session.close_operation()
+        if session is None or session.is_attached:
+            yield from operations.delete_session(
+                self._server, session_id, timeout=CLOSE_TIMEOUT
+            )
+        return {"sid": session_id}
+
+    def _close_sessions(self) -> Operation[None]:
+        for session in list(self._sessions.values()):
+            yield from session.close_operation()
+        self._sessions.clear()
 
 
 class Catalog:

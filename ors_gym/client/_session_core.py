@@ -133,6 +133,11 @@ class SessionCore:
             )
         return self._state
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether somebody else opened the session: closing it does not delete it."""
+        return self._state is not None and self._finalizer is None
+
     def adopt(self, state: SessionState) -> None:
         """Take an episode that was just created, and keep it alive from now on."""
         self._state = state

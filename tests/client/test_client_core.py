@@ -116,6 +116,23 @@ def test_an_operation_runs_in_the_background() -> None:
     assert ORSClient(URL).run_in_background(answer()).result(10) == 42
 
 
+def test_the_session_of_another_client_is_deleted_only_when_asked() -> None:
+    deleted: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/delete":
+            deleted.append(request.headers["X-Session-ID"])
+        return httpx.Response(200, json=[])
+
+    with ORSClient(URL, transport=httpx.MockTransport(answer)) as client:
+        client._server.known = RecordingServer().known
+        assert client.get_prompt("s1", "math") == []
+        assert client.get_prompt("s2", "math") == []
+        assert client.delete_episode("s1") == {"sid": "s1"}
+        assert deleted == ["s1"]
+    assert deleted == ["s1"]
+
+
 TOOLS = [{"name": "say", "description": "", "input_schema": None}]
 
 
