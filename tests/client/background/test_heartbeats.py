@@ -1,17 +1,32 @@
-"""Pings from the background: docs/wire.md, point 12."""
+"""Pings from the background, and its exit: docs/wire.md, point 12."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 import ors_gym
+from ors_gym.client.background import _thread, background
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
+
+
+@contextlib.contextmanager
+def pinged(
+    server: RunningServer, environment: str = "contract", index: int = 0
+) -> Iterator[tuple[FaultProxy, ors_gym.Session]]:
+    """Yield a proxy, and a session behind it that is pinged often."""
+    with FaultProxy(server.base_url) as proxy, ors_gym.ORSClient(proxy.url) as client:
+        client._server.ping_every = 0.1
+        with client.session(environment, split="train", index=index) as session:
+            session.get_prompt()
+            yield proxy, session
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -22,57 +37,35 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         pause.wait(0.01)
 
 
-def quick_client(url: str) -> ors_gym.ORSClient:
-    client = ors_gym.ORSClient(url)
-    client._server.ping_every = 0.1
-    return client
-
-
 def test_pings_go_on_while_idle_and_during_a_call(server: RunningServer) -> None:
-    with FaultProxy(server.base_url) as proxy, quick_client(proxy.url) as client:
-        with client.session("contract", split="train", index=0) as session:
-            session.get_prompt()
-            proxy.wait_for(2, "/ping")
-            before = len(proxy.requests("/ping"))
-            session.call_tool("slow", {"seconds": 1.5})
-            assert len(proxy.requests("/ping")) > before
-            session_id = session.session_id
+    with pinged(server) as (proxy, session):
+        proxy.wait_for(2, "/ping")
+        before = len(proxy.requests("/ping"))
+        session.call_tool("slow", {"seconds": 1.5})
         pings = proxy.requests("/ping")
-        assert {ping.session_id for ping in pings} == {session_id}
+        assert len(pings) > before
+        assert {ping.session_id for ping in pings} == {session.session_id}
 
 
 def test_pings_go_on_during_set_up(server: RunningServer) -> None:
-    with (
-        FaultProxy(server.base_url) as proxy,
-        quick_client(proxy.url) as client,
-        client.session("slowsetup", split="train", index=15) as session,
-    ):
-        session.get_prompt()
+    with pinged(server, "slowsetup", index=15) as (proxy, _):
         assert proxy.requests("/ping")
 
 
 def test_a_session_that_the_server_lost_is_known_to_be_lost(
     server: RunningServer,
 ) -> None:
-    with quick_client(server.base_url) as client:
-        session = client.session("contract", split="train", index=0).open()
-        session.get_prompt()
+    with pinged(server) as (_, session):
         header = {"X-Session-ID": session.session_id}
         httpx.post(f"{server.base_url}/delete", headers=header).raise_for_status()
         wait_until(lambda: bool(session.state.lost))
         with pytest.raises(ors_gym.SessionLostError, match="open a new session"):
             session.call_tool("add", {"a": 1, "b": 2})
-        session.close()
     assert server.runs() == 0
 
 
 def test_a_network_that_comes_and_goes_loses_no_session(server: RunningServer) -> None:
-    with (
-        FaultProxy(server.base_url) as proxy,
-        quick_client(proxy.url) as client,
-        client.session("contract", split="train", index=0) as session,
-    ):
-        session.get_prompt()
+    with pinged(server) as (proxy, session):
         for _ in range(3):
             seen = len(proxy.requests("/ping"))
             with proxy.refusing():
@@ -85,11 +78,30 @@ def test_a_network_that_comes_and_goes_loses_no_session(server: RunningServer) -
 
 
 def test_pings_use_connections_of_their_own(server: RunningServer) -> None:
-    with FaultProxy(server.base_url) as proxy, quick_client(proxy.url) as client:
-        with client.session("contract", split="train", index=0) as session:
-            session.get_prompt()
-            session.call_tool("add", {"a": 1, "b": 2})
-            proxy.wait_for(1, "/ping")
+    with pinged(server) as (proxy, session):
+        session.call_tool("add", {"a": 1, "b": 2})
+        proxy.wait_for(1, "/ping")
         pings = {request.connection for request in proxy.requests("/ping")}
         calls = {request.connection for request in proxy.requests("/call")}
         assert not pings & calls
+
+
+def test_the_thread_exits_after_the_last_session(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_thread, "_LINGER_SECONDS", 0.5)
+
+    def running() -> bool:
+        return any(thread.name == "ors_gym" for thread in threading.enumerate())
+
+    with ors_gym.ORSClient(server.base_url) as client:
+        with client.session("contract", split="train", index=0) as session:
+            session.get_prompt()
+            assert running()
+        # Earlier tests may have left deletes that are due later.
+        background().delete_all()
+        gc.collect()
+        wait_until(lambda: not running(), seconds=30.0)
+        with client.session("contract", split="train", index=0) as session:
+            assert session.get_prompt()
+            assert running()

@@ -1,43 +1,67 @@
-"""The background thread: when it starts, when it exits, and what a fork does to it."""
+"""Threads with an event loop, and blocking functions that wait for one."""
 
 from __future__ import annotations
 
-import gc
+import asyncio
 import os
+import signal
 import threading
 
 import pytest
 
-import ors_gym
-from ors_gym.client.background import _thread
-from ors_gym.client.background._thread import LoopThread, background
-from tests.client.background.test_heartbeats import wait_until
-from tests.support.servers.process import RunningServer
+from ors_gym.client.background import run_and_wait
+from ors_gym.client.background._thread import LoopThread
+from ors_gym.errors import InvalidRequestError
 
 
-def test_the_thread_exits_after_the_last_session(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(_thread, "_LINGER_SECONDS", 0.5)
+async def running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
 
-    def running() -> bool:
-        return any(thread.name == "ors_gym" for thread in threading.enumerate())
 
-    with ors_gym.ORSClient(server.base_url) as client:
-        with client.session("contract", split="train", index=0) as session:
-            session.get_prompt()
-            assert running()
-        # Earlier tests may have left deletes that are due later.
-        background().delete_all()
-        gc.collect()
-        wait_until(lambda: not running(), seconds=30.0)
-        with client.session("contract", split="train", index=0) as session:
-            assert session.get_prompt()
-            assert running()
+def test_every_call_has_the_same_loop_also_inside_of_another() -> None:
+    async def inside() -> asyncio.AbstractEventLoop:
+        return run_and_wait(running_loop())
+
+    assert run_and_wait(running_loop()) is asyncio.run(inside())
+
+
+def test_what_the_coroutine_raises_is_raised() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_and_wait(fail())
+
+
+def test_work_that_would_wait_for_itself_is_refused() -> None:
+    async def work() -> object:
+        return run_and_wait(running_loop())
+
+    with pytest.raises(InvalidRequestError, match="await the async function"):
+        run_and_wait(work())
+
+
+def test_ctrl_c_cancels_the_work_and_waits_for_its_cleanup() -> None:
+    steps: list[str] = []
+
+    async def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            steps.append("cancelled")
+            await asyncio.sleep(0.1)
+            steps.append("cleaned up")
+            raise
+
+    with pytest.raises(KeyboardInterrupt):
+        run_and_wait(work())
+    assert steps == ["cancelled", "cleaned up"]
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_has_a_loop_of_its_own() -> None:
+def test_a_forked_child_has_a_thread_of_its_own() -> None:
+    parents = run_and_wait(running_loop())
     thread = LoopThread("ors_gym-test")
     loop = thread.start()
     child = os.fork()
@@ -47,7 +71,9 @@ def test_a_forked_child_has_a_loop_of_its_own() -> None:
             assert thread.loop is None
             ran = threading.Event()
             thread.start().call_soon_threadsafe(ran.set)
-            code = 0 if ran.wait(10) else 2
+            assert ran.wait(10)
+            assert run_and_wait(running_loop()) is not parents
+            code = 0
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
