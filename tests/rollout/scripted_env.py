@@ -72,6 +72,12 @@ def submit(answer: str = "4") -> dict[str, Any]:
     return call("submit", answer=answer)
 
 
+def chat_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    """Return a call as OpenAI's API has it."""
+    function = {"name": name, "arguments": arguments}
+    return {"id": call_id, "type": "function", "function": function}
+
+
 FINISH: dict[str, Any] = {"reward": 1.0, "finished": True}
 """An entry of a script: the server finishes the episode."""
 

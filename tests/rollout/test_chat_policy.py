@@ -16,17 +16,19 @@ from typing import Any
 import pytest
 
 from ors_gym import ORSEnv, errors
-from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Episode, run_episode, run_group
 from ors_gym.rollout._chat_policy import ChatPolicy
+from tests.evaluation.contract_evaluations import play as evaluate_contract
 from tests.rollout.chat_server import USAGE, ChatServer, running_chat_server
 from tests.rollout.contract_episodes import play
+from tests.rollout.scripted_env import chat_call
 
 KEY = "sk-very-secret"
 HELLO = Episode("talk", prompt=[{"type": "text", "text": "Hello"}])
 TEXT = {"text": "Hi"}
 SOON = {"Retry-After": "0.01"}
 COUNT = {"calls": [["c", "count", "{}"]]}
+HASTY = {"timeout": 0.2, "max_retries": 0}
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,7 @@ def test_the_message_is_kept_verbatim_with_what_it_cost(chat, contract):
         "content": "Hm.",
         "reasoning_content": "2 + 2 is 4",
         "refusal": None,
-        "tool_calls": [
-            {
-                "id": "x",
-                "type": "function",
-                "function": {"name": "submit", "arguments": '{ "answer":"0" }'},
-            }
-        ],
+        "tool_calls": [chat_call("x", "submit", '{ "answer":"0" }')],
     }
     logprobs = {"content": [{"token": "4", "logprob": -0.1}]}
     policy = policy_of(chat, {"message": message, "logprobs": logprobs})
@@ -121,19 +117,10 @@ def test_arguments_that_cannot_be_read_are_answered(chat, contract, arguments):
         {"content": None},
         {},
         {"tool_calls": [{"function": {"arguments": "{}"}}]},
-        {
-            "tool_calls": [
-                {"id": "a", "function": {"name": "no tool!", "arguments": ""}}
-            ]
-        },
-        {"tool_calls": [{"id": "a", "function": {"name": "", "arguments": "{}"}}]},
+        {"tool_calls": [chat_call("a", "no tool!", "")]},
+        {"tool_calls": [chat_call("a", "", "{}")]},
         {"tool_calls": [call("add", "a"), 5, None]},
-        {
-            "tool_calls": [
-                {"id": "a", "function": {"name": "count", "arguments": "{}"}}
-            ]
-            * 2
-        },
+        {"tool_calls": [chat_call("a", "count", "{}")] * 2},
         {"content": '<tool_call>{"name": "count"}</tool_call>'},
         {"content": [{"type": "text", "text": "parts"}], "role": "assistant"},
     ],
@@ -141,8 +128,7 @@ def test_arguments_that_cannot_be_read_are_answered(chat, contract, arguments):
 )
 def test_odd_messages_of_models_do_not_end_the_conversation(chat, contract, message):
     # Those that leave no assistant message behind are repeated once.
-    script = [{"message": {"role": "assistant"} | message}, SUBMIT]
-    policy = policy_of(chat, *script)
+    policy = policy_of(chat, {"message": {"role": "assistant"} | message}, SUBMIT)
     episode = play(contract, policy, max_turns=2)
     assert episode.stop_reason in ("finished", "max_turns")
     assert len(episode.turns) == 2
@@ -205,10 +191,7 @@ def test_evaluate_plays_many_at_once_with_one_client(chat, contract, tmp_path):
     script = [{"calls": [call("add", a=1, b=2)]}, SUBMIT]
     policy = policy_of(chat, *script, temperature=0.0)
     output = tmp_path / "run.jsonl"
-    tasks = list(range(6))
-    found = evaluate(
-        contract.base_url, "Contract", tasks, policy, output=output, progress=False
-    )
+    found = evaluate_contract(contract, range(6), policy, output=output)
     assert len(found["results"]) == 6
     assert all(row["stop_reason"] == "finished" for row in found["results"])
     requests = chat.requests(policy.model)
@@ -279,19 +262,15 @@ def test_refusals_for_now_are_repeated_by_the_library(chat):
         (failing([403, {}]), {}, errors.AuthenticationError, 403),
         (failing([400, {}]), {}, errors.InvalidRequestError, 400),
         ({"drop": True}, {"max_retries": 0}, errors.ConnectionFailedError, None),
-        (
-            {"hang": True},
-            {"timeout": 0.2, "max_retries": 0},
-            errors.ConnectionFailedError,
-            None,
+        ({"hang": True}, HASTY, errors.ConnectionFailedError, None),
+        *(
+            ({"raw": raw}, {}, errors.ProtocolError, None)
+            for raw in (
+                *("<html>", "[" * 200000, "[1]", {"choices": []}, {"choices": [5]}),
+                {"choices": [{"message": "x"}]},
+                {"error": {"message": "full"}},
+            )
         ),
-        ({"raw": "<html>"}, {}, errors.ProtocolError, None),
-        ({"raw": "[" * 200000}, {}, errors.ProtocolError, None),
-        ({"raw": "[1]"}, {}, errors.ProtocolError, None),
-        ({"raw": {"choices": []}}, {}, errors.ProtocolError, None),
-        ({"raw": {"choices": [5]}}, {}, errors.ProtocolError, None),
-        ({"raw": {"choices": [{"message": "x"}]}}, {}, errors.ProtocolError, None),
-        ({"raw": {"error": {"message": "full"}}}, {}, errors.ProtocolError, None),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -329,7 +308,7 @@ def test_keys_come_from_the_environment_unless_one_is_given(chat, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "from-outside\n")
     sent = []
     for given in (None, "", "own"):
-        policy = ChatPolicy(chat.script(TEXT), base_url=chat.base_url, api_key=given)
+        policy = policy_of(chat, TEXT, api_key=given)
         asyncio.run(policy(HELLO))
         sent.append(chat.requests(policy.model)[0]["headers"]["authorization"])
     assert sent == ["Bearer from-outside", "Bearer none", "Bearer own"]
@@ -345,20 +324,11 @@ def test_keys_come_from_the_environment_unless_one_is_given(chat, monkeypatch):
 
 def test_an_outage_of_the_model_is_a_row_without_an_outcome(chat, contract, tmp_path):
     failures = [[500, {}, SOON]] * 2
-    model = chat.script(COUNT, {**COUNT, "failures": failures})
-    policy = ChatPolicy(model, base_url=chat.base_url, api_key=KEY, max_retries=1)
+    policy = policy_of(chat, COUNT, {**COUNT, "failures": failures}, max_retries=1)
     output = tmp_path / "run.jsonl"
 
     def run() -> Any:
-        return evaluate(
-            contract.base_url,
-            "Contract",
-            [0],
-            policy,
-            max_turns=2,
-            output=output,
-            progress=False,
-        )
+        return evaluate_contract(contract, [0], policy, max_turns=2, output=output)
 
     (row,) = run()["results"]
     assert (row["stop_reason"], row["total_reward"]) == ("error", None)
@@ -367,7 +337,7 @@ def test_an_outage_of_the_model_is_a_row_without_an_outcome(chat, contract, tmp_
     # The model never hears of it, and the episode is played again.
     (row,) = run()["results"]
     assert (row["stop_reason"], row["total_reward"]) == ("max_turns", 2.0)
-    messages = repr([one["body"]["messages"] for one in chat.requests(model)])
+    messages = repr([one["body"]["messages"] for one in chat.requests(policy.model)])
     assert "ServerError" not in messages
     contract.wait_for("teardown")
     assert not contract.open_sessions()
@@ -375,9 +345,7 @@ def test_an_outage_of_the_model_is_a_row_without_an_outcome(chat, contract, tmp_
 
 def test_a_full_context_is_an_outcome_once_there_was_a_turn(chat, contract):
     full = [400, {"error": {"code": "context_length_exceeded", "message": "long"}}]
-    model = chat.script(COUNT, failing(full))
-    policy = ChatPolicy(model, base_url=chat.base_url)
-    episode = play(contract, policy)
+    episode = play(contract, policy_of(chat, COUNT, failing(full)))
     assert (episode.stop_reason, episode.total_reward) == ("policy_stopped", 1.0)
     raised, _ = ask(chat, failing(full))
     assert isinstance(raised, errors.InvalidRequestError)
@@ -388,7 +356,7 @@ def client_of(policy: ChatPolicy) -> Any:
 
 
 def test_a_client_is_closed_with_its_loop(chat):
-    policy = ChatPolicy(chat.script(TEXT), base_url=chat.base_url)
+    policy = policy_of(chat, TEXT)
 
     async def main() -> Any:
         await asyncio.gather(policy(HELLO), policy(HELLO))
@@ -404,7 +372,7 @@ def test_a_client_is_closed_with_its_loop(chat):
 
 
 def test_a_client_is_closed_when_asked_for(chat):
-    policy = ChatPolicy(chat.script(TEXT), base_url=chat.base_url)
+    policy = policy_of(chat, TEXT)
 
     async def main() -> Any:
         await policy(HELLO)
@@ -421,7 +389,7 @@ def test_a_client_is_closed_with_its_policy(chat):
     closed = asyncio.Event()
 
     async def main() -> Any:
-        policy = ChatPolicy(chat.script(TEXT), base_url=chat.base_url)
+        policy = policy_of(chat, TEXT)
         await policy(HELLO)
         client = client_of(policy)
         close = client.close
@@ -443,7 +411,7 @@ def test_a_client_is_closed_with_its_policy(chat):
 
 
 def test_a_pickled_policy_works(chat):
-    policy = ChatPolicy(chat.script(TEXT), base_url=chat.base_url, temperature=0.1)
+    policy = policy_of(chat, TEXT, temperature=0.1)
 
     async def main() -> Any:
         await policy(HELLO)

@@ -22,45 +22,38 @@ json_values = st.recursive(
 )
 inputs = st.dictionaries(texts, json_values, max_size=3)
 names = st.sampled_from(["submit", "look", "no such tool", "räume/öffnen"])
-canonical = st.builds(lambda name, given: {"tool": name, "input": given}, names, inputs)
-chat_calls = st.builds(
-    lambda call_id, name, arguments: {
-        "id": call_id,
-        "type": "function",
-        "function": {"name": name, "arguments": arguments},
-    },
-    st.sampled_from(["a", "b", "c", "call_0_0", ""]),
-    names,
-    inputs.map(json.dumps) | texts,
+canonical = st.fixed_dictionaries({"tool": names, "input": inputs})
+functions = st.fixed_dictionaries(
+    {"name": names, "arguments": inputs.map(json.dumps) | texts}
 )
-chat_messages = st.builds(
-    lambda content, calls: {
-        "role": "assistant",
-        "content": content,
-        "tool_calls": calls,
-    },
-    st.none() | texts,
-    st.lists(chat_calls, max_size=3),
+chat_calls = st.fixed_dictionaries(
+    {
+        "id": st.sampled_from(["a", "b", "c", "call_0_0", ""]),
+        "type": st.just("function"),
+        "function": functions,
+    }
 )
-anthropic_parts = st.builds(
-    lambda call_id, name, given: {
-        "type": "tool_use",
-        "id": call_id,
-        "name": name,
-        "input": given,
-    },
-    st.sampled_from(["t1", "t2"]),
-    names,
-    inputs | texts,
-) | st.builds(lambda text: {"type": "text", "text": text}, texts)
+chat_messages = st.fixed_dictionaries(
+    {
+        "role": st.just("assistant"),
+        "content": st.none() | texts,
+        "tool_calls": st.lists(chat_calls, max_size=3),
+    }
+)
+tool_uses = st.fixed_dictionaries(
+    {
+        "type": st.just("tool_use"),
+        "id": st.sampled_from(["t1", "t2"]),
+        "name": names,
+        "input": inputs | texts,
+    }
+)
+anthropic_parts = tool_uses | texts.map(lambda text: {"type": "text", "text": text})
+tags = (functions.map(json.dumps) | texts).map(
+    lambda body: f"<tool_call>{body}</tool_call>"
+)
 hermes = st.builds(
-    lambda text, bodies: (
-        text + "".join(f"<tool_call>{body}</tool_call>" for body in bodies)
-    ),
-    texts,
-    st.lists(
-        chat_calls.map(lambda call: json.dumps(call["function"])) | texts, max_size=3
-    ),
+    lambda text, calls: text + "".join(calls), texts, st.lists(tags, max_size=3)
 )
 answers = st.one_of(
     canonical,

@@ -3,61 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from ors_gym.errors import EpisodeOverError, ORSError, SessionLostError
-from ors_gym.rollout import run_episode_async
 from ors_gym.rollout._live import LiveEpisode, connect
-from tests.rollout.contract_episodes import SDK
-from tests.rollout.scripted_env import call
+from tests.rollout import contract_episodes
+from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, scripted
+from tests.rollout.scripted_env import call, chat_call
 from tests.support.servers.process import start_server
 
 
-@contextlib.asynccontextmanager
-async def opened(
-    server: Any, task: Any = 0, **arguments: Any
-) -> AsyncIterator[LiveEpisode]:
-    async with (
-        connect(server.base_url) as client,
-        LiveEpisode(client, "Contract", task, **arguments) as live,
-    ):
-        yield live
-
-
-def play(server: Any, *answers: Any, task: Any = 0, **arguments: Any) -> Any:
-    """Hand the answers in; return the episode and what each was answered."""
+def run_live(
+    server: Any,
+    script: Callable[[LiveEpisode], Awaitable[Any]],
+    task: Any = 0,
+    **arguments: Any,
+) -> Any:
+    """Play an episode by a script, once it is started."""
 
     async def work() -> Any:
-        async with opened(server, task, **arguments) as live:
-            told = [await live.start()]
-            told += [await live.take(answer) for answer in answers]
-        return live, told
+        async with (
+            connect(server.base_url) as client,
+            LiveEpisode(client, "Contract", task, **arguments) as live,
+        ):
+            return await script(live)
 
     return asyncio.run(work())
 
 
+def play(server: Any, *answers: Any, **arguments: Any) -> tuple[LiveEpisode, list[Any]]:
+    """Hand the answers in; return the episode and what each was answered."""
+
+    async def script(live: LiveEpisode) -> Any:
+        told = [await live.start()]
+        return live, told + [await live.take(answer) for answer in answers]
+
+    return run_live(server, script, **arguments)
+
+
 def test_it_goes_as_if_a_policy_had_been_asked(contract):
-    answers = [
-        call("add", a=1, b=2),
-        [call("echo", text="hello"), {"nonsense": 1}],
-        "what now?",
-        call("submit", answer="0"),
-    ]
-    live, _ = play(contract, *answers, invalid_action_reward=-0.5)
-    queue = list(answers)
-    asked = asyncio.run(
-        run_episode_async(
-            contract.base_url,
-            "Contract",
-            0,
-            lambda episode: queue.pop(0),
-            invalid_action_reward=-0.5,
-        )
-    )
+    unreadable = [call("echo", text="hello"), {"nonsense": 1}]
+    answers = [ADD, unreadable, "what now?", SUBMIT]
+    rules = {"invalid_action_reward": -0.5}
+    live, _ = play(contract, *answers, **rules)
+    asked = contract_episodes.play(contract, scripted(*answers), **rules)
     assert live.ended
     assert live.episode.messages() == asked.messages()
     assert live.episode.rewards == asked.rewards
@@ -66,17 +58,11 @@ def test_it_goes_as_if_a_policy_had_been_asked(contract):
 
 
 def test_every_call_is_answered_in_the_words_of_the_conversation(contract):
-    message = {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            {"id": name, "type": "function", "function": function}
-            for name, function in [
-                ("a", {"name": "submit", "arguments": '{"answer": "0"}'}),
-                ("b", {"name": "add", "arguments": '{"a": 1, "b": 1}'}),
-            ]
-        ],
-    }
+    calls = [
+        chat_call("a", "submit", '{"answer": "0"}'),
+        chat_call("b", "add", '{"a": 1, "b": 1}'),
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
     live, told = play(contract, message)
     assert [answer["role"] for answer in told[0]] == ["user"]
     assert [answer["tool_call_id"] for answer in told[1]] == ["a", "b"]
@@ -86,123 +72,115 @@ def test_every_call_is_answered_in_the_words_of_the_conversation(contract):
 
 
 def test_turns_handed_in_at_once_are_played_in_their_order(contract):
-    async def work() -> Any:
-        async with opened(contract) as live:
-            await live.start()
-            calls = [call("add", a=n, b=0) for n in range(5)]
-            await asyncio.gather(*map(live.take, calls))
-            return [step.input["a"] for step in live.episode.steps]
+    async def script(live: LiveEpisode) -> None:
+        await live.start()
+        await asyncio.gather(*(live.take(call("add", a=n, b=0)) for n in range(5)))
+        assert [step.input["a"] for step in live.episode.steps] == [0, 1, 2, 3, 4]
 
-    assert asyncio.run(work()) == [0, 1, 2, 3, 4]
+    run_live(contract, script)
 
 
 def test_what_is_stopped_from_outside_keeps_what_it_earned(contract):
-    async def work() -> Any:
-        async with opened(contract, nonterminal_reward=-1.0) as live:
-            assert live.stop() is None
-            await live.start()
-            await live.take(call("add", a=1, b=1))
-            earned = live.episode.total_reward or 0.0
-            assert live.stop("deadline") == earned - 1.0
-            assert live.stop("max_turns") == earned - 1.0
-            with pytest.raises(EpisodeOverError, match="deadline"):
-                await live.take(call("add", a=1, b=1))
-            return live.episode
+    async def script(live: LiveEpisode) -> None:
+        assert live.stop() is None
+        await live.start()
+        await live.take(ADD)
+        earned = live.episode.total_reward or 0.0
+        assert live.stop("deadline") == earned - 1.0
+        assert live.stop("max_turns") == earned - 1.0
+        with pytest.raises(EpisodeOverError, match="deadline"):
+            await live.take(ADD)
+        assert live.episode.stop_reason == "deadline"
 
-    assert asyncio.run(work()).stop_reason == "deadline"
+    run_live(contract, script, nonterminal_reward=-1.0)
     assert contract.open_sessions() == set()
 
 
 def test_a_cancelled_turn_ends_the_episode_as_a_deadline_does(contract, monkeypatch):
-    async def work() -> Any:
-        async with opened(contract, nonterminal_reward=-1.0) as live:
-            await live.start()
-            await live.take(call("add", a=1, b=2))
-            stepping = asyncio.Event()
+    async def script(live: LiveEpisode) -> Any:
+        await live.start()
+        await live.take(ADD)
+        stepping = asyncio.Event()
 
-            async def hang(_: Any) -> None:
-                stepping.set()
-                await asyncio.Event().wait()
+        async def hang(_: Any) -> None:
+            stepping.set()
+            await asyncio.Event().wait()
 
-            monkeypatch.setattr(live._env, "step", hang)
-            turn = asyncio.ensure_future(live.take(call("submit", answer="0")))
-            await asyncio.wait_for(stepping.wait(), 30)
-            later = asyncio.ensure_future(live.take(call("add", a=2, b=2)))
-            turn.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await turn
-            monkeypatch.undo()
-            # Neither is read as the result that the turn before waited for.
-            for _ in range(2):
-                with pytest.raises(EpisodeOverError, match="deadline"):
-                    await later
-                later = asyncio.ensure_future(live.take(call("add", a=2, b=2)))
-            with pytest.raises(EpisodeOverError):
+        monkeypatch.setattr(live._env, "step", hang)
+        turn = asyncio.ensure_future(live.take(SUBMIT))
+        await asyncio.wait_for(stepping.wait(), 30)
+        later = asyncio.ensure_future(live.take(ADD))
+        turn.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await turn
+        monkeypatch.undo()
+        # No later turn is read as the result that the cancelled turn waited for.
+        for _ in range(3):
+            with pytest.raises(EpisodeOverError, match="deadline"):
                 await later
-            assert contract.open_sessions() == set()
-            assert live.ended
-            assert live.stop() == 0.5 - 1.0
-            return live.episode
+            later = asyncio.ensure_future(live.take(ADD))
+        with pytest.raises(EpisodeOverError):
+            await later
+        assert contract.open_sessions() == set()
+        assert live.ended
+        assert live.stop() == 0.5 - 1.0
+        return live.episode
 
-    episode = asyncio.run(work())
+    episode = run_live(contract, script, nonterminal_reward=-1.0)
     assert (episode.stop_reason, len(episode.steps)) == ("deadline", 1)
     assert "deadline" in episode.messages()[-1]["content"]
     assert contract.runs() == 1
 
 
 def test_a_turn_that_waits_for_another_is_cancelled_alone(contract):
-    async def work() -> Any:
-        async with opened(contract) as live:
-            await live.start()
-            first = asyncio.ensure_future(live.take(call("add", a=1, b=2)))
-            await asyncio.sleep(0)
-            second = asyncio.ensure_future(live.take(call("submit", answer="0")))
-            await asyncio.sleep(0)
-            second.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await second
-            await first
-            await live.take(call("add", a=1, b=3))
-            return live.stop()
+    async def script(live: LiveEpisode) -> float | None:
+        await live.start()
+        first = asyncio.ensure_future(live.take(ADD))
+        await asyncio.sleep(0)
+        second = asyncio.ensure_future(live.take(SUBMIT))
+        await asyncio.sleep(0)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        await first
+        await live.take(ADD)
+        return live.stop()
 
-    assert asyncio.run(work()) == 1.0
+    assert run_live(contract, script) == 1.0
 
 
 def test_a_failure_of_our_own_ends_the_episode_without_a_reward(contract, monkeypatch):
-    async def work() -> Any:
-        async with opened(contract) as live:
-            await live.start()
+    async def script(live: LiveEpisode) -> None:
+        await live.start()
 
-            async def fail(_: Any) -> None:
-                raise RuntimeError("a bug")
+        async def fail(_: Any) -> None:
+            raise RuntimeError("a bug")
 
-            monkeypatch.setattr(live._env, "step", fail)
-            with pytest.raises(RuntimeError, match="a bug"):
-                await live.take(call("add", a=1, b=2))
-            assert contract.open_sessions() == set()
-            with pytest.raises(EpisodeOverError):
-                await live.take(call("add", a=1, b=2))
-            assert live.stop() is None
-            return live.episode
+        monkeypatch.setattr(live._env, "step", fail)
+        with pytest.raises(RuntimeError, match="a bug"):
+            await live.take(ADD)
+        assert contract.open_sessions() == set()
+        with pytest.raises(EpisodeOverError):
+            await live.take(ADD)
+        assert live.stop() is None
+        assert (live.episode.stop_reason, live.episode.error) == ("error", "a bug")
 
-    episode = asyncio.run(work())
-    assert (episode.stop_reason, episode.error) == ("error", "a bug")
+    run_live(contract, script)
 
 
 def test_an_outage_is_raised_and_is_no_reward():
-    async def work(server: Any) -> Any:
-        async with opened(server) as live:
-            await live.start()
-            await live.take(call("add", a=1, b=2))
-            server.restart()
-            with pytest.raises(SessionLostError):
-                await live.take(call("add", a=1, b=1))
-            assert live.stop() is None
-            return live.episode
+    async def script(live: LiveEpisode) -> None:
+        await live.start()
+        await live.take(ADD)
+        server.restart()
+        with pytest.raises(SessionLostError):
+            await live.take(ADD)
+        assert live.stop() is None
+        assert live.episode.stop_reason == "error"
+        assert live.episode.total_reward is None
 
     with start_server(SDK) as server:
-        episode = asyncio.run(work(server))
-    assert (episode.stop_reason, episode.total_reward) == ("error", None)
+        run_live(server, script)
 
 
 def test_a_task_that_does_not_exist_is_raised_and_leaves_nothing(contract):

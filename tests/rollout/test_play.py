@@ -19,7 +19,14 @@ from ors_gym.errors import (
 from ors_gym.formats import InvalidAction
 from ors_gym.rollout import Turn, run_episode
 from ors_gym.rollout._play import TurnReader
-from tests.rollout.scripted_env import FINISH, TOOLS, ScriptedEnv, play, submit
+from tests.rollout.scripted_env import (
+    FINISH,
+    TOOLS,
+    ScriptedEnv,
+    chat_call,
+    play,
+    submit,
+)
 
 
 def test_calls_of_one_turn_run_in_order_and_stop_at_the_end():
@@ -121,9 +128,9 @@ def test_an_unreadable_call_among_others_is_an_invalid_step():
         "role": "assistant",
         "content": None,
         "tool_calls": [
-            _chat_call("a", "look", "{}"),
-            _chat_call("b", "submit", "{oops"),
-            _chat_call("c", "submit", '{"answer": "4"}'),
+            chat_call("a", "look", "{}"),
+            chat_call("b", "submit", "{oops"),
+            chat_call("c", "submit", '{"answer": "4"}'),
         ],
     }
     episode = play(ScriptedEnv({}, {}, FINISH), message)
@@ -136,7 +143,7 @@ def test_an_unreadable_call_among_others_is_an_invalid_step():
 
 
 def test_ids_that_a_model_uses_twice_are_replaced():
-    calls = [_chat_call("a", "look", "{}"), _chat_call("a", "look", "{}")]
+    calls = [chat_call("a", "look", "{}"), chat_call("a", "look", "{}")]
     message = {"role": "assistant", "tool_calls": calls}
     episode = play(ScriptedEnv({}, {}), message, None)
     assert len(set(episode.turns[0].call_ids)) == 2
@@ -156,7 +163,7 @@ def test_a_turn_keeps_the_message_and_what_is_the_policys_own():
 
 
 def test_actions_read_by_the_policy_have_the_ids_of_its_message():
-    call = _chat_call("abc", "submit", '{"answer": "4"}')
+    call = chat_call("abc", "submit", '{"answer": "4"}')
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     episode = play(ScriptedEnv(FINISH), Turn([submit()], message=message))
     assert episode.turns[0].call_ids == ["abc"]
@@ -223,11 +230,6 @@ def test_a_policy_has_a_state_and_a_running_reward():
 
     run_episode(ScriptedEnv({"reward": 0.25}, {"reward": 0.5}, FINISH), policy)
     assert seen == [(0, 0.0), (1, 0.25), (2, 0.75)]
-
-
-def _chat_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
-    function = {"name": name, "arguments": arguments}
-    return {"id": call_id, "type": "function", "function": function}
 
 
 class Dumped:

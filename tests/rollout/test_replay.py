@@ -7,12 +7,12 @@ import pytest
 from ors_gym import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout import replay
-from tests.rollout.contract_episodes import play, scripted
+from tests.rollout.contract_episodes import ADD, play, scripted
 from tests.rollout.scripted_env import call
 
 
 def test_a_replay_is_the_same_until_the_environment_differs(contract):
-    actions = [[call("count"), call("add", a=1, b=2)], "hm", call("count")]
+    actions = [[call("count"), ADD], "hm", call("count")]
     episode = play(contract, scripted(*actions))
     again = replay(contract.base_url, episode)
     assert again.same, again.difference

@@ -21,7 +21,7 @@ from ors_gym.rollout import (
     run_episode_async,
     run_group,
 )
-from tests.rollout.contract_episodes import SDK, play, scripted
+from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, play, scripted
 from tests.rollout.scripted_env import call
 from tests.support.servers.process import start_server
 
@@ -29,14 +29,14 @@ OPENREWARD = "openreward-0.1.167"
 
 
 def test_an_episode_is_played_and_its_session_deleted(contract):
-    episode = play(
-        contract, scripted(call("add", a=1, b=2), call("submit", answer="0"))
-    )
+    episode = play(contract, scripted(ADD, [SUBMIT, SUBMIT]))
     assert (episode.stop_reason, episode.total_reward) == ("finished", 1.5)
     assert (episode.environment, episode.split) == ("contract", "train")
     assert episode.task_index == 0
     assert [step.reply[0]["text"] for step in episode.steps] == ["3", "right"]
     assert episode.seconds >= episode.setup_seconds > 0
+    # The call after the end is not sent.
+    assert contract.runs("submit") == 1
     contract.wait_for("teardown")
     assert not contract.open_sessions()
 
@@ -57,13 +57,6 @@ def test_the_task_is_nowhere_in_an_episode(contract):
     assert "two" not in episode.prompt[0]["text"]
     assert episode.task_index == -1
     assert "mine" not in episode.to_json()
-
-
-def test_calls_after_the_end_are_not_sent(contract):
-    submit = call("submit", answer="0")
-    episode = play(contract, scripted([submit, submit, submit]))
-    assert len(episode.steps) == 1
-    assert contract.runs("submit") == 1
 
 
 def test_a_failed_tool_is_observed_and_an_unknown_one_too(contract):
@@ -91,15 +84,20 @@ def test_the_deadline_interrupts_a_policy_and_a_call(contract):
     finally:
         never.set()
     assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.0)
-    actions = scripted(call("add", a=1, b=2), call("slow", seconds=60))
+    actions = scripted(ADD, call("slow", seconds=60))
     episode = play(contract, actions, deadline=1.5)
     assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.5)
     assert [step.tool for step in episode.steps] == ["add"]
     assert episode.messages()[-1]["content"] == "not run: the episode ended (deadline)"
 
 
+def test_max_episode_steps_truncates(contract):
+    episode = play(contract, lambda episode: ADD, max_episode_steps=3)
+    assert (episode.stop_reason, len(episode.steps)) == ("max_steps", 3)
+
+
 def test_a_call_that_times_out_leaves_no_reward(contract):
-    actions = scripted(call("add", a=1, b=2), call("slow", seconds=30))
+    actions = scripted(ADD, call("slow", seconds=30))
     episode = play(contract, actions, call_timeout=0.3)
     assert (episode.stop_reason, episode.total_reward) == ("error", None)
     assert episode.error_kind == "timeout"
@@ -122,19 +120,14 @@ def test_a_broken_setup_is_an_episode_without_an_outcome(contract):
 
 
 def test_mistakes_of_the_caller_are_raised(contract):
-    with pytest.raises(UnknownTaskError):
-        play(contract, scripted(), task="zero")
-    with pytest.raises(InvalidRequestError, match="unknown argument"):
-        play(contract, scripted(), max_step=3)
-    with pytest.raises(InvalidRequestError, match="on_error"):
-        play(contract, scripted(), on_error="raise")
+    for error, arguments in (
+        (UnknownTaskError, {"task": "zero"}),
+        (InvalidRequestError, {"max_step": 3}),
+        (InvalidRequestError, {"on_error": "raise"}),
+    ):
+        with pytest.raises(error, match=r"'zero'|unknown argument|on_error"):
+            play(contract, scripted(), **arguments)
     assert not contract.open_sessions()
-
-
-def test_max_episode_steps_truncates(contract):
-    echo = call("echo", text="x")
-    episode = play(contract, lambda episode: echo, max_episode_steps=3)
-    assert (episode.stop_reason, len(episode.steps)) == ("max_steps", 3)
 
 
 def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
@@ -143,7 +136,7 @@ def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
         def policy(episode):
             if episode.steps:
                 server.kill()
-            return call("add", a=1, b=2)
+            return ADD
 
         async def main() -> Episode:
             async with AsyncORSClient(server.base_url, timeout=1.0) as client:
@@ -159,11 +152,7 @@ def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
 
 def test_a_blocking_env_is_played_with_the_same_outcome(contract):
     env = ORSEnv("Contract", contract.base_url)
-    actions = [
-        call("add", a=1, b=2),
-        call("fail", message="x"),
-        call("submit", answer=""),
-    ]
+    actions = [ADD, call("fail", message="x"), call("submit", answer="")]
     episode = run_episode(env, scripted(*actions), seed=3)
     env.close()
     again = play(contract, scripted(*actions), task=3)
@@ -250,7 +239,7 @@ def test_an_episode_runner_raises_after_an_outage():
         class Killer(EpisodeRunner):
             def select_action(self, observation):
                 server.restart()
-                return call("add", a=1, b=2)
+                return ADD
 
         with pytest.raises(SessionLostError):
             Killer(server.base_url, "Contract").run_episode(0)
