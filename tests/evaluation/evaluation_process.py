@@ -12,7 +12,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any
 
 from ors_gym.evaluation import Evaluation, evaluate
 from tests.evaluation.contract_evaluations import answer
@@ -26,8 +26,8 @@ def run(
     output: Path,
     tasks: int,
     episodes: int,
-    engine: Literal["local", "ray"] = "local",
-):
+    engine: Any = "local",
+) -> Evaluation:
     """Evaluate with the settings that every process of a test has."""
     return evaluate(
         url,
@@ -43,18 +43,15 @@ def run(
     )
 
 
-def start(
-    url: str,
-    environment: str,
-    output: Path,
-    tasks: int,
-    episodes: int,
-    engine: str = "local",
-):
-    """Evaluate in a process."""
-    arguments = [url, environment, str(output), str(tasks), str(episodes), engine]
+def start(*arguments: str | int | Path) -> subprocess.Popen[str]:
+    """Call `run` with these arguments in a process."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.evaluation.evaluation_process", *arguments],
+        [
+            sys.executable,
+            "-m",
+            "tests.evaluation.evaluation_process",
+            *map(str, arguments),
+        ],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,
@@ -78,15 +75,8 @@ def rows_of(output: Path) -> Counter[tuple[int, int]]:
 
 
 if __name__ == "__main__":
-    url, environment, output, tasks, episodes, engine = sys.argv[1:]
-    found: Evaluation = run(
-        url,
-        environment,
-        Path(output),
-        int(tasks),
-        int(episodes),
-        cast(Literal["local", "ray"], engine),
-    )
+    url, environment, output, tasks, episodes, *engine = sys.argv[1:]
+    found = run(url, environment, Path(output), int(tasks), int(episodes), *engine)
     said = {"rows": len(found.results), "stopped": found.stopped}
     # A line of its own, whatever else is written there.
     sys.stdout.write(f"\n{json.dumps(said)}\n")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
 from ors_gym import AsyncORSClient, ORSClient
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation import evaluate, parallel_evaluate
+from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.rollout import random_policy
 from tests.evaluation.contract_evaluations import answer, play, submit
 
@@ -174,3 +175,19 @@ def test_secrets_are_not_written(contract, tmp_path):
     secret = {"secrets": {"KEY": "hunter22"}, "session_options": {"own": "hunter33"}}
     play(contract, [0], lambda episode: None, output=path, **secret)
     assert "hunter" not in path.read_text()
+
+
+def test_a_run_goes_on_with_more_episodes_per_task(contract, tmp_path):
+    def run(**options: Any) -> Evaluation:
+        return play(
+            contract, range(3), submit, output=tmp_path / "run.jsonl", **options
+        )
+
+    assert len(run().results) == 3
+    for _ in range(2):
+        assert len(run(episodes_per_task=3).results) == 9
+        assert len(contract.log("construct")) == 9
+    with pytest.raises(InvalidRequestError, match="limits"):
+        run(max_turns=5)
+    with pytest.raises(InvalidRequestError, match="policy"):
+        run(policy_name="other")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from ors_gym import AsyncORSClient, ORSClient
-from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
+from ors_gym.evaluation import Evaluation, Options, evaluate, parallel_evaluate
 from ors_gym.rollout import Episode
 from ors_gym.server import serve
 from tests.evaluation.contract_evaluations import answer
@@ -30,24 +30,18 @@ def kill_twice_and_finish(url: str, output: Path, tasks: int, episodes: int) -> 
         process.send_signal(signal.SIGKILL)
         assert process.communicate()[0] == ""
         assert process.returncode == -signal.SIGKILL
-    before = rows_of_whole_lines(output)
-    assert total // 3 < before < total
+    whole_lines = output.read_bytes().count(b"\n")
+    assert total // 3 < whole_lines - 1 < total
     found = run(url, "math", output, tasks, episodes)
     every = {(task, number): 1 for task in range(tasks) for number in range(episodes)}
     assert rows_of(output) == every
     assert len(found.results) == found.planned == total
-    assert [(r["task_index"], r["episode"]) for r in found.results[:2]] == [
-        (0, 0),
-        (1, 0),
-    ]
+    assert [row["task_index"] for row in found.results[:2]] == [0, 1]
+    assert [row["episode"] for row in found.results[:2]] == [0, 0]
     right = sum(task % 3 != 2 for task in range(tasks))
     assert found.success_rate == pytest.approx(right / tasks)
     again = Evaluation.load(output)
     assert again.success_rate == pytest.approx(found.success_rate)
-
-
-def rows_of_whole_lines(output: Path) -> int:
-    return output.read_bytes().count(b"\n") - 1
 
 
 def test_a_run_that_is_killed_twice_has_every_episode_once(tmp_path):
@@ -89,16 +83,15 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
                 if len(ended) == 20:
                     enough.set()
 
+            options: Options = {
+                "episodes_per_task": 100,
+                "on_episode": on_episode,
+                "output": output,
+                "progress": False,
+            }
             async with AsyncORSClient(server.base_url) as client:
                 job = parallel_evaluate(
-                    client,
-                    "Contract",
-                    range(12),
-                    answer,
-                    episodes_per_task=100,
-                    on_episode=on_episode,
-                    output=output,
-                    progress=False,
+                    client, "Contract", range(12), answer, **options
                 )
                 task = asyncio.create_task(job)
                 await enough.wait()

@@ -29,6 +29,10 @@ TEXT = {"text": "Hi"}
 SOON = {"Retry-After": "0.01"}
 COUNT = {"calls": [["c", "count", "{}"]]}
 HASTY = {"timeout": 0.2, "max_retries": 0}
+NO_ANSWERS: list[Any] = [
+    *("<html>", "[" * 200000, "[1]", {"choices": []}, {"choices": [5]}),
+    *({"choices": [{"message": "x"}]}, {"error": {"message": "full"}}),
+]
 
 
 @pytest.fixture(scope="module")
@@ -263,14 +267,7 @@ def test_refusals_for_now_are_repeated_by_the_library(chat):
         (failing([400, {}]), {}, errors.InvalidRequestError, 400),
         ({"drop": True}, {"max_retries": 0}, errors.ConnectionFailedError, None),
         ({"hang": True}, HASTY, errors.ConnectionFailedError, None),
-        *(
-            ({"raw": raw}, {}, errors.ProtocolError, None)
-            for raw in (
-                *("<html>", "[" * 200000, "[1]", {"choices": []}, {"choices": [5]}),
-                {"choices": [{"message": "x"}]},
-                {"error": {"message": "full"}},
-            )
-        ),
+        *(({"raw": raw}, {}, errors.ProtocolError, None) for raw in NO_ANSWERS),
     ],
     ids=lambda value: repr(value)[:40],
 )

@@ -41,7 +41,8 @@ def play(server: Any, *answers: Any, **arguments: Any) -> tuple[LiveEpisode, lis
         told = [await live.start()]
         return live, told + [await live.take(answer) for answer in answers]
 
-    return run_live(server, script, **arguments)
+    played: tuple[LiveEpisode, list[Any]] = run_live(server, script, **arguments)
+    return played
 
 
 def test_it_goes_as_if_a_policy_had_been_asked(contract):

@@ -17,6 +17,7 @@ from ors_gym.errors import (
 from ors_gym.rollout import (
     Episode,
     EpisodeRunner,
+    random_policy,
     run_episode,
     run_episode_async,
     run_group,
@@ -248,3 +249,30 @@ def test_an_episode_runner_raises_after_an_outage():
 def test_a_runner_without_actions_says_what_to_define(contract):
     with pytest.raises(NotImplementedError, match="select_action"):
         EpisodeRunner(contract.base_url, "Contract").run_episode(0)
+
+
+def test_random_policies_draw_the_same_however_many_play(contract):
+    def actions(n: int) -> list[object]:
+        policy = random_policy(5)
+        work = run_group(contract.base_url, "ListOnly", 1, policy, n=n, max_turns=2)
+        return [episode.turns[0].actions for episode in asyncio.run(work)]
+
+    alone, among = actions(1), actions(4)
+    assert alone == among[:1]
+    assert among[0] != among[1]
+
+
+def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
+    both = threading.Barrier(2, timeout=20)
+
+    def policy(episode):
+        both.wait()
+
+    async def main() -> list[Episode]:
+        async with AsyncORSClient(contract.base_url) as client:
+            one = run_episode_async(client, "Contract", 0, policy)
+            two = run_episode_async(client, "Contract", 1, policy)
+            return list(await asyncio.gather(one, two))
+
+    ends = [episode.stop_reason for episode in asyncio.run(main())]
+    assert ends == ["policy_stopped", "policy_stopped"]
