@@ -24,32 +24,29 @@ Player: TypeAlias = Callable[[str, Sequence[ToolSpec]], ToolCall]
 """Chooses the next call from an observation and the tools."""
 
 
-def play_math(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+def play_math(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
     """Answer a word problem."""
-    del tools
     return {"tool": "submit", "input": {"answer": str(solve_problem(observation))}}
 
 
-def play_guess(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+def play_guess(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
     """Bisect the interval that the observation names.
 
     Example:
         >>> play_guess("It is in 5..8, and you have 3 guesses left.", [])
         {'tool': 'guess', 'input': {'number': 6}}
     """
-    del tools
     low, high = re.findall(r"(\d+)\.\.(\d+)", observation)[0]
     return {"tool": "guess", "input": {"number": (int(low) + int(high)) // 2}}
 
 
-def play_blackjack(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+def play_blackjack(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
     """Hit or stand by the basic strategy, from the totals in the observation.
 
     Example:
         >>> play_blackjack("Your hand: 10, 6 (16). The dealer shows 7.", [])["tool"]
         'hit'
     """
-    del tools
     soft, total = re.findall(r"\((soft )?(\d+)\)", observation)[0]
     shown = re.findall(r"dealer shows (ace|\d+)", observation)[0]
     dealer = 1 if shown == "ace" else int(shown)
@@ -64,14 +61,13 @@ def play_blackjack(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
     return {"tool": "stand" if int(total) >= enough else "hit", "input": {}}
 
 
-def play_maze(observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+def play_maze(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
     r"""Take the first step of a shortest way over the map in the observation.
 
     Example:
         >>> play_maze("####\n#@G#\n####", [])
         {'tool': 'move', 'input': {'direction': 'right'}}
     """
-    del tools
     grid = [line for line in observation.splitlines() if line.startswith("#")]
     squares = {
         mark: (row, line.index(mark))
@@ -105,9 +101,8 @@ class SqlPlayer:
         self._answers: list[str] = []
         self._last_tool = ""
 
-    def __call__(self, observation: str, tools: Sequence[ToolSpec]) -> ToolCall:
+    def __call__(self, observation: str, _: Sequence[ToolSpec]) -> ToolCall:
         """Choose the next call."""
-        del tools
         if self._plan is None:
             self._plan = _plan_sql(observation)
         if self._last_tool == "query":

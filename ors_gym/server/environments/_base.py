@@ -25,7 +25,6 @@ _SEEDS_PER_SPLIT: Final = 1_000_000
 
 
 def reply(text: str, *, reward: float = 0.0, finished: bool = False) -> ToolOutput:
-    """Make a tool's result of one text."""
     return ToolOutput(
         blocks=[TextBlock(text=text)], metadata=None, reward=reward, finished=finished
     )
@@ -84,23 +83,19 @@ class NumberedTasks(Environment):
 
     @classmethod
     def name(cls) -> str:
-        """Give `served_name`."""
         return cls.served_name
 
     @classmethod
     @functools.cache
     def list_splits(cls) -> Sequence[Split | str]:
-        """List the splits."""
         return [Split(name=name, type=name) for name in SPLITS]
 
     @classmethod
     def list_tasks(cls, split: str) -> list[Mapping[str, Any]]:
-        """List every task of a split."""
         return [cls.task_at(split, index) for index in range(_size(split))]
 
     @classmethod
     async def num_tasks(cls, split: str) -> int:
-        """Count the tasks of a split without making them."""
         return _size(split)
 
     @classmethod

@@ -32,7 +32,6 @@ class Template:
         self.text = text
 
     def fill(self, **values: object) -> str:
-        """Write the sentence with these values."""
         return self.text.format(**values)
 
     def read(self, text: str) -> dict[str, str] | None:

@@ -105,7 +105,6 @@ class ShopDatabase:
             self._connection.setlimit(limit, value)
 
     def close(self) -> None:
-        """Free the memory."""
         self._connection.close()
 
     def value(self, sql: str) -> str:
@@ -119,7 +118,6 @@ class ShopDatabase:
         return self._connection.execute(query).fetchall()
 
     def change(self, sql: str, *values: int | str) -> None:
-        """Run a statement of our own."""
         self._connection.execute(sql, values)
 
     def describe(self) -> str:
