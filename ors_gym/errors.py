@@ -6,7 +6,7 @@
     ├── ProtocolError               the server's answer is not ORS
     │   └── LimitExceededError      the answer is larger than the limits allow
     ├── AuthenticationError         401 or 403
-    ├── InvalidRequestError         the request cannot be right
+    ├── InvalidRequestError         the request is wrong
     │   ├── UnknownEnvironmentError
     │   ├── UnknownTaskError        unknown split, index or task
     │   ├── InsecureTransportError  a key or secret over plain http
@@ -21,8 +21,8 @@
     ├── EpisodeOverError            step before reset, after the end, after close
     └── MissingExtraError           an optional dependency is not installed
 
-An error holds a message and plain fields, nothing of an HTTP library: it survives
-pickling, and can be rebuilt from one argument, as Gymnasium's vector workers do.
+An error holds a message and plain fields, nothing of an HTTP library. So it can be
+pickled, and rebuilt from one argument, as Gymnasium's vector workers do.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class ORSError(Exception):
     """The base class of every error of this package.
 
     Args:
-        message: What happened, where, and what to do; or another error of this
-            package, whose message and fields are taken over.
+        message: What happened, where, and what to do. It may be another error of this
+            package; then its message and fields are copied.
         **fields: Values for the fields that the class declares.
 
     Raises:
@@ -76,7 +76,7 @@ class ORSError(Exception):
     """
 
     kind: ClassVar[str] = "error"
-    """What ``info["error_kind"]`` says of this error."""
+    """The value of ``info["error_kind"]`` for this error."""
 
     outage: ClassVar[bool] = False
     """Whether the network or the server failed, rather than the caller."""
@@ -129,7 +129,7 @@ class AuthenticationError(ORSError):
 
 
 class InvalidRequestError(ORSError):
-    """Raised when a request cannot be right, whoever receives it."""
+    """Raised when a request is wrong, whatever server receives it."""
 
     kind = "invalid_request"
     status: int = 0
@@ -182,7 +182,7 @@ class SessionClosedError(ORSError):
 class AmbiguousCallError(ORSError):
     """Raised when a tool may have run but its result is lost.
 
-    The call is never sent again. Where the server had named its ``task_id``,
+    The call is never sent again. If the server had named its ``task_id``,
     ``Session.resume_call(task_id)`` asks for the result once more.
     """
 
@@ -209,7 +209,7 @@ class ToolRejectedError(ORSError):
 
     kind = "invalid_action"
     reason: str = ""
-    """The server's word for why, where it gives one, such as ``not_found``."""
+    """The server's reason, such as ``not_found``, or ``""`` if it gives none."""
 
 
 class EpisodeOverError(ORSError, ResetNeeded):
