@@ -20,17 +20,10 @@ class Kernel:
         self._client = client
 
     def run(self, code: str) -> list[dict[str, Any]]:
-        """Run a cell.
+        """Run a cell, and return what it showed.
 
-        Args:
-            code: The cell.
-
-        Returns:
-            What it showed: the content of each message that a notebook would keep, by
-            media type; ``{"stdout": text}`` for what was printed.
-
-        Raises:
-            RuntimeError: If the cell raised.
+        That is the content of each message that a notebook would keep, by media type;
+        ``{"stdout": text}`` for what was printed.
         """
         shown: list[dict[str, Any]] = []
 
@@ -47,21 +40,11 @@ class Kernel:
         return shown
 
     def set_state(self, model_id: str, **state: Any) -> None:
-        """Change a widget's state, with the message that a front end sends.
-
-        Args:
-            model_id: The widget's ``model_id``.
-            **state: What changes.
-        """
+        """Change a widget's state, with the message that a front end sends."""
         self._send(model_id, {"method": "update", "state": state, "buffer_paths": []})
 
     def click(self, model_id: str, times: int = 1) -> None:
-        """Click on a button, with the message that a front end sends.
-
-        Args:
-            model_id: The button's ``model_id``.
-            times: How often, all at one moment.
-        """
+        """Click on a button so many times at one moment, as a front end does."""
         data = {"method": "custom", "content": {"event": "click"}}
         date = datetime.now(UTC)
         for _ in range(times):
@@ -78,11 +61,7 @@ class Kernel:
 
 @contextlib.contextmanager
 def open_kernel() -> Iterator[Kernel]:
-    """Start a kernel, and end it; its ORS server is the embedded one.
-
-    Yields:
-        The kernel.
-    """
+    """Start a kernel whose ORS server is the embedded one, and end it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ORS_")}
     manager, client = start_new_kernel(env=environment)
     try:

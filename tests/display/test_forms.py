@@ -38,6 +38,11 @@ def make_form(schema: Any) -> Form:
     return Form(widgets, {"name": "any", "description": "", "input_schema": schema})
 
 
+def fill_in(form: Form, **texts: str) -> None:
+    for name, text in texts.items():
+        form.editors[name].value = text
+
+
 def test_each_kind_of_argument_is_edited_and_read() -> None:
     form = make_form(SCHEMA)
     kinds = {name: type(editor).__name__ for name, editor in form.editors.items()}
@@ -52,8 +57,7 @@ def test_each_kind_of_argument_is_edited_and_read() -> None:
         "maybe": "Text",
         "list": "Textarea",
     }
-    for name, text in {"free": "12", "share": "0.5", "list": '["a"]'}.items():
-        form.editors[name].value = text
+    fill_in(form, free="12", share="0.5", list='["a"]')
     read = {"text": "", "count": 4, "free": 12, "share": 0.5}
     assert form.read() == {**read, "sure": True, "way": "down", "list": ["a"]}
     form.editors["count"].value = 500
@@ -65,8 +69,7 @@ def test_each_kind_of_argument_is_edited_and_read() -> None:
 
 def test_what_may_be_left_out_is_given_once_it_is_edited() -> None:
     form = make_form(SCHEMA)
-    for name, text in {"free": "12", "share": "1", "list": "[]"}.items():
-        form.editors[name].value = text
+    fill_in(form, free="12", share="1", list="[]")
     assert "maybe" not in form.read()
     form.editors["maybe"].value = "7"
     assert form.read()["maybe"] == 7
@@ -88,9 +91,7 @@ def test_what_may_be_left_out_is_given_once_it_is_edited() -> None:
 )
 def test_what_cannot_be_read_is_said(name: str, text: str, said: str) -> None:
     form = make_form(SCHEMA)
-    for other, fine in {"free": "12", "share": "1", "list": "[]"}.items():
-        form.editors[other].value = fine
-    form.editors[name].value = text
+    fill_in(form, **{"free": "12", "share": "1", "list": "[]", name: text})
     with pytest.raises(ValueError, match=said):
         form.read()
 
@@ -106,28 +107,15 @@ def test_an_input_of_unknown_shape_is_written_as_json() -> None:
     assert make_form(None).read() == {}
 
 
+KEYWORDS = (
+    *("type", "properties", "required", "enum", "const", "anyOf", "allOf"),
+    *("$ref", "$defs", "default", "minimum", "maximum", "maxLength"),
+)
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=9),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(
-            st.sampled_from(
-                [
-                    *(
-                        "type",
-                        "properties",
-                        "required",
-                        "enum",
-                        "const",
-                        "anyOf",
-                        "allOf",
-                    ),
-                    *("$ref", "$defs", "default", "minimum", "maximum", "maxLength"),
-                ]
-            ),
-            inner,
-            max_size=4,
-        )
+        | st.dictionaries(st.sampled_from(KEYWORDS), inner, max_size=4)
     ),
     max_leaves=15,
 )

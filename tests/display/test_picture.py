@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import sys
 from typing import Any
 
@@ -12,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 import ors_gym
 from ors_gym.display._html import DARK
@@ -25,6 +22,7 @@ from ors_gym.display._picture import (
     wrap,
 )
 from ors_gym.display._transcript import Entry, Transcript
+from tests.display.episodes import picture
 
 
 def colour(name: str) -> list[int]:
@@ -33,15 +31,6 @@ def colour(name: str) -> list[int]:
 
 def has_colour(frame: np.ndarray, rgb: list[int]) -> bool:
     return bool((frame == rgb).all(axis=2).any())
-
-
-def picture(
-    rgb: tuple[int, int, int], size: tuple[int, int] = (30, 20)
-) -> dict[str, Any]:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, rgb).save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return {"type": "image", "data": data, "mimeType": "image/png"}
 
 
 def begun(prompt: str = "Begin.") -> Transcript:
@@ -53,11 +42,11 @@ def begun(prompt: str = "Begin.") -> Transcript:
 def test_an_image_stands_in_the_frame_and_a_broken_one_does_not_crash() -> None:
     transcript = begun()
     broken = {"type": "image", "data": "?", "mimeType": "image/png"}
-    blocks = [broken, picture((250, 0, 250))]
+    blocks = [broken, picture("#fa00fa")]
     transcript.add(Entry.of_step("look", {}, "seen", 0.5, blocks=blocks))
     frame = draw_transcript(transcript)
     assert has_colour(frame, [250, 0, 250])
-    huge = [picture((0, 250, 250), (2000, 10)), *[picture((9, 9, 250))] * 9]
+    huge = [picture("#00fafa", (2000, 10)), *[picture("#0909fa")] * 9]
     transcript.add(Entry.of_step("look", {}, "seen", 0.5, blocks=huge))
     assert has_colour(draw_transcript(transcript), [0, 250, 250])
 

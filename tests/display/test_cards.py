@@ -1,8 +1,9 @@
-"""What `show` and the cards make of every kind of value, without a browser."""
+"""The card of every kind of value, without a browser; what a terminal shows of it."""
 
 from __future__ import annotations
 
 import base64
+import subprocess
 import sys
 import types
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import ors_gym
 from ors_gym.cli import _report_show_replay as commands
 from ors_gym.display import _cards as cards
-from ors_gym.display import _show as display
+from ors_gym.display import _show, register_formatters
 from ors_gym.display._cards import (
     conversation_card,
     env_card,
@@ -28,57 +29,40 @@ from ors_gym.display._transcript import Entry
 from ors_gym.formats._schemas import describe_schema
 from tests.display.episodes import ordinary_episode, picture
 
+KEYS = ["type", "role", "text", "name", "input_schema", "blocks"]
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=20),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["type", "role", "text", "name", "input_schema", "blocks"])
-            | st.text(max_size=5),
-            inner,
-            max_size=4,
+            st.sampled_from(KEYS) | st.text(max_size=5), inner, max_size=4
         )
     ),
     max_leaves=12,
 )
+KEYWORDS = (
+    *("type", "enum", "const", "anyOf", "oneOf", "items", "minimum", "maximum"),
+    *("exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength"),
+    *("maxLength", "pattern", "format", "default", "description"),
+)
+
+
+def tool_of(schema: Any) -> Any:
+    return {"name": "x", "description": None, "input_schema": schema}
+
+
+def html_of(value: Any, title: str = "") -> str:
+    return ors_gym.show(value, title)._repr_html_()
 
 
 @given(value=JSON, title=st.text(max_size=20))
 def test_any_json_is_shown(value: Any, title: str) -> None:
-    shown = ors_gym.show(value, title)
-    assert shown._repr_html_().count("<script") == 0
-    assert isinstance(repr(shown), str)
-
-
-@given(schema=JSON)
-def test_any_schema_is_described(schema: Any) -> None:
-    assert describe_schema(schema)
-    tool: Any = {"name": "x", "description": None, "input_schema": schema}
-    assert tools_card([tool]).endswith("</div>")
-
-
-KEYWORDS = [
-    "type",
-    "enum",
-    "const",
-    "anyOf",
-    "oneOf",
-    "items",
-    "minimum",
-    "maximum",
-    "exclusiveMinimum",
-    "exclusiveMaximum",
-    "multipleOf",
-    "minLength",
-    "maxLength",
-    "pattern",
-    "format",
-    "default",
-    "description",
-]
+    assert "<script" not in html_of(value, title)
+    assert isinstance(repr(ors_gym.show(value, title)), str)
 
 
 @given(
+    schema=JSON,
     required=JSON,
     properties=st.dictionaries(
         st.text(max_size=3),
@@ -86,20 +70,17 @@ KEYWORDS = [
         max_size=3,
     ),
 )
-def test_any_keyword_of_a_schema_may_be_anything(
-    required: Any, properties: Any
-) -> None:
-    schema = {"type": "object", "properties": properties, "required": required}
-    tool: Any = {"name": "x", "description": "", "input_schema": schema}
-    assert tools_card([tool]).endswith("</div>")
-    assert all(describe_schema(field) for field in properties.values())
+def test_any_schema_is_described(schema: Any, required: Any, properties: Any) -> None:
+    of_fields = {"type": "object", "properties": properties, "required": required}
+    for candidate in (schema, of_fields):
+        assert tools_card([tool_of(candidate)]).endswith("</div>")
+    assert all(map(describe_schema, (schema, *properties.values())))
 
 
 @pytest.mark.parametrize("required", [True, 5, "a", {"a": 1}, None])
-def test_what_is_required_is_a_list(required: Any) -> None:
+def test_only_a_list_of_names_makes_arguments_required(required: Any) -> None:
     schema = {"properties": {"a": {"type": "integer"}}, "required": required}
-    tool: Any = {"name": "x", "description": "", "input_schema": schema}
-    assert "integer, optional" in tools_card([tool])
+    assert "integer, optional" in tools_card([tool_of(schema)])
 
 
 def test_exclusive_bounds_of_every_draft_are_described() -> None:
@@ -117,31 +98,43 @@ def test_exclusive_bounds_of_every_draft_are_described() -> None:
 
 @pytest.mark.timeout(60)
 def test_an_image_full_of_blanks_is_read_once() -> None:
-    # A pattern that takes blanks again from each place would take hours.
+    # A pattern that tries the blanks again from each place would take hours.
     data = " " * 2_000_000 + "!"
     block = {"type": "image", "mimeType": "image/png", "data": data}
-    assert "<img" not in ors_gym.show(block)._repr_html_()
+    assert "<img" not in html_of(block)
     broken = picture()
     broken["data"] = "\n  ".join(broken["data"])
-    assert "<img" in ors_gym.show(broken)._repr_html_()
+    assert "<img" in html_of(broken)
 
 
 @pytest.mark.parametrize("media_type", [{}, [], None, 5, ["image/png"]])
-def test_an_image_of_no_media_type_is_described(media_type: Any) -> None:
-    block = {**picture(), "mimeType": media_type}
-    assert "<img" not in ors_gym.show(block)._repr_html_()
+def test_an_image_without_a_media_type_is_described(media_type: Any) -> None:
+    assert "<img" not in html_of({**picture(), "mimeType": media_type})
 
 
 @pytest.mark.parametrize("missing", ["get_ipython", "display_formatter"])
-def test_a_stand_in_for_ipython_is_borne(
+def test_a_stand_in_for_ipython_does_no_harm(
     missing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module: Any = types.ModuleType("IPython")
     if missing == "display_formatter":
         module.get_ipython = object
     monkeypatch.setitem(sys.modules, "IPython", module)
-    display.register_formatters()
+    register_formatters()
     assert not _in_a_notebook()
+
+
+def test_importing_the_package_loads_nothing_that_shows() -> None:
+    code = (
+        "import sys, ors_gym; names = set(sys.modules)\n"
+        "import ors_gym.display\n"
+        "print({'IPython', 'ors_gym.display'} & names,"
+        " {'PIL', 'ipywidgets', 'ors_gym.env'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set() set()\n"
 
 
 def test_an_env_that_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,7 +142,7 @@ def test_an_env_that_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) ->
         raise TypeError("argument of type 'bool' is not <iterable>")
 
     monkeypatch.setattr(cards, "env_card", fail)
-    shown = display._EnvFormatter(None)(gym.make("CartPole-v1"))
+    shown = _show._EnvFormatter(None)(gym.make("CartPole-v1"))
     assert "TypeError: argument of type &#x27;bool&#x27; is not &lt;i" in str(shown)
 
 
@@ -202,7 +195,7 @@ def test_cards_and_pictures_have_the_mood_of_a_step(entry: Entry, mood: str) -> 
     ],
 )
 def test_each_kind_of_value_has_its_card(value: Any, title: str) -> None:
-    assert f'"ors-title">{title}<' in ors_gym.show(value)._repr_html_()
+    assert f'"ors-title">{title}<' in html_of(value)
 
 
 def test_calls_that_were_not_run_and_turns_without_a_call_are_shown() -> None:
@@ -212,9 +205,8 @@ def test_calls_that_were_not_run_and_turns_without_a_call_are_shown() -> None:
     episode.turns.append(ors_gym.Turn([], message="I give up."))
     calls = [entry.call for entry in episode_entries(episode)]
     assert calls[-2:] == ["late()", ""]
-    card = episode._repr_html_()
-    assert "not run" in card
-    assert "I give up." in card
+    for said in ("not run", "I give up."):
+        assert said in episode._repr_html_()
 
 
 def test_a_card_stays_small_whatever_the_episode() -> None:
@@ -223,8 +215,7 @@ def test_a_card_stays_small_whatever_the_episode() -> None:
     noise = picture(size=(600, 600))
     padded = base64.b64decode(noise["data"]) + bytes(1_500_000)
     noise["data"] = base64.b64encode(padded).decode()
-    blocks = [noise] * 20
-    card = conversation_card("images", [Entry("", blocks)])
+    card = conversation_card("images", [Entry("", [noise] * 20)])
     assert len(card) < 12_000_000
     assert 1 <= card.count("<img") <= 4
     assert "[image: image/png, 600x600]" in card
@@ -238,7 +229,7 @@ def test_an_env_shows_its_episode_and_its_tools() -> None:
     card = str(env_card(env))
     for part in ("task 3 of train", "move(direction=", "<img", "1 tool", "reward"):
         assert part in card
-    assert ors_gym.show(env)._repr_html_() == card
+    assert html_of(env) == card
     env.close()
     assert env_card(gym.make("CartPole-v1")) is None
 

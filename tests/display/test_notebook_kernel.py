@@ -1,4 +1,4 @@
-"""The playground in a real kernel, driven through its widgets' states and clicks."""
+"""A notebook in a real kernel: what shows itself, and the playground by its clicks."""
 
 from __future__ import annotations
 
@@ -49,10 +49,8 @@ def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
     (shown,) = kernel.run("player = ors_gym.play(env); player")
     assert "application/vnd.jupyter.widget-view+json" in shown
     assert value_of(kernel, "player.tool.label") == "move"
-    ids = value_of(
-        kernel,
-        "{name: getattr(player, name).model_id for name in ('task', 'reset', 'step')}",
-    )
+    names = ("task", "reset", "step")
+    ids = {name: value_of(kernel, f"player.{name}.model_id") for name in names}
     # Another task, by its chooser.
     kernel.set_state(ids["task"], value=7)
     kernel.click(ids["reset"])
@@ -154,3 +152,40 @@ def test_without_ipywidgets_the_terminal_player_says_why(kernel: Kernel) -> None
     assert 'pip install "ors-gym[notebook]"' in text
     assert "left the episode" in text
     assert "None ['tool (name or number; q to leave): ']" in text
+
+
+def test_an_env_in_wrappers_shows_itself(kernel: Kernel) -> None:
+    kernel.run('env = gym.make("ors/maze", render_mode="ansi")')
+    (before,) = kernel.run("env")
+    assert "not reset yet" in before["text/html"]
+    kernel.run("result = env.reset(seed=3)")
+    (after,) = kernel.run("env")
+    assert "Find the goal" in after["text/html"]
+    assert "ORSEnv" in after["text/plain"]
+    (unwrapped,) = kernel.run("env.unwrapped")
+    assert unwrapped["text/html"] == after["text/html"]
+    kernel.run("env.close()")
+
+
+def test_a_vector_env_and_an_episode_show_themselves(kernel: Kernel) -> None:
+    (envs,) = kernel.run('envs = gym.make_vec("ors/guess", num_envs=2); envs')
+    assert "2 envs" in envs["text/html"]
+    (episode,) = kernel.run('ors_gym.Episode("math")')
+    assert "ors-card" in episode["text/html"]
+    (tools,) = kernel.run('ors_gym.show(envs.get_attr("tools")[0])')
+    assert "guess" in tools["text/html"]
+    kernel.run("envs.close()")
+
+
+def test_other_envs_are_shown_as_before(kernel: Kernel) -> None:
+    (shown,) = kernel.run('gym.make("CartPole-v1")')
+    assert set(shown) == {"text/plain"}
+    kernel.run(
+        "class Own(gym.Env):\n"
+        "    def _repr_html_(self):\n"
+        "        return '<i>own</i>'\n"
+        "import importlib\n"
+        "ors_gym = importlib.reload(ors_gym)"
+    )
+    (shown,) = kernel.run("Own()")
+    assert shown["text/html"] == "<i>own</i>"
