@@ -1,4 +1,4 @@
-"""Run the command line."""
+"""Run the command line, in this process or as a user does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from unittest.mock import patch
 from ors_gym.cli import main
 from ors_gym.client.background._thread import background
 
-__all__ = ["HELLO", "run"]
+__all__ = ["COMMAND", "HELLO", "run"]
+
+COMMAND = (sys.executable, "-m", "ors_gym")
 
 HELLO = '''
 from ors import Environment, TextBlock, ToolOutput, tool
@@ -52,13 +54,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, and check how it ends.
 
-    Args:
-        arguments: The command line.
-        code: How it should end.
-        cwd: The working directory.
-        typed: What is typed in.
-        fresh: Whether in a process of its own, as a user does. Starting one takes much
-            longer than most commands do.
+    ``fresh`` runs it in a process of its own, which takes much longer to start than
+    most commands do.
     """
     command = _run_in_a_process if fresh else _run_here
     done = command(arguments, cwd, typed)
@@ -71,7 +68,7 @@ def _run_in_a_process(
     arguments: Sequence[str], cwd: Path | None, typed: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ors_gym", *arguments],
+        [*COMMAND, *arguments],
         capture_output=True,
         text=True,
         input=typed,

@@ -58,7 +58,7 @@ WAY = {"$ref": "#/$defs/Way"}
         ({"$ref": "#/$defs/None"}, "JSON", "json"),
     ],
 )
-def test_every_view_says_the_same(schema: Any, words: str, kind: str) -> None:
+def test_every_view_says_the_same(schema, words, kind):
     whole = {"$defs": DEFINITIONS, "properties": {"a": schema}, "required": ["a"]}
     tool: Any = {"name": "go", "description": "", "input_schema": whole}
     assert _signature(tool) == f"go(a: {words})"

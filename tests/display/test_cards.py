@@ -56,7 +56,7 @@ def html_of(value: Any, title: str = "") -> str:
 
 
 @given(value=JSON, title=st.text(max_size=20))
-def test_any_json_is_shown(value: Any, title: str) -> None:
+def test_any_json_is_shown(value, title):
     assert "<script" not in html_of(value, title)
     assert isinstance(repr(ors_gym.show(value, title)), str)
 
@@ -70,7 +70,7 @@ def test_any_json_is_shown(value: Any, title: str) -> None:
         max_size=3,
     ),
 )
-def test_any_schema_is_described(schema: Any, required: Any, properties: Any) -> None:
+def test_any_schema_is_described(schema, required, properties):
     of_fields = {"type": "object", "properties": properties, "required": required}
     for candidate in (schema, of_fields):
         assert tools_card([tool_of(candidate)]).endswith("</div>")
@@ -78,12 +78,12 @@ def test_any_schema_is_described(schema: Any, required: Any, properties: Any) ->
 
 
 @pytest.mark.parametrize("required", [True, 5, "a", {"a": 1}, None])
-def test_only_a_list_of_names_makes_arguments_required(required: Any) -> None:
+def test_only_a_list_of_names_makes_arguments_required(required):
     schema = {"properties": {"a": {"type": "integer"}}, "required": required}
     assert "integer, optional" in tools_card([tool_of(schema)])
 
 
-def test_exclusive_bounds_of_every_draft_are_described() -> None:
+def test_exclusive_bounds_of_every_draft_are_described():
     bounds = {"type": "integer", "minimum": 1, "maximum": 9}
     for more, said in (
         ({"exclusiveMinimum": True}, "integer, more than 1, at most 9"),
@@ -97,7 +97,7 @@ def test_exclusive_bounds_of_every_draft_are_described() -> None:
 
 
 @pytest.mark.timeout(60)
-def test_an_image_full_of_blanks_is_read_once() -> None:
+def test_an_image_full_of_blanks_is_read_once():
     # A pattern that tries the blanks again from each place would take hours.
     data = " " * 2_000_000 + "!"
     block = {"type": "image", "mimeType": "image/png", "data": data}
@@ -108,14 +108,12 @@ def test_an_image_full_of_blanks_is_read_once() -> None:
 
 
 @pytest.mark.parametrize("media_type", [{}, [], None, 5, ["image/png"]])
-def test_an_image_without_a_media_type_is_described(media_type: Any) -> None:
+def test_an_image_without_a_media_type_is_described(media_type):
     assert "<img" not in html_of({**picture(), "mimeType": media_type})
 
 
 @pytest.mark.parametrize("missing", ["get_ipython", "display_formatter"])
-def test_a_stand_in_for_ipython_does_no_harm(
-    missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stand_in_for_ipython_does_no_harm(missing, monkeypatch):
     module: Any = types.ModuleType("IPython")
     if missing == "display_formatter":
         module.get_ipython = object
@@ -124,7 +122,7 @@ def test_a_stand_in_for_ipython_does_no_harm(
     assert not _in_a_notebook()
 
 
-def test_importing_the_package_loads_nothing_that_shows() -> None:
+def test_importing_the_package_loads_nothing_that_shows():
     code = (
         "import sys, ors_gym; names = set(sys.modules)\n"
         "import ors_gym.display\n"
@@ -137,7 +135,7 @@ def test_importing_the_package_loads_nothing_that_shows() -> None:
     assert done.stdout == "set() set()\n"
 
 
-def test_an_env_that_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_env_that_cannot_be_shown_says_so(monkeypatch):
     def fail(_: Any) -> str:
         raise TypeError("argument of type 'bool' is not <iterable>")
 
@@ -156,8 +154,8 @@ def test_an_env_that_cannot_be_shown_says_so(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_an_episode_and_the_command_line_say_the_same_of_an_end(
-    error_kind: str, finished: bool, truncated: bool, said: str
-) -> None:
+    error_kind, finished, truncated, said
+):
     episode = ordinary_episode(1)
     step = episode.steps[0]
     step.error_kind, step.finished, step.truncated = error_kind, finished, truncated
@@ -176,7 +174,7 @@ def test_an_episode_and_the_command_line_say_the_same_of_an_end(
         (Entry("", call="a()", failed=True), "bad"),
     ],
 )
-def test_cards_and_pictures_have_the_mood_of_a_step(entry: Entry, mood: str) -> None:
+def test_cards_and_pictures_have_the_mood_of_a_step(entry, mood):
     assert entry.mood == mood
     assert f"ors-edge-{mood}" in conversation_card("x", [entry])
     assert make_card(entry, 600, 300).edge == mood
@@ -194,11 +192,11 @@ def test_cards_and_pictures_have_the_mood_of_a_step(entry: Entry, mood: str) -> 
         ("text", "str"),
     ],
 )
-def test_each_kind_of_value_has_its_card(value: Any, title: str) -> None:
+def test_each_kind_of_value_has_its_card(value, title):
     assert f'"ors-title">{title}<' in html_of(value)
 
 
-def test_calls_that_were_not_run_and_turns_without_a_call_are_shown() -> None:
+def test_calls_that_were_not_run_and_turns_without_a_call_are_shown():
     episode = ordinary_episode(2)
     episode.turns[-1].actions.append({"tool": "late", "input": {}})
     episode.turns[-1].call_ids.append("late")
@@ -209,7 +207,7 @@ def test_calls_that_were_not_run_and_turns_without_a_call_are_shown() -> None:
         assert said in episode._repr_html_()
 
 
-def test_a_card_stays_small_whatever_the_episode() -> None:
+def test_a_card_stays_small_whatever_the_episode():
     entries = [Entry("x" * 50_000, call="look()") for _ in range(3000)]
     assert len(conversation_card("long", entries)) < 6_000_000
     noise = picture(size=(600, 600))
@@ -221,7 +219,7 @@ def test_a_card_stays_small_whatever_the_episode() -> None:
     assert "[image: image/png, 600x600]" in card
 
 
-def test_an_env_shows_its_episode_and_its_tools() -> None:
+def test_an_env_shows_its_episode_and_its_tools():
     env = gym.make("ors/maze", render_mode="ansi")
     assert "not reset yet" in str(env_card(env))
     env.reset(seed=3)
@@ -234,7 +232,7 @@ def test_an_env_shows_its_episode_and_its_tools() -> None:
     assert env_card(gym.make("CartPole-v1")) is None
 
 
-def test_envs_without_a_transcript_show_their_tools() -> None:
+def test_envs_without_a_transcript_show_their_tools():
     env = gym.make("ors/guess")
     card = str(env_card(env))
     assert "render_mode=" in card
@@ -245,7 +243,7 @@ def test_envs_without_a_transcript_show_their_tools() -> None:
     envs.close()
 
 
-def test_what_is_shown_in_a_terminal_does_not_steer_it() -> None:
+def test_what_is_shown_in_a_terminal_does_not_steer_it():
     tool = {"name": "x\x1b[2J", "description": "\x07", "input_schema": None}
     for value in ([tool], [{"type": "text", "text": "\x1b[2J"}]):
         assert "\x1b" not in repr(ors_gym.show(value))

@@ -16,7 +16,6 @@ from tests.display.episodes import (
     ordinary_episode,
     write_page,
 )
-from tests.support.browser import Chromium
 
 TOOLS = [
     {
@@ -70,7 +69,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
-def test_every_colour_has_enough_contrast(palette: dict[str, str]) -> None:
+def test_every_colour_has_enough_contrast(palette):
     for ground in ("ground", "surface"):
         for text in TEXT_COLOURS:
             pair = sorted(luminance(palette[name]) + 0.05 for name in (ground, text))
@@ -87,9 +86,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.P
     yield write_page(tmp_path_factory.mktemp("pages") / "hostile.html", body)
 
 
-def test_what_servers_and_models_write_is_text(
-    chromium: Chromium, hostile_page: pathlib.Path
-) -> None:
+def test_what_servers_and_models_write_is_text(chromium, hostile_page):
     with chromium.open(hostile_page) as page:
         page.evaluate(
             "document.querySelectorAll('details').forEach(d => d.open = true)"
@@ -108,9 +105,7 @@ def test_what_servers_and_models_write_is_text(
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_no_card_is_wider_than_the_page(
-    chromium: Chromium, hostile_page: pathlib.Path, tmp_path: pathlib.Path, width: int
-) -> None:
+def test_no_card_is_wider_than_the_page(chromium, hostile_page, tmp_path, width):
     ordinary = write_page(tmp_path / "page.html", ordinary_episode()._repr_html_())
     for path in (hostile_page, ordinary):
         with chromium.open(path, width=width) as page:
@@ -131,12 +126,8 @@ THEMES: list[tuple[str, bool, bool]] = [
 
 @pytest.mark.parametrize(("attributes", "system_dark", "card_dark"), THEMES)
 def test_the_card_follows_the_theme_and_is_readable(
-    chromium: Chromium,
-    tmp_path: pathlib.Path,
-    attributes: str,
-    system_dark: bool,
-    card_dark: bool,
-) -> None:
+    chromium, tmp_path, attributes, system_dark, card_dark
+):
     body = ordinary_episode(12)._repr_html_() + ors_gym.show(TOOLS)._repr_html_()
     path = write_page(tmp_path / "page.html", body, attributes)
     with chromium.open(path, dark=system_dark) as page:
@@ -150,9 +141,7 @@ def test_the_card_follows_the_theme_and_is_readable(
         assert [row for row in found if row[0] < 4.5] == []
 
 
-def test_long_texts_and_middle_steps_are_folded(
-    chromium: Chromium, tmp_path: pathlib.Path
-) -> None:
+def test_long_texts_and_middle_steps_are_folded(chromium, tmp_path):
     path = write_page(tmp_path / "page.html", ordinary_episode(12)._repr_html_())
     with chromium.open(path) as page:
         assert "all 31 lines" in page.text()

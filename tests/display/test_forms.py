@@ -43,7 +43,7 @@ def fill_in(form: Form, **texts: str) -> None:
         form.editors[name].value = text
 
 
-def test_each_kind_of_argument_is_edited_and_read() -> None:
+def test_each_kind_of_argument_is_edited_and_read():
     form = make_form(SCHEMA)
     kinds = {name: type(editor).__name__ for name, editor in form.editors.items()}
     assert kinds == {
@@ -67,7 +67,7 @@ def test_each_kind_of_argument_is_edited_and_read() -> None:
     assert form.read()["way"] is True
 
 
-def test_what_may_be_left_out_is_given_once_it_is_edited() -> None:
+def test_what_may_be_left_out_is_given_once_it_is_edited():
     form = make_form(SCHEMA)
     fill_in(form, free="12", share="1", list="[]")
     assert "maybe" not in form.read()
@@ -89,14 +89,14 @@ def test_what_may_be_left_out_is_given_once_it_is_edited() -> None:
         ("list", "[1", "not JSON"),
     ],
 )
-def test_what_cannot_be_read_is_said(name: str, text: str, said: str) -> None:
+def test_what_cannot_be_read_is_said(name, text, said):
     form = make_form(SCHEMA)
     fill_in(form, **{"free": "12", "share": "1", "list": "[]", name: text})
     with pytest.raises(ValueError, match=said):
         form.read()
 
 
-def test_an_input_of_unknown_shape_is_written_as_json() -> None:
+def test_an_input_of_unknown_shape_is_written_as_json():
     ways = [{"required": ["a"]}, {"required": ["b"]}]
     form = make_form({"properties": {"a": {}, "b": {}}, "anyOf": ways})
     form.editors[""].value = '{"a": 1}'
@@ -123,7 +123,7 @@ JSON: Any = st.recursive(
 
 @settings(max_examples=60, deadline=None)
 @given(properties=st.dictionaries(st.text(max_size=5), JSON, max_size=3), rest=JSON)
-def test_any_schema_gives_a_form(properties: Any, rest: Any) -> None:
+def test_any_schema_gives_a_form(properties, rest):
     schema = {**(rest if isinstance(rest, dict) else {}), "properties": properties}
     for candidate in (schema, rest):
         form = make_form(candidate)
@@ -132,7 +132,7 @@ def test_any_schema_gives_a_form(properties: Any, rest: Any) -> None:
         assert len(form.editors) == (1 if fields is None else len(fields))
 
 
-def test_a_game_leaves_views_aside_and_refuses_other_envs() -> None:
+def test_a_game_leaves_views_aside_and_refuses_other_envs():
     env = DiscreteTools(gym.make("ors/guess"))
     game = Game(env)
     assert "Guess" in game.reset(0).text or game.transcript.entries
@@ -144,7 +144,7 @@ def test_a_game_leaves_views_aside_and_refuses_other_envs() -> None:
 
 
 @pytest.mark.parametrize("most", ["9", None, [], {}, True])
-def test_a_length_that_is_no_number_is_left_aside(most: Any) -> None:
+def test_a_length_that_is_no_number_is_left_aside(most):
     form = make_form({"properties": {"a": {"type": "string", "maxLength": most}}})
     assert type(form.editors["a"]).__name__ == "Textarea"
 
@@ -166,6 +166,6 @@ BOUNDS = ("minLength", "maxLength", "minimum", "maximum", "multipleOf", "enum", 
     ),
 )
 @settings(max_examples=60, deadline=None)
-def test_any_bounds_have_a_form(kind: str, bounds: dict[str, Any]) -> None:
+def test_any_bounds_have_a_form(kind, bounds):
     form = make_form({"properties": {"a": {"type": kind, **bounds}}})
     assert set(form.editors) == {"a"}

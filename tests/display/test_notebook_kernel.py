@@ -44,7 +44,7 @@ def value_of(kernel: Kernel, expression: str) -> Any:
     return json.loads("".join(part["stdout"] for part in shown))
 
 
-def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
+def test_a_maze_is_played_by_clicks(kernel):
     kernel.run('env = gym.make("ors/maze")')
     (shown,) = kernel.run("player = ors_gym.play(env); player")
     assert "application/vnd.jupyter.widget-view+json" in shown
@@ -81,9 +81,7 @@ def test_a_maze_is_played_by_clicks(kernel: Kernel) -> None:
     kernel.run("env.close()")
 
 
-def test_a_click_before_the_result_of_the_last_is_no_second_step(
-    kernel: Kernel,
-) -> None:
+def test_a_click_before_the_result_of_the_last_is_no_second_step(kernel):
     kernel.run('env = gym.make("ors/guess"); player = ors_gym.play(env)')
     kernel.run("player.check.value = False; player.tool.value = -1")
     button = value_of(kernel, "player.step.model_id")
@@ -98,7 +96,7 @@ def test_a_click_before_the_result_of_the_last_is_no_second_step(
     kernel.run("env.close()")
 
 
-def test_what_cannot_be_sent_is_said_and_no_traceback_shown(kernel: Kernel) -> None:
+def test_what_cannot_be_sent_is_said_and_no_traceback_shown(kernel):
     kernel.run('env = gym.make("ors/sql"); player = ors_gym.play(env)')
     kernel.run("player.tool.value = -1; player.text.value = 'no <b>call</b>'")
     assert kernel.run("player.step.click()") == []
@@ -115,9 +113,7 @@ def test_what_cannot_be_sent_is_said_and_no_traceback_shown(kernel: Kernel) -> N
     assert "closed" in value_of(kernel, "player.message.value")
 
 
-def test_an_entry_that_the_schema_forbids_is_not_sent_unless_wanted(
-    kernel: Kernel,
-) -> None:
+def test_an_entry_that_the_schema_forbids_is_not_sent_unless_wanted(kernel):
     kernel.run('env = gym.make("ors/guess"); player = ors_gym.play(env)')
     kernel.run("player.tool.value = 0")
     name = value_of(kernel, "list(player.form.editors)[0]")
@@ -132,7 +128,7 @@ def test_an_entry_that_the_schema_forbids_is_not_sent_unless_wanted(
     kernel.run("env.close()")
 
 
-def test_without_ipywidgets_the_terminal_player_says_why(kernel: Kernel) -> None:
+def test_without_ipywidgets_the_terminal_player_says_why(kernel):
     shown = kernel.run(
         "import sys, builtins\n"
         "kept = sys.modules['ipywidgets']\n"
@@ -154,7 +150,7 @@ def test_without_ipywidgets_the_terminal_player_says_why(kernel: Kernel) -> None
     assert "None ['tool (name or number; q to leave): ']" in text
 
 
-def test_an_env_in_wrappers_shows_itself(kernel: Kernel) -> None:
+def test_an_env_in_wrappers_shows_itself(kernel):
     kernel.run('env = gym.make("ors/maze", render_mode="ansi")')
     (before,) = kernel.run("env")
     assert "not reset yet" in before["text/html"]
@@ -167,7 +163,7 @@ def test_an_env_in_wrappers_shows_itself(kernel: Kernel) -> None:
     kernel.run("env.close()")
 
 
-def test_a_vector_env_and_an_episode_show_themselves(kernel: Kernel) -> None:
+def test_a_vector_env_and_an_episode_show_themselves(kernel):
     (envs,) = kernel.run('envs = gym.make_vec("ors/guess", num_envs=2); envs')
     assert "2 envs" in envs["text/html"]
     (episode,) = kernel.run('ors_gym.Episode("math")')
@@ -177,7 +173,7 @@ def test_a_vector_env_and_an_episode_show_themselves(kernel: Kernel) -> None:
     kernel.run("envs.close()")
 
 
-def test_other_envs_are_shown_as_before(kernel: Kernel) -> None:
+def test_other_envs_are_shown_as_before(kernel):
     (shown,) = kernel.run('gym.make("CartPole-v1")')
     assert set(shown) == {"text/plain"}
     kernel.run(

@@ -39,7 +39,7 @@ def begun(prompt: str = "Begin.") -> Transcript:
     return transcript
 
 
-def test_an_image_stands_in_the_frame_and_a_broken_one_does_not_crash() -> None:
+def test_an_image_stands_in_the_frame_and_a_broken_one_does_not_crash():
     transcript = begun()
     broken = {"type": "image", "data": "?", "mimeType": "image/png"}
     blocks = [broken, picture("#fa00fa")]
@@ -51,7 +51,7 @@ def test_an_image_stands_in_the_frame_and_a_broken_one_does_not_crash() -> None:
     assert has_colour(draw_transcript(transcript), [0, 250, 250])
 
 
-def test_rewards_and_failures_have_their_colours() -> None:
+def test_rewards_and_failures_have_their_colours():
     transcript = begun()
     assert not has_colour(draw_transcript(transcript), colour("good"))
     transcript.add(Entry.of_step("submit", {}, "yes", 1.0))
@@ -62,7 +62,7 @@ def test_rewards_and_failures_have_their_colours() -> None:
     assert has_colour(frame, colour("bad"))
 
 
-def test_the_newest_turn_is_in_sight_and_old_ones_make_room() -> None:
+def test_the_newest_turn_is_in_sight_and_old_ones_make_room():
     transcript = begun()
     frames = []
     for number in range(40):
@@ -76,7 +76,7 @@ def test_the_newest_turn_is_in_sight_and_old_ones_make_room() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(max_size=300), call=st.text(max_size=50), reward=st.floats())
-def test_any_text_is_drawn(text: str, call: str, reward: float) -> None:
+def test_any_text_is_drawn(text, call, reward):
     transcript = begun(text)
     transcript.add(Entry.of_step(call, {text[:9]: text}, text, reward, error_kind=call))
     frame = draw_transcript(transcript)
@@ -90,7 +90,7 @@ def test_any_text_is_drawn(text: str, call: str, reward: float) -> None:
     columns=st.integers(1, 40),
     most=st.integers(3, 9),
 )
-def test_lines_fit_and_lose_nothing(text: str, columns: int, most: int) -> None:
+def test_lines_fit_and_lose_nothing(text, columns, most):
     font = load_font(18)
     shown = drawable(text, font)
     lines = wrap(shown, columns)
@@ -99,7 +99,7 @@ def test_lines_fit_and_lose_nothing(text: str, columns: int, most: int) -> None:
     assert len(fit(text, font, columns, most)) <= most
 
 
-def test_a_very_long_text_shows_its_ends() -> None:
+def test_a_very_long_text_shows_its_ends():
     text = "\n".join(f"number {n}" for n in range(500_000))
     lines = fit(text, load_font(18), 40, 9)
     assert lines[0] == "number 0"
@@ -107,21 +107,19 @@ def test_a_very_long_text_shows_its_ends() -> None:
     assert any("characters" in line for line in lines)
 
 
-def test_another_font_can_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_font_can_be_named(monkeypatch):
     monkeypatch.setenv("ORS_GYM_FONT", __file__)
     with pytest.raises(ors_gym.InvalidRequestError, match="ORS_GYM_FONT"):
         draw_transcript(begun())
 
 
-def test_without_pillow_the_env_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_pillow_the_env_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL.ImageDraw", None)
     with pytest.raises(ors_gym.MissingExtraError, match=r"ors-gym\[images\]"):
         ors_gym.ORSEnv("any", "http://127.0.0.1:1", render_mode="rgb_array")
 
 
-def test_a_vector_env_gives_a_frame_for_each_env() -> None:
+def test_a_vector_env_gives_a_frame_for_each_env():
     envs: Any = gym.make_vec("ors/guess", num_envs=2, render_mode="rgb_array")
     envs.reset(seed=0)
     before = envs.render()

@@ -20,17 +20,13 @@ def _look_for_rich_again(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_plain_where_no_colours_can_be_seen(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_plain_where_no_colours_can_be_seen(capsys):
     print_entry(STEP)
     shown = "> submit(x=1)\n\ufffd[2Jok [bold]\tb\n[reward 1, finished]\n\n"
     assert capsys.readouterr().out.expandtabs() == shown.expandtabs()
 
 
-def test_coloured_in_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_coloured_in_a_terminal(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     print_entry(STEP)
@@ -41,9 +37,7 @@ def test_coloured_in_a_terminal(
     assert "\x1b[33mboo" in capsys.readouterr().out
 
 
-def test_without_rich_it_says_so_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_rich_it_says_so_once(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "rich.text", None)
     print_entry(STEP)
     print_entry(STEP)

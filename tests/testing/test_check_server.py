@@ -11,7 +11,7 @@ from ors_gym.errors import InvalidRequestError, ORSError, UnknownEnvironmentErro
 from ors_gym.server import serve
 from ors_gym.testing import Finding, Report, check_server
 from tests.support.servers.dialects import DIALECTS
-from tests.support.servers.process import RunningServer, start_server
+from tests.support.servers.process import start_server
 from tests.testing.contract_table import CALLS, read_table
 
 RUNS_TOOLS: Final = (
@@ -52,7 +52,7 @@ def not_passed(report: Report) -> dict[str, str]:
     return {n: str(status) for n, status in report.statuses.items() if status != "pass"}
 
 
-def test_the_table_of_every_server_version(any_server: RunningServer) -> None:
+def test_the_table_of_every_server_version(any_server):
     seen: list[Finding] = []
     report = check_server(
         any_server.base_url, "Contract", calls=CALLS, on_finding=seen.append
@@ -69,7 +69,7 @@ def test_the_table_of_every_server_version(any_server: RunningServer) -> None:
     assert any_server.runs("slow_sync") == 2
 
 
-def test_without_calls_no_tool_runs(server: RunningServer) -> None:
+def test_without_calls_no_tool_runs(server):
     report = check_server(server.base_url, "contract", calls=False)
     assert server.runs() == 0
     assert {report[name].status for name in RUNS_TOOLS} == {"skipped"}
@@ -77,7 +77,7 @@ def test_without_calls_no_tool_runs(server: RunningServer) -> None:
     assert report.ok
 
 
-def test_a_failed_setup_is_told_once(server: RunningServer) -> None:
+def test_a_failed_setup_is_told_once(server):
     report = check_server(server.base_url, "brokensetup")
     assert not report.ok
     failed = [f.name for f in report.findings if f.status == "fail"]
@@ -86,7 +86,7 @@ def test_a_failed_setup_is_told_once(server: RunningServer) -> None:
     assert report["ping"].status == report["resume"].status == "skipped"
 
 
-def test_a_result_that_is_not_kept(server: RunningServer) -> None:
+def test_a_result_that_is_not_kept(server):
     with start_server(
         server.sdk.name, environments=["Contract"], linger=0
     ) as forgetful:
@@ -97,9 +97,7 @@ def test_a_result_that_is_not_kept(server: RunningServer) -> None:
     assert "fail    resume" in str(report)
 
 
-def test_a_call_that_takes_too_long_fails_and_ends_the_check(
-    server: RunningServer,
-) -> None:
+def test_a_call_that_takes_too_long_fails_and_ends_the_check(server):
     calls = [{"tool": "slow", "input": {"seconds": 3}}]
     report = check_server(server.base_url, "contract", calls=calls, call_timeout=0.2)
     assert report["event stream"].status == "fail"
@@ -113,7 +111,7 @@ def careless() -> Iterator[str]:
         yield base_url
 
 
-def test_mistakes_of_environments_are_found(careless: str) -> None:
+def test_mistakes_of_environments_are_found(careless):
     report = check_server(careless)
     assert report.environment == "careless"
     for name in ("prompt", "tasks in two splits", "tool schemas", "call after the end"):
@@ -122,13 +120,13 @@ def test_mistakes_of_environments_are_found(careless: str) -> None:
     assert report["invalid input"].status == "skipped"
 
 
-def test_the_report_is_plain_json(careless: str) -> None:
+def test_the_report_is_plain_json(careless):
     value = check_server(careless, calls=False, split="test").to_dict()
     assert value["environment"] == "careless"
     assert set(value["findings"][0]) == {"name", "status", "detail", "fix"}
 
 
-def test_what_cannot_be_checked_is_refused(server: RunningServer) -> None:
+def test_what_cannot_be_checked_is_refused(server):
     with pytest.raises(UnknownEnvironmentError):
         check_server(server.base_url, "nobody")
     with pytest.raises(InvalidRequestError, match="name one of"):

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.servers.process import RunningServer
-
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -24,7 +22,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )
 
 
-def test_each_check_is_a_test(server: RunningServer, tmp_path: Path) -> None:
+def test_each_check_is_a_test(server, tmp_path):
     done = run_pytest(
         *(tmp_path, "--ors-url", server.base_url, "--ors-env", "contract"),
         *("--ors-calls", '[{"tool": "submit", "input": {"answer": "0"}}]'),
@@ -35,7 +33,7 @@ def test_each_check_is_a_test(server: RunningServer, tmp_path: Path) -> None:
     assert server.runs("submit") > 0
 
 
-def test_a_failure_fails_the_run(server: RunningServer, tmp_path: Path) -> None:
+def test_a_failure_fails_the_run(server, tmp_path):
     done = run_pytest(
         *(tmp_path, "--ors-url", server.base_url, "--ors-env", "brokensetup")
     )
@@ -44,5 +42,5 @@ def test_a_failure_fails_the_run(server: RunningServer, tmp_path: Path) -> None:
     assert "database is locked" in done.stdout
 
 
-def test_without_a_server_nothing_is_added(tmp_path: Path) -> None:
+def test_without_a_server_nothing_is_added(tmp_path):
     assert run_pytest(tmp_path).returncode == 5

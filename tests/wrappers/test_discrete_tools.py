@@ -63,10 +63,8 @@ class Recorder(gym.Wrapper[Any, Any, Any, Any]):
         ("maze", {"move"}, 4),
     ],
 )
-def test_every_call_of_a_finite_set_has_a_number(
-    name: str, tools: set[str], count: int
-) -> None:
-    env: Any = DiscreteTools(gym.make(f"ors/{name}"))
+def test_every_call_of_a_finite_set_has_a_number(name, tools, count, closing):
+    env = closing(DiscreteTools(gym.make(f"ors/{name}")))
     assert env.action_space == gym.spaces.Discrete(count)
     assert {call["tool"] for call in env.calls} == tools
     assert len({json.dumps(call) for call in env.calls}) == count
@@ -77,19 +75,17 @@ def test_every_call_of_a_finite_set_has_a_number(
         assert (info["tool"], info["error_kind"]) == (env.calls[number]["tool"], "")
         assert info["action_mask"].dtype == np.int8
         assert env.action_space.sample(info["action_mask"]) < count
-    env.close()
 
 
-def test_an_infinite_set_says_what_to_do() -> None:
-    env = gym.make("ors/math")
+def test_an_infinite_set_says_what_to_do(closing):
+    env = closing(gym.make("ors/math"))
     with pytest.raises(ors_gym.SchemaError, match=r"submit.*Pass calls=\[\.\.\.\]"):
         DiscreteTools(env)
     answers = [{"tool": "submit", "input": {"answer": str(i)}} for i in range(3)]
     assert DiscreteTools(env, answers).action_space == gym.spaces.Discrete(3)
-    env.close()
 
 
-def test_too_many_calls_or_none_say_what_to_do() -> None:
+def test_too_many_calls_or_none_say_what_to_do():
     large = tool("pick", choice(*map(str, range(1001))))
     with pytest.raises(ors_gym.SchemaError, match=r"more than 1000.*Pass calls="):
         CallMenu(ToolCallSpace([large]))
@@ -97,39 +93,34 @@ def test_too_many_calls_or_none_say_what_to_do() -> None:
         CallMenu(ToolCallSpace([]))
 
 
-def test_calls_are_taken_in_every_form(server: RunningServer) -> None:
+def test_calls_are_taken_in_every_form(server, closing):
     given = [
         ADD,
         {"name": "add", "arguments": '{"a": 2, "b": 3}'},
         '{"tool": "echo", "input": {"text": "hi"}}',
     ]
-    env: Any = DiscreteTools(make(server), given)
+    env = closing(DiscreteTools(make(server), given))
     assert env.calls[1] == {"tool": "add", "input": {"a": 2, "b": 3}}
     env.reset(seed=0)
     assert [env.step(i)[0] for i in range(3)] == ["3", "5", "hi"]
-    env.close()
 
 
 @pytest.mark.parametrize("calls", [[], ["hello"], [ADD, 3]])
-def test_calls_that_cannot_be_read_are_an_error(
-    server: RunningServer, calls: list[Any]
-) -> None:
-    env = make(server)
+def test_calls_that_cannot_be_read_are_an_error(server, calls, closing):
+    env = closing(make(server))
     with pytest.raises(ors_gym.InvalidRequestError, match=r"calls"):
         DiscreteTools(env, calls)
-    env.close()
 
 
-def test_an_env_without_tool_calls_is_refused() -> None:
-    env = DiscreteTools(gym.make("ors/blackjack"))
+def test_an_env_without_tool_calls_is_refused(closing):
+    env = closing(DiscreteTools(gym.make("ors/blackjack")))
     with pytest.raises(ors_gym.InvalidRequestError, match=r"not tool calls.*Discrete"):
         DiscreteTools(env)
-    env.close()
 
 
-def test_the_mask_follows_the_tools_of_the_session(server: RunningServer) -> None:
+def test_the_mask_follows_the_tools_of_the_session(server, closing):
     calls = [SUBMIT, EXTRA, AFTER, {"tool": "submit", "input": {}}]
-    env: Any = DiscreteTools(make(server, "TaskTools"), calls)
+    env = closing(DiscreteTools(make(server, "TaskTools"), calls))
     # What no schema allows is masked as well.
     for task, extra in ((0, 0), (1, 1), (2, 0), (3, 1)):
         _, info = env.reset(seed=task)
@@ -137,14 +128,11 @@ def test_the_mask_follows_the_tools_of_the_session(server: RunningServer) -> Non
         info["action_mask"][:] = 7
         assert env.action_mask.tolist() == [1, extra, 1, 0]
     assert env.action_space == gym.spaces.Discrete(4)
-    env.close()
 
 
-def test_a_masked_action_is_an_invalid_one_and_never_sent(
-    server: RunningServer,
-) -> None:
+def test_a_masked_action_is_an_invalid_one_and_never_sent(server, closing):
     base = make(server, "TaskTools", invalid_action_reward=-0.5)
-    env: Any = DiscreteTools(base, [SUBMIT, EXTRA])
+    env = closing(DiscreteTools(base, [SUBMIT, EXTRA]))
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(1)
     assert observation == (
@@ -158,7 +146,6 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(
     env.reset(seed=1)
     assert env.step(1)[0] == "x"
     assert server.runs("extra") == 1
-    env.close()
 
 
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
@@ -166,11 +153,11 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(
     "action", [2, -1, 10**30, 0.0, None, "0", "hello", ADD, [0], np.array([0, 1])]
 )
 def test_what_is_no_number_of_a_call_is_an_invalid_action(
-    server: RunningServer, mode: str, action: Any
-) -> None:
+    server, mode, action, closing
+):
     # With plain_text="submit" a text would be an answer, and end the episode.
     base = make(server, "TaskTools", action_mode=mode, plain_text="submit")
-    env: Any = DiscreteTools(base, [SUBMIT, AFTER])
+    env = closing(DiscreteTools(base, [SUBMIT, AFTER]))
     env.reset(seed=0)
     observation, reward, terminated, truncated, info = env.step(action)
     assert observation.startswith("Invalid action: ")
@@ -179,25 +166,22 @@ def test_what_is_no_number_of_a_call_is_an_invalid_action(
     assert info["error_kind"] == "invalid_action"
     assert server.runs() == 0
     assert env.step(1)[0] == "y"
-    env.close()
 
 
 @pytest.mark.parametrize("number", [1, np.int64(1), np.uint8(1), np.array(1), True])
-def test_every_kind_of_integer_is_a_number(server: RunningServer, number: Any) -> None:
-    env: Any = DiscreteTools(make(server), [ECHO, ADD])
+def test_every_kind_of_integer_is_a_number(server, number, closing):
+    env = closing(DiscreteTools(make(server), [ECHO, ADD]))
     env.reset(seed=0)
     assert env.step(number)[0] == "3"
-    env.close()
 
 
-def test_a_text_env_gets_text(server: RunningServer) -> None:
+def test_a_text_env_gets_text(server, closing):
     recorder = Recorder(make(server, action_mode="text"))
-    env: Any = DiscreteTools(recorder, [ADD, ECHO])
+    env = closing(DiscreteTools(recorder, [ADD, ECHO]))
     env.reset(seed=0)
     assert [env.step(0)[0], env.step(1)[0]] == ["3", "é"]
     assert all(action in recorder.action_space for action in recorder.actions)
     assert [json.loads(action) for action in recorder.actions] == [ADD, ECHO]
-    env.close()
 
 
 ROWS = r"row (\d+), column (\d+)"
@@ -215,7 +199,7 @@ ORDERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def test_the_order_of_wrappers_makes_no_difference() -> None:
+def test_the_order_of_wrappers_makes_no_difference():
     played = {}
     for order, wrap in ORDERS.items():
         env = wrap(gym.make("ors/maze"))
@@ -238,42 +222,35 @@ def test_the_order_of_wrappers_makes_no_difference() -> None:
         assert played[order] == played["actions first"]
 
 
-def test_the_spec_makes_the_same_env_again(server: RunningServer) -> None:
+def test_the_spec_makes_the_same_env_again(server, closing):
     base = make(server)
-    env = DiscreteTools(base, [ADD, ECHO])
+    env = closing(DiscreteTools(base, [ADD, ECHO]))
     assert env.spec is not None
-    again: Any = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    again = closing(gym.make(EnvSpec.from_json(env.spec.to_json())))
     assert again.get_wrapper_attr("calls") == (ADD, ECHO)
     again.reset(seed=0)
     assert again.step(0)[0] == "3"
-    again.close()
-    env.close()
 
 
-def test_a_pickled_view_is_made_anew() -> None:
-    env: Any = DiscreteTools(gym.make("ors/guess"))
+def test_a_pickled_view_is_made_anew(closing):
+    env = closing(DiscreteTools(gym.make("ors/guess")))
     before = env.reset(seed=7)[0]
-    copy = pickle.loads(pickle.dumps(env))
+    copy = closing(pickle.loads(pickle.dumps(env)))
     observation, info = copy.reset(seed=7)
     assert (observation, info["action_mask"].sum()) == (before, 16)
     assert copy.step(8)[0] == env.step(8)[0]
-    copy.close()
-    env.close()
 
 
-def test_sessions_that_begin_within_a_step_are_masked_anew(
-    server: RunningServer,
-) -> None:
+def test_sessions_that_begin_within_a_step_are_masked_anew(server, closing):
     base = gym.wrappers.Autoreset(make(server, "TaskTools"))
-    env: Any = DiscreteTools(base, [SUBMIT, EXTRA])
+    env = closing(DiscreteTools(base, [SUBMIT, EXTRA]))
     _, info = env.reset(seed=0)
     infos = [info, *(env.step(0)[4] for _ in range(4))]
     masks = [info["action_mask"].tolist() for info in infos]
     assert masks == [[1, 0], [1, 0], [1, 1], [1, 1], [1, 0]]
-    env.close()
 
 
-def test_the_mask_follows_the_schema_of_the_session() -> None:
+def test_the_mask_follows_the_schema_of_the_session():
     menu = CallMenu(ToolCallSpace([tool("answer", choice("A", "B", "C", "D"))]))
     assert menu.mask([tool("answer", choice("A", "B"))]).tolist() == [1, 1, 0, 0]
     assert menu.mask([tool("answer", choice("C", "A"))]).tolist() == [1, 0, 1, 0]
@@ -282,7 +259,7 @@ def test_the_mask_follows_the_schema_of_the_session() -> None:
     assert menu.mask([]).tolist() == [0, 0, 0, 0]
 
 
-def test_tools_that_no_action_calls_are_reported_once() -> None:
+def test_tools_that_no_action_calls_are_reported_once():
     look, late = tool("look"), tool("100%s")
     menu = CallMenu(ToolCallSpace([look]))
     with pytest.warns(UserWarning, match=r"no action calls: 100%s\. Pass calls="):
@@ -292,10 +269,9 @@ def test_tools_that_no_action_calls_are_reported_once() -> None:
     CallMenu(ToolCallSpace([look]), [{"tool": "look", "input": {}}]).mask([look, late])
 
 
-def test_given_calls_are_copied(server: RunningServer) -> None:
+def test_given_calls_are_copied(server, closing):
     given = [{"tool": "add", "input": {"a": 1, "b": 2}}]
-    env: Any = DiscreteTools(make(server), given)
+    env = closing(DiscreteTools(make(server), given))
     given[0]["input"]["a"] = 100  # type: ignore[index]
     env.reset(seed=0)
     assert env.step(0)[0] == "3"
-    env.close()

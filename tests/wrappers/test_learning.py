@@ -10,7 +10,7 @@ from benchmarks.learning import GAMES, learn, play
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(("name", "margin"), [("blackjack", 0.1), ("guess", 0.6)])
-def test_a_table_learns_more_than_chance_gives(name: str, margin: float) -> None:
+def test_a_table_learns_more_than_chance_gives(name, margin):
     game = GAMES[name]
     learned = learn(game, seed=0)
     assert sum(learned.curve[-3:]) > sum(learned.curve[:3]) + 3 * margin / 2

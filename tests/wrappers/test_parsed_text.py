@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 import ors_gym
 from ors_gym.wrappers import DiscreteTools, ParsedText
 from ors_gym.wrappers._parsed_text import TextReading
-from tests.support.servers.process import RunningServer
 
 BOUNDS = r"in (\d+)\.\.(\d+)"
 
@@ -49,49 +48,44 @@ class Says(gym.Env[str, Any]):
         return self._texts[self._place], 0.0, over, False, {}
 
 
-def test_groups_become_numbers() -> None:
-    env: Any = ParsedText(gym.make("ors/guess"), BOUNDS)
+def test_groups_become_numbers(closing):
+    env = closing(ParsedText(gym.make("ors/guess"), BOUNDS))
     assert env.observation_space == Box(-np.inf, np.inf, (2,), np.float32)
     observation, _ = env.reset(seed=7)
     assert observation.tolist() == [1, 16]
     assert observation.dtype == np.float32
     assert env.step(guess(9))[0].tolist() == [10, 16]
-    env.close()
 
 
-def test_the_info_and_the_rest_stay_as_they_are() -> None:
-    plain: Any = gym.make("ors/guess")
-    parsed: Any = ParsedText(gym.make("ors/guess"), BOUNDS)
+def test_the_info_and_the_rest_stay_as_they_are(closing):
+    plain = closing(gym.make("ors/guess"))
+    parsed = closing(ParsedText(gym.make("ors/guess"), BOUNDS))
     assert plain.reset(seed=7)[1] == parsed.reset(seed=7)[1]
     for action in (guess(9), "no call", guess(99), guess(12)):
         assert plain.step(action)[1:] == parsed.step(action)[1:]
-    plain.close()
-    parsed.close()
 
 
-def test_after_a_bad_call_the_value_stays() -> None:
+def test_after_a_bad_call_the_value_stays(closing):
     # The server's complaint about 99 holds numbers, which are not the state.
-    env: Any = ParsedText(gym.make("ors/guess"), r"(\d+)")
+    env = closing(ParsedText(gym.make("ors/guess"), r"(\d+)"))
     assert env.reset(seed=7)[0].tolist() == [1]
     assert env.step(guess(9))[0].tolist() == [9]
     for bad in ("no call 5", guess(99), {"tool": "unknown7", "input": {}}):
         observation, *_, info = env.step(bad)
         assert observation.tolist() == [9]
         assert info["error_kind"] == "invalid_action"
-    env.close()
 
 
-def test_with_a_default_it_is_shown_instead() -> None:
-    env: Any = ParsedText(gym.make("ors/guess"), BOUNDS, default=[0, 0])
+def test_with_a_default_it_is_shown_instead(closing):
+    env = closing(ParsedText(gym.make("ors/guess"), BOUNDS, default=[0, 0]))
     env.reset(seed=7)
     assert env.step(guess(9))[0].tolist() == [10, 16]
     assert env.step("no call")[0].tolist() == [0, 0]
     assert env.step(guess(10))[0].tolist() == [11, 16]
-    env.close()
 
 
-def test_the_last_text_of_an_episode_may_be_another() -> None:
-    env: Any = ParsedText(gym.make("ors/guess"), BOUNDS)
+def test_the_last_text_of_an_episode_may_be_another(closing):
+    env = closing(ParsedText(gym.make("ors/guess"), BOUNDS))
     env.reset(seed=7)
     values = [env.step(guess(9))[0].tolist()]
     for number in range(10, 17):
@@ -101,21 +95,20 @@ def test_the_last_text_of_an_episode_may_be_another() -> None:
         values.append(observation.tolist())
     assert terminated
     assert observation.tolist() == values[-1]
-    env.close()
 
 
-def test_a_prompt_that_cannot_be_read_is_an_error(server: RunningServer) -> None:
+def test_a_prompt_that_cannot_be_read_is_an_error(server, closing):
     arguments: dict[str, Any] = {"env_name": "contract", "base_url": server.base_url}
-    env: Any = ParsedText(gym.make("ors/remote", **arguments), r"(\d+) guesses")
+    env = closing(ParsedText(gym.make("ors/remote", **arguments), r"(\d+) guesses"))
     with pytest.raises(ors_gym.InvalidRequestError, match=r"'4 \+ 4 = \?'.*default="):
         env.reset(seed=4)
-    env.close()
-    env = ParsedText(gym.make("ors/remote", **arguments), r"(\d+) guesses", default=[3])
+    env = closing(
+        ParsedText(gym.make("ors/remote", **arguments), r"(\d+) guesses", default=[3])
+    )
     assert env.reset(seed=4)[0].tolist() == [3]
-    env.close()
 
 
-def test_another_text_within_an_episode_is_reported_once() -> None:
+def test_another_text_within_an_episode_is_reported_once():
     env: Any = ParsedText(
         Says("at 1", "nowhere", "nowhere else", "at 2", "?", "end"), r"at (\d)"
     )
@@ -127,7 +120,7 @@ def test_another_text_within_an_episode_is_reported_once() -> None:
     assert env.reset()[0] == 1
 
 
-def test_a_reset_that_fails_gives_some_value() -> None:
+def test_a_reset_that_fails_gives_some_value():
     for space in (None, MultiDiscrete([5, 5]), Box(3, 4, (2,))):
         reading = TextReading(BOUNDS, space)
         value = reading.first("connection refused 3..4", is_error=True)
@@ -162,9 +155,7 @@ def test_a_reset_that_fails_gives_some_value() -> None:
         (lambda text: {"n": 3}, Dict({"n": Discrete(5)}), "", {"n": 3}),
     ],
 )
-def test_values_in_every_kind_of_space(
-    parse: Any, space: Any, text: str, expected: Any
-) -> None:
+def test_values_in_every_kind_of_space(parse, space, text, expected):
     reading = TextReading(parse, space)
     value = reading.first(text)
     assert value in reading.space
@@ -193,9 +184,7 @@ def test_values_in_every_kind_of_space(
         (lambda text: (1, 2), Tuple([Discrete(2), Discrete(2)]), ""),
     ],
 )
-def test_a_value_outside_of_the_space_is_none(
-    parse: Any, space: Any, text: str
-) -> None:
+def test_a_value_outside_of_the_space_is_none(parse, space, text):
     with pytest.raises(ors_gym.InvalidRequestError, match="cannot be read"):
         TextReading(parse, space).first(text)
 
@@ -214,23 +203,21 @@ def test_a_value_outside_of_the_space_is_none(
         ({"parse": r"(\d)(\d)", "default": [1]}, r"default=\[1\] is not in"),
     ],
 )
-def test_arguments_that_cannot_be_right(arguments: Any, message: str) -> None:
-    env = gym.make("ors/guess")
+def test_arguments_that_cannot_be_right(arguments, message, closing):
+    env = closing(gym.make("ors/guess"))
     with pytest.raises(ors_gym.InvalidRequestError, match=message):
         ParsedText(env, **arguments)
-    env.close()
 
 
-def test_an_env_without_text_is_refused() -> None:
-    env = gym.make("ors/maze", observation_mode="dict")
+def test_an_env_without_text_is_refused(closing):
+    env = closing(gym.make("ors/maze", observation_mode="dict"))
     with pytest.raises(ors_gym.InvalidRequestError, match='observation_mode="text"'):
         ParsedText(env, BOUNDS)
-    env.close()
 
 
 @given(st.lists(st.text(alphabet=st.characters()), min_size=1, max_size=5))
 @pytest.mark.filterwarnings("ignore:.*cannot be read")
-def test_whatever_the_text_the_value_is_in_the_space(texts: list[str]) -> None:
+def test_whatever_the_text_the_value_is_in_the_space(texts):
     parse = r"(?s)(.)(.*)"
     for space in (None, MultiDiscrete([10, 10]), Box(-5, 5, (2,), np.int32)):
         reading = TextReading(parse, space, default=None)
@@ -243,7 +230,7 @@ def test_whatever_the_text_the_value_is_in_the_space(texts: list[str]) -> None:
                 assert np.array_equal(shown, before)
 
 
-def test_shown_values_are_the_callers_own() -> None:
+def test_shown_values_are_the_callers_own():
     reading = TextReading(BOUNDS)
     reading.first("in 1..2")[:] = 9
     assert reading.next("nothing", over=True).tolist() == [1, 2]
@@ -251,18 +238,18 @@ def test_shown_values_are_the_callers_own() -> None:
     assert reading.last.tolist() == [1, 2]
 
 
-def test_the_spec_makes_the_same_env_again() -> None:
-    env = DiscreteTools(ParsedText(gym.make("ors/guess"), BOUNDS, default=[0, 0]))
+def test_the_spec_makes_the_same_env_again(closing):
+    env = closing(
+        DiscreteTools(ParsedText(gym.make("ors/guess"), BOUNDS, default=[0, 0]))
+    )
     assert env.spec is not None
-    again: Any = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    again = closing(gym.make(EnvSpec.from_json(env.spec.to_json())))
     assert again.observation_space == env.observation_space
     assert again.reset(seed=7)[0].tolist() == [1, 16]
     assert again.step(99)[0].tolist() == [0, 0]
-    again.close()
-    env.close()
 
 
-def test_a_pickled_view_is_made_anew() -> None:
+def test_a_pickled_view_is_made_anew():
     for parse, space in ((BOUNDS, None), (length, Discrete(1000))):
         env: Any = ParsedText(gym.make("ors/guess"), parse, space)
         copy = pickle.loads(pickle.dumps(env))

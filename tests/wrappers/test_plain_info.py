@@ -9,13 +9,12 @@ import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
 from ors_gym.wrappers import DiscreteTools, PlainInfo
-from tests.support.servers.process import RunningServer
 
 
-def test_blocks_and_metadata_become_json(server: RunningServer) -> None:
+def test_blocks_and_metadata_become_json(server, closing):
     arguments: dict[str, Any] = {"env_name": "contract", "base_url": server.base_url}
-    whole = gym.make("ors/remote", **arguments)
-    plain = PlainInfo(gym.make("ors/remote", **arguments))
+    whole = closing(gym.make("ors/remote", **arguments))
+    plain = closing(PlainInfo(gym.make("ors/remote", **arguments)))
     actions: list[Any] = [
         {"tool": "metadata", "input": {}},
         {"tool": "image", "input": {}},
@@ -24,8 +23,6 @@ def test_blocks_and_metadata_become_json(server: RunningServer) -> None:
     ]
     infos = [whole.reset(seed=1)[1], *(whole.step(a)[4] for a in actions)]
     plains = [plain.reset(seed=1)[1], *(plain.step(a)[4] for a in actions)]
-    whole.close()
-    plain.close()
     assert plains[1]["metadata"] != "{}"
     for info, written in zip(infos, plains, strict=True):
         assert json.loads(written.pop("blocks")) == info.pop("blocks")
@@ -34,13 +31,11 @@ def test_blocks_and_metadata_become_json(server: RunningServer) -> None:
         assert all(isinstance(value, str | int | bool) for value in written.values())
 
 
-def test_the_spec_makes_the_same_env_again() -> None:
-    env = PlainInfo(DiscreteTools(gym.make("ors/blackjack")))
+def test_the_spec_makes_the_same_env_again(closing):
+    env = closing(PlainInfo(DiscreteTools(gym.make("ors/blackjack"))))
     assert env.spec is not None
-    again = gym.make(EnvSpec.from_json(env.spec.to_json()))
+    again = closing(gym.make(EnvSpec.from_json(env.spec.to_json())))
     info = again.reset(seed=3)[1]
     expected = env.reset(seed=3)[1]
     assert info.pop("action_mask").tolist() == expected.pop("action_mask").tolist()
     assert info == expected
-    again.close()
-    env.close()

@@ -25,7 +25,7 @@ CALL_SECONDS = 3.0
 
 
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
-def test_a_vector_env_goes_on_when_the_server_is_back(mode: AutoresetMode) -> None:
+def test_a_vector_env_goes_on_when_the_server_is_back(mode):
     with start_server("ors-sdk-0.1.0") as server:
         envs: Any = ORSVectorEnv(
             "contract",
@@ -55,7 +55,7 @@ def test_a_vector_env_goes_on_when_the_server_is_back(mode: AutoresetMode) -> No
         envs.close()
 
 
-def test_a_single_env_can_be_reset_once_the_server_is_back() -> None:
+def test_a_single_env_can_be_reset_once_the_server_is_back():
     with start_server("ors-sdk-0.1.0") as server:
         base = ors_gym.ORSEnv(
             "contract", server.base_url, on_error="truncate", call_timeout=CALL_SECONDS

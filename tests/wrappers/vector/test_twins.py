@@ -10,12 +10,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.vector import VectorEnv as GymVectorEnv
 
 import ors_gym
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import DiscreteTools, ParsedText, vector
-from tests.support.servers.process import RunningServer
 
 COUNT = 3
 BOUNDS = r"in (\d+)\.\.(\d+), and you have (\d+)"
@@ -105,12 +103,11 @@ def numbered(env: Any) -> Any:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["sync", "async", "ors"])
-def test_twins_are_as_wrapped_envs(kind: str, mode: AutoresetMode) -> None:
+def test_twins_are_as_wrapped_envs(kind, mode, closing):
     # Guesses come at random, and now and then one that is none.
     actions = np.random.default_rng(4).integers(0, 17, (25, COUNT))
-    wrapped = make_vector("sync", "guess", mode, wrap=both)
+    wrapped = closing(make_vector("sync", "guess", mode, wrap=both))
     expected = list(play(wrapped, actions, seed=5))
-    wrapped.close()
     assert any("final_obs" in step[-1] for step in expected) is (
         mode is AutoresetMode.SAME_STEP
     )
@@ -129,41 +126,38 @@ def test_twins_are_as_wrapped_envs(kind: str, mode: AutoresetMode) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["sync", "async", "ors"])
-def test_masks_follow_the_sessions(
-    server: RunningServer, kind: str, mode: AutoresetMode
-) -> None:
+def test_masks_follow_the_sessions(server, kind, mode, closing):
     actions = np.array([[2, 2, 2], [0, 1, 2], [2, 0, 1], [1, 1, 0], [0, 0, 0], [1] * 3])
-    wrapped = make_vector("sync", "TaskTools", mode, server.base_url, numbered)
+    wrapped = closing(make_vector("sync", "TaskTools", mode, server.base_url, numbered))
     expected = list(play(wrapped, actions, seed=1))
-    wrapped.close()
     masks = [step[-1]["action_mask"] for step in expected]
     assert masks[0] == {0: [1, 1, 1], 1: [1, 0, 1], 2: [1, 1, 1]}
     assert any(mask.get(0) == [1, 0, 1] for mask in masks)
-    envs = vector.DiscreteTools(
-        make_vector(kind, "TaskTools", mode, server.base_url), CALLS
+    envs = closing(
+        vector.DiscreteTools(
+            make_vector(kind, "TaskTools", mode, server.base_url), CALLS
+        )
     )
     server.mark()
     played = list(play(envs, actions, seed=1))
-    envs.close()
     assert played == expected
 
 
-def test_send_and_recv_give_what_step_gives() -> None:
+def test_send_and_recv_give_what_step_gives(closing):
     actions = np.random.default_rng(2).integers(0, 16, (30, COUNT))
 
     def make() -> Any:
         envs = make_vector("ors", "guess", AutoresetMode.NEXT_STEP)
         return vector.DiscreteTools(vector.ParsedText(envs, BOUNDS))
 
-    envs = make()
+    envs = closing(make())
     lockstep: list[list[Any]] = [[row.tolist()] for row in envs.reset(seed=3)[0]]
     for row in actions:
         results = envs.step(row)
         for i in range(COUNT):
             lockstep[i].append((results[0][i].tolist(), results[1][i], results[2][i]))
-    envs.close()
 
-    envs = make()
+    envs = closing(make())
     envs.async_reset(seed=3)
     queued: list[list[Any]] = [[] for _ in range(COUNT)]
     while min(len(steps) for steps in queued) <= len(actions):
@@ -177,35 +171,32 @@ def test_send_and_recv_give_what_step_gives() -> None:
         going_on = [i for i in ids if len(queued[i]) <= len(actions)]
         if going_on:
             envs.send([actions[len(queued[i]) - 1][i] for i in going_on], going_on)
-    envs.close()
     assert queued == lockstep
 
 
-def test_send_needs_an_env_that_has_it() -> None:
-    envs = vector.DiscreteTools(
-        make_vector("sync", "blackjack", AutoresetMode.NEXT_STEP)
+def test_send_needs_an_env_that_has_it(closing):
+    envs = closing(
+        vector.DiscreteTools(make_vector("sync", "blackjack", AutoresetMode.NEXT_STEP))
     )
     envs.reset(seed=0)
     with pytest.raises(ors_gym.InvalidRequestError, match=r"has no send\(\)"):
         envs.send([0, 0, 0])
     with pytest.raises(ors_gym.InvalidRequestError, match=r"has no send\(\)"):
         envs.recv()
-    envs.close()
 
 
 @pytest.mark.parametrize("actions", [[0, 0], 0, None, [0] * 4])
-def test_actions_that_are_not_one_for_each_env(actions: Any) -> None:
-    envs = vector.DiscreteTools(
-        make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP)
+def test_actions_that_are_not_one_for_each_env(actions, closing):
+    envs = closing(
+        vector.DiscreteTools(make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP))
     )
     envs.reset(seed=0)
     with pytest.raises(ors_gym.InvalidRequestError, match="for"):
         envs.step(actions)
-    envs.close()
 
 
-def test_twins_stack_with_gymnasiums_vector_wrappers() -> None:
-    envs: GymVectorEnv[Any, Any, Any] = gym.make_vec("ors/guess", num_envs=2)
+def test_twins_stack_with_gymnasiums_vector_wrappers(closing):
+    envs = closing(gym.make_vec("ors/guess", num_envs=2))
     envs = gym.wrappers.vector.RecordEpisodeStatistics(envs)
     envs = vector.DiscreteTools(vector.ParsedText(envs, BOUNDS))
     envs = gym.wrappers.vector.TransformReward(envs, lambda rewards: 2 * rewards)
@@ -216,13 +207,12 @@ def test_twins_stack_with_gymnasiums_vector_wrappers() -> None:
         *_, terminated, _, infos = envs.step(np.array([step % 16] * 2))
         assert [info["action_mask"].sum() for info in infos] == [16, 16]
         lengths += [infos[i]["episode"]["l"] for i in range(2) if terminated[i]]
-    envs.close()
     assert lengths
     assert max(lengths) <= 10
 
 
-def test_batches_are_the_callers_own() -> None:
-    envs = make_vector("ors", "guess", AutoresetMode.NEXT_STEP)
+def test_batches_are_the_callers_own(closing):
+    envs = closing(make_vector("ors", "guess", AutoresetMode.NEXT_STEP))
     envs = vector.DiscreteTools(vector.ParsedText(envs, BOUNDS))
     observations, infos = envs.reset(seed=7)
     observations[:] = 0
@@ -231,4 +221,3 @@ def test_batches_are_the_callers_own() -> None:
     assert observations.tolist() == [[1, 16, 10]] * 3
     assert infos["action_mask"].all()
     assert infos["error_kind"].tolist() == ["invalid_action"] * 3
-    envs.close()

@@ -1,7 +1,9 @@
-"""The page of ``report --html``, opened in a browser."""
+"""``report``, ``show`` and ``replay``; the page of ``report --html`` in a browser."""
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,59 @@ from ors_gym.evaluation import Record
 from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.rollout import Episode
 from ors_gym.rollout._episode import Step
-from tests.support.browser import Chromium
+from tests.cli.evaluations import evaluate
+from tests.cli.evaluations import evaluated as evaluated  # noqa: PLC0414 - a fixture
+from tests.cli.running import run
+from tests.conftest import CURRENT
+
+
+def test_show_writes_an_episode_down(evaluated):
+    row = json.loads(run("show", str(evaluated), "--row", "2", "--json").stdout)
+    text = run("show", str(evaluated), "--row", "2").stdout
+    assert f"task_index    {row['task_index']}\n" in text
+    assert f"{row['task_index']} + {row['task_index']} = ?" in text
+    assert '> submit(answer="' in text
+    assert "finished]" in text
+    assert "has no row 6" in run("show", str(evaluated), "--row", "6", code=1).stderr
+
+
+def test_replay_finds_what_is_no_longer_the_same(server, evaluated):
+    assert run("replay", str(evaluated)).stdout == "the same in all 1 steps\n"
+    head, *rows = evaluated.read_text().splitlines()
+    row = json.loads(rows[0])
+    row["trajectory"]["steps"][0]["reward"] = 0.25
+    evaluated.write_text("\n".join([head, json.dumps(row), *rows[1:], ""]))
+    done = run("replay", str(evaluated), "--json", code=1)
+    value = json.loads(done.stdout)
+    assert not value["same"]
+    assert (value["difference"]["what"], value["difference"]["before"]) == (
+        "reward",
+        0.25,
+    )
+    assert server.open_sessions() == set()
+
+
+@pytest.mark.parametrize(
+    "server",
+    [CURRENT[0], pytest.param(CURRENT[1], marks=pytest.mark.slow)],
+    indirect=True,
+)
+def test_report_compares_and_writes_a_page_of_its_own(server, evaluated):
+    evaluate(server, evaluated.parent, "one", "one.jsonl")
+    page = evaluated.parent / "report.html"
+    files = (str(evaluated), str(evaluated.parent / "one.jsonl"))
+    done = run("report", *files, "--html", str(page), "--json")
+    comparison = json.loads(done.stdout)["comparison"]
+    assert comparison["tasks"] == 6
+    assert comparison["wins"] > comparison["losses"]
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r'(?:src|srcset|href)="([^"]*)', text)
+    assert links
+    assert all(link.startswith("data:") for link in links)
+    assert "<script" not in text
+    assert "success rate" in text
+    assert "6 in both" in run("report", *files).stdout
+
 
 HOSTILE = "</td><script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
 
@@ -45,9 +99,7 @@ def page_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page
 
 
-def test_it_shows_figures_and_plots_and_asks_for_nothing(
-    chromium: Chromium, page_path: Path
-) -> None:
+def test_it_shows_figures_and_plots_and_asks_for_nothing(chromium, page_path):
     with chromium.open(page_path) as page:
         text = page.text()
         for said in (
@@ -74,9 +126,7 @@ def test_it_shows_figures_and_plots_and_asks_for_nothing(
 
 
 @pytest.mark.parametrize("width", [1280, 390])
-def test_it_fits_a_screen_and_a_phone(
-    chromium: Chromium, page_path: Path, width: int
-) -> None:
+def test_it_fits_a_screen_and_a_phone(chromium, page_path, width):
     with chromium.open(page_path, width=width) as page:
         assert page.overflow() == 0
         columns = page.evaluate(
@@ -85,9 +135,7 @@ def test_it_fits_a_screen_and_a_phone(
         assert len(columns.split()) == (2 if width == 1280 else 1)
 
 
-def test_it_is_dark_for_those_who_want_that(
-    chromium: Chromium, page_path: Path
-) -> None:
+def test_it_is_dark_for_those_who_want_that(chromium, page_path):
     seen = "document.images[0].currentSrc"
     ground = "getComputedStyle(document.body).backgroundColor"
     with chromium.open(page_path) as page:

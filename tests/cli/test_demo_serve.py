@@ -1,36 +1,21 @@
-"""The command line, run as a user runs it."""
+"""``demo`` and ``serve``, run as a user runs them."""
 
 from __future__ import annotations
 
-import pathlib
 import re
 import signal
 import subprocess
-import sys
 
 import httpx
-import pytest
 
 import ors_gym
-from tests.cli.running import HELLO
+from tests.cli.running import COMMAND, HELLO, run
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "ors_gym", *arguments]
-
-
-def test_the_demo_ignores_another_servers_address(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_demo_ignores_another_servers_address(monkeypatch):
     monkeypatch.setenv("ORS_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("COLUMNS", "100")
-    done = subprocess.run(
-        command("demo", "--episodes", "2"),
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=True,
-    )
+    done = run("demo", "--episodes", "2", fresh=True)
     rows = [line.split("│") for line in done.stdout.splitlines() if "│" in line]
     cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
     assert [row[0] for row in cells if row[0]] == [
@@ -43,10 +28,10 @@ def test_the_demo_ignores_another_servers_address(
     assert "Next:" in done.stdout
 
 
-def test_serve_an_environment_of_ones_own(tmp_path: pathlib.Path) -> None:
+def test_serve_an_environment_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     process = subprocess.Popen(
-        command("serve", "--port", "0", "mine:Hello"),
+        [*COMMAND, "serve", "--port", "0", "mine:Hello"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -65,16 +50,3 @@ def test_serve_an_environment_of_ones_own(tmp_path: pathlib.Path) -> None:
     finally:
         process.kill()
         process.wait()
-
-
-def test_a_mistake_is_explained_without_a_traceback() -> None:
-    done = subprocess.run(
-        command("serve", "no_such_module:Class"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("ors-gym: ")
-    assert "no_such_module" in done.stderr

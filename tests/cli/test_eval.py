@@ -1,0 +1,72 @@
+"""``eval``: what it plays, prints and keeps."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.evaluations import evaluate
+from tests.cli.evaluations import evaluated as evaluated  # noqa: PLC0414 - a fixture
+from tests.cli.running import HELLO, run
+from tests.rollout.chat_server import running_chat_server
+
+
+def test_eval_again_plays_nothing_twice(server, evaluated):
+    assert server.runs("submit") == 6
+    again = evaluate(server, evaluated.parent, "answer", "run.jsonl")
+    assert server.runs("submit") == 6
+    assert again["head"]["policy"] == "players:answer"
+    assert again["metrics"]["outcomes"] == 6
+    assert 0 < again["metrics"]["success_rate"] < 1
+    assert again["by_tool"][0]["calls"] == 6
+    assert server.open_sessions() == set()
+
+
+def test_eval_without_an_outcome_fails(server, evaluated):
+    found = evaluate(server, evaluated.parent, "broken", "other.jsonl", code=1)
+    assert found["metrics"]["errors/policy"] == 6
+
+
+def test_eval_of_a_split_and_a_range(server):
+    done = run(
+        *("eval", "ors/contract", "--url", server.base_url, "--split", "test"),
+        *("--tasks", "1:3", "--max-turns", "1", "--episodes-per-task", "2"),
+        *("--policy", "tests.cli.test_eval:submit"),
+        fresh=True,
+    )
+    assert "contract, split test" in done.stdout
+    tasks = [entry["task"] for entry in server.log("run")]
+    assert sorted(tasks) == ["test-1", "test-1", "test-2", "test-2"]
+
+
+def submit(episode: Any) -> dict[str, Any]:
+    return {"tool": "submit", "input": {"answer": "4"}}
+
+
+def test_eval_serves_a_class_of_this_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(HELLO)
+    done = run("eval", "mine:Hello", "--policy", "mine:greet", cwd=tmp_path, fresh=True)
+    assert "success rate    100.0%" in done.stdout
+
+
+@pytest.mark.parametrize("policy", ["random", "reference"])
+def test_eval_of_a_bundled_environment(policy):
+    done = run("eval", "math", "--policy", policy, "--tasks", "4", "--json")
+    rate = json.loads(done.stdout)["metrics"]["success_rate"]
+    assert rate == (1.0 if policy == "reference" else 0.0)
+
+
+def test_eval_of_a_chat_model(server):
+    answer = ["c1", "submit", json.dumps({"answer": "0"})]
+    with running_chat_server() as chat:
+        model = chat.script({"calls": [answer]})
+        done = run(
+            *("eval", "contract", "--url", server.base_url, "--tasks", "1", "--json"),
+            *("--policy", f"openai:{model}", "--model-url", chat.base_url),
+        )
+        assert len(chat.requests(model)) == 1
+    value = json.loads(done.stdout)
+    assert value["head"]["policy"] == f"openai:{model}"
+    assert value["metrics"]["success_rate"] == 1.0

@@ -1,0 +1,91 @@
+"""``list``, ``check`` and ``play``: commands on a server."""
+
+from __future__ import annotations
+
+import json
+
+from ors_gym.client import ORSClient
+from tests.cli.running import HELLO, run
+
+
+def test_list_tells_all_of_a_server(server):
+    value = json.loads(run("list", server.base_url, "--json").stdout)
+    found = {one["name"]: one for one in value["environments"]}
+    with ORSClient(server.base_url) as client:
+        assert list(found) == client.list_environments()
+        assert found["contract"]["tools"] == client.list_tools("contract")
+    assert found["contract"]["splits"] == [
+        {"name": "train", "type": "train", "tasks": 12},
+        {"name": "validation", "type": "validation", "tasks": 3},
+        {"name": "test", "type": "test", "tasks": 5},
+    ]
+    assert value["dialect"]["secrets"] in ("header", "body")
+    assert server.log("construct") == []
+
+
+def test_list_as_text(server):
+    lines = run("list", server.base_url).stdout.splitlines()
+    assert "  split train (train): 12 tasks" in lines
+    assert "  tool add(a: integer; b: integer)" in lines
+    assert "  tool speak(kind: string; size?: integer, default 5000000)" in lines
+    assert "      Add two numbers." in lines
+
+
+def test_list_serves_a_class_of_this_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(HELLO)
+    assert "tool hello()" in run("list", "mine:Hello", cwd=tmp_path, fresh=True).stdout
+
+
+def test_check_says_that_it_runs_tools_and_what_it_found(server):
+    calls = '[{"tool": "submit", "input": {"answer": "0"}}]'
+    done = run("check", server.base_url, "contract", "--calls", calls, "--json")
+    (report,) = json.loads(done.stdout)
+    assert report["ok"]
+    assert report["environment"] == "contract"
+    assert "runs tools" in done.stderr
+    assert server.runs("submit") > 0
+
+
+def test_check_runs_nothing_if_asked(server):
+    done = run("check", server.base_url, "contract", "--no-calls")
+    assert "skipped resume" in done.stdout
+    assert "runs tools" not in done.stderr
+    assert server.runs() == 0
+
+
+def test_check_fails_with_the_server(server):
+    done = run("check", server.base_url, "brokensetup", code=1)
+    assert "fail    set-up" in done.stdout
+
+
+def test_check_serves_a_class_of_this_folder(tmp_path):
+    (tmp_path / "mine.py").write_text(HELLO)
+    done = run("check", "mine:Hello", cwd=tmp_path, fresh=True)
+    assert "pass    results               hello ran" in done.stdout
+
+
+def test_play_asks_for_a_tool_and_its_arguments(server):
+    typed = "add\n20\n22\nnobody\nsubmit\n6\n"
+    done = run(
+        *("play", "contract", "--url", server.base_url, "--task", "3"),
+        typed=typed,
+        fresh=True,
+    )
+    assert done.stdout.startswith("3 + 3 = ?\n")
+    assert "42\n[reward 0.5]" in done.stdout
+    assert "there is no tool 'nobody'" in done.stdout
+    assert done.stdout.endswith("right\n[reward 1]\ntotal reward: 1.5\n")
+    inputs = [entry["input"] for entry in server.log("run")]
+    assert inputs == [{"a": 20, "b": 22}, {"answer": "6"}]
+    assert server.open_sessions() == set()
+
+
+def test_play_saves_pictures_and_leaves_optional_arguments_out(server, tmp_path):
+    typed = "image\nspeak\nplain\n\nq\n"
+    done = run(
+        *("play", "contract", "--url", server.base_url, "--images", str(tmp_path)),
+        typed=typed,
+    )
+    assert (tmp_path / "image-0.png").read_bytes().startswith(b"\x89PNG")
+    assert "left the episode" in done.stdout
+    assert server.open_sessions() == set()

@@ -1,0 +1,95 @@
+"""What every command does about mistakes, hostile text and a reader that leaves."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from ors_gym.cli import main
+from ors_gym.display._terminal import clean
+from tests.cli.running import COMMAND, run
+
+
+def test_a_reader_that_leaves_early_is_no_error(server):
+    with subprocess.Popen(
+        [*COMMAND, "list", server.base_url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 1
+
+
+def test_a_server_cannot_steer_the_terminal():
+    assert clean("\x1b]0;owned\x07\x9b2J\r\x00ok\tok\n") == (
+        "\ufffd]0;owned\ufffd\ufffd2J\ufffd\ufffdok\tok\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("check", "URL"),
+        ("check http://h --calls {", "not JSON"),
+        ("check http://h --calls []", "write"),
+        ("check http://h --calls {} --no-calls", "not allowed with"),
+        ("eval math --tasks none", "names no tasks"),
+        ("eval math --tasks 5:5", "names no tasks"),
+        ("eval math --tasks=-1:5", "names no tasks"),
+        ("list http://h --url http://h", "not allowed with"),
+        ("serve --port 99999", "a port is 0 to 65535"),
+        ("serve --port=-1", "a port is 0 to 65535"),
+        ("replay", "file"),
+        ("nonsense", "invalid choice"),
+    ],
+)
+def test_what_cannot_be_read_is_code_2(arguments, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(arguments.split())
+    assert end.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+URL = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (f"list {URL}", "127.0.0.1:1"),
+        ("list nowhere", "module:Class"),
+        (f"list --url {URL}", "Is the server running, and is this"),
+        ("check no_such_module:Class", "module 'no_such_module' cannot be imported"),
+        ("check 127.0.0.1:9", "address with http://: http://127.0.0.1:9\n"),
+        (f'check {URL} x --calls {{"tol":1}}', "not a tool call"),
+        ("play no_such.module:C", "'no_such.module' cannot be imported (run in"),
+        (f"play math --url {URL}", "127.0.0.1:1"),
+        ("serve no_such_module:C", "module 'no_such_module' cannot be imported"),
+        ("serve guess", "guess is bundled: run ors-gym serve; a class of your"),
+        ("serve nothing", "'nothing' cannot be served; a class of your own is"),
+        (f"eval {URL}", "--url"),
+        (f"eval a:B --url {URL}", "leave out --url"),
+        ("eval math --policy clever", "module:function"),
+        ("eval math --policy json:clever", "clever"),
+        ("eval math --policy json:__name__", "cannot be called"),
+        ("eval math --policy no_such_module:f", "no_such_module"),
+        ("report /no/such/file.jsonl", "/no/such/file.jsonl"),
+        ("show /no/such/file.jsonl", "/no/such/file.jsonl"),
+    ],
+)
+def test_a_mistake_is_explained_with_code_1(arguments, said, capsys):
+    assert main(arguments.split()) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ors-gym: ") or "check" in arguments
+    assert "Traceback" not in error
+    assert said in error
+
+
+def test_a_mistake_is_explained_in_a_process_of_its_own():
+    done = run("serve", "no_such_module:Class", code=1, fresh=True)
+    assert done.stderr.startswith("ors-gym: module 'no_such_module' cannot")

@@ -1,0 +1,224 @@
+"""Each check finds what it is for: a server with that one fault, and no other."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from ors_gym.testing import _checks as checks
+from ors_gym.testing import check_server
+from ors_gym.testing._checks import CHECKS
+from tests.testing.small_server import CALLS, GONE, Answer, Sums, serving, tool
+
+NEED_A_SLOW_CALL: Final = ("pings during a call", "heartbeats")
+NEVER: Final = 1000.0
+PAID: Final = Sums().ran("Thank you.", 1.0)
+UNSATISFIABLE = tool("submit", properties={"answer": {"enum": []}}, required=["answer"])
+
+
+def not_passed(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Check a server, and return what did not pass."""
+    # What is slow here is slow, and nothing else, however busy the machine is.
+    slow = sums.thinks or NEVER
+    monkeypatch.setattr(checks, "_SLOW_CALL_SECONDS", slow)
+    monkeypatch.setattr(checks, "_HEARTBEAT_SECONDS", slow)
+    monkeypatch.setattr(checks, "_SLOW_SETUP_SECONDS", sums.prepares or NEVER)
+    with serving(sums) as base_url:
+        report = check_server(base_url, calls=CALLS)
+    assert all(f.fix for f in report.findings if f.status in ("warn", "fail"))
+    found = {n: str(status) for n, status in report.statuses.items()}
+    if not sums.thinks:
+        skipped = [found.pop(name) for name in NEED_A_SLOW_CALL]
+        assert skipped == ["skipped", "skipped"]
+    return {name: status for name, status in found.items() if status != "pass"}
+
+
+def always(answer: Any) -> Callable[..., Any]:
+    """Make a method that gives one answer."""
+    return lambda *_: answer
+
+
+class BlocksPings(Sums):
+    """A tool that takes a while blocks everybody else."""
+
+    thinks = 0.3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = threading.Lock()
+
+    def think(self) -> dict[str, Any] | str:
+        with self.lock:
+            return super().think()
+
+    def ping(self, session_id: str) -> Answer:
+        with self.lock:
+            return super().ping(session_id)
+
+
+SILENT: Final = {"thinks": 0.3, "heartbeat": always(b"")}
+NO_STREAM: Final = {"call": lambda sums, session, body: (200, sums.run(session, body))}
+NO_END: Final = {
+    "stream": lambda *given: Sums.stream(*given).replace(b"event: end", b"event: chunk")
+}
+
+# What a check should find, and the attributes of `Sums` that make it so.
+FAULTS: Final[list[tuple[dict[str, str], dict[str, Any]]]] = [
+    ({"health": "warn"}, {"health": always((503, {}))}),
+    (
+        {"endpoints": "warn"},
+        {
+            "endpoints": lambda sums: [
+                path for path in Sums.endpoints(sums) if "task_tools" not in path
+            ]
+        },
+    ),
+    ({"secrets": "warn"}, {"create_required": ["secrets"]}),
+    ({"unknown environment": "warn"}, {"unknown_environment": always((308, {}))}),
+    ({"splits": "warn"}, {"splits": always(["train", "test"])}),
+    (
+        {"tasks": "warn"},
+        {"tasks": lambda sums, split: Sums.tasks(sums, split) * (split != "test")},
+    ),
+    ({"unknown task": "warn"}, {"unknown_task": always((500, {}))}),
+    (
+        {"tasks in two splits": "warn"},
+        {"tasks": lambda sums, _: Sums.tasks(sums, "train")},
+    ),
+    (
+        {"tool schemas": "warn"},
+        {"tools": [{**tool("think"), "description": " "}, Sums.tools[1]]},
+    ),
+    ({"tool schemas": "warn"}, {"tools": [*Sums.tools, Sums.tools[0]]}),
+    ({"tool schemas": "warn"}, {"tools": []}),
+    ({"tool schemas": "fail"}, {"tools": [UNSATISFIABLE]}),
+    (
+        {"session ids": "fail"},
+        {
+            "new_id": lambda sums: (
+                sums.given[0] if len(sums.given) == 1 else uuid.uuid4().hex
+            )
+        },
+    ),
+    ({"set-up": "warn"}, {"prepares": 0.01}),
+    (
+        {"prompt": "warn"},
+        {"prompt": lambda _: [{"type": "text", "text": uuid.uuid4().hex}]},
+    ),
+    ({"prompt": "warn"}, {"prompt": always([])}),
+    ({"session tools": "fail"}, {"task_tools": [UNSATISFIABLE]}),
+    ({"ping": "warn"}, {"ping": always((200, {}))}),
+    ({"ping": "fail"}, {"ping": always(GONE)}),
+    (
+        {"unknown session": "fail"},
+        {
+            "unknown_session": lambda sums, session_id: (
+                GONE if session_id in sums.deleted else (200, sums.prompt())
+            )
+        },
+    ),
+    (
+        {"create unknown task": "warn"},
+        {"create_unknown_task": always((200, {"sid": "x"}))},
+    ),
+    (
+        {"delete": "fail"},
+        {
+            "unknown_session": lambda sums, session_id: (
+                (200, sums.prompt()) if session_id in sums.deleted else GONE
+            )
+        },
+    ),
+    (
+        {"delete": "warn"},
+        {
+            "delete": lambda sums, session_id: (
+                (500, {})
+                if session_id in sums.deleted
+                else Sums.delete(sums, session_id)
+            )
+        },
+    ),
+    (
+        {"sessions at once": "fail"},
+        {
+            "think": lambda sums: (
+                sums.refused("busy") if sums.thoughts == 2 else Sums.think(sums)
+            )
+        },
+    ),
+    (
+        {"event stream": "warn"},
+        {"stream": lambda *given: b"event: a\r\ndata: b\r\n\r\n" + Sums.stream(*given)},
+    ),
+    (
+        {"event stream": "warn", "resume": "warn"},
+        {"stream": lambda *given: Sums.stream(*given).partition(b"\r\n\r\n")[2]},
+    ),
+    (
+        {"results": "fail"},
+        {"ran": lambda sums, text, paid, **end: Sums.ran(sums, text, str(paid), **end)},
+    ),
+    (
+        {"results": "fail"},
+        {"ran": lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end)},
+    ),
+    (
+        {"resume": "fail"},
+        {"resume": lambda sums, *_: sums.error("unknown task_id")},
+    ),
+    (
+        {"unknown task_id": "fail"},
+        {
+            "resume": lambda sums, session, task_id, body: (
+                session.results.get(task_id)
+                or sums.stream(task_id, sums.run(session, body))
+            )
+        },
+    ),
+    ({"unknown tool": "warn"}, {"unknown_tool": always(PAID)}),
+    ({"unknown tool": "warn"}, {"unknown_tool": always("KeyError")}),
+    ({"invalid input": "warn"}, {"invalid_input": always(PAID)}),
+    ({"invalid input": "warn"}, {"invalid_input": always("KeyError")}),
+    ({"call after the end": "warn"}, {"after_the_end": always(PAID)}),
+    ({"heartbeats": "warn"}, SILENT),
+]
+
+
+def faulty(attributes: dict[str, Any]) -> Sums:
+    return type("Faulty", (Sums,), attributes)()  # type: ignore[no-any-return]
+
+
+def test_a_server_that_keeps_to_the_standard_passes_every_check(monkeypatch):
+    assert not_passed(faulty({"thinks": 0.6}), monkeypatch) == {}
+
+
+@pytest.mark.parametrize(
+    ("expected", "attributes"),
+    [pytest.param(*row, id="-".join((*row[0], *row[1]))) for row in FAULTS],
+)
+def test_a_fault_is_found_by_its_check_and_no_other(expected, attributes, monkeypatch):
+    found = not_passed(faulty(attributes), monkeypatch)
+    if attributes is SILENT:
+        # Its calls are as slow as those that a ping may wait for.
+        found.pop("pings during a call", None)
+    assert found == expected
+
+
+def test_a_call_that_blocks_pings_is_found(monkeypatch):
+    assert not_passed(BlocksPings(), monkeypatch) == {"pings during a call": "warn"}
+
+
+def test_every_check_has_its_fault():
+    found = {name for expected, _ in FAULTS for name in expected}
+    assert found | {"pings during a call"} == {check.name for check in CHECKS}
+
+
+@pytest.mark.parametrize("attributes", [NO_END, NO_STREAM])
+def test_replies_without_a_result_fail(attributes, monkeypatch):
+    found = not_passed(faulty(attributes), monkeypatch)
+    assert found["event stream"] == found["results"] == "fail"
