@@ -12,7 +12,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from ors_gym.client._server import RemoteServer
-from ors_gym.client.background._connections import BackgroundConnections, BoundedTasks
+from ors_gym.client.background._own_connections import (
+    BackgroundConnections,
+    BoundedTasks,
+)
 from ors_gym.errors import ORSError
 from ors_gym.protocol import _operations as operations
 

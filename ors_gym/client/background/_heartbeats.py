@@ -9,7 +9,10 @@ from collections import deque
 from typing import Final
 
 from ors_gym.client._server import RemoteServer
-from ors_gym.client.background._connections import BackgroundConnections, BoundedTasks
+from ors_gym.client.background._own_connections import (
+    BackgroundConnections,
+    BoundedTasks,
+)
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._server import SessionState
 

@@ -20,9 +20,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from ors_gym.client._server import RemoteServer
-from ors_gym.client.background._connections import BackgroundConnections
 from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._heartbeats import Heartbeats
+from ors_gym.client.background._own_connections import BackgroundConnections
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation

@@ -8,8 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from ors_gym.client._server import RemoteServer, make_settings
-from ors_gym.client.background._connections import BackgroundConnections
 from ors_gym.client.background._deletes import Deletes
+from ors_gym.client.background._own_connections import BackgroundConnections
 
 SESSIONS = 3000
 

@@ -1,4 +1,4 @@
-"""The connections of the background: its own, so that no call waits for a ping."""
+"""The background's own connections, so that no call waits for a ping."""
 
 from __future__ import annotations
 
