@@ -1,7 +1,8 @@
-"""Where a server is, and how a socket to it is opened and secured."""
+"""Where a server is, and how to connect to it: addresses, sockets, TLS."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import functools
@@ -11,24 +12,14 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
 import certifi
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = [
-    "Address",
-    "Origin",
-    "connect_attempts",
-    "default_ssl_context",
-    "literal_address",
-    "open_socket",
-    "read_addresses",
-    "refuse_self_connection",
-    "wrap_tls",
-]
+__all__ = ["Origin", "connect", "connect_async", "default_ssl_context"]
 
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
@@ -125,19 +116,6 @@ def _read_host(
     return name, None
 
 
-Address: TypeAlias = tuple[int, Any]
-"""An address family, and an address as the socket module takes it."""
-
-# The first probe comes after a minute; five unanswered ones end the connection. Not
-# every system has all of these options.
-_KEEP_ALIVE: Final = [
-    (getattr(socket, name), value)
-    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 5))
-    if hasattr(socket, name)
-]
-_SHORTEST_ATTEMPT: Final = 0.001
-
-
 @functools.cache
 def default_ssl_context() -> ssl.SSLContext:
     """Return the shared context, which verifies certificate and host name.
@@ -152,7 +130,100 @@ def default_ssl_context() -> ssl.SSLContext:
     return context
 
 
-def literal_address(origin: Origin) -> list[Address] | None:
+_Address: TypeAlias = tuple[int, Any]
+"""An address family, and an address as the socket module takes it."""
+
+# The first probe comes after a minute; five unanswered ones end the connection. Not
+# every system has all of these options.
+_KEEP_ALIVE: Final = [
+    (getattr(socket, name), value)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 5))
+    if hasattr(socket, name)
+]
+_SHORTEST_ATTEMPT: Final = 0.001
+
+
+def connect(
+    origin: Origin, ssl_context: ssl.SSLContext | None, deadline: float
+) -> socket.socket:
+    """Return a socket connected to the first address that answers, after TLS if any.
+
+    The deadline is on the clock of `time.monotonic`.
+    """
+    addresses = _literal_address(origin) or _read_addresses(
+        socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    )
+    for address, share, last in _attempts(addresses, deadline):
+        try:
+            connected = _connect_to(address, origin, ssl_context, share)
+        except OSError:
+            if last:
+                raise
+        else:
+            break
+    return connected
+
+
+def _connect_to(
+    address: _Address,
+    origin: Origin,
+    ssl_context: ssl.SSLContext | None,
+    timeout: float,
+) -> socket.socket:
+    connected = _open_socket(address[0])
+    try:
+        connected.settimeout(timeout)
+        connected.connect(address[1])
+        _refuse_self_connection(connected)
+        if ssl_context is not None:
+            connected = secured = _wrap_tls(connected, ssl_context, origin)
+            secured.do_handshake()
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+async def connect_async(
+    origin: Origin, ssl_context: ssl.SSLContext | None, deadline: float
+) -> socket.socket:
+    """Do what `connect` does, on the running event loop; the socket never blocks."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(deadline - time.monotonic()):
+        addresses = _literal_address(origin) or await _look_up(loop, origin)
+    for address, share, last in _attempts(addresses, deadline):
+        try:
+            async with asyncio.timeout(share):
+                connected = await _connect_to_async(loop, address, origin, ssl_context)
+        except OSError:
+            if last:
+                raise
+        else:
+            break
+    return connected
+
+
+async def _connect_to_async(
+    loop: asyncio.AbstractEventLoop,
+    address: _Address,
+    origin: Origin,
+    ssl_context: ssl.SSLContext | None,
+) -> socket.socket:
+    connected = _open_socket(address[0])
+    try:
+        connected.setblocking(False)
+        await loop.sock_connect(connected, address[1])
+        _refuse_self_connection(connected)
+        if ssl_context is not None:
+            connected = secured = _wrap_tls(connected, ssl_context, origin)
+            await _do_handshake(loop, secured)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
+
+
+def _literal_address(origin: Origin) -> list[_Address] | None:
     """Return the one address of a host that is an address, or None for a name."""
     if origin.literal is None:
         return None
@@ -160,14 +231,14 @@ def literal_address(origin: Origin) -> list[Address] | None:
     return [(family, (origin.host, origin.port))]
 
 
-def read_addresses(infos: list[tuple[Any, ...]]) -> list[Address]:
+def _read_addresses(infos: list[tuple[Any, ...]]) -> list[_Address]:
     """Return each address that `socket.getaddrinfo` found once, in its order."""
     return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
 
 
-def connect_attempts(
-    addresses: list[Address], deadline: float
-) -> Iterator[tuple[Address, float, bool]]:
+def _attempts(
+    addresses: list[_Address], deadline: float
+) -> Iterator[tuple[_Address, float, bool]]:
     """Yield each address, the seconds to try it for, and whether it is the last.
 
     The deadline is on the clock of `time.monotonic`.
@@ -178,7 +249,7 @@ def connect_attempts(
         yield addresses[-left], remaining / left, left == 1
 
 
-def open_socket(family: int) -> socket.socket:
+def _open_socket(family: int) -> socket.socket:
     """Return an unconnected TCP socket that sends at once and probes when silent."""
     opened = socket.socket(family, socket.SOCK_STREAM)
     opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -190,7 +261,7 @@ def open_socket(family: int) -> socket.socket:
     return opened
 
 
-def wrap_tls(
+def _wrap_tls(
     connected: socket.socket, context: ssl.SSLContext, origin: Origin
 ) -> ssl.SSLSocket:
     """Return a TLS socket that takes over a connected one, before its handshake."""
@@ -204,7 +275,7 @@ def wrap_tls(
     )
 
 
-def refuse_self_connection(connected: socket.socket) -> None:
+def _refuse_self_connection(connected: socket.socket) -> None:
     """Raise `ConnectionRefusedError` if both ends of a connection are the same.
 
     Where nobody listens on a local port of the ephemeral range, TCP can pick that port
@@ -212,3 +283,49 @@ def refuse_self_connection(connected: socket.socket) -> None:
     """
     if connected.getsockname() == connected.getpeername():
         raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+
+
+async def _look_up(loop: asyncio.AbstractEventLoop, origin: Origin) -> list[_Address]:
+    """Return the addresses of a name."""
+    resolve: Any = functools.partial(
+        socket.getaddrinfo, origin.host, origin.port, type=socket.SOCK_STREAM
+    )
+    try:
+        return _read_addresses(await loop.run_in_executor(None, resolve))
+    except RuntimeError:
+        # A process that exits starts no thread any more, but has sessions to delete.
+        return _read_addresses(resolve())
+
+
+async def _do_handshake(
+    loop: asyncio.AbstractEventLoop, secured: ssl.SSLSocket
+) -> None:
+    """Do the TLS handshake without blocking the event loop."""
+    while True:
+        try:
+            secured.do_handshake()
+        except ssl.SSLWantReadError:
+            await _ready(secured, loop.add_reader, loop.remove_reader)
+        except ssl.SSLWantWriteError:
+            await _ready(secured, loop.add_writer, loop.remove_writer)
+        else:
+            return
+
+
+async def _ready(
+    waiting: socket.socket,
+    add: Callable[..., None],
+    remove: Callable[[int], object],
+) -> None:
+    """Wait until the loop says that a socket is ready."""
+    ready = asyncio.get_running_loop().create_future()
+    add(waiting.fileno(), _set_ready, ready)
+    try:
+        await ready
+    finally:
+        remove(waiting.fileno())
+
+
+def _set_ready(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

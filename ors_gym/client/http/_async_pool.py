@@ -5,23 +5,9 @@ from __future__ import annotations
 import asyncio
 import collections
 import errno
-import functools
-import socket
-import ssl
 import time
-from collections.abc import Callable
-from typing import Any
 
-from ors_gym.client.http._address import (
-    Address,
-    Origin,
-    connect_attempts,
-    literal_address,
-    open_socket,
-    read_addresses,
-    refuse_self_connection,
-    wrap_tls,
-)
+from ors_gym.client.http._address import connect_async
 from ors_gym.client.http._async_connection import AsyncConnection, Deadlines
 from ors_gym.client.http._failures import (
     CLOSED,
@@ -208,90 +194,14 @@ class AsyncConnectionPool(BasePool):
                 return
 
     async def _dial(self, deadline: float) -> AsyncConnection:
-        """Connect to the first address that answers."""
-        origin = self.origin
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(deadline - time.monotonic()):
-            addresses = literal_address(origin) or await _look_up(loop, origin)
-        for address, share, last in connect_attempts(addresses, deadline):
-            try:
-                async with asyncio.timeout(share):
-                    connected = await self._dial_address(loop, address)
-            except OSError:
-                if last:
-                    raise
-            else:
-                break
+        """Connect, unless the pool is closed meanwhile."""
+        connected = await connect_async(self.origin, self._ssl_context, deadline)
         if self._closed:
             connected.close()
             raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
+        loop = asyncio.get_running_loop()
         reader = ReplyReader(self._limits, self._head_reader)
         return AsyncConnection(loop, connected, reader, self._deadlines, self._open)
-
-    async def _dial_address(
-        self, loop: asyncio.AbstractEventLoop, address: Address
-    ) -> socket.socket:
-        """Connect to one address."""
-        connected = open_socket(address[0])
-        try:
-            connected.setblocking(False)
-            await loop.sock_connect(connected, address[1])
-            refuse_self_connection(connected)
-            if self._ssl_context is not None:
-                connected = secured = wrap_tls(
-                    connected, self._ssl_context, self.origin
-                )
-                await _do_handshake(loop, secured)
-        except BaseException:
-            connected.close()
-            raise
-        return connected
-
-
-async def _look_up(loop: asyncio.AbstractEventLoop, origin: Origin) -> list[Address]:
-    """Return the addresses of a name."""
-    resolve: Any = functools.partial(
-        socket.getaddrinfo, origin.host, origin.port, type=socket.SOCK_STREAM
-    )
-    try:
-        return read_addresses(await loop.run_in_executor(None, resolve))
-    except RuntimeError:
-        # A process that exits starts no thread any more, but has sessions to delete.
-        return read_addresses(resolve())
-
-
-async def _do_handshake(
-    loop: asyncio.AbstractEventLoop, secured: ssl.SSLSocket
-) -> None:
-    """Do the TLS handshake without blocking the event loop."""
-    while True:
-        try:
-            secured.do_handshake()
-        except ssl.SSLWantReadError:
-            await _ready(secured, loop.add_reader, loop.remove_reader)
-        except ssl.SSLWantWriteError:
-            await _ready(secured, loop.add_writer, loop.remove_writer)
-        else:
-            return
-
-
-async def _ready(
-    waiting: socket.socket,
-    add: Callable[..., None],
-    remove: Callable[[int], object],
-) -> None:
-    """Wait until the loop says that a socket is ready."""
-    ready = asyncio.get_running_loop().create_future()
-    add(waiting.fileno(), _set_ready, ready)
-    try:
-        await ready
-    finally:
-        remove(waiting.fileno())
-
-
-def _set_ready(ready: asyncio.Future[None]) -> None:
-    if not ready.done():
-        ready.set_result(None)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -6,7 +6,6 @@ import abc
 import collections
 import errno
 import os
-import socket
 import ssl
 import threading
 import time
@@ -14,17 +13,7 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, Protocol, TypeVar
 
-from ors_gym.client.http._address import (
-    Address,
-    Origin,
-    connect_attempts,
-    default_ssl_context,
-    literal_address,
-    open_socket,
-    read_addresses,
-    refuse_self_connection,
-    wrap_tls,
-)
+from ors_gym.client.http._address import Origin, connect, default_ssl_context
 from ors_gym.client.http._connection import Connection, TLSConnection
 from ors_gym.client.http._failures import (
     CLOSED,
@@ -237,43 +226,21 @@ class ConnectionPool(BasePool):
         return len(self._open) + self._dialing >= self._limits.connections
 
     def _dial(self, deadline: float) -> Connection:
-        """Connect to the first address that answers."""
-        origin = self.origin
-        addresses = literal_address(origin) or read_addresses(
-            socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-        )
-        for address, share, last in connect_attempts(addresses, deadline):
-            try:
-                connection = self._dial_address(address, share)
-            except OSError:
-                if last:
-                    raise
-            else:
-                break
+        """Connect, unless the pool is closed meanwhile."""
+        connected = connect(self.origin, self._ssl_context, deadline)
+        reader = ReplyReader(self._limits, self._head_reader)
+        if isinstance(connected, ssl.SSLSocket):
+            connection: Connection = TLSConnection(connected, reader)
+        else:
+            # The connection keeps its timeout in the kernel.
+            connected.settimeout(None)
+            connection = Connection(connected, reader)
         with self._changed:
             if self._closed:
                 connection.close()
                 raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
             self._open.add(connection)
         return connection
-
-    def _dial_address(self, address: Address, timeout: float) -> Connection:
-        """Connect to one address."""
-        connected = open_socket(address[0])
-        try:
-            connected.settimeout(timeout)
-            connected.connect(address[1])
-            refuse_self_connection(connected)
-            reader = ReplyReader(self._limits, self._head_reader)
-            if self._ssl_context is None:
-                connected.settimeout(None)
-                return Connection(connected, reader)
-            connected = secured = wrap_tls(connected, self._ssl_context, self.origin)
-            secured.do_handshake()
-            return TLSConnection(secured, reader)
-        except BaseException:
-            connected.close()
-            raise
 
 
 class _Idle(Protocol):
