@@ -25,6 +25,7 @@ import numpy as np
 
 from ors_gym.formats._json import (
     STRICT_DECODER,
+    decode_json,
     describe_json_fault,
     is_flat_json,
     to_plain_json,
@@ -262,11 +263,10 @@ class _MessageReader:
             return self.find_with_parser(text, self.parse)
         if _JSON_START.match(text):
             try:
-                value = STRICT_DECODER.decode(text)
-            except (ValueError, RecursionError) as error:
+                value = decode_json(text)
+            except ValueError as error:
                 if _BROKEN_CALL.match(text) and _OPEN not in text:
-                    reason = f"the JSON is not valid: {describe_json_fault(error)}"
-                    raise _UnreadableError(reason) from None
+                    raise _UnreadableError(f"the JSON is not valid: {error}") from None
             else:
                 if _holds_call(value):
                     return self.find(value)
@@ -354,9 +354,9 @@ class _MessageReader:
             return "the action is empty"
         if _JSON_START.match(text):
             try:
-                STRICT_DECODER.decode(text)
-            except (ValueError, RecursionError) as error:
-                return f"the JSON is not valid: {describe_json_fault(error)}"
+                decode_json(text)
+            except ValueError as error:
+                return f"the JSON is not valid: {error}"
             return "the JSON holds no tool call"
         if self.plain_text == "submit":
             return "no tool, or more than one, takes plain text"
@@ -508,10 +508,9 @@ def _decode_arguments(text: str, name: str) -> Any:
     if not text or text.isspace():
         return {}
     try:
-        value = STRICT_DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
-        fault = describe_json_fault(error)
-        reason = f"the JSON in the arguments of {name[:64]!r} is not valid: {fault}"
+        value = decode_json(text)
+    except ValueError as error:
+        reason = f"the JSON in the arguments of {name[:64]!r} is not valid: {error}"
         raise _UnreadableError(reason, _ARGUMENTS_FORM) from None
     return {} if value is None else value
 

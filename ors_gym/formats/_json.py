@@ -16,6 +16,7 @@ from ors_gym.protocol._reading import STRICT_DECODER, NotANumberError
 
 __all__ = [
     "STRICT_DECODER",
+    "decode_json",
     "describe_json_fault",
     "is_flat_json",
     "to_plain_json",
@@ -30,12 +31,23 @@ _NUMBERS: Final = frozenset({int, float})
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_]\w{0,63}")
 
 
-def describe_json_fault(error: Exception, start: int = 0) -> str:
-    """Say what is wrong with a text that was to be JSON, and where.
+def decode_json(text: str) -> Any:
+    """Decode JSON strictly; a ValueError says what is wrong with it, and where.
 
-    The phrase follows "the JSON is not valid: ". Columns count from ``start``, where
-    the JSON begins in the decoder's text.
+    Example:
+        >>> decode_json('{"a": 1 "b": 2}')
+        Traceback (most recent call last):
+            ...
+        ValueError: Expecting ',' delimiter at column 9
     """
+    try:
+        return STRICT_DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(describe_json_fault(error)) from None
+
+
+def describe_json_fault(error: Exception, start: int = 0) -> str:
+    """Word an error of the decoder; columns count from ``start`` in its text."""
     if isinstance(error, json.JSONDecodeError):
         line_start = max(error.doc.rfind("\n", start, error.pos) + 1, start)
         lines = error.doc.count("\n", start, error.pos)

@@ -98,20 +98,20 @@ class ToolCallSpace(Space[ToolCall]):
         Raises:
             SchemaError: If a tool has no name; the space is then unchanged.
         """
-        followed = cast("tuple[ToolSpec, ...]", tuple(tools))
-        for index, tool in enumerate(followed):
+        listed = cast("tuple[ToolSpec, ...]", tuple(tools))
+        for index, tool in enumerate(listed):
             if not isinstance(tool, Mapping) or not isinstance(tool.get("name"), str):
                 raise SchemaError(
                     f"tool {index} of the list has no name: {tool!r:.200}"
                 )
-        identity = _identity(followed)
-        self._tools = followed
+        identity = _identity(listed)
+        self._tools = listed
         if identity is not None and identity == self._identity:
             return
         self._identity = identity
         self._schemas = tuple(
             CompiledSchema(_input_schema(tool), f"tool {tool['name']!r}: input")
-            for tool in followed
+            for tool in listed
         )
 
     def sample(
@@ -143,8 +143,8 @@ class ToolCallSpace(Space[ToolCall]):
                 else f"there is no tool to sample: the mask forbids all "
                 f"{len(self._tools)}"
             )
-        # All allowed tools are prepared, so that the first draw finds a schema that
-        # cannot be sampled, and not chance.
+        # All allowed tools are prepared, so that a schema that cannot be sampled fails
+        # the first draw, whichever tool is drawn.
         for index in allowed:
             self._schemas[index].prepare()
         # One generator per draw: drawing from numpy's is ten times slower.

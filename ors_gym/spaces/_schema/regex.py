@@ -355,28 +355,15 @@ class _Repeat(_Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Group(_Tree):
+class _Group(_Concatenation):
     """What a backreference can refer to, by number or by name."""
 
     number: int
     name: str | None
-    item: _Tree
-
-    def shortest(self) -> int:
-        return self.item.shortest()
-
-    def is_ambiguous(self, *, repeated: bool) -> bool:
-        return self.item.is_ambiguous(repeated=repeated)
-
-    def count(self) -> int | None:
-        return self.item.count()
-
-    def texts(self) -> Iterator[str]:
-        return self.item.texts()
 
     def write(self, writer: _Writer, following: int) -> None:
         start = len(writer.parts)
-        self.item.write(writer, following)
+        _Concatenation.write(self, writer, following)
         text = "".join(writer.parts[start:])
         writer.groups[self.number] = text
         if self.name is not None:
@@ -588,7 +575,7 @@ class _Parser:
     def captured(self, name: str | None) -> _Tree:
         self.groups += 1
         number = self.groups
-        return _Group(number, name, self.closed())
+        return _Group((self.closed(),), number, name)
 
     def closed(self) -> _Tree:
         item = self.alternation()
