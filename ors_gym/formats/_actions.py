@@ -255,7 +255,7 @@ class _MessageReader:
             elif kind:
                 texts.append(_join_texts([part]))
             else:
-                raise _UnreadableError("the list holds what is not a tool call")
+                raise _UnreadableError("an item of the list is not a tool call")
         return calls or self.find_in_text("\n\n".join(filter(None, texts)))
 
     def find_in_text(self, text: str) -> list[ParsedCall] | str:

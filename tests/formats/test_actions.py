@@ -222,7 +222,7 @@ def test_values_that_are_not_json_are_named(value, complaint):
         ("[1, 2]", "the JSON holds no tool call"),
         ('{"x": 1}', "the JSON holds no tool call"),
         ([1, 2], "a number is not a tool call"),
-        ([{"x": 1}], "the list holds what is not a tool call"),
+        ([{"x": 1}], "an item of the list is not a tool call"),
         ({"role": "user", "content": "hi"}, "neither a tool call nor a message"),
         ({"role": "assistant", "content": "hi"}, "the text holds no tool call"),
         ({"role": "assistant", "content": None}, "the action is empty"),

@@ -427,7 +427,7 @@ class _ArrayBody(Body):
         if self._node(len(self._places)) is None:
             return len(self._places)
         if self._most is None or self._most > _MAX_LISTED:
-            raise Unusable(self._path, "there is no end to the items")
+            raise Unusable(self._path, "the number of items has no bound")
         return self._most
 
     def values(self) -> Iterator[Any]:

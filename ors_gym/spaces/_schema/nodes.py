@@ -299,7 +299,7 @@ class _Counter:
         if node in self._known:
             return self._known[node]
         if node in self._open:
-            raise Unusable(node.path, "it contains itself, without end")
+            raise Unusable(node.path, "it contains itself")
         if len(self._open) > _MAX_NESTING:
             raise Unusable(node.path, f"it is nested deeper than {_MAX_NESTING}")
         self._open.add(node)

@@ -131,7 +131,9 @@ class MultiplesBody(Body):
 
     def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
         if self._first is None or self._last is None:
-            raise Unusable(self._path, "there is no end to numbers without a bound")
+            raise Unusable(
+                self._path, "there are infinitely many numbers without a bound"
+            )
         return self._last - self._first + 1
 
     def values(self) -> Iterator[Any]:
@@ -169,7 +171,7 @@ class RealsBody(Body):
     def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
         if self._low == self._high:
             return 1
-        raise Unusable(self._path, "there is no end to the numbers of a range")
+        raise Unusable(self._path, "there are infinitely many numbers in its range")
 
     def values(self) -> Iterator[Any]:
         yield self._low

@@ -67,11 +67,11 @@ class _StringBody(Body):
         wanted_format: str | None,
         path: str,
     ) -> None:
-        if shortest > (_MAX_LENGTH if longest is None else min(longest, _MAX_LENGTH)):
+        limit = _MAX_LENGTH if longest is None else min(longest, _MAX_LENGTH)
+        if shortest > limit:
             raise Unusable(
                 path,
-                f"a string of at least {shortest} characters and at most "
-                f"{_MAX_LENGTH if longest is None else longest} is not to be had",
+                f"it needs at least {shortest} characters, but {limit} are the most",
             )
         self._shortest = shortest
         self._longest = longest
@@ -112,7 +112,7 @@ class _StringBody(Body):
             return 1
         counts = [n for n in (p.count() for p in self._patterns) if n is not None]
         if not counts:
-            raise Unusable(self._path, "there is no end to the strings")
+            raise Unusable(self._path, "there are infinitely many strings")
         return min(counts)
 
     def values(self) -> Iterator[Any]:
@@ -121,8 +121,8 @@ class _StringBody(Body):
             return
         counts = {p: p.count() for p in self._patterns}
         known = [p for p, n in counts.items() if n is not None]
-        smallest = min(known, key=lambda p: counts[p] or 0)
-        yield from filter(self._accepts, smallest.texts())
+        strictest = min(known, key=lambda p: counts[p] or 0)
+        yield from filter(self._accepts, strictest.texts())
 
 
 class _JSONTextBody(Body):

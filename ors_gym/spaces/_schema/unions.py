@@ -219,4 +219,4 @@ class DecimalBody(Body):
         raise Unusable(self._path, f"{_ATTEMPTS} attempts gave no such decimal")
 
     def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
-        raise Unusable(self._path, "there is no end to the texts of a decimal")
+        raise Unusable(self._path, "a decimal has infinitely many texts")
