@@ -52,8 +52,8 @@ def follow_reference(reference: str, root: Any) -> Any:
     """
     if not reference.startswith("#") or reference[1:2] not in ("", "/"):
         raise LookupError(
-            f"the reference {reference!r:.200} leads out of the schema; only those that "
-            'begin with "#/" are followed, and nothing is fetched'
+            f"the reference {reference!r:.200} leads out of the schema; only references"
+            ' that begin with "#/" are followed, and nothing is fetched'
         )
     target = root
     for step in reference.split("/")[1:]:
