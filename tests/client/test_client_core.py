@@ -166,7 +166,7 @@ def test_a_failed_question_is_asked_again() -> None:
     catalog = Catalog(server)
     script = Script(refused(500), ok(["train"]))
     with pytest.raises(Exception, match="500"):
-        script._run(catalog.splits("Math"))
+        script.run_partly(catalog.splits("Math"))
     assert script.run(catalog.splits("Math"))[0]["name"] == "train"
 
 

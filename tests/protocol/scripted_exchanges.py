@@ -111,9 +111,21 @@ class Script:
 
     def run_all(self, *operations: Operation[Any]) -> list[Any]:
         """Run operations one after the other."""
-        results = [self._run(operation) for operation in operations]
+        results = [self.run_partly(operation) for operation in operations]
         assert not self.replies, "not every reply was asked for"
         return results
+
+    def run_partly(self, operation: Operation[T]) -> T:
+        """Run an operation; replies may be left over."""
+        try:
+            step = next(operation)
+            while True:
+                step = operation.send(self._do(step))
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+        finally:
+            operation.close()
 
     @property
     def targets(self) -> list[str]:
@@ -127,17 +139,6 @@ class Script:
     def header(self, number: int, name: str) -> str | None:
         """The value of a request's header."""
         return dict(self.sends[number].head.headers).get(name)
-
-    def _run(self, operation: Operation[T]) -> T:
-        try:
-            step = next(operation)
-            while True:
-                step = operation.send(self._do(step))
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            operation.close()
 
     def _do(self, step: Send | Pause) -> Outcome:
         if isinstance(step, Pause):

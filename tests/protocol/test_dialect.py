@@ -15,34 +15,15 @@ REQUIRED, NONE = SecretsChannel.REQUIRED_BODY, SecretsChannel.NONE
 
 # secrets, create_session, create_by_index, num_tasks, task_range, task_tools, messages,
 # score_group, delete_session: the columns of docs/wire.md's table, measured again.
+T, F = True, False
 SPOKEN = {
-    "openreward-0.1.0": (NONE, False, False, False, False, False, False, False, False),
-    "openreward-0.1.9": (
-        REQUIRED,
-        True,
-        False,
-        False,
-        False,
-        False,
-        False,
-        False,
-        True,
-    ),
-    "openreward-0.1.22": (
-        REQUIRED,
-        True,
-        False,
-        False,
-        False,
-        False,
-        False,
-        False,
-        True,
-    ),
-    "openreward-0.1.50": (BODY, True, True, True, False, False, False, False, True),
-    "openreward-0.1.80": (HEADER, True, True, True, True, True, False, False, True),
-    "openreward-0.1.167": (HEADER, True, True, True, True, True, True, True, True),
-    "ors-sdk-0.1.0": (BODY, True, True, True, True, True, False, False, True),
+    "openreward-0.1.0": (NONE, F, F, F, F, F, F, F, F),
+    "openreward-0.1.9": (REQUIRED, T, F, F, F, F, F, F, T),
+    "openreward-0.1.22": (REQUIRED, T, F, F, F, F, F, F, T),
+    "openreward-0.1.50": (BODY, T, T, T, F, F, F, F, T),
+    "openreward-0.1.80": (HEADER, T, T, T, T, T, F, F, T),
+    "openreward-0.1.167": (HEADER, T, T, T, T, T, T, T, T),
+    "ors-sdk-0.1.0": (BODY, T, T, T, T, T, F, F, T),
 }
 
 
@@ -66,6 +47,9 @@ def test_every_server_refuses_the_probe(any_server: RunningServer) -> None:
     assert not any_server.log("construct")
 
 
+SECRETS = {"loc": ["body", "secrets"]}
+
+
 def described(paths: list[str], schema: Any, **operation: Any) -> dict[str, Any]:
     return {
         "paths": {path: {"post": operation} for path in paths},
@@ -76,13 +60,7 @@ def described(paths: list[str], schema: Any, **operation: Any) -> dict[str, Any]
 @pytest.mark.parametrize(
     "document",
     [
-        None,
-        [],
-        "x",
-        {},
-        {"paths": []},
-        {"paths": {}},
-        {"paths": {"/create": {}}},
+        *(None, [], "x", {}, {"paths": []}, {"paths": {}}, {"paths": {"/create": {}}}),
         {"paths": {"/x/call": {}, "/create": {}}},
     ],
 )
@@ -108,13 +86,8 @@ def test_the_channel_of_secrets(schema: Any, channel: SecretsChannel) -> None:
 
 
 def test_the_name_of_a_path_s_parameter_does_not_matter() -> None:
-    paths = [
-        "/create",
-        "/{name}/call",
-        "/{x}/num_tasks",
-        "/{y}/task",
-        "/create_session",
-    ]
+    paths = ["/create", "/{name}/call", "/{x}/num_tasks", "/{y}/task"]
+    paths.append("/create_session")
     read = read_openapi(described(paths, None))
     assert read is not None
     assert read.num_tasks
@@ -145,16 +118,8 @@ def test_the_body_of_create_is_found_by_its_reference() -> None:
         (422, {"detail": "no"}, None),
         (422, {"detail": []}, REQUIRED),
         (422, {"detail": ["x", {"loc": ["body", "env_name"]}]}, REQUIRED),
-        (
-            422,
-            {"detail": [{"loc": ["body", "secrets"], "type": "dict_type"}]},
-            REQUIRED,
-        ),
-        (
-            422,
-            {"detail": [{}, {"loc": ["body", "secrets"], "type": "extra_forbidden"}]},
-            HEADER,
-        ),
+        (422, {"detail": [SECRETS | {"type": "dict_type"}]}, REQUIRED),
+        (422, {"detail": [{}, SECRETS | {"type": "extra_forbidden"}]}, HEADER),
     ],
 )
 def test_the_probe(status: int, document: Any, channel: SecretsChannel | None) -> None:

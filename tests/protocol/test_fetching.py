@@ -23,8 +23,8 @@ from tests.protocol.scripted_exchanges import (
 HEAD = Head("GET", "/x")
 
 
-def moved(location: str, status: int = 307) -> Reply:
-    return Reply(status, headers=((b"Location", location.encode()),))
+def moved(location: str, status: int = 307, **fields: Any) -> Reply:
+    return Reply(status, headers=((b"Location", location.encode()),), **fields)
 
 
 def test_an_answer_is_an_answer_whatever_its_status() -> None:
@@ -38,15 +38,11 @@ def test_an_answer_is_an_answer_whatever_its_status() -> None:
 
 def test_what_passes_is_repeated_and_told() -> None:
     told: list[Retry] = []
+    starting = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"3"))
     script = Script(
-        failing(Failure.CONNECT),
-        failing(Failure.RESET),
-        failing(Failure.STALL),
-        refused(429),
-        refused(502),
-        refused(
-            503, headers=((b"X-Backend-State", b"starting"), (b"Retry-After", b"3"))
-        ),
+        *map(failing, (Failure.CONNECT, Failure.RESET, Failure.STALL)),
+        *map(refused, (429, 502)),
+        refused(503, headers=starting),
         refused(504),
         ok([1]),
     )
@@ -54,13 +50,8 @@ def test_what_passes_is_repeated_and_told() -> None:
     assert script.run(fetch(server, HEAD))[1] == b"[1]"
     assert script.pauses == [0.05, 0.1, 0.2, 0.4, 0.8, 3.0, 3.2]
     assert [retry.reason for retry in told] == [
-        "connect",
-        "reset",
-        "stall",
-        "status 429",
-        "status 502",
-        "starting",
-        "status 504",
+        *("connect", "reset", "stall"),
+        *("status 429", "status 502", "starting", "status 504"),
     ]
     assert told[0] == Retry("GET /x", "connect", 1, 0.05)
 
@@ -82,21 +73,16 @@ def test_what_does_not_pass_is_raised_at_once(
 
 
 def test_the_budget_ends_it() -> None:
-    script = Script(*(refused(503, elapsed=1.0) for _ in range(6)))
+    script = Script(*[refused(503, elapsed=1.0)] * 6)
     outcome, _ = script.run(fetch(RecordingServer(), HEAD, budget=8.0))
     assert outcome.status == 503
     assert script.elapsed <= 8.0
     timeouts = [send.timeout for send in script.sends]
     assert timeouts == sorted(timeouts, reverse=True)
 
-
-def test_a_reply_that_never_comes_is_an_error() -> None:
-    script = Script(*(failing(Failure.RESET, elapsed=1.0) for _ in range(4)))
+    script = Script(*[failing(Failure.RESET, elapsed=1.0)] * 4)
     with pytest.raises(ConnectionFailedError, match="it was reset"):
         script.run(fetch(RecordingServer(), HEAD, budget=4.0))
-
-
-def test_attempts_are_counted() -> None:
     script = Script(refused(503), refused(503))
     assert script.run(fetch(RecordingServer(), HEAD, attempts=2))[0].status == 503
 
@@ -138,21 +124,10 @@ def test_a_redirect_within_the_origin_is_followed(
 @pytest.mark.parametrize(
     "location",
     [
-        "http://other:1/base/y",
-        "https://h:1/base/y",
-        "http://h:2/base/y",
-        "http://h/base/y",
-        "//other/base/y",
-        "http://user@h:1/base/y",
-        "http://h:1@other/base/y",
-        "http://h:1.other/base/y",
-        "/elsewhere",
-        "/based",
-        "/base/../y",
-        "/base/a b",
-        "/base/é",
-        "http://[::1/base/y",
-        "",
+        *("http://other:1/base/y", "https://h:1/base/y", "http://h:2/base/y"),
+        *("http://h/base/y", "//other/base/y", "http://user@h:1/base/y"),
+        *("http://h:1@other/base/y", "http://h:1.other/base/y", "http://[::1/base/y"),
+        *("/elsewhere", "/based", "/base/../y", "/base/a b", "/base/é", ""),
     ],
 )
 def test_a_redirect_elsewhere_is_not_followed(location: str) -> None:
@@ -165,15 +140,10 @@ def test_a_redirect_elsewhere_is_not_followed(location: str) -> None:
     assert set(script.targets) == {"GET /x"}
 
 
-def test_only_one_redirect_is_followed() -> None:
+def test_one_redirect_is_followed_and_one_cut_short_is_repeated() -> None:
     script = Script(moved("/base/y"), moved("/base/z"))
     assert script.run(fetch(RecordingServer(), HEAD))[0].status == 307
-
-
-def test_a_redirect_cut_short_is_repeated() -> None:
-    script = Script(
-        Reply(307, headers=((b"Location", b"/base/y"),), failure=Failure.RESET), ok(1)
-    )
+    script = Script(moved("/base/y", failure=Failure.RESET), ok(1))
     assert script.run(fetch(RecordingServer(), HEAD))[0].status == 200
     assert script.targets == ["GET /x", "GET /x"]
 

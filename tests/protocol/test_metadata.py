@@ -7,6 +7,7 @@ import pytest
 from ors_gym.errors import (
     AuthenticationError,
     ConnectionFailedError,
+    InvalidRequestError,
     ORSError,
     ProtocolError,
     ServerError,
@@ -18,6 +19,7 @@ from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure
 from ors_gym.protocol._redaction import Redactor
 from tests.protocol.scripted_exchanges import (
+    NEW,
     RecordingServer,
     Reply,
     Script,
@@ -109,31 +111,35 @@ def test_what_is_no_server(reply: Reply, kind: type[ORSError], text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("name", "found"), [("Math", "Math"), ("math", "Math"), ("GUESS", "guess")]
+    ("environments", "name", "found"),
+    [
+        (("Math", "guess"), "Math", "Math"),
+        (("Math", "guess"), "math", "Math"),
+        (("Math", "guess"), "GUESS", "guess"),
+        # The very name comes before one that only differs in case.
+        (("ab", "AB"), "ab", "ab"),
+        (("ab", "AB"), "AB", "AB"),
+        (("ab", "AB"), "aB", "ab"),
+        (("straße",), "STRASSE", "straße"),
+    ],
 )
-def test_names_are_found_in_any_case(name: str, found: str) -> None:
-    assert (
-        Script().run(operations.resolve_environment(RecordingServer(), name)) == found
-    )
+def test_names_are_found_in_any_case(
+    environments: tuple[str, ...], name: str, found: str
+) -> None:
+    server = RecordingServer(environments=environments)
+    assert Script().run(operations.resolve_environment(server, name)) == found
 
 
-def test_names_that_only_differ_in_case() -> None:
-    server = RecordingServer(environments=("ab", "AB", "straße"))
-    for name, found in (
-        ("ab", "ab"),
-        ("AB", "AB"),
-        ("aB", "ab"),
-        ("STRASSE", "straße"),
-    ):
-        assert Script().run(operations.resolve_environment(server, name)) == found
-
-
-def test_an_unknown_name() -> None:
-    server = RecordingServer()
-    with pytest.raises(UnknownEnvironmentError, match=r"it has 'Math', 'guess'$"):
-        Script().run(operations.resolve_environment(server, "x"))
-    server = RecordingServer(environments=tuple(f"e{i}" for i in range(25)))
-    with pytest.raises(UnknownEnvironmentError, match="and 5 more"):
+@pytest.mark.parametrize(
+    ("environments", "text"),
+    [
+        (("Math", "guess"), r"it has 'Math', 'guess'$"),
+        (tuple(f"e{i}" for i in range(25)), "and 5 more"),
+    ],
+)
+def test_an_unknown_name(environments: tuple[str, ...], text: str) -> None:
+    server = RecordingServer(environments=environments)
+    with pytest.raises(UnknownEnvironmentError, match=text):
         Script().run(operations.resolve_environment(server, "x"))
 
 
@@ -184,24 +190,16 @@ def test_tasks_of_a_server_that_only_lists_them(dialect: Dialect) -> None:
     listed = ok({"tasks": [{"id": i} for i in range(4)]})
     missing = [] if dialect is OLD else [refused(404)]
     script = Script(*missing, listed, *missing)
-    count, task, tasks = script.run_all(
-        operations.num_tasks(server, "Math", "train"),
+    assert script.run_all(
         operations.get_task(server, "Math", "train", 2),
+        operations.get_task(server, "Math", "train", 3),
+        operations.num_tasks(server, "Math", "train"),
         operations.get_task_range(server, "Math", "train", -2, None),
-    )
-    assert (count, task, tasks) == (4, {"id": 2}, [{"id": 2}, {"id": 3}])
+    ) == [{"id": 2}, {"id": 3}, 4, [{"id": 2}, {"id": 3}]]
     # The whole set is asked for once, and so is what is not there.
     assert script.targets.count("POST /Math/tasks") == 1
-    again = Script(*missing[:0])
-    assert again.run(operations.get_task(server, "Math", "train", 3)) == {"id": 3}
     with pytest.raises(UnknownTaskError, match="4 tasks, none of index 4"):
         Script().run(operations.get_task(server, "Math", "train", 4))
-
-
-def test_a_single_task_of_a_server_that_only_lists_them() -> None:
-    server = RecordingServer(UNKNOWN)
-    script = Script(refused(404), ok({"tasks": [{"id": 0}]}))
-    assert script.run(operations.get_task(server, "Math", "train", 0)) == {"id": 0}
 
 
 def test_a_range_of_a_server_that_gives_single_tasks() -> None:
@@ -215,13 +213,16 @@ def test_a_range_of_a_server_that_gives_single_tasks() -> None:
     assert tasks == [{"id": 1}, {"id": 2}]
 
 
-def test_an_endpoint_that_should_be_there_is_not_given_up() -> None:
-    server = RecordingServer()
-    with pytest.raises(ORSError, match="404"):
-        Script(refused(404)).run(operations.num_tasks(server, "Math", "train"))
-    server = RecordingServer(UNKNOWN)
-    with pytest.raises(UnknownTaskError, match="400"):
-        Script(refused(400)).run(operations.num_tasks(server, "Math", "train"))
+@pytest.mark.parametrize(
+    ("dialect", "status", "kind"),
+    [(NEW, 404, InvalidRequestError), (UNKNOWN, 400, UnknownTaskError)],
+)
+def test_an_endpoint_that_should_be_there_is_not_given_up(
+    dialect: Dialect, status: int, kind: type[ORSError]
+) -> None:
+    server = RecordingServer(dialect)
+    with pytest.raises(kind, match=str(status)):
+        Script(refused(status)).run(operations.num_tasks(server, "Math", "train"))
 
 
 def test_an_index_counts_from_zero() -> None:

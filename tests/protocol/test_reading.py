@@ -17,13 +17,8 @@ IMAGE = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
 
 
 def output(**fields: Any) -> dict[str, Any]:
-    return {
-        "blocks": [TEXT],
-        "metadata": None,
-        "reward": 1,
-        "finished": False,
-        **fields,
-    }
+    whole = {"blocks": [TEXT], "metadata": None, "reward": 1, "finished": False}
+    return whole | fields
 
 
 @pytest.mark.parametrize(
@@ -43,19 +38,23 @@ def test_rewards(reward: Any, read: float | None) -> None:
     assert value is None or type(value) is float
 
 
+NO_REWARDS = [True, False, "1", "NaN", math.nan, math.inf, -math.inf, 10**400, [], {}]
+NO_VERDICTS: list[Any] = [None, 0, 1, "true", "", [], 1.0]
+NO_OBJECTS: list[Any] = [[], "x", 1, True]
+
+
 @pytest.mark.parametrize(
-    "reward",
-    [True, False, "1", "NaN", math.nan, math.inf, -math.inf, 10**400, [], {}, [1.0]],
+    ("value", "text"),
+    [
+        *((output(reward=value), "reward") for value in [*NO_REWARDS, [1.0]]),
+        *((output(finished=value), "finished") for value in NO_VERDICTS),
+        *((output(metadata=value), "metadata") for value in NO_OBJECTS),
+        *((value, "not a tool output") for value in [None, *NO_OBJECTS]),
+    ],
 )
-def test_what_is_no_reward(reward: Any) -> None:
-    with pytest.raises(ProtocolError, match="reward"):
-        reading.read_tool_output(output(reward=reward))
-
-
-@pytest.mark.parametrize("finished", [None, 0, 1, "true", "", [], 1.0])
-def test_finished_is_strictly_boolean(finished: Any) -> None:
-    with pytest.raises(ProtocolError, match="finished"):
-        reading.read_tool_output(output(finished=finished))
+def test_what_is_no_output(value: Any, text: str) -> None:
+    with pytest.raises(ProtocolError, match=text):
+        reading.read_tool_output(value)
 
 
 def test_missing_metadata_and_reward_are_none() -> None:
@@ -73,12 +72,7 @@ def test_unknown_fields_are_ignored_and_unknown_blocks_kept() -> None:
 @pytest.mark.parametrize(
     "block",
     [
-        None,
-        "text",
-        {},
-        {"type": None},
-        {"type": 1},
-        {"text": "hi"},
+        *(None, "text", {}, {"type": None}, {"type": 1}, {"text": "hi"}),
         {"type": "text"},
         {"type": "text", "text": None},
         {"type": "image", "data": "x"},
@@ -88,18 +82,6 @@ def test_unknown_fields_are_ignored_and_unknown_blocks_kept() -> None:
 def test_what_is_no_block(block: Any) -> None:
     with pytest.raises(ProtocolError, match="not a block"):
         reading.read_blocks([TEXT, block])
-
-
-@pytest.mark.parametrize("value", [None, [], "x", 1, True])
-def test_what_is_no_output(value: Any) -> None:
-    with pytest.raises(ProtocolError, match="not a tool output"):
-        reading.read_tool_output(value)
-
-
-@pytest.mark.parametrize("metadata", [[], "x", 1, True])
-def test_metadata_is_an_object(metadata: Any) -> None:
-    with pytest.raises(ProtocolError, match="metadata"):
-        reading.read_tool_output(output(metadata=metadata))
 
 
 GOOD: list[tuple[Callable[[Any], Any], Any, Any]] = [
@@ -126,39 +108,23 @@ GOOD: list[tuple[Callable[[Any], Any], Any, Any]] = [
     (reading.read_scores, {"scores": [{"reward": 1}]}, [{"reward": 1}]),
 ]
 
-BAD: list[tuple[Callable[[Any], Any], Any]] = [
-    (reading.read_environments, {"a": 1}),
-    (reading.read_environments, ["a", 1]),
-    (reading.read_session_id, {}),
-    (reading.read_session_id, {"sid": ""}),
-    (reading.read_session_id, {"sid": 1}),
-    (reading.read_session_id, []),
-    (reading.read_splits, {}),
-    (reading.read_splits, [1]),
-    (reading.read_splits, [{"name": 1}]),
-    (reading.read_splits, [{"type": "train"}]),
-    (reading.read_count, {"num_tasks": -1}),
-    (reading.read_count, {"num_tasks": True}),
-    (reading.read_count, {"num_tasks": 1.0}),
-    (reading.read_count, {"num_tasks": "1"}),
-    (reading.read_count, 1),
-    (reading.read_task, {"task": None}),
-    (reading.read_task, {"task": []}),
-    (reading.read_tasks, {"tasks": {}}),
-    (reading.read_tasks, {"tasks": [1]}),
-    (reading.read_tasks, []),
-    (reading.read_blocks, None),
-    (reading.read_blocks, {"type": "text"}),
-    (reading.read_messages, {}),
-    (reading.read_messages, [{"role": 1, "blocks": []}]),
-    (reading.read_messages, [{"role": "user"}]),
-    (reading.read_messages, ["hi"]),
-    (reading.read_scores, {"scores": {}}),
-    (reading.read_scores, {"scores": [{"reward": None}]}),
-    (reading.read_scores, {"scores": [{"reward": True}]}),
-    (reading.read_scores, {"scores": [{}]}),
-    (reading.read_scores, None),
-]
+BAD_VALUES: dict[Callable[[Any], Any], list[Any]] = {
+    reading.read_environments: [{"a": 1}, ["a", 1]],
+    reading.read_session_id: [{}, {"sid": ""}, {"sid": 1}, []],
+    reading.read_splits: [{}, [1], [{"name": 1}], [{"type": "train"}]],
+    reading.read_count: [*({"num_tasks": n} for n in (-1, True, 1.0, "1")), 1],
+    reading.read_task: [{"task": None}, {"task": []}],
+    reading.read_tasks: [{"tasks": {}}, {"tasks": [1]}, []],
+    reading.read_blocks: [None, {"type": "text"}],
+    reading.read_messages: [
+        *({}, ["hi"], [{"role": "user"}], [{"role": 1, "blocks": []}]),
+    ],
+    reading.read_scores: [
+        *({"scores": {}}, {"scores": [{}]}, None),
+        *({"scores": [{"reward": None}]}, {"scores": [{"reward": True}]}),
+    ],
+}
+BAD = [(read, value) for read, values in BAD_VALUES.items() for value in values]
 
 
 @pytest.mark.parametrize(("read", "value", "expected"), GOOD)
@@ -196,11 +162,7 @@ def test_too_many_tools() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        None,
-        {},
-        {"tools": {}},
-        {"tools": [None]},
-        {"tools": [{}]},
+        *(None, {}, {"tools": {}}, {"tools": [None]}, {"tools": [{}]}),
         {"tools": [{"name": 1}]},
         {"tools": [{"name": "f", "input_schema": []}]},
     ],
@@ -213,20 +175,9 @@ def test_bad_tools(value: Any) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
-        b"<html>",
-        b"{",
-        b'{"a": NaN}',
-        b"Infinity",
-        b"-Infinity",
-        b"\xff",
-        b'"\xed\xa0\x80"',
-        b"\xef\xbb\xbf{}",
-        b"1 2",
-        b"{} {}",
-        b"[" * 100_000,
-        b"9" * 5000,
-        "{",
+        *(b"", b"<html>", b"{", "{", b"1 2", b"{} {}", b"[" * 100_000, b"9" * 5000),
+        *(b'{"a": NaN}', b"Infinity", b"-Infinity"),
+        *(b"\xff", b'"\xed\xa0\x80"', b"\xef\xbb\xbf{}"),
     ],
 )
 def test_what_is_no_json(data: bytes | str) -> None:

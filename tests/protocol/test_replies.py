@@ -35,6 +35,9 @@ def reader_of(data: bytes = b"", limits: Limits | None = None) -> StreamReader:
     return reader
 
 
+NO_TYPE = ((b"Content-Type", b""),)
+
+
 def expected_error(status: int) -> type[ORSError]:
     if status in (401, 403):
         return AuthenticationError
@@ -62,21 +65,11 @@ def test_a_redirect_names_where_to() -> None:
     assert "nowhere" in str(status_error(Outcome(status=301), b"", "GET /x", str))
 
 
-@pytest.mark.parametrize(
-    ("failure", "kind"),
-    [
-        (Failure.CONNECT, ConnectionFailedError),
-        (Failure.TLS, ConnectionFailedError),
-        (Failure.RESET, ConnectionFailedError),
-        (Failure.STALL, ConnectionFailedError),
-        (Failure.TIMEOUT, ConnectionFailedError),
-        (Failure.PROTOCOL, ProtocolError),
-        (Failure.LIMIT, LimitExceededError),
-    ],
-)
-def test_every_failure_has_its_error(failure: Failure, kind: type[ORSError]) -> None:
+@pytest.mark.parametrize("failure", list(Failure))
+def test_every_failure_has_its_error(failure: Failure) -> None:
+    special = {Failure.PROTOCOL: ProtocolError, Failure.LIMIT: LimitExceededError}
     error = failure_error(Outcome(failure=failure, detail="it broke"), "GET /x")
-    assert type(error) is kind
+    assert type(error) is special.get(failure, ConnectionFailedError)
     assert "GET /x failed: it broke" in str(error)
 
 
@@ -152,13 +145,7 @@ def test_a_body_is_collected() -> None:
 
 @pytest.mark.parametrize(
     ("status", "headers"),
-    [
-        (503, STREAM),
-        (201, STREAM),
-        (200, JSON),
-        (200, ()),
-        (200, ((b"Content-Type", b""),)),
-    ],
+    [*((s, STREAM) for s in (201, 503)), *((200, h) for h in (JSON, (), NO_TYPE))],
 )
 def test_what_is_no_stream_is_collected_as_a_body(status: int, headers: Any) -> None:
     reader = StreamReader(Limits())
@@ -179,8 +166,10 @@ def test_a_stream_is_known_by_its_type() -> None:
 
 def test_chunks_make_a_result() -> None:
     reader = reader_of()
+    assert (reader.task_id, reader.idle_timeout) == (None, None)
     assert not reader.feed(b"event: task_id\r\ndata: t1\r\n\r\n")
-    assert reader.task_id == "t1"
+    # Silence is bounded once the task is named.
+    assert (reader.task_id, reader.idle_timeout) == ("t1", 30.0)
     assert not reader.feed(b'event: chunk\r\ndata:  {"a"\r\n\r\n')
     assert not reader.feed(b": ping\r\n\r\nevent: news\r\ndata: ?\r\n\r\n")
     assert reader.feed(
@@ -189,13 +178,6 @@ def test_chunks_make_a_result() -> None:
     assert reader.result == b' {"a": 1}'
     reader.finish()
     assert reader.result == b' {"a": 1}'
-
-
-def test_silence_is_bounded_once_the_task_is_named() -> None:
-    reader = reader_of()
-    assert reader.idle_timeout is None
-    reader.feed(b"event: task_id\ndata: t1\n\n")
-    assert reader.idle_timeout == 30.0
 
 
 def test_an_error_event_ends_the_stream() -> None:
@@ -241,12 +223,8 @@ def test_an_end_without_its_blank_line_counts_if_it_is_whole(cut: int) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b'event: end\ndata: {"ok": tru',
-        b"event: end\ndata: \xff",
-        b"event: end\n",
-        b"event: error\ndata: broke",
-        b'event: chunk\ndata: {"a": 1}',
-        b"",
+        *(b'event: end\ndata: {"ok": tru', b"event: end\ndata: \xff", b"event: end\n"),
+        *(b"event: error\ndata: broke", b'event: chunk\ndata: {"a": 1}', b""),
     ],
 )
 def test_an_event_cut_short_does_not_count(data: bytes) -> None:
