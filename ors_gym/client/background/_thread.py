@@ -28,12 +28,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._server import SessionState
 
-__all__ = [
-    "Background",
-    "LoopThread",
-    "background",
-    "run_and_wait",
-]
+__all__ = ["Background", "LoopThread", "background", "run_and_wait"]
 
 T = TypeVar("T")
 
@@ -145,8 +140,8 @@ class Background:
 
     async def _delete_all(self, timeout: float) -> None:
         if self._submitted_tasks:
-            # A session that is opened by then is watched; the operation that is
-            # cancelled has its session noted for deletion.
+            # An opening that ends in time has its session watched, and one that is
+            # cancelled notes its session for deletion.
             _, late = await asyncio.wait(
                 set(self._submitted_tasks),
                 timeout=min(_OPENING_EXIT_SECONDS, timeout / 2),

@@ -16,23 +16,24 @@ from tests.client.http.scripted_server import Close, Script, scripted
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
 
-def _ask_blocking(method: str, url: str, times: int = 1) -> httpx.Response:
-    with httpx.Client(transport=HTTPTransport(), timeout=0.2) as client:
-        for _ in range(times):
-            reply = client.request(
-                method, url, content=b"x" if method == "POST" else None
-            )
-        return reply
+def _ask_blocking(
+    method: str, url: str, times: int = 1, timeout: float = 20.0
+) -> httpx.Response:
+    body = b"x" if method == "POST" else None
+    with httpx.Client(transport=HTTPTransport(), timeout=timeout) as client:
+        return [client.request(method, url, content=body) for _ in range(times)][-1]
 
 
-def _ask_async(method: str, url: str, times: int = 1) -> httpx.Response:
+def _ask_async(
+    method: str, url: str, times: int = 1, timeout: float = 20.0
+) -> httpx.Response:
+    body = b"x" if method == "POST" else None
+
     async def ask() -> httpx.Response:
         transport = AsyncHTTPTransport()
-        async with httpx.AsyncClient(transport=transport, timeout=0.2) as client:
+        async with httpx.AsyncClient(transport=transport, timeout=timeout) as client:
             for _ in range(times):
-                reply = await client.request(
-                    method, url, content=b"x" if method == "POST" else None
-                )
+                reply = await client.request(method, url, content=body)
             return reply
 
     return asyncio.run(ask())
@@ -105,8 +106,9 @@ def test_a_reply_is_streamed(stream: Callable[[str], bytes]):
 def test_failures_are_errors_of_httpx(
     ask, script: Script, error: type[httpx.HTTPError]
 ):
+    timeout = 0.2 if error is httpx.ReadTimeout else 20.0
     with scripted(script) as server, pytest.raises(error, match=r"127\.0\.0\.1"):
-        ask("POST", server.url)
+        ask("POST", server.url, timeout=timeout)
 
 
 def test_what_is_not_supported_says_so(ask):
