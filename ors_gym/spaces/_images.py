@@ -17,11 +17,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Sequence as GymnasiumSequence
 from gymnasium.spaces.utils import (
-    flatdim,
-    flatten,
-    flatten_space,
     is_space_dtype_shape_equiv,
-    unflatten,
 )
 from gymnasium.vector.utils import (
     batch_differing_spaces,
@@ -32,7 +28,7 @@ from gymnasium.vector.utils import (
 from gymnasium.wrappers.utils import create_zero_array
 from numpy.typing import NDArray
 
-from ors_gym.spaces._text import SharedText, SharedView
+from ors_gym.spaces._text import SharedText, SharedView, never_flatten
 
 __all__ = ["ImageTuple"]
 
@@ -170,17 +166,4 @@ def _no_images(space: ImageTuple) -> tuple[()]:  # type: ignore[misc]  # noqa: A
     return ()
 
 
-@flatdim.register(ImageTuple)
-def _flatdim_images(space: ImageTuple) -> int:
-    raise ValueError(f"{space} cannot be flattened: its images have no fixed size")
-
-
-@flatten_space.register(ImageTuple)
-def _flatten_image_space(space: ImageTuple) -> ImageTuple:
-    return space
-
-
-@flatten.register(ImageTuple)
-@unflatten.register(ImageTuple)
-def _same_images(space: ImageTuple, x: Images) -> Images:  # type: ignore[misc]  # noqa: ARG001
-    return x
+never_flatten(ImageTuple, "its images have no fixed size")

@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar, overload
 
 import numpy as np
 from gymnasium.error import CustomSpaceError
-from gymnasium.spaces import Text
+from gymnasium.spaces import Space, Text
 from gymnasium.spaces.utils import flatdim, flatten, flatten_space, unflatten
 from gymnasium.vector.utils import (
     batch_differing_spaces,
@@ -33,7 +33,13 @@ from gymnasium.vector.utils import (
     write_to_shared_memory,
 )
 
-__all__ = ["DEFAULT_MAX_LENGTH", "FreeText", "SharedText", "SharedView"]
+__all__ = [
+    "DEFAULT_MAX_LENGTH",
+    "FreeText",
+    "SharedText",
+    "SharedView",
+    "never_flatten",
+]
 
 _T = TypeVar("_T")
 
@@ -296,24 +302,18 @@ def _write_shared_text(
     shared_memory.write(index, value)
 
 
-# As with Gymnasium's Sequence and Graph, flattening leaves what has no fixed size.
-@flatdim.register(FreeText)
-def _flatdim_text(space: FreeText) -> int:
-    raise ValueError(f"{space} cannot be flattened: text has no fixed size")
+def never_flatten(kind: type[Space[Any]], why: str) -> None:
+    """Have Gymnasium leave values as they are, as those of its Sequence and Graph."""
+
+    def refuse(space: Space[Any]) -> int:
+        raise ValueError(f"{space} cannot be flattened: {why}")
+
+    flatdim.register(kind, refuse)
+    flatten_space.register(kind, lambda space: space)
+    flatten.register(kind, lambda space, x: x)  # noqa: ARG005  # Gymnasium's signature
+    unflatten.register(kind, lambda space, x: x)  # noqa: ARG005
 
 
-@flatten_space.register(FreeText)
-def _flatten_text_space(space: FreeText) -> FreeText:
-    return space
-
-
-def _same_text(space: FreeText, x: Any) -> Any:  # noqa: ARG001
-    return x
-
-
-flatten.register(FreeText, _same_text)
-unflatten.register(FreeText, _same_text)
-
-
+never_flatten(FreeText, "text has no fixed size")
 # Gymnasium looks for the very class here, not for its bases.
 batch_differing_spaces.register(FreeText, batch_differing_spaces.dispatch(Text))
