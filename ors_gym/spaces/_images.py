@@ -16,9 +16,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Sequence as GymnasiumSequence
-from gymnasium.spaces.utils import (
-    is_space_dtype_shape_equiv,
-)
+from gymnasium.spaces.utils import is_space_dtype_shape_equiv
 from gymnasium.vector.utils import (
     batch_differing_spaces,
     create_shared_memory,

@@ -27,6 +27,10 @@ def parse_actions(message: object, **session: Any) -> list[tuple[str, Any]]:
     ]
 
 
+def assistant(content: object = None, **rest: object) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **rest}
+
+
 def openai_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
     function = {"name": name, "arguments": arguments}
     return {"id": call_id, "type": "function", "function": function}
@@ -55,12 +59,8 @@ ACCEPTED: dict[str, Any] = {
     "openai": OPENAI,
     "openai without type": {"function": OPENAI["function"]},
     "openai with an object of arguments": {"type": "function", "function": NAMED},
-    "openai message": {"role": "assistant", "content": None, "tool_calls": [OPENAI]},
-    "openai message with text": {
-        "role": "assistant",
-        "content": "I add.",
-        "tool_calls": [OPENAI],
-    },
+    "openai message": assistant(None, tool_calls=[OPENAI]),
+    "openai message with text": assistant("I add.", tool_calls=[OPENAI]),
     "responses": RESPONSES,
     "responses output": [
         {"type": "reasoning", "summary": []},
@@ -68,23 +68,19 @@ ACCEPTED: dict[str, Any] = {
         RESPONSES,
     ],
     "anthropic": ANTHROPIC,
-    "anthropic message": {
-        "role": "assistant",
-        "content": [
+    "anthropic message": assistant(
+        [
             {"type": "thinking", "thinking": "hm", "signature": "s"},
             {"type": "text", "text": "I add."},
             ANTHROPIC,
-        ],
-    },
+        ]
+    ),
     "ors message block": {**ANTHROPIC, "type": "tool_call"},
     "list of one": [CALL],
     "tuple of one": (CALL,),
     "hermes": f"<tool_call>\n{json.dumps(NAMED)}\n</tool_call>",
     "hermes in text": f"I <b>see</b>. <tool_call>{json.dumps(NAMED)}</tool_call> ok",
-    "hermes in a message": {
-        "role": "assistant",
-        "content": f"<tool_call>{json.dumps(NAMED)}</tool_call>",
-    },
+    "hermes in a message": assistant(f"<tool_call>{json.dumps(NAMED)}</tool_call>"),
     "numpy text": np.str_(json.dumps(CALL)),
     "array without axes": np.array(json.dumps(CALL)),
     "object array without axes": np.array(CALL, dtype=object),
@@ -183,33 +179,27 @@ def test_values_of_other_types_become_plain_json():
     assert isinstance(given["nested"][0]["deep"], tuple), "the action was changed"
 
 
-@pytest.mark.parametrize(
-    ("value", "complaint"),
-    [
-        ({"a": math.nan}, "input.a: nan is not a JSON number"),
-        (
-            {"a": [0, {"b c": -math.inf}]},
-            "input.a[1]['b c']: -inf is not a JSON number",
-        ),
-        ({"a": b"raw"}, "input.a: bytes is not a JSON type"),
-        ({"a": {1, 2}}, "input.a: set is not a JSON type"),
-        ({"a": {1: 2}}, "input.a: a key is of type int, not a string"),
-        ({1: 2}, "input: a key is of type int, not a string"),
-        ({"a": object()}, "input.a: object is not a JSON type"),
-        ({"a": 1j}, "input.a: complex is not a JSON type"),
-        ({"a": np.array([np.nan])}, "input.a[0]: nan is not a JSON number"),
-        ({"a": 10**5000}, "input.a: the number has too many digits"),
-    ],
-)
-def test_values_that_are_not_json_are_named(value, complaint):
-    parsed = parse_action({"tool": "t", "input": value})
-    assert isinstance(parsed, InvalidAction)
-    assert complaint in parsed.message
+NOT_JSON: list[tuple[object, str]] = [
+    ({"a": math.nan}, "input.a: nan is not a JSON number"),
+    (
+        {"a": [0, {"b c": -math.inf}]},
+        "input.a[1]['b c']: -inf is not a JSON number",
+    ),
+    ({"a": b"raw"}, "input.a: bytes is not a JSON type"),
+    ({"a": {1, 2}}, "input.a: set is not a JSON type"),
+    ({"a": {1: 2}}, "input.a: a key is of type int, not a string"),
+    ({1: 2}, "input: a key is of type int, not a string"),
+    ({"a": object()}, "input.a: object is not a JSON type"),
+    ({"a": 1j}, "input.a: complex is not a JSON type"),
+    ({"a": np.array([np.nan])}, "input.a[0]: nan is not a JSON number"),
+    ({"a": 10**5000}, "input.a: the number has too many digits"),
+]
 
 
 @pytest.mark.parametrize(
     ("action", "complaint"),
     [
+        *(({"tool": "t", "input": value}, said) for value, said in NOT_JSON),
         (None, "null is not an action"),
         (7, "a number is not an action"),
         (b"{}", "a bytes is not an action"),
@@ -224,8 +214,8 @@ def test_values_that_are_not_json_are_named(value, complaint):
         ([1, 2], "a number is not a tool call"),
         ([{"x": 1}], "an item of the list is not a tool call"),
         ({"role": "user", "content": "hi"}, "neither a tool call nor a message"),
-        ({"role": "assistant", "content": "hi"}, "the text holds no tool call"),
-        ({"role": "assistant", "content": None}, "the action is empty"),
+        (assistant("hi"), "the text holds no tool call"),
+        (assistant(None), "the action is empty"),
         ({"tool": "", "input": {}}, "the call names no tool"),
         ({"tool": None, "input": {}}, "the call names no tool"),
         ({"tool": 3, "input": {}}, "the call names no tool"),
@@ -248,7 +238,7 @@ def test_values_that_are_not_json_are_named(value, complaint):
         ({"role": "assistant", "tool_calls": ["t"]}, "a string is not a tool call"),
         ([CALL, CALL], "2 tool calls at once"),
         ({"role": "assistant", "tool_calls": [OPENAI] * 3}, "3 tool calls at once"),
-        ({"role": "assistant", "content": [ANTHROPIC] * 2}, "2 tool calls at once"),
+        (assistant([ANTHROPIC] * 2), "2 tool calls at once"),
         ('<tool_call>{"name": "a"}</tool_call>' * 2, "2 tool calls at once"),
         ('{"tool": "t", "input": {', "the JSON is not valid: "),
         ('{"tool": "t"} I call it', "the JSON is not valid: Extra data at column 15"),
@@ -284,12 +274,9 @@ def test_message_shows_the_form_and_the_tools():
     assert message.endswith("Tools: tool0.")
 
 
-def test_closing_tag_inside_a_string_does_not_close():
+def test_tags_inside_of_strings_are_data():
     text = '<tool_call>{"name": "t", "arguments": {"a": "</tool_call>"}}</tool_call>'
     assert parse_action(text) == {"tool": "t", "input": {"a": "</tool_call>"}}
-
-
-def test_opening_tag_inside_a_json_call_is_data():
     action = {"tool": "t", "input": {"a": "<tool_call>"}}
     assert parse_action(json.dumps(action)) == action
 
@@ -331,8 +318,8 @@ def test_plain_text_goes_to_the_terminal_tool():
     thinking = {"type": "thinking", "thinking": "2+2"}
     for message in (
         text,
-        {"role": "assistant", "content": text},
-        {"role": "assistant", "content": [thinking, {"type": "text", "text": text}]},
+        assistant(text),
+        assistant([thinking, {"type": "text", "text": text}]),
         [{"type": "reasoning"}, {"type": "message", "content": text}],
     ):
         expected = {"tool": "submit", "input": {"message": text}}
@@ -395,15 +382,14 @@ ADD_CALL = {"tool": "add", "input": {"a": 1}}
 
 
 def test_openai_message_keeps_ids_and_order_with_a_broken_call_in_its_place():
-    message = {
-        "role": "assistant",
-        "content": "Three calls. <tool_call>ignored</tool_call>",
-        "tool_calls": [
+    message = assistant(
+        "Three calls. <tool_call>ignored</tool_call>",
+        tool_calls=[
             openai_call("c1", "look", "{}"),
             openai_call("c2", "add", '{"a": '),
             {**openai_call("c3", "add", '{"a": 1}'), "index": 2},
         ],
-    }
+    )
     (first, look), (second, complaint), (third, add) = parse_actions(message)
     assert (first, second, third) == ("c1", "c2", "c3")
     assert (look, add) == (LOOK_CALL, ADD_CALL)
@@ -420,7 +406,7 @@ def test_anthropic_content():
     ]
     expected = [("t1", LOOK_CALL), ("t2", ADD_CALL)]
     assert parse_actions(content) == expected
-    assert parse_actions({"role": "assistant", "content": content}) == expected
+    assert parse_actions(assistant(content)) == expected
 
 
 def test_responses_output_is_answered_by_call_id():
@@ -462,7 +448,7 @@ def test_hermes_blocks():
 
 def test_plain_text_is_no_call_unless_a_tool_takes_it():
     assert parse_actions("I am done.") == []
-    assert parse_actions({"role": "assistant", "content": None}) == []
+    assert parse_actions(assistant(None)) == []
     terminal = {"name": "submit", "arg": "text"}
     assert parse_actions("I am done.", terminal_tool=terminal) == [
         ("", {"tool": "submit", "input": {"text": "I am done."}})
@@ -488,21 +474,17 @@ def parse_python_call(text: str) -> object:
 def test_own_parser_replaces_json_and_hermes():
     parsed = parse_actions('look()\nadd({"a": 1})', parse=parse_python_call)
     assert parsed == [("", LOOK_CALL), ("", ADD_CALL)]
-    message = {"role": "assistant", "content": "look()"}
+    message = assistant("look()")
     assert parse_actions(message, parse=parse_python_call) == [("", LOOK_CALL)]
     assert parse_actions('<tool_call>{"name": "look"}', parse=parse_python_call) == []
     assert parse_actions(json.dumps(LOOK_CALL), parse=parse_python_call) == []
 
 
 def test_own_parser_may_return_a_message_or_what_to_submit():
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": "",
-        "tool_calls": [LOOK_CALL],
-    }
+    message = assistant("", tool_calls=[LOOK_CALL])
     assert parse_actions("x", parse=lambda _: message) == [("", LOOK_CALL)]
-    message = {"role": "assistant", "content": '<tool_call>{"name": "x"}</tool_call>'}
-    assert parse_actions("x", parse=lambda _: message) == []
+    text = '<tool_call>{"name": "x"}</tool_call>'
+    assert parse_actions("x", parse=lambda _: assistant(text)) == []
     parsed = parse_actions(
         "<think>{}</think>42",
         parse=lambda text: text.rpartition("</think>")[2],

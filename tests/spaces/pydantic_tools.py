@@ -355,57 +355,36 @@ class Page(BaseModel, Generic[T]):
     next: T | None = None
 
 
+DIGIT = {"type": "integer", "minimum": 0, "maximum": 9}
+NARROWED = {"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}
+EXCLUDED = {**DIGIT, "not": {"enum": [3, 4]}}
+EXACTLY_ONE = {"oneOf": [{**DIGIT, "maximum": 6}, {**DIGIT, "minimum": 4}]}
+POWER = {"properties": {"power": {"type": "integer"}}, "required": ["power"]}
+CONDITIONAL = {
+    "type": "object",
+    "properties": {"mode": {"enum": ["on", "off"]}},
+    "required": ["mode"],
+    "if": {"properties": {"mode": {"const": "on"}}},
+    "then": POWER,
+}
+EITHER_MEMBER = {
+    "type": "object",
+    "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
+    "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
+    "additionalProperties": False,
+}
+TYPED = {"type": ["integer", "null", "string"]}
+
+
 class Described(ToolInput):
     """Fields whose schemas were written by hand, with keywords of all kinds."""
 
-    narrowed: Annotated[
-        int,
-        WithJsonSchema({"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 9}]}),
-    ]
-    excluded: Annotated[
-        int,
-        WithJsonSchema(
-            {"type": "integer", "minimum": 0, "maximum": 9, "not": {"enum": [3, 4]}}
-        ),
-    ]
-    exactly_one: Annotated[
-        int,
-        WithJsonSchema(
-            {
-                "oneOf": [
-                    {"type": "integer", "minimum": 0, "maximum": 6},
-                    {"type": "integer", "minimum": 4, "maximum": 9},
-                ]
-            }
-        ),
-    ]
-    conditional: Annotated[
-        dict[str, Any],
-        WithJsonSchema(
-            {
-                "type": "object",
-                "properties": {"mode": {"enum": ["on", "off"]}},
-                "required": ["mode"],
-                "if": {"properties": {"mode": {"const": "on"}}},
-                "then": {
-                    "properties": {"power": {"type": "integer"}},
-                    "required": ["power"],
-                },
-            }
-        ),
-    ]
-    typed: Annotated[Any, WithJsonSchema({"type": ["integer", "null", "string"]})]
-    either_member: Annotated[
-        dict[str, int],
-        WithJsonSchema(
-            {
-                "type": "object",
-                "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
-                "anyOf": [{"required": ["a"]}, {"required": ["b"]}],
-                "additionalProperties": False,
-            }
-        ),
-    ]
+    narrowed: Annotated[int, WithJsonSchema(NARROWED)]
+    excluded: Annotated[int, WithJsonSchema(EXCLUDED)]
+    exactly_one: Annotated[int, WithJsonSchema(EXACTLY_ONE)]
+    conditional: Annotated[dict[str, Any], WithJsonSchema(CONDITIONAL)]
+    typed: Annotated[Any, WithJsonSchema(TYPED)]
+    either_member: Annotated[dict[str, int], WithJsonSchema(EITHER_MEMBER)]
 
 
 class Nothing(ToolInput):
