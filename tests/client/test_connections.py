@@ -13,7 +13,7 @@ from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
 from ors_gym.client._server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.exchanges import CHUNKED, SECOND, RecordingSink, describe, post
-from tests.client.http.scripted_server import Close, Drip, Repeat, Script, scripted
+from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
@@ -41,7 +41,7 @@ def exchange(
 
 
 def test_exchange(kind: str):
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         sink = RecordingSink()
         outcome = exchange(kind, f"{server.url}/v1", post(sink), api_key="k")
         assert describe(outcome, sink) == "200 second"
@@ -53,7 +53,7 @@ def test_exchange(kind: str):
 
 
 def test_asks_to_close_after_a_call_only(kind: str):
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         for reuse_within in (3.0, 50.0):
             exchange(kind, server.url, post(RecordingSink(), reuse_within=reuse_within))
         heads = [request.head.lower() for request in server.requests]
@@ -104,7 +104,7 @@ def test_outcomes(
     kind: str, script: Script, sink: RecordingSink, timeout: float, expected: str
 ):
     sink.__init__(until=sink._until, idle_timeout=sink.idle_timeout)  # type: ignore[misc]
-    with scripted(script) as server:
+    with raw_server(script) as server:
         send = post(sink, timeout=timeout, reuse_within=3.0)
         outcome = exchange(kind, server.url, send, limits=Limits(body_bytes=2**20))
     assert describe(outcome, sink) == expected
@@ -129,7 +129,7 @@ def test_over_a_mock(kind: str):
 
 
 def test_the_user_s_own_client_stays_open():
-    with scripted([SECOND]) as server, httpx.Client() as client:
+    with raw_server([SECOND]) as server, httpx.Client() as client:
         transport = HttpxConnections(make_settings(server.url), client)
         transport.close()
         sink = RecordingSink()
@@ -139,7 +139,7 @@ def test_the_user_s_own_client_stays_open():
 
 def test_the_limit_of_a_silence_leaves_no_thread_behind():
     before = threading.active_count()
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         inside = threading.active_count()
         sink = RecordingSink(idle_timeout=5.0)
         assert describe(exchange("blocking", server.url, post(sink)), sink)
@@ -148,7 +148,7 @@ def test_the_limit_of_a_silence_leaves_no_thread_behind():
 
 
 def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch):
-    with scripted([SECOND]) as proxy:
+    with raw_server([SECOND]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.delenv("NO_PROXY", raising=False)
         monkeypatch.delenv("no_proxy", raising=False)

@@ -8,7 +8,7 @@ import zlib
 from typing import Final
 
 from ors_gym.protocol._exchange import Limits
-from tests.client.http.scripted_server import Close, Drip, Repeat, Script
+from tests.client.http.raw_server import Close, Drip, Repeat, Script
 
 __all__ = ["BOUNDED_BY_ANYBODY", "LIMITS", "ROWS", "Row"]
 

@@ -11,7 +11,7 @@ from typing import Any
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Head, Headers, Outcome, Send
-from tests.client.http.scripted_server import Script, ScriptedServer, scripted
+from tests.client.http.raw_server import RawServer, Script, raw_server
 
 HEAD = Head("POST", "/math/call", [("content-type", "application/json")])
 SECOND = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond"
@@ -106,10 +106,10 @@ def connected(
     context: SSLContext | None = None,
     host: str = "127.0.0.1",
     **options: Any,
-) -> Iterator[tuple[ScriptedServer, Exchange]]:
+) -> Iterator[tuple[RawServer, Exchange]]:
     """Yield a server that plays these scripts, and the `exchange` of a pool to it."""
     with (
-        scripted(*scripts, context=context, host=host) as server,
+        raw_server(*scripts, context=context, host=host) as server,
         connect(kind, server.url, **options) as exchange,
     ):
         yield server, exchange

@@ -19,12 +19,10 @@ from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
 from tests.client.http.conformance_rows import BOUNDED_BY_ANYBODY, LIMITS, ROWS, Row
 from tests.client.http.exchanges import SECOND, RecordingSink, describe, post
-from tests.client.http.scripted_server import ScriptedServer, scripted
+from tests.client.http.raw_server import RawServer, raw_server
 
 
-def _ask_twice(
-    pool: Any, server: ScriptedServer, row: Row, **options: Any
-) -> list[str]:
+def _ask_twice(pool: Any, server: RawServer, row: Row, **options: Any) -> list[str]:
     """Return what comes of the reply of a row, and of the one to the next request."""
     sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
     timeouts = (options.pop("timeout", row.timeout), 20.0)
@@ -50,7 +48,7 @@ def _ask_twice(
     return texts
 
 
-def _await_script(server: ScriptedServer, row: Row) -> None:
+def _await_script(server: RawServer, row: Row) -> None:
     """Wait until everything of the first reply is on its way, if it was read."""
     if row.expected[0].isdigit():
         server.await_that(lambda: server.played >= 1)
@@ -61,7 +59,7 @@ def _await_script(server: ScriptedServer, row: Row) -> None:
     "pool", [ConnectionPool, AsyncConnectionPool], ids=["blocking", "async"]
 )
 def test_reply_has_its_right_outcome_and_leaves_no_poison(pool: type, row: Row):
-    with scripted(row.script, [SECOND]) as server:
+    with raw_server(row.script, [SECOND]) as server:
         made = pool(server.url, limits=LIMITS)
         assert _ask_twice(made, server, row) == [row.expected, "200 second"]
         reused = server.requests[-1].connection == 0
@@ -76,7 +74,7 @@ def test_httpx_never_takes_one_reply_for_another(connections: type, row: Row):
     good = row.expected[0].isdigit()
     # httpx waits for more of some replies that are broken.
     timeout = row.timeout if good else min(row.timeout, 1.0)
-    with scripted(row.script, [SECOND]) as server:
+    with raw_server(row.script, [SECOND]) as server:
         # As a call does: only so is the next request safe from what is left of a reply.
         first, second = _ask_twice(
             connections(make_settings(server.url, limits=LIMITS)),

@@ -24,11 +24,11 @@ from tests.client.http.exchanges import (
     describe,
     post,
 )
-from tests.client.http.scripted_server import Close, Script, scripted
+from tests.client.http.raw_server import Close, Script, raw_server
 
 
 def test_head_and_body_arrive_as_they_were_meant(kind: str):
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         url = f"{server.url}/v1/"
         with connect(kind, url, headers=[("X-API-Key", "k")]) as exchange:
             sink = RecordingSink()
@@ -174,7 +174,7 @@ def test_a_refused_port_was_not_sent_to(kind: str):
 def test_a_name_with_several_addresses(kind: str):
     # "localhost" may be ::1 first, where nobody listens.
     with (
-        scripted([SECOND]) as server,
+        raw_server([SECOND]) as server,
         connect(kind, f"http://localhost:{server.port}") as exchange,
     ):
         assert ask(exchange) == "200 second"
@@ -223,7 +223,7 @@ class _Interrupting(RecordingSink):
 
 
 def test_ctrl_c_closes_the_connection_and_is_raised():
-    with scripted([CHUNKED], [SECOND]) as server:
+    with raw_server([CHUNKED], [SECOND]) as server:
         pool = ConnectionPool(server.url)
         with pytest.raises(KeyboardInterrupt):
             pool.exchange(post(_Interrupting()))
@@ -245,7 +245,7 @@ def test_cancellation_closes_the_connection(script: list[bytes]):
         assert await ask_async(pool) == "200 second"
         await pool.aclose()
 
-    with scripted(script, [SECOND]) as server:
+    with raw_server(script, [SECOND]) as server:
         asyncio.run(cancel(server.url))
 
 
@@ -277,7 +277,7 @@ def test_closing_ends_what_is_under_way():
         await pool.aclose()
         return await task
 
-    with scripted([b"HTTP/1.1 200 OK\r\n\r\nhel"]) as server:
+    with raw_server([b"HTTP/1.1 200 OK\r\n\r\nhel"]) as server:
         assert asyncio.run(close(server.url)) == "RESET"
 
 

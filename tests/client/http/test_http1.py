@@ -21,7 +21,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Limits, Outcome
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row
 from tests.client.http.exchanges import CHUNKED, RecordingSink, describe
-from tests.client.http.scripted_server import Close, Drip
+from tests.client.http.raw_server import Close, Drip
 
 
 def _writer(url: str = "http://host:8080/v1", **headers: str) -> RequestWriter:

@@ -11,7 +11,7 @@ import pytest
 
 from ors_gym.client import AsyncHTTPTransport, HTTPTransport
 from tests.client.http.exchanges import CHUNKED, SECOND
-from tests.client.http.scripted_server import Close, Script, scripted
+from tests.client.http.raw_server import Close, Script, raw_server
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
@@ -46,7 +46,7 @@ def ask(kind: str) -> Callable[..., httpx.Response]:
 
 
 def test_requests_share_a_connection(ask):
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         reply = ask("POST", f"{server.url}/a?b=%20", times=3)
         assert (reply.status_code, reply.text) == (200, "second")
         assert server.connections == 1
@@ -56,7 +56,7 @@ def test_requests_share_a_connection(ask):
 
 
 def test_headers_are_those_of_the_request():
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         with httpx.Client(transport=HTTPTransport()) as client:
             client.get(server.url, headers={"k": "v"})
         head = server.requests[0].head
@@ -86,7 +86,7 @@ def _stream_async(url: str) -> bytes:
 
 @pytest.mark.parametrize("stream", [_stream_blocking, _stream_async])
 def test_a_reply_is_streamed(stream: Callable[[str], bytes]):
-    with scripted(_HALF) as server:
+    with raw_server(_HALF) as server:
         assert stream(server.url) == b"task"
         # Leaving it halfway closes the connection.
         server.await_ended(1)
@@ -107,7 +107,7 @@ def test_failures_are_errors_of_httpx(
     ask, script: Script, error: type[httpx.HTTPError]
 ):
     timeout = 0.2 if error is httpx.ReadTimeout else 20.0
-    with scripted(script) as server, pytest.raises(error, match=r"127\.0\.0\.1"):
+    with raw_server(script) as server, pytest.raises(error, match=r"127\.0\.0\.1"):
         ask("POST", server.url, timeout=timeout)
 
 
@@ -123,7 +123,7 @@ def test_what_is_not_supported_says_so(ask):
 def test_encoded_content_is_decoded_once(ask):
     body = gzip.compress(b"hello")
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-    with scripted([head % len(body) + body]) as server:
+    with raw_server([head % len(body) + body]) as server:
         reply = ask("GET", server.url)
         assert reply.content == b"hello"
         assert "content-encoding" not in reply.headers

@@ -24,7 +24,7 @@ from tests.client.http.exchanges import (
     describe,
     post,
 )
-from tests.client.http.scripted_server import Close, Drip, Script, Step, scripted
+from tests.client.http.raw_server import Close, Drip, Script, Step, raw_server
 
 _TASK = b"4\r\ntask\r\n"
 _END = b"3\r\nend\r\n"
@@ -111,7 +111,7 @@ def test_threads_share_a_pool(script: Script, text: str, threads: int, limit: in
     def work() -> None:
         texts.extend(ask(pool.exchange, until=b"end") for _ in range(30))
 
-    with scripted(script) as server:
+    with raw_server(script) as server:
         pool = ConnectionPool(server.url, limits=Limits(connections=limit))
         workers = [threading.Thread(target=work) for _ in range(threads)]
         for worker in workers:
@@ -134,14 +134,14 @@ def test_many_sessions_on_one_loop():
         assert texts == [{"200 taskend"}] * 50
         await pool.aclose()
 
-    with scripted(_EVENTS) as server:
+    with raw_server(_EVENTS) as server:
         asyncio.run(all_sessions(server.url))
         assert len(server.requests) == 250
         assert server.connections <= 50
 
 
 def test_another_loop_starts_with_other_connections():
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         pool = AsyncConnectionPool(server.url)
         for number in range(3):
             assert asyncio.run(ask_async(pool)) == "200 second"
@@ -152,7 +152,7 @@ def test_another_loop_starts_with_other_connections():
 
 
 def test_a_full_pool_is_waited_for_and_then_refused():
-    with scripted([CHUNKED], [SECOND]) as server:
+    with raw_server([CHUNKED], [SECOND]) as server:
         limits = Limits(connections=1)
         pool = ConnectionPool(server.url, limits=limits, connect_timeout=0.2)
         texts: list[str] = []
@@ -181,7 +181,7 @@ def test_a_closed_pool_connects_no_more():
         await pool.aclose()
         return await pool.exchange(post(RecordingSink()))
 
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         pool = ConnectionPool(server.url)
         pool.close()
         refused = pool.exchange(post(RecordingSink()))
@@ -193,7 +193,7 @@ def test_a_closed_pool_connects_no_more():
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_connections_of_its_parent_alone():
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         pool = ConnectionPool(server.url)
         assert ask(pool.exchange) == "200 second"
         assert _in_child(lambda: ask(pool.exchange)) == "200 second"
@@ -205,7 +205,7 @@ def test_a_forked_child_leaves_the_connections_of_its_parent_alone():
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_leaves_the_event_loop_of_its_parent_alone():
     # Both have the same epoll: a child that unregisters a descriptor does it for both.
-    with scripted([SECOND]) as server, asyncio.Runner() as runner:
+    with raw_server([SECOND]) as server, asyncio.Runner() as runner:
         pool = AsyncConnectionPool(server.url)
         assert runner.run(ask_async(pool)) == "200 second"
         assert _in_child(lambda: asyncio.run(ask_async(pool))) == "200 second"

@@ -24,7 +24,7 @@ from tests.client.http.exchanges import (
     describe,
     post,
 )
-from tests.client.http.scripted_server import Close, Script, scripted
+from tests.client.http.raw_server import Close, Script, raw_server
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_a_certificate_that_is_not_the_server_s(
 
 
 def test_a_server_that_speaks_no_tls(kind: str):
-    with scripted([SECOND]) as server:
+    with raw_server([SECOND]) as server:
         url = server.url.replace("http://", "https://")
         with connect(kind, url, connect_timeout=0.3) as exchange:
             outcome = exchange(post(RecordingSink()))

@@ -51,7 +51,7 @@ class Request:
     body: bytes
 
 
-class ScriptedServer:
+class RawServer:
     """Plays one script for each request it gets, the last for all that follow."""
 
     def __init__(
@@ -211,11 +211,11 @@ def _read_request(connected: socket.socket, number: int) -> Request | None:
 
 
 @contextlib.contextmanager
-def scripted(
+def raw_server(
     *scripts: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
-) -> Iterator[ScriptedServer]:
+) -> Iterator[RawServer]:
     """Run a server that plays these scripts, one for each request."""
-    server = ScriptedServer(*scripts, context=context, host=host)
+    server = RawServer(*scripts, context=context, host=host)
     try:
         yield server
     finally:
