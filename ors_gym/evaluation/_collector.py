@@ -152,7 +152,6 @@ class ProgressBar:
             self._bar.update()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
         if self._bar is not None:
             self._bar.set_postfix(self._figures(), refresh=False)
             self._bar.close()

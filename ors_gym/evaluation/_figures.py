@@ -39,7 +39,6 @@ _PERCENTILES: Final = (50, 90, 99)
 
 
 def success_of(record: Record) -> float:
-    """Return 1 for a success, 0 for none."""
     return float(bool(record.success))
 
 
@@ -49,10 +48,9 @@ def reward_of(record: Record) -> float:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Return the mean, NaN of nothing."""
     listed = list(values)
     if not listed:
-        return math.nan
+        return math.nan  # the mean of nothing
     try:
         return math.fsum(listed) / len(listed)
     except (OverflowError, ValueError):

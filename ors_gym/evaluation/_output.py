@@ -166,7 +166,6 @@ class Output:
                 os.fsync(self._file)
 
     def close(self) -> None:
-        """Sync and close the file."""
         self.sync()
         with self._lock:
             if self._file >= 0:

@@ -101,7 +101,6 @@ class Pace:
         self._changed = asyncio.Event()
 
     def note(self, retry: Retry) -> None:
-        """Take note of a request that has to be repeated."""
         if "429" in retry.reason and self._to_end_first <= 0:
             self.limit = max(1.0, self.limit / 2)
             self._to_end_first = int(self.limit)
@@ -114,7 +113,6 @@ class Pace:
         self._under_way += 1
 
     def end(self) -> None:
-        """Count an episode that ended."""
         self._under_way -= 1
         self._to_end_first -= 1
         if self._to_end_first <= 0 and self.limit < self._most:

@@ -119,7 +119,7 @@ async def _collect(
         finally:
             arriving.close()
     if left and not collector.stopped:
-        collector.stopped = f"the Ray cluster gave no result of {len(left)} episodes"
+        collector.stopped = f"the Ray cluster gave no result for {len(left)} episodes"
 
 
 async def _close(gate: Any) -> None:
@@ -242,7 +242,6 @@ class Gate:
             self._idle.set()
 
     async def wait(self) -> None:
-        """Wait until the gate closes."""
         await self._closed.wait()
 
     async def close(self) -> None:

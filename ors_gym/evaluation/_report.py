@@ -28,7 +28,6 @@ _LONGEST: Final = 400
 
 
 def as_text(evaluation: Evaluation) -> str:
-    """Return an evaluation as a few lines of text."""
     return "\n".join(f"{name:16}{value}" for name, value in _summarise(evaluation))
 
 
@@ -91,7 +90,6 @@ def _scrolling(table: str) -> str:
 
 
 def _cards(evaluation: Evaluation) -> str:
-    """Return the figures that a reader looks at first."""
     without = len(evaluation.records) - evaluation.outcomes
     figures, _ = _main_figures(evaluation)
     cards = [

@@ -188,8 +188,7 @@ class Evaluation(Mapping[str, Any]):
             k: The number of episodes. Tasks with fewer outcomes are left out; NaN if
                 all are.
         """
-        won, played = self._successes()
-        return pass_at_k(won, played, k)
+        return pass_at_k(*self._successes(), k)
 
     def pass_hat_k(self, k: int) -> float:
         """Estimate how likely all of k episodes of a task succeed, without bias.
@@ -198,8 +197,7 @@ class Evaluation(Mapping[str, Any]):
             k: The number of episodes. Tasks with fewer outcomes are left out; NaN if
                 all are.
         """
-        won, played = self._successes()
-        return pass_hat_k(won, played, k)
+        return pass_hat_k(*self._successes(), k)
 
     def compare(self, other: Evaluation) -> Comparison:
         """Compare with another evaluation, task by task.

@@ -190,7 +190,6 @@ class ChatPolicy:
 
 
 def _read_answer(answer: JSONObject, host: str) -> tuple[JSONObject, JSONObject]:
-    """Return the first choice and its message."""
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
@@ -419,7 +418,6 @@ def _import_openai() -> Any:
 
 
 def _translate(openai: Any, error: Exception) -> ORSError:
-    """Return the `ORSError` for an error of the library."""
     detail = str(error)[:_LONGEST_DETAIL]
     if isinstance(error, openai.APIConnectionError):
         # Its text is only "Connection error."; the cause says which.

@@ -88,7 +88,7 @@ def choose_policy(
     given = policy if policy is not None else policy_factory
     if not callable(given):
         raise InvalidRequestError(
-            f"a policy is called with an episode; {type(given).__name__} cannot be"
+            f"a policy is a function of an episode; {type(given).__name__} is none"
         )
     if policy_factory is not None:
         return policy_factory
@@ -139,7 +139,6 @@ def random_policy(seed: int | None = None) -> Policy:
 
 
 def _entropy(seed: int | None, episode: Episode) -> list[int] | None:
-    """Return the seed of one episode's generator."""
     if seed is None:
         return None if episode.seed is None else [episode.seed]
     place = zlib.crc32(f"{episode.environment}/{episode.split}".encode())

@@ -106,20 +106,14 @@ async def replay_async(
     elsewhere: bool = False,
     **env_arguments: Any,
 ) -> Replay:
-    """Do what `replay` does on the running event loop.
+    """Do what `replay` does on the running event loop, with the same arguments.
 
     Args:
         client: As for `replay`.
-        episode: The episode.
-        task: The task itself, where the episode has no index.
+        episode: As for `replay`.
+        task: As for `replay`.
         elsewhere: Whether an async client belongs to another event loop.
         **env_arguments: As for `replay`.
-
-    Returns:
-        The new episode, and the first difference from the old one.
-
-    Raises:
-        InvalidRequestError: If the task is not known.
     """
     if task is None and episode.task_index < 0:
         raise InvalidRequestError(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
 
 import pytest
 
-from ors_gym.errors import AuthenticationError, InvalidRequestError, ServerError
+from ors_gym.env._task_order import Task
+from ors_gym.errors import (
+    AuthenticationError,
+    ConnectionFailedError,
+    InvalidRequestError,
+    ORSError,
+    ServerError,
+)
 from ors_gym.evaluation import Evaluation
-from ors_gym.rollout import ChatPolicy, Episode
-from tests.evaluation.contract_evaluations import answer, play, submit
+from ors_gym.evaluation._collector import Collector, ProgressBar
+from ors_gym.evaluation._plan import Plan
+from ors_gym.rollout import ChatPolicy
+from tests.evaluation.contract_evaluations import answer, make_record, play, submit
 from tests.rollout.chat_server import running_chat_server
 
 
@@ -63,44 +72,55 @@ def test_a_wrong_key_or_model_is_one_error(contract, tmp_path, status, error, sa
     assert again.outcomes == 12
 
 
-def test_a_key_that_is_revoked_on_the_way_stops_with_what_there_is(contract):
-    asked: list[int] = []
-
-    def policy(episode: Episode) -> Any:
-        asked.append(episode.task_index)
-        if len(asked) > 5:
-            raise AuthenticationError("the key is refused: revoked", status=401)
-        return answer(episode)
-
-    found = play(contract, range(12), policy, max_concurrent=2)
-    assert found.outcomes == 5
-    assert found.stopped == "the key is refused: revoked"
-    assert len(found.results) <= 7
-    assert "revoked" in str(found)
+WRONG_KEY = AuthenticationError("the key is refused", status=401)
+FORBIDDEN = AuthenticationError("not for you", status=403)
+FAILING = ServerError("busy", status=503)
+UNREACHABLE = ConnectionFailedError("no route")
 
 
-def test_what_is_forbidden_in_one_episode_does_not_end_the_run(contract):
-    def policy(episode: Episode) -> Any:
-        if episode.task_index == 0:
-            raise AuthenticationError("not with these words", status=403)
-        return answer(episode)
+def collect(errors: list[ORSError | None]) -> Collector:
+    """Play tasks with these outcomes, two at once at most, while that has a point."""
+    tasks = [Task("train", index) for index in range(len(errors))]
+    collector = Collector(
+        Plan(tasks, 1, "train"),
+        2,
+        output=None,
+        progress=ProgressBar(len(tasks), "", shown=False),
+        done={},
+        on_episode=None,
+    )
+    while (planned := collector.next()) is not None:
+        error = errors[planned.task.index]
+        record = make_record(planned.task.index, split="train")
+        if error is not None:
+            kind = error.kind if error is UNREACHABLE else "policy"
+            record.episode.fail(error, kind)
+        asyncio.run(collector.keep(planned, record))
+    return collector
 
-    found = play(contract, range(12), policy, max_concurrent=2)
-    assert (found.outcomes, found.stopped) == (11, "")
+
+@pytest.mark.parametrize(
+    ("errors", "played", "stopped"),
+    [
+        # A key that is revoked on the way stops the run at once.
+        ([None] * 5 + [WRONG_KEY] * 7, 6, "the key is refused"),
+        # What is forbidden in one episode does not end the run; in every one it does.
+        ([FORBIDDEN] + [None] * 11, 12, ""),
+        ([None] + [FORBIDDEN] * 11, 5, "not for you"),
+        ([FAILING] * 12, 12, ""),
+        ([UNREACHABLE] * 12, 4, "the server could not be reached: no route"),
+        ([UNREACHABLE, None] * 6, 12, ""),
+    ],
+    ids=str,
+)
+def test_a_run_stops_where_every_further_episode_would_fail(errors, played, stopped):
+    collector = collect(errors)
+    assert (len(collector.records), collector.stopped) == (played, stopped)
+    # With outcomes there is something to show.
+    collector.raise_if_refused()
 
 
-def test_what_is_forbidden_in_every_episode_does(contract):
-    def policy(episode: Episode) -> Any:
-        raise AuthenticationError("not for you", status=403)
-
-    with pytest.raises(AuthenticationError, match="not for you"):
-        play(contract, range(12), policy, max_concurrent=2)
-    assert 4 <= len(contract.log("construct")) <= 6
-
-
-def test_a_failing_model_server_is_rows(contract):
-    def policy(episode: Episode) -> Any:
-        raise ServerError("busy", status=503)
-
-    found = play(contract, range(12), policy, max_concurrent=2)
-    assert (len(found.results), found.stopped) == (12, "")
+@pytest.mark.parametrize("error", [WRONG_KEY, FORBIDDEN])
+def test_without_any_outcome_the_refusal_is_raised(error):
+    with pytest.raises(AuthenticationError, match=str(error)):
+        collect([error] * 12).raise_if_refused()

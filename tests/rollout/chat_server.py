@@ -36,61 +36,46 @@ NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
 
-def find_fault(request: dict[str, Any]) -> str:
-    """Say why OpenAI would refuse a request, "" if it would not."""
+def check_request(request: dict[str, Any]) -> None:
+    """Raise an AssertionError for what OpenAI would refuse."""
     waiting: list[str] = []
     for message in request["messages"]:
-        fault = find_fault_of_message(message, waiting)
-        if fault:
-            return fault
-    if waiting:
-        return f"calls without a result: {waiting}"
-    if request.get("tools") == [] or ("tool_choice" in request) > ("tools" in request):
-        return "no tools"
+        check_message(message, waiting)
+    assert not waiting, f"calls without a result: {waiting}"
+    assert request.get("tools") != [], "no tools"
+    assert "tools" in request or "tool_choice" not in request, "no tools"
     for tool in request.get("tools", ()):
-        if tool["function"]["parameters"]["type"] != "object":
-            return "a tool without an object of parameters"
-    return ""
+        assert tool["function"]["parameters"]["type"] == "object", "not an object"
 
 
-def find_fault_of_message(message: dict[str, Any], waiting: list[str]) -> str:
+def check_message(message: dict[str, Any], waiting: list[str]) -> None:
     """Look at one message; ``waiting`` are the calls without a result so far."""
     role, content = message["role"], message.get("content")
     if role == "tool":
-        if message["tool_call_id"] not in waiting:
-            return "a result without its call"
+        assert message["tool_call_id"] in waiting, "a result without its call"
         waiting.remove(message["tool_call_id"])
-        return "" if isinstance(content, str) else "a tool message that is no text"
-    if waiting:
-        return f"calls without a result: {waiting}"
-    if None in [value for name, value in message.items() if name != "content"]:
-        return "a null in a message"
+        assert isinstance(content, str), "a tool message that is no text"
+        return
+    assert not waiting, f"calls without a result: {waiting}"
+    rest = [value for name, value in message.items() if name != "content"]
+    assert None not in rest, "a null in a message"
     if role == "assistant":
-        waiting += [call["id"] for call in message.get("tool_calls", ())]
-        return find_fault_of_assistant(message)
-    if isinstance(content, list) and role != "user":
-        return "an image in no user message"
-    return ""
+        check_assistant(message, waiting)
+    else:
+        assert role == "user" or not isinstance(content, list), "not the user's image"
 
 
-def find_fault_of_assistant(message: dict[str, Any]) -> str:
-    """Look at an assistant's message."""
+def check_assistant(message: dict[str, Any], waiting: list[str]) -> None:
+    """Look at an assistant's message; its calls are waiting then."""
     calls = message.get("tool_calls", [])
-    if "tool_calls" in message and not calls:
-        return "[] is too short - 'tool_calls'"
-    if message.get("content") is None and not calls:
-        return "an assistant message without content"
+    assert calls or "tool_calls" not in message, "[] is too short - 'tool_calls'"
+    assert calls or message.get("content") is not None, "no content"
     for call in calls:
-        if not NAME.fullmatch(call["function"]["name"]):
-            return "a tool's name that there cannot be"
-        try:
-            # As chat templates do it.
-            is_object = isinstance(json.loads(call["function"]["arguments"]), dict)
-        except ValueError:
-            is_object = False
-        if not is_object:
-            return "arguments that are no object"
-    return ""
+        name, arguments = call["function"]["name"], call["function"]["arguments"]
+        assert NAME.fullmatch(name), "a tool's name that there cannot be"
+        # As chat templates do it.
+        assert isinstance(json.loads(arguments), dict), "arguments are no object"
+        waiting.append(call["id"])
 
 
 def make_answer(reply: dict[str, Any], model: str) -> dict[str, Any]:
@@ -167,10 +152,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             failures = [] if reply is None else reply.get("failures", [])
             failure = self.failed[model, place]
             self.failed[model, place] += 1
-        fault = find_fault(request)
-        if fault:
-            self.send(400, {"error": {"message": fault}})
-        elif reply is None:
+        try:
+            check_request(request)
+        except (AssertionError, ValueError) as error:
+            self.send(400, {"error": {"message": str(error)}})
+            return
+        if reply is None:
             self.send(404, {"error": {"message": f"no reply {place} of {model!r}"}})
         elif failure < len(failures):
             self.send(*failures[failure])

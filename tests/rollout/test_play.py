@@ -94,29 +94,22 @@ def test_the_deadline_is_looked_at_between_steps():
     assert episode.total_reward == 0.0
 
 
-def test_plain_text_is_nudged_three_times():
+def test_plain_text_is_nudged_three_times_in_a_row():
     env = ScriptedEnv({}, {}, {}, {})
     episode = play(env, "a", "b", "c", "d")
     assert env.taken == ["a", "b", "c"]
     assert episode.stop_reason == "policy_stopped"
     roles = [message["role"] for message in episode.messages()]
     assert roles == ["user", *["assistant", "user"] * 3, "assistant"]
-
-
-def test_plain_text_in_between_is_nudged_every_time():
+    # Calls in between begin the count again.
     env = ScriptedEnv(*[{}] * 8, FINISH)
-    episode = play(env, *["hm", submit()] * 4, submit())
-    assert episode.stop_reason == "finished"
+    assert play(env, *["hm", submit()] * 4, submit()).finished
 
 
-def test_plain_text_stops_on_request():
-    env = ScriptedEnv()
-    episode = play(env, "that is all", on_plain_text="stop")
+def test_plain_text_stops_or_is_submitted_on_request():
+    episode = play(ScriptedEnv(), "that is all", on_plain_text="stop")
     assert episode.stop_reason == "policy_stopped"
     assert episode.messages()[-1] == {"role": "assistant", "content": "that is all"}
-
-
-def test_plain_text_is_submitted_on_request():
     env = ScriptedEnv(FINISH)
     episode = play(env, "42", on_plain_text="submit")
     assert env.taken == [submit("42")]
@@ -154,20 +147,17 @@ def test_ids_that_a_model_uses_twice_are_replaced():
 
 def test_a_turn_keeps_the_message_and_what_is_the_policys_own():
     extra = {"token_ids": np.array([1, 2]), "usage": {"total": 3}}
-    turn = Turn(submit(), message="I submit 4.", extra=extra)
-    episode = play(ScriptedEnv(FINISH), turn)
-    kept = episode.turns[0]
-    assert kept.message == "I submit 4."
-    assert kept.extra == {"token_ids": [1, 2], "usage": {"total": 3}}
-    assert episode.messages()[1]["content"] == "I submit 4."
-
-
-def test_actions_read_by_the_policy_have_the_ids_of_its_message():
     call = chat_call("abc", "submit", '{"answer": "4"}')
-    message = {"role": "assistant", "content": None, "tool_calls": [call]}
-    episode = play(ScriptedEnv(FINISH), Turn([submit()], message=message))
-    assert episode.turns[0].call_ids == ["abc"]
-    assert episode.messages()[1] == message
+    for message, ids in (
+        ("I submit 4.", ["call_0_0"]),
+        # Actions that the policy has read itself get the ids of its message.
+        ({"role": "assistant", "content": None, "tool_calls": [call]}, ["abc"]),
+    ):
+        episode = play(ScriptedEnv(FINISH), Turn([submit()], message, extra))
+        turn = episode.turns[0]
+        assert (turn.message, turn.call_ids) == (message, ids)
+        assert turn.extra == {"token_ids": [1, 2], "usage": {"total": 3}}
+        assert message in (episode.messages()[1], episode.messages()[1]["content"])
 
 
 def test_a_turn_may_leave_its_actions_to_its_message():
@@ -278,9 +268,7 @@ def test_ten_unreadable_turns_in_a_row_are_answered_and_no_more():
     assert len(episode.turns) == 22
     assert len(env.taken) == len(episode.steps) == 21
     assert episode.turns[10].actions == [submit()]
-
-
-def test_one_readable_call_makes_a_turn_readable():
+    # One readable call makes a turn readable.
     env = ScriptedEnv(*({} for _ in range(40)))
     episode = run_episode(env, lambda episode: [[8], submit()], max_turns=15)
     assert episode.stop_reason == "max_turns"

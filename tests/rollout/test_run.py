@@ -60,14 +60,6 @@ def test_the_task_is_nowhere_in_an_episode(contract):
     assert "mine" not in episode.to_json()
 
 
-def test_a_failed_tool_is_observed_and_an_unknown_one_too(contract):
-    actions = [call("fail", message="boom"), call("nothing"), call("submit", answer="")]
-    episode = play(contract, scripted(*actions))
-    kinds = [step.error_kind for step in episode.steps]
-    assert kinds == ["tool_failed", "invalid_action", ""]
-    assert episode.finished
-
-
 def test_images_and_metadata_are_kept(contract):
     episode = play(contract, scripted(call("image"), call("metadata")))
     kinds = [block["type"] for block in episode.steps[0].blocks]
@@ -85,23 +77,20 @@ def test_the_deadline_interrupts_a_policy_and_a_call(contract):
     finally:
         never.set()
     assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.0)
-    actions = scripted(ADD, call("slow", seconds=60))
-    episode = play(contract, actions, deadline=1.5)
+    slow = [ADD, call("slow", seconds=60)]
+    episode = play(contract, scripted(*slow), deadline=1.5)
     assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.5)
     assert [step.tool for step in episode.steps] == ["add"]
     assert episode.messages()[-1]["content"] == "not run: the episode ended (deadline)"
+    # A call that times out is an outage, and leaves no reward.
+    episode = play(contract, scripted(*slow), call_timeout=0.3)
+    assert (episode.error_kind, episode.total_reward) == ("timeout", None)
+    assert episode.stop_reason == "error"
 
 
 def test_max_episode_steps_truncates(contract):
     episode = play(contract, lambda episode: ADD, max_episode_steps=3)
     assert (episode.stop_reason, len(episode.steps)) == ("max_steps", 3)
-
-
-def test_a_call_that_times_out_leaves_no_reward(contract):
-    actions = scripted(ADD, call("slow", seconds=30))
-    episode = play(contract, actions, call_timeout=0.3)
-    assert (episode.stop_reason, episode.total_reward) == ("error", None)
-    assert episode.error_kind == "timeout"
 
 
 def test_a_policys_own_timeout_is_not_the_deadline(contract):
@@ -152,14 +141,18 @@ def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
 
 
 def test_a_blocking_env_is_played_with_the_same_outcome(contract):
+    failing = [call("fail", message="boom"), call("nothing")]
+    actions = [ADD, *failing, call("submit", answer="")]
     env = ORSEnv("Contract", contract.base_url)
-    actions = [ADD, call("fail", message="x"), call("submit", answer="")]
     episode = run_episode(env, scripted(*actions), seed=3)
     env.close()
     again = play(contract, scripted(*actions), task=3)
+    kinds = ["", "tool_failed", "invalid_action", ""]
+    for one in (episode, again):
+        assert [step.error_kind for step in one.steps] == kinds
+        assert one.finished
+        assert one.total_reward == 0.5
     assert episode.metrics().keys() == again.metrics().keys()
-    assert episode.total_reward == again.total_reward == 0.5
-    assert [s.error_kind for s in episode.steps] == [s.error_kind for s in again.steps]
     assert (episode.prompt, episode.tools) == (again.prompt, again.tools)
     assert episode.seed == episode.task_index == 3
 
