@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import pickle
-import subprocess
-import sys
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -170,38 +168,6 @@ def test_text_and_rewards_through_vector_envs(
     env.close()
 
 
-def test_the_same_seed_is_the_same_task_in_every_env(server: RunningServer) -> None:
-    for order in ("sequential", "shuffle", "random"):
-        group = [
-            ors_gym.ORSEnv("contract", server.base_url, task_order=order)
-            for _ in range(3)
-        ]
-        indexes = {env.reset(seed=11)[1]["task_index"] for env in group}
-        for env in group:
-            env.close()
-        assert len(indexes) == 1
-
-
-def test_the_same_seed_is_the_same_task_in_a_new_process(server: RunningServer) -> None:
-    script = f"""
-import ors_gym
-for order in ("sequential", "shuffle", "random"):
-    env = ors_gym.ORSEnv("contract", {server.base_url!r}, task_order=order)
-    print([env.reset(seed=s)[1]["task_index"] for s in (11, None, None)])
-    env.close()
-"""
-    run = [sys.executable, "-c", script]
-    first, second = (
-        subprocess.run(run, capture_output=True, text=True, check=True, env=environment)
-        for environment in (
-            {**os.environ, "PYTHONHASHSEED": "1"},
-            {**os.environ, "PYTHONHASHSEED": "2"},
-        )
-    )
-    assert first.stdout == second.stdout
-    assert first.stdout.splitlines()[0] == "[11, 0, 1]"
-
-
 def test_narrowed_tasks_and_curricula(server: RunningServer) -> None:
     def make(tasks: Any) -> ors_gym.ORSEnv:
         return ors_gym.ORSEnv("contract", server.base_url, tasks=tasks)
@@ -354,20 +320,6 @@ def test_render(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> No
         ors_gym.ORSEnv("contract", server.base_url, render_mode="png")
 
 
-def test_on_tool_error(server: RunningServer) -> None:
-    fail = {"tool": "fail", "input": {"message": "boo"}}
-    env = ors_gym.ORSEnv("contract", server.base_url, on_tool_error="raise")
-    env.reset(seed=0)
-    with pytest.raises(ors_gym.ToolFailedError, match="boo"):
-        env.step(fail)
-    assert env.step(ADD)[0] == "3"
-    env.close()
-    env = ors_gym.ORSEnv("contract", server.base_url, on_tool_error="truncate")
-    env.reset(seed=0)
-    assert env.step(fail)[2:4] == (False, True)
-    env.close()
-
-
 def test_images_as_arrays(env: Any, server: RunningServer) -> None:
     seeing = ors_gym.ORSEnv("contract", server.base_url, observation_mode="dict")
     observation, _ = seeing.reset(seed=0)
@@ -380,25 +332,3 @@ def test_images_as_arrays(env: Any, server: RunningServer) -> None:
     seeing.close()
     env.reset(seed=0)
     assert "[image: image/png, " in env.step({"tool": "image", "input": {}})[0]
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"task_order": "sorted"},
-        {"observation_mode": "pixels"},
-        {"action_mode": "json"},
-        {"on_error": "ignore"},
-        {"call_timeout": 0},
-        {"max_episode_steps": 0},
-        {"invalid_action_reward": float("nan")},
-        {"tasks": []},
-        {"tasks": "train"},
-        {"task_stride": 0},
-    ],
-)
-def test_arguments_that_cannot_be_right(
-    server: RunningServer, arguments: dict[str, Any]
-) -> None:
-    with pytest.raises(ors_gym.InvalidRequestError, match=next(iter(arguments))):
-        ors_gym.ORSEnv("contract", server.base_url, **arguments)

@@ -57,21 +57,6 @@ def test_a_remote_env_without_a_name(make: Any, arguments: dict[str, Any]) -> No
         make("ors/remote", base_url="http://127.0.0.1:1", **arguments)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"setup_timeout": "1"}, "setup_timeout is '1'; it must be a number of"),
-        ({"call_timeout": None}, "call_timeout is None; it must be a number of"),
-        ({"call_timeout": True}, "call_timeout is True; it must be a number of"),
-        ({"call_timeout": float("nan")}, "call_timeout must be more than 0 seconds"),
-        ({"prefetch": "yes"}, "prefetch is 'yes'; it must be True or False"),
-    ],
-)
-def test_an_argument_of_another_kind(arguments: dict[str, Any], said: str) -> None:
-    with pytest.raises(ors_gym.InvalidRequestError, match=said):
-        ors_gym.ORSEnv("guess", "http://127.0.0.1:1", **arguments)
-
-
 def test_stable_baselines3_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "stable_baselines3.common.vec_env", None)
     monkeypatch.delitem(sys.modules, "ors_gym.integrations.sb3", raising=False)
