@@ -122,16 +122,6 @@ def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
         env.close()
 
 
-def test_statistics_wrapper_sums_rewards(server: RunningServer) -> None:
-    env: Any = gym.make("ors/remote", env_name="contract", base_url=server.base_url)
-    env = gym.wrappers.RecordEpisodeStatistics(env)
-    env.reset(seed=0)
-    env.step(ADD)
-    info = env.step(SUBMIT)[4]
-    env.close()
-    assert (info["episode"]["r"], info["episode"]["l"]) == (1.5, 2)
-
-
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_text_and_rewards_through_vector_envs(

@@ -99,7 +99,9 @@ def test_one_that_is_discarded_or_lost_or_forgotten(env, server):
     # As the heartbeat does when the server answers that it has no such session.
     session.state.lost = "the server no longer knows it"
     assert env.open(lost)[1]["task_index"] == 1
-    env.open_ahead(2)
+    forgotten = env.open_ahead(2)
+    server.wait_for("prompt", 4)
+    del forgotten
     gc.collect()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -152,3 +154,33 @@ def test_a_slow_create_outlives_the_helper_threads_patience(
         envs.step([submit(0)])
         observations, *_ = envs.step([ADD])
         assert observations[0] == "1 + 1 = ?"
+
+
+PROGRAM = """
+import sys
+from ors_gym import ORSVectorEnv
+envs = ORSVectorEnv("Contract", sys.argv[1], num_envs=1)
+envs.reset(seed=0)
+sys.stdin.readline()
+envs.step([{"tool": "submit", "input": {"answer": "0"}}])
+if sys.argv[2] == "close":
+    envs.close()
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.3, 30.0])
+@pytest.mark.parametrize("way", ["close", "leave"])
+def test_a_process_that_ends_meanwhile_leaves_no_session(
+    one_server: RunningServer, proxy: FaultProxy, way: str, seconds: float
+) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, proxy.url, way], stdin=subprocess.PIPE
+    )
+    with child:
+        one_server.wait_for("prompt", 1)
+        proxy.plan("/create", [Stall(Point.BEFORE_REPLY, seconds)])
+        child.communicate(b"go\n", timeout=30)
+    assert child.returncode == 0
+    # The session of the episode, and the one after it.
+    one_server.wait_for("teardown", 2)
+    assert one_server.open_sessions() == set()

@@ -179,20 +179,3 @@ def test_an_error_of_one_env_keeps_the_results_of_the_others(
             envs.send([COUNT], [2])
         envs.send([COUNT] * 3, [0, 1, 3])
         assert envs.recv(3)[0] == ("2",) * 3
-
-
-def test_nobody_idles_with_tools_of_uneven_length(one_server: RunningServer) -> None:
-    """One env takes slow calls all the time; the others make all of the quick ones."""
-    with contextlib.closing(make_vector(one_server.base_url)) as envs:
-        envs.reset(seed=0)
-        slow = {"tool": "slow", "input": {"seconds": 0.5}}
-        envs.send([slow, COUNT, COUNT, COUNT])
-        quick = 0
-        while True:
-            ids = envs.recv()[4]["env_id"].tolist()
-            if 0 in ids:
-                break
-            quick += len(ids)
-            envs.send([COUNT] * len(ids), ids)
-        # In lockstep there would have been 3.
-        assert quick >= 3 * 4
