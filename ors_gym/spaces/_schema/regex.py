@@ -130,7 +130,7 @@ class Pattern:
         return "".join([before, *writer.parts, after])
 
     def count(self) -> int | None:
-        """Return how many texts match at most, or None if there is no end to them."""
+        """Return how many texts match at most; None if infinitely many do."""
         core = _anchored(self._tree)
         return None if core is None else core.count()
 
