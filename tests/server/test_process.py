@@ -34,9 +34,6 @@ START = """
     [server] = _living
     print(server._process.pid, url)
 """
-WAIT = """
-    sys.stdin.read()
-"""
 
 
 def read_server(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -56,17 +53,6 @@ def test_nothing_is_left_when_the_owner_has_exited(ending: str, status: int):
     assert finished.returncode == status
     assert not is_running(int(pid))
     assert not is_listening(base_url)
-
-
-@pytest.mark.parametrize(
-    "how", mostly_slow([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
-)
-def test_the_server_ends_when_its_owner_is_killed(how: signal.Signals):
-    with owner(START + WAIT) as process:
-        pid, base_url = read_server(process)
-        process.send_signal(how)
-        wait_for_end(pid)
-        assert not is_listening(base_url)
 
 
 FORK = """
@@ -91,19 +77,33 @@ PROGRAM = """
 
 
 @pytest.mark.parametrize(
-    "start_worker", mostly_slow([FORK, MULTIPROCESSING_FORK, PROGRAM])
+    ("start_worker", "how"),
+    mostly_slow(
+        [
+            ("", signal.SIGKILL),
+            (FORK, signal.SIGKILL),
+            ("", signal.SIGTERM),
+            ("", signal.SIGHUP),
+            (MULTIPROCESSING_FORK, signal.SIGKILL),
+            (PROGRAM, signal.SIGKILL),
+        ],
+        usual=2,
+    ),
 )
-def test_the_server_ends_with_its_owner_though_a_worker_lives(start_worker: str):
+def test_the_server_ends_with_its_owner_even_if_a_worker_lives(
+    start_worker: str, how: signal.Signals
+):
     with owner(START + start_worker + "\n    signal.pause()\n") as process:
         pid, base_url = read_server(process)
-        worker = int(next_line(process))
-        process.kill()
+        worker = int(next_line(process)) if start_worker else None
+        process.send_signal(how)
         wait_for_end(pid)
         assert not is_listening(base_url)
-        assert is_running(worker)
-        assert process.stdin is not None
-        process.stdin.close()
-        wait_for_end(worker)
+        if worker is not None:
+            assert is_running(worker)
+            assert process.stdin is not None
+            process.stdin.close()
+            wait_for_end(worker)
 
 
 def test_a_fork_while_a_server_starts_does_not_hold_it():

@@ -85,13 +85,11 @@ def test_the_shop_is_made_by_its_seed():
     assert make_rows(Random(3)) != make_rows(Random(4))
 
 
-def test_fixing_everything_is_one_part_of_four():
-    assert (
-        credit_for_fixing("UPDATE customers SET city='Oslo' WHERE city='OSLO'") == 0.25
-    )
+FIX = "UPDATE customers SET city = 'Oslo' WHERE city = 'OSLO'"
 
 
-def test_fixing_some_is_the_share_of_the_rows():
+def test_fixing_is_one_part_of_four_and_fixing_some_is_the_share_of_the_rows():
+    assert credit_for_fixing(FIX) == 0.25
     with open_sql() as sql:
         spoilt = sql._database.query("SELECT id FROM customers WHERE city = 'OSLO'")
     ids = spoilt.splitlines()[1:-1]
@@ -109,20 +107,15 @@ def test_fixing_some_is_the_share_of_the_rows():
     ],
 )
 def test_changing_anything_else_pays_nothing_for_the_fix(damage: str):
-    fix = "UPDATE customers SET city = 'Oslo' WHERE city = 'OSLO'"
-    assert credit_for_fixing(fix, damage) == 0.0
+    assert credit_for_fixing(FIX, damage) == 0.0
 
 
-def test_an_update_says_how_many_rows_it_changed():
+def test_an_update_says_how_many_rows_it_changed_and_a_query_is_none():
     with open_sql() as sql:
         update = Statement(sql="UPDATE customers SET city = city WHERE id < 4")
-        output = sql.update(update)
-    assert output.blocks[0].text == "3 rows changed."
-
-
-def test_a_query_is_no_update():
-    with open_sql() as sql, pytest.raises(PlayerMistakeError, match="no UPDATE"):
-        sql.update(Statement(sql="SELECT 1"))
+        assert sql.update(update).blocks[0].text == "3 rows changed."
+        with pytest.raises(PlayerMistakeError, match="no UPDATE"):
+            sql.update(Statement(sql="SELECT 1"))
 
 
 def test_the_answers_are_those_of_the_clean_data():
