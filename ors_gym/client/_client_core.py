@@ -295,10 +295,6 @@ class Catalog:
         """Return the operation that finds the server's spelling of an environment."""
         return operations.resolve_environment(self._server, env_name)
 
-    def known_tools(self, environment: str) -> list[ToolSpec] | None:
-        """Return the tools of an environment; None if nobody asked for them yet."""
-        return self._server.known.listing(environment).tools
-
     def tools(self, environment: str) -> Operation[list[ToolSpec]]:
         """Return the operation that lists the tools that every session has."""
         environment = yield from self.resolve(environment)

@@ -150,7 +150,7 @@ class SessionCore:
 
     def attach(self, session_id: str, environment: str) -> None:
         """Take a session that somebody else opened and will close."""
-        redact = self._server.settings.redact
+        redact = self._server.redact
         head = call_head(environment, session_id)
         self._state = SessionState(session_id, environment, head, redact)
 

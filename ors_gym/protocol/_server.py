@@ -128,6 +128,11 @@ class Server:
         return self.settings.base_url
 
     @property
+    def redact(self) -> Redactor:
+        """Hides the client's secrets."""
+        return self.settings.redact
+
+    @property
     def dialect(self) -> Dialect:
         """The dialect; operations that need it run after `connect`."""
         return self.known.dialect or Dialect(secrets=SecretsChannel.NONE)

@@ -139,7 +139,6 @@ TOOLS = [{"name": "say", "description": "", "input_schema": None}]
 def test_each_question_is_asked_once_however_the_environment_is_written() -> None:
     server = RecordingServer()
     catalog = Catalog(server)
-    assert catalog.known_tools("Math") is None
     script = Script(ok({"tools": TOOLS}), ok(["train"]), ok({"num_tasks": 3}))
     for name in ("math", "Math"):
         assert script.run_all(
@@ -152,7 +151,6 @@ def test_each_question_is_asked_once_however_the_environment_is_written() -> Non
         "GET /Math/splits",
         "POST /Math/num_tasks",
     ]
-    assert catalog.known_tools("Math") == TOOLS
 
 
 def test_an_environment_that_the_server_lacks() -> None:

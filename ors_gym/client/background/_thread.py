@@ -14,9 +14,11 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from types import FrameType
 from typing import Any, Final, TypeVar
 
 from ors_gym.client._server import RemoteServer
@@ -28,7 +30,13 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._server import SessionState
 
-__all__ = ["Background", "LoopThread", "background", "run_and_wait"]
+__all__ = [
+    "Background",
+    "LoopThread",
+    "background",
+    "delete_sessions_on_sigterm",
+    "run_and_wait",
+]
 
 T = TypeVar("T")
 
@@ -301,3 +309,34 @@ def _exit_with_the_process() -> None:
         _waited_thread.stop(_STOP_SECONDS)
     finally:
         _background.delete_all()
+
+
+def delete_sessions_on_sigterm(timeout: float = 5.0) -> None:
+    """Have SIGTERM delete this process's sessions before it takes its effect.
+
+    Call it in the main thread. The handler that was there before runs afterwards;
+    where there was none, the process ends as it would have without.
+
+    Args:
+        timeout: Seconds that the deletes may take together.
+
+    Raises:
+        ValueError: If this is not the main thread.
+
+    Example:
+        >>> import signal
+        >>> before = signal.getsignal(signal.SIGTERM)
+        >>> delete_sessions_on_sigterm()
+        >>> _ = signal.signal(signal.SIGTERM, before)
+    """
+    before = signal.getsignal(signal.SIGTERM)
+
+    def delete_sessions(number: int, frame: FrameType | None) -> None:
+        background().delete_all(timeout)
+        if callable(before):
+            before(number, frame)
+        elif before is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    signal.signal(signal.SIGTERM, delete_sessions)

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from ors_gym.errors import (
+    AuthenticationError,
     InvalidRequestError,
     ORSError,
     ProtocolError,
@@ -53,20 +54,13 @@ def connect(server: Server) -> Operation[None]:
     if server.known.environments:
         return
     dialect = yield from _learn_dialect(server)
-    outcome, body = yield from fetch(server, plain_head("GET", "/list_environments"))
-    if outcome.status in (401, 403):
-        raise status_error(
-            outcome, body, "GET /list_environments", server.settings.redact
-        )
+    request = "GET /list_environments"
+    outcome, body = yield from fetch(server, plain_head(*request.split()))
     try:
         if outcome.status != 200:
-            raise status_error(
-                outcome, body, "GET /list_environments", server.settings.redact
-            )
-        environments = read_environments(
-            parse_json(body, "the reply", server.settings.redact)
-        )
-    except ServerError:
+            raise status_error(outcome, body, request, server.redact)
+        environments = read_environments(parse_json(body, "the reply", server.redact))
+    except (AuthenticationError, ServerError):
         raise
     except ORSError as error:
         raise ProtocolError(
@@ -110,7 +104,7 @@ def _learn_dialect(server: Server) -> Operation[Dialect]:
 def _check_passing(server: Server, outcome: Outcome, body: bytes, request: str) -> None:
     """Raise for a temporary status, which says nothing of what the server speaks."""
     if may_repeat(outcome):
-        raise status_error(outcome, body, request, server.settings.redact)
+        raise status_error(outcome, body, request, server.redact)
 
 
 def resolve_environment(server: Server, name: str) -> Operation[str]:
@@ -223,10 +217,8 @@ def _ask(
     encoded = None if body is None else encode(body, "the request")
     outcome, reply = yield from fetch(server, head, encoded)
     if outcome.status == 200:
-        return parse_json(reply, f"the reply of {head.target}", server.settings.redact)
-    error = status_error(
-        outcome, reply, f"{method} {head.target}", server.settings.redact
-    )
+        return parse_json(reply, f"the reply of {head.target}", server.redact)
+    error = status_error(outcome, reply, f"{method} {head.target}", server.redact)
     if outcome.status == 400 and body is not None:
         raise UnknownTaskError(f"{error} (asked for {body})", status=400)
     raise error

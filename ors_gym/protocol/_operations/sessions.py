@@ -130,9 +130,7 @@ def create_session(
     session_id = _session_id(server, outcome, reader)
     # Checked, since it goes into a header of every request of the session.
     if not _SESSION_ID.fullmatch(session_id):
-        raise ProtocolError(
-            f"not a session id: {server.settings.redact(session_id)[:40]!r}"
-        )
+        raise ProtocolError(f"not a session id: {server.redact(session_id)[:40]!r}")
     return session_id
 
 
@@ -142,13 +140,11 @@ def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
     if outcome.failure is not None:
         raise failure_error(outcome, f"POST {server.base_url}/create_session")
     if outcome.status != 200:
-        raise status_error(
-            outcome, reader.body, "POST /create_session", server.settings.redact
-        )
+        raise status_error(outcome, reader.body, "POST /create_session", server.redact)
     if reader.is_stream:
         raise reader.error or ProtocolError("/create_session named no session id")
     what = "the reply of /create_session"
-    return read_session_id(parse_json(reader.body, what, server.settings.redact))
+    return read_session_id(parse_json(reader.body, what, server.redact))
 
 
 def _create_episode(
@@ -169,7 +165,7 @@ def _create_episode(
     already can only be ours.
     """
     secrets = secrets or {}
-    redact = server.settings.redact.adding(secrets.values())
+    redact = server.redact.adding(secrets.values())
     must_discard = True
     try:
         head, body = create_request(
