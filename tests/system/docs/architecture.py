@@ -31,7 +31,7 @@ CAPTIONS: Final = {
     "spaces": "schema to sample, contains",
     "client": "HTTP: the only sockets",
     "protocol": "what to send, what may be sent again: no I/O at all",
-    "types": "values of the wire",
+    "types": "tools, tasks and results as plain JSON",
     "errors": "one tree",
 }
 _WIDTH: Final = 1000

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import ors_gym
 from tests.support.browser import Chromium
 from tests.support.processes import run_python
 from tests.system.docs.pages import ROOT
@@ -53,7 +54,13 @@ def test_the_site_holds_every_page_and_the_javascript_client(site: Path) -> None
     assert (site / "clients" / "ors.mjs").exists()
     assert ">EventDecoder</span>" in (site / "wire.html").read_text()
     reference = (site / "reference.html").read_text()
-    for name in ("ORSEnv", "evaluate", "AmbiguousCallError", "DiscreteTools", "serve"):
+    public = {
+        name
+        for package in (ors_gym, ors_gym.formats, ors_gym.rollout, ors_gym.evaluation)
+        for name in package.__all__
+    }
+    aliases = {"RewardReduction", "StopReason"}
+    for name in public - aliases | {"DiscreteTools", "serve", "check_server"}:
         assert f'.{name}"' in reference, name
 
 
