@@ -76,19 +76,20 @@ SHOWN = "[image: image/gif, 10x20]"
 HEADING = text("Images of the tool results above, in order:")
 
 
+def tool_message(call_id: str, content: Any) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": content}
+
+
+def answer(call_id: str, *content: Any, **more: Any) -> dict[str, Any]:
+    result = {"type": "tool_result", "tool_use_id": call_id, "content": [*content]}
+    return {**result, **more}
+
+
 def test_openai_images_follow_all_results_by_default():
     expected = [
-        {
-            "role": "tool",
-            "tool_call_id": "c1",
-            "content": "first\n\n[image: image/gif, 10x20]",
-        },
-        {"role": "tool", "tool_call_id": "c2", "content": ""},
-        {
-            "role": "tool",
-            "tool_call_id": "c3",
-            "content": f"{SHOWN}\n\nthird\n\n{SHOWN}",
-        },
+        tool_message("c1", f"first\n\n{SHOWN}"),
+        tool_message("c2", ""),
+        tool_message("c3", f"{SHOWN}\n\nthird\n\n{SHOWN}"),
         {"role": "user", "content": [HEADING, *[OPENAI_IMAGE] * 3]},
     ]
     assert tool_result_messages(RESULTS) == expected
@@ -96,37 +97,28 @@ def test_openai_images_follow_all_results_by_default():
 
 
 def test_openai_images_in_results():
-    first, second, third = tool_result_messages(RESULTS, images="tool")
-    assert first["content"] == [text("first"), OPENAI_IMAGE]
-    assert second["content"] == ""
-    assert third["content"] == [OPENAI_IMAGE, text("third"), OPENAI_IMAGE]
-
-
-def test_anthropic_images_in_results_by_default():
-    (message,) = tool_result_messages(RESULTS, "anthropic")
-    assert message["role"] == "user"
-    assert message["content"] == [
-        {
-            "type": "tool_result",
-            "tool_use_id": "c1",
-            "content": [text("first"), ANTHROPIC_IMAGE],
-        },
-        {"type": "tool_result", "tool_use_id": "c2", "content": [], "is_error": True},
-        {
-            "type": "tool_result",
-            "tool_use_id": "c3",
-            "content": [ANTHROPIC_IMAGE, text("third"), ANTHROPIC_IMAGE],
-        },
+    assert tool_result_messages(RESULTS, images="tool") == [
+        tool_message("c1", [text("first"), OPENAI_IMAGE]),
+        tool_message("c2", ""),
+        tool_message("c3", [OPENAI_IMAGE, text("third"), OPENAI_IMAGE]),
     ]
 
 
-def test_anthropic_images_after_results():
+def test_anthropic_images_in_results_by_default_or_after_them():
+    (message,) = tool_result_messages(RESULTS, "anthropic")
+    assert message["role"] == "user"
+    assert message["content"] == [
+        answer("c1", text("first"), ANTHROPIC_IMAGE),
+        answer("c2", is_error=True),
+        answer("c3", ANTHROPIC_IMAGE, text("third"), ANTHROPIC_IMAGE),
+    ]
     (message,) = tool_result_messages(RESULTS, "anthropic", "user")
-    *results, heading, one, two, three = message["content"]
-    assert [result["type"] for result in results] == ["tool_result"] * 3
-    assert results[0]["content"] == [text("first\n\n[image: image/gif, 10x20]")]
-    assert heading == HEADING
-    assert one == two == three == ANTHROPIC_IMAGE
+    assert message["content"] == [
+        answer("c1", text(f"first\n\n{SHOWN}")),
+        answer("c2", is_error=True),
+        answer("c3", text(f"{SHOWN}\n\nthird\n\n{SHOWN}")),
+        *(HEADING, ANTHROPIC_IMAGE, ANTHROPIC_IMAGE, ANTHROPIC_IMAGE),
+    ]
 
 
 @pytest.mark.parametrize("images", ["user", "tool", None])
