@@ -10,7 +10,7 @@ from typing import Final
 from ors_gym.protocol._exchange import Limits
 from tests.client.http.raw_server import Close, Drip, Repeat, Script
 
-__all__ = ["BOUNDED_BY_ANYBODY", "LIMITS", "ROWS", "Row"]
+__all__ = ["BOUNDED_BY_ANYBODY", "LIMITS", "ROWS", "Row", "gzipped", "raw_deflate"]
 
 LIMITS: Final = Limits(reply_bytes=8 * 2**20, body_bytes=2**20)
 """Smaller than the defaults, so that the rows about limits are quick."""
@@ -61,7 +61,7 @@ def _ended(name: str, data: bytes) -> list[Row]:
     ]
 
 
-def _gzip(data: bytes) -> bytes:
+def gzipped(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
@@ -69,7 +69,7 @@ def _encoded(coding: str, body: bytes, *lines: str) -> bytes:
     return _head(f"Content-Encoding: {coding}", f"Content-Length: {len(body)}") + body
 
 
-def _raw_deflate(data: bytes) -> bytes:
+def raw_deflate(data: bytes) -> bytes:
     deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return deflater.compress(data) + deflater.flush()
 
@@ -121,12 +121,12 @@ _GOOD: Final = [
     _ok("10,000 header lines", _head(*["a:b"] * 10_000, "Content-Length: 5")
         + b"hello"),
     _ok("Content-Encoding: identity", _encoded("identity", b"hello")),
-    _ok("gzip", _encoded("gzip", _gzip(b"hello"))),
-    _ok("gzip in two members", _encoded("gzip", _gzip(b"hel") + _gzip(b"lo"))),
-    _ok("gzip, one byte a packet", Drip(_encoded("x-gzip", _gzip(b"hello"))),
+    _ok("gzip", _encoded("gzip", gzipped(b"hello"))),
+    _ok("gzip in two members", _encoded("gzip", gzipped(b"hel") + gzipped(b"lo"))),
+    _ok("gzip, one byte a packet", Drip(_encoded("x-gzip", gzipped(b"hello"))),
         reused=None),
     _ok("deflate", _encoded("deflate", zlib.compress(b"hello"))),
-    _ok("deflate without its wrapping", _encoded("deflate", _raw_deflate(b"hello"))),
+    _ok("deflate without its wrapping", _encoded("deflate", raw_deflate(b"hello"))),
     Row("204", [_head(first="HTTP/1.1 204 No Content")], "204", reused=True),
     Row("empty body", [_head("Content-Length: 0")], "200", reused=True),
     Row("empty chunked body", [_CHUNKED + _LAST], "200", reused=True),
@@ -218,9 +218,9 @@ _BAD_HEADS: Final = [
     _bad("a page without a head", b"<!DOCTYPE html>\r\n\r\n"),
     _bad("a line break before the status line", b"\r\n" + _FULL),
     _bad("an encoding that nobody knows", _encoded("br", b"hello")),
-    _bad("two encodings", _encoded("gzip, gzip", _gzip(_gzip(b"hello")))),
+    _bad("two encodings", _encoded("gzip, gzip", gzipped(gzipped(b"hello")))),
     _bad("gzip that is none", _encoded("gzip", b"hello")),
-    _bad("gzip cut short", _encoded("gzip", _gzip(b"hello")[:-4])),
+    _bad("gzip cut short", _encoded("gzip", gzipped(b"hello")[:-4])),
 ]  # fmt: skip
 
 _BAD_CHUNKS: Final = [
