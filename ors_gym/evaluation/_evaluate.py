@@ -90,9 +90,8 @@ class Options(RuleOptions, _EnvOptions, total=False):
     ``num_cpus``, ``num_gpus``, ``memory``, ``runtime_env``, ..."""
 
 
-_NOT_THE_ENVS: Final = (
-    Options.__annotations__.keys() - _EnvOptions.__annotations__.keys()
-)
+_OWN_OPTIONS: Final = Options.__annotations__.keys() - _EnvOptions.__annotations__
+"""Options that are not arguments of the env."""
 
 
 def evaluate(
@@ -132,9 +131,7 @@ def evaluate(
         >>> f"{found['success_rate']:.1%}", found["avg_steps"]
         ('100.0%', 1.0)
     """
-    job = _Job(
-        client, env_name, tasks, policy, max_concurrent=max_concurrent, **options
-    )
+    job = _Job(client, env_name, tasks, policy, max_concurrent, options=options)
     if options.get("engine") == "ray":
         # In the caller's thread: Ray sets its signal handlers in the main thread only.
         connect()
@@ -185,9 +182,7 @@ async def parallel_evaluate(
         >>> len(asyncio.run(job)["results"])
         3
     """
-    job = _Job(
-        client, env_name, tasks, policy, max_concurrent=max_concurrent, **options
-    )
+    job = _Job(client, env_name, tasks, policy, max_concurrent, options=options)
     await job.run()
     return job.evaluation()
 
@@ -201,9 +196,9 @@ class _Job:
         env_name: str,
         tasks: Tasks,
         policy: Policy | None,
-        *,
         max_concurrent: int,
-        **options: Unpack[Options],
+        *,
+        options: Options,
     ) -> None:
         if not isinstance(env_name, str):
             raise InvalidRequestError(
@@ -225,7 +220,7 @@ class _Job:
             env_arguments={
                 name: value
                 for name, value in options.items()
-                if name not in _NOT_THE_ENVS
+                if name not in _OWN_OPTIONS
             },
         )
         self._client = client
@@ -240,7 +235,7 @@ class _Job:
         """None before anything is played."""
 
     async def run(self, *, elsewhere: bool = False) -> None:
-        """Play what is left, ``elsewhere`` than on an async client's own loop."""
+        """Play what is left; ``elsewhere`` means on another loop than the client's."""
         options = self._options
         async with borrow_async(self._client, elsewhere=elsewhere) as client:
             settings = self._settings

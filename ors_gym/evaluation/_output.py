@@ -79,12 +79,6 @@ class Record:
     def from_row(cls, row: Mapping[str, Any]) -> Record:
         """Read a row of an output file.
 
-        Args:
-            row: The row.
-
-        Returns:
-            The record.
-
         Raises:
             InvalidRequestError: If it is no such row.
         """

@@ -135,17 +135,7 @@ class ChatPolicy:
         return f"ChatPolicy({self.policy_name!r}, host={self._service.host!r})"
 
     async def __call__(self, episode: Episode) -> Turn | None:
-        """Ask the model for its next turn.
-
-        Args:
-            episode: The episode so far.
-
-        Returns:
-            The turn; None if the conversation has outgrown the model's context.
-
-        Raises:
-            ORSError: If the model's server refuses or fails.
-        """
+        """Return the model's next turn, or None where its context is full."""
         try:
             answer = await self._service.complete(self._request(episode))
         except _ContextFullError:

@@ -122,22 +122,12 @@ class Episode:
         return [step.reward for step in self.steps if step.is_paid]
 
     def fail(self, error: BaseException, kind: str) -> None:
-        """End it without an outcome, by an exception.
-
-        Args:
-            error: The exception, kept as ``cause``.
-            kind: The kind of error.
-        """
+        """End it without an outcome, by an exception that becomes its ``cause``."""
         self.end_without_outcome(str(error) or type(error).__name__, kind)
         self.cause = error
 
     def end_without_outcome(self, error: str, kind: str) -> None:
-        """End it without an outcome, by an error that is only known as text.
-
-        Args:
-            error: What happened.
-            kind: The kind of error.
-        """
+        """End it without an outcome, by an error that is only known as text."""
         self.stop_reason = "error"
         self.total_reward = None
         self.error = error[:_LONGEST_ERROR]
@@ -206,9 +196,6 @@ class Episode:
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         """Make an episode from the plain JSON values of `to_dict`.
 
-        Args:
-            value: The plain JSON values.
-
         Raises:
             InvalidRequestError: If it is no episode.
         """
@@ -226,10 +213,7 @@ class Episode:
 
     @classmethod
     def from_json(cls, text: str | bytes | Mapping[str, Any]) -> Self:
-        """Make an episode from the JSON text of `to_json`.
-
-        Args:
-            text: The JSON text, or what it decodes to.
+        """Make an episode from the JSON text of `to_json`, or what that decodes to.
 
         Raises:
             InvalidRequestError: If it is no episode.
