@@ -379,22 +379,22 @@ def test_a_result_that_cannot_be_read_leaves_the_session_undecided(value: str) -
         Script().run(call(state))
 
 
+OVER = '{"ok": false, "error": "no", "reason": "episode_finished"}'
+
+
 def test_the_end_is_latched() -> None:
     state = open_state()
     assert Script(verdict(result_of(finished=True))).run(call(state))["finished"]
     with pytest.raises(ToolRejectedError) as caught:
         Script().run(call(state))
     assert caught.value.reason == "episode_finished"
-    # What was already run may still be asked for.
+    # The result of a call that ran already may still be asked for.
     assert Script(DONE).run(resume(state))["finished"] is False
     assert state.finished
-
-
-def test_the_server_may_say_that_the_episode_is_over() -> None:
+    # The server may say it as well.
     state = open_state()
-    over = '{"ok": false, "error": "no", "reason": "episode_finished"}'
     with pytest.raises(ToolRejectedError):
-        Script(verdict(over)).run(call(state))
+        Script(verdict(OVER)).run(call(state))
     assert state.finished
 
 
@@ -474,20 +474,22 @@ def test_another_call_s_result_does_not_decide_this_one() -> None:
     assert state.pending == ""
 
 
-def test_asking_again_may_fail_again() -> None:
+@pytest.mark.parametrize(
+    ("replies", "timeout", "kind", "pending"),
+    [
+        ([UNKNOWN], 60.0, AmbiguousCallError, "t1"),
+        ([], 0.0, CallTimeoutError, "t1"),
+        ([stream(TASK, ("error", "x"))], 60.0, ToolFailedError, None),
+    ],
+)
+def test_asking_again_may_fail(
+    replies: list[Reply], timeout: float, kind: type[ORSError], pending: str | None
+) -> None:
     state = undecided("t1")
-    with pytest.raises(AmbiguousCallError):
-        Script(UNKNOWN).run(resume(state))
-    with pytest.raises(CallTimeoutError):
-        Script().run(resume(state, timeout=0.0))
-    assert state.pending == "t1"
-
-
-def test_a_resumed_call_may_have_raised() -> None:
-    state = undecided("t1")
-    with pytest.raises(ToolFailedError, match="the resumed call raised"):
-        Script(stream(TASK, ("error", "x"))).run(resume(state))
-    assert state.pending is None
+    with pytest.raises(kind) as caught:
+        Script(*replies).run(resume(state, timeout=timeout))
+    assert type(caught.value) is kind
+    assert state.pending == pending
 
 
 def test_a_call_without_a_name_cannot_be_resumed() -> None:

@@ -37,14 +37,11 @@ def create(
     return dict(head.headers), json.loads(body)
 
 
-def test_secrets_in_the_header() -> None:
+def test_secrets_go_where_the_server_looks() -> None:
     headers, body = create(SecretsChannel.HEADER, SECRETS)
     named = json.loads(base64.b64decode(headers["X-Secrets"]))
     assert named == {name: {"value": value} for name, value in SECRETS.items()}
     assert "secrets" not in body
-
-
-def test_secrets_in_the_body() -> None:
     headers, body = create(SecretsChannel.BODY, SECRETS)
     assert body["secrets"] == SECRETS
     assert "X-Secrets" not in headers

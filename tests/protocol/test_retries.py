@@ -48,45 +48,46 @@ def test_retry_after_as_a_date_needs_the_reply_s_own() -> None:
     assert retry_after(reply()) is None
 
 
+def patience(
+    budget: float = 100.0, unreachable: float = 100.0, random: float = 0.0
+) -> Patience:
+    return Patience(budget, unreachable, random=lambda: random)
+
+
 def test_waits_double_up_to_the_longest() -> None:
-    patience = Patience(100.0, 100.0, random=lambda: 0.0)
-    delays = [patience.next_delay() for _ in range(9)]
+    steady = patience()
+    delays = [steady.next_delay() for _ in range(9)]
     assert delays == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert patience.attempts == 9
-
-
-def test_waits_are_shortened_at_random_by_up_to_a_half() -> None:
-    patience = Patience(100.0, 100.0, random=lambda: 0.999)
-    delay = patience.next_delay()
-    assert delay == pytest.approx(0.025, rel=0.01)
+    assert steady.attempts == 9
+    # At random each is shortened by up to a half.
+    assert patience(random=0.999).next_delay() == pytest.approx(0.025, rel=0.01)
 
 
 def test_what_the_server_asks_for_is_the_least() -> None:
-    patience = Patience(100.0, 100.0, random=lambda: 0.0)
-    assert patience.next_delay(7.0) == 7.0
-    assert patience.next_delay(0.0) == 0.1
+    asked = patience()
+    assert [asked.next_delay(7.0), asked.next_delay(0.0)] == [7.0, 0.1]
 
 
 def test_a_wait_beyond_the_budget_is_none() -> None:
-    patience = Patience(10.0, 100.0, random=lambda: 0.0)
-    assert patience.next_delay(10.0) is None
-    patience.spend(Outcome(elapsed=9.96))
-    assert patience.next_delay() is None
+    short = patience(10.0)
+    assert short.next_delay(10.0) is None
+    short.spend(Outcome(elapsed=9.96))
+    assert short.next_delay() is None
 
 
-def test_an_answer_of_200_does_not_refill_the_budget() -> None:
-    patience = Patience(10.0, 100.0, random=lambda: 0.0)
-    patience.spend(Outcome(status=200, elapsed=4.0))
-    patience.spend(Outcome(status=503, elapsed=4.0))
-    assert patience.remaining == pytest.approx(2.0)
+def test_no_answer_refills_the_budget() -> None:
+    spent = patience(10.0)
+    spent.spend(Outcome(status=200, elapsed=4.0))
+    spent.spend(Outcome(status=503, elapsed=4.0))
+    assert spent.remaining == pytest.approx(2.0)
 
 
 def test_a_server_out_of_reach_has_a_budget_of_its_own() -> None:
-    patience = Patience(100.0, 1.0, random=lambda: 0.0)
-    assert patience.next_delay(unreachable=True) == 0.05
-    patience.spend(Outcome(failure=Failure.CONNECT, elapsed=0.9))
-    assert patience.next_delay(unreachable=True) is None
-    assert patience.next_delay() == 0.2
+    away = patience(unreachable=1.0)
+    assert away.next_delay(unreachable=True) == 0.05
+    away.spend(Outcome(failure=Failure.CONNECT, elapsed=0.9))
+    assert away.next_delay(unreachable=True) is None
+    assert away.next_delay() == 0.2
 
 
 def test_starting_is_503_with_the_header() -> None:
