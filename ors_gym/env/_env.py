@@ -256,20 +256,7 @@ class AsyncORSEnv(AsyncTaskEnv):
     async def reset(
         self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> ResetResult:
-        """Start an episode, as `ORSEnv.reset` does.
-
-        Args:
-            seed: Plays the task that it selects.
-            options: ``task_index``, ``task`` or ``split``: one episode outside the
-                order.
-
-        Returns:
-            The prompt as an observation, and the info.
-
-        Raises:
-            SetupFailedError: If the environment's set-up raised.
-            UnknownTaskError: If there is no such split or task.
-        """
+        """As `ORSEnv.reset`, awaitable."""
         chooser = self._chooser
         self.check_usable()
         if seed is not None:
@@ -299,37 +286,23 @@ class AsyncORSEnv(AsyncTaskEnv):
         return self._chooser.is_foreseeable
 
     async def prepare(self, options: Mapping[str, Any] | None = None) -> None:
-        """Ask the server for what a reset has to know of the splits.
+        """Ask the server for what a reset with these options has to know of the splits.
 
-        Of many envs that share a client one can ask so, and the others need not.
-
-        Args:
-            options: The options of the reset.
+        The client keeps the answers, so of many envs that share it only one has to ask.
         """
         await self.client.run(self._chooser.prepare(options))
 
     def seed_tasks(self, seed: int) -> None:
-        """Choose where the order of tasks goes on, as the seed of a reset does.
-
-        Args:
-            seed: The seed.
-        """
+        """Choose where the order of tasks goes on, as the seed of a reset does."""
         self._chooser.seed(seed)
 
     async def close(self) -> None:
-        """Delete the session, in bounded time. Closing twice is fine."""
+        """As `ORSEnv.close`, awaitable."""
         self._chooser.discard_ahead()
         await super().close()
 
     def set_tasks(self, tasks: TaskSet | None) -> None:
-        """Narrow the tasks from the next reset on.
-
-        Args:
-            tasks: As for the constructor; None for the whole split.
-
-        Raises:
-            InvalidRequestError: If the set is empty or none of these.
-        """
+        """As `ORSEnv.set_tasks`."""
         self._chooser.set_tasks(tasks)
 
     async def count_tasks(self) -> int:

@@ -98,13 +98,7 @@ class _Episodes(Generic[S]):
         return None if self._renderer is None else self._renderer.transcript
 
     def render(self) -> str | NDArray[np.uint8] | None:
-        """Show the episode.
-
-        Returns:
-            The whole episode as text with ``render_mode="ansi"``; a picture of its
-            newest turns with ``"rgb_array"``, always of one size; None with
-            ``"human"``, which prints what is new, in colours if rich is installed.
-        """
+        """Show the episode as `ORSEnv.render` does; None without a render mode."""
         return None if self._renderer is None else self._renderer.render()
 
     def check_usable(self) -> None:
@@ -498,7 +492,7 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
             await session.close(wait=wait)
 
     async def close(self) -> None:
-        """Delete the session, in bounded time. Closing twice is fine."""
+        """As `TaskEnv.close`, awaitable."""
         session = self._rules.close()
         try:
             if session is not None:
@@ -508,7 +502,7 @@ class AsyncTaskEnv(_Episodes[AsyncSession]):
                 await self._owned.aclose()
 
     async def get_task(self) -> TaskSpec | None:
-        """Return the current task, or None. It usually holds the answer."""
+        """As `TaskEnv.task`, awaitable."""
         task = self._rules.task
         if task is None or task.spec is not None:
             return task.spec if task is not None else None

@@ -41,9 +41,9 @@ Steps: TypeAlias = tuple[
 class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     """Many sessions of one environment, in one process, as a Gymnasium vector env.
 
-    It behaves as Gymnasium's ``SyncVectorEnv`` does over as many `ORSEnv`, except that
-    their calls run at the same time, that they share connections and what is known of
-    the server, and that an outage of one env ends only that env's episode.
+    It behaves as Gymnasium's ``SyncVectorEnv`` over as many `ORSEnv`, with three
+    differences: calls run at the same time, the envs share connections and what is
+    known of the server, and an outage of one env ends only that env's episode.
 
     For tools of uneven length there are `send` and `recv`: no env waits for another.
 
@@ -62,9 +62,9 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         on_error: Whether an outage truncates its env's episode, or raises.
         open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
             as soon as its episode is over, while the other envs and the policy go on.
-            Until its reset an env then holds two. What is not played is deleted:
-            switch it off where a set-up is dear and each env plays one episode only,
-            or where the server limits its sessions.
+            Until its reset an env then holds two sessions. A session that is not
+            played is deleted. Switch it off where a set-up is dear and each env plays
+            one episode only, or where the server limits its sessions.
         render_mode: ``ansi``, ``rgb_array`` (extra ``images``) or None.
         client: An `AsyncORSClient` to use, which is not closed here, in place of an
             own one. It keeps its connections for one event loop at a time.
@@ -179,7 +179,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         seed: int | Sequence[int | None] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in each env. An env that is busy gives up what it does.
+        """Start an episode in each env. The call of a busy env is given up.
 
         Args:
             seed: Env i gets ``seed + i``, or the i-th of a list. Without a seed each
@@ -197,7 +197,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             UnknownTaskError: If there is no such split or task.
         """
         chosen = self._begin(seed, options)
-        with self._given_up_on_interrupt():
+        with self._cancelled_on_error():
             self._loop.wait_for(chosen)
         infos = [result.info for result in self._collect(chosen)]
         observations = self._concatenate(self._shown)
@@ -219,7 +219,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             options: As for `reset`.
         """
         self._begin(seed, options)
-        with self._given_up_on_interrupt():
+        with self._cancelled_on_error():
             self._loop.turn()
 
     def _begin(
@@ -260,7 +260,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             )
         every = range(self.num_envs)
         self._advance(list_actions(actions, self.num_envs), every)
-        with self._given_up_on_interrupt():
+        with self._cancelled_on_error():
             self._loop.wait_for(every)
         return self._batch(self._collect(every))
 
@@ -288,7 +288,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 "send",
             )
         self._advance(list_actions(actions, len(ids)), ids)
-        with self._given_up_on_interrupt():
+        with self._cancelled_on_error():
             self._loop.turn()
 
     def recv(self, min_envs: int = 1) -> Steps:
@@ -312,7 +312,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 "actions first",
                 "recv",
             )
-        with self._given_up_on_interrupt():
+        with self._cancelled_on_error():
             self._loop.wait_for_any(min_envs)
         ids = self._loop.finished
         failed = [i for i in ids if self._loop.failure(i) is not None]
@@ -329,13 +329,13 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._start({i: self._slots[i].advance(action) for i, action in works})
 
     def _start(self, works: Mapping[int, Coroutine[Any, Any, SlotResult]]) -> None:
-        with self._given_up_on_interrupt():
+        with self._cancelled_on_error():
             for i, work in works.items():
                 self._loop.start(i, work)
 
     @contextlib.contextmanager
-    def _given_up_on_interrupt(self) -> Iterator[None]:
-        """Leave no env busy with something whose result nobody will take."""
+    def _cancelled_on_error(self) -> Iterator[None]:
+        """If the block raises, leave no env busy: nobody would take its result."""
         try:
             yield
         except BaseException:

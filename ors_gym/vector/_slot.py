@@ -41,9 +41,11 @@ class SlotResult(NamedTuple):
 
 
 class VectorSlot:
-    """An async env, when its next episode begins, and what is bearable.
+    """One async env, and what the vector env decides about it.
 
-    ``get_attr``, ``set_attr`` and ``call`` see its attributes, and those of the env.
+    That is when the next episode begins, and which failures end an episode in place of
+    being raised. ``get_attr``, ``set_attr`` and ``call`` see the attributes of the slot
+    and those of its env.
     """
 
     def __init__(
@@ -66,11 +68,11 @@ class VectorSlot:
         self._over = False
 
     async def prepare(self, options: Mapping[str, Any] | None) -> None:
-        """Ask, for all slots, for what they have to know of the splits."""
+        """Ask for what every slot has to know of the splits: one slot asks for all."""
         try:
             await self.env.prepare(options)
         except ORSError as error:
-            # Where an outage is borne, each slot finds out for itself.
+            # Where an outage only ends an episode, each slot finds out for itself.
             if not error.outage or self._raises:
                 raise
 
@@ -86,8 +88,8 @@ class VectorSlot:
         try:
             observation, info = await self.env.reset(seed=seed, options=options)
         except ORSError as error:
-            bearable = error.outage or isinstance(error, SetupFailedError)
-            if not bearable or self._raises:
+            ends_episode = error.outage or isinstance(error, SetupFailedError)
+            if not ends_episode or self._raises:
                 raise
             observation, info = self.env.begin_without_session(error)
         return SlotResult(observation, info)
@@ -116,7 +118,7 @@ class VectorSlot:
             try:
                 await self.env.open_next()
             except ORSError:
-                # Nothing was chosen: the reset asks again, and deals with what comes.
+                # No task was chosen: the reset asks again, and deals with the error.
                 return
 
     def check_ready(self) -> None:
