@@ -10,6 +10,7 @@ from types import CodeType, SimpleNamespace
 import pytest
 
 from ors_gym.server import serve
+from tests.support.servers.process import RunningServer
 from tests.support.virtual_environments import ROOT
 
 
@@ -18,6 +19,13 @@ def bundled() -> Iterator[str]:
     """Give the base URL of a server with the bundled environments."""
     with serve() as base_url:
         yield base_url
+
+
+@pytest.fixture
+def tidy_server(one_server: RunningServer) -> Iterator[RunningServer]:
+    """Give `one_server`, on which the test leaves no session open."""
+    yield one_server
+    assert one_server.open_sessions() == set()
 
 
 @pytest.fixture

@@ -119,7 +119,7 @@ def contract_task(server: RunningServer, **arguments: Any) -> Any:
 
 
 def test_a_conversation_stands_in_the_log_with_every_call_answered(
-    one_server, tmp_path
+    tidy_server, tmp_path
 ):
     model = scripted(
         say([call("add", a=1, b=2), call("echo", text="hi")], "Adding."),
@@ -128,7 +128,7 @@ def test_a_conversation_stands_in_the_log_with_every_call_answered(
         say([call("submit", answer="0"), call("add", a=1, b=1)]),
     )
     log = evaluate(
-        contract_task(one_server, system_prompt="Be brief."), model, tmp_path
+        contract_task(tidy_server, system_prompt="Be brief."), model, tmp_path
     )
     (sample,) = samples_of(log)
     roles = [message.role for message in sample.messages]
@@ -149,23 +149,21 @@ def test_a_conversation_stands_in_the_log_with_every_call_answered(
         if part.type == "image"
     ]
     assert len(pictures) == 1
-    assert value_of(sample) == sum(filter(None, one_server.rewards()))
-    assert one_server.runs("add") == 1
-    assert one_server.open_sessions() == set()
+    assert value_of(sample) == sum(filter(None, tidy_server.rewards()))
+    assert tidy_server.runs("add") == 1
 
 
 def test_limits_of_inspect_end_an_episode_which_keeps_what_it_earned(
-    one_server, tmp_path
+    tidy_server, tmp_path
 ):
     def answer(*_: Any) -> ModelOutput:
         return say([call("add", a=1, b=2)])
 
-    task = contract_task(one_server, nonterminal_reward=-0.25)
+    task = contract_task(tidy_server, nonterminal_reward=-0.25)
     log = evaluate(task, mock(answer), tmp_path, message_limit=6)
     (sample,) = samples_of(log)
     assert sample.limit is not None
-    assert value_of(sample) == 0.5 * one_server.runs("add") - 0.25
-    assert one_server.open_sessions() == set()
+    assert value_of(sample) == 0.5 * tidy_server.runs("add") - 0.25
 
 
 def test_a_full_context_ends_an_episode(one_server, tmp_path):

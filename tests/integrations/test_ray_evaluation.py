@@ -50,14 +50,14 @@ def rows(found: Evaluation) -> list[Any]:
     ]
 
 
-def test_the_same_rows_as_here_and_the_same_resume(cluster, one_server, tmp_path):
+def test_the_same_rows_as_here_and_the_same_resume(cluster, tidy_server, tmp_path):
     output = tmp_path / "run.jsonl"
     ended: list[int] = []
-    here = play(one_server, engine="local", episodes_per_task=3)
-    play(one_server, output=output, tasks=range(2), engine="local")
-    one_server.mark()
+    here = play(tidy_server, engine="local", episodes_per_task=3)
+    play(tidy_server, output=output, tasks=range(2), engine="local")
+    tidy_server.mark()
     found = play(
-        one_server,
+        tidy_server,
         output=output,
         episodes_per_task=3,
         on_episode=lambda episode: ended.append(episode.task_index),
@@ -65,14 +65,13 @@ def test_the_same_rows_as_here_and_the_same_resume(cluster, one_server, tmp_path
     assert rows(found) == rows(here)
     assert found.stopped == ""
     # Two were there already.
-    assert len(one_server.log("construct")) == len(ended) == 16
+    assert len(tidy_server.log("construct")) == len(ended) == 16
     assert rows_of(output) == {(t, n): 1 for t in range(6) for n in range(3)}
     assert Evaluation.load(output).success_rate == here.success_rate
-    again = play(one_server, output=output, episodes_per_task=3)
+    again = play(tidy_server, output=output, episodes_per_task=3)
     assert rows(again) == rows(here)
-    assert len(one_server.log("construct")) == 16
-    one_server.wait_for("teardown", 16)
-    assert not one_server.open_sessions()
+    assert len(tidy_server.log("construct")) == 16
+    tidy_server.wait_for("teardown", 16)
 
 
 def test_a_killed_worker_costs_no_episode_and_doubles_none(
@@ -130,14 +129,13 @@ def test_an_episode_that_ends_its_workers_is_given_up(cluster, one_server):
     assert found.outcomes == 5
 
 
-def test_a_refused_key_ends_the_run(cluster, one_server):
+def test_a_refused_key_ends_the_run(cluster, tidy_server):
     def policy(episode: Episode) -> dict[str, Any]:
         raise AuthenticationError("the key is refused", status=401)
 
     with pytest.raises(AuthenticationError, match="the key is refused"):
-        play(one_server, policy, tasks=range(12), episodes_per_task=100)
-    assert len(one_server.log("construct")) < 1200
-    assert not one_server.open_sessions()
+        play(tidy_server, policy, tasks=range(12), episodes_per_task=100)
+    assert len(tidy_server.log("construct")) < 1200
 
 
 def test_what_cannot_travel_is_refused(cluster, one_server):

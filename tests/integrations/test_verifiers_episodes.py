@@ -68,12 +68,12 @@ def play(env: vf.Env, chat: ChatServer, model: str, episodes: int = 1) -> Any:
     return played if episodes > 1 else played[0]
 
 
-def test_a_model_plays_with_the_tools_of_the_session(one_server, chat):
+def test_a_model_plays_with_the_tools_of_the_session(tidy_server, chat):
     model = chat.script(ADD, {"text": "I think it is 3."}, SUBMIT)
-    episode = play(make_env(one_server.base_url), chat, model)
+    episode = play(make_env(tidy_server.base_url), chat, model)
     assert episode.ok and not episode.errors
     (trace,) = episode.traces
-    assert trace.reward == 1.5 == sum(filter(None, one_server.rewards()))
+    assert trace.reward == 1.5 == sum(filter(None, tidy_server.rewards()))
     assert set(trace.rewards) == {"ors"}
     assert [trace.metrics["turns"], trace.metrics["finished"]] == [3.0, 1.0]
     (branch,) = trace.branches
@@ -83,29 +83,26 @@ def test_a_model_plays_with_the_tools_of_the_session(one_server, chat):
     assert branch.messages[2].content == "3"
     offered = chat.requests(model)[0]["body"]["tools"]
     assert "submit" in {tool["function"]["name"] for tool in offered}
-    assert one_server.open_sessions() == set()
 
 
-def test_episodes_at_once_are_sessions_of_their_own(one_server, chat):
+def test_episodes_at_once_are_sessions_of_their_own(tidy_server, chat):
     model = chat.script(ADD, SUBMIT)
-    episodes = play(make_env(one_server.base_url), chat, model, episodes=3)
+    episodes = play(make_env(tidy_server.base_url), chat, model, episodes=3)
     assert [one.traces[0].reward for one in episodes] == [1.5] * 3
-    assert one_server.runs("submit") == 3
-    assert one_server.open_sessions() == set()
+    assert tidy_server.runs("submit") == 3
 
 
 def test_a_limit_of_verifiers_ends_an_episode_which_keeps_what_it_earned(
-    one_server, chat
+    tidy_server, chat
 ):
     taskset = {"arguments": {"nonterminal_reward": -0.25}}
     agent = {"max_turns": 2}
-    env = make_env(one_server.base_url, taskset=taskset, agent=agent)
+    env = make_env(tidy_server.base_url, taskset=taskset, agent=agent)
     episode = play(env, chat, chat.script(ADD, ADD, ADD))
     assert episode.ok
     (trace,) = episode.traces
     assert trace.stop_condition == "max_turns"
-    assert trace.reward == 0.5 * one_server.runs("add") - 0.25 == 0.75
-    assert one_server.open_sessions() == set()
+    assert trace.reward == 0.5 * tidy_server.runs("add") - 0.25 == 0.75
 
 
 def test_a_full_context_ends_an_episode(one_server, chat):
@@ -115,14 +112,13 @@ def test_a_full_context_ends_an_episode(one_server, chat):
     assert episode.traces[0].reward == 0.5
 
 
-def test_a_failing_model_is_no_outcome(one_server, chat):
+def test_a_failing_model_is_no_outcome(tidy_server, chat):
     model = chat.script(ADD, {"failures": [REFUSED] * 9})
-    episode = play(make_env(one_server.base_url), chat, model)
+    episode = play(make_env(tidy_server.base_url), chat, model)
     (trace,) = episode.traces
     assert not episode.ok and not trace.rewards
     assert trace.last_error.type == "ProviderError"
     assert trace.state.reward is None
-    assert one_server.open_sessions() == set()
 
 
 def test_an_outage_is_no_reward_and_no_text_and_a_retry_plays_anew(chat, monkeypatch):
@@ -156,10 +152,10 @@ def test_an_outage_is_no_reward_and_no_text_and_a_retry_plays_anew(chat, monkeyp
 
 
 def test_a_cancelled_episode_keeps_what_it_earned_and_closes_its_session(
-    one_server, chat, monkeypatch
+    tidy_server, chat, monkeypatch
 ):
     state = adapter.ORSState()
-    env = make_env(one_server.base_url)
+    env = make_env(tidy_server.base_url)
     model = chat.script(ADD, {"hang": True})
 
     async def run() -> None:
@@ -186,7 +182,6 @@ def test_a_cancelled_episode_keeps_what_it_earned_and_closes_its_session(
 
     asyncio.run(run())
     assert state.reward == 0.5
-    assert one_server.open_sessions() == set()
 
 
 def test_secrets_reach_the_environment_and_no_trace(one_server, chat, monkeypatch):

@@ -51,15 +51,15 @@ def run_page(
     page: Path,
     directory: Path,
     *,
-    stand_ins: Mapping[str, str] | None = None,
+    addresses: Mapping[str, str] | None = None,
     last: str = "",
 ) -> subprocess.CompletedProcess[str]:
     """Run a page's blocks in a process of their own, where warnings are errors.
 
-    `stand_ins` replaces addresses in the page; `last` is code to run after it.
+    `addresses` replaces addresses in the page; `last` is code to run after it.
     """
     own = {k: v for k, v in os.environ.items() if not k.startswith(("ORS_", "OPENAI_"))}
-    pairs = [part for pair in (stand_ins or {}).items() for part in pair]
+    pairs = [part for pair in (addresses or {}).items() for part in pair]
     command = [sys.executable, "-W", "error", "-m", __name__, str(page), last, *pairs]
     return subprocess.run(
         command,
@@ -72,12 +72,12 @@ def run_page(
     )
 
 
-def _execute(page: Path, last: str, stand_ins: Mapping[str, str]) -> None:
+def _execute(page: Path, last: str, addresses: Mapping[str, str]) -> None:
     """Run a page's blocks in this process; tracebacks name the lines of the page."""
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in python_blocks(page):
         code = block.code
-        for written, real in stand_ins.items():
+        for written, real in addresses.items():
             code = code.replace(written, real)
         compiled = compile("\n" * block.line + code, str(page), "exec")
         if block.runs:

@@ -1,4 +1,4 @@
-"""The page about frameworks: its recipes, on a real server and against stand-ins.
+"""The page about frameworks: its recipes, on a real server and against fakes.
 
 Its blocks for frameworks that have an adapter run in ``tests/integrations``.
 """
@@ -19,8 +19,14 @@ from ors_gym.errors import SessionLostError
 from tests.rollout.chat_server import running_chat_server
 from tests.support.processes import run_python
 from tests.support.servers.process import start_server
+from tests.system.docs.framework_fakes import (
+    Letters,
+    Sample,
+    Sampler,
+    modules_of,
+    write,
+)
 from tests.system.docs.pages import ROOT
-from tests.system.docs.stand_ins import Letters, Sample, Sampler, modules_of, write
 
 PAGE = ROOT / "docs" / "frameworks.md"
 SDK = "ors-sdk-0.1.0"
@@ -44,9 +50,11 @@ def load(title: str, name: str) -> Any:
 
 @pytest.fixture
 def contract(shared_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Serve the contract environments; the test leaves no session open."""
     server = shared_server(SDK)
     monkeypatch.setenv("ORS_BASE_URL", server.base_url)
-    return server
+    yield server
+    assert server.open_sessions() == set()
 
 
 @pytest.fixture
@@ -127,7 +135,6 @@ def test_samples_hold_the_episode_and_its_reward(
     check_tokens(
         sample.tokens, sample.loss_mask or [], sample.rollout_log_probs, sampler
     )
-    assert contract.open_sessions() == set()
 
 
 @only("slime", "miles")
@@ -162,7 +169,6 @@ def test_an_agent_loop_returns_tokens_and_the_reward(
     ids = output.prompt_ids + output.response_ids
     check_tokens(ids, output.response_mask, output.response_logprobs, sampler)
     assert output.num_turns == 7
-    assert contract.open_sessions() == set()
 
 
 @only("verl")
@@ -221,7 +227,6 @@ def test_a_resources_server_answers_calls_and_pays_once(
     assert first[:4] == (None, 0.5, False, False)
     assert "Invalid action" in second[0]
     assert third[1:4] == (1.0, True, False)
-    assert contract.open_sessions() == set()
 
 
 @only("nemo_gym")
@@ -258,7 +263,6 @@ def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) ->
     assert episode.trajectories[0].reward == 1.5
     assert episode.metrics["turns"] == 2
     assert recipe.score(task, episode) == (1.5, True)
-    assert contract.open_sessions() == set()
 
 
 @only("rllm")

@@ -25,7 +25,7 @@ LINK = re.compile(r"\]\(((?!http|#)[^)#]+)")
 
 
 @pytest.fixture(scope="module")
-def stand_ins() -> Iterator[dict[str, str]]:
+def addresses() -> Iterator[dict[str, str]]:
     """Processes in the place of what readers have: a model's server, a gateway."""
     with running_chat_server() as chat, serve() as base_url:
         model = chat.script({"calls": [["call_1", "submit", {"answer": "7"}]]})
@@ -40,12 +40,12 @@ def stand_ins() -> Iterator[dict[str, str]]:
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES]
 )
 def test_the_code_of_a_page_runs(
-    name: str, stand_ins: dict[str, str], tmp_path: Path
+    name: str, addresses: dict[str, str], tmp_path: Path
 ) -> None:
     page = DOCS / name
     if not any(block.runs for block in python_blocks(page)):
         pytest.skip("no block of this page runs")
-    done = run_page(page, tmp_path, stand_ins=stand_ins)
+    done = run_page(page, tmp_path, addresses=addresses)
     assert done.returncode == 0, done.stderr
     assert EXPECTED.get(name, "") in done.stdout
 

@@ -1,4 +1,4 @@
-"""Stand-ins for the frameworks of the recipes in ``docs/frameworks.md``.
+"""Fakes of the frameworks of the recipes in ``docs/frameworks.md``.
 
 They have the names and signatures that the recipes use, as the named versions have
 them, and do the least that a recipe can be played with. They prove nothing about the
