@@ -315,7 +315,7 @@ def test_connections_may_be_refused_for_a_while(proxy: FaultProxy) -> None:
 
 
 def test_idle_connections_close_at_their_age(upstream: ScriptedServer) -> None:
-    with FaultProxy(upstream.url, idle_close=0.02) as proxy:
+    with FaultProxy(upstream.url, idle_close=0.3) as proxy:
         data, end = call_once(proxy)
     assert (body_of(data), end) == (WHOLE, "close")
 

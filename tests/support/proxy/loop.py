@@ -11,7 +11,7 @@ from typing import Any, Final, Self, TypeVar
 from tests.support.proxy.http1 import HEAD_BYTES
 
 T = TypeVar("T")
-_SECONDS: Final = 10.0
+_SECONDS: Final = 20.0
 
 
 class LoopServer:
@@ -44,7 +44,7 @@ class LoopServer:
         raise NotImplementedError
 
     def await_that(self, condition: Callable[[], bool], complaint: str) -> None:
-        """Wait, at most ten seconds, for what `_changed` is notified of."""
+        """Wait, at most twenty seconds, for what `_changed` is notified of."""
         with self._changed:
             if not self._changed.wait_for(condition, _SECONDS):
                 raise TimeoutError(complaint)
@@ -101,7 +101,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, at most ten seconds, and return its result."""
+        """Run a coroutine in the loop, at most twenty seconds, and return its result."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result(_SECONDS)
 

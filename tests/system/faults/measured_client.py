@@ -42,7 +42,7 @@ def _call(client: ors_gym.ORSClient) -> Any:
 def _hurried_call(client: ors_gym.ORSClient) -> Any:
     with _session(client) as session:
         session.get_prompt()
-        return session.call_tool("go", {}, timeout=1)
+        return session.call_tool("go", {}, timeout=1.5)
 
 
 ACTIONS: Final[dict[str, Callable[[ors_gym.ORSClient], Any]]] = {

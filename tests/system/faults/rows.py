@@ -36,7 +36,7 @@ _LONG: Final[Call] = (
 )
 """A result in three chunks, each of which begins with a blank."""
 _SLOW: Final[Call] = ("slow", {"seconds": 2.0}, "slept")
-_HURRY: Final = 1.0  # seconds for a call that will not be answered in any time
+_HURRY: Final = 1.5  # seconds for a call that will not be answered in any time
 _TIMEOUTS: Final = frozenset({"timeout", "ambiguous_call"})
 
 

@@ -117,7 +117,7 @@ def test_calls_after_the_close_are_never_lost(server: RunningServer) -> None:
 LEAVE = """
 import ors_gym
 client = ors_gym.ORSClient({url!r})
-session = client.session("contract", split="train", index=0, setup_timeout=1.0)
+session = client.session("contract", split="train", index=0, setup_timeout=1.5)
 try:
     session.open()
 except ors_gym.ConnectionFailedError:

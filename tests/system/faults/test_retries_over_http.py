@@ -163,7 +163,7 @@ def test_a_slow_start_is_ridden_out_beyond_the_timeout_of_a_request(times: int) 
 
 def test_an_environment_that_never_starts() -> None:
     never = first(10**6, 503, PROMPT, STARTING, ("Retry-After", "0"))
-    options = {"setup_timeout": 0.5}
+    options = {"setup_timeout": 1.0}
     with (
         scripted_session(session=options, prompt=never) as (_, session),
         pytest.raises(ors_gym.SetupFailedError, match="setup_timeout"),

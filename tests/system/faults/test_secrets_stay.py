@@ -24,7 +24,7 @@ from tests.support.proxy.scripted import (
     status_reply,
     stream_reply,
 )
-from tests.system.faults.scripted_ors import TASK_ID, scripted_ors
+from tests.system.faults.scripted_ors import TASK_ID, scripted_ors, scripted_session
 
 KEY = "key-0123456789abcdef"
 SECRET = 'p4ss "word"/\u00e9+&'
@@ -131,19 +131,20 @@ ECHOES: Mapping[str, Mapping[str, Handler]] = {
 }
 
 
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+OPTIONS: Any = {"secrets": {"DB": SECRET}, "setup_timeout": 1.0, "call_timeout": 5}
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    caplog.set_level(logging.DEBUG, "ors_gym")
+    return caplog
+
+
 def play(url: str) -> None:
     with (
-        ors_gym.ORSClient(
-            url, api_key=KEY, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=0.3
-        ) as client,
-        client.session(
-            "box",
-            split="train",
-            index=0,
-            secrets={"DB": SECRET},
-            setup_timeout=0.5,
-            call_timeout=5,
-        ) as session,
+        ors_gym.ORSClient(url, api_key=KEY, headers=HEADERS, timeout=5) as client,
+        client.session("box", split="train", index=0, **OPTIONS) as session,
     ):
         check_clean(repr(client) + repr(session) + repr(session.state))
         check_clean(repr(vars(client)) + repr(client.settings))
@@ -153,14 +154,13 @@ def play(url: str) -> None:
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_nothing_secret_is_shown(echo: str, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "ors_gym")
+def test_nothing_secret_is_shown(echo: str, log: pytest.LogCaptureFixture) -> None:
     with (
         scripted_ors(**ECHOES[echo]) as server,
         pytest.raises(ors_gym.ORSError) as caught,
     ):
         play(server.url)
-    check_error(caught.value, caplog)
+    check_error(caught.value, log)
     # The server got them, in the only place where they belong.
     created = [r for r in server.requests if r.path == "/create" and r.session_id]
     assert created[0].json["secrets"] == {"DB": SECRET}
@@ -171,29 +171,17 @@ def test_nothing_secret_is_shown(echo: str, caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_an_env_shows_nothing_secret(
-    echo: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG, "ors_gym")
+def test_an_env_shows_nothing_secret(echo: str, log: pytest.LogCaptureFixture) -> None:
     with scripted_ors(**ECHOES[echo]) as server:
-        env = ors_gym.ORSEnv(
-            "box",
-            server.url,
-            api_key=KEY,
-            secrets={"DB": SECRET},
-            headers={"Authorization": f"Bearer {TOKEN}"},
-            on_error="truncate",
-            call_timeout=5,
-            setup_timeout=0.5,
-            render_mode="ansi",
-        )
+        shown: Any = {"on_error": "truncate", "render_mode": "ansi", **OPTIONS}
+        env = ors_gym.ORSEnv("box", server.url, api_key=KEY, headers=HEADERS, **shown)
         check_clean(repr(env) + str(env) + repr(env.spec))
         check_clean(pickle.dumps(env).decode("utf-8", "replace"))
         try:
             env.reset(seed=0)
             observation, *_, info = env.step({"tool": "go", "input": {}})
         except ors_gym.ORSError as error:
-            check_error(error, caplog)
+            check_error(error, log)
         else:
             assert info["error_kind"]
             check_clean(str(observation) + repr(info) + str(env.render()))
@@ -201,9 +189,8 @@ def test_an_env_shows_nothing_secret(
 
 
 def test_the_hook_for_retries_is_told_nothing_secret(
-    caplog: pytest.LogCaptureFixture,
+    log: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "ors_gym")
     told: list[Any] = []
     answers = [says_json(503), says_json(429)]
 
@@ -212,15 +199,11 @@ def test_the_hook_for_retries_is_told_nothing_secret(
             return answers.pop()(request)
         return json_reply([{"type": "text", "text": "Go."}])
 
-    with (
-        scripted_ors(prompt=first) as server,
-        ors_gym.ORSClient(server.url, api_key=KEY, on_retry=told.append) as client,
-        client.session(
-            "box", split="train", index=0, secrets={"DB": SECRET}
-        ) as session,
-    ):
+    client = {"api_key": KEY, "on_retry": told.append}
+    secrets = {"secrets": {"DB": SECRET}}
+    with scripted_session(client, secrets, prompt=first) as (_, session):
         session.get_prompt()
     assert len([retry for retry in told if "/prompt" in retry.request]) == 2
     check_clean(repr(told))
-    check_clean(caplog.text)
-    assert "prompt" in caplog.text
+    check_clean(log.text)
+    assert "prompt" in log.text

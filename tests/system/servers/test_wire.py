@@ -329,7 +329,7 @@ def test_a_constructor_that_raises(wire: Wire) -> None:
 
 
 def test_the_prompt_waits_for_set_up(wire: Wire) -> None:
-    with open_session(wire.server, "tasktools", setup_seconds=0.3) as session:
+    with open_session(wire.server, "tasktools", setup_seconds=0.8) as session:
         assert session.request("POST", "/ping").status_code == 200
         if wire.dialect.task_range:
             early = session.get("task_tools").json()["tools"]
@@ -519,7 +519,7 @@ def test_whether_a_tool_blocks_everybody(wire: Wire) -> None:
     with open_session(wire.server) as session:
         mine = RawSession(wire.client, session.session_id, "contract")
         caller = threading.Thread(
-            target=mine.call, args=("slow_sync",), kwargs={"seconds": 0.5}
+            target=mine.call, args=("slow_sync",), kwargs={"seconds": 1.0}
         )
         caller.start()
         wire.server.wait_for("run", tool="slow_sync")
