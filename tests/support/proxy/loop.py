@@ -101,7 +101,7 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, at most twenty seconds, and return its result."""
+        """Run a coroutine in the loop, for at most twenty seconds."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result(_SECONDS)
 

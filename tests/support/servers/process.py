@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import selectors
@@ -142,6 +143,12 @@ class RunningServer:
         """Return the rewards that tools returned since the mark, in order."""
         given = [entry["reward"] for entry in self.log("done", **fields)]
         return [None if reward is None else float(reward) for reward in given]
+
+    def check_spoken(self, *texts: str) -> None:
+        """Check that these are, to the last character, what `speak` returned."""
+        for entry, text in zip(self.log("done", tool="speak"), texts, strict=True):
+            assert len(text) == entry["text_length"]
+            assert hashlib.sha256(text.encode()).hexdigest() == entry["text_sha256"]
 
     def open_sessions(self) -> set[str]:
         """Return the sessions constructed but not torn down since the mark."""

@@ -9,7 +9,7 @@ import asyncio
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import pytest
@@ -18,7 +18,7 @@ from ors_gym import run_episode_async
 from ors_gym.errors import SessionLostError
 from tests.rollout.chat_server import running_chat_server
 from tests.support.processes import run_python
-from tests.support.servers.process import start_server
+from tests.support.servers.process import RunningServer, start_server
 from tests.system.docs.framework_fakes import (
     Letters,
     Sample,
@@ -55,6 +55,14 @@ def contract(shared_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("ORS_BASE_URL", server.base_url)
     yield server
     assert server.open_sessions() == set()
+
+
+@pytest.fixture
+def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
+    """Serve the contract environments for a test that restarts the server."""
+    with start_server(SDK) as server:
+        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+        yield server
 
 
 @pytest.fixture
@@ -139,21 +147,18 @@ def test_samples_hold_the_episode_and_its_reward(
 
 @only("slime", "miles")
 def test_samples_are_played_anew_after_an_outage(
-    recipe: Any, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+    recipe: Any, sampler: Sampler, mortal: RunningServer
 ) -> None:
-    with start_server(SDK) as server:
-        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+    def before(turn: int) -> None:
+        if turn == 1:
+            mortal.restart()
+            mortal.mark()
 
-        def before(turn: int) -> None:
-            if turn == 1:
-                server.restart()
-                server.mark()
-
-        sampler.before = before
-        sample = play_sample(recipe)
-        assert sample.reward == 1.5
-        assert len(sampler.seen) == 2 * len(TEXTS)
-        assert server.open_sessions() == set()
+    sampler.before = before
+    sample = play_sample(recipe)
+    assert sample.reward == 1.5
+    assert len(sampler.seen) == 2 * len(TEXTS)
+    assert mortal.open_sessions() == set()
 
 
 def play_verl(recipe: Any) -> Any:
@@ -173,14 +178,12 @@ def test_an_agent_loop_returns_tokens_and_the_reward(
 
 @only("verl")
 def test_an_outage_that_stays_is_raised_in_the_end(
-    recipe: Any, sampler: Sampler, monkeypatch: pytest.MonkeyPatch
+    recipe: Any, sampler: Sampler, mortal: RunningServer
 ) -> None:
-    with start_server(SDK) as server:
-        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
-        sampler.before = lambda turn: server.restart()
-        with pytest.raises(SessionLostError):
-            play_verl(recipe)
-        assert len(sampler.seen) == 3
+    sampler.before = lambda turn: mortal.restart()
+    with pytest.raises(SessionLostError):
+        play_verl(recipe)
+    assert len(sampler.seen) == 3
 
 
 class Item:
@@ -231,27 +234,25 @@ def test_a_resources_server_answers_calls_and_pays_once(
 
 @only("nemo_gym")
 def test_an_outage_fails_the_request_and_closes_the_session(
-    recipe: Any, monkeypatch: pytest.MonkeyPatch
+    recipe: Any, mortal: RunningServer
 ) -> None:
-    async def work(running: Any) -> None:
+    async def work() -> None:
         server = recipe.ORSServer()
         await server.reset(TASK, "s")
-        running.restart()
+        mortal.restart()
         with pytest.raises(SessionLostError):
             await server.step(responses("", ("add", "{}")), TASK, "s")
         assert not server.session_state
 
-    with start_server(SDK) as running:
-        monkeypatch.setenv("ORS_BASE_URL", running.base_url)
-        asyncio.run(work(running))
+    asyncio.run(work())
 
 
-def play_rllm(recipe: Any, *replies: dict[str, Any], env_name: str) -> Any:
+def play_rllm(recipe: Any, *replies: dict[str, Any]) -> Any:
     with running_chat_server() as gateway:
         config = types.SimpleNamespace(
             model=gateway.script(*replies), base_url=gateway.base_url
         )
-        task = types.SimpleNamespace(metadata={**TASK, "env_name": env_name})
+        task = types.SimpleNamespace(metadata=dict(TASK))
         return task, asyncio.run(recipe.play(task, config))
 
 
@@ -259,7 +260,7 @@ def play_rllm(recipe: Any, *replies: dict[str, Any], env_name: str) -> Any:
 def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) -> None:
     add = {"calls": [["a", "add", '{"a": 1, "b": 2}']]}
     submit = {"calls": [["b", "submit", '{"answer": "0"}']]}
-    task, episode = play_rllm(recipe, add, submit, env_name="Contract")
+    task, episode = play_rllm(recipe, add, submit)
     assert episode.trajectories[0].reward == 1.5
     assert episode.metrics["turns"] == 2
     assert recipe.score(task, episode) == (1.5, True)
@@ -267,20 +268,18 @@ def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) ->
 
 @only("rllm")
 def test_a_rollout_without_an_outcome_raises(
-    recipe: Any, monkeypatch: pytest.MonkeyPatch
+    recipe: Any, mortal: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def broken(client: Any, env_name: str, task: int, _: Any, **rest: Any) -> Any:
         def policy(episode: Any) -> Any:
-            server.restart()
+            mortal.restart()
             return {"tool": "submit", "input": {"answer": "0"}}
 
         return await run_episode_async(client, env_name, task, policy, **rest)
 
-    with start_server(SDK) as server:
-        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
-        monkeypatch.setattr(recipe, "run_episode_async", broken)
-        with pytest.raises(RuntimeError, match="no outcome"):
-            play_rllm(recipe, {"text": "unused"}, env_name="Contract")
+    monkeypatch.setattr(recipe, "run_episode_async", broken)
+    with pytest.raises(RuntimeError, match="no outcome"):
+        play_rllm(recipe, {"text": "unused"})
 
 
 @pytest.mark.parametrize(
