@@ -1,14 +1,5 @@
 """Serve ORS environments from this machine: the bundled ones, or your own.
 
-    _serve              `serve` in a process of its own, `run` in this process
-    _embedded           the server that a process and its children share
-    _process            starts a server process, and ends it with its owner
-    _process_main       what runs in that process, until its owner is gone
-    _http_server        ors-sdk under uvicorn
-    _class_transfer     sends an environment class to the server process
-    _reference_players  a scripted player for each bundled environment
-    environments        the bundled environments, one module each
-
 The server is that of ors-sdk, not of the newer openreward. ors-sdk starts in 0.5 s and
 takes 59 MB; openreward needs 2.7 s for its import alone and takes 204 MB. ors-sdk has
 two flaws, which the bundled environments work around: a tool that does not await blocks
@@ -21,6 +12,16 @@ their own.
 
 from __future__ import annotations
 
+# The files:
+#
+#   _serve              `serve` in a process of its own, `run` in this process
+#   _embedded           the server that a process and its children share
+#   _process            starts a server process, and ends it with its owner
+#   _process_main       what runs in that process, until its owner is gone
+#   _http_server        ors-sdk under uvicorn
+#   _class_transfer     sends an environment class to the server process
+#   _reference_players  a scripted player for each bundled environment
+#   environments        the bundled environments, one module each
 from ors_gym.server._embedded import embedded_base_url
 from ors_gym.server._reference_players import REFERENCE_PLAYERS, Player
 from ors_gym.server._serve import run, serve
