@@ -248,10 +248,9 @@ class Evaluation(Mapping[str, Any]):
         }
 
     def to_records(self) -> list[JSONObject]:
-        """Return a flat row for each episode, for ``pandas.DataFrame(...)``.
+        """Return the rows of ``results``, each with the figures of ``Episode.metrics``.
 
-        Returns:
-            The rows of ``results`` with the figures of ``Episode.metrics``.
+        They are flat, for ``pandas.DataFrame(...)``.
         """
         return [
             {**record.episode.metrics(), **record.result()} for record in self.records

@@ -67,16 +67,12 @@ def rate_interval(
     """Return Wilson's interval for a success rate, within [0, 1].
 
     ``successes`` and ``counts`` (at least 1) have the number of successes and of
-    episodes of each task. Where tasks have several episodes, their effective number
-    takes the place of their number: as many independent episodes would give the same
-    variance. As few tasks tell the variance, Student's t corrects it (Korn and
-    Graubard, "Confidence intervals for proportions with small expected number of
-    positive counts estimated from survey data", 1998, who do so for another interval).
-
-    Example:
-        >>> low, high = rate_interval([1, 1, 0, 1], [1, 1, 1, 1])
-        >>> round(low, 3), round(high, 3)
-        (0.301, 0.954)
+    episodes of each task. Where tasks have several episodes, the interval counts the
+    effective number of episodes: the number of independent ones that would give the
+    same variance. Student's t lowers it, since few tasks tell little of the variance
+    (Korn and Graubard, "Confidence intervals for proportions with small expected number
+    of positive counts estimated from survey data", 1998, who do so for another
+    interval).
     """
     won = np.asarray(successes, dtype=float)
     played = np.asarray(counts, dtype=float)
@@ -134,11 +130,6 @@ def mean_interval(
     runs for normal rewards, 0.93 and 0.94 for exponential, 0.96 and 0.97 for bimodal,
     0.91 and 0.93 for log-normal ones. Expanded percentiles and BCa held fewer of the
     skewed means (0.87 and 0.90, 0.86 and 0.90 of the log-normal ones).
-
-    Example:
-        >>> low, high = mean_interval([0.0, 1.0, 2.0, 3.0] * 5, [1] * 20)
-        >>> 0.8 < low < 1.2 and 1.8 < high < 2.2
-        True
     """
     totals = np.asarray(sums, dtype=float)
     played = np.asarray(counts, dtype=float)

@@ -413,12 +413,7 @@ def _answers(
 
 
 def not_run(end: str) -> str:
-    """Return the answer to a call that was not run, given the stop reason.
-
-    Example:
-        >>> not_run("finished")
-        'not run: episode finished'
-    """
+    """Return the answer to a call that was not run, given the stop reason."""
     if end == "finished":
         return "not run: episode finished"
     return f"not run: the episode ended ({end})" if end else "not run yet"

@@ -75,12 +75,7 @@ class Rules:
             )
 
     def conclude(self, episode: Episode, reason: StopReason) -> None:
-        """End an episode that has an outcome, and set its reward.
-
-        Args:
-            episode: The episode.
-            reason: Why it ended.
-        """
+        """End an episode that has an outcome, and set its reward."""
         episode.stop_reason = reason
         episode.total_reward = reduce_rewards(
             episode.rewards,
