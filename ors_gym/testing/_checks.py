@@ -29,9 +29,9 @@ from ors_gym.protocol._requests import (
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.testing._subject import (
     Played,
+    Reply,
     Subject,
     Verdict,
-    ask,
     failed,
     passed,
     skipped,
@@ -78,8 +78,7 @@ _OPTIONAL: Final = {
 
 @_check("health", "metadata")
 def check_health(subject: Subject) -> Verdict:
-    """GET /health."""
-    reply = ask(subject.client, plain_head("GET", "/health"))
+    reply = subject.ask(plain_head("GET", "/health"))
     if reply.status == 200:
         return passed("GET /health says 200")
     return warned(
@@ -90,7 +89,6 @@ def check_health(subject: Subject) -> Verdict:
 
 @_check("endpoints", "metadata")
 def check_endpoints(subject: Subject) -> Verdict:
-    """Which endpoints of the standard are missing."""
     spoken = subject.client.dialect
     missing = [
         f"{name} ({why})"
@@ -104,7 +102,6 @@ def check_endpoints(subject: Subject) -> Verdict:
 
 @_check("secrets", "metadata")
 def check_secrets(subject: Subject) -> Verdict:
-    """Where the secrets of a session go."""
     channel = subject.client.dialect.secrets
     if channel is SecretsChannel.NONE:
         return warned(
@@ -122,8 +119,7 @@ def check_secrets(subject: Subject) -> Verdict:
 
 @_check("unknown environment", "metadata")
 def check_unknown_environment(subject: Subject) -> Verdict:
-    """An environment that is not there."""
-    reply = ask(subject.client, environment_head("GET", _UNKNOWN_ENVIRONMENT, "splits"))
+    reply = subject.ask(environment_head("GET", _UNKNOWN_ENVIRONMENT, "splits"))
     if reply.status == 404:
         return passed("a path of an unknown environment is 404")
     return warned(
@@ -134,13 +130,12 @@ def check_unknown_environment(subject: Subject) -> Verdict:
 
 @_check("splits", "metadata")
 def check_splits(subject: Subject) -> Verdict:
-    """The splits and their types."""
     names = [split["name"] for split in subject.splits]
     if not names:
         return failed("there is no split", "return at least one from list_splits")
     listed = ", ".join(f"{one['name']} ({one['type']})" for one in subject.splits)
     head = environment_head("GET", subject.environment, "splits")
-    raw = ask(subject.client, head).value
+    raw = subject.ask(head).value
     if isinstance(raw, list) and any(isinstance(split, str) for split in raw):
         return warned(
             f"{listed}; the types are guessed, as the server gives names only",
@@ -156,7 +151,6 @@ def check_splits(subject: Subject) -> Verdict:
 
 @_check("tasks", "metadata")
 def check_tasks(subject: Subject) -> Verdict:
-    """The tasks of each split: how many, and whether one can be had."""
     client, name = subject.client, subject.environment
     counts = {
         one["name"]: client.num_tasks(name, one["name"]) for one in subject.splits
@@ -176,7 +170,6 @@ def check_tasks(subject: Subject) -> Verdict:
 
 @_check("unknown task", "metadata")
 def check_unknown_task(subject: Subject) -> Verdict:
-    """A task past the end of its split, and a split that is not there."""
     if subject.client.dialect.num_tasks is False:
         return skipped("the server gives no task by its index")
     count = subject.client.num_tasks(subject.environment, subject.split)
@@ -184,7 +177,7 @@ def check_unknown_task(subject: Subject) -> Verdict:
     statuses = {}
     for split, index in ((subject.split, count), ("no-such-split", 0)):
         body = encode({"split": split, "index": index}, "the request")
-        statuses[f"{split}[{index}]"] = ask(subject.client, head, body).status
+        statuses[f"{split}[{index}]"] = subject.ask(head, body).status
     listed = ", ".join(f"{task}: {status}" for task, status in statuses.items())
     if all(400 <= status < 500 for status in statuses.values()):
         return passed(listed)
@@ -196,7 +189,6 @@ def check_unknown_task(subject: Subject) -> Verdict:
 
 @_check("tasks in two splits", "metadata")
 def check_tasks_in_two_splits(subject: Subject) -> Verdict:
-    """A task of training that is also tested."""
     found = {}
     for split in subject.splits:
         try:
@@ -221,7 +213,6 @@ def check_tasks_in_two_splits(subject: Subject) -> Verdict:
 
 @_check("tool schemas", "metadata")
 def check_tool_schemas(subject: Subject) -> Verdict:
-    """The schemas of the tools that every session has."""
     return _judge_tools(subject.client.list_tools(subject.environment))
 
 
@@ -262,7 +253,6 @@ _SESSIONS_AT_ONCE: Final = 4
 
 @_check("session ids", "session")
 def check_session_ids(subject: Subject) -> Verdict:
-    """How session ids are handed out."""
     if subject.client.dialect.create_session is False:
         return warned(
             "there is no /create_session: clients bring ids of their own",
@@ -276,7 +266,6 @@ def check_session_ids(subject: Subject) -> Verdict:
 
 @_check("set-up", "session")
 def check_setup(subject: Subject) -> Verdict:
-    """How long a set-up takes, or why it failed."""
     began = time.monotonic()
     try:
         with subject.session() as session:
@@ -294,7 +283,6 @@ def check_setup(subject: Subject) -> Verdict:
 
 @_check("prompt", "session")
 def check_prompt(subject: Subject) -> Verdict:
-    """The prompt, and whether it is the same for the same task."""
     first, second = _prompt(subject), _prompt(subject)
     if not first:
         return warned("the prompt is empty", "return at least one block of text")
@@ -314,18 +302,14 @@ def _prompt(subject: Subject) -> list[Block]:
 
 @_check("session tools", "session")
 def check_session_tools(subject: Subject) -> Verdict:
-    """The tools that a session has."""
     return _judge_tools(subject.task_tools)
 
 
 @_check("ping", "session")
 def check_ping(subject: Subject) -> Verdict:
-    """A session that is there, and one that is not."""
     with subject.session() as session:
         alive = subject.client.ping(session.session_id)
-    stranger = ask(
-        subject.client, session_head("POST", "/ping", uuid.uuid4().hex), b"{}"
-    )
+    stranger = subject.ask(session_head("POST", "/ping", uuid.uuid4().hex), b"{}")
     if not alive:
         return failed("/ping denies a session that is open", "answer it with 200")
     if stranger.status not in (404, 410):
@@ -338,9 +322,7 @@ def check_ping(subject: Subject) -> Verdict:
 
 @_check("unknown session", "session")
 def check_unknown_session(subject: Subject) -> Verdict:
-    """A session that nobody opened."""
-    head = session_head("GET", f"/{_quoted(subject)}/prompt", uuid.uuid4().hex)
-    reply = ask(subject.client, head)
+    reply = _ask_for_prompt(subject, uuid.uuid4().hex)
     if reply.status in (404, 410):
         return passed(f"its prompt is {reply.status}")
     return failed(
@@ -351,14 +333,13 @@ def check_unknown_session(subject: Subject) -> Verdict:
 
 @_check("create unknown task", "session")
 def check_create_unknown_task(subject: Subject) -> Verdict:
-    """An episode of a task past the end of its split."""
     if subject.client.dialect.create_by_index is False:
         return skipped("the server plays no task by its index")
     session_id = subject.client.create_session()
     count = subject.client.num_tasks(subject.environment, subject.split)
     task = {"split": subject.split, "index": count, "env_name": subject.environment}
-    created = ask(
-        subject.client, session_head("POST", "/create", session_id), encode(task, "it")
+    created = subject.ask(
+        session_head("POST", "/create", session_id), encode(task, "it")
     )
     subject.client.delete_episode(session_id)
     if 400 <= created.status < 500:
@@ -371,18 +352,16 @@ def check_create_unknown_task(subject: Subject) -> Verdict:
 
 @_check("delete", "session")
 def check_delete(subject: Subject) -> Verdict:
-    """A session that was deleted."""
     with subject.session() as session:
         session.get_prompt()
         session_id = session.session_id
-    head = session_head("GET", f"/{_quoted(subject)}/prompt", session_id)
-    reply = ask(subject.client, head)
+    reply = _ask_for_prompt(subject, session_id)
     if reply.status not in (404, 410):
         return failed(
             f"the prompt of a deleted session is {reply.status}, not 404",
             "forget a session when it is deleted, and tear it down",
         )
-    again = ask(subject.client, session_head("POST", "/delete", session_id), b"{}")
+    again = subject.ask(session_head("POST", "/delete", session_id), b"{}")
     if again.status in (200, 404, 410):
         return passed(f"the session is gone; deleting it twice is {again.status}")
     return warned(
@@ -392,8 +371,6 @@ def check_delete(subject: Subject) -> Verdict:
 
 @_check("sessions at once", "session")
 def check_sessions_at_once(subject: Subject) -> Verdict:
-    """Several sessions side by side."""
-
     def play(_: int) -> tuple[str, str]:
         with subject.session() as session:
             session.get_prompt()
@@ -415,8 +392,9 @@ def check_sessions_at_once(subject: Subject) -> Verdict:
     return passed(f"{len(played)} sessions at once behave alike")
 
 
-def _quoted(subject: Subject) -> str:
-    return quote(subject.environment, safe="")
+def _ask_for_prompt(subject: Subject, session_id: str) -> Reply:
+    name = quote(subject.environment, safe="")
+    return subject.ask(session_head("GET", f"/{name}/prompt", session_id))
 
 
 # Calls of tools.
@@ -429,7 +407,6 @@ _UNKNOWN_TOOL: Final = "no_such_tool_of_this_environment"
 
 @_check("event stream", "call")
 def check_event_stream(subject: Subject) -> Verdict:
-    """The form of the replies to calls."""
     for played in subject.episode.played:
         tool, reply = played.call["tool"], played.reply
         if reply.failure:
@@ -457,7 +434,6 @@ def check_event_stream(subject: Subject) -> Verdict:
 
 @_check("results", "call")
 def check_results(subject: Subject) -> Verdict:
-    """What tools give back."""
     for played in subject.episode.played:
         problem = _find_problem(played)
         if problem:
@@ -507,7 +483,6 @@ def check_resume(subject: Subject) -> Verdict:
 
 @_check("unknown task_id", "call")
 def check_unknown_task_id(subject: Subject) -> Verdict:
-    """A task_id that the server never gave."""
     with subject.session() as session:
         session.get_prompt()
         played = subject.play(session, subject.calls[0], "never-given")
@@ -521,7 +496,6 @@ def check_unknown_task_id(subject: Subject) -> Verdict:
 
 @_check("unknown tool", "call")
 def check_unknown_tool(subject: Subject) -> Verdict:
-    """A tool that is not there."""
     return _judge_refusal(
         subject, {"tool": _UNKNOWN_TOOL, "input": {}}, "an unknown tool"
     )
@@ -562,7 +536,6 @@ def _judge_refusal(subject: Subject, call: ToolCall, what: str) -> Verdict:
 
 @_check("call after the end", "call")
 def check_finished_latch(subject: Subject) -> Verdict:
-    """A call after the end of the episode."""
     after = subject.episode.after_end
     if after is None:
         return skipped(
@@ -593,7 +566,7 @@ def check_pings_during_a_call(subject: Subject) -> Verdict:
         under_way = pool.submit(subject.play, session, slowest.call)
         pings = []
         while not wait([under_way], timeout=_PING_EVERY_SECONDS).done:
-            pings.append(ask(subject.client, head, b"{}").seconds)
+            pings.append(subject.ask(head, b"{}").seconds)
         took = under_way.result().reply.seconds
     longest = max(pings, default=0.0)
     if longest > took / 2:

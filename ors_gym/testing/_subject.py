@@ -24,7 +24,6 @@ __all__ = [
     "Reply",
     "Subject",
     "Verdict",
-    "ask",
     "failed",
     "passed",
     "skipped",
@@ -95,6 +94,12 @@ class Subject:
                 raise
             return self.splits[0]["name"]
 
+    def ask(
+        self, head: Head, body: bytes | None = None, timeout: float = 30.0
+    ) -> Reply:
+        """Send one request, once, and follow no redirect."""
+        return self.client.run(_exchange(head, body, timeout))
+
     def session(self) -> Session:
         return self.client.session(
             self.environment,
@@ -127,7 +132,7 @@ class Subject:
         made: ToolCall = {"tool": call["tool"], "input": call["input"]}
         head = call_head(self.environment, session.session_id)
         body = call_body(made["tool"], made["input"], task_id)
-        reply = ask(self.client, head, body, self.call_timeout)
+        reply = self.ask(head, body, self.call_timeout)
         return _read_events(made, reply) if reply.is_stream else Played(made, reply)
 
     @cached_property
@@ -168,13 +173,6 @@ def _draw_call(tool: ToolSpec) -> ToolCall | None:
         return ToolCallSpace([tool], seed=0).sample()
     except SchemaError:
         return None
-
-
-def ask(
-    client: ORSClient, head: Head, body: bytes | None = None, timeout: float = 30.0
-) -> Reply:
-    """Send one request, once, and follow no redirect."""
-    return client.run(_exchange(head, body, timeout))
 
 
 def _exchange(head: Head, body: bytes | None, timeout: float) -> Operation[Reply]:

@@ -30,6 +30,8 @@ TOOLS = [
     }
 ]
 
+UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
+
 # How dark each element's text is against what is behind it (WCAG 2.2, 1.4.3).
 CONTRASTS = """() => {
   const light = rgb => {
@@ -88,9 +90,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.P
 
 def test_what_servers_and_models_write_is_text(chromium, hostile_page):
     with chromium.open(hostile_page) as page:
-        page.evaluate(
-            "document.querySelectorAll('details').forEach(d => d.open = true)"
-        )
+        page.evaluate(UNFOLD)
         assert page.evaluate("typeof window.hacked") == "undefined"
         assert page.requests == []
         assert page.errors == []
@@ -109,9 +109,7 @@ def test_no_card_is_wider_than_the_page(chromium, hostile_page, tmp_path, width)
     ordinary = write_page(tmp_path / "page.html", ordinary_episode()._repr_html_())
     for path in (hostile_page, ordinary):
         with chromium.open(path, width=width) as page:
-            page.evaluate(
-                "document.querySelectorAll('details').forEach(d => d.open = true)"
-            )
+            page.evaluate(UNFOLD)
             assert page.overflow() == 0
 
 
@@ -146,9 +144,7 @@ def test_long_texts_and_middle_steps_are_folded(chromium, tmp_path):
     with chromium.open(path) as page:
         assert "all 31 lines" in page.text()
         before = page.evaluate("document.body.scrollHeight")
-        page.evaluate(
-            "document.querySelectorAll('details').forEach(d => d.open = true)"
-        )
+        page.evaluate(UNFOLD)
         assert page.evaluate("document.body.scrollHeight") > 2 * before
         assert page.count("img") == 13
         loaded = "[...document.images].every(i => i.complete && i.naturalWidth === 40)"

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from hypothesis import given
 from hypothesis import strategies as st
 
 import ors_gym
-from ors_gym.wrappers import DiscreteTools, ParsedText
+from ors_gym.wrappers import ParsedText
 from ors_gym.wrappers._parsed_text import TextReading
 
 BOUNDS = r"in (\d+)\.\.(\d+)"
@@ -236,23 +234,3 @@ def test_shown_values_are_the_callers_own():
     assert reading.next("nothing", over=True).tolist() == [1, 2]
     reading.last[:] = 9
     assert reading.last.tolist() == [1, 2]
-
-
-def test_the_spec_makes_the_same_env_again(closing):
-    env = closing(
-        DiscreteTools(ParsedText(gym.make("ors/guess"), BOUNDS, default=[0, 0]))
-    )
-    assert env.spec is not None
-    again = closing(gym.make(EnvSpec.from_json(env.spec.to_json())))
-    assert again.observation_space == env.observation_space
-    assert again.reset(seed=7)[0].tolist() == [1, 16]
-    assert again.step(99)[0].tolist() == [0, 0]
-
-
-def test_a_pickled_view_is_made_anew():
-    for parse, space in ((BOUNDS, None), (length, Discrete(1000))):
-        env: Any = ParsedText(gym.make("ors/guess"), parse, space)
-        copy = pickle.loads(pickle.dumps(env))
-        assert np.array_equal(copy.reset(seed=7)[0], env.reset(seed=7)[0])
-        copy.close()
-        env.close()

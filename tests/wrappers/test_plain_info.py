@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.envs.registration import EnvSpec
 
-from ors_gym.wrappers import DiscreteTools, PlainInfo
+from ors_gym.wrappers import PlainInfo
 
 
 def test_blocks_and_metadata_become_json(server, closing):
@@ -29,13 +28,3 @@ def test_blocks_and_metadata_become_json(server, closing):
         assert json.loads(written.pop("metadata")) == info.pop("metadata")
         assert written == info
         assert all(isinstance(value, str | int | bool) for value in written.values())
-
-
-def test_the_spec_makes_the_same_env_again(closing):
-    env = closing(PlainInfo(DiscreteTools(gym.make("ors/blackjack"))))
-    assert env.spec is not None
-    again = closing(gym.make(EnvSpec.from_json(env.spec.to_json())))
-    info = again.reset(seed=3)[1]
-    expected = env.reset(seed=3)[1]
-    assert info.pop("action_mask").tolist() == expected.pop("action_mask").tolist()
-    assert info == expected
