@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from ors_gym.cli import main
 from ors_gym.client.background._thread import background
+from tests.support.servers.process import RunningServer
 
-__all__ = ["COMMAND", "HELLO", "run"]
+__all__ = ["COMMAND", "HELLO", "evaluate", "run"]
 
 COMMAND = (sys.executable, "-m", "ors_gym")
 
@@ -100,3 +103,15 @@ def _run_here(
     return subprocess.CompletedProcess(
         arguments, code, said.getvalue(), complained.getvalue()
     )
+
+
+def evaluate(
+    server: RunningServer, folder: Path, policy: str, output: str, code: int = 0
+) -> dict[str, Any]:
+    done = run(
+        *("eval", "contract", "--url", server.base_url, "--tasks", "6"),
+        *("--policy", f"players:{policy}", "--output", output, "--json"),
+        cwd=folder,
+        code=code,
+    )
+    return dict(json.loads(done.stdout))

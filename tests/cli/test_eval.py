@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.evaluations import evaluate
-from tests.cli.evaluations import evaluated as evaluated  # noqa: PLC0414 - a fixture
-from tests.cli.running import HELLO, run
+from tests.cli.running import HELLO, evaluate, run
 from tests.rollout.chat_server import running_chat_server
 
 

@@ -13,9 +13,7 @@ from ors_gym.evaluation import Record
 from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.rollout import Episode
 from ors_gym.rollout._episode import Step
-from tests.cli.evaluations import evaluate
-from tests.cli.evaluations import evaluated as evaluated  # noqa: PLC0414 - a fixture
-from tests.cli.running import run
+from tests.cli.running import evaluate, run
 from tests.conftest import CURRENT
 
 

@@ -21,6 +21,7 @@ DEFINITIONS = {
     "Loop": {"$ref": "#/$defs/Loop"},
 }
 WAY = {"$ref": "#/$defs/Way"}
+ONE_TO_NINE = {"type": "integer", "minimum": 1, "maximum": 9}
 
 
 @pytest.mark.parametrize(
@@ -44,10 +45,28 @@ WAY = {"$ref": "#/$defs/Way"}
         ({"type": "array", "items": WAY}, 'array of one of "up", "down"', "json"),
         ({"type": "array"}, "array", "json"),
         ({"type": ["string", "null"]}, "string or null", "json"),
+        (ONE_TO_NINE, "integer, at least 1, at most 9", "integer"),
+        # Draft 4 says whether the bound itself is left out; later drafts another bound.
         (
-            {"type": "integer", "minimum": 1, "maximum": 9},
+            {**ONE_TO_NINE, "exclusiveMinimum": True},
+            "integer, more than 1, at most 9",
+            "integer",
+        ),
+        (
+            {**ONE_TO_NINE, "exclusiveMaximum": True},
+            "integer, at least 1, less than 9",
+            "integer",
+        ),
+        (
+            {**ONE_TO_NINE, "exclusiveMinimum": False},
             "integer, at least 1, at most 9",
             "integer",
+        ),
+        ({"exclusiveMinimum": True}, "JSON", "json"),
+        (
+            {"type": "number", "exclusiveMinimum": 0, "default": False},
+            "number, more than 0, default false",
+            "number",
         ),
         ({"type": "string", "maxLength": 5}, "string, at most 5 characters", "string"),
         ({"type": "number", "multipleOf": 0.5}, "number, a multiple of 0.5", "number"),

@@ -83,19 +83,6 @@ def test_only_a_list_of_names_makes_arguments_required(required):
     assert "integer, optional" in tools_card([tool_of(schema)])
 
 
-def test_exclusive_bounds_of_every_draft_are_described():
-    bounds = {"type": "integer", "minimum": 1, "maximum": 9}
-    for more, said in (
-        ({"exclusiveMinimum": True}, "integer, more than 1, at most 9"),
-        ({"exclusiveMaximum": True}, "integer, at least 1, less than 9"),
-        ({"exclusiveMinimum": False}, "integer, at least 1, at most 9"),
-    ):
-        assert describe_schema({**bounds, **more}) == said
-    assert describe_schema({"exclusiveMinimum": True}) == "JSON"
-    later = {"type": "number", "exclusiveMinimum": 0, "default": False}
-    assert describe_schema(later) == "number, more than 0, default false"
-
-
 @pytest.mark.timeout(60)
 def test_an_image_full_of_blanks_is_read_once():
     # A pattern that tries the blanks again from each place would take hours.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Final
 
 import pytest
 
 from ors_gym.errors import InvalidRequestError, ORSError, UnknownEnvironmentError
-from ors_gym.server import serve
 from ors_gym.testing import Finding, Report, check_server
 from tests.support.servers.dialects import DIALECTS
 from tests.support.servers.process import start_server
@@ -87,10 +85,8 @@ def test_a_failed_setup_is_told_once(server):
 
 
 def test_a_result_that_is_not_kept(server):
-    with start_server(
-        server.sdk.name, environments=["Contract"], linger=0
-    ) as forgetful:
-        report = check_server(forgetful.base_url, calls=CALLS[:1])
+    with start_server(server.sdk.name, environments=["Contract"], linger=0) as other:
+        report = check_server(other.base_url, calls=CALLS[:1])
     assert report["resume"].status == "fail"
     assert report["call after the end"].status == "skipped"
     assert not report.ok
@@ -102,28 +98,6 @@ def test_a_call_that_takes_too_long_fails_and_ends_the_check(server):
     report = check_server(server.base_url, "contract", calls=calls, call_timeout=0.2)
     assert report["event stream"].status == "fail"
     assert "slow" in report["event stream"].detail
-
-
-@pytest.fixture(scope="module")
-def careless() -> Iterator[str]:
-    """Give the address of an environment with the mistakes that authors make."""
-    with serve("tests.testing.careless:Careless") as base_url:
-        yield base_url
-
-
-def test_mistakes_of_environments_are_found(careless):
-    report = check_server(careless)
-    assert report.environment == "careless"
-    for name in ("prompt", "tasks in two splits", "tool schemas", "call after the end"):
-        assert report[name].status == "warn", str(report)
-    assert "say" in report["tool schemas"].detail
-    assert report["invalid input"].status == "skipped"
-
-
-def test_the_report_is_plain_json(careless):
-    value = check_server(careless, calls=False, split="test").to_dict()
-    assert value["environment"] == "careless"
-    assert set(value["findings"][0]) == {"name", "status", "detail", "fix"}
 
 
 def test_what_cannot_be_checked_is_refused(server):

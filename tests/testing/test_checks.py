@@ -222,3 +222,14 @@ def test_every_check_has_its_fault():
 def test_replies_without_a_result_fail(attributes, monkeypatch):
     found = not_passed(faulty(attributes), monkeypatch)
     assert found["event stream"] == found["results"] == "fail"
+
+
+def test_a_report_is_plain_json_and_says_what_cannot_be_known():
+    only_think = {"tools": [tool("think")], "task_tools": [tool("think")]}
+    with serving(faulty(only_think)) as base_url:
+        report = check_server(base_url, split="test")
+    assert report["invalid input"].status == "skipped"
+    assert report["call after the end"].status == "skipped"
+    value = report.to_dict()
+    assert value["environment"] == "sums"
+    assert set(value["findings"][0]) == {"name", "status", "detail", "fix"}

@@ -27,17 +27,6 @@ CALLS = [
 Wrap = Callable[[Any], Any]
 
 
-def make_single(env_name: str, place: int, base_url: str | None, wrap: Wrap) -> Any:
-    env = gym.make(
-        "ors/remote",
-        env_name=env_name,
-        base_url=base_url,
-        task_offset=place,
-        task_stride=COUNT,
-    )
-    return wrap(env)
-
-
 def make_vector(
     kind: str,
     env_name: str,
@@ -47,11 +36,13 @@ def make_vector(
 ) -> Any:
     if kind == "ors":
         return ORSVectorEnv(env_name, base_url, COUNT, autoreset_mode=mode)
-    makers = [
-        functools.partial(make_single, env_name, place, base_url, wrap)
-        for place in range(COUNT)
-    ]
+    there: Any = {"env_name": env_name, "base_url": base_url, "task_stride": COUNT}
+
+    def make_single(place: int) -> Any:
+        return wrap(gym.make("ors/remote", task_offset=place, **there))
+
     make: Any = SyncVectorEnv if kind == "sync" else AsyncVectorEnv
+    makers = [functools.partial(make_single, place) for place in range(COUNT)]
     return make(makers, autoreset_mode=mode)
 
 
