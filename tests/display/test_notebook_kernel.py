@@ -96,60 +96,6 @@ def test_a_click_before_the_result_of_the_last_is_no_second_step(kernel):
     kernel.run("env.close()")
 
 
-def test_what_cannot_be_sent_is_said_and_no_traceback_shown(kernel):
-    kernel.run('env = gym.make("ors/sql"); player = ors_gym.play(env)')
-    kernel.run("player.tool.value = -1; player.text.value = 'no <b>call</b>'")
-    assert kernel.run("player.step.click()") == []
-    transcript = value_of(kernel, "player.transcript.value")
-    assert "invalid_action" in transcript
-    assert "no &lt;b&gt;call&lt;/b&gt;" in transcript
-    # No such task: said, and there is no episode to step.
-    kernel.run("player.task.value = 10**9")
-    assert kernel.run("player.reset.click()") == []
-    assert "UnknownTaskError" in value_of(kernel, "player.message.value")
-    assert value_of(kernel, "player.step.disabled") is True
-    kernel.run("player.task.value = 0; player.reset.click(); env.close()")
-    assert kernel.run("player.step.click()") == []
-    assert "closed" in value_of(kernel, "player.message.value")
-
-
-def test_an_entry_that_the_schema_forbids_is_not_sent_unless_wanted(kernel):
-    kernel.run('env = gym.make("ors/guess"); player = ors_gym.play(env)')
-    kernel.run("player.tool.value = 0")
-    name = value_of(kernel, "list(player.form.editors)[0]")
-    steps = value_of(kernel, "player.game.transcript.steps")
-    kernel.run(
-        f"player.form._readers[{name!r}] = lambda: 'twelve'\nplayer.step.click()"
-    )
-    assert "not sent" in value_of(kernel, "player.message.value")
-    assert value_of(kernel, "player.game.transcript.steps") == steps
-    kernel.run("player.check.value = False; player.step.click()")
-    assert value_of(kernel, "player.game.transcript.steps") == steps + 1
-    kernel.run("env.close()")
-
-
-def test_without_ipywidgets_the_terminal_player_says_why(kernel):
-    shown = kernel.run(
-        "import sys, builtins\n"
-        "kept = sys.modules['ipywidgets']\n"
-        "sys.modules['ipywidgets'] = None\n"
-        "env = gym.make('ors/guess')\n"
-        "asked, builtins_input = [], builtins.input\n"
-        "input = builtins.input = lambda question: asked.append(question) or 'q'\n"
-        "try:\n"
-        "    result = ors_gym.play(env)\n"
-        "finally:\n"
-        "    builtins.input = builtins_input\n"
-        "    sys.modules['ipywidgets'] = kept\n"
-        "env.close()\n"
-        "print(result, asked)"
-    )
-    text = "".join(part.get("stdout", "") for part in shown)
-    assert 'pip install "ors-gym[notebook]"' in text
-    assert "left the episode" in text
-    assert "None ['tool (name or number; q to leave): ']" in text
-
-
 def test_an_env_in_wrappers_shows_itself(kernel):
     kernel.run('env = gym.make("ors/maze", render_mode="ansi")')
     (before,) = kernel.run("env")

@@ -1,7 +1,10 @@
-"""Forms from schemas: each kind of argument, and schemas of any kind."""
+"""Playing with widgets, without a kernel: forms of any schema, and mistakes."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -10,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ors_gym
+from ors_gym.display import _play
 from ors_gym.display._game import Game, list_fields
-from ors_gym.display._play_in_notebook import Form
+from ors_gym.display._play_in_notebook import Form, NotebookPlayer
 from ors_gym.wrappers import DiscreteTools
 
 widgets = pytest.importorskip("ipywidgets")
@@ -130,6 +134,57 @@ def test_any_schema_gives_a_form(properties, rest):
         tool: Any = {"name": "x", "description": "", "input_schema": candidate}
         fields = list_fields(tool)
         assert len(form.editors) == (1 if fields is None else len(fields))
+
+
+@pytest.fixture
+def open_player() -> Iterator[Callable[[str], NotebookPlayer]]:
+    """Give a function that opens a player, whose env is closed after the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda name: NotebookPlayer(
+            Game(stack.enter_context(contextlib.closing(gym.make(name)))), widgets
+        )
+
+
+def test_what_cannot_be_sent_is_said_and_nothing_raised(open_player):
+    player = open_player("ors/sql")
+    player.tool.value, player.text.value = -1, "no <b>call</b>"
+    player.step.click()
+    assert "invalid_action" in player.transcript.value
+    assert "no &lt;b&gt;call&lt;/b&gt;" in player.transcript.value
+    # Without the task there is no episode to step.
+    player.task.value = 10**9
+    player.reset.click()
+    assert "UnknownTaskError" in player.message.value
+    assert player.step.disabled
+    player.task.value = 0
+    player.reset.click()
+    player.game.inner.close()
+    player.step.click()
+    assert "closed" in player.message.value
+
+
+def test_an_entry_that_the_schema_forbids_is_not_sent_unless_wanted(open_player):
+    player = open_player("ors/guess")
+    player.tool.value = 0
+    (name,) = player.form.editors
+    player.form._readers[name] = lambda: "twelve"
+    player.step.click()
+    assert "not sent" in player.message.value
+    assert player.game.transcript.steps == 0
+    player.check.value = False
+    player.step.click()
+    assert player.game.transcript.steps == 1
+
+
+def test_without_ipywidgets_the_terminal_player_says_why(monkeypatch, capsys):
+    monkeypatch.setattr(_play, "_in_a_notebook", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    monkeypatch.setattr("builtins.input", lambda question: "q")
+    with contextlib.closing(gym.make("ors/guess")) as env:
+        assert ors_gym.play(env) is None
+    printed = capsys.readouterr().out
+    assert 'pip install "ors-gym[notebook]"' in printed
+    assert "left the episode" in printed
 
 
 def test_a_game_leaves_views_aside_and_refuses_other_envs():
