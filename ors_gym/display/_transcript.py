@@ -124,7 +124,7 @@ class Entry:
 
     @property
     def mood(self) -> str:
-        """The name of its colour, wherever it is shown; ``accent`` if it is no step."""
+        """The name of its colour, wherever it is shown; ``accent`` for the prompt."""
         if not self.call:
             return "accent"
         if self.failed and not self.reward:

@@ -53,7 +53,7 @@ def check_server(
         The report; ``print`` it, and see ``report.ok``.
 
     Raises:
-        ORSError: If the server cannot be reached, is no ORS server, or has no such
+        ORSError: If the server cannot be reached, is not an ORS server, or has no such
             environment.
 
     Example:
