@@ -50,7 +50,7 @@ with needs_extra("inspect", "ors_gym.integrations.inspect"):
 _OUTCOME: Final = "ors_gym:outcome"
 _CONTEXT_FULL: Final = "model_length"
 
-# How deep a schema is followed, since references may be recursive.
+# How deep a schema is written out.
 _MAX_DEPTH: Final = 12
 _PARTS: Final = ("anyOf", "oneOf", "allOf")
 
@@ -329,27 +329,35 @@ def _schema(part: Any, root: JSONObject) -> JSONSchema:
         return JSONSchema(description=json.dumps(part))
 
 
-def _plain(part: Any, root: JSONObject, depth: int) -> Any:
+def _plain(
+    part: Any, root: JSONObject, depth: int, followed: tuple[str, ...] = ()
+) -> Any:
     """Write a schema without references, ``oneOf``, ``allOf`` and ``const``."""
     if not isinstance(part, Mapping) or depth > _MAX_DEPTH:
         return {}
+
+    def inner(value: Any) -> Any:
+        return _plain(value, root, depth + 1, followed)
+
     plain = {name: value for name, value in part.items() if name not in _PARTS}
     if "const" in plain:
         plain["enum"] = [plain.pop("const")]
     for name in ("items", "additionalProperties"):
         if isinstance(plain.get(name), Mapping):
-            plain[name] = _plain(plain[name], root, depth + 1)
+            plain[name] = inner(plain[name])
     if isinstance(plain.get("properties"), Mapping):
-        inner = plain["properties"].items()
-        plain["properties"] = {k: _plain(v, root, depth + 1) for k, v in inner}
+        plain["properties"] = {k: inner(v) for k, v in plain["properties"].items()}
     choices = [*_listed(part, "anyOf"), *_listed(part, "oneOf")]
     if choices:
-        plain["anyOf"] = [_plain(choice, root, depth + 1) for choice in choices]
+        plain["anyOf"] = [inner(choice) for choice in choices]
     for base in _listed(part, "allOf"):
-        plain = {**_plain(base, root, depth + 1), **plain}
+        plain = {**inner(base), **plain}
     reference = plain.pop("$ref", None)
-    if isinstance(reference, str):
-        plain = {**_plain(find_reference(reference, root), root, depth + 1), **plain}
+    # Within itself a recursive schema may be anything: it has no end written out.
+    if isinstance(reference, str) and reference not in followed:
+        target = find_reference(reference, root)
+        target = _plain(target, root, depth + 1, (*followed, reference))
+        plain = {**target, **plain}
     return plain
 
 

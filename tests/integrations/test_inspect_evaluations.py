@@ -250,6 +250,8 @@ def test_tools_keep_what_their_schemas_refer_to():
             "odd": {"type": "strange"},
             "lost": {"$ref": "#/$defs/Nowhere"},
             "any": True,
+            # Written out to any depth, so many references to itself would take hours.
+            **{f"self{n}": {"$ref": "#"} for n in range(30)},
         },
         "required": ["colour"],
     }
@@ -268,6 +270,7 @@ def test_tools_keep_what_their_schemas_refer_to():
     assert given["all"] == {"type": "string", "minLength": 2}
     assert given["odd"] == {"description": '{"type": "strange"}'}
     assert given["lost"] == given["any"] == {}
+    assert given["tree"] == {"properties": {"child": {}}}
     assert found["required"] == ["colour"]
     assert info.description == "paint"
 
