@@ -21,7 +21,7 @@ from ors_gym.integrations import sb3
 from ors_gym.integrations.sb3 import ORSVecEnv
 from tests.support.proxy.faults import Point, Reset
 from tests.support.servers.process import start_server
-from tests.vector.comparing import assert_same
+from tests.vector.same_results import assert_same
 
 GROUP = "training"
 

@@ -13,7 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from tests.support.servers.process import RunningServer
-from tests.vector.comparing import assert_same, make_both, submit
+from tests.vector.same_results import assert_same, make_both, submit
 
 MODES = list(AutoresetMode)
 ENVS = 4

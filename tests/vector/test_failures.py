@@ -14,7 +14,7 @@ import ors_gym
 from tests.support.proxy.faults import Answer, Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.comparing import make_vector, submit
+from tests.vector.same_results import make_vector, submit
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 ENVS = 4

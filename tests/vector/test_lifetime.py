@@ -21,7 +21,7 @@ from ors_gym.vector import ORSVectorEnv
 from tests.support.proxy.faults import Point, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.comparing import make_vector, submit
+from tests.vector.same_results import make_vector, submit
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 MARKED = {"tool": "add", "input": {"a": 7777, "b": 0}}

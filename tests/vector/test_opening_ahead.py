@@ -16,7 +16,7 @@ from ors_gym.client.background._thread import background
 from tests.support.proxy.faults import Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.comparing import make_vector, submit
+from tests.vector.same_results import make_vector, submit
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 

@@ -13,7 +13,7 @@ import ors_gym
 from tests.support.proxy.faults import Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.comparing import make_vector, submit
+from tests.vector.same_results import make_vector, submit
 
 COUNT = {"tool": "count", "input": {}}
 MARKED = {"tool": "add", "input": {"a": 7777, "b": 0}}

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.comparing import make_vector, submit
+from tests.vector.same_results import make_vector, submit
 
 ENVS = 4
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
