@@ -15,7 +15,7 @@ import pytest
 
 from ors_gym.testing._check_server import check_server
 from ors_gym.testing._checks import CHECKS
-from ors_gym.testing._report import Finding, Report
+from ors_gym.testing._report import Report
 
 __all__ = ["ContractItem", "pytest_addoption", "pytest_collection_modifyitems"]
 
@@ -54,15 +54,9 @@ def pytest_collection_modifyitems(
         )
 
     items += [
-        ContractItem.from_parent(
-            session, name=f"ors: {one.name}", find=_finder(check, one.name)
-        )
+        ContractItem.from_parent(session, name=f"ors: {one.name}", report=check)
         for one in CHECKS
     ]
-
-
-def _finder(check: Callable[[], Report], name: str) -> Callable[[], Finding]:
-    return lambda: check()[name]
 
 
 class ContractItem(pytest.Item):
@@ -71,13 +65,13 @@ class ContractItem(pytest.Item):
     The server is checked when the first test asks for its finding.
     """
 
-    def __init__(self, *, find: Callable[[], Finding], **arguments: Any) -> None:
+    def __init__(self, *, report: Callable[[], Report], **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._find = find
+        self._report = report
 
     def runtest(self) -> None:
         """Skip, warn, fail or pass as the check did."""
-        finding = self._find()
+        finding = self._report()[self.name.removeprefix("ors: ")]
         if finding.status == "skipped":
             pytest.skip(finding.detail)
         if finding.status == "warn":

@@ -28,8 +28,11 @@ HOSTILE = (
 def picture(colour: str = "red", size: tuple[int, int] = (40, 30)) -> dict[str, Any]:
     buffer = io.BytesIO()
     Image.new("RGB", size, colour).save(buffer, "PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return {"type": "image", "data": data, "mimeType": "image/png"}
+    return image(base64.b64encode(buffer.getvalue()).decode())
+
+
+def image(data: str, media_type: str = "image/png") -> dict[str, Any]:
+    return {"type": "image", "data": data, "mimeType": media_type}
 
 
 def hostile_episode() -> Episode:
@@ -38,15 +41,11 @@ def hostile_episode() -> Episode:
     svg = base64.b64encode(b"<svg onload='window.hacked=7'/>").decode()
     good = picture()["data"]
     images = [
-        {"type": "image", "data": svg, "mimeType": "image/svg+xml"},
-        {"type": "image", "data": svg, "mimeType": "image/png"},
-        {
-            "type": "image",
-            "data": 'x" onerror="window.hacked=8',
-            "mimeType": "image/png",
-        },
-        {"type": "image", "data": good, "mimeType": 'image/png" onerror="hacked=9'},
-        {"type": "image", "data": "http://127.0.0.1:9/a.png", "mimeType": "image/png"},
+        image(svg, "image/svg+xml"),
+        image(svg),
+        image('x" onerror="window.hacked=8'),
+        image(good, 'image/png" onerror="hacked=9'),
+        image("http://127.0.0.1:9/a.png"),
     ]
     prompt = [{"type": "text", "text": text}, *images, {"type": text, "x": text}]
     episode = Episode(text, task_index=2, split=text, prompt=prompt)
