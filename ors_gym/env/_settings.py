@@ -99,11 +99,6 @@ class TaskEnvSettings:
                 raise TypeError(f"{owner} got an unexpected keyword argument {name!r}")
         return cls(**arguments)
 
-    def task_env_arguments(self) -> dict[str, Any]:
-        """Return the arguments that a `TaskEnv` takes."""
-        fields = dataclasses.fields(TaskEnvSettings)
-        return {field.name: getattr(self, field.name) for field in fields}
-
     def session_arguments(self) -> dict[str, Any]:
         """Return what every session of the env is opened with."""
         return {
@@ -151,25 +146,21 @@ def shows_settings(
 
     def decorate(constructor: F) -> F:
         signature = inspect.signature(constructor)
-        own = [
-            parameter
-            for parameter in signature.parameters.values()
+        parameters = {
+            name: parameter
+            for name, parameter in signature.parameters.items()
             if parameter.kind is not parameter.VAR_KEYWORD
-        ]
-        shown = [
-            inspect.Parameter(
+        }
+        for field in dataclasses.fields(settings):
+            shown = inspect.Parameter(
                 field.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 default=defaults.get(field.name, field.default),
                 annotation=field.type,
             )
-            for field in dataclasses.fields(settings)
-            if field.name not in signature.parameters
-        ]
-        first = [one for one in own if one.kind is not one.KEYWORD_ONLY]
-        last = [one for one in own if one.kind is one.KEYWORD_ONLY]
+            parameters.setdefault(field.name, shown)
         constructor.__signature__ = signature.replace(  # type: ignore[attr-defined]
-            parameters=[*first, *shown, *last]
+            parameters=list(parameters.values())
         )
         return constructor
 

@@ -34,7 +34,7 @@ __all__ = ["AsyncTaskEnv", "TaskEnv"]
 S = TypeVar("S", bound=SessionCore)
 
 
-class _Episodes(Generic[S]):
+class _BaseTaskEnv(Generic[S]):
     """What both drivers have in common: everything that waits for nothing."""
 
     _settings_class: ClassVar[type[TaskEnvSettings]] = TaskEnvSettings
@@ -167,7 +167,7 @@ def _make_renderer(render_mode: str | None) -> Renderer | None:
     return Renderer(render_mode)
 
 
-class TaskEnv(_Episodes[Session]):
+class TaskEnv(_BaseTaskEnv[Session]):
     """Opens a session for a task, steps it and leaves it, as often as you like.
 
     `ORSEnv` chooses the tasks itself and is a Gymnasium env; here you say which task is
@@ -375,7 +375,7 @@ class TaskEnv(_Episodes[Session]):
         return self.client.get_task(self.environment, task.split, task.index)
 
 
-class AsyncTaskEnv(_Episodes[AsyncSession]):
+class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
     """`TaskEnv` with awaitable methods: for many sessions on one event loop.
 
     Args:
