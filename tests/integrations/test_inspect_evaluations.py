@@ -118,9 +118,7 @@ def contract_task(server: RunningServer, **arguments: Any) -> Any:
     return ors_task("Contract", server.base_url, tasks=[0], **arguments)
 
 
-def test_a_conversation_stands_in_the_log_with_every_call_answered(
-    tidy_server, tmp_path
-):
+def test_a_conversation_is_logged_with_every_call_answered(tidy_server, tmp_path):
     model = scripted(
         say([call("add", a=1, b=2), call("echo", text="hi")], "Adding."),
         say([], "I think it is 3."),
@@ -153,9 +151,7 @@ def test_a_conversation_stands_in_the_log_with_every_call_answered(
     assert tidy_server.runs("add") == 1
 
 
-def test_limits_of_inspect_end_an_episode_which_keeps_what_it_earned(
-    tidy_server, tmp_path
-):
+def test_limits_of_inspect_end_an_episode_that_keeps_its_reward(tidy_server, tmp_path):
     def answer(*_: Any) -> ModelOutput:
         return say([call("add", a=1, b=2)])
 
@@ -275,9 +271,7 @@ def test_tools_keep_what_their_schemas_refer_to():
     assert info.description == "paint"
 
 
-def test_arguments_that_inspect_could_not_read_are_an_invalid_action(
-    one_server, tmp_path
-):
+def test_arguments_that_inspect_cannot_read_are_an_invalid_action(one_server, tmp_path):
     output = say([call("add")])
     assert output.message.tool_calls
     output.message.tool_calls[0].parse_error = "Error parsing: {a: 1"

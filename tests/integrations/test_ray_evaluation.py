@@ -74,9 +74,7 @@ def test_the_same_rows_as_here_and_the_same_resume(cluster, tidy_server, tmp_pat
     tidy_server.wait_for("teardown", 16)
 
 
-def test_a_killed_worker_costs_no_episode_and_doubles_none(
-    cluster, one_server, tmp_path
-):
+def test_a_killed_worker_loses_and_doubles_no_episode(cluster, one_server, tmp_path):
     output, workers = tmp_path / "run.jsonl", tmp_path / "workers"
     workers.mkdir()
     path = str(workers)

@@ -129,9 +129,7 @@ def test_the_limit_of_skyrl_ends_the_episode_and_costs_what_it_should(one_server
 @pytest.mark.parametrize(
     ("settings", "paid"), [({}, [0.5, 0.0]), ({"pay_at_end": True}, [0.0, 0.0])]
 )
-def test_what_skyrl_cuts_off_is_paid_what_it_earned_or_nothing(
-    settings, paid, one_server
-):
+def test_what_skyrl_cuts_off_is_paid_its_reward_or_nothing(settings, paid, one_server):
     env = start(one_server, nonterminal_reward=-1.0, **settings)
     texts = [write("add", a=1, b=1), write("echo", text="x")]
     results = play(env, *texts)

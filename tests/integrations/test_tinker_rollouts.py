@@ -265,9 +265,7 @@ def test_the_tools_serve_the_cookbooks_own_environment(tidy_server, renderer):
     assert tidy_server.runs("add") == 1
 
 
-def test_a_time_limit_of_the_cookbooks_keeps_what_was_earned(
-    tidy_server, renderer, monkeypatch
-):
+def test_a_time_limit_of_the_cookbook_keeps_rewards(tidy_server, renderer, monkeypatch):
     stepping: list[Any] = []
 
     async def work() -> Any:

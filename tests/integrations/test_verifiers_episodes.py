@@ -92,9 +92,7 @@ def test_episodes_at_once_are_sessions_of_their_own(tidy_server, chat):
     assert tidy_server.runs("submit") == 3
 
 
-def test_a_limit_of_verifiers_ends_an_episode_which_keeps_what_it_earned(
-    tidy_server, chat
-):
+def test_a_limit_of_verifiers_ends_an_episode_that_keeps_its_reward(tidy_server, chat):
     taskset = {"arguments": {"nonterminal_reward": -0.25}}
     agent = {"max_turns": 2}
     env = make_env(tidy_server.base_url, taskset=taskset, agent=agent)

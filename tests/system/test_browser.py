@@ -33,9 +33,7 @@ def test_a_quiet_page(chromium: Chromium, tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
 
 
-def test_what_a_page_asks_for_and_complains_of(
-    chromium: Chromium, tmp_path: Path
-) -> None:
+def test_what_a_page_requests_and_reports(chromium: Chromium, tmp_path: Path) -> None:
     more = """<script src="https://example.com/a.js"></script>
     <script>console.error("of the page"); throw new Error("uncaught")</script>"""
     with chromium.open(write(tmp_path / "page.html", more)) as page:
@@ -44,9 +42,7 @@ def test_what_a_page_asks_for_and_complains_of(
         assert any("uncaught" in error for error in page.errors)
 
 
-def test_event_loops_and_browser_leave_each_other_alone(
-    chromium: Chromium, tmp_path: Path
-) -> None:
+def test_browsers_leave_event_loops_alone(chromium: Chromium, tmp_path: Path) -> None:
     # This takes the main thread's default loop away, which playwright must not miss.
     assert asyncio.run(asyncio.sleep(0, "done")) == "done"
     with chromium.open(write(tmp_path / "page.html")) as page:

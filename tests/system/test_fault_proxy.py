@@ -189,9 +189,7 @@ def test_an_answer_may_come_before_or_after_the_tool_ran(
     assert len(upstream.requests) == 1
 
 
-def test_a_redirect_names_the_other_origin_and_sends_nothing_there(
-    proxy: FaultProxy,
-) -> None:
+def test_a_redirect_names_another_origin_and_sends_nothing(proxy: FaultProxy) -> None:
     with OtherOrigin() as other, httpx.Client(base_url=proxy.url) as client:
         proxy.plan("/call", [redirect(f"{other.url}/e/call")], then="forever")
         reply = client.post("/e/call", headers={"X-API-Key": "k"})
@@ -226,7 +224,7 @@ def test_truncation_is_complete_http(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(("reset", "end"), [(True, "reset"), (False, "close")])
-def test_a_reply_may_break_after_any_byte(
+def test_a_reply_breaks_after_any_byte(
     proxy: FaultProxy, reset: bool, end: str
 ) -> None:
     proxy.plan(faults=[BreakAfter(count, reset=reset) for count in range(0, 200, 40)])
@@ -287,7 +285,7 @@ def test_a_half_open_connection_is_silent(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(("reset", "end"), [(True, "reset"), (False, "close")])
-def test_an_idle_connection_may_be_hung_up(
+def test_an_idle_connection_is_hung_up(
     proxy: FaultProxy, reset: bool, end: str
 ) -> None:
     proxy.plan(faults=[HangUp(0.01, reset=reset)])

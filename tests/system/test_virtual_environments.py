@@ -35,7 +35,7 @@ def test_the_cache_may_be_placed_by_a_variable(
     assert venvs.cache_directory() == tmp_path / "here"
 
 
-def test_an_environment_is_built_once_for_many_who_ask(
+def test_an_environment_is_built_once_for_many_askers(
     cache: pytest.MonkeyPatch,
 ) -> None:
     built: list[str] = []

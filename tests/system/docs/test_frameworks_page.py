@@ -207,9 +207,7 @@ def responses(text: str, *calls: tuple[str, str]) -> Any:
 
 
 @only("nemo_gym")
-def test_a_resources_server_answers_calls_and_pays_once(
-    recipe: Any, contract: Any
-) -> None:
+def test_a_resources_server_answers_and_pays_once(recipe: Any, contract: Any) -> None:
     async def work() -> Any:
         server = recipe.ORSServer()
         opening, info = await server.reset(TASK, "s")

@@ -39,9 +39,7 @@ def addresses() -> Iterator[dict[str, str]]:
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES]
 )
-def test_the_code_of_a_page_runs(
-    name: str, addresses: dict[str, str], tmp_path: Path
-) -> None:
+def test_a_page_runs(name: str, addresses: dict[str, str], tmp_path: Path) -> None:
     page = DOCS / name
     if not any(block.runs for block in python_blocks(page)):
         pytest.skip("no block of this page runs")

@@ -65,9 +65,7 @@ def test_the_site_holds_every_page_and_the_javascript_client(site: Path) -> None
 
 
 @pytest.mark.slow
-def test_pages_open_right_on_a_screen_and_on_a_phone(
-    site: Path, chromium: Chromium
-) -> None:
+def test_pages_open_right_on_screens_and_phones(site: Path, chromium: Chromium) -> None:
     with served(site) as origin:
         for name in PAGES:
             with chromium.open(f"{origin}{name}.html") as page:

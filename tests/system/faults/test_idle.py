@@ -125,9 +125,7 @@ except ors_gym.ConnectionFailedError:
 """
 
 
-def test_sessions_of_an_unanswered_create_are_deleted_at_exit(
-    server: RunningServer,
-) -> None:
+def test_sessions_of_a_lost_create_are_deleted_at_exit(server: RunningServer) -> None:
     with FaultProxy(server.base_url) as proxy:
         proxy.plan("/create", [Reset(Point.BEFORE_REPLY)], then="forever")
         done = run_python("-c", LEAVE.format(url=proxy.url))

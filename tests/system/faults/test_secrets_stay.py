@@ -188,9 +188,7 @@ def test_an_env_shows_nothing_secret(echo: str, log: pytest.LogCaptureFixture) -
         env.close()
 
 
-def test_the_hook_for_retries_is_told_nothing_secret(
-    log: pytest.LogCaptureFixture,
-) -> None:
+def test_the_hook_for_retries_sees_no_secret(log: pytest.LogCaptureFixture) -> None:
     told: list[Any] = []
     answers = [says_json(503), says_json(429)]
 

@@ -338,9 +338,7 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_human_rendering_opens_a_window(
-    plain: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_human_rendering_shows(plain: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     env: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
     assert play(env, ACTIONS) == plain

@@ -54,9 +54,7 @@ def echo(text: str, mode: str, *, ascii_only: bool = False) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "mode"), CASES)
-def test_text_survives_byte_for_byte(
-    server: RunningServer, kind: str, mode: str
-) -> None:
+def test_text_survives_exactly(server: RunningServer, kind: str, mode: str) -> None:
     envs = KINDS[kind](server.base_url, mode)
     envs.reset(seed=0)
     for one, two in zip(TEXTS, reversed(TEXTS), strict=True):

@@ -205,7 +205,7 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_human_rendering_opens_a_window(
+def test_human_rendering_shows(
     plain: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

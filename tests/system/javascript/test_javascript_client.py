@@ -161,9 +161,7 @@ def test_names_beyond_ascii_and_slow_and_failing_set_ups(server: RunningServer) 
     server.wait_for("teardown", 2)
 
 
-def test_text_cut_after_every_byte(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_text_cut_at_every_byte(server: RunningServer, fault_proxy: FaultProxy) -> None:
     fault_proxy.plan("/call", [Trickle()], then="forever")
     calls = [speak("separators", 6000), speak("wide", 6000), speak("lines", 6000)]
     results = results_of(fault_proxy.url, *calls, timeout=60)
@@ -206,9 +204,7 @@ def test_a_tool_never_runs_twice(
     server.wait_for("teardown")
 
 
-def test_a_429_that_is_not_believed(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_a_429_is_not_believed(server: RunningServer, fault_proxy: FaultProxy) -> None:
     fault_proxy.plan("/call", [Answer(429, ran=True)])
     client = {"repeatCallsAfter429": False}
     (result,) = results_of(fault_proxy.url, ADD, client=client)

@@ -160,9 +160,7 @@ def test_requests_and_replies_overtake_each_other() -> None:
 
 
 @pytest.mark.parametrize("flavour", list(FLAVOURS))
-def test_a_create_that_arrives_after_every_delete_is_left_to_the_reaper(
-    flavour: str,
-) -> None:
+def test_a_create_after_every_delete_is_left_to_the_reaper(flavour: str) -> None:
     for fault, left in ((Fault.LATE, 0), (Fault.LATER, 1)):
         report = Episode(flavour=flavour, faults={1: fault}).play()
         assert (report.shown, report.errors, report.left) == (2, [], left)
