@@ -356,7 +356,7 @@ def _restarts() -> list[Row]:
             restart="killed during",
             outcomes=_TIMEOUTS,
             call=_SLOW,
-            options=Options(call_timeout=4.0),
+            options=Options(call_timeout=2.5),
             leaks=True,
         ),
         Row(
