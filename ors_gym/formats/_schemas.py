@@ -151,10 +151,11 @@ def _describe_values(schema: Mapping[str, Any], root: Any, depth: int) -> str:
         if isinstance(schema.get(key), list):
             branches = (describe_schema(one, root, depth - 1) for one in schema[key])
             return _shorten(" or ".join(branches)) or "nothing"
-    kind = schema.get("type") or "JSON"
+    kind = schema.get("type")
     if kind == "array" and "items" in schema:
         return f"array of {describe_schema(schema['items'], root, depth - 1)}"
-    return " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
+    kinds = kind if isinstance(kind, list) else [kind]
+    return " or ".join(str(one) for one in kinds if one) or "JSON"
 
 
 def _describe_bounds(schema: Mapping[str, Any]) -> Iterator[str]:
