@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import hypothesis
 import pytest
@@ -97,3 +99,19 @@ def any_server(
 ) -> RunningServer:
     """A server of each SDK version, its log marked at the start of the test."""
     return shared_server(request.param)
+
+
+@pytest.fixture(autouse=True)
+def _without_a_server(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hold the mark ``unit`` to its word: no process is started, no port is opened."""
+    if request.node.get_closest_marker("unit") is None:
+        return
+
+    def refuse(*_: Any, **__: Any) -> None:
+        pytest.fail("a test with the mark `unit` starts no process and no server")
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket.socket, "listen", refuse)
