@@ -21,7 +21,7 @@ from ors_gym.cli import (
     _report_show_replay,
     _serve,
 )
-from ors_gym.cli._common import clean
+from ors_gym.display._terminal import clean
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]

@@ -7,11 +7,10 @@ import json
 import sys
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say, say_json
+from ors_gym.cli._common import add_json_flag, open_server, say_json
 from ors_gym.client import ORSClient
+from ors_gym.display._terminal import say
 from ors_gym.testing import Report, check_server
-
-__all__ = ["add_parser"]
 
 _NOTICE = "ors-gym: this runs tools of the server (--no-calls for none)"
 

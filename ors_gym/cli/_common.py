@@ -13,26 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from ors_gym.client import ORSClient
-from ors_gym.display._terminal import clean, say
+from ors_gym.display._terminal import say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
 from ors_gym.types import JSONObject
-
-__all__ = [
-    "add_environment_arguments",
-    "add_json_flag",
-    "clean",
-    "import_from_here",
-    "is_class",
-    "open_environment",
-    "open_server",
-    "read_range",
-    "require_module",
-    "say",
-    "say_json",
-    "summarize",
-]
 
 
 def say_json(value: Any) -> None:

@@ -12,8 +12,6 @@ from ors_gym.env import ORSEnv
 from ors_gym.errors import needs_extra
 from ors_gym.registration import BUNDLED_NAMES
 
-__all__ = ["add_parser"]
-
 _MOST_STEPS: Final = 60
 _SUCCESS: Final = {"guess": 0.0, "blackjack": 0.5}
 """Total rewards that count as success, where less than 1 does."""

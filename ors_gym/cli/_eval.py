@@ -12,16 +12,14 @@ from ors_gym.cli._common import (
     import_from_here,
     open_environment,
     read_range,
-    say,
     say_json,
     summarize,
 )
+from ors_gym.display._terminal import say
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Policy, random_policy, reference_policy
 from ors_gym.rollout._chat_policy import ChatPolicy
-
-__all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:

@@ -7,13 +7,12 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say, say_json
+from ors_gym.cli._common import add_json_flag, open_server, say_json
 from ors_gym.client import ORSClient
+from ors_gym.display._terminal import say
 from ors_gym.errors import ORSError
 from ors_gym.formats._schemas import describe_schema
 from ors_gym.types import JSONObject, ToolSpec
-
-__all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:

@@ -8,15 +8,14 @@ import binascii
 import pathlib
 from typing import Any, Final
 
-from ors_gym.cli._common import add_environment_arguments, open_environment, say
+from ors_gym.cli._common import add_environment_arguments, open_environment
 from ors_gym.display._game import Game
 from ors_gym.display._play_in_terminal import play_in_terminal
+from ors_gym.display._terminal import say
 from ors_gym.display._transcript import Entry
 from ors_gym.env import ORSEnv
 from ors_gym.errors import InvalidRequestError
 from ors_gym.types import Block
-
-__all__ = ["add_parser"]
 
 _ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
 

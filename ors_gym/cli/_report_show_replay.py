@@ -7,15 +7,14 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say, say_json, summarize
+from ors_gym.cli._common import add_json_flag, open_server, say_json, summarize
 from ors_gym.display._cards import step_entry
+from ors_gym.display._terminal import say
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation._report import as_page
 from ors_gym.formats._blocks import render_text
 from ors_gym.rollout import Episode, replay
-
-__all__ = ["add_parser"]
 
 
 def add_parser(commands: Any) -> None:

@@ -9,8 +9,6 @@ from ors_gym.cli._common import is_class, require_module
 from ors_gym.errors import InvalidRequestError
 from ors_gym.registration import BUNDLED_NAMES
 
-__all__ = ["add_parser"]
-
 _LAST_PORT: Final = 65535
 
 

@@ -20,8 +20,6 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
-__all__ = ["ORSClient", "Session"]
-
 
 class Session(SessionCore):
     """One episode on a server, as a context manager. `ORSClient.session` makes it."""

@@ -24,8 +24,6 @@ from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._server import ClientSettings, Server
 from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
-__all__ = ["Catalog", "ClientCore"]
-
 T = TypeVar("T")
 S = TypeVar("S", bound=SessionCore)
 TransportT = TypeVar("TransportT")

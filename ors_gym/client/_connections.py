@@ -32,13 +32,6 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Outcome, Send
 from ors_gym.protocol._server import ClientSettings
 
-__all__ = [
-    "AsyncHttpxConnections",
-    "HttpxConnections",
-    "choose_async_connections",
-    "choose_connections",
-]
-
 _CONNECT_SECONDS: Final = 10.0
 """For a new connection, and for a place in httpx's pool."""
 _FRESH_SECONDS: Final = 10.0

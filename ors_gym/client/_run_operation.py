@@ -9,8 +9,6 @@ from typing import TypeAlias, TypeVar
 
 from ors_gym.protocol._exchange import Operation, Outcome, Send
 
-__all__ = ["AsyncExchange", "Exchange", "run_async", "run_blocking"]
-
 T = TypeVar("T")
 
 Exchange: TypeAlias = Callable[[Send], Outcome]

@@ -17,8 +17,6 @@ from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._server import ClientSettings, Hooks, Server
 
-__all__ = ["RemoteServer", "is_secret_header", "make_settings"]
-
 _logger: Final = logging.getLogger("ors_gym")
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}

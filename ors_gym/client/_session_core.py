@@ -16,14 +16,6 @@ from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._server import SessionState
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolOutput, ToolSpec
 
-__all__ = [
-    "CALL_TIMEOUT",
-    "CLOSE_TIMEOUT",
-    "SETUP_TIMEOUT",
-    "SessionCore",
-    "task_request",
-]
-
 CALL_TIMEOUT: Final = 600.0
 """Seconds that a tool call gets unless told otherwise."""
 SETUP_TIMEOUT: Final = 600.0

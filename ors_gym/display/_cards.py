@@ -38,18 +38,6 @@ from ors_gym.rollout._episode import (
 from ors_gym.types import JSONObject, ToolSpec
 from ors_gym.vector import ORSVectorEnv
 
-__all__ = [
-    "choose_card",
-    "conversation_card",
-    "env_card",
-    "episode_card",
-    "episode_entries",
-    "prompt_card",
-    "step_entry",
-    "tasks_card",
-    "tools_card",
-]
-
 _MOST_TASKS: Final = 50
 
 # An episode of very many steps shows its first and its last.

@@ -20,8 +20,6 @@ from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces._tool_call import ToolCallText
 from ors_gym.types import Block, JSONObject, ToolSpec
 
-__all__ = ["Field", "FieldKind", "Game", "list_fields"]
-
 FieldKind: TypeAlias = Literal[
     "choice", "boolean", "integer", "number", "string", "json"
 ]

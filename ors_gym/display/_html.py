@@ -17,22 +17,6 @@ from ors_gym.display._transcript import reward_colour
 from ors_gym.formats._blocks import describe_block, read_image_size, replace_surrogates
 from ors_gym.types import Block
 
-__all__ = [
-    "DARK",
-    "LIGHT",
-    "TEXT_COLOURS",
-    "Fact",
-    "ImageBudget",
-    "card",
-    "compact_json",
-    "escape",
-    "flag",
-    "message_card",
-    "preformatted",
-    "reward_fact",
-    "show_blocks",
-]
-
 DARK: Final[Mapping[str, str]] = {
     "ground": "#15181e",
     "surface": "#20252e",

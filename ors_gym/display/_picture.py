@@ -22,17 +22,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFont import FreeTypeFont
 
-__all__ = [
-    "FRAME_SHAPE",
-    "draw_transcript",
-    "drawable",
-    "fit",
-    "load_font",
-    "make_card",
-    "require_drawing",
-    "wrap",
-]
-
 FRAME_SHAPE: Final = (720, 960, 3)
 """Height, width, channels; multiples of 16, as video encoders want them."""
 

@@ -13,8 +13,6 @@ from ors_gym.errors import MissingExtraError, import_extra
 if TYPE_CHECKING:
     from ors_gym.display._play_in_notebook import NotebookPlayer
 
-__all__ = ["play"]
-
 
 def play(env: gymnasium.Env[Any, Any], task_index: int = 0) -> NotebookPlayer | None:
     """Play an env yourself. An episode of the env that is under way is given up.

@@ -23,8 +23,6 @@ from ors_gym.formats._schemas import describe_schema
 from ors_gym.spaces.json_schema import validate
 from ors_gym.types import JSONObject, ToolSpec
 
-__all__ = ["Form", "NotebookPlayer"]
-
 _AS_TEXT: Final = -1
 """Stands among the tools for writing an action as text."""
 _SEVERAL_LINES_FROM: Final = 80

@@ -11,8 +11,6 @@ from ors_gym.display._terminal import clean, say
 from ors_gym.display._transcript import Entry
 from ors_gym.types import JSONObject, ToolCall, ToolSpec
 
-__all__ = ["play_in_terminal"]
-
 
 def play_in_terminal(
     game: Game,

@@ -13,8 +13,6 @@ from ors_gym.display._terminal import print_entry
 from ors_gym.display._transcript import Entry, Transcript
 from ors_gym.types import Block, ToolCall
 
-__all__ = ["Renderer"]
-
 
 class Renderer:
     """The render mode of one env: ``ansi``, ``human`` or ``rgb_array``."""

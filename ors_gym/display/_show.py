@@ -15,8 +15,6 @@ from gymnasium.vector import VectorEnv
 from ors_gym.display._html import message_card
 from ors_gym.display._terminal import clean
 
-__all__ = ["find_shell", "register_formatters", "show"]
-
 
 def show(value: Any, title: str = "") -> _Shown:
     """Show tools, tasks, a prompt, an env, an episode or other JSON as a card.

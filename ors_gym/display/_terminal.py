@@ -8,8 +8,6 @@ from typing import Any, Final
 from ors_gym.display._transcript import Entry
 from ors_gym.errors import MissingExtraError, import_extra
 
-__all__ = ["clean", "print_entry", "say"]
-
 _REPLACEMENTS: Final = {
     code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
 }

@@ -10,8 +10,6 @@ from typing import Any, Final
 from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.types import Block
 
-__all__ = ["NOT_RUN", "Entry", "Transcript", "reward_colour", "write_call"]
-
 NOT_RUN: Final = "not run"
 """The note of a call that was not made, because the episode was over."""
 

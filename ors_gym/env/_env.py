@@ -24,8 +24,6 @@ from ors_gym.env._task_env import AsyncTaskEnv, TaskEnv
 from ors_gym.env._task_order import TaskSet
 from ors_gym.types import Split
 
-__all__ = ["AsyncORSEnv", "ORSEnv"]
-
 
 class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
     """An environment of an ORS server, as a Gymnasium env.

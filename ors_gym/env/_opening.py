@@ -15,8 +15,6 @@ from ors_gym.errors import ORSError, SessionLostError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, ToolSpec
 
-__all__ = ["Opened", "Opening", "open_session"]
-
 S = TypeVar("S", bound=SessionCore)
 
 _MOST_ATTEMPTS: Final = 3

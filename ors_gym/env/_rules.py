@@ -30,15 +30,6 @@ from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces._images import ImageTuple
 from ors_gym.types import Block, JSONObject, ToolCall, ToolOutput, ToolSpec
 
-__all__ = [
-    "EpisodeRules",
-    "Metadata",
-    "PendingCall",
-    "Recorder",
-    "ResetResult",
-    "StepResult",
-]
-
 ResetResult: TypeAlias = tuple[Any, dict[str, Any]]
 """What Gymnasium's ``reset`` returns: observation and info."""
 StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]

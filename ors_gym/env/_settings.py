@@ -14,15 +14,6 @@ from ors_gym.client._server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
 
-__all__ = [
-    "UNPICKLED",
-    "EnvSettings",
-    "TaskEnvSettings",
-    "find_server",
-    "shows_settings",
-    "without_secrets",
-]
-
 F = TypeVar("F", bound=Callable[..., None])
 
 _CHOICES: Final = {

@@ -16,8 +16,6 @@ from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Split
 
-__all__ = ["TaskChooser", "find_task"]
-
 S = TypeVar("S", bound=SessionCore)
 
 _RESET_OPTIONS: Final = ("task_index", "task", "split")

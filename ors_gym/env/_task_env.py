@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from ors_gym.display._renderer import Renderer
     from ors_gym.display._transcript import Transcript
 
-__all__ = ["AsyncTaskEnv", "TaskEnv"]
-
 S = TypeVar("S", bound=SessionCore)
 
 

@@ -17,16 +17,6 @@ import numpy as np
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.types import Split, TaskSpec
 
-__all__ = [
-    "Task",
-    "TaskHistory",
-    "TaskOrder",
-    "TaskSchedule",
-    "TaskSet",
-    "choose_split",
-    "permute",
-]
-
 TaskOrder: TypeAlias = Literal["sequential", "shuffle", "random"]
 TaskHistory: TypeAlias = Sequence[tuple[int, float | None]]
 """The episodes of an env so far: task index, and total reward (None: an outage)."""

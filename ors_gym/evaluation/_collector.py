@@ -19,8 +19,6 @@ from ors_gym.evaluation._output import Output, Record
 from ors_gym.evaluation._plan import Key, Plan, Planned
 from ors_gym.rollout import Episode
 
-__all__ = ["Collector", "ProgressBar"]
-
 _PATIENCE: Final = 2
 """The run stops after this many times ``max_concurrent`` episodes in a row that found
 no server, or were forbidden."""

@@ -29,8 +29,6 @@ from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.rollout._run import AnyClient, borrow_async, make_rollout_env
 from ors_gym.types import JSONObject
 
-__all__ = ["Options", "evaluate", "parallel_evaluate"]
-
 _SECRET_ARGUMENTS: Final = ("secrets",)
 """Arguments of an env that an output file says nothing of."""
 _PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")

@@ -20,20 +20,6 @@ from ors_gym.evaluation._statistics import (
 )
 from ors_gym.types import JSONObject
 
-__all__ = [
-    "Comparison",
-    "Value",
-    "by_split",
-    "by_task",
-    "by_tool",
-    "compare",
-    "count_errors",
-    "latencies",
-    "mean",
-    "reward_of",
-    "success_of",
-]
-
 Value: TypeAlias = Callable[[Record], float]
 _PERCENTILES: Final = (50, 90, 99)
 

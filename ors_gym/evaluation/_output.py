@@ -18,8 +18,6 @@ from ors_gym.evaluation._plan import Key, identify
 from ors_gym.rollout import Episode
 from ors_gym.types import JSONObject
 
-__all__ = ["FORMAT", "Output", "Record", "read_output"]
-
 FORMAT: Final = "ors_gym.evaluation/1"
 _MAY_CHANGE: Final = ("server", "created", "version")
 """Fields of the head that need not be the same where a run goes on."""

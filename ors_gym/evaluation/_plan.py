@@ -13,8 +13,6 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task, choose_split
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 
-__all__ = ["Key", "Plan", "Planned", "Tasks", "identify", "make_plan"]
-
 Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
 """Indexes, task specs, pairs of split and index; None for a whole split."""
 Key: TypeAlias = tuple[str, int | str, int]

@@ -14,8 +14,6 @@ from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode, Policy, Rules
 from ors_gym.rollout._run import EpisodePlayer
 
-__all__ = ["Pace", "Player", "Settings", "Success", "name_success"]
-
 Success: TypeAlias = float | Callable[[Episode], bool] | None
 """The least reward of a success, or a function that judges the episode; None for
 finished with a reward above 0."""

@@ -16,8 +16,6 @@ from ors_gym.formats._blocks import replace_surrogates
 if TYPE_CHECKING:
     from ors_gym.evaluation._result import Evaluation
 
-__all__ = ["draw", "draw_parts"]
-
 _LIGHT: Final = "#222222"
 _DARK: Final = "#dddddd"
 _INK: Final = (

@@ -27,8 +27,6 @@ from ors_gym.evaluation._player import Player, Settings
 from ors_gym.rollout import Episode
 from ors_gym.types import JSONObject
 
-__all__ = ["Gate", "Worker", "connect", "play_on_ray", "read_played", "write_planned"]
-
 _PURPOSE: Final = 'engine="ray"'
 _MOST_BLOCKS: Final = 5_000
 """Ray Data's pieces of work: one episode each, unless there are more than this."""

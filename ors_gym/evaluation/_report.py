@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ors_gym.evaluation._output import Record
     from ors_gym.evaluation._result import Evaluation
 
-__all__ = ["as_html", "as_page", "as_text"]
-
 _ON_CARDS: Final = ("success rate", "reward", "steps")
 """Figures that a page shows on cards, and not once more in its table."""
 _OURS: Final = str(Path(__file__).parents[1])

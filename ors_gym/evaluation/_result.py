@@ -23,8 +23,6 @@ from ors_gym.evaluation._statistics import (
 from ors_gym.rollout import Episode
 from ors_gym.types import JSONObject
 
-__all__ = ["Evaluation"]
-
 _KEYS: Final = ("success_rate", "avg_reward", "avg_steps", "results")
 
 

@@ -15,15 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from ors_gym.errors import InvalidRequestError, MissingExtraError, import_extra
 
-__all__ = [
-    "Interval",
-    "interval_if_possible",
-    "mean_interval",
-    "pass_at_k",
-    "pass_hat_k",
-    "rate_interval",
-]
-
 _ANYTHING: Final = (-math.inf, math.inf)
 _SEED: Final = 20240229
 _MOST_DRAWS: Final = 10_000_000

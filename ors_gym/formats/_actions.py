@@ -24,25 +24,14 @@ from typing import Any, Final, Literal, TypeAlias
 import numpy as np
 
 from ors_gym.formats._json import (
-    STRICT_DECODER,
     decode_json,
     describe_json_fault,
     is_flat_json,
     to_plain_json,
 )
 from ors_gym.formats._tools import original_tool_name
+from ors_gym.protocol._reading import STRICT_DECODER
 from ors_gym.types import ToolCall, ToolSpec
-
-__all__ = [
-    "InvalidAction",
-    "ParsedCall",
-    "TextParser",
-    "is_call",
-    "name_type",
-    "parse_action",
-    "parse_actions",
-    "unwrap",
-]
 
 TextParser: TypeAlias = Callable[[str], object]
 """Reads a model's own call syntax; see `parse_actions`."""

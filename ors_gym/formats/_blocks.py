@@ -19,20 +19,6 @@ from ors_gym.types import Block
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = [
-    "MAX_PIXELS",
-    "DecodedBlocks",
-    "ImageArray",
-    "decode_blocks",
-    "decode_image",
-    "describe_block",
-    "read_image_size",
-    "render_text",
-    "replace_surrogates",
-    "require_pillow",
-    "truncate",
-]
-
 ImageArray: TypeAlias = NDArray[np.uint8]
 """Pixels of shape (height, width, 3), red, green, blue."""
 

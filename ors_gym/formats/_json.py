@@ -14,14 +14,6 @@ from typing import Any, Final
 
 from ors_gym.protocol._reading import STRICT_DECODER, NotANumberError
 
-__all__ = [
-    "STRICT_DECODER",
-    "decode_json",
-    "describe_json_fault",
-    "is_flat_json",
-    "to_plain_json",
-]
-
 _MAX_DEPTH: Final = 128
 """Deeper values exhaust the recursion of common JSON readers, ours included."""
 _MAX_VALUES: Final = 1_000_000

@@ -11,17 +11,6 @@ from ors_gym.formats._blocks import describe_block, render_text, replace_surroga
 from ors_gym.formats._tools import provider_tool_name
 from ors_gym.types import Block, JSONObject, ToolCall
 
-__all__ = [
-    "ToolResult",
-    "to_anthropic_content",
-    "to_anthropic_messages",
-    "to_anthropic_tool_call",
-    "to_openai_content",
-    "to_openai_messages",
-    "to_openai_tool_call",
-    "tool_result_messages",
-]
-
 _MESSAGE_KINDS: Final = frozenset({"reasoning", "tool_call", "tool_result"})
 
 

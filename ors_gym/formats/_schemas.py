@@ -9,13 +9,6 @@ from urllib.parse import unquote
 
 from ors_gym.types import JSONObject
 
-__all__ = [
-    "describe_schema",
-    "find_reference",
-    "follow_reference",
-    "resolve_schema",
-]
-
 _MAX_REFERENCES: Final = 16
 """References and single choices that are followed, since they may form a circle."""
 _MAX_CHARACTERS: Final = 200

@@ -12,15 +12,6 @@ from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.formats._schemas import find_reference
 from ors_gym.types import JSONObject, ToolSpec
 
-__all__ = [
-    "describe_tools",
-    "original_tool_name",
-    "provider_schema",
-    "provider_tool_name",
-    "to_anthropic_tools",
-    "to_openai_tools",
-]
-
 
 def to_openai_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
     """Return tools for the ``tools`` argument of OpenAI's chat completions.

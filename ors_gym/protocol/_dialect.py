@@ -8,8 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Dialect", "SecretsChannel", "read_openapi", "read_probe"]
-
 
 class SecretsChannel(enum.Enum):
     """Where a server looks for the secrets of a session."""

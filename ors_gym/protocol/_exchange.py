@@ -14,19 +14,6 @@ from typing import Final, Protocol, TypeAlias, TypeVar
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = [
-    "Failure",
-    "Head",
-    "Headers",
-    "Limits",
-    "Operation",
-    "Outcome",
-    "Pause",
-    "Send",
-    "Sink",
-    "find_header",
-]
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:

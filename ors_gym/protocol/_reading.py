@@ -14,23 +14,6 @@ from typing import Any, Final, NoReturn
 from ors_gym.errors import LimitExceededError, ProtocolError
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
-__all__ = [
-    "STRICT_DECODER",
-    "NotANumberError",
-    "parse_json",
-    "read_blocks",
-    "read_count",
-    "read_environments",
-    "read_messages",
-    "read_scores",
-    "read_session_id",
-    "read_splits",
-    "read_task",
-    "read_tasks",
-    "read_tool_output",
-    "read_tools",
-]
-
 _SHOWN: Final = 4096
 _SPLIT_TYPES: Final = ("train", "validation", "test")
 

@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, quote_plus
 
-__all__ = ["Redactor"]
-
 _MASK: Final = "[redacted]"
 _SHORTEST: Final = 4
 """Shorter values would blot out ordinary words, and are no secrets."""

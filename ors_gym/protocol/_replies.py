@@ -21,15 +21,6 @@ from ors_gym.protocol._exchange import Failure, Headers, Limits, Outcome, find_h
 from ors_gym.protocol._reading import parse_json
 from ors_gym.protocol._sse import Event, EventDecoder
 
-__all__ = [
-    "HEARTBEATS_MISSED",
-    "BodyReader",
-    "StreamReader",
-    "failure_error",
-    "server_text",
-    "status_error",
-]
-
 HEARTBEATS_MISSED: Final = 30.0
 """Seconds without a byte that mean a dead connection: three heartbeats of the
 servers (docs/wire.md, point 7)."""

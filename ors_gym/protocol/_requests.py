@@ -13,18 +13,6 @@ from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._exchange import Head
 from ors_gym.protocol._server import Server
 
-__all__ = [
-    "JSON_HEADERS",
-    "call_body",
-    "call_head",
-    "check_secrets",
-    "create_request",
-    "encode",
-    "environment_head",
-    "plain_head",
-    "session_head",
-]
-
 JSON_HEADERS: Final = (("Content-Type", "application/json"),)
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
 _RESERVED: Final = ("env_name", "task_spec", "split", "index", "secrets")

@@ -9,8 +9,6 @@ from typing import Final
 
 from ors_gym.protocol._exchange import Failure, Outcome, find_header
 
-__all__ = ["Patience", "Retry", "is_starting", "may_repeat", "retry_after"]
-
 _REPEATABLE = frozenset({429, 502, 503, 504})
 """Statuses after which an idempotent request is repeated."""
 

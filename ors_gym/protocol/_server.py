@@ -20,15 +20,6 @@ from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._retries import Patience, Retry
 from ors_gym.types import Split, TaskSpec, ToolSpec
 
-__all__ = [
-    "ClientSettings",
-    "Hooks",
-    "Listing",
-    "Server",
-    "ServerKnowledge",
-    "SessionState",
-]
-
 _OWN_RANDOM: Final = Random()  # noqa: S311 - it spreads retries, no more
 """Not the global generator, whose sequence belongs to the user's seed."""
 _PATIENCE_WITH_A_STRANGER: Final = 2.0

@@ -10,8 +10,6 @@ from typing import Final, NamedTuple
 
 from ors_gym.errors import LimitExceededError, ProtocolError
 
-__all__ = ["Event", "EventDecoder"]
-
 _BOM: Final = b"\xef\xbb\xbf"
 
 

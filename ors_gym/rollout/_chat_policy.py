@@ -23,12 +23,10 @@ from ors_gym.errors import (
 )
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import replace_surrogates
-from ors_gym.formats._json import STRICT_DECODER
 from ors_gym.formats._tools import provider_tool_name
+from ors_gym.protocol._reading import STRICT_DECODER
 from ors_gym.rollout._episode import Episode, Turn
 from ors_gym.types import JSONObject
-
-__all__ = ["ChatPolicy"]
 
 _OWN_PARAMETERS: Final = frozenset(
     {"messages", "n", "stream", "stream_options", "tools"}

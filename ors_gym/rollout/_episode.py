@@ -12,19 +12,6 @@ from ors_gym.formats._blocks import render_text
 from ors_gym.formats._messages import to_openai_messages
 from ors_gym.types import Block, JSONObject, ToolSpec
 
-__all__ = [
-    "UNPAID_ERROR_KINDS",
-    "Episode",
-    "Step",
-    "StopReason",
-    "Turn",
-    "assistant_blocks",
-    "is_recorded_call",
-    "message_text",
-    "not_run",
-    "turns_with_steps",
-]
-
 StopReason: TypeAlias = Literal[
     "", "finished", "max_turns", "max_steps", "policy_stopped", "deadline", "error"
 ]

@@ -22,8 +22,6 @@ from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.rollout._run import advance, make_rollout_env, start_game
 from ors_gym.types import JSONObject
 
-__all__ = ["LiveEpisode", "connect", "split_connection"]
-
 _CONNECTION: Final = ("api_key", "base_url", "client_options", "headers")
 
 _BY_KIND: Final[dict[str, type[ORSError]]] = {

@@ -33,8 +33,6 @@ from ors_gym.rollout._episode import (
 from ors_gym.rollout._rules import OUTAGES, OnPlainText, Rules, RunningReward
 from ors_gym.types import JSONObject, ToolSpec
 
-__all__ = ["AskPolicy", "Game", "StepEnv", "TurnReader", "play"]
-
 _MOST_NUDGES: Final = 3
 """After this many answered turns of plain text in a row, a further one ends it."""
 _MOST_UNREADABLE: Final = 10

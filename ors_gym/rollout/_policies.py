@@ -18,16 +18,6 @@ from ors_gym.rollout._episode import Episode
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolCall
 
-__all__ = [
-    "Policy",
-    "PolicyCaller",
-    "choose_policy",
-    "is_async",
-    "name_policy",
-    "random_policy",
-    "reference_policy",
-]
-
 Policy: TypeAlias = Callable[[Episode], Any]
 """Takes an episode; returns an action, a list of actions, a `Turn`, None, or an
 awaitable of one of these."""

@@ -13,8 +13,6 @@ from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._rules import Rules
 from ors_gym.rollout._run import AnyClient, EpisodePlayer, borrow_async
 
-__all__ = ["Difference", "Replay", "replay", "replay_async"]
-
 _COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
 _SHOWN = 200
 

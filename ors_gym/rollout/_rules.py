@@ -13,18 +13,6 @@ from ors_gym import errors
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode, StopReason
 
-__all__ = [
-    "OUTAGES",
-    "OnPlainText",
-    "RewardReduction",
-    "RuleOptions",
-    "Rules",
-    "RunningReward",
-    "check_reward_rule",
-    "reduce_rewards",
-    "take_rules",
-]
-
 OnPlainText: TypeAlias = Literal["nudge", "stop", "submit"]
 RewardReduction: TypeAlias = Literal["sum", "last", "mean", "max", "min"]
 """How the rewards of an episode become one number."""

@@ -26,20 +26,6 @@ from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
 
-__all__ = [
-    "AnyClient",
-    "EpisodePlayer",
-    "EpisodeRunner",
-    "advance",
-    "borrow_async",
-    "borrow_blocking",
-    "make_rollout_env",
-    "run_episode",
-    "run_episode_async",
-    "run_group",
-    "start_game",
-]
-
 AnyClient: TypeAlias = ORSClient | AsyncORSClient | str | None
 """A client, a server's address, or None for ``ORS_BASE_URL`` or the embedded server."""
 

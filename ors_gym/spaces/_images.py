@@ -28,8 +28,6 @@ from numpy.typing import NDArray
 
 from ors_gym.spaces._text import SharedText, SharedView, never_flatten
 
-__all__ = ["ImageTuple"]
-
 Images: TypeAlias = tuple[NDArray[np.uint8], ...]
 
 _SHARED_CHARACTERS: Final = 2**29

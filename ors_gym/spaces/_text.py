@@ -33,14 +33,6 @@ from gymnasium.vector.utils import (
     write_to_shared_memory,
 )
 
-__all__ = [
-    "DEFAULT_MAX_LENGTH",
-    "FreeText",
-    "SharedText",
-    "SharedView",
-    "never_flatten",
-]
-
 _T = TypeVar("_T")
 
 DEFAULT_MAX_LENGTH = 2**24

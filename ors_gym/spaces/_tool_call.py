@@ -19,8 +19,6 @@ from ors_gym.spaces._text import DEFAULT_MAX_LENGTH, FreeText
 from ors_gym.spaces.json_schema import CompiledSchema
 from ors_gym.types import ToolCall, ToolSpec
 
-__all__ = ["ToolCallSpace", "ToolCallText", "ToolWeights"]
-
 ToolWeights: TypeAlias = Mapping[str, float] | Sequence[float] | NDArray[Any]
 """A number per tool: by name, or in the order of ``tools``."""
 

@@ -13,8 +13,6 @@ from ors_gym.testing._report import Finding, Report
 from ors_gym.testing._subject import Subject, Verdict, failed, skipped
 from ors_gym.types import ToolCall
 
-__all__ = ["check_server"]
-
 
 def check_server(
     base_url: str,

@@ -39,8 +39,6 @@ from ors_gym.testing._subject import (
 )
 from ors_gym.types import Block, ToolCall, ToolSpec
 
-__all__ = ["CHECKS", "Check"]
-
 _Kind: TypeAlias = Literal["metadata", "session", "call"]
 _Judge: TypeAlias = Callable[[Subject], Verdict]
 

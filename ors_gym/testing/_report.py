@@ -9,8 +9,6 @@ from typing import Final, Literal, TypeAlias
 
 from ors_gym.types import JSONObject
 
-__all__ = ["Finding", "Report", "Status"]
-
 Status: TypeAlias = Literal["pass", "warn", "fail", "skipped"]
 
 _NAME_WIDTH: Final = 22

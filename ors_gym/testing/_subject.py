@@ -19,17 +19,6 @@ from ors_gym.spaces import ToolCallSpace
 from ors_gym.testing._report import Status
 from ors_gym.types import JSONObject, Split, ToolCall, ToolSpec
 
-__all__ = [
-    "Played",
-    "Reply",
-    "Subject",
-    "Verdict",
-    "failed",
-    "passed",
-    "skipped",
-    "warned",
-]
-
 _REUSE_WITHIN: Final = 3.0
 """Seconds after which a connection is not used again (docs/wire.md, point 6)."""
 _MOST_SAMPLED_CALLS: Final = 5

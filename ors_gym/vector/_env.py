@@ -29,8 +29,6 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.vector._loop import SlotLoop
 from ors_gym.vector._slot import SlotResult, VectorSlot
 
-__all__ = ["ORSVectorEnv", "batch_infos", "list_actions", "merge_info"]
-
 _NUMBERS: Final = (bool, int, float)
 
 Steps: TypeAlias = tuple[

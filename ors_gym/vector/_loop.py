@@ -20,8 +20,6 @@ from typing import Any, Final, TypeVar
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import SessionClosedError
 
-__all__ = ["SlotLoop"]
-
 T = TypeVar("T")
 
 _CANCEL_SECONDS: Final = 1.0

@@ -21,8 +21,6 @@ from ors_gym.errors import (
 from ors_gym.types import Split, TaskSpec
 from ors_gym.vector._loop import SlotLoop
 
-__all__ = ["SlotResult", "VectorSlot"]
-
 _NOT_CALLED: Final = ("reset", "step", "close")
 _SERVER_IS_UP: Final = ("", ToolRejectedError.kind, ToolFailedError.kind)
 """The kinds of error after which a session can surely be opened."""

@@ -19,8 +19,6 @@ from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.spaces import ToolCallSpace, ToolCallText
 from ors_gym.types import ToolCall, ToolSpec
 
-__all__ = ["CallMenu", "DiscreteTools", "calls_within"]
-
 _KEPT_MASKS: Final = 16
 """Sets of tools whose masks are kept; most environments have one or a few sets."""
 

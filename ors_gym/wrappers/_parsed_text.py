@@ -14,8 +14,6 @@ from gymnasium.utils import RecordConstructorArgs
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = ["Parse", "ParsedText", "TextReading", "check_text_space"]
-
 Parse: TypeAlias = str | Callable[[str], Any]
 """A regular expression whose groups are numbers, or a function of the text."""
 

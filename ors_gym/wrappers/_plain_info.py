@@ -8,8 +8,6 @@ from typing import Any, SupportsFloat
 import gymnasium
 from gymnasium.utils import RecordConstructorArgs
 
-__all__ = ["PlainInfo"]
-
 
 class PlainInfo(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Writes the info's ``blocks`` and ``metadata`` as JSON text.

@@ -19,8 +19,6 @@ from ors_gym.client.background._own_connections import (
 from ors_gym.errors import ORSError
 from ors_gym.protocol import _operations as operations
 
-__all__ = ["Deletes"]
-
 _TIMEOUT: Final = 10.0
 _AGAIN_SECONDS: Final = 60.0
 """Seconds until the second delete of a session: by then a constructor that swallowed

@@ -16,8 +16,6 @@ from ors_gym.client.background._own_connections import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._server import SessionState
 
-__all__ = ["Heartbeats"]
-
 _TIMEOUT: Final = 10.0
 
 

@@ -12,8 +12,6 @@ from ors_gym.client._server import RemoteServer
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.protocol._exchange import Operation
 
-__all__ = ["BackgroundConnections", "BoundedTasks"]
-
 T = TypeVar("T")
 
 _IDLE_SECONDS: Final = 90.0

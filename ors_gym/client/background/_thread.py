@@ -30,14 +30,6 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._server import SessionState
 
-__all__ = [
-    "Background",
-    "LoopThread",
-    "background",
-    "delete_sessions_on_sigterm",
-    "run_and_wait",
-]
-
 T = TypeVar("T")
 
 _TICK_SECONDS: Final = 0.5

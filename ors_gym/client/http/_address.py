@@ -19,8 +19,6 @@ import certifi
 
 from ors_gym.errors import InvalidRequestError
 
-__all__ = ["Origin", "connect", "connect_async", "default_ssl_context"]
-
 _PORTS: Final = {"http": 80, "https": 443}
 _HOST: Final = re.compile(r"[A-Za-z0-9._-]+")
 _PATH: Final = re.compile(r"(?:/[\x21-\x7e]*)?")

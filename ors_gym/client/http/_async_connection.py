@@ -14,8 +14,6 @@ from typing import Final
 from ors_gym.client.http._http1 import ReplyReader
 from ors_gym.protocol._exchange import Failure, Sink
 
-__all__ = ["AsyncConnection", "Deadlines"]
-
 _READ_BYTES: Final = 2**16
 _LARGE_READ_BYTES: Final = 2**18
 _SETTLE_SECONDS: Final = 0.25

@@ -20,8 +20,6 @@ from ors_gym.client.http._http1 import ReplyReader
 from ors_gym.client.http._pool import BasePool, IdleConnections
 from ors_gym.protocol._exchange import Outcome, Send
 
-__all__ = ["AsyncConnectionPool"]
-
 
 class AsyncConnectionPool(BasePool):
     """Exchanges over pooled connections to one server, on the running event loop.

@@ -12,8 +12,6 @@ from typing import Final
 from ors_gym.client.http._http1 import ReplyReader
 from ors_gym.protocol._exchange import Failure, Sink
 
-__all__ = ["Connection", "TLSConnection"]
-
 _READ_BYTES: Final = 2**16
 _LARGE_READ_BYTES: Final = 2**18
 _TICK_SECONDS: Final = 5.0

@@ -15,14 +15,6 @@ from ors_gym.client.http._address import Origin
 from ors_gym.client.http._http1 import ReplyReader
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 
-__all__ = [
-    "CLOSED",
-    "describe_full",
-    "explain_connect_error",
-    "explain_failure",
-    "refuse",
-]
-
 CLOSED: Final = (Failure.CONNECT, "this client is closed; make a new one")
 
 _NO_DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)

@@ -13,15 +13,6 @@ from ors_gym.client.http._address import Origin
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Headers, Limits, Sink
 
-__all__ = [
-    "BadReplyError",
-    "HeadReader",
-    "Inflater",
-    "ReplyHead",
-    "ReplyReader",
-    "RequestWriter",
-]
-
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "transfer-encoding", "upgrade"}
 )

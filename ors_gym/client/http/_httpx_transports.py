@@ -16,8 +16,6 @@ from ors_gym.client.http._pool import DEFAULT_LIMITS, ConnectionPool
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Headers, Limits, Outcome, Send
 
-__all__ = ["AsyncHTTPTransport", "HTTPTransport"]
-
 P = TypeVar("P", ConnectionPool, AsyncConnectionPool)
 
 # httpx sets them for its own connections; ours write what belongs there.

@@ -25,14 +25,6 @@ from ors_gym.client.http._failures import (
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
 from ors_gym.protocol._exchange import Limits, Outcome, Send
 
-__all__ = [
-    "DEFAULT_LIMITS",
-    "BasePool",
-    "ConnectionPool",
-    "IdleConnections",
-    "register_for_fork",
-]
-
 DEFAULT_LIMITS: Final = Limits()
 _KEPT_SECONDS: Final = 60.0
 """Seconds after which an idle connection serves nothing any more."""

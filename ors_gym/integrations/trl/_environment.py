@@ -28,8 +28,6 @@ from ors_gym.rollout._episode import UNPAID_ERROR_KINDS
 from ors_gym.rollout._rules import OUTAGES, RewardReduction, reduce_rewards
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
 
-__all__ = ["Content", "EnvironmentFactory", "EpisodeReward", "Rollout", "make_content"]
-
 # Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``.
 Content: TypeAlias = str | list[JSONObject]
 

@@ -30,8 +30,6 @@ from ors_gym.protocol._retries import Patience, is_starting
 from ors_gym.protocol._server import Server, SessionState
 from ors_gym.types import JSONObject, ToolOutput
 
-__all__ = ["call_tool", "resume_call", "score_group"]
-
 _REUSE_WITHIN: Final = 3.0
 """Seconds for which an idle connection serves a call: a call that is lost on a stale
 connection looks like a lost reply (docs/wire.md, point 6)."""

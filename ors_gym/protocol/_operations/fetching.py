@@ -25,8 +25,6 @@ from ors_gym.protocol._retries import (
 )
 from ors_gym.protocol._server import Server
 
-__all__ = ["REUSE_WITHIN", "fetch", "wait", "within"]
-
 T = TypeVar("T")
 
 REUSE_WITHIN: Final = 50.0

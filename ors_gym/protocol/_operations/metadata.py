@@ -37,17 +37,6 @@ from ors_gym.protocol._retries import may_repeat
 from ors_gym.protocol._server import Server
 from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
-__all__ = [
-    "connect",
-    "get_task",
-    "get_task_range",
-    "list_splits",
-    "list_tasks",
-    "list_tools",
-    "num_tasks",
-    "resolve_environment",
-]
-
 
 def connect(server: Server) -> Operation[None]:
     """Learn what the server speaks and serves, once (docs/wire.md, point 1)."""

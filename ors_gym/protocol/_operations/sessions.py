@@ -49,18 +49,6 @@ from ors_gym.protocol._retries import Patience, is_starting, may_repeat
 from ors_gym.protocol._server import Server, SessionState
 from ors_gym.types import Block, JSONObject, ToolSpec
 
-__all__ = [
-    "create_session",
-    "delete_session",
-    "get_messages",
-    "get_prompt",
-    "list_task_tools",
-    "note_loss",
-    "open_session",
-    "ping",
-    "start_episode",
-]
-
 _EXISTS: Final = b"Session already exists"
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
 

@@ -36,8 +36,6 @@ from ors_gym.spaces._schema.unions import (
     discriminator,
 )
 
-__all__ = ["compile_schema"]
-
 _MAX_WORK = 100_000
 
 

@@ -11,18 +11,6 @@ from urllib.parse import unquote
 from ors_gym.formats._schemas import follow_reference
 from ors_gym.spaces._schema.nodes import Body, Node, Unusable
 
-__all__ = [
-    "BY_TYPE",
-    "HARD",
-    "TYPES",
-    "NodeMaker",
-    "Part",
-    "flatten",
-    "largest",
-    "smallest",
-    "type_names",
-]
-
 _MAX_NESTING = 100
 _MAX_PARTS = 2_000
 

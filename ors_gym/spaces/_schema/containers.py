@@ -20,8 +20,6 @@ from ors_gym.spaces._schema.nodes import (
 )
 from ors_gym.spaces._schema.regex import Pattern
 
-__all__ = ["array_body", "object_body"]
-
 _MAX_PLACES = 10_000
 _ATTEMPTS = 50
 _MAX_REMAINING = 1000

@@ -9,8 +9,6 @@ from typing import Any, TypeAlias
 from ors_gym.spaces._schema.conjunction import BY_TYPE, Part, type_names
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_key
 
-__all__ = ["EnumBody", "Membership", "enum_body"]
-
 Membership: TypeAlias = Callable[[Any], Callable[[Any], bool]]
 """From a part of the schema to a test of whether it allows a value."""
 

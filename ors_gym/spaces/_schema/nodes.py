@@ -15,19 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from random import Random
 from typing import Any
 
-__all__ = [
-    "Body",
-    "CheckedBody",
-    "Draw",
-    "ImpossibleBody",
-    "Node",
-    "Unusable",
-    "distinct_key",
-    "list_values",
-    "measure",
-    "why_impossible",
-]
-
 _ALLOWANCE = 200
 _FREE_DEPTH = 6
 _MAX_SURPLUS = 3

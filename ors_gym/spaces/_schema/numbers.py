@@ -12,8 +12,6 @@ from typing import Any
 from ors_gym.spaces._schema.conjunction import Part, largest, smallest
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable
 
-__all__ = ["MultiplesBody", "RealsBody", "number_body"]
-
 # How far an unbounded draw goes from zero, or from the one bound there is.
 _REACH = 100
 _ATTEMPTS = 100

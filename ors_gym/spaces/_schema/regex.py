@@ -13,8 +13,6 @@ from typing import TypeAlias
 
 from ors_gym.spaces._schema.nodes import Unusable
 
-__all__ = ["Pattern", "UnsupportedPatternError", "parse", "word"]
-
 _MAX_LENGTH = 20_000
 _ATTEMPTS = 200
 _EXTRA_REPEATS = 4

@@ -13,8 +13,6 @@ from ors_gym.spaces._schema.conjunction import NodeMaker, Part, largest, smalles
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable
 from ors_gym.spaces._schema.regex import Pattern, word
 
-__all__ = ["string_body"]
-
 _MAX_LENGTH = 100_000
 _EXTRA_LENGTH = 12
 _ATTEMPTS = 20

@@ -12,15 +12,6 @@ from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_ke
 from ors_gym.spaces._schema.numbers import MultiplesBody, RealsBody
 from ors_gym.spaces._schema.regex import Pattern, word
 
-__all__ = [
-    "AnythingBody",
-    "DecimalBody",
-    "UnionBody",
-    "are_decimal",
-    "are_exclusive",
-    "discriminator",
-]
-
 
 class UnionBody(Body):
     """One of several nodes, each as likely as the next."""

@@ -16,8 +16,6 @@ from ors_gym.vector._env import list_actions
 from ors_gym.wrappers._discrete_tools import CallMenu
 from ors_gym.wrappers.vector._view import Results, VectorView
 
-__all__ = ["DiscreteTools"]
-
 
 class DiscreteTools(VectorView):
     """Numbers the tool calls of every env alike: actions are ``MultiDiscrete``.

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from ors_gym.wrappers._parsed_text import Parse, TextReading, check_text_space
 from ors_gym.wrappers.vector._view import Results, VectorView
 
-__all__ = ["ParsedText"]
-
 
 class ParsedText(VectorView):
     r"""Reads numbers out of the texts that the envs observe.

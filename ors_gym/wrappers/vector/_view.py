@@ -18,8 +18,6 @@ else:
     # Not generic before Gymnasium 1.3.
     _Wrapper = VectorWrapper
 
-__all__ = ["Results", "Steps", "VectorView"]
-
 Steps: TypeAlias = tuple[
     Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
