@@ -266,6 +266,15 @@ def test_a_result_that_does_not_come_is_ambiguous(away: Reply, text: str) -> Non
     assert "hunter22" not in str(caught.value)
 
 
+def test_a_connection_that_the_deadline_cuts_short_is_a_timeout() -> None:
+    state = open_state()
+    stalled = stream(TASK, failure=Failure.STALL, elapsed=9.9)
+    cut = failing(Failure.CONNECT, elapsed=0.1)
+    with pytest.raises(CallTimeoutError) as caught:
+        Script(stalled, then=cut).run(call(state, 10.0))
+    assert caught.value.task_id == state.pending == "t1"
+
+
 @pytest.mark.parametrize("reply", [refused(404, LOST), refused(410)])
 def test_a_session_that_is_lost_during_its_call(reply: Reply) -> None:
     state = open_state()

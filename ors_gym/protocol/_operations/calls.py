@@ -250,7 +250,9 @@ def _resume(
             )
         if reader.result is not None or reader.failed is not None:
             return reader
-        said = _obstacle(state, outcome, reader, task_id)
+        # A connection that our own deadline cut short says nothing about the server.
+        if outcome.failure is not Failure.CONNECT or patience.remaining > 0:
+            said = _obstacle(state, outcome, reader, task_id)
         if not (yield from wait(server, patience, outcome, head)):
             break
     if said is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
@@ -47,7 +46,7 @@ class Cell:
         found = []
         if not self.struck and row.faults:
             found.append("the fault did not happen")
-        if _outcome(self.shown) not in row.outcomes:
+        if self.shown.outcome not in row.outcomes:
             found.append(f"{self.shown} in place of {sorted(row.outcomes)}")
         if self.runs != row.runs:
             found.append(f"{self.runs} runs in place of {row.runs}")
@@ -56,14 +55,6 @@ class Cell:
         if self.wrong:
             found.append(self.wrong)
         return found
-
-
-def _outcome(shown: Shown) -> str:
-    # A call's deadline may pass while the client waits for a reply, or while it
-    # connects to ask again. The error then names the connection, but the deadline is
-    # what ended the call.
-    late = re.search(r"did not come: .*connecting to \S+ timed out", shown.text)
-    return "timeout" if late and shown.outcome == "ambiguous_call" else shown.outcome
 
 
 @dataclasses.dataclass(slots=True)
