@@ -106,6 +106,16 @@ def test_one_that_is_discarded_or_lost_or_forgotten(env, server):
     gc.collect()
 
 
+def test_one_of_the_parent_process_is_left_alone_and_opened_anew(env, server):
+    ahead = env.open_ahead(4)
+    server.wait_for("prompt", 1)
+    ahead._owner = 0
+    ahead.discard()
+    assert env.open(ahead)[1]["task_index"] == 4
+    assert len(server.log("prompt")) == 2
+    assert server.log("teardown") == []
+
+
 def test_the_action_space_has_the_tools_before_the_first_session(env, server):
     assert not env.action_space.contains(ADD)
     env.fetch_tools()
