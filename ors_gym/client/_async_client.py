@@ -12,10 +12,7 @@ from ors_gym.client._client_core import ClientCore
 from ors_gym.client._connections import choose_async_connections
 from ors_gym.client._run_operation import AsyncExchange, run_async
 from ors_gym.client._server import RemoteServer
-from ors_gym.client._session_core import (
-    SessionCore,
-    task_request,
-)
+from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
@@ -81,10 +78,7 @@ class AsyncSession(SessionCore):
         return await run_async(self.resume_operation(task_id, timeout), self._exchange)
 
     async def score_group(
-        self,
-        candidates: Sequence[Mapping[str, Any]],
-        *,
-        timeout: float | None = None,
+        self, candidates: Sequence[Mapping[str, Any]], *, timeout: float | None = None
     ) -> list[JSONObject]:
         """As `Session.score_group`, awaitable."""
         return await run_async(
@@ -172,11 +166,7 @@ class AsyncORSClient(
         return await self.run(operations.get_task(self._server, env, split, index))
 
     async def get_task_range(
-        self,
-        env: str,
-        split: str,
-        start: int | None = None,
-        stop: int | None = None,
+        self, env: str, split: str, start: int | None = None, stop: int | None = None
     ) -> list[TaskSpec]:
         """As `ORSClient.get_task_range`, awaitable."""
         operation = operations.get_task_range(self._server, env, split, start, stop)

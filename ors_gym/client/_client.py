@@ -12,10 +12,7 @@ from ors_gym.client._client_core import ClientCore
 from ors_gym.client._connections import choose_connections
 from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._server import RemoteServer
-from ors_gym.client._session_core import (
-    SessionCore,
-    task_request,
-)
+from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
@@ -123,10 +120,7 @@ class Session(SessionCore):
         return run_blocking(self.resume_operation(task_id, timeout), self._exchange)
 
     def score_group(
-        self,
-        candidates: Sequence[Mapping[str, Any]],
-        *,
-        timeout: float | None = None,
+        self, candidates: Sequence[Mapping[str, Any]], *, timeout: float | None = None
     ) -> list[JSONObject]:
         """Have a group of rollouts of this task scored together.
 
@@ -301,11 +295,7 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         return self.run(operations.get_task(self._server, env, split, index))
 
     def get_task_range(
-        self,
-        env: str,
-        split: str,
-        start: int | None = None,
-        stop: int | None = None,
+        self, env: str, split: str, start: int | None = None, stop: int | None = None
     ) -> list[TaskSpec]:
         """Get the tasks of a range, as Python's slices count.
 

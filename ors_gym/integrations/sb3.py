@@ -270,9 +270,7 @@ class ORSVecEnv(VecEnv):
         return lambda: masks[env].astype(np.bool_)
 
 
-def _unwrap(
-    envs: ORSVectorEnv | VectorView,
-) -> tuple[list[VectorView], ORSVectorEnv]:
+def _unwrap(envs: ORSVectorEnv | VectorView) -> tuple[list[VectorView], ORSVectorEnv]:
     """Return the wrappers, from the outside in, and the vector env within."""
     views: list[VectorView] = []
     inner: Any = envs

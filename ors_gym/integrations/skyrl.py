@@ -23,11 +23,7 @@ from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import describe_tools
 from ors_gym.formats._json import to_plain_json
-from ors_gym.integrations import (
-    SECRET_ARGUMENTS,
-    ClientFactory,
-    choose_indexes,
-)
+from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, choose_indexes
 from ors_gym.rollout import Episode
 from ors_gym.rollout._live import LiveEpisode, connect, split_connection
 from ors_gym.types import JSONObject, ToolSpec

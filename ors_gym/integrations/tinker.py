@@ -13,18 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.errors import (
-    EpisodeOverError,
-    InvalidRequestError,
-    ORSError,
-    needs_extra,
-)
+from ors_gym.errors import EpisodeOverError, InvalidRequestError, ORSError, needs_extra
 from ors_gym.formats import describe_tools, to_openai_tools
-from ors_gym.integrations import (
-    SECRET_ARGUMENTS,
-    ClientFactory,
-    make_client,
-)
+from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, make_client
 from ors_gym.rollout import Episode, StopReason, Turn
 from ors_gym.rollout._episode import not_run
 from ors_gym.rollout._live import LiveEpisode

@@ -44,20 +44,10 @@ class Patience:
         (0.05, 0.1)
     """
 
-    __slots__ = (
-        "_delay",
-        "_random",
-        "_unreachable",
-        "attempts",
-        "remaining",
-    )
+    __slots__ = ("_delay", "_random", "_unreachable", "attempts", "remaining")
 
     def __init__(
-        self,
-        budget: float,
-        unreachable_budget: float,
-        *,
-        random: Callable[[], float],
+        self, budget: float, unreachable_budget: float, *, random: Callable[[], float]
     ) -> None:
         self.remaining = budget
         self.attempts = 0

@@ -105,11 +105,7 @@ def _pickle(environment: type[Any]) -> bytes:
 
 def _reduce_cached(function: Any) -> tuple[Any, ...]:
     parameters = function.cache_parameters()
-    return _cached, (
-        function.__wrapped__,
-        parameters["maxsize"],
-        parameters["typed"],
-    )
+    return _cached, (function.__wrapped__, parameters["maxsize"], parameters["typed"])
 
 
 def _cached(function: Any, maxsize: int | None, typed: bool) -> Any:

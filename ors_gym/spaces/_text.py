@@ -75,11 +75,7 @@ class FreeText(Text):
             max_length, min_length=0, charset=_SAMPLED_CHARACTERS, seed=seed
         )
 
-    def sample(
-        self,
-        mask: Any = None,
-        probability: Any = None,
-    ) -> str:
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
         """Draw a short, printable text.
 
         Args:

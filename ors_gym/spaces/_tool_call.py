@@ -306,11 +306,7 @@ class ToolCallText(FreeText):
         """
         return int(self.calls.seed(seed))
 
-    def sample(
-        self,
-        mask: Any = None,
-        probability: Any = None,
-    ) -> str:
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
         """Draw a valid call and write it as JSON.
 
         Args:

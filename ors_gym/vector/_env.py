@@ -221,9 +221,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             self._loop.turn()
 
     def _begin(
-        self,
-        seed: int | Sequence[int | None] | None,
-        options: Mapping[str, Any] | None,
+        self, seed: int | Sequence[int | None] | None, options: Mapping[str, Any] | None
     ) -> list[int]:
         seeds = spread_seed(seed, self.num_envs)
         chosen, options = take_reset_mask(options, self.num_envs)
@@ -282,8 +280,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         busy = sorted(set(ids) & set(self._loop.busy))
         if busy:
             raise AlreadyPendingCallError(
-                f"send() to the busy envs {busy}; recv() their results first",
-                "send",
+                f"send() to the busy envs {busy}; recv() their results first", "send"
             )
         self._advance(list_actions(actions, len(ids)), ids)
         with self._cancelled_on_error():

@@ -311,9 +311,7 @@ async def _do_handshake(
 
 
 async def _ready(
-    waiting: socket.socket,
-    add: Callable[..., None],
-    remove: Callable[[int], object],
+    waiting: socket.socket, add: Callable[..., None], remove: Callable[[int], object]
 ) -> None:
     """Wait until the loop says that a socket is ready."""
     ready = asyncio.get_running_loop().create_future()

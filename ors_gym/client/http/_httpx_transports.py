@@ -227,10 +227,7 @@ class _Stream(httpx.SyncByteStream):
     """The content of a reply, read by read."""
 
     def __init__(
-        self,
-        outcomes: Generator[Outcome | None],
-        reply: _Reply,
-        request: httpx.Request,
+        self, outcomes: Generator[Outcome | None], reply: _Reply, request: httpx.Request
     ) -> None:
         self._outcomes = outcomes
         self._reply = reply

@@ -36,11 +36,7 @@ class Sessions:
     """
 
     def __init__(
-        self,
-        env_name: str,
-        base_url: str,
-        arguments: Mapping[str, Any],
-        group: int,
+        self, env_name: str, base_url: str, arguments: Mapping[str, Any], group: int
     ) -> None:
         settings = TaskEnvSettings(env_name=env_name, **arguments)
         self.client = ORSClient(base_url, **settings.client_arguments())

@@ -298,10 +298,7 @@ async def _list_tools(
 
 
 async def _list_columns(
-    client: AsyncORSClient,
-    env_name: str,
-    chosen: _ChosenTasks,
-    names: Sequence[str],
+    client: AsyncORSClient, env_name: str, chosen: _ChosenTasks, names: Sequence[str]
 ) -> dict[str, list[Any]]:
     """Copy the named fields of the task specs, and no others, into columns.
 

@@ -7,13 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ors_gym.spaces._schema.conjunction import (
-    BY_TYPE,
-    HARD,
-    Part,
-    flatten,
-    type_names,
-)
+from ors_gym.spaces._schema.conjunction import BY_TYPE, HARD, Part, flatten, type_names
 from ors_gym.spaces._schema.containers import array_body, object_body
 from ors_gym.spaces._schema.enums import EnumBody, Membership, enum_body
 from ors_gym.spaces._schema.nodes import (

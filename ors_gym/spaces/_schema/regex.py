@@ -62,8 +62,7 @@ class Pattern:
         self._risky = self._tree.is_ambiguous(repeated=False)
         if self._minimum > _MAX_LENGTH:
             raise Unusable(
-                path,
-                f"it needs {self._minimum} characters, more than {_MAX_LENGTH}",
+                path, f"it needs {self._minimum} characters, more than {_MAX_LENGTH}"
             )
 
     def matches(self, text: str) -> bool:
