@@ -430,12 +430,6 @@ def _explain_httpx_error(origin: Origin, error: Exception) -> Outcome:
     """Map an error of httpx to an outcome, without its time.
 
     The words of httpx are left out: some quote a header's value.
-
-    Example:
-        >>> error = httpx.ConnectError("refused")
-        >>> outcome = _explain_httpx_error(Origin("http://h:1"), error)
-        >>> outcome.sent, outcome.detail
-        (False, 'cannot connect to h:1 (ConnectError)')
     """
     kind = type(error).__name__
     if isinstance(error, _NOT_SENT):

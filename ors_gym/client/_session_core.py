@@ -27,12 +27,7 @@ CLOSE_TIMEOUT: Final = 5.0
 def task_request(
     task_spec: TaskSpec | None, split: str | None, index: int | None
 ) -> dict[str, Any]:
-    """Return the fields of /create that name a task.
-
-    Example:
-        >>> task_request(None, "train", 3)
-        {'split': 'train', 'index': 3}
-    """
+    """Return the fields of /create that name a task."""
     if task_spec is not None and split is None and index is None:
         return {"task_spec": task_spec}
     if task_spec is None and split is not None and index is not None:

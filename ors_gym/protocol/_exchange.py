@@ -80,10 +80,6 @@ class Head:
     Raises:
         InvalidRequestError: If any part could break out of its line (RFC 9112,
             section 11.1).
-
-    Example:
-        >>> Head("GET", "/health", ()).target
-        '/health'
     """
 
     __slots__ = ("headers", "method", "rendered", "target")
@@ -186,12 +182,7 @@ Operation: TypeAlias = Generator[Send | Pause, Outcome, T]
 
 
 def find_header(headers: Headers, name: bytes) -> str | None:
-    """Return the first value of a header, which is named in lower case, or None.
-
-    Example:
-        >>> find_header([(b"Content-Type", b" text/html")], b"content-type")
-        'text/html'
-    """
+    """Return the first value of a header, which is named in lower case, or None."""
     length = len(name)
     for key, value in headers:
         if len(key) == length and key.lower() == name:

@@ -30,12 +30,7 @@ STRICT_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
-    """Decode JSON strictly: UTF-8 only, no NaN, no Infinity.
-
-    Example:
-        >>> parse_json(b'{"sid": "7f"}', "the reply")
-        {'sid': '7f'}
-    """
+    """Decode JSON strictly: UTF-8 only, no NaN, no Infinity."""
     try:
         text = data.decode() if isinstance(data, bytes) else data
         if text[:1] == "{":

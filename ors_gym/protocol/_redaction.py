@@ -22,12 +22,6 @@ class Redactor:
     It also finds them in the forms in which a server may echo them: escaped for JSON or
     HTML, percent-encoded, and in base64, even as a part of something larger such as the
     ``X-Secrets`` header.
-
-    Example:
-        >>> Redactor(["hunter22"])("password hunter22 refused")
-        'password [redacted] refused'
-        >>> Redactor(["hunter22"])
-        Redactor(1 secret)
     """
 
     __slots__ = ("_forms", "_secrets")

@@ -37,11 +37,6 @@ class Patience:
 
     ``budget`` is in seconds, for all attempts and waits together. A server that
     refuses connections is tried again only for ``unreachable_budget``.
-
-    Example:
-        >>> patience = Patience(1.0, 1.0, random=lambda: 0.0)
-        >>> patience.next_delay(), patience.next_delay()
-        (0.05, 0.1)
     """
 
     __slots__ = ("_delay", "_random", "_unreachable", "attempts", "remaining")

@@ -36,15 +36,10 @@ class Event(NamedTuple):
 
 
 class EventDecoder:
-    r"""Decodes an event stream that arrives in pieces, cut anywhere.
+    """Decodes an event stream that arrives in pieces, cut anywhere.
 
     Fields other than ``event`` and ``data`` are ignored; an event without a data
     line is not an event (WHATWG HTML, section 9.2.6).
-
-    Example:
-        >>> decoder = EventDecoder()
-        >>> decoder.feed(b"event: end\r\nda"), decoder.feed(b"ta: {}\r\n\r\n")
-        ([], [Event(name=b'end', data=b'{}')])
     """
 
     __slots__ = (

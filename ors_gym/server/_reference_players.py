@@ -30,23 +30,13 @@ def play_math(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
 
 
 def play_guess(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
-    """Bisect the interval that the observation names.
-
-    Example:
-        >>> play_guess("It is in 5..8, and you have 3 guesses left.", [])
-        {'tool': 'guess', 'input': {'number': 6}}
-    """
+    """Bisect the interval that the observation names."""
     low, high = re.findall(r"(\d+)\.\.(\d+)", observation)[0]
     return {"tool": "guess", "input": {"number": (int(low) + int(high)) // 2}}
 
 
 def play_blackjack(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
-    """Hit or stand by the basic strategy, from the totals in the observation.
-
-    Example:
-        >>> play_blackjack("Your hand: 10, 6 (16). The dealer shows 7.", [])["tool"]
-        'hit'
-    """
+    """Hit or stand by the basic strategy, from the totals in the observation."""
     soft, total = re.findall(r"\((soft )?(\d+)\)", observation)[0]
     shown = re.findall(r"dealer shows (ace|\d+)", observation)[0]
     dealer = 1 if shown == "ace" else int(shown)
@@ -62,12 +52,7 @@ def play_blackjack(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
 
 
 def play_maze(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
-    r"""Take the first step of a shortest way over the map in the observation.
-
-    Example:
-        >>> play_maze("####\n#@G#\n####", [])
-        {'tool': 'move', 'input': {'direction': 'right'}}
-    """
+    """Take the first step of a shortest way over the map in the observation."""
     grid = [line for line in observation.splitlines() if line.startswith("#")]
     squares = {
         mark: (row, line.index(mark))
@@ -86,15 +71,7 @@ def play_maze(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
 
 
 class SqlPlayer:
-    """Lists the tables, fixes the data if asked, then answers each question.
-
-    Example:
-        >>> player = SqlPlayer()
-        >>> player("1. How many customers from Oslo have never ordered?", [])["tool"]
-        'list_tables'
-        >>> player("CREATE TABLE ...", [])["tool"]
-        'query'
-    """
+    """Lists the tables, fixes the data if asked, then answers each question."""
 
     def __init__(self) -> None:
         self._plan: list[ToolCall] | None = None

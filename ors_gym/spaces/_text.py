@@ -142,14 +142,7 @@ def _anonymous_file() -> int:
 
 
 class SharedText:
-    """One region per env for the text that the env saw last.
-
-    Example:
-        >>> texts = SharedText(regions=2, max_length=10)
-        >>> texts.write(1, "שלום")
-        >>> texts.read(0), texts.read(1)
-        ('', 'שלום')
-    """
+    """One region per env for the text that the env saw last."""
 
     def __init__(
         self, regions: int, max_length: int, descriptor: int | None = None
@@ -212,14 +205,6 @@ class SharedView(Sequence[_T]):
 
     ``AsyncVectorEnv`` makes this view once and copies it after every step
     (``copy=True``, its default), so the copy is where the texts are decoded.
-
-    Example:
-        >>> import copy
-        >>> texts = SharedText(regions=2, max_length=10)
-        >>> view = SharedView(texts, decode=str)
-        >>> texts.write(0, "new")
-        >>> copy.deepcopy(view)
-        ('new', '')
     """
 
     def __init__(self, texts: SharedText, decode: Callable[[str], _T]) -> None:

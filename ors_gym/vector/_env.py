@@ -476,12 +476,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
 
 def list_actions(actions: object, count: int) -> list[Any]:
-    """Return one action for each env, of a sequence or an array of actions.
-
-    Example:
-        >>> list_actions(np.array([{"tool": "look", "input": {}}], dtype=object), 1)
-        [{'tool': 'look', 'input': {}}]
-    """
+    """Return one action for each env, of a sequence or an array of actions."""
     scalar = isinstance(actions, np.ndarray) and actions.ndim == 0
     wrong = scalar or isinstance(actions, str | bytes | Mapping)
     if wrong or not isinstance(actions, Iterable):

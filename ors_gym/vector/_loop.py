@@ -33,17 +33,6 @@ class SlotLoop:
 
     Where the calling thread runs an event loop already (a notebook, an async trainer),
     a helper thread drives for as long as a call takes.
-
-    Example:
-        >>> async def double(number):
-        ...     return 2 * number
-        >>> loop = SlotLoop()
-        >>> for slot in range(3):
-        ...     loop.start(slot, double(slot))
-        >>> loop.wait_for(range(3))
-        >>> [loop.take(slot) for slot in range(3)]
-        [0, 2, 4]
-        >>> loop.close()
     """
 
     def __init__(self) -> None:

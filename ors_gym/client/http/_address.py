@@ -30,13 +30,6 @@ class Origin:
 
     A URL that cannot be used raises `InvalidRequestError`. The message does not quote
     the URL, which may hold a password.
-
-    Example:
-        >>> origin = Origin("http://[::1]:8080/ors/")
-        >>> origin.host, origin.port, origin.prefix, str(origin)
-        ('::1', 8080, '/ors', '[::1]:8080')
-        >>> Origin("https://example.org").authority
-        'example.org'
     """
 
     __slots__ = ("authority", "host", "literal", "port", "prefix", "scheme")

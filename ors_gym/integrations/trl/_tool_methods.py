@@ -43,12 +43,6 @@ def tool_methods(
 
     They pass the arguments as given, under the server's names: the server decides what
     is valid.
-
-    Example:
-        >>> tool = BoundTool("files.look", "Look.", (None,))
-        >>> methods = tool_methods([tool], lambda environment, tool, input: tool)
-        >>> {name: method(None) for name, method in methods.items()}
-        {'files_look': 'files.look'}
     """
     names = safe_names([tool.name for tool in tools], "tool", _OWN_METHODS)
     return {
@@ -345,11 +339,6 @@ def _schema_text(schema: Any, root: JSONObject) -> str | None:
 
     Return None if it is recursive, becomes too long, or has a reference that leads
     nowhere.
-
-    Example:
-        >>> root = {"$defs": {"Age": {"type": "integer", "minimum": 0, "title": "Age"}}}
-        >>> _schema_text({"$ref": "#/$defs/Age"}, root)
-        '{"type": "integer", "minimum": 0}'
     """
     try:
         text = _to_json(_expand(schema, root, 0))

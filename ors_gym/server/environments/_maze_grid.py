@@ -28,10 +28,6 @@ def carve(size: int, generator: Random) -> list[str]:
     """Make a maze of ``size`` x ``size`` rooms with one way between any two squares.
 
     It has ``2 * size + 1`` rows and columns. The top left room is at row 1, column 1.
-
-    Example:
-        >>> carve(1, Random(0))
-        ['###', '#.#', '###']
     """
     width = 2 * size + 1
     grid = [[WALL] * width for _ in range(width)]
@@ -57,12 +53,7 @@ def carve(size: int, generator: Random) -> list[str]:
 
 
 def distances_from(start: Square, grid: list[str]) -> dict[Square, int]:
-    """Give the least number of moves to each square that can be reached.
-
-    Example:
-        >>> distances_from((1, 1), ["####", "#..#", "####"])
-        {(1, 1): 0, (1, 2): 1}
-    """
+    """Give the least number of moves to each square that can be reached."""
     distances = {start: 0}
     queue = deque([start])
     while queue:

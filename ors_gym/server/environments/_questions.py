@@ -179,13 +179,7 @@ QUESTIONS: Final = (
 
 
 def find_questions(text: str) -> list[str]:
-    """Give the SQL for each question of a prompt, in order.
-
-    Example:
-        >>> [sql] = find_questions("How many customers from Oslo have never ordered?")
-        >>> sql.startswith("SELECT count(*) FROM customers WHERE city = 'Oslo'")
-        True
-    """
+    """Give the SQL for each question of a prompt, in order."""
     found = []
     for line in text.splitlines():
         for question in QUESTIONS:

@@ -27,19 +27,11 @@ _Accepts: TypeAlias = Callable[[str], bool]
 
 
 class Pattern:
-    r"""A regular expression to draw from.
+    """A regular expression to draw from.
 
     As in a JSON Schema's ``pattern`` it may match anywhere in a text. Draws are made by
     rule and checked with ``re.search``, as a validator does, so lookarounds and word
     boundaries work where chance finds them.
-
-    Example:
-        >>> pattern = Pattern(r"^[a-c]-\d{3}$", "#/pattern")
-        >>> import random
-        >>> bool(re.search(r"^[a-c]-\d{3}$", pattern.draw(random.Random(1), 0, None)))
-        True
-        >>> pattern.count()
-        3000
     """
 
     def __init__(self, pattern: str, path: str) -> None:
