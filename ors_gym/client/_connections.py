@@ -133,7 +133,6 @@ class _UsersLoopConnections:
         return await self._connections.exchange(send)
 
     async def aclose(self) -> None:
-        """Close the client, unless it is the user's own."""
         await self._connections.aclose()
 
     async def _exchange_from_background(self, send: Send) -> Outcome:
@@ -280,7 +279,6 @@ class HttpxConnections(_BaseHttpxConnections):
         return self._outcome(send, reader, silence.ended or ended, elapsed)
 
     def close(self) -> None:
-        """Close the client, unless it is the user's own."""
         if self._owns_client:
             self._client.close()
 
@@ -330,7 +328,6 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
         return self._outcome(send, reader, ended, time.monotonic() - started)
 
     async def aclose(self) -> None:
-        """Close the client, unless it is the user's own."""
         if self._owns_client:
             await self._client.aclose()
 
@@ -395,7 +392,6 @@ class _SilenceLimit:
         return False
 
     def close(self) -> None:
-        """Stop watching."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()

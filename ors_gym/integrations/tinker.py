@@ -330,11 +330,7 @@ def ors_reward(
 
 
 def _reward_of(live: LiveEpisode, reason: StopReason) -> tuple[float, Metrics]:
-    """End an episode, if it has not ended, and return its reward and metrics.
-
-    Raises:
-        ORSError: If an outage left it without a reward.
-    """
+    """End an episode, if it has not ended, and return its reward and metrics."""
     reward = live.stop(reason)
     if reward is None:
         raise live.episode.cause or ORSError(

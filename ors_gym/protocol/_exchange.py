@@ -75,11 +75,8 @@ _TARGET: Final = re.compile(r"/[\x21-\x7e]*")
 class Head:
     """Method, target and headers of a request: what stays the same between calls.
 
-    The target is path and query below the base URL, percent-encoded.
-
-    Raises:
-        InvalidRequestError: If any part could break out of its line (RFC 9112,
-            section 11.1).
+    The target is path and query below the base URL, percent-encoded. A part that could
+    break out of its line is refused (RFC 9112, section 11.1).
     """
 
     __slots__ = ("headers", "method", "rendered", "target")

@@ -48,7 +48,6 @@ class BodyReader:
         self._parts: list[bytes] = []
 
     def start(self, status: int, headers: Headers) -> None:
-        """Take the reply's head."""
         self.status = status
         self.headers = headers
 
@@ -108,7 +107,6 @@ class StreamReader:
         return b"".join(self._body)
 
     def start(self, status: int, headers: Headers) -> None:
-        """Take the reply's head."""
         self.status = status
         self.headers = headers
         kind = find_header(headers, b"content-type") or ""

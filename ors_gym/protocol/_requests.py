@@ -37,7 +37,6 @@ def environment_head(method: str, environment: str, endpoint: str) -> Head:
 
 
 def session_head(method: str, path: str, session_id: str) -> Head:
-    """Build the head of a request about a session."""
     extra = JSON_HEADERS if method == "POST" else ()
     return Head(method, path, (("X-Session-ID", session_id), *extra))
 

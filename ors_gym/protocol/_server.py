@@ -115,7 +115,6 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        """The server's address."""
         return self.settings.base_url
 
     @property
@@ -177,7 +176,6 @@ class SessionState:
         return f"session {self.session_id} of {self.environment!r}"
 
     def check_open(self) -> None:
-        """Raise if the session was closed or is lost."""
         if self.closed:
             raise SessionClosedError(f"{self.name} was closed; open a new session")
         if self.lost:

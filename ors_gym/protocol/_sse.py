@@ -22,7 +22,6 @@ class Event(NamedTuple):
     """Its ``data:`` lines, joined by line feeds."""
 
     def text(self) -> str:
-        """Decode the data."""
         try:
             return self.data.decode()
         except UnicodeDecodeError as error:

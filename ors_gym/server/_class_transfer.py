@@ -58,12 +58,7 @@ def load_environment(described: dict[str, str]) -> type[Any]:
 
 
 def import_environment(reference: str) -> type[Any]:
-    """Import a class by ``"module:Class"``.
-
-    Raises:
-        InvalidRequestError: If the module has no such class; lists those it has.
-        ImportError: If the module cannot be imported.
-    """
+    """Import a class by ``"module:Class"``."""
     name, _, wanted = reference.partition(":")
     module = importlib.import_module(name)
     found = getattr(module, wanted, None)

@@ -32,9 +32,8 @@ def build_server(
 ) -> StartReportingServer:
     """Build a server to run on an open socket; every reply carries the headers.
 
-    Raises:
-        TypeError: If a class is not an Environment of ors-sdk.
-        ValueError: If a class has no tool or no split, or two have the same name.
+    The SDK raises a ValueError if a class has no tool or no split, or two have the same
+    name.
     """
     for environment in environments:
         if not (

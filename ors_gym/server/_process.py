@@ -45,12 +45,8 @@ _fork_lock = threading.RLock()
 class ServerProcess:
     """A process that serves environments, as `describe_environment` writes them.
 
-    It listens on the loopback interface; port 0 is any free one.
-
-    Raises:
-        InvalidRequestError: If an environment cannot be loaded or served, or the port
-            is in use; the message holds the traceback, unless it is our own error.
-        ConnectionFailedError: If the process ended or was silent.
+    It listens on the loopback interface; port 0 is any free one. If an environment
+    cannot be loaded, the error holds the traceback of the process.
     """
 
     def __init__(self, environments: list[dict[str, str]], port: int = 0) -> None:

@@ -25,7 +25,6 @@ Player: TypeAlias = Callable[[str, Sequence[ToolSpec]], ToolCall]
 
 
 def play_math(observation: str, _: Sequence[ToolSpec]) -> ToolCall:
-    """Answer a word problem."""
     return {"tool": "submit", "input": {"answer": str(solve_problem(observation))}}
 
 
@@ -79,7 +78,6 @@ class SqlPlayer:
         self._last_tool = ""
 
     def __call__(self, observation: str, _: Sequence[ToolSpec]) -> ToolCall:
-        """Choose the next call."""
         if self._plan is None:
             self._plan = _plan_sql(observation)
         if self._last_tool == "query":

@@ -145,12 +145,10 @@ class VectorSlot:
 
     @property
     def num_tasks(self) -> int:
-        """The number of tasks that are played."""
         return self._loop.run(self.env.count_tasks())
 
     @property
     def splits(self) -> list[Split]:
-        """The splits of the environment."""
         return self._loop.run(self.env.list_splits())
 
     @property

@@ -49,13 +49,11 @@ class Heartbeats:
         return bool(self._watched or self._pings)
 
     def watch(self, server: RemoteServer, state: SessionState) -> None:
-        """Keep a session alive from now on."""
         # Drawn, so that sessions opened together are not pinged together.
         due = time.monotonic() + server.ping_every * (0.5 + server.hooks.random() / 2)
         self._watched[state.session_id] = _Watched(server, weakref.ref(state), due)
 
     def unwatch(self, session_id: str) -> None:
-        """Stop keeping a session alive."""
         self._watched.pop(session_id, None)
 
     def start_due(self) -> None:

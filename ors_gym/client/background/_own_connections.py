@@ -25,7 +25,6 @@ class BackgroundConnections:
         self._servers: dict[int, _ServerConnections] = {}
 
     async def run(self, server: RemoteServer, operation: Operation[T]) -> T:
-        """Run an operation to its end."""
         connections = self._servers.get(id(server))
         if connections is None:
             connections = self._servers[id(server)] = _ServerConnections(server)
@@ -45,7 +44,6 @@ class BackgroundConnections:
                 await connections.aclose()
 
     async def aclose(self) -> None:
-        """Close every connection."""
         for connections in self._servers.values():
             await connections.aclose()
         self._servers.clear()
@@ -90,11 +88,9 @@ class BoundedTasks:
         return bool(self.running)
 
     def has_room(self) -> bool:
-        """Tell whether one more may start."""
         return len(self.running) < _MOST_TASKS
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
-        """Start one more."""
         task = asyncio.get_running_loop().create_task(work)
         self.running.add(task)
         task.add_done_callback(self._end)

@@ -73,7 +73,6 @@ class Background:
         self._thread.start()
 
     def unwatch(self, state: SessionState) -> None:
-        """Stop keeping a session alive."""
         self._heartbeats.unwatch(state.session_id)
 
     def delete_soon(
@@ -173,7 +172,6 @@ class Background:
 
 
 def background() -> Background:
-    """Return the background of this process."""
     return _background
 
 
@@ -255,7 +253,6 @@ class LoopThread:
             return self.loop
 
     def is_current(self) -> bool:
-        """Tell whether the caller runs in this thread."""
         return threading.current_thread() is self._thread
 
     def exit_if(self, is_idle: Callable[[], bool]) -> bool:

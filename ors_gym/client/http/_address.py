@@ -277,7 +277,6 @@ def _refuse_self_connection(connected: socket.socket) -> None:
 
 
 async def _look_up(loop: asyncio.AbstractEventLoop, origin: Origin) -> list[_Address]:
-    """Return the addresses of a name."""
     resolve: Any = functools.partial(
         socket.getaddrinfo, origin.host, origin.port, type=socket.SOCK_STREAM
     )

@@ -105,7 +105,6 @@ class AsyncConnection:
         return waiter
 
     def finish(self) -> None:
-        """Note that the exchange is over."""
         self._deadlines.unwatch(self)
         self._sink = self._waiter = None
         if self._unsent:
@@ -212,7 +211,6 @@ class AsyncConnection:
                 self._deadlines.set(due)
 
     def _take_end(self, error: OSError | None) -> None:
-        """Take the end of the connection."""
         if self.reader.finished:
             self.close()
             return
@@ -259,7 +257,6 @@ class Deadlines:
             self.set(due)
 
     def unwatch(self, connection: AsyncConnection) -> None:
-        """Stop watching a connection."""
         self._busy.discard(connection)
 
     def set(self, due: float) -> None:

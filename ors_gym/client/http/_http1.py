@@ -275,7 +275,6 @@ class ReplyReader:
             self._feed_head(rest)
 
     def _feed_sized(self, data: bytes) -> None:
-        """Take bytes of a body whose length is known."""
         remaining = self._remaining
         if len(data) > remaining:
             self._persistent = False
@@ -286,7 +285,6 @@ class ReplyReader:
             self._complete()
 
     def _feed_chunked(self, data: bytes) -> None:
-        """Take bytes of a body in chunks."""
         broken = ""
         try:
             self._chunk_parser.feed_data(data)
@@ -327,7 +325,6 @@ class ReplyReader:
             self._satisfy()
 
     def _inflate(self, inflater: Inflater, data: bytes) -> None:
-        """Decompress content, and give it to the sink."""
         try:
             for piece in inflater.inflate(data):
                 self._inflated += len(piece)
@@ -346,7 +343,6 @@ class ReplyReader:
         self._body = 0
 
     def _complete(self) -> None:
-        """Take the end of the reply."""
         inflater = self._inflater
         if inflater is not None and not self.finished and not inflater.finished:
             self._fail(Failure.PROTOCOL, "cut its compressed content short")
@@ -499,7 +495,6 @@ def _select(headers: Headers) -> dict[bytes, list[bytes]]:
 
 
 def _read_chunked(values: dict[bytes, list[bytes]], *, allowed: bool) -> bool:
-    """Tell whether the body is chunked."""
     codings = values.get(b"transfer-encoding")
     if codings is None:
         return False
@@ -509,7 +504,6 @@ def _read_chunked(values: dict[bytes, list[bytes]], *, allowed: bool) -> bool:
 
 
 def _read_length(values: dict[bytes, list[bytes]], *, chunked: bool) -> int | None:
-    """Return the Content-Length, or None."""
     lengths = values.get(b"content-length")
     if lengths is None:
         return None

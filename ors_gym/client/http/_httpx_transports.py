@@ -204,7 +204,6 @@ class _Reply:
         """Set whenever something came; only the async transport waits for it."""
 
     def start(self, status: int, headers: Headers) -> None:
-        """Take the head."""
         self.status = status
         self.headers = headers
         self.changed.set()
@@ -255,7 +254,6 @@ class _AsyncStream(httpx.AsyncByteStream):
         exchange.add_done_callback(lambda _: reply.changed.set())
 
     async def wait(self) -> None:
-        """Wait until something comes."""
         await self._reply.changed.wait()
         self._reply.changed.clear()
 
@@ -286,6 +284,5 @@ def _respond(
 
 
 def _raise_failure(outcome: Outcome | None, request: httpx.Request) -> None:
-    """Raise httpx's error for a failed exchange."""
     if outcome is not None and outcome.failure is not None:
         raise _ERRORS[outcome.failure](outcome.detail, request=request)

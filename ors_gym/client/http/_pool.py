@@ -284,7 +284,6 @@ class IdleConnections(Generic[C]):
                 return None
 
     def put(self, connection: C) -> None:
-        """Put a connection back after an exchange."""
         idle = self._idle
         idle.append(connection)
         try:

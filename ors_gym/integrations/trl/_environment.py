@@ -218,7 +218,6 @@ class EnvironmentFactory:
 
     @functools.cached_property
     def sessions(self) -> Sessions:
-        """The sessions of this process's environments."""
         return Sessions(
             self.env_name, self.base_url, self.arguments, self.num_generations
         )

@@ -48,7 +48,6 @@ class Sessions:
         weakref.finalize(self, _give_up, self._waiting).atexit = False
 
     def make_env(self) -> TaskEnv:
-        """Make the env of one rollout."""
         return TaskEnv(
             self._env_name, client=self.client, on_error="truncate", **self._arguments
         )

@@ -268,10 +268,7 @@ async def _list_tools(
 ) -> list[list[ToolSpec]]:
     """Ask ``probes`` of the tasks, evenly spread, for the tools of their sessions.
 
-    A task whose set-up fails is left out.
-
-    Raises:
-        ORSError: If no task could be set up, or the server cannot be reached.
+    A task whose set-up fails is left out; if all fail, the first error is raised.
     """
     count = len(tasks) if probes is None else min(probes, len(tasks))
     asked = [tasks[place * len(tasks) // count] for place in range(count)]
@@ -304,9 +301,6 @@ async def _list_columns(
 
     A task spec usually holds the answer. A trainer gives each row of a dataset to every
     reward function, and prints it in logs.
-
-    Raises:
-        InvalidRequestError: If a name is reserved, or no task has such a field.
     """
     if isinstance(names, str):
         raise InvalidRequestError("columns= takes a list of names, not a string")
@@ -341,12 +335,7 @@ def _make_dataset(
     columns: Mapping[str, Sequence[Any]],
     system_prompt: str | None,
 ) -> Any:
-    """Make a `datasets.Dataset` with a row for each task.
-
-    Raises:
-        MissingExtraError: If `datasets` is not installed.
-        InvalidRequestError: If the values of a column have no type in common.
-    """
+    """Make a `datasets.Dataset` with a row for each task."""
     dataset = import_extra("datasets", "trl", "Training with TRL").Dataset
     # A reset fills the empty user message.
     prompt = [{"role": "user", "content": ""}]

@@ -121,19 +121,16 @@ def list_tools(
 
 
 def list_splits(server: Server, environment: str) -> Operation[list[Split]]:
-    """List the splits of an environment."""
     return read_splits((yield from _ask(server, environment, "splits")))
 
 
 def list_tasks(
     server: Server, environment: str, split: str
 ) -> Operation[list[TaskSpec]]:
-    """List all tasks of a split."""
     return read_tasks((yield from _ask(server, environment, "tasks", {"split": split})))
 
 
 def num_tasks(server: Server, environment: str, split: str) -> Operation[int]:
-    """Count the tasks of a split."""
     yield from connect(server)
     if server.dialect.num_tasks is not False:
         answer = yield from _ask_newer(

@@ -122,19 +122,13 @@ class Part:
 
 
 class NodeMaker(Protocol):
-    """Makes the node of some schemas that apply at once."""
+    """What `object_body` and `array_body` need of the compiler."""
 
-    def node(self, parts: Sequence[Part]) -> Node:
-        """Return the node."""
-        ...
+    def node(self, parts: Sequence[Part]) -> Node: ...
 
-    def made(self, schema: dict[str, Any]) -> Part:
-        """Return a schema that is ours, not the server's, as a part."""
-        ...
+    def made(self, schema: dict[str, Any]) -> Part: ...
 
-    def checked(self, body: Body, schemas: list[Any], path: str) -> Body:
-        """Return a body of those values that jsonschema finds valid."""
-        ...
+    def checked(self, body: Body, schemas: list[Any], path: str) -> Body: ...
 
 
 def largest(values: Iterable[Any]) -> Any:

@@ -159,7 +159,6 @@ class Node:
 
     @property
     def body(self) -> Body:
-        """How the values are made."""
         return self._body
 
     @body.setter

@@ -422,7 +422,6 @@ class UnsupportedPatternError(ValueError):
 
 
 def parse(pattern: str) -> _Tree:
-    """Return the syntax tree of a regular expression."""
     parser = _Parser(pattern)
     tree = parser.alternation()
     if parser.position < len(pattern):
