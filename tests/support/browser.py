@@ -86,7 +86,6 @@ class Page:
         return found
 
     def text(self, selector: str = "body") -> str:
-        """Return the text of the page, or of one element, as a reader sees it."""
         return self.do(lambda tab: tab.inner_text(selector))
 
     def evaluate(self, script: str, argument: Any = None) -> Any:
@@ -198,7 +197,6 @@ def chromium() -> Iterator[Chromium]:
 
 
 def _main(target: str, directory: str) -> int:
-    """Take the pictures of a page, and print what it complained of or asked for."""
     executable = find_chromium()
     if executable is None:
         sys.stderr.write("no Chromium is installed\n")

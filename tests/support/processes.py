@@ -36,5 +36,4 @@ def run_python(
     seconds: float = 60.0,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run this Python in the checkout, say with ``-c`` and a script."""
     return run(sys.executable, *arguments, seconds=seconds, environment=environment)

@@ -46,7 +46,6 @@ class Recipe:
 
 
 def cache_directory() -> Path:
-    """Return the directory that holds the environments; it need not exist."""
     chosen = os.environ.get("ORS_GYM_TEST_VENVS")
     if chosen:
         return Path(chosen).expanduser()
@@ -147,7 +146,6 @@ def write_metadata(directory: Path) -> Path:
 
 
 def build_all(recipes: Mapping[str, Recipe], names: Sequence[str]) -> int:
-    """Build the named environments, or all, and return an exit code."""
     unknown = sorted(set(names) - set(recipes))
     if unknown:
         _say(f"unknown: {', '.join(unknown)}; known: {', '.join(recipes)}")

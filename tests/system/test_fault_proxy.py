@@ -75,7 +75,6 @@ def send(connection: socket.socket, body: bytes = b'{"name": "x"}') -> None:
 
 
 def read_all(connection: socket.socket) -> tuple[bytes, str]:
-    """Read to the end: what came, and how it ended."""
     data = b""
     try:
         while piece := connection.recv(65536):
@@ -86,7 +85,6 @@ def read_all(connection: socket.socket) -> tuple[bytes, str]:
 
 
 def call_once(proxy: FaultProxy) -> tuple[bytes, str]:
-    """Send one call over a connection of its own, and read to the end."""
     with connect(proxy) as connection:
         send(connection)
         return read_all(connection)

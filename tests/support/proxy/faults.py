@@ -15,8 +15,6 @@ from typing import Final
 
 
 class Point(enum.Enum):
-    """Where in an exchange a fault happens."""
-
     BEFORE_REQUEST = "before the request"
     """The request was read, and nothing forwarded: the tool never runs."""
     BEFORE_REPLY = "before the reply"

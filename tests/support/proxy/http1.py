@@ -124,7 +124,6 @@ def reply_bytes(
     headers: tuple[tuple[str, str], ...] = (),
     content_type: str = "application/json",
 ) -> bytes:
-    """Return a whole reply with a Content-Length."""
     lines = [f"HTTP/1.1 {status} -"]
     lines += [f"{name}: {value}" for name, value in headers]
     lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]

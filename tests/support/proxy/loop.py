@@ -101,12 +101,10 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, for at most twenty seconds."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         return future.result(_SECONDS)
 
     def stop(self) -> None:
-        """Cancel whatever runs, and end the thread."""
         with contextlib.suppress(asyncio.CancelledError):
             self.run(self._cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)

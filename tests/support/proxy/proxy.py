@@ -99,13 +99,11 @@ class FaultProxy(LoopServer):
         return [request for request in found if request.path.endswith(path_suffix)]
 
     def struck(self) -> list[Fault]:
-        """Return the faults that happened, in the order of their requests."""
         with self._changed:
             done = [exchange for exchange in self.exchanges if exchange.struck]
         return [exchange.fault for exchange in done if exchange.fault is not None]
 
     def wait_for(self, count: int, path_suffix: str = "") -> None:
-        """Wait until so many requests whose path ends so have arrived."""
         self.await_that(
             lambda: len(self.requests(path_suffix)) >= count,
             f"no {count} requests for {path_suffix!r} came",

@@ -57,8 +57,6 @@ async def hang_up(writer: asyncio.StreamWriter, *, reset: bool) -> None:
 
 
 class Outlet:
-    """Writes a reply to the client, in the way that the fault prescribes."""
-
     def __init__(self, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # `drain` empties it
         self.writer = writer
@@ -80,7 +78,6 @@ class Outlet:
         await self._write(reply.raw_head)
 
     async def body(self, data: bytes) -> None:
-        """Write a part of the body, framed as its head says."""
         data = self._overwrite[: len(data)] + data[len(self._overwrite) :]
         self._overwrite = b""
         if self._chunked:

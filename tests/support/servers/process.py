@@ -134,13 +134,11 @@ class RunningServer:
         return [e for e in entries if all(e.get(k) == v for k, v in fields.items())]
 
     def runs(self, tool: str | None = None, **fields: Any) -> int:
-        """Count the tool runs that began since the mark."""
         if tool is not None:
             fields["tool"] = tool
         return len(self.log("run", **fields))
 
     def rewards(self, **fields: Any) -> list[float | None]:
-        """Return the rewards that tools returned since the mark, in order."""
         given = [entry["reward"] for entry in self.log("done", **fields)]
         return [None if reward is None else float(reward) for reward in given]
 
@@ -151,7 +149,6 @@ class RunningServer:
             assert hashlib.sha256(text.encode()).hexdigest() == entry["text_sha256"]
 
     def open_sessions(self) -> set[str]:
-        """Return the sessions constructed but not torn down since the mark."""
         began = {entry["session"] for entry in self.log("ready")}
         return began - {entry["session"] for entry in self.log("teardown")}
 
@@ -163,7 +160,6 @@ class RunningServer:
         seconds: float = _END_SECONDS,
         **fields: Any,
     ) -> None:
-        """Wait until the log holds ``count`` such entries since the mark."""
         deadline = time.monotonic() + seconds
         size = -1
         while True:

@@ -15,7 +15,6 @@ from tests.support.servers.process import RunningServer
 
 
 def raw_client(server: RunningServer) -> httpx.Client:
-    """Return an HTTP client for the server, which follows no redirect."""
     return httpx.Client(base_url=server.base_url, timeout=30, trust_env=False)
 
 
@@ -33,8 +32,6 @@ def events_of(body: str) -> list[tuple[str, str]]:
 
 @dataclasses.dataclass
 class RawSession:
-    """One session, and the requests that belong to it."""
-
     client: httpx.Client
     session_id: str
     environment: str
@@ -55,7 +52,6 @@ class RawSession:
         return self.request("POST", f"/{self.environment}/call", json=body)
 
     def result(self, tool: str, **given: Any) -> dict[str, Any]:
-        """Call a tool and return the JSON of its result."""
         events = events_of(self.call(tool, **given).text)
         assert [kind for kind, _ in events][-1] == "end", events
         whole = "".join(data for kind, data in events if kind != "task_id")
@@ -67,7 +63,6 @@ class RawSession:
 def open_session(
     server: RunningServer, environment: str = "contract", /, **spec: Any
 ) -> Iterator[RawSession]:
-    """Open a session with an id of our own, and delete it at the end."""
     with raw_client(server) as client:
         session = RawSession(client, uuid.uuid4().hex, environment)
         body: dict[str, Any] = {"env_name": environment}

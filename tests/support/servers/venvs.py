@@ -21,8 +21,6 @@ from tests.support.virtual_environments import Recipe, build_all, ensure
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sdk:
-    """One version of a server SDK."""
-
     package: str
     version: str
     # Every test run needs it; the others need the mark ``old_sdks``.

@@ -30,7 +30,6 @@ PEERS: Final[Mapping[str, str]] = {
 
 
 def _words(cells: Iterable[Cell]) -> str:
-    """Say what came of a row, once where the clients agree."""
     cells = list(cells)
     runs = sorted({cell.runs for cell in cells})
     outcomes = sorted({cell.shown.outcome for cell in cells})

@@ -5,14 +5,12 @@ from __future__ import annotations
 import abc
 import asyncio
 import dataclasses
-from collections.abc import Coroutine, Mapping, Sequence
-from typing import Any, ClassVar, Final, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, Literal
 
 import ors_gym
 from ors_gym.vector import ORSVectorEnv
 from tests.support.proxy.proxy import FaultProxy
-
-T = TypeVar("T")
 
 RESULT: Final = "result"
 _PLENTY: Final = 20.0
@@ -23,8 +21,6 @@ _IN_DOUBT: Final = ("ambiguous_call", "timeout", "session_lost", "protocol")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Shown:
-    """What the user sees of a call."""
-
     outcome: str  # `RESULT`, or the ``kind`` of an error
     text: str
     reward: float = 0.0
@@ -34,8 +30,6 @@ class Shown:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Options:
-    """What a session is opened with."""
-
     call_timeout: float = _PLENTY
     setup_timeout: float = _PLENTY
     for_client: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -71,7 +65,6 @@ class ClientUnderTest(abc.ABC):
 
     @property
     def bystander(self) -> str | None:
-        """The id of the session that is not to be harmed, if there is one."""
         return None
 
     def start(self) -> Shown | None:
@@ -100,24 +93,33 @@ class ClientUnderTest(abc.ABC):
         """Close whatever is open."""
 
 
-class _Session(ClientUnderTest):
-    _session: ors_gym.Session | ors_gym.AsyncSession | None = None
+class BlockingSession(ClientUnderTest):
+    name = "ORSClient"
+    client_class: ClassVar[Any] = ors_gym.ORSClient
+    _session: Any = None
+
+    def __init__(self, url: str, options: Options) -> None:
+        super().__init__(url, options)
+        self._client = self.client_class(url, **options.for_client)
+
+    def done(self, result: Any) -> Any:
+        """Return what a method of the client gave, awaited if need be."""
+        return result
 
     @property
     def victim(self) -> str | None:
         return self._session.session_id if self._session is not None else None
 
-    @abc.abstractmethod
-    def output_of(self, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Call a tool; returns its output, or raises."""
-
-    @abc.abstractmethod
-    def resume(self, task_id: str) -> Mapping[str, Any]:
-        """Ask for the result of a call; returns it, or raises."""
+    def open(self) -> None:
+        timeouts = self.options.timeouts
+        session = self._client.session("contract", split="train", index=0, **timeouts)
+        self._session = self.done(session.open())
+        self.done(session.get_prompt())
+        self.done(session.list_tools())
 
     def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
         try:
-            output = self.output_of(tool, arguments)
+            output = self.done(self._session.call_tool(tool, arguments))
         except ors_gym.ORSError as error:
             return _failed(error)
         text = "\n\n".join(block["text"] for block in output["blocks"])
@@ -133,9 +135,8 @@ class _Session(ClientUnderTest):
         return self._check_resumed(shown.task_id) if shown.task_id else ""
 
     def _check_resumed(self, task_id: str) -> str:
-        """Check that the result of a call that was cut off can still be had."""
         try:
-            self.resume(task_id)
+            self.done(self._session.resume_call(task_id, timeout=_PLENTY))
         except ors_gym.SessionLostError:
             return ""  # this server is not the one that had it
         except ors_gym.ORSError as error:
@@ -143,74 +144,28 @@ class _Session(ClientUnderTest):
             return "" if kept_none else f"not resumed: {error}"
         return ""
 
-
-class BlockingSession(_Session):
-    name = "ORSClient"
-    _session: ors_gym.Session | None = None
-
-    def __init__(self, url: str, options: Options) -> None:
-        super().__init__(url, options)
-        self._client = ors_gym.ORSClient(url, **options.for_client)
-
-    def open(self) -> None:
-        timeouts: Any = self.options.timeouts
-        session = self._client.session("contract", split="train", index=0, **timeouts)
-        self._session = session.open()
-        session.get_prompt()
-        session.list_tools()
-
-    def output_of(self, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        assert self._session is not None
-        return self._session.call_tool(tool, arguments)
-
-    def resume(self, task_id: str) -> Mapping[str, Any]:
-        assert self._session is not None
-        return self._session.resume_call(task_id, timeout=_PLENTY)
-
     def close(self) -> None:
         if self._session is not None:
-            self._session.close()
+            self.done(self._session.close())
         self._client.close()
 
 
-class AsyncioSession(_Session):
+class AsyncioSession(BlockingSession):
     name = "AsyncORSClient"
-    _session: ors_gym.AsyncSession | None = None
+    client_class = ors_gym.AsyncORSClient
 
     def __init__(self, url: str, options: Options) -> None:
         super().__init__(url, options)
         self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
-        self._client = ors_gym.AsyncORSClient(url, **options.for_client)
 
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._runner.run(work)
-
-    def open(self) -> None:
-        self._run(self._open())
-
-    async def _open(self) -> None:
-        timeouts: Any = self.options.timeouts
-        session = self._client.session("contract", split="train", index=0, **timeouts)
-        self._session = await session.open()
-        await session.get_prompt()
-        await session.list_tools()
-
-    def output_of(self, tool: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        assert self._session is not None
-        return self._run(self._session.call_tool(tool, arguments))
-
-    def resume(self, task_id: str) -> Mapping[str, Any]:
-        assert self._session is not None
-        return self._run(self._session.resume_call(task_id, timeout=_PLENTY))
+    def done(self, result: Any) -> Any:
+        return self._runner.run(result)
 
     def close(self) -> None:
-        self._run(self._close())
-        self._runner.close()
-
-    async def _close(self) -> None:
         if self._session is not None:
-            await self._session.close()
-        await self._client.aclose()
+            self.done(self._session.close())
+        self.done(self._client.aclose())
+        self._runner.close()
 
 
 class _Env(ClientUnderTest):

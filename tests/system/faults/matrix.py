@@ -33,8 +33,6 @@ ServerOf = Callable[[str, Row], RunningServer]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cell:
-    """What came of a row for one client."""
-
     shown: Shown
     runs: int
     struck: bool
@@ -42,7 +40,6 @@ class Cell:
     leaked: frozenset[str]  # the sessions that stayed on the server
 
     def mistakes(self, row: Row) -> list[str]:
-        """Return what is not as the row says."""
         found = []
         if not self.struck and row.faults:
             found.append("the fault did not happen")
@@ -59,8 +56,6 @@ class Cell:
 
 @dataclasses.dataclass(slots=True)
 class _Trial:
-    """A client with a proxy of its own."""
-
     client: ClientUnderTest
     proxy: FaultProxy
     sessions: set[str] = dataclasses.field(default_factory=set)
@@ -107,7 +102,6 @@ class _Trial:
         self.sessions |= {request.session_id or "" for request in created}
 
     def leave(self) -> None:
-        """Go on after the fault, and close."""
         assert self.shown is not None
         self.wrong = self.wrong or self.client.after(self.shown, self.proxy)
         self.client.close()
@@ -156,7 +150,6 @@ class _Trials:
         list(self._pool.map(work, self.each_one))
 
     def open(self) -> None:
-        """Open the sessions, with the faults before or after that."""
         if self._row.early:
             self.each(lambda trial: trial.plan(self._row))
         self.each(_Trial.start)
@@ -177,7 +170,6 @@ class _Trials:
             call.result()
 
     def leave(self) -> None:
-        """Count the runs, let all be well again, go on, and close."""
         self.each(lambda trial: trial.settle(self._row, self._server))
         if self._row.restart.startswith("killed"):
             self._server.start()
@@ -207,7 +199,6 @@ def play_all(
 
 
 def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
-    """Play a row; returns what came of it, by the names of the clients."""
     with _Trials(row, server) as trials:
         trials.open()
         trials.call()

@@ -60,7 +60,6 @@ def _peak_mb() -> float:
 
 
 def main(url: str, action: str, megabytes: int) -> None:
-    """Do something that the server makes hard, and say what it cost."""
     resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
     before = _peak_mb()
     started = time.process_time()

@@ -37,18 +37,22 @@ _LONG: Final[Call] = (
 """A result in three chunks, each of which begins with a blank."""
 _SLOW: Final[Call] = ("slow", {"seconds": 2.0}, "slept")
 _HURRY: Final = 1.5  # seconds for a call that will not be answered in any time
-_TIMEOUTS: Final = frozenset({"timeout", "ambiguous_call"})
+_HURRIED: Final = Options(call_timeout=_HURRY)
+
+_SHOWN: Final = frozenset({RESULT})
+_AMBIGUOUS: Final = frozenset({"ambiguous_call"})
+_LOST: Final = frozenset({"session_lost"})
+_TIMEOUT: Final = frozenset({"timeout"})
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """A fault, and what has to come of it for every client."""
-
     fault: str
     times: Times
     faults: tuple[Fault | None, ...] = ()  # as `FaultProxy.plan` takes them
     # What the user may see: a result, or the kind of an error.
-    outcomes: frozenset[str] = frozenset({RESULT})
+    outcomes: frozenset[str] = _SHOWN
+    _: dataclasses.KW_ONLY
     runs: int = 1
     path: str = "/call"
     resumes: bool = False  # only resumed calls are harmed
@@ -78,22 +82,21 @@ def _breaks() -> list[Row]:
         for point in Point:
             if kind is Truncate and point in (Point.BEFORE_REQUEST, Point.BEFORE_REPLY):
                 continue  # there is no body to cut
-            named = point not in (
-                *(Point.BEFORE_REQUEST, Point.BEFORE_REPLY, Point.AFTER_HEAD),
-            )
+            early = (Point.BEFORE_REQUEST, Point.BEFORE_REPLY, Point.AFTER_HEAD)
+            named = point not in early
             once = Row(
-                fault=f"{word} {point.value}",
-                times="once",
-                faults=(kind(point),),
-                outcomes=frozenset({RESULT if named else "ambiguous_call"}),
+                f"{word} {point.value}",
+                "once",
+                (kind(point),),
+                _SHOWN if named else _AMBIGUOUS,
                 runs=0 if point is Point.BEFORE_REQUEST else 1,
                 call=_LONG,
             )
             ever = replace(
                 once,
                 times="for ever",
-                outcomes=frozenset({"timeout"}) if named else once.outcomes,
-                options=Options(call_timeout=_HURRY) if named else USUAL,
+                outcomes=_TIMEOUT if named else _AMBIGUOUS,
+                options=_HURRIED if named else USUAL,
             )
             rows += [once, ever]
     return rows
@@ -113,25 +116,22 @@ def _statuses() -> list[Row]:
     """Error statuses to a call, before and after its tool ran."""
     rows = [
         Row(
-            fault=f"{status} {'after' if ran else 'before'} the tool ran",
-            times=times,
-            faults=(Answer(status, ran=ran),),
-            outcomes=frozenset({kind}),
+            f"{status} {'after' if ran else 'before'} the tool ran",
+            times,
+            (Answer(status, ran=ran),),
+            frozenset({kind}),
             runs=int(ran),
         )
         for status, kind in _STATUSES.items()
         for ran in (False, True)
         for times in _TIMES
     ]
-    waiting = Row(
-        fault="429 before the tool ran",
-        times="once",
-        faults=(Answer(429, (("Retry-After", "0"),)),),
-    )
+    now = (("Retry-After", "0"),)
+    waiting = Row("429 before the tool ran", "once", (Answer(429, now),))
     lying = Row(
-        fault="429 after the tool ran",
-        times="once",
-        faults=(Answer(429, (("Retry-After", "0"),), ran=True),),
+        "429 after the tool ran",
+        "once",
+        (Answer(429, now, ran=True),),
         runs=2,
         call=("count", {}, "2"),
         lies=True,
@@ -139,34 +139,27 @@ def _statuses() -> list[Row]:
     doubted = replace(
         lying,
         fault="429 after the tool ran, with repeat_calls_after_429=False",
-        outcomes=frozenset({"ambiguous_call"}),
+        outcomes=_AMBIGUOUS,
         runs=1,
         options=Options(for_client={"repeat_calls_after_429": False}),
         lies=False,
     )
-    starting = Row(fault="starting", times="once", faults=(STARTING,) * 3)
-    never = {
-        "times": "for ever",
-        "outcomes": frozenset({"server"}),
-        "runs": 0,
-        "options": Options(call_timeout=_HURRY),
-    }
+    starting = Row("starting", "once", (STARTING,) * 3)
+    never = Row("", "for ever", (), frozenset({"server"}), runs=0, options=_HURRIED)
     return [
         *rows,
         waiting,
-        replace(waiting, **never),  # type: ignore[arg-type]
+        replace(never, fault=waiting.fault, faults=waiting.faults),
         lying,
         doubted,
         replace(doubted, times="for ever"),
         replace(starting, fault="starting, three times"),
-        replace(starting, **never),  # type: ignore[arg-type]
+        replace(never, fault=starting.fault, faults=starting.faults),
     ]
 
 
 def _silences() -> list[Row]:
     """Stalls and half-open connections, and a reply that trickles."""
-    late = Options(call_timeout=_HURRY)
-    timeout = frozenset({"timeout"})
     rows = []
     for point, word in (
         (Point.BEFORE_REQUEST, "stall before the request"),
@@ -174,52 +167,24 @@ def _silences() -> list[Row]:
         (Point.AFTER_TASK_ID, "stall after task_id"),
         (Point.IN_CHUNK, "stall in a chunk"),
     ):
-        rows += [
-            Row(
-                fault=f"{word}, 0.3 s",
-                times="once",
-                faults=(Stall(point, 0.3),),
-                call=_LONG,
-            ),
-            Row(
-                fault=word,
-                times="for ever",
-                faults=(Stall(point),),
-                call=_LONG,
-                outcomes=timeout,
-                runs=0 if point is Point.BEFORE_REQUEST else 1,
-                options=late,
-            ),
-        ]
-    half_open = Row(
-        fault="half-open after task_id",
-        times="for ever",
-        faults=(HalfOpen(Point.AFTER_TASK_ID),),
-        outcomes=timeout,
-        options=late,
-    )
-    patient = replace(
-        half_open,
-        times="once",
-        outcomes=frozenset({RESULT}),
-        options=Options(call_timeout=60),
-        slow=True,
-    )
-    rows += [half_open, patient]
+        runs = 0 if point is Point.BEFORE_REQUEST else 1
+        short = Row(f"{word}, 0.3 s", "once", (Stall(point, 0.3),), call=_LONG)
+        ever = Row(word, "for ever", (Stall(point),), _TIMEOUT, runs=runs, call=_LONG)
+        rows += [short, replace(ever, options=_HURRIED)]
+    vanished = (HalfOpen(Point.AFTER_TASK_ID),)
+    half_open = Row("half-open after task_id", "for ever", vanished, _TIMEOUT)
+    patient = replace(half_open, times="once", outcomes=_SHOWN, slow=True)
+    rows.append(replace(half_open, options=_HURRIED))
+    rows.append(replace(patient, options=Options(call_timeout=60)))
     for times in _TIMES:
         rows += [
+            Row("one byte per packet", times, (Trickle(),), call=_LONG),
             Row(
-                fault="one byte per packet",
-                times=times,
-                faults=(Trickle(),),
+                "invalid UTF-8 in a chunk",
+                times,
+                (Corrupt(Point.IN_CHUNK),),
+                frozenset({"protocol"}),
                 call=_LONG,
-            ),
-            Row(
-                fault="invalid UTF-8 in a chunk",
-                times=times,
-                faults=(Corrupt(Point.IN_CHUNK),),
-                call=_LONG,
-                outcomes=frozenset({"protocol"}),
             ),
         ]
     return rows
@@ -227,57 +192,34 @@ def _silences() -> list[Row]:
 
 def _resumptions() -> list[Row]:
     """Faults of the resumed call, after a first reply that broke after task_id."""
-    lost = frozenset({"ambiguous_call"})
     rows = []
     for status in (401, 429, 500, 502, 503, 504):
-        for times in _TIMES:
-            ever = times == "for ever"
-            rows.append(
-                Row(
-                    fault=f"{status} to the resumption",
-                    times=times,
-                    faults=(Answer(status),),
-                    outcomes=_TIMEOUTS if ever else frozenset({RESULT}),
-                    options=Options(call_timeout=_HURRY) if ever else USUAL,
-                )
-            )
-    for status, outcomes in ((404, lost), (410, frozenset({"session_lost"}))):
-        rows.append(
-            Row(
-                fault=f"{status} to the resumption",
-                times="once",
-                faults=(Answer(status),),
-                outcomes=outcomes,
-            )
-        )
-    rows.append(
-        Row(fault="starting to the resumption", times="once", faults=(STARTING,) * 3)
-    )
-    rows.append(
+        name, faults = f"{status} to the resumption", (Answer(status),)
+        late = _TIMEOUT | _AMBIGUOUS
+        rows.append(Row(name, "once", faults))
+        rows.append(Row(name, "for ever", faults, late, options=_HURRIED))
+    rows += [
+        Row("404 to the resumption", "once", (Answer(404),), _AMBIGUOUS),
+        Row("410 to the resumption", "once", (Answer(410),), _LOST),
+        Row("starting to the resumption", "once", (STARTING,) * 3),
         Row(
-            fault="unknown task_id to the resumption",
-            times="once",
-            outcomes=lost,
+            "unknown task_id to the resumption",
+            "once",
+            outcomes=_AMBIGUOUS,
             forgetful=True,
-        )
-    )
+        ),
+    ]
     first = Reset(Point.AFTER_TASK_ID)
     return [replace(row, faults=(first, *row.faults), resumes=True) for row in rows]
 
 
 def _openings() -> list[Row]:
-    """Faults while a session is opened."""
     hurry = Options(setup_timeout=_HURRY)
     unreached = frozenset({"connection"})
     rows = []
     for path in ("/create", "/create_session", "/prompt", "/task_tools"):
-        lost = Row(
-            fault=f"{path} unanswered",
-            times="once",
-            faults=(Reset(Point.BEFORE_REPLY),),
-            path=path,
-            early=True,
-        )
+        unanswered = (Reset(Point.BEFORE_REPLY),)
+        lost = Row(f"{path} unanswered", "once", unanswered, path=path, early=True)
         refused = replace(lost, fault=f"502 to {path}", faults=(Answer(502, ran=True),))
         never = replace(
             lost, times="for ever", outcomes=unreached, runs=0, options=hurry
@@ -301,9 +243,9 @@ def _openings() -> list[Row]:
             ),
         ]
     starting = Row(
-        fault="starting to /prompt, three times",
-        times="once",
-        faults=(STARTING,) * 3,
+        "starting to /prompt, three times",
+        "once",
+        (STARTING,) * 3,
         path="/prompt",
         early=True,
     )
@@ -316,59 +258,27 @@ def _openings() -> list[Row]:
         options=hurry,
     )
     deletion = Row(
-        fault="/delete unanswered",
-        times="once",
-        faults=(Reset(Point.BEFORE_REPLY),),
-        path="/delete",
+        "/delete unanswered", "once", (Reset(Point.BEFORE_REPLY),), path="/delete"
     )
-    early = Row(
-        fault="/delete lost",
-        times="once",
-        faults=(Reset(Point.BEFORE_REQUEST),),
-        path="/delete",
-    )
+    early = Row("/delete lost", "once", (Reset(Point.BEFORE_REQUEST),), path="/delete")
     return [*rows, starting, never, deletion, early]
 
 
 def _restarts() -> list[Row]:
-    """A server that is killed, between calls and during one."""
-    return [
-        Row(
-            fault="server killed before the call",
-            times="for ever",
-            restart="killed before",
-            outcomes=frozenset({"ambiguous_call", "connection"}),
-            runs=0,
-            options=Options(call_timeout=_HURRY),
-            leaks=True,
-        ),
-        Row(
-            fault="server restarted before the call",
-            times="once",
-            restart="restarted before",
-            outcomes=frozenset({"session_lost"}),
-            runs=0,
-            leaks=True,
-        ),
-        Row(
-            fault="server killed during the call",
-            times="for ever",
-            restart="killed during",
-            outcomes=_TIMEOUTS,
-            call=_SLOW,
-            options=Options(call_timeout=2.5),
-            leaks=True,
-        ),
-        Row(
-            fault="server restarted during the call",
-            times="once",
-            restart="restarted during",
-            outcomes=frozenset({"session_lost"}),
-            call=_SLOW,
-            options=Options(call_timeout=60.0),
-            leaks=True,
-        ),
+    unreached = _AMBIGUOUS | {"connection"}
+    late = _TIMEOUT | _AMBIGUOUS
+    before = Row("server killed before the call", "for ever", (), unreached, runs=0)
+    again = Row("server restarted before the call", "once", (), _LOST, runs=0)
+    during = Row("server killed during the call", "for ever", (), late, call=_SLOW)
+    amid = Row("server restarted during the call", "once", (), _LOST, call=_SLOW)
+    patient = Options(call_timeout=60.0)
+    rows = [
+        replace(before, restart="killed before", options=_HURRIED),
+        replace(again, restart="restarted before"),
+        replace(during, restart="killed during", options=Options(call_timeout=2.5)),
+        replace(amid, restart="restarted during", options=patient),
     ]
+    return [replace(row, leaks=True) for row in rows]
 
 
 ROWS: Final[Sequence[Row]] = (

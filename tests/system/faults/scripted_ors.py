@@ -83,7 +83,6 @@ def scripted_ors(**replaced: Handler) -> Iterator[ScriptedServer]:
 def scripted_session(
     client: Any = None, session: Any = None, **replaced: Handler
 ) -> Iterator[tuple[ScriptedServer, ors_gym.Session]]:
-    """Open a session on a server of `scripted_ors`, with options for either."""
     with (
         scripted_ors(**replaced) as server,
         ors_gym.ORSClient(server.url, **(client or {})) as opened,

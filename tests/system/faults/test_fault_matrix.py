@@ -27,7 +27,6 @@ def is_slow(place: int, row: Row, number: int) -> bool:
 
 
 def cases() -> Iterator[Any]:
-    """Each row on each SDK, some rows together."""
     for (number, name), slow in itertools.product(enumerate(CURRENT), (False, True)):
         rows = [r for i, r in enumerate(ROWS) if is_slow(i, r, number) is slow]
         for start in range(0, len(rows), AT_ONCE):

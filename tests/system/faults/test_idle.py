@@ -35,7 +35,6 @@ class Sent:
 
 
 def send_after(url: str, idle: float) -> Sent:
-    """Call, wait, and call again, on a connection of its own."""
     with (
         ors_gym.ORSClient(url) as client,
         client.session("contract", split="train", index=0, call_timeout=20) as session,

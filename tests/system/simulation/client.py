@@ -64,7 +64,6 @@ class Client:
         return Process(self.clock, self.network, script, name)
 
     def discard(self, session_id: str) -> None:
-        """Delete a session that may exist, now and once more later."""
         self._delete_in_background(session_id, again=True)
 
     def keep_alive(self, state: SessionState) -> None:
@@ -115,7 +114,6 @@ class Client:
                 state.lost = "the server no longer knows it"
 
     def _within(self, operation: Any) -> Generator[Send | Pause, Outcome, Any]:
-        """Run an operation of at most ten seconds."""
         began = self.clock.now
         result = yield from operation
         assert self.clock.now - began <= _DELETE_TIMEOUT + 0.01

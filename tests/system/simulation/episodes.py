@@ -36,8 +36,6 @@ class Report:
 
 @dataclasses.dataclass(slots=True)
 class Episode:
-    """Everything that decides what happens."""
-
     flavour: str = "openreward"
     parts: tuple[Part, ...] = (Part(),)
     faults: Mapping[int, Fault] = dataclasses.field(default_factory=dict)
@@ -202,8 +200,6 @@ SCENARIOS = {
 
 @dataclasses.dataclass(slots=True)
 class Tally:
-    """What many episodes came to."""
-
     episodes: int = 0
     exchanges: int = 0
     calls: int = 0

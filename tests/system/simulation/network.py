@@ -284,14 +284,12 @@ class Network:
         exchange.process.resume(exchange.send, outcome)
 
     def _may_strike(self, fault: Fault | None, exchange: Exchange) -> bool:
-        """Say whether a fault can happen to an exchange."""
         if fault in REPLAYS and not self.replays_calls:
             call = exchange.target.endswith("/call")
             return not call or b'"task_id"' in (exchange.body or b"")
         return fault is not Fault.STALE or self._is_stale(exchange)
 
     def _is_stale(self, exchange: Exchange) -> bool:
-        """Say whether the exchange goes over a connection that was idle."""
         idle = self.clock.now - exchange.process.idle_since
         reused = idle <= exchange.send.reuse_within
         if reused and idle > _STALE_AFTER and exchange.target.endswith("/call"):

@@ -221,7 +221,6 @@ class Player:
             self._compare(output, nonce)
 
     def _compare(self, output: ToolOutput, nonce: int) -> None:
-        """Check a result against the run that it is of."""
         run = self._run(nonce)
         if run is None or run.done > self.client.clock.now:
             raise ViolationError(f"call {nonce} has a result, and was not run")
@@ -244,7 +243,6 @@ class Player:
     def _judge(
         self, error: errors.ORSError, exchanges: list[Exchange], nonce: int, took: float
     ) -> None:
-        """Check that a call's error says what is true."""
         run = self._run(nonce)
         kind = type(error)
         unsure = any(_may_have_run(each) for each in exchanges)
@@ -292,7 +290,6 @@ class Player:
             self._compare(output, nonce)
 
     def _expect_refusal(self, kind: type[errors.ORSError]) -> None:
-        """Check that the session takes no further call."""
         state = self._state
         assert state is not None
         operation = operations.call_tool(

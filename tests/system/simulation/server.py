@@ -35,8 +35,6 @@ _FAILED: Final = b'{"detail":"RuntimeError: it broke"}'
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Flavour:
-    """What distinguishes the servers that exist."""
-
     name: str
     # A session exists before its constructor ran; if not, a delete in the meantime is
     # lost, and a second /create builds another.
@@ -285,7 +283,6 @@ class Server:
         arrival.reply(Reply(200, _STREAM, first, pieces))
 
     def _start(self, session_id: str, session: _Session, given: Any) -> Run:
-        """Run a tool, or refuse to."""
         now = self.clock.now
         name, asked = given["name"], given["input"]
         self._ids += 1

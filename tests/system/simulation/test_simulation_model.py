@@ -27,8 +27,6 @@ Answer = tuple[int, dict[str, str], str]  # status, header lines and body of a r
 
 
 class ComparedServer:
-    """A server to which a script is played, real or not."""
-
     tools: ClassVar[Mapping[str, tuple[str, dict[str, Any]]]]
 
     def send(self, method: str, path: str, session_id: str, body: Any = None) -> Answer:
@@ -270,7 +268,6 @@ def test_starting_and_lost_results_are_as_modelled() -> None:
 
 
 def _later(model: ModelServer) -> str:
-    """Open a session in the model that is set up."""
     model.server.setup = 0.01
     model.create("two")
     return "two"

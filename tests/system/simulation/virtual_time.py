@@ -27,8 +27,6 @@ class Exchanger(Protocol):
 
 
 class VirtualClock:
-    """A clock that jumps from one event to the next."""
-
     __slots__ = ("_events", "_numbers", "living", "now", "trace")
 
     def __init__(self, *, traced: bool = False) -> None:
