@@ -56,17 +56,10 @@ class Episode:
     vocabulary: int = len(_FAULTS)  # faults are drawn from the first so many
 
     def play(self, *, traced: list[str] | None = None) -> Report:
-        clock = VirtualClock(traced=traced is not None)
-        if traced is not None:
-            clock.trace = traced
+        clock = VirtualClock(traced)
         random = Random(self.seed)
-        server = Server(
-            clock,
-            FLAVOURS[self.flavour],
-            constructor=self.constructor,
-            setup=self.setup,
-            broken=self.broken,
-        )
+        flavour = FLAVOURS[self.flavour]
+        server = Server(clock, flavour, self.constructor, self.setup, self.broken)
 
         def plan(number: int, send: Send) -> Fault | None:
             if number in self.faults:
@@ -81,13 +74,8 @@ class Episode:
             # Mostly little, so that episodes come to something.
             return self.jitter * float(random.random() ** 8)
 
-        network = Network(
-            clock,
-            server,
-            plan,
-            lag=lag if self.jitter else None,
-            replays_calls=self.replays_calls,
-        )
+        late = lag if self.jitter else None
+        network = Network(clock, server, plan, late, self.replays_calls)
         client = Client(clock, network, random.random, connected=self.connected)
         for when, down in self.restarts:
             clock.at(when, network.restart, down)

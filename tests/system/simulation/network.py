@@ -185,6 +185,11 @@ class _Copy:
         """Notice nothing."""
 
 
+def _ignore(_: Exchange) -> None:
+    """Do nothing."""
+
+
+@dataclasses.dataclass(slots=True)
 class Network:
     """Carries exchanges between processes and the server.
 
@@ -192,24 +197,15 @@ class Network:
     servers take no task_id of the client's choosing.
     """
 
-    def __init__(
-        self,
-        clock: VirtualClock,
-        server: Server,
-        plan: Plan,
-        *,
-        lag: Callable[[], float] | None = None,
-        replays_calls: bool = False,
-    ) -> None:
-        self.clock = clock
-        self.server = server
-        self.plan = plan
-        self.lag = lag
-        self.replays_calls = replays_calls
-        self.exchanges: list[Exchange] = []
-        self.watch: Callable[[Exchange], None] = _ignore
-        """Told of each call that is sent."""
-        self._inside: set[Exchange] = set()
+    clock: VirtualClock
+    server: Server
+    plan: Plan
+    lag: Callable[[], float] | None = None
+    replays_calls: bool = False
+    exchanges: list[Exchange] = dataclasses.field(default_factory=list)
+    watch: Callable[[Exchange], None] = _ignore  # told of each call that is sent
+    # Those that the server has, in order: a set's order would differ in each run.
+    _inside: dict[Exchange, None] = dataclasses.field(default_factory=dict)
 
     def exchange(self, process: Process, send: Send) -> None:
         clock = self.clock
@@ -245,7 +241,7 @@ class Network:
 
     def restart(self, down: float) -> None:
         self.server.restart(down)
-        inside, self._inside = self._inside, set()
+        inside, self._inside = self._inside, {}
         for exchange in inside:
             exchange.drop()
 
@@ -265,7 +261,7 @@ class Network:
     def finish(self, exchange: Exchange, failure: Failure | None) -> None:
         if exchange.outcome is not None:
             return
-        self._inside.discard(exchange)
+        self._inside.pop(exchange, None)
         clock, reply = self.clock, exchange.shown
         headed = exchange.headed and reply is not None
         outcome = Outcome(
@@ -317,7 +313,7 @@ class Network:
             self._advance(exchange)
             return
         exchange.arrived_at = clock.now
-        self._inside.add(exchange)
+        self._inside[exchange] = None
         if fault in REPLAYS:
             self._replay(exchange, REPLAYS[fault])
         else:
@@ -422,7 +418,3 @@ def _due(exchange: Exchange) -> float:
     if exchange.position < len(reply.pieces):
         return reply.pieces[exchange.position][0]
     return -1.0
-
-
-def _ignore(_: Exchange) -> None:
-    """Do nothing."""

@@ -97,35 +97,27 @@ class Reply:
     pieces: list[tuple[float, bytes]]
 
 
+@dataclasses.dataclass(slots=True)
 class Server:
     """The model; `strict` refuses a session id that is created twice."""
 
-    def __init__(
-        self,
-        clock: VirtualClock,
-        flavour: Flavour,
-        *,
-        constructor: float = 0.01,
-        setup: float = 0.01,
-        broken: bool = False,
-        strict: bool = True,
-    ) -> None:
-        self.clock = clock
-        self.flavour = flavour
-        self.constructor = constructor
-        self.setup = setup
-        self.broken = broken
-        self.strict = strict
-        self.down_until = -1.0
-        self.incarnation = 0
-        self.runs: list[Run] = []
-        self.created: set[str] = set()  # every session id that a /create arrived for
-        self.denied: set[str] = set()
-        """Every session that somebody was told not to exist."""
-        self._sessions: dict[str, _Session] = {}
-        self._tasks: dict[str, Run] = {}
-        self._busy_until = 0.0
-        self._ids = 0
+    clock: VirtualClock
+    flavour: Flavour
+    constructor: float = 0.01
+    setup: float = 0.01
+    broken: bool = False
+    strict: bool = True
+    down_until: float = -1.0
+    incarnation: int = 0
+    runs: list[Run] = dataclasses.field(default_factory=list)
+    # Every session id that a /create arrived for.
+    created: set[str] = dataclasses.field(default_factory=set)
+    # Every session that somebody was told not to exist.
+    denied: set[str] = dataclasses.field(default_factory=set)
+    _sessions: dict[str, _Session] = dataclasses.field(default_factory=dict)
+    _tasks: dict[str, Run] = dataclasses.field(default_factory=dict)
+    _busy_until: float = 0.0
+    _ids: int = 0
 
     def alive(self, session_id: str) -> bool:
         """Say whether the session exists, after reaping it if it is due."""
@@ -297,25 +289,17 @@ class Server:
             self._tasks[task_id] = refused
             return refused
         nonce, seconds, raises, finished = asked["play"]
-        run = Run(
-            nonce,
-            session_id,
-            task_id,
-            now,
-            now + seconds,
-            "",
-            raises,
-            0.0 if raises else len(self.runs) + 0.5,
-            finished and not raises,
-        )
-        if raises:
-            run.result = f"tool {nonce} raised"
-        else:
-            run.result = (
+        paid = 0.0 if raises else len(self.runs) + 0.5
+        result = f"tool {nonce} raised"
+        if not raises:
+            result = (
                 f'{{"ok":true,"output":{{"blocks":[{{"text":" ran  {nonce}",'
-                f'"detail":null,"type":"text"}}],"metadata":null,"reward":{run.paid},'
+                f'"detail":null,"type":"text"}}],"metadata":null,"reward":{paid},'
                 f'"finished":{"true" if finished else "false"}}}}}'
             )
+        ends = finished and not raises
+        done = now + seconds
+        run = Run(nonce, session_id, task_id, now, done, result, raises, paid, ends)
         self.runs.append(run)
         self._tasks[task_id] = run
         if run.finished:

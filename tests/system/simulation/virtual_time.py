@@ -29,10 +29,10 @@ class Exchanger(Protocol):
 class VirtualClock:
     __slots__ = ("_events", "_numbers", "living", "now", "trace")
 
-    def __init__(self, *, traced: bool = False) -> None:
+    def __init__(self, trace: list[str] | None = None) -> None:
         self.now = 0.0
         self.living = 0
-        self.trace: list[str] | None = [] if traced else None
+        self.trace = trace
         self._events: list[tuple[float, int, Callable[[Any], None], Any]] = []
         self._numbers = itertools.count()
 
@@ -67,7 +67,7 @@ class VirtualClock:
 class Process:
     """One thread of control: a generator that yields what operations yield."""
 
-    __slots__ = ("_script", "_waiting", "clock", "idle_since", "name", "network")
+    __slots__ = ("_script", "clock", "idle_since", "name", "network", "waiting")
 
     def __init__(
         self,
@@ -81,42 +81,35 @@ class Process:
         self.name = name
         self.idle_since = -math.inf  # when its connection carried the last byte
         self._script = script
-        self._waiting: object = None
+        self.waiting: object = None
         clock.living += 1
         clock.at(clock.now, self._begin, None)
 
-    @property
-    def waiting(self) -> object:
-        return self._waiting
-
     def resume(self, step: Send | Pause, outcome: Outcome) -> None:
         """Go on after a step, unless the process was cancelled in it."""
-        if self._waiting is step:
-            try:
-                self._wait(self._script.send(outcome))
-            except StopIteration:
-                self._end()
+        if self.waiting is step:
+            self._go_on(lambda: self._script.send(outcome))
 
     def cancel(self, _: None = None) -> None:
-        if self._waiting is not None:
+        if self.waiting is not None:
             self.clock.note(f"{self.name} is cancelled")
-            try:
-                self._wait(self._script.throw(Cancelled()))
-            except StopIteration:
-                self._end()
+            self._go_on(lambda: self._script.throw(Cancelled()))
 
     def _begin(self, _: None) -> None:
+        self._go_on(lambda: next(self._script))
+
+    def _go_on(self, proceed: Callable[[], Send | Pause]) -> None:
         try:
-            self._wait(next(self._script))
+            self._wait(proceed())
         except StopIteration:
             self._end()
 
     def _end(self) -> None:
-        self._waiting = None
+        self.waiting = None
         self.clock.living -= 1
 
     def _wait(self, step: Send | Pause) -> None:
-        self._waiting = step
+        self.waiting = step
         if isinstance(step, Send):
             self.network.exchange(self, step)
         else:
