@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import struct
+import termios
 import threading
 from collections.abc import Callable, Coroutine
+from fcntl import ioctl
 from typing import Any, Final, Self, TypeVar
 
 from tests.support.proxy.http1 import HEAD_BYTES
 
 T = TypeVar("T")
 _SECONDS: Final = 20.0
+_LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
 class LoopServer:
@@ -126,3 +131,20 @@ class LoopThread:
 async def _some_turns() -> None:
     for _ in range(5):
         await asyncio.sleep(0)
+
+
+async def hang_up(writer: asyncio.StreamWriter, *, reset: bool) -> None:
+    """End a connection, with a RST or with a FIN; what was written arrives before."""
+    if not reset or writer.is_closing():
+        writer.close()
+        return
+    connection = writer.get_extra_info("socket")
+    unsent = bytearray(4)
+    while True:
+        # A RST discards what the peer's kernel has not taken yet.
+        ioctl(connection, termios.TIOCOUTQ, unsent)
+        if not any(unsent):
+            break
+        await asyncio.sleep(0.001)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_ZERO)
+    writer.transport.abort()

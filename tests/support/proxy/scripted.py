@@ -9,8 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
 from tests.support.proxy.http1 import ReceivedRequest, read_request, reply_bytes
-from tests.support.proxy.loop import LoopServer
-from tests.support.proxy.relay import hang_up
+from tests.support.proxy.loop import LoopServer, hang_up
 
 Then = Literal["keep", "close", "reset", "hold"]
 """What becomes of a connection after a reply; "hold" keeps it open without a byte."""
