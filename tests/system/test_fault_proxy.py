@@ -62,8 +62,8 @@ def proxy(upstream: ScriptedServer) -> Iterator[FaultProxy]:
         yield made
 
 
-def connect(proxy: FaultProxy) -> socket.socket:
-    address = ("127.0.0.1", int(proxy.url.rpartition(":")[2]))
+def connect(server: FaultProxy | ScriptedServer) -> socket.socket:
+    address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     return socket.create_connection(address, timeout=10)
 
 
@@ -418,27 +418,25 @@ def test_replies_of_every_kind() -> None:
 @pytest.mark.parametrize("then", ["close", "reset", "hold"])
 def test_a_connection_ends_as_told(then: Then) -> None:
     reply = RawReply([b"not HTTP at all"], then)
-    with ScriptedServer({"/": lambda _: reply}) as server:
-        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-        with socket.create_connection(address, timeout=10) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-            assert connection.recv(100) == b"not HTTP at all"
-            connection.settimeout(10 if then != "hold" else 0.05)
-            if then == "close":
-                assert connection.recv(1) == b""
-            else:
-                expected = ConnectionResetError if then == "reset" else TimeoutError
-                with pytest.raises(expected):
-                    connection.recv(1)
+    handlers = {"/": lambda _: reply}
+    with ScriptedServer(handlers) as server, connect(server) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        assert connection.recv(100) == b"not HTTP at all"
+        connection.settimeout(10 if then != "hold" else 0.05)
+        if then == "close":
+            assert connection.recv(1) == b""
+        else:
+            expected = ConnectionResetError if then == "reset" else TimeoutError
+            with pytest.raises(expected):
+                connection.recv(1)
 
 
 def test_an_endless_reply_stops_with_its_reader() -> None:
     def endless() -> RawReply:
         return RawReply(iter(lambda: b"x" * 65536, b""), "close")
 
-    with ScriptedServer({"/": lambda _: endless()}) as server:
-        address = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-        with socket.create_connection(address, timeout=10) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
-            server.wait_for(1)
-            assert connection.recv(10, socket.MSG_WAITALL) == b"x" * 10
+    handlers = {"/": lambda _: endless()}
+    with ScriptedServer(handlers) as server, connect(server) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        server.wait_for(1)
+        assert connection.recv(10, socket.MSG_WAITALL) == b"x" * 10
