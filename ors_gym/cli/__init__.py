@@ -12,15 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ors_gym.cli import (
-    _check,
-    _demo,
-    _eval,
-    _list,
-    _play,
-    _report_show_replay,
-    _serve,
-)
+from ors_gym.cli import _check, _demo, _eval, _list, _play, _report_show_replay, _serve
 from ors_gym.display._terminal import clean
 from ors_gym.errors import ORSError
 

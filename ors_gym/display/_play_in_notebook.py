@@ -11,13 +11,7 @@ from typing import Any, Final
 
 from ors_gym.display._cards import conversation_card
 from ors_gym.display._game import Field, Game, list_fields
-from ors_gym.display._html import (
-    Fact,
-    compact_json,
-    escape,
-    message_card,
-    reward_fact,
-)
+from ors_gym.display._html import Fact, compact_json, escape, message_card, reward_fact
 from ors_gym.display._show import find_shell
 from ors_gym.formats._schemas import describe_schema
 from ors_gym.spaces.json_schema import validate

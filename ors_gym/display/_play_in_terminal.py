@@ -13,10 +13,7 @@ from ors_gym.types import JSONObject, ToolCall, ToolSpec
 
 
 def play_in_terminal(
-    game: Game,
-    task_index: int = 0,
-    *,
-    on_entry: Callable[[Entry], None] | None = None,
+    game: Game, task_index: int = 0, *, on_entry: Callable[[Entry], None] | None = None
 ) -> float:
     """Play an episode to its end, or until the player leaves; return the total reward.
 

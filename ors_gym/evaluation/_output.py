@@ -116,10 +116,7 @@ class Output:
     """
 
     def __init__(
-        self,
-        path: str | os.PathLike[str],
-        head: JSONObject,
-        planned: Container[Key],
+        self, path: str | os.PathLike[str], head: JSONObject, planned: Container[Key]
     ) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()

@@ -23,13 +23,7 @@ from ors_gym.formats._actions import (
     unwrap,
 )
 from ors_gym.formats._json import to_plain_json
-from ors_gym.rollout._episode import (
-    Episode,
-    Step,
-    Turn,
-    is_recorded_call,
-    message_text,
-)
+from ors_gym.rollout._episode import Episode, Step, Turn, is_recorded_call, message_text
 from ors_gym.rollout._rules import OUTAGES, OnPlainText, Rules, RunningReward
 from ors_gym.types import JSONObject, ToolSpec
 

@@ -67,9 +67,7 @@ class DiscreteTools(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     """
 
     def __init__(
-        self,
-        env: gymnasium.Env[Any, Any],
-        calls: Sequence[object] | None = None,
+        self, env: gymnasium.Env[Any, Any], calls: Sequence[object] | None = None
     ) -> None:
         RecordConstructorArgs.__init__(self, calls=calls)
         gymnasium.Wrapper.__init__(self, env)
@@ -120,9 +118,7 @@ class CallMenu:
     """
 
     def __init__(
-        self,
-        action_space: gymnasium.Space[Any],
-        calls: Iterable[object] | None = None,
+        self, action_space: gymnasium.Space[Any], calls: Iterable[object] | None = None
     ) -> None:
         space = calls_within(action_space)
         self._in_text = space is not action_space

@@ -96,9 +96,7 @@ class ParsedText(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Take a step, as the env does, with the value of the text."""
         text, reward, terminated, truncated, info = self.env.step(action)
         value = self._reading.next(
-            text,
-            is_error=bool(info.get("error_kind")),
-            over=terminated or truncated,
+            text, is_error=bool(info.get("error_kind")), over=terminated or truncated
         )
         return value, reward, terminated, truncated, info
 
