@@ -67,9 +67,7 @@ def choose_connections(
     """Choose the connections of a blocking client, and those of the background."""
     settings = server.settings
     if client is None and transport is None and not _needs_proxy(settings):
-        return ConnectionPool(
-            settings.base_url, headers=settings.headers, limits=settings.limits
-        )
+        return ConnectionPool.from_settings(settings)
     connections = HttpxConnections(settings, client, transport)
     _use_thread_in_background(server, connections)
     return connections
@@ -84,9 +82,7 @@ def choose_async_connections(
     settings = server.settings
     brought = client is not None or transport is not None
     if not brought and not _needs_proxy(settings):
-        return AsyncConnectionPool(
-            settings.base_url, headers=settings.headers, limits=settings.limits
-        )
+        return AsyncConnectionPool.from_settings(settings)
     connections = AsyncHttpxConnections(settings, client, transport)
     if brought:
         return _UsersLoopConnections(server, connections)

@@ -30,14 +30,8 @@ _EXCLUSIVE: Final = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum
 def follow_reference(reference: str, root: Any) -> Any:
     """Return what a ``$ref`` names within a schema (RFC 6901, sections 4 and 6).
 
-    Other documents are never fetched.
-
-    Args:
-        reference: The value of the ``$ref``.
-        root: The whole schema.
-
-    Raises:
-        LookupError: If the reference leads nowhere; the message says why.
+    Other documents are never fetched. A reference that leads nowhere raises a
+    LookupError, whose message says why.
     """
     if not reference.startswith("#") or reference[1:2] not in ("", "/"):
         raise LookupError(
@@ -108,12 +102,8 @@ def _only_branch(
 def describe_schema(schema: Any, root: Any = None, depth: int = 3) -> str:
     """Say in a few words which values a schema allows.
 
-    Cards, forms and the command line all use these words.
-
-    Args:
-        schema: A JSON Schema, or a part of one.
-        root: The whole schema, which references lead into.
-        depth: How far into its parts to look.
+    Cards, forms and the command line all use these words. References lead into
+    ``root``, the whole schema; ``depth`` says how far into its parts to look.
 
     Example:
         >>> describe_schema({"type": "integer", "minimum": 1, "maximum": 9})

@@ -60,10 +60,7 @@ class _ServerConnections:
             # Only the transport that the user brought may know the way.
             self.exchange: AsyncExchange = server.background_exchange
         else:
-            settings = server.settings
-            self._pool = AsyncConnectionPool(
-                settings.base_url, headers=settings.headers, limits=settings.limits
-            )
+            self._pool = AsyncConnectionPool.from_settings(server.settings)
             self.exchange = self._pool.exchange
         self.users = 0
         self.idle_since = time.monotonic()

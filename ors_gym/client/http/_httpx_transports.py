@@ -147,14 +147,8 @@ class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
 class AsyncHTTPTransport(_BaseTransport[AsyncConnectionPool], httpx.AsyncBaseTransport):
     """The connections of `AsyncORSClient` for an `httpx.AsyncClient`.
 
-    The async twin of `HTTPTransport`, with the same rules. It runs on asyncio.
-
-    Args:
-        limits: Bounds on each reply, and on the connections to each server.
-        connect_timeout: Seconds for a connection to come about, waiting for a free
-            place in the pool and the TLS handshake included.
-        ssl_context: Verifies https servers; by default with the system's certificates.
-        reuse_within: Seconds after its last byte for which a connection is used again.
+    The async twin of `HTTPTransport`, with the same arguments and rules. It runs on
+    asyncio.
 
     Example:
         >>> import asyncio

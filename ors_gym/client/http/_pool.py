@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator, Sequence
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from ors_gym.client.http._address import Origin, connect, default_ssl_context
 from ors_gym.client.http._connection import Connection, TLSConnection
@@ -24,6 +24,7 @@ from ors_gym.client.http._failures import (
 )
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
 from ors_gym.protocol._exchange import Limits, Outcome, Send
+from ors_gym.protocol._server import ClientSettings
 
 DEFAULT_LIMITS: Final = Limits()
 _KEPT_SECONDS: Final = 60.0
@@ -57,6 +58,10 @@ class BasePool(abc.ABC):
         self._closed = False
         self._reset()
         register_for_fork(self)
+
+    @classmethod
+    def from_settings(cls, settings: ClientSettings) -> Self:
+        return cls(settings.base_url, headers=settings.headers, limits=settings.limits)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.origin.scheme}://{self.origin}')"

@@ -315,14 +315,6 @@ def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content
     That is the text, unless there is an image to show; then the parts in order, images
     as `PIL.Image.Image`, and a text in the place of one that cannot be decoded.
     ``blocks`` is empty where the text stands for itself, as an error does.
-
-    Example:
-        >>> make_content("hi", [{"type": "text", "text": "hi"}], images=True)
-        'hi'
-        >>> gif = "R0lGODdhAQABAIAAAP8AAAAAACwAAAAAAQABAAACAkQBADs="
-        >>> block = {"type": "image", "data": gif, "mimeType": "image/gif"}
-        >>> make_content("...", [block], images=True)[0]["image"].size
-        (1, 1)
     """
     if not images or all(block.get("type") != "image" for block in blocks):
         return text

@@ -171,11 +171,6 @@ def safe_names(
 
     A name that is such an identifier keeps it. The prefix goes before a name that
     cannot begin an identifier, or begins with an underscore.
-
-    Example:
-        >>> safe_names(["files.read", "reset", "class", "_x", "7"], "tool", ["reset"])
-        {'files.read': 'files_read', 'reset': 'reset_', 'class': 'class_', \
-'_x': 'tool_x', '7': 'tool_7'}
     """
     names, taken = list(names), set(reserved)
     kept = {name for name in names if _is_usable(name) and name not in taken}
@@ -234,16 +229,7 @@ _ANYTHING: Final = Hint(Any, exact=False)
 
 
 def _hint_of(schema: Any, root: JSONObject, depth: int = 0) -> Hint:
-    """Return a type hint for the values of a schema, whose references are in ``root``.
-
-    Example:
-        >>> _hint_of({"anyOf": [{"type": "integer"}, {"type": "null"}]}, {}).exact
-        True
-        >>> _hint_of({"type": "array", "items": {"enum": ["a"]}}, {}).annotation
-        list[typing.Literal['a']]
-        >>> _hint_of({"type": "integer", "minimum": 1}, {})
-        Hint(annotation=<class 'int'>, exact=False)
-    """
+    """Return a type hint for the values of a schema; its references lead into ``root``."""
     if schema is True or schema == {}:
         return Hint(Any, exact=True)
     if not isinstance(schema, Mapping) or depth > _MAX_HINT_DEPTH:
@@ -428,11 +414,6 @@ def _one_line(text: str) -> str:
 
 
 def _to_json(value: Any) -> str:
-    r"""Write JSON for one line of a docstring; it decodes to the same value.
-
-    Example:
-        >>> _to_json({"größe": "Args: none"})
-        '{"größe": "Args\\u003a none"}'
-    """
+    """Write JSON for one line of a docstring; it decodes to the same value."""
     text = replace_surrogates(json.dumps(value, ensure_ascii=False))
     return _SECTION.sub(lambda match: rf"{match[1]}\u003a", text)

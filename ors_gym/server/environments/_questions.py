@@ -101,13 +101,7 @@ PROBLEMS: Final = (
 
 
 def solve_problem(text: str) -> int | None:
-    """Answer the problem in a text, or return None if it holds none of `PROBLEMS`.
-
-    Example:
-        >>> question = "Ada has 2 coins, buys 3 more and finds another 4. How many are "
-        >>> solve_problem(question + "there now?")
-        9
-    """
+    """Answer the problem in a text, or return None if it holds none of `PROBLEMS`."""
     for problem in PROBLEMS:
         values = problem.template.read(text)
         if values:
