@@ -229,7 +229,7 @@ _ANYTHING: Final = Hint(Any, exact=False)
 
 
 def _hint_of(schema: Any, root: JSONObject, depth: int = 0) -> Hint:
-    """Return a type hint for the values of a schema; its references lead into ``root``."""
+    """Return a type hint for a schema's values; its references lead into ``root``."""
     if schema is True or schema == {}:
         return Hint(Any, exact=True)
     if not isinstance(schema, Mapping) or depth > _MAX_HINT_DEPTH:
