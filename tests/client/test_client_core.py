@@ -86,9 +86,7 @@ def test_connections_of_the_users_own_are_not_copied(
         asyncio.run(own.aclose())
 
 
-def test_several_are_told_of_retries_until_they_unsubscribe(
-    make: Callable[..., Any],
-) -> None:
+def test_several_are_told_of_retries_until_they_unsubscribe(make: Callable[..., Any]):
     told: list[str] = []
     client = make(URL, on_retry=lambda _: told.append("first"))
 

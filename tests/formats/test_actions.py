@@ -181,10 +181,7 @@ def test_values_of_other_types_become_plain_json():
 
 NOT_JSON: list[tuple[object, str]] = [
     ({"a": math.nan}, "input.a: nan is not a JSON number"),
-    (
-        {"a": [0, {"b c": -math.inf}]},
-        "input.a[1]['b c']: -inf is not a JSON number",
-    ),
+    ({"a": [0, {"b c": -math.inf}]}, "input.a[1]['b c']: -inf is not a JSON number"),
     ({"a": b"raw"}, "input.a: bytes is not a JSON type"),
     ({"a": {1, 2}}, "input.a: set is not a JSON type"),
     ({"a": {1: 2}}, "input.a: a key is of type int, not a string"),

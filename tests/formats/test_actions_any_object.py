@@ -10,11 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
-from ors_gym.formats import (
-    InvalidAction,
-    parse_action,
-    parse_actions,
-)
+from ors_gym.formats import InvalidAction, parse_action, parse_actions
 from ors_gym.formats._json import to_plain_json
 
 KEYS = strategies.sampled_from(

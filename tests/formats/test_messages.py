@@ -183,10 +183,7 @@ def test_conversation_for_openai():
     assert messages[4]["content"] == [HEADING, OPENAI_IMAGE]
     assert messages[5]["content"] == "Well?"
     assert messages[6]["content"] is None
-    assert messages[8] == {
-        "role": "assistant",
-        "content": "[image: image/gif, 10x20]",
-    }
+    assert messages[8] == {"role": "assistant", "content": "[image: image/gif, 10x20]"}
 
 
 def test_conversation_for_anthropic():

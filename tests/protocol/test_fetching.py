@@ -65,9 +65,7 @@ def test_what_passes_is_repeated_and_told() -> None:
         (Failure.LIMIT, LimitExceededError),
     ],
 )
-def test_what_does_not_pass_is_raised_at_once(
-    failure: Failure, kind: type[Exception]
-) -> None:
+def test_what_does_not_pass_is_raised_at_once(failure: Failure, kind: type[Exception]):
     with pytest.raises(kind, match=r"GET http://h:1/base/x failed"):
         Script(failing(failure)).run(fetch(RecordingServer(), HEAD))
 

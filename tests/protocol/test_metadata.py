@@ -79,9 +79,7 @@ def test_a_probe_that_was_taken_for_a_request_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 @pytest.mark.parametrize("before", [[], [refused(404)], [ok(OPENAPI)]])
-def test_a_status_that_passes_is_not_a_dialect(
-    status: int, before: list[Reply]
-) -> None:
+def test_a_status_that_passes_is_not_a_dialect(status: int, before: list[Reply]):
     server = RecordingServer(None, timeout=0.01)
     with pytest.raises(ServerError, match=str(status)) as caught:
         Script(*before, refused(status)).run(operations.connect(server))

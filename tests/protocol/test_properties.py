@@ -117,9 +117,7 @@ def read(pieces: Iterable[bytes], limits: Limits) -> tuple[object, ...]:
 
 @settings(max_examples=300)
 @given(ANY_STREAM, CUTS)
-def test_any_bytes_give_events_or_one_protocol_error(
-    data: bytes, places: list[int]
-) -> None:
+def test_any_bytes_give_events_or_one_protocol_error(data: bytes, places: list[int]):
     read_whole = read([data], Limits())
     assert read(cut(data, places), Limits()) == read_whole
     assert read_whole[-1][0] in (type(None), ProtocolError)  # type: ignore[index]

@@ -293,9 +293,7 @@ def test_the_prompt_waits_for_set_up() -> None:
 @pytest.mark.parametrize(
     ("last", "kind"), [(0.1, SetupFailedError), (20.0, ConnectionFailedError)]
 )
-def test_an_attempt_without_time_says_nothing(
-    last: float, kind: type[Exception]
-) -> None:
+def test_an_attempt_without_time_says_nothing(last: float, kind: type[Exception]):
     starting = refused(503, headers=STARTING, elapsed=55.0 - last)
     script = Script(starting, failing(Failure.TIMEOUT, elapsed=last))
     with pytest.raises(kind):
@@ -353,9 +351,7 @@ def test_the_tools_of_a_session() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_a_server_without_tools_of_a_session_gives_the_environment_s(
-    status: int,
-) -> None:
+def test_a_server_without_tools_of_a_session_gives_the_environment_s(status: int):
     script = Script(refused(status, "Not Found"), ok({"tools": []}))
     assert script.run(tools(UNKNOWN)) == ([], {})
     assert script.targets == ["GET /Math/task_tools", "GET /Math/tools"]
@@ -373,9 +369,7 @@ def test_a_server_without_tools_of_a_session_gives_the_environment_s(
         (NO_TASK_TOOLS, refused(404), InvalidRequestError),
     ],
 )
-def test_tools_that_do_not_come(
-    dialect: Dialect, reply: Reply, kind: type[ORSError]
-) -> None:
+def test_tools_that_do_not_come(dialect: Dialect, reply: Reply, kind: type[ORSError]):
     with pytest.raises(kind):
         Script(reply).run(tools(dialect, limits=Limits(tools=2)))
 

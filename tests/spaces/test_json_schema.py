@@ -335,9 +335,7 @@ HOSTILE: dict[str, Any] = {
         "$defs": {str(n): reference(n + 1) for n in range(3000)},
         **reference(0),
     },
-    "many properties": {
-        "properties": {str(n): {"minimum": n} for n in range(120_000)},
-    },
+    "many properties": {"properties": {str(n): {"minimum": n} for n in range(120_000)}},
     "many values": {"type": "integer", "enum": list(range(500_000))},
     "many values, checked": {"minimum": 5, "enum": list(range(200_000))},
     "many branches": {"oneOf": [{"const": n} for n in range(2000)]},

@@ -28,10 +28,7 @@ def make_vector(base_url: str, num_envs: int = 4, **arguments: Any) -> ORSVector
 
 
 def make_both(
-    server: RunningServer,
-    mode: AutoresetMode,
-    num_envs: int = 4,
-    **arguments: Any,
+    server: RunningServer, mode: AutoresetMode, num_envs: int = 4, **arguments: Any
 ) -> tuple[SyncVectorEnv[Any, Any], ORSVectorEnv]:
     """Make Gymnasium's vector env and ours over the same tasks."""
     arguments = {
@@ -49,11 +46,7 @@ def make_both(
     theirs: SyncVectorEnv[Any, Any] = SyncVectorEnv(
         [make(i) for i in range(num_envs)], autoreset_mode=mode
     )
-    ours = make_vector(
-        num_envs=num_envs,
-        autoreset_mode=mode,
-        **arguments,
-    )
+    ours = make_vector(num_envs=num_envs, autoreset_mode=mode, **arguments)
     return theirs, ours
 
 

@@ -86,9 +86,7 @@ def test_the_same_episodes(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_same_metadata_and_spaces(
-    one_server: RunningServer, mode: AutoresetMode
-) -> None:
+def test_the_same_metadata_and_spaces(one_server: RunningServer, mode: AutoresetMode):
     theirs, ours = make_both(one_server, mode)
     with contextlib.closing(theirs), contextlib.closing(ours):
         assert ours.metadata["autoreset_mode"] is mode

@@ -138,9 +138,7 @@ def test_with_raise_an_outage_raises_after_the_other_calls(
         assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
 
 
-def test_mistakes_of_the_program_raise_before_anything_is_sent(
-    proxy: FaultProxy,
-) -> None:
+def test_mistakes_of_the_program_raise_before_anything_is_sent(proxy: FaultProxy):
     with contextlib.closing(make_vector(proxy.url)) as envs:
         with pytest.raises(ors_gym.EpisodeOverError, match="not reset yet"):
             envs.step([ADD] * ENVS)
@@ -166,9 +164,7 @@ def test_mistakes_of_the_program_raise_before_anything_is_sent(
         assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
 
 
-def test_in_disabled_mode_an_ended_env_has_to_be_reset(
-    one_server: RunningServer,
-) -> None:
+def test_in_disabled_mode_an_ended_env_has_to_be_reset(one_server: RunningServer):
     envs = make_vector(one_server.base_url, autoreset_mode="Disabled")
     with contextlib.closing(envs):
         envs.reset(seed=0)

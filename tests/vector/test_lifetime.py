@@ -53,9 +53,7 @@ def test_making_one_opens_no_session(proxy: FaultProxy) -> None:
     assert proxy.requests("/create_session") == []
 
 
-def test_close_deletes_every_session_and_may_be_repeated(
-    one_server: RunningServer,
-) -> None:
+def test_close_deletes_every_session_and_may_be_repeated(one_server: RunningServer):
     envs = make_vector(one_server.base_url)
     envs.reset(seed=0)
     envs.step([ADD, submit(0), ADD, ADD])

@@ -122,9 +122,7 @@ def test_one_that_failed_is_opened_again_at_the_reset(
         assert envs.step([ADD, ADD])[1].tolist() == [0.5, 0.5]
 
 
-def test_one_that_the_server_has_lost_is_opened_again(
-    one_server: RunningServer,
-) -> None:
+def test_one_that_the_server_has_lost_is_opened_again(one_server: RunningServer):
     with contextlib.closing(make_vector(one_server.base_url, num_envs=1)) as envs:
         envs.reset(seed=0)
         envs.step([submit(0)])

@@ -69,9 +69,7 @@ def test_results_come_in_the_order_of_completion(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_an_end_is_followed_as_the_mode_says(
-    one_server: RunningServer, mode: str
-) -> None:
+def test_an_end_is_followed_as_the_mode_says(one_server: RunningServer, mode: str):
     envs = make_vector(one_server.base_url, num_envs=2, autoreset_mode=mode)
     with contextlib.closing(envs):
         envs.reset(seed=0)
@@ -159,9 +157,7 @@ def test_async_reset_gives_prompts_to_recv(one_server: RunningServer) -> None:
         assert seen == {i: f"{i + 3} + {i + 3} = ?" for i in range(ENVS)}
 
 
-def test_an_error_of_one_env_keeps_the_results_of_the_others(
-    proxy: FaultProxy,
-) -> None:
+def test_an_error_of_one_env_keeps_the_results_of_the_others(proxy: FaultProxy) -> None:
     with contextlib.closing(make_vector(proxy.url, on_error="raise")) as envs:
         envs.reset(seed=0)
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)

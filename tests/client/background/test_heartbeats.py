@@ -52,9 +52,7 @@ def test_pings_go_on_during_set_up(server: RunningServer) -> None:
         assert proxy.requests("/ping")
 
 
-def test_a_session_that_the_server_lost_is_known_to_be_lost(
-    server: RunningServer,
-) -> None:
+def test_a_session_that_the_server_lost_is_known_to_be_lost(server: RunningServer):
     with pinged(server) as (_, session):
         header = {"X-Session-ID": session.session_id}
         httpx.post(f"{server.base_url}/delete", headers=header).raise_for_status()

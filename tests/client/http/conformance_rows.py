@@ -307,14 +307,6 @@ _SLOW: Final = [
         "200 hello", reused=None, idle_timeout=5.0),
 ]  # fmt: skip
 
-ROWS: Final = (
-    *_GOOD,
-    *_BEHIND,
-    *_BAD_HEADS,
-    *_BAD_CHUNKS,
-    *_LIMITS,
-    *_ENDED,
-    *_SLOW,
-)
+ROWS: Final = (*_GOOD, *_BEHIND, *_BAD_HEADS, *_BAD_CHUNKS, *_LIMITS, *_ENDED, *_SLOW)
 BOUNDED_BY_ANYBODY: Final = [row for row in ROWS if row not in _LIMITS + _SLOW[5:]]
 """The rows in which stock httpx does not work or wait for longer than a test may."""

@@ -10,12 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.client.http._address import Origin
-from ors_gym.client.http._http1 import (
-    HeadReader,
-    Inflater,
-    ReplyReader,
-    RequestWriter,
-)
+from ors_gym.client.http._http1 import HeadReader, Inflater, ReplyReader, RequestWriter
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Limits, Outcome
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row, gzipped, raw_deflate

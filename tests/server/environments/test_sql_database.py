@@ -54,9 +54,7 @@ def open_shop() -> Iterator[ShopDatabase]:
         database.close()
 
 
-@given(
-    sql=st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS)).map(" ".join)),
-)
+@given(sql=st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS)).map(" ".join)))
 @settings(max_examples=150, deadline=None)
 def test_no_query_changes_anything_or_fails_otherwise(sql: str):
     with open_shop() as database:
