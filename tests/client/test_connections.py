@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import aclosing, closing
 from typing import Any
 
 import httpx
@@ -21,21 +22,15 @@ _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 def exchange(
     kind: str, url: str, send: Send, *, transport: Any = None, **options: Any
 ) -> Outcome:
-    """Do one exchange over connections that are closed afterwards."""
     settings = make_settings(url, **options)
     if kind == "blocking":
-        connections = HttpxConnections(settings, transport=transport)
-        try:
+        with closing(HttpxConnections(settings, transport=transport)) as connections:
             return connections.exchange(send)
-        finally:
-            connections.close()
 
     async def exchange_on_loop() -> Outcome:
         connections = AsyncHttpxConnections(settings, transport=transport)
-        try:
+        async with aclosing(connections):
             return await connections.exchange(send)
-        finally:
-            await connections.aclose()
 
     return asyncio.run(exchange_on_loop())
 
@@ -150,12 +145,11 @@ def test_the_limit_of_a_silence_leaves_no_thread_behind():
 def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch):
     with raw_server([SECOND]) as proxy:
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
+        for name in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
         sink = RecordingSink()
-        outcome = exchange(
-            "blocking", "http://server.invalid:80", post(sink), trust_env=True
-        )
+        url = "http://server.invalid:80"
+        outcome = exchange("blocking", url, post(sink), trust_env=True)
         assert describe(outcome, sink) == "200 second"
         line = proxy.requests[0].head.split(b"\r\n")[0]
         assert line == b"POST http://server.invalid/math/call HTTP/1.1"

@@ -8,8 +8,6 @@ from typing import Any
 
 from PIL import Image
 
-__all__ = ["RED", "encode", "image_block"]
-
 
 def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> str:
     file = io.BytesIO()

@@ -14,13 +14,10 @@ import pytest
 from ors_gym import formats
 from ors_gym.formats import InvalidAction, provider_tool_name
 
-
-def parse_action(action: object, **session: Any) -> Any:
-    return formats.parse_action(action, **session)
+parse_action: Any = formats.parse_action
 
 
 def parse_actions(message: object, **session: Any) -> list[tuple[str, Any]]:
-    """Return ids with calls as they are, or with the message of an invalid one."""
     return [
         (one.id, getattr(one.action, "message", one.action))
         for one in formats.parse_actions(message, **session)
@@ -36,6 +33,7 @@ def openai_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
     return {"id": call_id, "type": "function", "function": function}
 
 
+LOOK_CALL = {"tool": "look", "input": {}}
 CALL: dict[str, Any] = {"tool": "add", "input": {"a": 1, "b": [1.5, None, "x"]}}
 NAMED = {"name": "add", "arguments": CALL["input"]}
 ARGUMENTS = json.dumps(CALL["input"])
@@ -48,6 +46,8 @@ RESPONSES = {
     "arguments": ARGUMENTS,
     "status": "completed",
 }
+THINKING = {"type": "thinking", "thinking": "hm", "signature": "s"}
+I_ADD = {"type": "text", "text": "I add."}
 ANTHROPIC = {"type": "tool_use", "id": "t1", "name": "add", "input": CALL["input"]}
 ACCEPTED: dict[str, Any] = {
     "canonical": CALL,
@@ -68,13 +68,7 @@ ACCEPTED: dict[str, Any] = {
         RESPONSES,
     ],
     "anthropic": ANTHROPIC,
-    "anthropic message": assistant(
-        [
-            {"type": "thinking", "thinking": "hm", "signature": "s"},
-            {"type": "text", "text": "I add."},
-            ANTHROPIC,
-        ]
-    ),
+    "anthropic message": assistant([THINKING, I_ADD, ANTHROPIC]),
     "ors message block": {**ANTHROPIC, "type": "tool_call"},
     "list of one": [CALL],
     "tuple of one": (CALL,),
@@ -119,10 +113,8 @@ def test_objects_of_client_libraries():
 
 
 def test_canonical_call_is_returned_as_it_is():
-    action = {
-        "tool": "add",
-        "input": {"a": 1, "b": 2.5, "c": "x", "d": None, "e": True},
-    }
+    values = {"a": 1, "b": 2.5, "c": "x", "d": None, "e": True}
+    action = {"tool": "add", "input": values}
     assert parse_action(action) is action
     nested = {"tool": "add", "input": {"a": [{"b": 1}]}}
     assert parse_action(nested)["input"] is nested["input"]
@@ -131,21 +123,16 @@ def test_canonical_call_is_returned_as_it_is():
 @pytest.mark.parametrize(
     "action",
     [
-        {"tool": "look"},
-        {"tool": "look", "input": None},
-        {"tool": "look", "input": {}},
+        *({"tool": "look", **rest} for rest in ({}, {"input": None}, {"input": {}})),
         {"name": "look"},
-        {"name": "look", "arguments": None},
-        {"name": "look", "arguments": ""},
-        {"name": "look", "arguments": "null"},
-        {"name": "look", "arguments": "{}"},
+        *({"name": "look", "arguments": none} for none in (None, "", "null", "{}")),
         {"type": "function", "function": {"name": "look"}},
         {"type": "tool_use", "id": "1", "name": "look", "input": {}},
         "<tool_call>{'name': 'look'}</tool_call>".replace("'", '"'),
     ],
 )
 def test_tools_without_arguments(action):
-    assert parse_action(action) == {"tool": "look", "input": {}}
+    assert parse_action(action) == LOOK_CALL
 
 
 class Level(enum.IntEnum):
@@ -259,9 +246,7 @@ def test_what_is_refused_and_why(action, complaint):
 
 
 def test_message_shows_the_form_and_the_tools():
-    tools = [
-        {"name": f"tool{i}", "description": "", "input_schema": None} for i in range(12)
-    ]
+    tools = [{**LOOK, "name": f"tool{i}"} for i in range(12)]
     message = parse_action("hm", tools=tools).message
     assert 'Send one call as {"tool": "<name>", "input": {...}}.' in message
     assert "Tools: tool0, tool1," in message
@@ -292,7 +277,7 @@ def test_lone_surrogates_survive_until_they_are_written():
 
 
 def test_stand_in_names_become_the_servers_names():
-    tools = [{"name": "files.read", "description": "", "input_schema": None}]
+    tools = [{**LOOK, "name": "files.read"}]
     name = provider_tool_name("files.read")
     assert parse_action({"name": name}, tools=tools)["tool"] == "files.read"
     canonical = {"tool": name, "input": {}}
@@ -374,7 +359,6 @@ def test_submit_needs_exactly_one_such_tool(tools):
     assert "no tool, or more than one, takes plain text" in parsed.message
 
 
-LOOK_CALL = {"tool": "look", "input": {}}
 ADD_CALL = {"tool": "add", "input": {"a": 1}}
 
 
@@ -402,8 +386,7 @@ def test_anthropic_content():
         {"type": "tool_use", "id": "t2", "name": "add", "input": {"a": 1}},
     ]
     expected = [("t1", LOOK_CALL), ("t2", ADD_CALL)]
-    assert parse_actions(content) == expected
-    assert parse_actions(assistant(content)) == expected
+    assert parse_actions(content) == parse_actions(assistant(content)) == expected
 
 
 def test_responses_output_is_answered_by_call_id():
@@ -417,17 +400,10 @@ def test_responses_output_is_answered_by_call_id():
 
 
 def test_list_of_calls_of_several_shapes():
-    calls = [
-        LOOK_CALL,
-        {"name": "add", "arguments": {"a": 1}},
-        openai_call("c", "look", ""),
-    ]
-    assert parse_actions(calls) == [("", LOOK_CALL), ("", ADD_CALL), ("c", LOOK_CALL)]
-    assert parse_actions(json.dumps(calls)) == [
-        ("", LOOK_CALL),
-        ("", ADD_CALL),
-        ("c", LOOK_CALL),
-    ]
+    add = {"name": "add", "arguments": {"a": 1}}
+    calls = [LOOK_CALL, add, openai_call("c", "look", "")]
+    expected = [("", LOOK_CALL), ("", ADD_CALL), ("c", LOOK_CALL)]
+    assert parse_actions(calls) == parse_actions(json.dumps(calls)) == expected
 
 
 def test_hermes_blocks():
@@ -447,9 +423,8 @@ def test_plain_text_is_no_call_unless_a_tool_takes_it():
     assert parse_actions("I am done.") == []
     assert parse_actions(assistant(None)) == []
     terminal = {"name": "submit", "arg": "text"}
-    assert parse_actions("I am done.", terminal_tool=terminal) == [
-        ("", {"tool": "submit", "input": {"text": "I am done."}})
-    ]
+    submitted = {"tool": "submit", "input": {"text": "I am done."}}
+    assert parse_actions("I am done.", terminal_tool=terminal) == [("", submitted)]
 
 
 def test_what_is_no_message_is_one_invalid_call():

@@ -8,18 +8,18 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies
+from hypothesis import strategies as st
 
 from ors_gym.formats import InvalidAction, parse_action, parse_actions
 from ors_gym.formats._json import to_plain_json
 
-KEYS = strategies.sampled_from(
+KEYS = st.sampled_from(
     [
         *("tool", "input", "name", "arguments", "function", "type", "id", "call_id"),
         *("role", "content", "tool_calls", "text", "parameters"),
     ]
 )
-WORDS = strategies.sampled_from(
+WORDS = st.sampled_from(
     [
         *("function", "function_call", "tool_use", "text", "message", "assistant"),
         *("{}", '{"a": 1}', "[", "<tool_call>", "</tool_call>"),
@@ -27,17 +27,15 @@ WORDS = strategies.sampled_from(
         '{"tool": "t", "input": {}}',
     ]
 )
+PLAIN = st.none() | st.booleans() | st.integers() | st.text()
 ATOMS = (
-    strategies.none()
-    | strategies.booleans()
-    | strategies.integers()
-    | strategies.floats()
-    | strategies.text()
-    | strategies.characters(categories=["Cs"])
+    PLAIN
+    | st.floats()
+    | st.characters(categories=["Cs"])
     | WORDS
-    | strategies.binary(max_size=3)
-    | strategies.complex_numbers()
-    | strategies.sampled_from(
+    | st.binary(max_size=3)
+    | st.complex_numbers()
+    | st.sampled_from(
         [np.int64(3), np.float32("nan"), np.array("x"), np.zeros((2, 2)), object(), int]
     )
 )
@@ -51,23 +49,23 @@ def make_object_array(items: list[Any]) -> np.ndarray:
     return array
 
 
-OBJECTS = strategies.recursive(
+OBJECTS = st.recursive(
     ATOMS,
     lambda inner: (
-        strategies.lists(inner, max_size=4)
-        | strategies.dictionaries(KEYS | strategies.integers(), inner, max_size=5)
-        | strategies.tuples(inner, inner)
-        | strategies.lists(inner, max_size=3).map(make_object_array)
+        st.lists(inner, max_size=4)
+        | st.dictionaries(KEYS | st.integers(), inner, max_size=5)
+        | st.tuples(inner, inner)
+        | st.lists(inner, max_size=3).map(make_object_array)
     ),
     max_leaves=12,
 )
 SCHEMA = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
 TOOLS: Any = [{"name": "t", "description": "", "input_schema": SCHEMA}]
-SESSIONS = strategies.fixed_dictionaries(
+SESSIONS = st.fixed_dictionaries(
     {
-        "tools": strategies.sampled_from([(), TOOLS]),
-        "plain_text": strategies.sampled_from(["invalid", "submit"]),
-        "terminal_tool": strategies.sampled_from([None, {"name": "t", "arg": "a"}]),
+        "tools": st.sampled_from([(), TOOLS]),
+        "plain_text": st.sampled_from(["invalid", "submit"]),
+        "terminal_tool": st.sampled_from([None, {"name": "t", "arg": "a"}]),
     }
 )
 
@@ -108,26 +106,20 @@ def test_any_input(value, session):
         assert is_json(value) == isinstance(parsed, dict)
 
 
-@hypothesis.given(strategies.lists(WORDS | strategies.text()), SESSIONS)
+@hypothesis.given(st.lists(WORDS | st.text()), SESSIONS)
 @hypothesis.settings(max_examples=500)
 def test_any_text(parts, session):
     check(parse_action("".join(parts), **session))
 
 
-JSON_VALUES = strategies.recursive(
-    strategies.none()
-    | strategies.booleans()
-    | strategies.integers()
-    | strategies.floats(allow_nan=False, allow_infinity=False)
-    | strategies.text(),
-    lambda inner: (
-        strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner)
-    ),
+JSON_VALUES = st.recursive(
+    PLAIN | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=10,
 )
 
 
-@hypothesis.given(strategies.dictionaries(strategies.text(), JSON_VALUES))
+@hypothesis.given(st.dictionaries(st.text(), JSON_VALUES))
 def test_every_json_input_arrives_through_every_form(given):
     expected = {"tool": "t", "input": given}
     named = {"name": "t", "arguments": given}

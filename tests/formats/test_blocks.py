@@ -12,7 +12,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
-from hypothesis import strategies
+from hypothesis import strategies as st
 from PIL import Image
 
 from ors_gym.errors import MissingExtraError
@@ -59,7 +59,7 @@ def test_large_unknown_block_is_cut():
     assert len(shown) < 600
 
 
-@hypothesis.given(strategies.lists(strategies.text(strategies.characters())))
+@hypothesis.given(st.lists(st.text(st.characters())))
 def test_lone_surrogates_are_replaced_and_nothing_else(texts):
     rendered = render_text([text_block(text) for text in texts])
     rendered.encode()
@@ -87,9 +87,8 @@ def test_truncate():
 def test_text_and_images_in_order():
     blue = encode(Image.new("RGB", (1, 4), "blue"), "JPEG")
     decoded = decode_blocks([text_block("Two:"), image_block(RED), image_block(blue)])
-    assert decoded.text == (
-        "Two:\n\n[image: image/png, 3x2]\n\n[image: image/png, 1x4]"
-    )
+    shown = "Two:\n\n[image: image/png, 3x2]\n\n[image: image/png, 1x4]"
+    assert decoded.text == shown
     first, second = decoded.images
     assert first.dtype == second.dtype == np.uint8
     assert first.shape == (2, 3, 3)
@@ -186,13 +185,7 @@ def test_jpeg_with_fill_bytes_and_markers_without_length():
 @pytest.mark.parametrize(
     "data",
     [
-        "",
-        "?",
-        "é",
-        "AAAA",
-        "iVBORw0KGgo=",
-        "/9j/",
-        "R0lGODlh",
+        *("", "?", "é", "AAAA", "iVBORw0KGgo=", "/9j/", "R0lGODlh"),
         base64.b64encode(b"RIFF____WEBPVP8?" + bytes(20)).decode(),
         base64.b64encode(b"RIFF____WAVE" + bytes(20)).decode(),
     ],
@@ -202,9 +195,9 @@ def test_images_of_unknown_size(data):
 
 
 @hypothesis.given(
-    strategies.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]),
-    strategies.integers(0, 700),
-    strategies.binary(max_size=40),
+    st.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]),
+    st.integers(0, 700),
+    st.binary(max_size=40),
 )
 def test_size_of_damaged_files_is_found_or_not(file_format, cut, tail):
     whole = base64.b64decode(encode(Image.new("RGB", (5, 7)), file_format))
@@ -212,10 +205,14 @@ def test_size_of_damaged_files_is_found_or_not(file_format, cut, tail):
     assert size is None or min(size) > 0
 
 
-@hypothesis.given(strategies.text() | strategies.binary().map(bytes.hex))
+@hypothesis.given(st.text() | st.binary().map(bytes.hex))
 def test_size_of_any_text(data):
     size = read_image_size(data)
     assert size is None or min(size) > 0
+
+
+OF_ONE_COLOUR = Image.new("RGB", (2, 2), (1, 2, 3))
+HALF_BLACK = Image.new("RGBA", (2, 2), (0, 0, 0, 128))
 
 
 def half_transparent_palette() -> str:
@@ -233,15 +230,9 @@ def half_transparent_palette() -> str:
         (encode(Image.new("LA", (2, 2), (0, 0))), [255, 255, 255]),
         (encode(Image.new("RGBA", (2, 2), (0, 0, 0, 0))), [255, 255, 255]),
         (encode(Image.new("RGBA", (2, 2), (255, 0, 0, 255))), [255, 0, 0]),
-        (
-            encode(Image.new("RGBA", (2, 2), (0, 0, 0, 128)), "WEBP", lossless=True),
-            [127] * 3,
-        ),
+        (encode(HALF_BLACK, "WEBP", lossless=True), [127] * 3),
         (half_transparent_palette(), [255, 255, 255]),
-        (
-            encode(Image.new("RGB", (2, 2), (1, 2, 3)), transparency=(1, 2, 3)),
-            [255] * 3,
-        ),
+        (encode(OF_ONE_COLOUR, transparency=(1, 2, 3)), [255] * 3),
         (encode(Image.new("P", (2, 2), 0), "GIF"), [0, 0, 0]),
         (encode(Image.new("I;16", (2, 2), 0x8001)), [0x80] * 3),
         (encode(Image.new("I;16", (2, 2), 0x00FF)), [0] * 3),
@@ -260,10 +251,9 @@ def test_every_mode_becomes_rgb(data, pixel):
 @pytest.mark.parametrize("file_format", ["GIF", "PNG", "WEBP"])
 def test_first_frame_of_an_animation(file_format):
     frames = [Image.new("RGB", (2, 2), color) for color in ("red", "blue")]
-    options = {"lossless": True} if file_format == "WEBP" else {}
-    data = encode(
-        frames[0], file_format, save_all=True, append_images=frames[1:], **options
-    )
+    options: Any = {"lossless": True} if file_format == "WEBP" else {}
+    options |= {"save_all": True, "append_images": frames[1:]}
+    data = encode(frames[0], file_format, **options)
     assert decode_image(data)[0, 0].tolist() == [255, 0, 0]
 
 
@@ -274,17 +264,14 @@ def test_orientation_is_left_as_it_is():
     assert decode_image(data).shape == (2, 4, 3)
 
 
-@hypothesis.given(
-    strategies.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]), strategies.data()
-)
+@hypothesis.given(st.sampled_from(["PNG", "JPEG", "GIF", "WEBP"]), st.data())
 def test_damage_is_an_image_or_a_reason(file_format, data):
     noise = Image.frombytes("RGB", (9, 9), random.Random(1).randbytes(243))
     raw = bytearray(base64.b64decode(encode(noise, file_format)))
-    for _ in range(data.draw(strategies.integers(1, 4))):
-        raw[data.draw(strategies.integers(0, len(raw) - 1))] = data.draw(
-            strategies.integers(0, 255)
-        )
-    cut = data.draw(strategies.integers(0, len(raw)))
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(raw) - 1))
+        raw[place] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(raw)))
     try:
         assert decode_image(base64.b64encode(raw[:cut]).decode()).shape[2] == 3
     except ValueError as error:
@@ -292,10 +279,7 @@ def test_damage_is_an_image_or_a_reason(file_format, data):
 
 
 def bomb(width: int, height: int) -> str:
-    """Make a small file that states a large size and holds its pixels."""
-    header = (
-        width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
-    )
+    header = struct.pack(">II", width, height) + bytes([8, 0, 0, 0, 0])
     pixels = zlib.compress(bytes((width + 1) * height), 9)
     file = b"\x89PNG\r\n\x1a\n"
     for kind, body in ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")):

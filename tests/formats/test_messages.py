@@ -10,7 +10,7 @@ from typing import Any
 
 import hypothesis
 import pytest
-from hypothesis import strategies
+from hypothesis import strategies as st
 
 from ors_gym.formats import (
     ToolResult,
@@ -131,15 +131,12 @@ def test_results_without_images_need_no_user_message(images):
 
 
 def test_prompt_of_blocks():
-    assert to_openai_messages([text("a"), text("b")]) == [
-        {"role": "user", "content": "a\n\nb"}
-    ]
-    assert to_openai_messages([text("a"), image()]) == [
-        {"role": "user", "content": [text("a"), OPENAI_IMAGE]}
-    ]
-    assert to_anthropic_messages([text("a"), image()]) == {
-        "messages": [{"role": "user", "content": [text("a"), ANTHROPIC_IMAGE]}]
-    }
+    [message] = to_openai_messages([text("a"), text("b")])
+    assert message == {"role": "user", "content": "a\n\nb"}
+    [message] = to_openai_messages([text("a"), image()])
+    assert message == {"role": "user", "content": [text("a"), OPENAI_IMAGE]}
+    expected = {"role": "user", "content": [text("a"), ANTHROPIC_IMAGE]}
+    assert to_anthropic_messages([text("a"), image()]) == {"messages": [expected]}
 
 
 CALL = {"type": "tool_call", "id": "c1", "name": "look.at", "input": {"a": 1}}
@@ -171,10 +168,8 @@ CONVERSATION: list[Any] = [
 def test_conversation_for_openai():
     messages = to_openai_messages(CONVERSATION)
     roles = [message["role"] for message in messages]
-    assert roles == [
-        *("system", "user", "assistant", "tool", "user", "user"),
-        *("assistant", "tool", "assistant"),
-    ]
+    assert roles[:6] == ["system", "user", "assistant", "tool", "user", "user"]
+    assert roles[6:] == ["assistant", "tool", "assistant"]
     assert messages[0]["content"] == "Be brief.\n\n[image: image/gif, 10x20]"
     assert messages[2]["content"] == "I look."
     (call,) = messages[2]["tool_calls"]
@@ -210,27 +205,27 @@ def test_empty_prompts():
     assert to_openai_messages(said_nothing) == [{"role": "assistant", "content": ""}]
 
 
-KINDS = strategies.sampled_from(
+KINDS = st.sampled_from(
     ["text", "image", "audio", "reasoning", "tool_call", "tool_result", None]
 )
-BLOCKS = strategies.lists(
-    strategies.fixed_dictionaries(
+BLOCKS = st.lists(
+    st.fixed_dictionaries(
         {"type": KINDS},
         optional={
-            "text": strategies.text() | strategies.none(),
-            "data": strategies.text() | strategies.none(),
-            "mimeType": strategies.sampled_from(["image/png", "x", None]),
-            "signature": strategies.text() | strategies.none(),
-            "id": strategies.text(),
-            "name": strategies.text(min_size=1),
-            "input": strategies.dictionaries(strategies.text(), strategies.integers()),
+            "text": st.text() | st.none(),
+            "data": st.text() | st.none(),
+            "mimeType": st.sampled_from(["image/png", "x", None]),
+            "signature": st.text() | st.none(),
+            "id": st.text(),
+            "name": st.text(min_size=1),
+            "input": st.dictionaries(st.text(), st.integers()),
         },
     ),
     max_size=5,
 )
-ROLES = strategies.sampled_from(["system", "user", "assistant"])
-PROMPTS = BLOCKS | strategies.lists(
-    strategies.fixed_dictionaries({"role": ROLES, "blocks": BLOCKS}), max_size=4
+ROLES = st.sampled_from(["system", "user", "assistant"])
+PROMPTS = BLOCKS | st.lists(
+    st.fixed_dictionaries({"role": ROLES, "blocks": BLOCKS}), max_size=4
 )
 
 

@@ -21,18 +21,6 @@ from ors_gym.protocol._server import (
     SessionState,
 )
 
-__all__ = [
-    "RecordingServer",
-    "Reply",
-    "Script",
-    "failing",
-    "ok",
-    "open_state",
-    "refused",
-    "result_of",
-    "stream",
-]
-
 T = TypeVar("T")
 
 JSON = ((b"Content-Type", b"application/json"),)
@@ -54,8 +42,6 @@ NEW = Dialect(
 
 @dataclasses.dataclass
 class Reply:
-    """What comes of one exchange."""
-
     status: int = 200
     body: bytes = b""
     headers: tuple[tuple[bytes, bytes], ...] = JSON
@@ -65,7 +51,6 @@ class Reply:
 
 
 def ok(value: Any, **fields: Any) -> Reply:
-    """A reply of JSON."""
     return Reply(body=json.dumps(value).encode(), **fields)
 
 
@@ -75,19 +60,16 @@ def refused(status: int, detail: Any = "no", **fields: Any) -> Reply:
 
 
 def stream(*events: tuple[str, str], **fields: Any) -> Reply:
-    """A reply that is a stream of events."""
     written = "".join(f"event: {name}\r\ndata: {data}\r\n\r\n" for name, data in events)
     return Reply(body=written.encode(), headers=STREAM, **fields)
 
 
 def failing(failure: Failure, **fields: Any) -> Reply:
-    """An exchange that came to nothing."""
     fields.setdefault("sent", failure is not Failure.CONNECT)
     return Reply(0, failure=failure, **fields)
 
 
 def result_of(text: str = "hi", **fields: Any) -> str:
-    """The JSON of a call's result."""
     output: dict[str, Any] = {"blocks": [{"type": "text", "text": text}]}
     output |= {"metadata": None, "reward": 1.0, "finished": False, **fields}
     return json.dumps({"ok": True, "output": output})
@@ -110,7 +92,6 @@ class Script:
         return result
 
     def run_all(self, *operations: Operation[Any]) -> list[Any]:
-        """Run operations one after the other."""
         results = [self.run_partly(operation) for operation in operations]
         assert not self.replies, "not every reply was asked for"
         return results
@@ -129,15 +110,12 @@ class Script:
 
     @property
     def targets(self) -> list[str]:
-        """Method and target of each request."""
         return [f"{send.head.method} {send.head.target}" for send in self.sends]
 
     def body(self, number: int) -> Any:
-        """The JSON of a request."""
         return json.loads(self.sends[number].body or b"null")
 
     def header(self, number: int, name: str) -> str | None:
-        """The value of a request's header."""
         return dict(self.sends[number].head.headers).get(name)
 
     def _do(self, step: Send | Pause) -> Outcome:
@@ -192,5 +170,4 @@ class RecordingServer(Server):
 
 
 def open_state(*secrets: str) -> SessionState:
-    """A session that is open."""
     return SessionState("s1", "Math", call_head("Math", "s1"), Redactor(secrets))

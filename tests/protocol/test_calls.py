@@ -316,9 +316,7 @@ def test_a_line_without_an_end_is_not_fetched_again() -> None:
 
 
 def test_an_event_that_cannot_be_read_while_resuming() -> None:
-    bad = Reply(
-        200, b"event: task_id\ndata: t1\n\nevent: error\ndata: \xff\n\n", STREAM
-    )
+    bad = Reply(200, b"event: task_id\ndata: t\n\nevent: error\ndata: \xff\n\n", STREAM)
     with pytest.raises(ProtocolError, match="not UTF-8"):
         Script(CUT, bad).run(call(open_state()))
 
@@ -461,7 +459,6 @@ def test_a_call_is_not_repeated_on_a_session_that_is_over(
 
 
 def undecided(task_id: str) -> SessionState:
-    """A session whose last call has no result."""
     state = open_state()
     state.pending = task_id
     return state

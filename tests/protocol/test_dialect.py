@@ -35,9 +35,8 @@ def test_every_server_is_understood(any_server: RunningServer) -> None:
 
 def test_every_server_refuses_the_probe(any_server: RunningServer) -> None:
     with raw_client(any_server) as client:
-        reply = client.post(
-            "/create", json={"secrets": {}}, headers={"X-Session-ID": "nobody"}
-        )
+        nobody = {"X-Session-ID": "nobody"}
+        reply = client.post("/create", json={"secrets": {}}, headers=nobody)
     spoken = SPOKEN[any_server.sdk.name][0]
     read = read_probe(reply.status_code, reply.json())
     if spoken is HEADER:
@@ -86,8 +85,13 @@ def test_the_channel_of_secrets(schema: Any, channel: SecretsChannel) -> None:
 
 
 def test_the_name_of_a_path_s_parameter_does_not_matter() -> None:
-    paths = ["/create", "/{name}/call", "/{x}/num_tasks", "/{y}/task"]
-    paths.append("/create_session")
+    paths = [
+        "/create",
+        "/{name}/call",
+        "/{x}/num_tasks",
+        "/{y}/task",
+        "/create_session",
+    ]
     read = read_openapi(described(paths, None))
     assert read is not None
     assert read.num_tasks

@@ -155,12 +155,9 @@ def test_tools_and_splits() -> None:
 
 def test_a_refusal_of_a_question() -> None:
     server = RecordingServer()
-    with pytest.raises(
-        UnknownTaskError, match=r"Invalid split.*'split': 'x'"
-    ) as caught:
-        Script(refused(400, "Invalid split")).run(
-            operations.list_tasks(server, "math", "x")
-        )
+    tasks, message = operations.list_tasks(server, "math", "x"), "Invalid split"
+    with pytest.raises(UnknownTaskError, match=f"{message}.*'split': 'x'") as caught:
+        Script(refused(400, message)).run(tasks)
     assert caught.value.status == 400
     with pytest.raises(ORSError, match="answered 500"):
         Script(refused(500)).run(operations.list_splits(server, "math"))
@@ -174,11 +171,8 @@ def test_tasks_by_index() -> None:
         operations.get_task(server, "math", "train", 1),
         operations.get_task_range(server, "math", "train", 1, None),
     ) == [3, {"id": 1}, [{}]]
-    assert script.targets == [
-        "POST /Math/num_tasks",
-        "POST /Math/task",
-        "POST /Math/task_range",
-    ]
+    paths = ("num_tasks", "task", "task_range")
+    assert script.targets == [f"POST /Math/{path}" for path in paths]
     assert script.body(2) == {"split": "train", "start": 1, "stop": None}
 
 
@@ -201,12 +195,9 @@ def test_tasks_of_a_server_that_only_lists_them(dialect: Dialect) -> None:
 
 
 def test_a_range_of_a_server_that_gives_single_tasks() -> None:
-    server = RecordingServer(
-        Dialect(SecretsChannel.BODY, num_tasks=True, task_range=False)
-    )
-    script = Script(
-        ok({"num_tasks": 3}), ok({"task": {"id": 1}}), ok({"task": {"id": 2}})
-    )
+    dialect = Dialect(SecretsChannel.BODY, num_tasks=True, task_range=False)
+    server = RecordingServer(dialect)
+    script = Script(ok({"num_tasks": 3}), *(ok({"task": {"id": i}}) for i in (1, 2)))
     tasks = script.run(operations.get_task_range(server, "Math", "train", 1, 9))
     assert tasks == [{"id": 1}, {"id": 2}]
 

@@ -61,7 +61,6 @@ CUTS = st.lists(st.integers(0, 400), max_size=30)
 
 
 def cut(data: bytes, places: Iterable[int]) -> Iterator[bytes]:
-    """Cut bytes at places; some pieces may be empty."""
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
     return (data[a:b] for a, b in itertools.pairwise(edges))
 
@@ -72,12 +71,9 @@ def decode(pieces: Iterable[bytes]) -> list[Event]:
 
 
 def httpx_sse_events(data: bytes) -> list[Event]:
-    """Decode with httpx-sse.
-
-    It reads text, so bytes are read as Latin-1. It leaves the mark at the stream's
-    beginning alone, and gives an event for a lone id, retry or event field: what has no
-    data, or empty data, cannot be told apart there, and is left out on both sides.
-    """
+    # httpx-sse reads text, so bytes are read as Latin-1. It leaves the mark at the
+    # stream's beginning alone, and gives an event for a lone id, retry or event field:
+    # what has no data cannot be told from empty data, and is left out on both sides.
     headers = {"content-type": "text/event-stream; charset=latin-1"}
     data = data.removeprefix(b"\xef\xbb\xbf")
     reply = httpx.Response(200, headers=headers, content=data)
@@ -103,7 +99,6 @@ def test_the_decoder_equals_httpx_sse_wherever_the_stream_is_cut(
 
 
 def read(pieces: Iterable[bytes], limits: Limits) -> tuple[object, ...]:
-    """Read a stream; say all that a client goes by."""
     reader = StreamReader(limits)
     reader.start(200, STREAM)
     for piece in pieces:
@@ -282,7 +277,7 @@ OPERATIONS: list[Callable[[Server], Any]] = [
     operations.create_session,
     lambda server: operations.open_session(server, "math", ANY_TASK, timeout=20.0),
     lambda server: operations.start_episode(
-        server, "mine", "math", ANY_TASK, timeout=20.0
+        server, "s", "math", ANY_TASK, timeout=20.0
     ),
     lambda server: operations.get_prompt(server, open_state(), timeout=20.0),
     lambda server: operations.get_messages(server, open_state(), timeout=20.0),

@@ -31,9 +31,7 @@ def forms(secret: str) -> dict[str, str]:
         "percent": quote(raw, safe=""),
         "percent with slashes": quote(raw),
         "form": quote_plus(raw),
-        "lower percent": re.sub(
-            "%..", lambda match: match[0].lower(), quote(raw, safe="")
-        ),
+        "lower percent": re.sub("%..", lambda found: found[0].lower(), quote(raw, "")),
         "base64": base64.b64encode(raw).decode(),
     }
 

@@ -56,10 +56,8 @@ def test_every_status_has_its_error(status: int) -> None:
 
 
 def test_a_redirect_names_where_to() -> None:
-    outcome = Outcome(
-        status=307, headers=[(b"Location", b"http://other/" + b"x" * 500)]
-    )
-    error = status_error(outcome, b"", "GET /x", str)
+    location = (b"Location", b"http://other/" + b"x" * 500)
+    error = status_error(Outcome(status=307, headers=[location]), b"", "GET /x", str)
     assert "http://other/" in str(error)
     assert len(str(error)) < 400
     assert "nowhere" in str(status_error(Outcome(status=301), b"", "GET /x", str))
@@ -101,9 +99,8 @@ def test_of_a_page_only_the_beginning_of_its_text_is_told() -> None:
         "<title>nginx</title><!-- <b> --></head><SCRIPT>if (a<b) c()</SCRIPT>"
         "<body class='x'><h1>404 Not&nbsp;Found</h1>%s"
     )
-    assert server_text((page % "<p>a &amp; b").encode(), str) == (
-        "nginx 404 Not Found a & b"
-    )
+    told = server_text((page % "<p>a &amp; b").encode(), str)
+    assert told == "nginx 404 Not Found a & b"
     told = server_text((page % ("<p>word</p>" * 3000)).encode(), str)
     assert told.startswith("nginx 404 Not Found word word")
     assert len(told) == len("...") + 100
@@ -172,9 +169,8 @@ def test_chunks_make_a_result() -> None:
     assert (reader.task_id, reader.idle_timeout) == ("t1", 30.0)
     assert not reader.feed(b'event: chunk\r\ndata:  {"a"\r\n\r\n')
     assert not reader.feed(b": ping\r\n\r\nevent: news\r\ndata: ?\r\n\r\n")
-    assert reader.feed(
-        b"event: end\r\ndata: : 1}\r\n\r\nevent: chunk\r\ndata: x\r\n\r\n"
-    )
+    end = b"event: end\r\ndata: : 1}\r\n\r\n"
+    assert reader.feed(end + b"event: chunk\r\ndata: x\r\n\r\n")
     assert reader.result == b' {"a": 1}'
     reader.finish()
     assert reader.result == b' {"a": 1}'

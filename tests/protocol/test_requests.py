@@ -29,10 +29,9 @@ SECRETS = {"KEY": "hunter22", "OTHER": "pässwörd"}
 def create(
     channel: SecretsChannel, secrets: dict[str, Any], /, **options: Any
 ) -> tuple[dict[str, str], Any]:
-    server = RecordingServer(Dialect(channel))
-    head, body = create_request(
-        server, "s1", "Math", {"task_spec": {"id": 1}}, secrets=secrets, options=options
-    )
+    server, task = RecordingServer(Dialect(channel)), {"task_spec": {"id": 1}}
+    given: Any = {"secrets": secrets, "options": options}
+    head, body = create_request(server, "s1", "Math", task, **given)
     assert (head.method, head.target) == ("POST", "/create")
     return dict(head.headers), json.loads(body)
 

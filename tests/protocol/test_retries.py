@@ -33,14 +33,9 @@ def reply(status: int = 503, **headers: str) -> Outcome:
     ],
 )
 def test_retry_after(value: str, seconds: float | None) -> None:
-    outcome = Outcome(
-        status=503,
-        headers=[
-            (b"Retry-After", value.encode("latin-1")),
-            (b"Date", b"Wed, 21 Oct 2015 07:28:00 GMT"),
-        ],
-    )
-    assert retry_after(outcome) == seconds
+    date = (b"Date", b"Wed, 21 Oct 2015 07:28:00 GMT")
+    headers = [(b"Retry-After", value.encode("latin-1")), date]
+    assert retry_after(Outcome(status=503, headers=headers)) == seconds
 
 
 def test_retry_after_as_a_date_needs_the_reply_s_own() -> None:

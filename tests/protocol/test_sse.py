@@ -54,9 +54,8 @@ def test_streams(data: bytes, events: list[tuple[bytes, bytes]]) -> None:
 
 
 def test_a_line_end_in_two_pieces_is_one() -> None:
-    assert decode(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n") == [
-        (b"message", b"a\nb")
-    ]
+    events = decode(b"data: a\r", b"\ndata: b\r", b"\n\r", b"\n")
+    assert events == [(b"message", b"a\nb")]
     assert decode(b"data: a\r", b"", b"\n\n") == [(b"message", b"a")]
 
 

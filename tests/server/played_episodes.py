@@ -9,15 +9,11 @@ from typing import Any
 from ors_gym.client import ORSClient
 from ors_gym.types import ToolCall, ToolSpec
 
-__all__ = ["Played", "play", "text_of"]
-
 MOST_STEPS = 200
 
 
 @dataclasses.dataclass
 class Played:
-    """What an episode was."""
-
     texts: list[str]
     rewards: list[float]
     finished: bool

@@ -67,7 +67,6 @@ def owner(script: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def next_line(process: subprocess.Popen[str]) -> str:
-    """Read the next line that a script prints."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -96,7 +95,6 @@ def is_running(pid: int) -> bool:
 
 
 def is_listening(base_url: str) -> bool:
-    """Say whether somebody listens there."""
     address = urlsplit(base_url)
     assert address.hostname is not None
     assert address.port is not None

@@ -100,7 +100,6 @@ class NotAnEnvironment: pass
 
 
 def refusal_of(*environments: Any) -> str:
-    """Return the message of the error that refuses to serve these."""
     with pytest.raises(InvalidRequestError) as caught, serve(*environments):
         raise AssertionError
     return str(caught.value)
@@ -244,12 +243,8 @@ with serve(Loud) as base_url, ORSClient(base_url) as client:
 '''
     )
     finished = run_script(script)
-    assert finished.stdout.split() == [
-        "ToolFailedError",
-        "ToolFailedError",
-        "ToolRejectedError",
-        "SetupFailedError",
-    ]
+    failed = ["ToolFailedError"] * 2
+    assert finished.stdout.split() == [*failed, "ToolRejectedError", "SetupFailedError"]
     assert finished.stderr.count("ZeroDivisionError: division by zero") == 1
     assert finished.stderr.count("LookupError: no set-up") == 1
     assert finished.stderr.count("Traceback (most recent call last)") == 2
@@ -278,10 +273,7 @@ def test_a_tool_that_raises_leaves_its_session(module: str):
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        (
-            "no_such_module:Class",
-            "ModuleNotFoundError: No module named 'no_such_module'",
-        ),
+        ("no_module:Class", "ModuleNotFoundError: No module named 'no_module'"),
         ("{module}:NotAnEnvironment", "is not a subclass of ors.Environment"),
         ("{module}:Other", "has no tools defined"),
     ],

@@ -20,10 +20,8 @@ SPLITS = ["train", "validation", "test"]
 
 
 def play_some(client: ORSClient, name: str, split: str) -> list[Played]:
-    return [
-        play(client, name, split, index, REFERENCE_PLAYERS[name]())
-        for index in range(EPISODES)
-    ]
+    player = REFERENCE_PLAYERS[name]
+    return [play(client, name, split, index, player()) for index in range(EPISODES)]
 
 
 def test_every_environment_has_a_player_and_is_served(client: ORSClient):
@@ -55,8 +53,7 @@ def test_blackjack_ends_with_a_win_a_draw_or_a_loss(client: ORSClient, split: st
 
 def test_a_task_of_sql_takes_several_steps(client: ORSClient):
     steps = [len(played.rewards) for played in play_some(client, "sql", "train")]
-    assert min(steps) == 5
-    assert max(steps) == 6
+    assert (min(steps), max(steps)) == (5, 6)
 
 
 def test_a_maze_is_a_picture_in_the_prompt_and_in_every_reply(client: ORSClient):
@@ -93,9 +90,9 @@ def test_tools_with_arguments_describe_them(
 
 
 def test_the_schemas_of_blackjack_and_maze(client: ORSClient):
-    assert {
-        tool["name"]: tool["input_schema"] for tool in client.list_tools("blackjack")
-    } == {"hit": None, "stand": None}
+    tools = client.list_tools("blackjack")
+    schemas = {tool["name"]: tool["input_schema"] for tool in tools}
+    assert schemas == {"hit": None, "stand": None}
     [tool] = client.list_tools("maze")
     assert tool["input_schema"] is not None
     direction = tool["input_schema"]["properties"]["direction"]

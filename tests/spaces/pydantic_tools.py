@@ -23,7 +23,7 @@ from typing import (
 )
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
 from typing_extensions import TypedDict
 
 
@@ -49,9 +49,7 @@ class BoundedString(ToolInput):
     short: str = Field(max_length=3)
     exact: str = Field(min_length=4, max_length=4)
     long: str = Field(min_length=200)
-    stripped: Annotated[
-        str, pydantic.StringConstraints(strip_whitespace=True, min_length=1)
-    ]
+    stripped: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class PatternString(ToolInput):

@@ -31,8 +31,6 @@ def draw_images(random: np.random.Generator, step: int) -> Any:
 
 
 class ImageEnv(gymnasium.Env[Any, Any]):
-    """Shows other images at every step."""
-
     def __init__(self, offset: int = 0) -> None:
         self.observation_space = Dict({"text": FreeText(), "images": ImageTuple()})
         self.action_space = gymnasium.spaces.Discrete(2)
@@ -141,10 +139,9 @@ def test_images_survive_every_vector_env(make):
             assert observations in envs.observation_space
             texts = tuple(observation["text"] for observation in expected)
             assert tuple(observations["text"]) == texts
-            for images, observation in zip(
-                observations["images"], expected, strict=True
-            ):
-                assert_same(images, observation["images"])
+            images = tuple(observation["images"] for observation in expected)
+            for left, right in zip(observations["images"], images, strict=True):
+                assert_same(left, right)
             observations = envs.step([0, 1, 0])[0]
             expected = [twin.step(0)[0] for twin in twins]
     finally:

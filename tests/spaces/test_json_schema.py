@@ -9,13 +9,11 @@ import time
 from random import Random
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
-    Draft202012Validator,
-)
 from referencing import Registry
 
 from ors_gym.errors import SchemaError
@@ -25,12 +23,15 @@ from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
 
 
 def drawn(schema: Any, times: int = 100) -> list[Any]:
-    """Samples, each of them valid."""
     compiled = CompiledSchema(schema)
-    validator = Draft202012Validator(schema)
+    validator = jsonschema.Draft202012Validator(schema)
     values = [compiled.draw(Random(seed)) for seed in range(times)]
     assert [value for value in values if not validator.is_valid(value)] == []
     return values
+
+
+def member(name: str, schema: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: schema}, "required": [name]}
 
 
 def refused(schema: Any) -> str:
@@ -50,6 +51,10 @@ def test_samples_follow_the_generator() -> None:
 
 
 TWO = {"enum": [1, 2]}
+THREE = {"const": 3}
+TWO_UNIQUE = {"uniqueItems": True, "minItems": 2}
+PAIR = {"items": TWO, "minItems": 2, "maxItems": 2}
+JSON = {"type": "string", "contentMediaType": "application/json"}
 DECIMAL = [{"type": "number"}, {"type": "string"}]
 FINITE: list[tuple[Any, list[Any]]] = [
     ({"type": "null"}, [None]),
@@ -78,14 +83,8 @@ FINITE: list[tuple[Any, list[Any]]] = [
     ({"if": {"const": 1}, "then": {"const": 1}, "else": {"const": 2}}, [1, 2]),
     ({"type": "array", "items": TWO, "maxItems": 1}, [[], [1], [2]]),
     ({"type": "array", "items": False}, [[]]),
-    (
-        {"items": TWO, "minItems": 2, "maxItems": 2, "uniqueItems": True},
-        [[1, 2], [2, 1]],
-    ),
-    (
-        {"prefixItems": [TWO, {"const": 3}], "items": False},
-        [[], [1], [2], [1, 3], [2, 3]],
-    ),
+    ({**PAIR, "uniqueItems": True}, [[1, 2], [2, 1]]),
+    ({"prefixItems": [TWO, THREE], "items": False}, [[], [1], [2], [1, 3], [2, 3]]),
     ({"prefixItems": [{"const": 1}], "items": False, "minItems": 1}, [[1]]),
     ({"type": "object", "additionalProperties": False}, [{}]),
     ({"properties": {"a": TWO}, "required": ["a"]}, [{"a": 1}, {"a": 2}]),
@@ -93,14 +92,7 @@ FINITE: list[tuple[Any, list[Any]]] = [
     ({"properties": {"a": {**TWO, "default": 5}}}, [{}, {"a": 1}, {"a": 2}]),
     ({"properties": {"a": False, "b": {"const": 1}}}, [{}, {"b": 1}]),
     ({"properties": {"a": TWO}, "minProperties": 1}, [{"a": 1}, {"a": 2}]),
-    (
-        {
-            "type": "string",
-            "contentMediaType": "application/json",
-            "contentSchema": {"enum": [[1], None]},
-        },
-        ["[1]", "null"],
-    ),
+    ({**JSON, "contentSchema": {"enum": [[1], None]}}, ["[1]", "null"]),
 ]
 
 
@@ -109,7 +101,7 @@ def test_every_value_is_listed_and_drawn(schema: Any, values: list[Any]) -> None
     listed = json_schema.enumerate(schema)
     assert listed == values
     assert [type(value) for value in listed] == [type(value) for value in values]
-    assert all(map(Draft202012Validator(schema).is_valid, listed))
+    assert all(map(jsonschema.Draft202012Validator(schema).is_valid, listed))
     assert {*map(distinct_key, drawn(schema, 300))} == {*map(distinct_key, values)}
 
 
@@ -189,16 +181,10 @@ def test_siblings_of_a_reference_apply() -> None:
 
 
 def test_recursion_is_bounded() -> None:
-    tree: dict[str, Any] = {
-        "type": "object",
-        "properties": {"children": {"type": "array", "items": {"$ref": "#"}}},
-        "required": ["children"],
-    }
+    tree = member("children", {"type": "array", "items": {"$ref": "#"}})
     assert max(len(json.dumps(value)) for value in drawn(tree)) < 10_000
-    wide = {
-        "type": "object",
-        "properties": {name: {"$ref": "#"} for name in "abcdefghij"},
-    }
+    properties = {name: {"$ref": "#"} for name in "abcdefghij"}
+    wide = {"type": "object", "properties": properties}
     assert max(len(json.dumps(value)) for value in drawn(wide)) < 20_000
 
 
@@ -263,30 +249,17 @@ def test_numbers_at_the_edge_of_floats() -> None:
         ({"type": "object", "minProperties": 1, "maxProperties": 0}, "#", "members"),
         ({"type": "array", "minItems": 2, "maxItems": 1}, "#", "2 items are required"),
         ({"type": "array", "items": [{}], "minItems": 1}, "#/items", "not a schema"),
-        (
-            {"items": {"enum": [1]}, "uniqueItems": True, "minItems": 2},
-            "#",
-            "no 2 different items",
-        ),
+        ({"items": {"enum": [1]}, **TWO_UNIQUE}, "#", "no 2 different items"),
         ({"enum": []}, "#", "none of the values"),
         ({"enum": 5}, "#/enum", "must be an array"),
         ({"const": 1, "type": "string"}, "#", "none of the values"),
         ({"type": "string", "allOf": [{"type": "null"}]}, "#", "no type"),
         ({"anyOf": []}, "#", "no end"),
         ({"not": {}}, "#/not", "many attempts"),
+        (member("x", {"$ref": "#"}), "#", "has no end"),
         (
-            {"type": "object", "properties": {"x": {"$ref": "#"}}, "required": ["x"]},
-            "#",
-            "has no end",
-        ),
-        (
-            {
-                "type": "object",
-                "properties": {"a/b": {"anyOf": [{"type": "strange"}, False]}},
-                "required": ["a/b"],
-            },
-            "#/properties/a~1b/anyOf/0/type",
-            "must be one or more",
+            member("a/b", {"anyOf": [{"type": "strange"}, False]}),
+            *("#/properties/a~1b/anyOf/0/type", "must be one or more"),
         ),
     ],
 )
@@ -299,7 +272,7 @@ def test_errors_name_the_place(schema: Any, place: str, reason: str) -> None:
 def deep(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "integer"}
     for _ in range(levels):
-        schema = {"type": "object", "properties": {"x": schema}, "required": ["x"]}
+        schema = member("x", schema)
     return schema
 
 
@@ -322,19 +295,15 @@ def entangled(groups: int) -> dict[str, Any]:
     return {"type": "integer", "allOf": [dict(union) for _ in range(groups)]}
 
 
+DOUBLED: dict[str, Any] = {"0": {"type": "null"}}
+DOUBLED |= {str(n): {"allOf": [reference(n - 1)] * 2} for n in range(1, 60)}
+CHAIN = {str(n): reference(n + 1) for n in range(3000)}
 HOSTILE: dict[str, Any] = {
     "deep": deep(200),
     "smallest value is huge": doubling(40),
     "exponential unions": entangled(40),
-    "exponential allOf": {
-        "$defs": {"0": {"type": "null"}}
-        | {str(n): {"allOf": [reference(n - 1)] * 2} for n in range(1, 60)},
-        **reference(59),
-    },
-    "long chain of references": {
-        "$defs": {str(n): reference(n + 1) for n in range(3000)},
-        **reference(0),
-    },
+    "exponential allOf": {**reference(59), "$defs": DOUBLED},
+    "long chain of references": {**reference(0), "$defs": CHAIN},
     "many properties": {"properties": {str(n): {"minimum": n} for n in range(120_000)}},
     "many values": {"type": "integer", "enum": list(range(500_000))},
     "many values, checked": {"minimum": 5, "enum": list(range(200_000))},
@@ -415,9 +384,8 @@ def test_extra_members_have_names_that_are_numbers_too() -> None:
         assert all(re.fullmatch(r"\d+", name) for name in value)
 
 
-SCALARS = (
-    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "b"])
-)
+TEXTS = st.sampled_from(["", "a", "b"])
+SCALARS = st.none() | st.booleans() | st.integers(-9, 9) | TEXTS
 SMALL = st.integers(0, 4)
 NUMBERS = st.integers(-20, 20) | st.floats(-20, 20).map(lambda x: round(x, 1))
 PATTERNS = st.sampled_from(
@@ -440,9 +408,7 @@ LEAVES = st.one_of(
         lambda values: {"enum": values}, st.lists(SCALARS, min_size=1, max_size=4)
     ),
     st.builds(lambda value: {"const": value}, SCALARS),
-    st.sampled_from(
-        [{"type": "boolean"}, {"type": "null"}, {"type": ["null", "string"]}]
-    ),
+    st.sampled_from([{"type": t} for t in ("boolean", "null", ["null", "string"])]),
     typed("string", minLength=SMALL, maxLength=SMALL, pattern=PATTERNS),
     typed("string", format=st.sampled_from(["date", "uuid", "email", "unheard-of"])),
     *(
@@ -508,7 +474,7 @@ SCHEMAS = st.builds(
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_a_sample_of_any_schema_is_valid_or_an_error(schema: Any, seed: int) -> None:
     compiled = CompiledSchema(schema, "tool 'x': input")
-    validator = Draft202012Validator(schema, registry=Registry())
+    validator = jsonschema.Draft202012Validator(schema, registry=Registry())
     random = Random(seed)
     for _ in range(5):
         try:
@@ -524,7 +490,7 @@ def test_a_sample_of_any_schema_is_valid_or_an_error(schema: Any, seed: int) -> 
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_a_list_of_any_schema_is_valid_and_distinct(schema: Any, seed: int) -> None:
     compiled = CompiledSchema(schema)
-    validator = Draft202012Validator(schema, registry=Registry())
+    validator = jsonschema.Draft202012Validator(schema, registry=Registry())
     try:
         values = compiled.enumerate(200)
     except SchemaError:
@@ -537,15 +503,14 @@ def test_a_list_of_any_schema_is_valid_and_distinct(schema: Any, seed: int) -> N
 @pytest.mark.parametrize(
     "schema",
     [
-        "text",
-        {"type": "strange"},
-        {"minimum": "3"},
-        {"pattern": "("},
-        {"$ref": "#"},
-        {"$ref": "#/nowhere"},
-        {"multipleOf": 0},
-        {"properties": 3},
-        {"items": [{}]},
+        *(
+            "text",
+            {"type": "strange"},
+            {"minimum": "3"},
+            {"pattern": "("},
+            {"$ref": "#"},
+        ),
+        *({"$ref": "#/nowhere"}, {"multipleOf": 0}, {"properties": 3}, {"items": [{}]}),
         {"required": 5},
     ],
 )

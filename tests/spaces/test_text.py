@@ -40,11 +40,8 @@ def test_samples_are_short_printable_and_seeded() -> None:
     assert len(set(samples)) > 100
     assert max(map(len, samples)) <= 32
     assert all(sample.isprintable() and sample in one for sample in samples)
-    assert {len(FreeText(max_length=2, seed=n).sample()) for n in range(50)} == {
-        0,
-        1,
-        2,
-    }
+    lengths = {len(FreeText(max_length=2, seed=n).sample()) for n in range(50)}
+    assert lengths == {0, 1, 2}
 
 
 def test_samples_follow_a_mask() -> None:
@@ -122,11 +119,8 @@ def test_delay_observation() -> None:
 )
 def test_frame_stack_observation(padding: str, filler: str) -> None:
     env = wrappers.FrameStackObservation(EchoEnv(), 3, padding_type=padding)
-    assert played(env, ["ä", "ß"]) == [
-        (filler, filler, "start"),
-        (filler, "start", "ä"),
-        ("start", "ä", "ß"),
-    ]
+    first, second = (filler, filler, "start"), (filler, "start", "ä")
+    assert played(env, ["ä", "ß"]) == [first, second, ("start", "ä", "ß")]
 
 
 @pytest.mark.parametrize(
@@ -149,7 +143,6 @@ def test_wrappers_that_leave_text_alone(wrap: Any) -> None:
 
 
 def test_time_aware_observation() -> None:
-    env = wrappers.TimeAwareObservation(
-        wrappers.TimeLimit(EchoEnv(), 10), flatten=False
-    )
+    limited = wrappers.TimeLimit(EchoEnv(), 10)
+    env = wrappers.TimeAwareObservation(limited, flatten=False)
     assert [observation["obs"] for observation in played(env, ["ä"])] == ["start", "ä"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import json
 import multiprocessing
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,11 @@ from tests.spaces.texts import TEXTS, EchoEnv
 KINDS: dict[str, Any] = {
     "sync": SyncVectorEnv,
     "async": AsyncVectorEnv,
-    "async spawned": functools.partial(AsyncVectorEnv, context="spawn"),
-    "async forkserver": functools.partial(AsyncVectorEnv, context="forkserver"),
-    "async without shared memory": functools.partial(
-        AsyncVectorEnv, shared_memory=False
-    ),
-    "async without copies": functools.partial(AsyncVectorEnv, copy=False),
-    "async different": functools.partial(AsyncVectorEnv, observation_mode="different"),
+    "async spawned": partial(AsyncVectorEnv, context="spawn"),
+    "async forkserver": partial(AsyncVectorEnv, context="forkserver"),
+    "async without shared memory": partial(AsyncVectorEnv, shared_memory=False),
+    "async without copies": partial(AsyncVectorEnv, copy=False),
+    "async different": partial(AsyncVectorEnv, observation_mode="different"),
 }
 TOOLS: list[dict[str, Any]] = [
     {"name": name, "description": "", "input_schema": MODELS[name].model_json_schema()}
@@ -124,7 +122,7 @@ def test_tool_calls_arrive_as_they_were_sampled(kind: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_text_that_is_too_long_is_an_error_and_not_garbage() -> None:
-    envs = AsyncVectorEnv([functools.partial(EchoEnv, 10)] * 2)
+    envs = AsyncVectorEnv([partial(EchoEnv, 10)] * 2)
     try:
         envs.reset()
         with pytest.raises(ValueError, match=r"11 characters, but the space allows 10"):

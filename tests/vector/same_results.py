@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -11,43 +13,51 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from ors_gym.vector import ORSVectorEnv
 from tests.support.servers.process import RunningServer
 
-__all__ = ["assert_same", "make_both", "make_vector", "submit"]
+ENVS = 4
+ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+MARKED = {"tool": "add", "input": {"a": 7777, "b": 0}}
+
+
+def is_marked(request: Any) -> bool:
+    return b"7777" in request.body
 
 
 def submit(answer: object) -> dict[str, Any]:
-    """Return the call that ends an episode."""
     return {"tool": "submit", "input": {"answer": str(answer)}}
 
 
-def make_vector(base_url: str, num_envs: int = 4, **arguments: Any) -> ORSVectorEnv:
-    """Make a vector env of the contract environment."""
+def make_vector(base_url: str, num_envs: int = ENVS, **arguments: Any) -> ORSVectorEnv:
     arguments = {"env_name": "Contract", "base_url": base_url, **arguments}
     made = gym.make_vec("ors/remote", num_envs=num_envs, **arguments)
     assert isinstance(made, ORSVectorEnv)
     return made
 
 
-def make_both(
-    server: RunningServer, mode: AutoresetMode, num_envs: int = 4, **arguments: Any
-) -> tuple[SyncVectorEnv[Any, Any], ORSVectorEnv]:
-    """Make Gymnasium's vector env and ours over the same tasks."""
-    arguments = {
-        "env_name": "Contract",
-        "base_url": server.base_url,
-        "on_error": "truncate",
-        **arguments,
-    }
+@contextlib.contextmanager
+def playing(base_url: str, **arguments: Any) -> Iterator[ORSVectorEnv]:
+    """Yield a vector env of the contract environment after a reset with seed 0."""
+    with contextlib.closing(make_vector(base_url, **arguments)) as envs:
+        envs.reset(seed=0)
+        yield envs
+
+
+@contextlib.contextmanager
+def playing_both(
+    server: RunningServer, mode: AutoresetMode, num_envs: int = ENVS, **arguments: Any
+) -> Iterator[tuple[SyncVectorEnv[Any, Any], ORSVectorEnv]]:
+    """Yield Gymnasium's vector env and ours over the same tasks."""
+    contract = {"env_name": "Contract", "base_url": server.base_url}
+    arguments = {**contract, "on_error": "truncate", **arguments}
 
     def make(i: int) -> Any:
-        return lambda: gym.make(
-            "ors/remote", task_offset=i, task_stride=num_envs, **arguments
-        )
+        own = {"task_offset": i, "task_stride": num_envs, **arguments}
+        return lambda: gym.make("ors/remote", **own)
 
-    theirs: SyncVectorEnv[Any, Any] = SyncVectorEnv(
-        [make(i) for i in range(num_envs)], autoreset_mode=mode
-    )
+    envs = [make(i) for i in range(num_envs)]
+    theirs: SyncVectorEnv[Any, Any] = SyncVectorEnv(envs, autoreset_mode=mode)
     ours = make_vector(num_envs=num_envs, autoreset_mode=mode, **arguments)
-    return theirs, ours
+    with contextlib.closing(theirs), contextlib.closing(ours):
+        yield theirs, ours
 
 
 def assert_same(theirs: Any, ours: Any, path: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -13,10 +12,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import assert_same, make_both, submit
+from tests.vector.same_results import ENVS, assert_same, playing_both, submit
 
 MODES = list(AutoresetMode)
-ENVS = 4
 
 
 def draw_action(draw: Random) -> Any:
@@ -49,10 +47,8 @@ def play_both(theirs: Any, ours: Any, draw: Random, steps: int) -> int:
         over = expected[2] | expected[3]
         ends += int(over.sum())
         if mode is AutoresetMode.DISABLED and over.any():
-            again = {"reset_mask": over}
-            assert_same(
-                theirs.reset(options=dict(again)), ours.reset(options=dict(again))
-            )
+            again = theirs.reset(options={"reset_mask": over})
+            assert_same(again, ours.reset(options={"reset_mask": over}))
     return ends
 
 
@@ -64,15 +60,10 @@ def play_both(theirs: Any, ours: Any, draw: Random, steps: int) -> int:
 def test_the_same_episodes(
     one_server: RunningServer, mode: AutoresetMode, observation_mode: str, order: str
 ) -> None:
-    theirs, ours = make_both(
-        one_server,
-        mode,
-        observation_mode=observation_mode,
-        task_order=order,
-        max_episode_steps=5,
-    )
     draw = Random(f"{mode}{observation_mode}{order}")
-    with contextlib.closing(theirs), contextlib.closing(ours):
+    arguments: Any = {"observation_mode": observation_mode, "task_order": order}
+    both = playing_both(one_server, mode, max_episode_steps=5, **arguments)
+    with both as (theirs, ours):
         assert_same(theirs.reset(seed=5), ours.reset(seed=5))
         ends = play_both(theirs, ours, draw, 12)
         assert ends > ENVS
@@ -87,8 +78,7 @@ def test_the_same_episodes(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_metadata_and_spaces(one_server: RunningServer, mode: AutoresetMode):
-    theirs, ours = make_both(one_server, mode)
-    with contextlib.closing(theirs), contextlib.closing(ours):
+    with playing_both(one_server, mode) as (theirs, ours):
         assert ours.metadata["autoreset_mode"] is mode
         for name in ("single_action_space", "single_observation_space"):
             assert getattr(ours, name) == getattr(theirs, name)
@@ -116,20 +106,18 @@ def test_the_same_metadata_and_spaces(one_server: RunningServer, mode: Autoreset
     ],
 )
 def test_the_same_options(one_server: RunningServer, options: dict[str, Any]) -> None:
-    theirs, ours = make_both(one_server, AutoresetMode.NEXT_STEP)
-    with contextlib.closing(theirs), contextlib.closing(ours):
+    with playing_both(one_server, AutoresetMode.NEXT_STEP) as (theirs, ours):
         assert_same(theirs.reset(seed=0), ours.reset(seed=0))
         given = dict(options)
         assert_same(theirs.reset(options=dict(options)), ours.reset(options=given))
         assert given.keys() == options.keys()
-        step = tuple(submit(4) for _ in range(ENVS))
+        step = (submit(4),) * ENVS
         assert_same(theirs.step(step), ours.step(step))
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_same_attributes(one_server: RunningServer, mode: AutoresetMode) -> None:
-    theirs, ours = make_both(one_server, mode, render_mode="ansi")
-    with contextlib.closing(theirs), contextlib.closing(ours):
+    with playing_both(one_server, mode, render_mode="ansi") as (theirs, ours):
         assert_same(theirs.reset(seed=2), ours.reset(seed=2))
         actions = ({"tool": "count", "input": {}},) * ENVS
         assert_same(theirs.step(actions), ours.step(actions))
@@ -154,8 +142,7 @@ def test_a_curriculum_sees_the_same_history(one_server: RunningServer) -> None:
 
         return choose
 
-    theirs, ours = make_both(one_server, AutoresetMode.SAME_STEP)
-    with contextlib.closing(theirs), contextlib.closing(ours):
+    with playing_both(one_server, AutoresetMode.SAME_STEP) as (theirs, ours):
         theirs.call("set_tasks", curriculum("theirs"))
         ours.call("set_tasks", curriculum("ours"))
         assert_same(theirs.reset(seed=4), ours.reset(seed=4))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -13,31 +12,29 @@ import pytest
 import ors_gym
 from tests.support.proxy.faults import Answer, Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
-from tests.support.servers.process import RunningServer
-from tests.vector.same_results import make_vector, submit
+from tests.support.servers.process import RunningServer, start_server
+from tests.vector.same_results import (
+    ADD,
+    ENVS,
+    MARKED,
+    is_marked,
+    make_vector,
+    playing,
+    submit,
+)
 
-ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
-ENVS = 4
 
-
-def one_of(text: str) -> Callable[[Any], bool]:
-    """Say which requests hold a text in their body."""
-    return lambda request: text.encode() in request.body
-
-
-def marked(mark: int) -> dict[str, Any]:
-    """Return a call that a proxy can tell from the others."""
-    return {"tool": "add", "input": {"a": mark, "b": 0}}
+def is_of_task_5(request: Any) -> bool:
+    return b'"index": 5' in request.body
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_a_lost_call_truncates_only_its_env(
     one_server: RunningServer, proxy: FaultProxy, mode: str
 ) -> None:
-    with contextlib.closing(make_vector(proxy.url, autoreset_mode=mode)) as envs:
-        envs.reset(seed=0)
-        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=one_of("7777"))
-        results = envs.step([ADD, ADD, marked(7777), ADD])
+    with playing(proxy.url, autoreset_mode=mode) as envs:
+        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
+        results = envs.step([ADD, ADD, MARKED, ADD])
         observations, rewards, terminations, truncations, infos = results
         assert truncations.tolist() == [False, False, True, False]
         assert not terminations.any()
@@ -52,19 +49,14 @@ def test_a_lost_call_truncates_only_its_env(
         assert observations[2] == "6 + 6 = ?"
         assert infos["error_kind"][2] == ""
         assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
-    assert (
-        one_server.runs("add") == {"NextStep": 11, "SameStep": 8, "Disabled": 8}[mode]
-    )
+    assert one_server.runs("add") == (11 if mode == "NextStep" else 8)
 
 
 def test_all_envs_survive_a_restart_of_the_server() -> None:
-    from tests.support.servers.process import start_server
-
     with (
         start_server("ors-sdk-0.1.0", environments=["Contract"]) as server,
-        contextlib.closing(make_vector(server.base_url)) as envs,
+        playing(server.base_url) as envs,
     ):
-        envs.reset(seed=0)
         server.restart()
         *_, truncations, infos = envs.step([ADD] * ENVS)
         assert truncations.all()
@@ -81,13 +73,8 @@ def test_a_failed_set_up_is_shown_truncated_and_tried_again(
 ) -> None:
     good = {"id": "good", "question": "how?", "answer": "so"}
     bad = {"id": "bad", "setup_error": "the disk is full"}
-    envs = make_vector(
-        one_server.base_url,
-        num_envs=2,
-        tasks=[good, bad, good, good, bad],
-        autoreset_mode=mode,
-    )
-    with contextlib.closing(envs):
+    tasks: Any = {"tasks": [good, bad, good, good, bad], "autoreset_mode": mode}
+    with contextlib.closing(make_vector(one_server.base_url, 2, **tasks)) as envs:
         observations, infos = envs.reset(seed=0)
         assert observations[0] == "how?"
         assert "the disk is full" in observations[1]
@@ -107,10 +94,8 @@ def test_a_failed_set_up_is_shown_truncated_and_tried_again(
 
 
 def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
-    with contextlib.closing(make_vector(proxy.url)) as envs:
-        envs.reset(seed=0)
-        broken = Answer(500)
-        proxy.plan("/create", [broken], then="forever", when=one_of('"index": 5'))
+    with playing(proxy.url) as envs:
+        proxy.plan("/create", [Answer(500)], then="forever", when=is_of_task_5)
         observations, infos = envs.reset(seed=3)
         assert infos["error_kind"].tolist() == ["", "", "setup_failed", ""]
         assert infos["task_index"].tolist() == [3, 4, 5, 6]
@@ -124,11 +109,10 @@ def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
 def test_with_raise_an_outage_raises_after_the_other_calls(
     one_server: RunningServer, proxy: FaultProxy
 ) -> None:
-    with contextlib.closing(make_vector(proxy.url, on_error="raise")) as envs:
-        envs.reset(seed=0)
-        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=one_of("7777"))
+    with playing(proxy.url, on_error="raise") as envs:
+        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         with pytest.raises(ors_gym.AmbiguousCallError) as caught:
-            envs.step([ADD, marked(7777), ADD, ADD])
+            envs.step([ADD, MARKED, ADD, ADD])
         assert caught.value.__notes__ == ["in env 1 of the vector env"]
         assert one_server.runs("add") == ENVS
         with pytest.raises(ors_gym.EpisodeOverError):
@@ -165,9 +149,7 @@ def test_mistakes_of_the_program_raise_before_anything_is_sent(proxy: FaultProxy
 
 
 def test_in_disabled_mode_an_ended_env_has_to_be_reset(one_server: RunningServer):
-    envs = make_vector(one_server.base_url, autoreset_mode="Disabled")
-    with contextlib.closing(envs):
-        envs.reset(seed=0)
+    with playing(one_server.base_url, autoreset_mode="Disabled") as envs:
         envs.step([submit(0), ADD, ADD, ADD])
         runs = one_server.runs()
         with pytest.raises(ors_gym.EpisodeOverError, match="over"):
@@ -176,12 +158,8 @@ def test_in_disabled_mode_an_ended_env_has_to_be_reset(one_server: RunningServer
 
 
 def test_arguments_that_cannot_be_right(one_server: RunningServer) -> None:
-    for arguments in (
-        {"num_envs": 0},
-        {"render_mode": "rgb"},
-        {"on_error": "ignore"},
-        {"task_stride": 0},
-    ):
+    wrong: list[Any] = [{"num_envs": 0}, {"render_mode": "rgb"}, {"task_stride": 0}]
+    for arguments in [*wrong, {"on_error": "ignore"}]:
         with pytest.raises(ors_gym.InvalidRequestError):
             make_vector(one_server.base_url, **arguments)
     with pytest.raises(ValueError, match="Sometimes"):
@@ -198,15 +176,15 @@ def test_arguments_that_cannot_be_right(one_server: RunningServer) -> None:
 
 
 def test_a_hanging_env_is_cut_off_by_its_own_time(proxy: FaultProxy) -> None:
-    with contextlib.closing(make_vector(proxy.url, call_timeout=0.5)) as envs:
-        envs.reset(seed=0)
-        proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=one_of("7777"))
-        *_, truncations, infos = envs.step([ADD, ADD, ADD, marked(7777)])
+    with playing(proxy.url, call_timeout=0.5) as envs:
+        proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
+        *_, truncations, infos = envs.step([ADD, ADD, ADD, MARKED])
         assert truncations.tolist() == [False, False, False, True]
         assert infos["error_kind"][3] == "timeout"
 
 
 def test_no_secret_in_the_spec(one_server: RunningServer) -> None:
+    mode = gym.vector.AutoresetMode.SAME_STEP
     envs = gym.make_vec(
         "ors/remote",
         num_envs=2,
@@ -214,7 +192,7 @@ def test_no_secret_in_the_spec(one_server: RunningServer) -> None:
         base_url=one_server.base_url,
         api_key="hunter22",
         secrets={"KEY": "hunter22"},
-        autoreset_mode=gym.vector.AutoresetMode.SAME_STEP,
+        autoreset_mode=mode,
     )
     with contextlib.closing(envs):
         assert envs.spec is not None
@@ -222,5 +200,4 @@ def test_no_secret_in_the_spec(one_server: RunningServer) -> None:
         assert "hunter22" not in repr(envs) + repr(envs.spec)
         with contextlib.closing(gym.make_vec(envs.spec)) as again:
             assert again.num_envs == 2
-            mode = gym.vector.AutoresetMode.SAME_STEP
             assert again.metadata["autoreset_mode"] is mode

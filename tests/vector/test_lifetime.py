@@ -21,15 +21,15 @@ from ors_gym.vector import ORSVectorEnv
 from tests.support.proxy.faults import Point, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import make_vector, submit
-
-ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
-MARKED = {"tool": "add", "input": {"a": 7777, "b": 0}}
-ENVS = 4
-
-
-def is_marked(request: Any) -> bool:
-    return b"7777" in request.body
+from tests.vector.same_results import (
+    ADD,
+    ENVS,
+    MARKED,
+    is_marked,
+    make_vector,
+    playing,
+    submit,
+)
 
 
 def test_what_is_known_of_the_server_is_asked_once(proxy: FaultProxy) -> None:
@@ -40,10 +40,8 @@ def test_what_is_known_of_the_server_is_asked_once(proxy: FaultProxy) -> None:
             envs.step([ADD] * 8)
         envs.get_attr("splits")
         envs.get_attr("num_tasks")
-    for path in (
-        *("/openapi.json", "/list_environments", "/tools", "/splits", "/num_tasks"),
-    ):
-        assert len(proxy.requests(path)) == 1, path
+    for path in ("openapi.json", "list_environments", "tools", "splits", "num_tasks"):
+        assert len(proxy.requests(f"/{path}")) == 1, path
     assert len(proxy.requests("/create_session")) == 4 * 8
     assert proxy.connections <= 8 + 2 * 8
 
@@ -86,9 +84,8 @@ def test_close_does_not_wait_for_calls_under_way(
 def test_a_client_of_the_user_is_not_closed(one_server: RunningServer) -> None:
     client = ors_gym.AsyncORSClient(one_server.base_url)
     for _ in range(2):
-        with contextlib.closing(
-            ORSVectorEnv("Contract", num_envs=2, client=client)
-        ) as envs:
+        envs = ORSVectorEnv("Contract", num_envs=2, client=client)
+        with contextlib.closing(envs):
             envs.reset(seed=0)
             assert envs.step([ADD, ADD])[1].tolist() == [0.5, 0.5]
     assert asyncio.run(client.list_environments())
@@ -123,13 +120,9 @@ def test_a_program_that_just_ends_leaves_nothing_behind(
         "envs.send([{'tool': 'slow', 'input': {'seconds': 0.2}}], [1])\n"
     )
     command = [sys.executable, "-X", "dev", "-W", "error", "-c", program]
+    root = Path(__file__).parents[2]
     ended = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        command, cwd=root, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.returncode, ended.stderr) == (0, "")
     one_server.wait_for("teardown", 3)
@@ -164,8 +157,7 @@ def test_it_works_inside_a_running_loop_and_leaves_that_alone(
 def test_one_made_outside_may_be_stepped_inside_a_loop_and_back(
     one_server: RunningServer,
 ) -> None:
-    with contextlib.closing(make_vector(one_server.base_url)) as envs:
-        envs.reset(seed=0)
+    with playing(one_server.base_url) as envs:
 
         async def step() -> list[float]:
             return list(envs.step([ADD] * ENVS)[1])
@@ -234,8 +226,7 @@ def test_a_forked_child_leaves_the_parents_sessions_alone(
 
 
 def test_a_child_that_never_touches_it_does_no_harm(one_server: RunningServer) -> None:
-    with contextlib.closing(make_vector(one_server.base_url)) as envs:
-        envs.reset(seed=0)
+    with playing(one_server.base_url) as envs:
         holder = [envs]
 
         def work() -> None:
@@ -262,8 +253,7 @@ def interrupt_when_called(proxy: FaultProxy) -> threading.Thread:
 
 @pytest.mark.parametrize("way", ["step", "recv"])
 def test_after_ctrl_c_it_can_be_reset(proxy: FaultProxy, way: str) -> None:
-    with contextlib.closing(make_vector(proxy.url)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         actions = [ADD, MARKED, ADD, ADD]
         thread = interrupt_when_called(proxy)
@@ -286,8 +276,7 @@ def test_ctrl_c_inside_a_loop_too(proxy: FaultProxy) -> None:
     loop = asyncio.new_event_loop()
 
     async def main() -> None:
-        with contextlib.closing(make_vector(proxy.url)) as envs:
-            envs.reset(seed=0)
+        with playing(proxy.url) as envs:
             proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
             thread = interrupt_when_called(proxy)
             with pytest.raises(KeyboardInterrupt):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import subprocess
 import sys
@@ -16,14 +15,11 @@ from ors_gym.client.background._thread import background
 from tests.support.proxy.faults import Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import make_vector, submit
-
-ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+from tests.vector.same_results import ADD, make_vector, playing, submit
 
 
 def test_it_is_set_up_while_nobody_steps(one_server: RunningServer) -> None:
-    with contextlib.closing(make_vector(one_server.base_url, num_envs=3)) as envs:
-        envs.reset(seed=0)
+    with playing(one_server.base_url, num_envs=3) as envs:
         one_server.mark()
         envs.step([submit(0), ADD, submit(0)])
         one_server.wait_for("prompt", 2)
@@ -50,9 +46,7 @@ def test_it_is_set_up_while_nobody_steps(one_server: RunningServer) -> None:
 def test_no_session_is_opened_that_might_be_in_vain(
     one_server: RunningServer, arguments: dict[str, Any]
 ) -> None:
-    envs = make_vector(one_server.base_url, num_envs=2, **arguments)
-    with contextlib.closing(envs):
-        envs.reset(seed=0)
+    with playing(one_server.base_url, num_envs=2, **arguments) as envs:
         for _ in range(2):
             envs.step([submit(0), ADD])
             if envs.metadata["autoreset_mode"].value == "Disabled":
@@ -98,8 +92,7 @@ def test_what_is_not_played_is_deleted(one_server: RunningServer, way: str) -> N
 def test_after_an_outage_the_reset_finds_out_by_itself(
     one_server: RunningServer, proxy: FaultProxy
 ) -> None:
-    with contextlib.closing(make_vector(proxy.url, num_envs=2)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url, num_envs=2) as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
         *_, truncations, _ = envs.step([ADD, ADD])
         assert truncations.sum() == 1
@@ -111,8 +104,7 @@ def test_after_an_outage_the_reset_finds_out_by_itself(
 def test_one_that_failed_is_opened_again_at_the_reset(
     one_server: RunningServer, proxy: FaultProxy
 ) -> None:
-    with contextlib.closing(make_vector(proxy.url, num_envs=2)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url, num_envs=2) as envs:
         proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
         envs.step([submit(0), ADD])
         _, _, _, truncations, infos = envs.step([ADD, ADD])
@@ -123,8 +115,7 @@ def test_one_that_failed_is_opened_again_at_the_reset(
 
 
 def test_one_that_the_server_has_lost_is_opened_again(one_server: RunningServer):
-    with contextlib.closing(make_vector(one_server.base_url, num_envs=1)) as envs:
-        envs.reset(seed=0)
+    with playing(one_server.base_url, num_envs=1) as envs:
         envs.step([submit(0)])
         one_server.wait_for("prompt", 2)
         ahead = envs._slots[0].env._chooser.ahead
@@ -146,8 +137,7 @@ def test_a_slow_create_outlives_the_helper_threads_patience(
     # Before it is answered, no session is there to keep the thread at work.
     monkeypatch.setattr(background_module, "_LINGER_SECONDS", 0.1)
     monkeypatch.setattr(background_module, "_TICK_SECONDS", 0.05)
-    with contextlib.closing(make_vector(proxy.url, num_envs=1)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url, num_envs=1) as envs:
         proxy.plan("/create", [Stall(Point.BEFORE_REPLY, 2.0)])
         envs.step([submit(0)])
         observations, *_ = envs.step([ADD])
@@ -171,10 +161,8 @@ if sys.argv[2] == "close":
 def test_a_process_that_ends_meanwhile_leaves_no_session(
     one_server: RunningServer, proxy: FaultProxy, way: str, seconds: float
 ) -> None:
-    child = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, proxy.url, way], stdin=subprocess.PIPE
-    )
-    with child:
+    command = [sys.executable, "-c", PROGRAM, proxy.url, way]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         one_server.wait_for("prompt", 1)
         proxy.plan("/create", [Stall(Point.BEFORE_REPLY, seconds)])
         child.communicate(b"go\n", timeout=30)

@@ -10,23 +10,33 @@ import pytest
 from gymnasium.error import AlreadyPendingCallError, NoAsyncCallError
 
 import ors_gym
+from ors_gym.vector import ORSVectorEnv
 from tests.support.proxy.faults import Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import make_vector, submit
+from tests.vector.same_results import (
+    ENVS,
+    MARKED,
+    is_marked,
+    make_vector,
+    playing,
+    submit,
+)
 
 COUNT = {"tool": "count", "input": {}}
-MARKED = {"tool": "add", "input": {"a": 7777, "b": 0}}
-ENVS = 4
 
 
-def is_marked(request: Any) -> bool:
-    return b"7777" in request.body
+def receive(envs: ORSVectorEnv, env_id: int) -> tuple[int, Any]:
+    """Receive until a result of the env is there; return its place in the results."""
+    while True:
+        results = envs.recv()
+        ids = results[4]["env_id"].tolist()
+        if env_id in ids:
+            return ids.index(env_id), results
 
 
 def test_no_env_waits_for_another(proxy: FaultProxy) -> None:
-    with contextlib.closing(make_vector(proxy.url)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([COUNT, MARKED, COUNT, COUNT])
         done = np.zeros(ENVS, dtype=int)
@@ -53,8 +63,7 @@ def test_no_env_waits_for_another(proxy: FaultProxy) -> None:
 
 
 def test_results_come_in_the_order_of_completion(proxy: FaultProxy) -> None:
-    with contextlib.closing(make_vector(proxy.url)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([MARKED, COUNT, COUNT, COUNT])
         first = envs.recv(3)[4]["env_id"].tolist()
@@ -70,15 +79,9 @@ def test_results_come_in_the_order_of_completion(proxy: FaultProxy) -> None:
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_an_end_is_followed_as_the_mode_says(one_server: RunningServer, mode: str):
-    envs = make_vector(one_server.base_url, num_envs=2, autoreset_mode=mode)
-    with contextlib.closing(envs):
-        envs.reset(seed=0)
+    with playing(one_server.base_url, num_envs=2, autoreset_mode=mode) as envs:
         envs.send([submit(0), COUNT], [0, 1])
-        while True:
-            observations, rewards, terminations, _, infos = envs.recv()
-            if 0 in infos["env_id"]:
-                break
-        place = infos["env_id"].tolist().index(0)
+        place, (observations, rewards, terminations, _, infos) = receive(envs, 0)
         assert terminations[place]
         assert rewards[place] == 1.0
         shown = observations[place]
@@ -87,11 +90,7 @@ def test_an_end_is_followed_as_the_mode_says(one_server: RunningServer, mode: st
             assert infos["final_info"]["tool"][place] == "submit"
         elif mode == "NextStep":
             envs.send([submit("ignored")], [0])
-            while True:
-                observations, rewards, terminations, _, infos = envs.recv()
-                if 0 in infos["env_id"]:
-                    break
-            place = infos["env_id"].tolist().index(0)
+            place, (observations, rewards, terminations, _, _) = receive(envs, 0)
             shown = observations[place]
             assert (rewards[place], terminations[place]) == (0.0, False)
         else:
@@ -134,8 +133,7 @@ def test_misuse_is_told(proxy: FaultProxy) -> None:
 
 
 def test_a_masked_reset_leaves_busy_envs_alone(proxy: FaultProxy) -> None:
-    with contextlib.closing(make_vector(proxy.url)) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([MARKED], [1])
         mask = np.array([True, False, False, False])
@@ -158,8 +156,7 @@ def test_async_reset_gives_prompts_to_recv(one_server: RunningServer) -> None:
 
 
 def test_an_error_of_one_env_keeps_the_results_of_the_others(proxy: FaultProxy) -> None:
-    with contextlib.closing(make_vector(proxy.url, on_error="raise")) as envs:
-        envs.reset(seed=0)
+    with playing(proxy.url, on_error="raise") as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([COUNT, COUNT, MARKED, COUNT])
         got: list[int] = []

@@ -10,10 +10,7 @@ import pytest
 
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import make_vector, submit
-
-ENVS = 4
-ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
+from tests.vector.same_results import ADD, ENVS, make_vector, playing, submit
 
 
 def test_unseeded_vector_envs_start_apart_and_play_different_tasks(
@@ -21,8 +18,7 @@ def test_unseeded_vector_envs_start_apart_and_play_different_tasks(
 ) -> None:
     starts = set()
     for _ in range(8):
-        envs = make_vector(one_server.base_url, num_envs=2)
-        with contextlib.closing(envs):
+        with contextlib.closing(make_vector(one_server.base_url, num_envs=2)) as envs:
             first, second = envs.reset()[1]["task_index"].tolist()
             assert first != second
             starts.add(first)
@@ -32,9 +28,8 @@ def test_unseeded_vector_envs_start_apart_and_play_different_tasks(
 def test_vector_envs_may_share_a_set_of_tasks(one_server: RunningServer) -> None:
     played: list[int] = []
     for rank in range(3):
-        envs = make_vector(
-            one_server.base_url, num_envs=2, task_offset=rank, task_stride=3
-        )
+        arguments: Any = {"task_offset": rank, "task_stride": 3}
+        envs = make_vector(one_server.base_url, num_envs=2, **arguments)
         with contextlib.closing(envs):
             # Unseeded they agree on a start; seeds count on from vector env to next.
             for seed in (None, None, 2 * rank, None):
@@ -59,16 +54,13 @@ def test_vector_envs_may_share_a_set_of_tasks(one_server: RunningServer) -> None
     ],
 )
 def test_actions_of_any_form(one_server: RunningServer, actions: Any) -> None:
-    with contextlib.closing(make_vector(one_server.base_url)) as envs:
-        envs.reset(seed=0)
+    with playing(one_server.base_url) as envs:
         assert envs.step(actions)[0] == ("3",) * ENVS
 
 
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
 def test_sampled_actions_are_valid_calls(one_server: RunningServer, mode: str) -> None:
-    envs = make_vector(one_server.base_url, env_name="ListOnly", action_mode=mode)
-    with contextlib.closing(envs):
-        envs.reset(seed=0)
+    with playing(one_server.base_url, env_name="ListOnly", action_mode=mode) as envs:
         actions = envs.action_space.sample()
         assert actions in envs.action_space
         *_, infos = envs.step(actions)
@@ -106,10 +98,7 @@ def test_the_action_space_follows_each_sessions_tools(
 
 
 def test_each_env_has_its_own_step_limit(one_server: RunningServer) -> None:
-    with contextlib.closing(
-        make_vector(one_server.base_url, num_envs=2, max_episode_steps=2)
-    ) as envs:
-        envs.reset(seed=0)
+    with playing(one_server.base_url, num_envs=2, max_episode_steps=2) as envs:
         script = ([submit(0), ADD], [ADD, ADD], [ADD, ADD], [ADD, ADD])
         truncated = [envs.step(actions)[3].tolist() for actions in script]
         assert truncated == [[0, 0], [0, 1], [0, 0], [1, 0]]

@@ -15,8 +15,6 @@ SESSIONS = 3000
 
 
 class CountingQueue(deque[Any]):
-    """A queue that counts what is taken from it."""
-
     taken = 0
 
     def popleft(self) -> Any:

@@ -75,7 +75,6 @@ def raw_deflate(data: bytes) -> bytes:
 
 
 def _bomb() -> bytes:
-    """Compress zeros."""
     deflater = zlib.compressobj(1)
     megabyte = bytes(2**20)
     pieces = [deflater.compress(megabyte) for _ in range(33)]

@@ -53,7 +53,6 @@ def post(
     timeout: float = 20.0,
     reuse_within: float = 60.0,
 ) -> Send:
-    """Return an exchange."""
     return Send(head, body, sink, timeout, reuse_within)
 
 
@@ -69,28 +68,22 @@ def describe(outcome: Outcome, sink: RecordingSink) -> str:
 
 
 def ask(exchange: Exchange, *, until: bytes | None = None, **options: Any) -> str:
-    """Do one exchange, and say what came of it."""
     sink = RecordingSink(until=until)
     return describe(exchange(post(sink, **options)), sink)
 
 
 async def ask_async(pool: AsyncConnectionPool, *, until: bytes | None = None) -> str:
-    """Do one exchange on the running event loop, and say what came of it."""
     sink = RecordingSink(until=until)
     return describe(await pool.exchange(post(sink)), sink)
 
 
 @contextlib.contextmanager
 def connect(kind: str, url: str, **options: Any) -> Iterator[Exchange]:
-    """Yield the `exchange` of a pool of this kind, closed at the end.
-
-    The loop of the async one turns only during an exchange: what comes in between is
-    known to the kernel alone.
-    """
     if kind == "blocking":
         with contextlib.closing(ConnectionPool(url, **options)) as pool:
             yield pool.exchange
         return
+    # This loop turns only in exchanges: the kernel alone knows what comes in between.
     with asyncio.Runner() as runner:
         async_pool = AsyncConnectionPool(url, **options)
         try:

@@ -32,8 +32,6 @@ class Drip:
 
 @dataclasses.dataclass(frozen=True)
 class Close:
-    """The end of the connection."""
-
     reset: bool = False
 
 
@@ -44,8 +42,6 @@ Script: TypeAlias = Sequence[Step]
 
 @dataclasses.dataclass
 class Request:
-    """A request as it came."""
-
     connection: int
     head: bytes
     body: bytes
@@ -95,7 +91,6 @@ class RawServer:
             assert self._changed.wait_for(condition, _BOUND), "the server saw nothing"
 
     def await_ended(self, connections: int) -> None:
-        """Wait until so many connections have ended."""
         self.await_that(lambda: self.ended >= connections)
 
     def speak(self, data: bytes) -> None:
@@ -158,10 +153,8 @@ class RawServer:
             for step in script:
                 if isinstance(step, Close):
                     if step.reset:
-                        linger = struct.pack("ii", 1, 0)
-                        connected.setsockopt(
-                            socket.SOL_SOCKET, socket.SO_LINGER, linger
-                        )
+                        linger = socket.SO_LINGER, struct.pack("ii", 1, 0)
+                        connected.setsockopt(socket.SOL_SOCKET, *linger)
                     elif isinstance(connected, ssl.SSLSocket):
                         socket.socket.shutdown(connected, socket.SHUT_RDWR)
                     connected.close()
@@ -182,7 +175,6 @@ class RawServer:
 
 
 def _send_many(connected: socket.socket, step: Repeat) -> None:
-    """Send the same bytes many times, in large pieces."""
     per_piece = max(2**18 // len(step.data), 1)
     for _ in range(step.times // per_piece):
         connected.sendall(step.data * per_piece)
@@ -214,7 +206,6 @@ def _read_request(connected: socket.socket, number: int) -> Request | None:
 def raw_server(
     *scripts: Script, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> Iterator[RawServer]:
-    """Run a server that plays these scripts, one for each request."""
     server = RawServer(*scripts, context=context, host=host)
     try:
         yield server

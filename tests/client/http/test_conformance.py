@@ -27,31 +27,22 @@ def _ask_twice(pool: Any, server: RawServer, row: Row, **options: Any) -> list[s
     sinks = [RecordingSink(idle_timeout=row.idle_timeout), RecordingSink()]
     timeouts = (options.pop("timeout", row.timeout), 20.0)
 
-    async def ask_async() -> list[str]:
-        texts = []
-        for sink, timeout in zip(sinks, timeouts, strict=True):
-            outcome = await pool.exchange(post(sink, timeout=timeout, **options))
-            texts.append(describe(outcome, sink))
-            # Not on another thread: the loop must not see what came in the meantime.
-            _await_script(server, row)
-        await pool.aclose()
-        return texts
-
-    if isinstance(pool, AsyncConnectionPool | AsyncHttpxConnections):
-        return asyncio.run(ask_async())
+    is_async = isinstance(pool, AsyncConnectionPool | AsyncHttpxConnections)
     texts = []
-    for sink, timeout in zip(sinks, timeouts, strict=True):
-        outcome = pool.exchange(post(sink, timeout=timeout, **options))
-        texts.append(describe(outcome, sink))
-        _await_script(server, row)
-    pool.close()
+    with asyncio.Runner() as runner:
+        for sink, timeout in zip(sinks, timeouts, strict=True):
+            outcome = pool.exchange(post(sink, timeout=timeout, **options))
+            outcome = runner.run(outcome) if is_async else outcome
+            texts.append(describe(outcome, sink))
+            # Everything of a reply that was read has to be on its way. The loop rests:
+            # it must not see what comes in the meantime.
+            if row.expected[0].isdigit():
+                server.await_that(lambda: server.played >= 1)
+        if is_async:
+            runner.run(pool.aclose())
+        else:
+            pool.close()
     return texts
-
-
-def _await_script(server: RawServer, row: Row) -> None:
-    """Wait until everything of the first reply is on its way, if it was read."""
-    if row.expected[0].isdigit():
-        server.await_that(lambda: server.played >= 1)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)

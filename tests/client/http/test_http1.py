@@ -141,9 +141,8 @@ def test_garbage_is_an_outcome(data: st.DataObject):
     base = bytearray(_bytes_of(data.draw(st.sampled_from(_PLAIN))))
     for _ in range(data.draw(st.integers(1, 4))):
         index = data.draw(st.integers(0, len(base)))
-        base[index : index + data.draw(st.integers(0, 3))] = data.draw(
-            st.binary(max_size=4)
-        )
+        end = index + data.draw(st.integers(0, 3))
+        base[index:end] = data.draw(st.binary(max_size=4))
     whole = _read(_reader(), bytes(base)) if base else "RESET"
     single = _read(_reader(), *[bytes([byte]) for byte in base])
     assert whole == single

@@ -233,7 +233,6 @@ def _in_child(work: Callable[[], str]) -> str:
 
 
 def _open_sockets() -> int:
-    """Count the sockets of this process."""
     count = 0
     for descriptor in pathlib.Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):

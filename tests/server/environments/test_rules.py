@@ -35,9 +35,6 @@ def make_maze(**task: Any) -> Maze:
     return maze
 
 
-# math
-
-
 RIGHT = ["1200", " 1200.0 ", "1.2e3", "1,200"]
 WRONG = ["12", "", "twelve", "NaN", "sNaN", "Infinity", "1e999999999"]
 
@@ -55,16 +52,12 @@ def test_every_kind_of_problem_is_asked():
         assert sum(problem.template.read(one) is not None for one in questions) > 100
 
 
-# guess
-
-
 def test_guess_narrows_the_interval_and_counts_down():
     guess = Guess({"secret": 5})
     assert "1..16" in guess.get_prompt()[0].text
     output = guess.guess(Number(number=8))
-    assert text_of(output) == (
-        "It is lower than 8. It is in 1..7, and you have 9 guesses left."
-    )
+    told = "It is lower than 8. It is in 1..7, and you have 9 guesses left."
+    assert text_of(output) == told
     output = guess.guess(Number(number=3))
     assert "higher than 3. It is in 4..7," in text_of(output)
     # A guess outside the interval that is left does not widen it.
@@ -98,9 +91,6 @@ def test_guess_pays_a_bisecting_player_085_and_a_random_one_003():
     at_random -= (15 / 16) ** 10 * 10 / 16
     assert round(bisecting, 2) == 0.85
     assert round(at_random, 2) == 0.03
-
-
-# blackjack
 
 
 @example(deck_seed=10620, hits=1)  # 21 of three cards against a natural: a draw
@@ -146,9 +136,6 @@ def test_the_reference_player_of_blackjack_plays_as_well_as_can_be():
     assert -0.11 < sum(totals) / len(totals) < 0.02
 
 
-# maze
-
-
 @given(size=st.integers(1, 12), seed=st.integers())
 @settings(max_examples=50, deadline=None)
 def test_a_maze_has_one_way_between_any_two_squares(size: int, seed: int):
@@ -159,9 +146,8 @@ def test_a_maze_has_one_way_between_any_two_squares(size: int, seed: int):
         for column, square in enumerate(line)
         if square != WALL
     }
-    doors = sum((row + 1, column) in floor for row, column in floor) + sum(
-        (row, column + 1) in floor for row, column in floor
-    )
+    doors = sum((row + 1, column) in floor for row, column in floor)
+    doors += sum((row, column + 1) in floor for row, column in floor)
     # A connected graph with one edge less than it has nodes is a tree.
     assert set(distances_from((1, 1), grid)) == floor
     assert doors == len(floor) - 1
@@ -204,9 +190,6 @@ def test_a_maze_ends_after_four_times_the_moves_it_needs():
 def test_a_small_maze_has_a_nearer_goal():
     maze = make_maze(size=2, distance=256)
     assert "and have 16 moves left" in maze.get_prompt()[0].text  # type: ignore[union-attr]
-
-
-# all
 
 
 def test_a_call_after_the_end_does_and_pays_nothing():

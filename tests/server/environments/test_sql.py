@@ -14,11 +14,7 @@ from tests.server.played_episodes import play, text_of
 
 def task_indexes(client: ORSClient, *, repair: bool) -> list[int]:
     tasks = client.get_task_range("sql", "train", 0, 60)
-    return [
-        index
-        for index, task in enumerate(tasks)
-        if (task["repair"] is not None) == repair
-    ]
+    return [i for i, task in enumerate(tasks) if (task["repair"] is not None) == repair]
 
 
 @pytest.fixture
@@ -95,10 +91,8 @@ def test_any_value_is_shown_as_text(session: Session, sql: str, shown: str):
 
 
 def test_no_rows_and_no_statement(session: Session):
-    assert query(session, "SELECT id FROM orders WHERE 0").splitlines() == [
-        "id",
-        "(0 rows)",
-    ]
+    rows = query(session, "SELECT id FROM orders WHERE 0").splitlines()
+    assert rows == ["id", "(0 rows)"]
     assert query(session, "-- nothing") == "No result."
 
 
@@ -123,16 +117,14 @@ def test_update_is_there_only_where_data_is_to_be_fixed(client: ORSClient):
 def test_update_fails_where_it_is_not_listed(session: Session):
     with pytest.raises(ToolFailedError, match="no tool 'update'"):
         session.call_tool("update", {"sql": "UPDATE customers SET city = 'x'"})
-    assert query(session, "SELECT count(*) FROM customers WHERE city = 'x'") == (
-        "count(*)\n0\n(1 row)"
-    )
+    count = query(session, "SELECT count(*) FROM customers WHERE city = 'x'")
+    assert count == "count(*)\n0\n(1 row)"
 
 
 @pytest.mark.parametrize("repair", [False, True])
 def test_credit_is_the_share_of_the_parts(client: ORSClient, *, repair: bool):
     index = task_indexes(client, repair=repair)[0]
-    reference = REFERENCE_PLAYERS["sql"]()
-    best = play(client, "sql", "train", index, reference)
+    best = play(client, "sql", "train", index, REFERENCE_PLAYERS["sql"]())
     parts = 4 if repair else 3
     assert best.rewards[-1] == sum(best.rewards) == 1.0
     assert f"{3} of 3 answers are right." in best.texts[-1]

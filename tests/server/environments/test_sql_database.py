@@ -25,10 +25,8 @@ FRAGMENTS = [
 
 @contextmanager
 def open_sql(repair: str | None = "Oslo") -> Iterator[Sql]:
-    questions = [
-        {"kind": kind, "city": "Oslo", "month": "2024-03", "category": "toys"}
-        for kind in (0, 2, 5)
-    ]
+    question = {"city": "Oslo", "month": "2024-03", "category": "toys"}
+    questions = [{"kind": kind, **question} for kind in (0, 2, 5)]
     sql = Sql({"data_seed": 4, "questions": questions, "repair": repair})
     sql.setup()
     try:
@@ -38,7 +36,6 @@ def open_sql(repair: str | None = "Oslo") -> Iterator[Sql]:
 
 
 def credit_for_fixing(*updates: str) -> float:
-    """The reward for updates, with no question answered."""
     with open_sql() as sql:
         for update in updates:
             sql.update(Statement(sql=update))

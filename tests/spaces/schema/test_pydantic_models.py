@@ -7,10 +7,8 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
-from jsonschema import (  # type: ignore[import-untyped, unused-ignore]
-    Draft202012Validator,
-)
 
 from ors_gym.client import ORSClient, Session
 from ors_gym.errors import ToolRejectedError
@@ -51,7 +49,7 @@ def test_samples_are_accepted(name: str, session: Session) -> None:
     random = Random(name)
     samples = [compiled.draw(random) for _ in range(SAMPLES)]
     assert json.loads(json.dumps(samples)) == samples
-    validator = Draft202012Validator(schema)
+    validator = jsonschema.Draft202012Validator(schema)
     assert [value for value in samples if not validator.is_valid(value)] == []
     assert refused_of(session, name, samples) == []
 
