@@ -46,6 +46,7 @@ RESPONSES = {
     "arguments": ARGUMENTS,
     "status": "completed",
 }
+NO_INPUTS: list[dict[str, Any]] = [{}, {"input": None}, {"input": {}}]
 THINKING = {"type": "thinking", "thinking": "hm", "signature": "s"}
 I_ADD = {"type": "text", "text": "I add."}
 ANTHROPIC = {"type": "tool_use", "id": "t1", "name": "add", "input": CALL["input"]}
@@ -123,7 +124,7 @@ def test_canonical_call_is_returned_as_it_is():
 @pytest.mark.parametrize(
     "action",
     [
-        *({"tool": "look", **rest} for rest in ({}, {"input": None}, {"input": {}})),
+        *({"tool": "look", **rest} for rest in NO_INPUTS),
         {"name": "look"},
         *({"name": "look", "arguments": none} for none in (None, "", "null", "{}")),
         {"type": "function", "function": {"name": "look"}},

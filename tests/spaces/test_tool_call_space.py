@@ -32,6 +32,7 @@ STRING = {"type": "string"}
 NUMBER = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 LOOK, GUESS, WRITE = tool("look"), tool("guess", NUMBER), tool("write", NUMBER)
 MODEL_TOOLS = [tool(name, one.model_json_schema()) for name, one in MODELS.items()]
+NO_INPUTS: list[Any] = [None, [], {"x": 1}]
 REMOTE = tool("remote", {"$ref": "https://example.com/schema.json"})
 
 
@@ -63,7 +64,7 @@ def test_the_same_seed_gives_the_same_calls() -> None:
         {"tool": "look", "input": {}, "more": 1},
         *({"name": "look", "input": {}}, {"tool": "other", "input": {}}),
         {"tool": ["look"], "input": {}},
-        *({"tool": "look", "input": wrong} for wrong in (None, [], {"x": 1})),
+        *({"tool": "look", "input": wrong} for wrong in NO_INPUTS),
     ],
 )
 def test_what_is_no_call(call: object) -> None:
