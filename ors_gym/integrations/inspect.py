@@ -45,7 +45,6 @@ with needs_extra("inspect", "ors_gym.integrations.inspect"):
     from inspect_ai.util import JSONSchema
     from pydantic import ValidationError
 
-
 # Where the solver leaves an episode's outcome for the scorer.
 _OUTCOME: Final = "ors_gym:outcome"
 _CONTEXT_FULL: Final = "model_length"

@@ -28,7 +28,6 @@ __all__ = ["ORSVecEnv"]
 with needs_extra("sb3", "ors_gym.integrations.sb3"):
     from stable_baselines3.common.vec_env import VecEnv
 
-
 Steps: TypeAlias = tuple[
     Any, NDArray[np.float32], NDArray[np.bool_], list[dict[str, Any]]
 ]

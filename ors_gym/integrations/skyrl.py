@@ -33,7 +33,6 @@ __all__ = ["ORSTextEnv", "ors_rows"]
 with needs_extra("skyrl", "ors_gym.integrations.skyrl"):
     from skyrl_gym.envs.base_text_env import BaseTextEnv, BaseTextEnvStepOutput
 
-
 _COLUMN: Final = "ors"
 # One client for each server and key, so that episodes share connections.
 _clients: dict[str, AsyncORSClient] = {}

@@ -34,7 +34,6 @@ with needs_extra("tinker", "ors_gym.integrations.tinker"):
     from tinker_cookbook.rl.types import Env, EnvGroupBuilder, Metrics, Trajectory
     from tinker_cookbook.tool_use.types import Tool, ToolInput, ToolResult
 
-
 _log = logging.getLogger(__name__)
 
 # Our names of the cookbook's stop reasons; any other is "policy_stopped".

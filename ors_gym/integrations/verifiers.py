@@ -43,7 +43,6 @@ with needs_extra("verifiers", "ors_gym.integrations.verifiers"):
     import verifiers.v1 as vf
     from pydantic import Field, field_validator
 
-
 # As in the harnesses of verifiers.
 _MAX_RETRIES: Final = 2
 # In effect none: verifiers has its own limits on an agent.

@@ -31,7 +31,6 @@ from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
 # Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``.
 Content: TypeAlias = str | list[JSONObject]
 
-
 _LOGGER: Final = logging.getLogger(__name__)
 _FINISHED: Final = "The episode is over; this call was not run."
 # The model reads this if an outage took the place of a result.
