@@ -62,9 +62,8 @@ def main(words: Sequence[str]) -> int:
     """Play rows on both current SDKs; returns how many cells are not as they should."""
     names = [name for name, sdk in SDKS.items() if sdk.current]
     chosen = [r for r in ROWS if not words or any(word in r.name for word in words)]
-    played: dict[Row, Mapping[str, Mapping[str, Cell]]] = {}
-    wrong = 0
-    cells = 0
+    played: dict[Row, Played] = {}
+    wrong = cells = 0
     with serving(names) as server_of:
         found_of = {name: play_all(chosen, name, server_of) for name in names}
         for row in chosen:

@@ -22,36 +22,23 @@ _ADDRESS_SPACE: Final = 6 * 2**30
 """A bound for the worst, so that a mistake does not take the machine down."""
 
 
-def _session(client: ors_gym.ORSClient) -> ors_gym.Session:
-    return client.session(
-        "box", split="train", index=0, call_timeout=60, setup_timeout=60
-    )
-
-
-def _prompt(client: ors_gym.ORSClient) -> Any:
-    with _session(client) as session:
-        return session.get_prompt()
-
-
-def _call(client: ors_gym.ORSClient) -> Any:
-    with _session(client) as session:
-        session.get_prompt()
-        return session.call_tool("go", {}, timeout=60)
-
-
-def _hurried_call(client: ors_gym.ORSClient) -> Any:
-    with _session(client) as session:
-        session.get_prompt()
-        return session.call_tool("go", {}, timeout=1.5)
+def _play(client: ors_gym.ORSClient, call_timeout: float | None = None) -> Any:
+    """Get a prompt; if there is a time for it, make a call too."""
+    task: Any = {"split": "train", "index": 0}
+    with client.session("box", **task, call_timeout=60, setup_timeout=60) as session:
+        prompt = session.get_prompt()
+        if call_timeout is None:
+            return prompt
+        return session.call_tool("go", {}, timeout=call_timeout)
 
 
 ACTIONS: Final[dict[str, Callable[[ors_gym.ORSClient], Any]]] = {
     "connect": lambda client: client.list_environments(),
     "tools": lambda client: client.list_tools("box"),
     "tasks": lambda client: client.list_tasks("box", "train"),
-    "prompt": _prompt,
-    "call": _call,
-    "hurried call": _hurried_call,
+    "prompt": _play,
+    "call": lambda client: _play(client, 60),
+    "hurried call": lambda client: _play(client, 1.5),
 }
 
 
@@ -73,17 +60,9 @@ def main(url: str, action: str, megabytes: int) -> None:
             length = len(ACTIONS[action](client))
         except ors_gym.ORSError as caught:
             error, message = type(caught).__name__, str(caught)
-    print(  # noqa: T201
-        json.dumps(
-            {
-                "error": error,
-                "message": message,
-                "megabytes": _peak_mb() - before,
-                "seconds": time.process_time() - started,
-                "length": length,
-            }
-        )
-    )
+    said = {"error": error, "message": message, "length": length}
+    said |= {"megabytes": _peak_mb() - before, "seconds": time.process_time() - started}
+    print(json.dumps(said))  # noqa: T201
 
 
 if __name__ == "__main__":

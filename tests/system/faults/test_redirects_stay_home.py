@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -25,6 +26,7 @@ ENDPOINTS = (
     *("openapi.json", "list_environments", "tools", "splits", "num_tasks"),
     *("create_session", "create", "prompt", "task_tools", "call", "delete"),
 )
+TASK: Any = {"split": "train", "index": 0, "secrets": {"DB": "hunter22"}}
 STATUSES = (301, 302, 303, 307, 308)
 
 
@@ -36,9 +38,7 @@ def play(client: ors_gym.ORSClient) -> None:
     client.list_tools("box")
     client.list_splits("box")
     client.num_tasks("box", "train")
-    with client.session(
-        "box", split="train", index=0, secrets={"DB": "hunter22"}, setup_timeout=2
-    ) as session:
+    with client.session("box", **TASK, setup_timeout=2) as session:
         session.get_prompt()
         session.list_tools()
         session.call_tool("go", {"text": "private"})
@@ -86,9 +86,7 @@ def test_nor_from_the_async_client(endpoint: str) -> None:
     async def play_async(url: str) -> None:
         async with (
             ors_gym.AsyncORSClient(url, api_key="key-123456") as client,
-            client.session(
-                "box", split="train", index=0, secrets={"DB": "hunter22"}
-            ) as session,
+            client.session("box", **TASK) as session,
         ):
             await client.list_tools("box")
             await client.num_tasks("box", "train")

@@ -84,17 +84,8 @@ def says_json(status: int) -> Handler:
     return lambda _: json_reply({"detail": SAID}, status)
 
 
-def tool_raises(_: ReceivedRequest) -> RawReply:
-    return stream_reply(event_stream(("task_id", TASK_ID), ("error", SAID)))
-
-
-def tool_refuses(_: ReceivedRequest) -> RawReply:
-    refusal = json.dumps({"ok": False, "error": SAID, "reason": SAID})
-    return stream_reply(event_stream(("task_id", TASK_ID), ("end", refusal)))
-
-
-def tool_ends_in_nonsense(_: ReceivedRequest) -> RawReply:
-    return stream_reply(event_stream(("task_id", TASK_ID), ("end", SAID)))
+def tool_ends(event: str, data: str) -> Handler:
+    return lambda _: stream_reply(event_stream(("task_id", TASK_ID), (event, data)))
 
 
 def traceback_page(_: ReceivedRequest) -> RawReply:
@@ -110,6 +101,7 @@ def nonsense(_: ReceivedRequest) -> RawReply:
     return html_reply(f"{KEY} {SECRET}")
 
 
+REFUSAL = json.dumps({"ok": False, "error": SAID, "reason": SAID})
 ECHOES: Mapping[str, Mapping[str, Handler]] = {
     "a 422 that repeats the request": {"create": validation_error},
     "a refused /create": {"create": says_json(400)},
@@ -123,10 +115,10 @@ ECHOES: Mapping[str, Mapping[str, Handler]] = {
     "a key that is refused": {"create": says_json(401)},
     "a gateway in trouble": {"prompt": says_json(503)},
     "a lost session": {"call": says_json(410)},
-    "a tool that raises": {"call": tool_raises},
-    "a tool that refuses": {"call": tool_refuses},
+    "a tool that raises": {"call": tool_ends("error", SAID)},
+    "a tool that refuses": {"call": tool_ends("end", REFUSAL)},
     "a tool's traceback": {"call": traceback_page},
-    "a result that is none": {"call": tool_ends_in_nonsense},
+    "a result that is none": {"call": tool_ends("end", SAID)},
     "a call's 422": {"call": validation_error},
 }
 

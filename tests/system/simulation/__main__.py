@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from tests.system.simulation.episodes import (
     explore,
     play_random,
     random_episode,
+    tally_of,
 )
 from tests.system.simulation.virtual_time import ViolationError
 
@@ -54,12 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explore(name: str, depth: int) -> Tally:
-    tally = Tally()
-    for _, report in endless(SCENARIOS[name]):
-        tally.add(report)
-    for _, report in explore(SCENARIOS[name], depth):
-        tally.add(report)
-    return tally
+    scenario = SCENARIOS[name]
+    return tally_of(itertools.chain(endless(scenario), explore(scenario, depth)))
 
 
 def _timed(what: str, play: Callable[[], Tally]) -> None:

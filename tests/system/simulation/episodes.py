@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from random import Random
 
 from ors_gym.protocol._exchange import Send
@@ -289,11 +289,16 @@ def sample(scenario: Episode, count: int) -> Iterator[tuple[Episode, Report]]:
         yield episode, checked(episode)
 
 
-def play_random(first: int, count: int) -> Tally:
+def tally_of(played: Iterable[tuple[Episode, Report]]) -> Tally:
     tally = Tally()
-    for seed in range(first, first + count):
-        tally.add(checked(random_episode(seed)))
+    for _, report in played:
+        tally.add(report)
     return tally
+
+
+def play_random(first: int, count: int) -> Tally:
+    episodes = map(random_episode, range(first, first + count))
+    return tally_of((episode, checked(episode)) for episode in episodes)
 
 
 def checked(episode: Episode) -> Report:

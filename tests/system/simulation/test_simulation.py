@@ -22,13 +22,13 @@ from tests.system.simulation.client import Client, Script
 from tests.system.simulation.episodes import (
     SCENARIOS,
     Episode,
-    Tally,
     checked,
     endless,
     explore,
     play_random,
     random_episode,
     sample,
+    tally_of,
 )
 from tests.system.simulation.network import REPLAYS, Fault
 from tests.system.simulation.player import Call, Part
@@ -70,20 +70,15 @@ def test_a_passing_fault_costs_no_result(name: str) -> None:
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_every_fault_and_some_sequences_of_three(name: str) -> None:
     # `python -m tests.system.simulation --faults 3` plays every sequence of three.
-    tally = Tally()
-    for _, report in explore(SCENARIOS[name], 1):
-        tally.add(report)
-    for _, report in sample(SCENARIOS[name], 300):
-        tally.add(report)
+    scenario = SCENARIOS[name]
+    tally = tally_of(itertools.chain(explore(scenario, 1), sample(scenario, 300)))
     assert tally.episodes > 100
     assert 0 < tally.shown < tally.calls
 
 
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_every_fault_for_ever(name: str) -> None:
-    tally = Tally()
-    for _, report in endless(SCENARIOS[name]):
-        tally.add(report)
+    tally = tally_of(endless(SCENARIOS[name]))
     assert tally.shown < tally.calls / 2
 
 
@@ -279,10 +274,8 @@ MUTANTS: dict[str, Any] = {
 
 def play_until_it_fails() -> None:
     for name in ("openreward", "thoughtful", "ors-sdk"):
-        for _ in explore(SCENARIOS[name], 1):
-            pass
-        for _ in endless(SCENARIOS[name]):
-            pass
+        tally_of(explore(SCENARIOS[name], 1))
+        tally_of(endless(SCENARIOS[name]))
     play_random(0, 1000)
 
 

@@ -21,7 +21,7 @@ from tests.system.simulation.server import FLAVOURS, Server
 from tests.system.simulation.virtual_time import Process, VirtualClock
 
 FLAVOUR_OF = {"ors-sdk-0.1.0": "ors-sdk", "openreward-0.1.167": "openreward"}
-
+CREATE = {"env_name": "env", "task_spec": {}}
 
 Answer = tuple[int, dict[str, str], str]  # status, header lines and body of a reply
 
@@ -67,16 +67,14 @@ class ModelServer(ComparedServer):
 
     def create(self, session_id: str, *, broken: bool = False) -> Answer:
         self.server.broken = broken
-        body = {"env_name": "env", "task_spec": {}}
-        answer = self.send("POST", "/create", session_id, body)
+        answer = self.send("POST", "/create", session_id, CREATE)
         if not broken:
             self.send("GET", "/env/prompt", session_id)
         return answer
 
     def delete_while_waiting(self, session_id: str) -> tuple[Answer, Answer]:
         self.server.setup = 20.0
-        body = {"env_name": "env", "task_spec": {}}
-        self.send("POST", "/create", session_id, body)
+        self.send("POST", "/create", session_id, CREATE)
         waited: list[Answer] = []
         deleted: list[Answer] = []
         self._spawn("GET", "/env/prompt", session_id, None, waited)
@@ -255,22 +253,14 @@ def test_starting_and_lost_results_are_as_modelled() -> None:
             if "unknown" in lost[2]:
                 break
     model = ModelServer("openreward", setup=30.0)
-    body = {"env_name": "env", "task_spec": {}}
-    model.send("POST", "/create", "one", body)
+    model.send("POST", "/create", "one", CREATE)
     expected = model.send("GET", "/env/prompt", "one")
-    assert (
-        describe(starting)
-        == describe(expected)
-        == (503, "Environment still starting.", "starting")
-    )
+    assert describe(starting) == describe(expected)
+    assert describe(starting) == (503, "Environment still starting.", "starting")
     assert {status for status, _, _ in answers} == {200, 503}
-    assert describe(lost) == describe(model.call(_later(model), "resume", "none"))
-
-
-def _later(model: ModelServer) -> str:
     model.server.setup = 0.01
     model.create("two")
-    return "two"
+    assert describe(lost) == describe(model.call("two", "resume", "none"))
 
 
 @pytest.mark.parametrize("seconds", [59.0, 61.0])

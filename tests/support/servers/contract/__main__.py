@@ -16,9 +16,8 @@ from typing import Any
 
 import uvicorn
 
+from .base import SESSION, open_log, sdk
 from .environments import ENVIRONMENTS
-from .recording import SESSION, open_log
-from .sdk import sdk
 
 
 class WithSession:

@@ -1,16 +1,66 @@
 # mypy: disable-error-code="misc, untyped-decorator"
-"""What all environments share."""
+"""What all environments share: the SDK that is installed, the log, the base class."""
 
 import asyncio
+import contextvars
 import hashlib
+import importlib
+import importlib.machinery
+import json
+import os
+import sys
 import time
+import types
 import uuid
 from typing import Any
 
 from pydantic import BaseModel
 
-from .recording import log
-from .sdk import Base, TextBlock, ToolOutput, tool
+
+def _import_sdk() -> Any:
+    """Import the server half of whichever SDK is installed.
+
+    The ``__init__`` of the openreward package imports its clients and with them three
+    vendors' model clients, which are not installed here. An empty package in its
+    place leaves the server's own modules as they are.
+    """
+    if importlib.machinery.PathFinder.find_spec("ors"):
+        return importlib.import_module("ors")
+    spec = importlib.machinery.PathFinder.find_spec("openreward")
+    if spec is None or spec.submodule_search_locations is None:
+        sys.exit("neither ors-sdk nor openreward is installed")
+    package = types.ModuleType("openreward")
+    package.__path__ = list(spec.submodule_search_locations)
+    sys.modules["openreward"] = package
+    return importlib.import_module("openreward.environments")
+
+
+sdk = _import_sdk()
+Base: Any = sdk.Environment
+tool: Any = sdk.tool
+TextBlock: Any = sdk.TextBlock
+ImageBlock: Any = sdk.ImageBlock
+ToolOutput: Any = sdk.ToolOutput
+HAS_TASK_TOOLS = hasattr(Base, "list_task_tools")
+HAS_INDEX = hasattr(Base, "num_tasks")
+HAS_MESSAGES = hasattr(Base, "get_messages")
+
+SESSION: contextvars.ContextVar[str] = contextvars.ContextVar("session", default="")
+_destination: dict[str, int] = {}
+
+
+def open_log(path: str) -> None:
+    """Append to this file from now on."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    _destination["descriptor"] = os.open(path, flags, 0o600)
+
+
+def log(event: str, environment: str, **fields: Any) -> None:
+    """Append one line; a single write to an O_APPEND file is never torn."""
+    entry: dict[str, Any] = {"event": event, "environment": environment}
+    entry.update(session=SESSION.get(), time=time.time(), **fields)
+    line = json.dumps(entry, default=str).encode() + b"\n"
+    os.write(_destination["descriptor"], line)
 
 
 class SubmitInput(BaseModel):
