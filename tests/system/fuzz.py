@@ -58,18 +58,8 @@ _VALUES: Final[list[Any]] = [
     },
 ]
 _ODD: Final[list[Any]] = [
-    None,
-    True,
-    0,
-    -1,
-    1.5,
-    10**400,
-    "",
-    "hello",
-    [],
-    {},
-    [[]],
-    {"": None},
+    *(None, True, 0, -1, 1.5, 10**400, "", "hello"),
+    *([], {}, [[]], {"": None}),
 ]
 _SEEDS: Final = [
     b"event: task_id\r\ndata: 7f\r\n\r\n: ping\r\n\r\nevent: end\r\ndata: {}\r\n\r\n",

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final, Self
+from typing import Final
 
 from tests.support.proxy.http1 import ReceivedRequest
 from tests.support.proxy.proxy import FaultProxy
@@ -115,33 +115,26 @@ class _Trial:
         for session in self.sessions:
             if server.log("ready", session=session):
                 try:
-                    server.wait_for(
-                        "teardown", 1, seconds=_DELETED_WITHIN, session=session
-                    )
+                    seconds = _DELETED_WITHIN
+                    server.wait_for("teardown", seconds=seconds, session=session)
                 except TimeoutError:
                     leaked.add(session)
         return frozenset(leaked)
 
 
-class _Trials:
+class _Trials(contextlib.ExitStack):
     """All clients in one row, at work at the same time."""
 
     def __init__(self, row: Row, server: RunningServer) -> None:
+        super().__init__()
         self._row = row
         self._server = server
-        self._stack = contextlib.ExitStack()
         self._pool = concurrent.futures.ThreadPoolExecutor(len(CLIENTS), "client")
-        self._stack.enter_context(self._pool)
+        self.enter_context(self._pool)
         self.each_one = [self._trial(kind) for kind in CLIENTS]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
-
     def _trial(self, kind: type[ClientUnderTest]) -> _Trial:
-        proxy = self._stack.enter_context(FaultProxy(self._server.base_url))
+        proxy = self.enter_context(FaultProxy(self._server.base_url))
         client = kind(proxy.url, self._row.options)
         client.bystander_is_safe = not self._row.restart
         return _Trial(client, proxy)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -57,12 +56,6 @@ def send_around(url: str, idles: Sequence[float], at_once: int) -> list[Sent]:
         return list(pool.map(lambda idle: send_after(url, idle), idles))
 
 
-@contextlib.contextmanager
-def hasty_server(name: str) -> Iterator[RunningServer]:
-    with start_server(name, keep_alive=int(KEEP_ALIVE)) as server:
-        yield server
-
-
 def check(server: RunningServer, sent: Sequence[Sent]) -> list[Sent]:
     """Check that nothing was lost far from the expiry, and nothing ran twice."""
     lost = [one for one in sent if one.error]
@@ -78,7 +71,7 @@ def check(server: RunningServer, sent: Sequence[Sent]) -> list[Sent]:
 def test_calls_around_the_expiry(name: str) -> None:
     around = [KEEP_ALIVE + place * WINDOW for place in range(-4, 5)]
     idles = [0.0, 0.3, 0.5, *around, 1.5, 1.7, 2.0]
-    with hasty_server(name) as server:
+    with start_server(name, keep_alive=int(KEEP_ALIVE)) as server:
         sent = send_around(server.base_url, idles, at_once=len(idles))
         check(server, sent)
 
@@ -87,7 +80,7 @@ def test_calls_around_the_expiry(name: str) -> None:
 @pytest.mark.parametrize("name", CURRENT)
 def test_many_calls_around_the_expiry(name: str) -> None:
     idles = [KEEP_ALIVE + place * WINDOW / 20 for place in range(-100, 101)]
-    with hasty_server(name) as server:
+    with start_server(name, keep_alive=int(KEEP_ALIVE)) as server:
         sent = send_around(server.base_url, idles, at_once=8)
         lost = check(server, sent)
     print(f"{len(lost)} of {len(sent)} lost: {lost}")  # noqa: T201

@@ -60,13 +60,11 @@ class Fault(enum.Enum):
     ECHOED = "a gateway delivers the request once more 5 s later"
 
 
+STARTING: Final = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"1"))
 GATES: Final = {
     Fault.GATE_401: (401, ()),
     Fault.GATE_429: (429, ((b"Retry-After", b"2"),)),
-    Fault.GATE_STARTING: (
-        503,
-        ((b"X-Backend-State", b"starting"), (b"Retry-After", b"1")),
-    ),
+    Fault.GATE_STARTING: (503, STARTING),
     Fault.GATE_503: (503, ()),
 }
 AFTERWARDS: Final = {

@@ -77,9 +77,7 @@ class Player:
         state = self._state
         if state is None or exchange.session_id != state.session_id:
             return
-        if b'"task_id"' not in (exchange.body or b"") and (
-            state.closed or state.lost or state.finished
-        ):
+        if b'"task_id"' not in (exchange.body or b"") and _is_over(state):
             raise ViolationError(f"session {state.session_id} was called after its end")
 
     def _play(self) -> Script:
@@ -302,13 +300,11 @@ def _expect(operation: Generator[Any, Any, Any], kind: type[errors.ORSError]) ->
     try:
         next(operation)
     except errors.ORSError as error:
-        if isinstance(
-            error, (kind, errors.SessionLostError, errors.SessionClosedError)
-        ):
+        ended = (errors.SessionLostError, errors.SessionClosedError)
+        if isinstance(error, (kind, *ended)):
             return
-        raise ViolationError(
-            f"{type(error).__name__} and not {kind.__name__}"
-        ) from None
+        wrong = f"{type(error).__name__} and not {kind.__name__}"
+        raise ViolationError(wrong) from None
     operation.close()
     raise ViolationError("a session was called after its end")
 
@@ -323,13 +319,9 @@ def _may_have_run(exchange: Exchange) -> bool:
     The table of docs/wire.md, point 5, written a second time.
     """
     outcome: Outcome | None = exchange.outcome
-    if outcome is None or not outcome.sent:
+    if outcome is None or not outcome.sent or outcome.status == 429:
         return False
-    if outcome.status == 429:
-        return False
-    if outcome.status == 503 and any(
-        n == b"X-Backend-State" for n, _ in outcome.headers
-    ):
+    if outcome.status == 503 and b"X-Backend-State" in dict(outcome.headers):
         return False
     if outcome.failure is None and outcome.status in (400, 401, 403, 422, 410):
         return False
