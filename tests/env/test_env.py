@@ -107,10 +107,7 @@ def test_a_call_after_the_end_never_reaches_the_server(
 def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
     own = ors_gym.ORSEnv("contract", server.base_url, max_episode_steps=2)
     wrapped = gym.make(
-        "ors/remote",
-        env_name="contract",
-        base_url=server.base_url,
-        max_episode_steps=2,
+        "ors/remote", env_name="contract", base_url=server.base_url, max_episode_steps=2
     )
     for env in (own, wrapped):
         env.reset(seed=0)

@@ -21,7 +21,7 @@ OF_TASK_ENVS = {
     *("secrets", "headers", "create_options", "session_options", "client_options"),
 }
 OF_ENVS = OF_TASK_ENVS | {
-    *("tasks", "task_order", "task_offset", "task_stride", "prefetch"),
+    *("tasks", "task_order", "task_offset", "task_stride", "prefetch")
 }
 OF_VECTOR_ENVS = OF_ENVS | {"num_envs", "autoreset_mode", "open_ahead"}
 

@@ -7,10 +7,7 @@ import functools
 import pytest
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.rollout import (
-    random_policy,
-    reference_policy,
-)
+from ors_gym.rollout import random_policy, reference_policy
 from ors_gym.rollout._policies import choose_policy, is_async, name_policy
 
 

@@ -66,8 +66,7 @@ REDUCTIONS = get_args(RewardReduction)
 
 
 @given(
-    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30),
-    st.sampled_from(REDUCTIONS),
+    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.sampled_from(REDUCTIONS)
 )
 def test_it_is_the_reward_of_the_steps_so_far(rewards: list[float], kind: Any) -> None:
     running = RunningReward(kind)

@@ -48,10 +48,7 @@ def write_table(reports: Mapping[str, Report]) -> str:
     """Return the table, and what the warnings and failures say."""
     names = list(reports)
     checks = list(next(iter(reports.values())).statuses)
-    lines = [
-        f"| check | {' | '.join(names)} |",
-        f"|---{'|---' * len(names)}|",
-    ]
+    lines = [f"| check | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
     for one in checks:
         statuses = [report[one].status for report in reports.values()]
         lines.append(f"| {one} | {' | '.join(statuses)} |")

@@ -18,10 +18,7 @@ __all__ = ["CALLS", "Sums", "serving"]
 
 Answer: TypeAlias = tuple[int, Any]
 
-CALLS = [
-    {"tool": "think", "input": {}},
-    {"tool": "submit", "input": {"answer": "2"}},
-]
+CALLS = [{"tool": "think", "input": {}}, {"tool": "submit", "input": {"answer": "2"}}]
 GONE: Answer = (404, {"detail": "Active environment not found"})
 PATHS = ("splits", "tools", "tasks", "num_tasks", "task", "task_range", "task_tools")
 

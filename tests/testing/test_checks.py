@@ -167,10 +167,7 @@ FAULTS: Final[list[tuple[dict[str, str], dict[str, Any]]]] = [
         {"results": "fail"},
         {"ran": lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end)},
     ),
-    (
-        {"resume": "fail"},
-        {"resume": lambda sums, *_: sums.error("unknown task_id")},
-    ),
+    ({"resume": "fail"}, {"resume": lambda sums, *_: sums.error("unknown task_id")}),
     (
         {"unknown task_id": "fail"},
         {
