@@ -17,8 +17,6 @@ from ors_gym.cli import main
 from ors_gym.client.background._thread import background
 from tests.support.servers.process import RunningServer
 
-__all__ = ["COMMAND", "HELLO", "evaluate", "run"]
-
 COMMAND = (sys.executable, "-m", "ors_gym")
 
 HELLO = '''

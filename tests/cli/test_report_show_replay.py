@@ -119,8 +119,7 @@ def test_it_shows_figures_and_plots_and_asks_for_nothing(chromium, page_path):
         assert page.evaluate("document.scripts.length + document.title") == (
             f"0Evaluation of {HOSTILE}"
         )
-        assert page.requests == []
-        assert page.errors == []
+        assert (page.requests, page.errors) == ([], [])
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -12,8 +12,6 @@ from PIL import Image
 from ors_gym import Episode, Turn
 from ors_gym.rollout._episode import Step
 
-__all__ = ["HOSTILE", "hostile_episode", "ordinary_episode", "picture", "write_page"]
-
 HOSTILE = (
     '<script>window.hacked=1;fetch("http://127.0.0.1:9/stolen")</script>',
     '</details></pre></div><img src=x onerror="window.hacked=2">',
@@ -59,7 +57,6 @@ def hostile_episode() -> Episode:
 
 
 def ordinary_episode(steps: int = 4) -> Episode:
-    """Return an episode with texts, a picture, a failure and an end."""
     prompt = [{"type": "text", "text": "Find the goal. " + "word " * 40}, picture()]
     episode = Episode("maze", task_index=3, split="train", prompt=prompt)
     for number in range(steps):
@@ -88,7 +85,6 @@ def ordinary_episode(steps: int = 4) -> Episode:
 
 
 def write_page(path: pathlib.Path, body: str, attributes: str = "") -> pathlib.Path:
-    """Write a page around cards, as a notebook is one."""
     path.write_text(
         "<!doctype html><meta charset=utf-8>"
         "<meta name=viewport content='width=device-width'>"

@@ -10,12 +10,8 @@ from typing import Any
 
 from jupyter_client.manager import start_new_kernel
 
-__all__ = ["Kernel", "open_kernel"]
-
 
 class Kernel:
-    """A running kernel; `open_kernel` starts one."""
-
     def __init__(self, client: Any) -> None:
         self._client = client
 

@@ -92,8 +92,7 @@ def test_what_servers_and_models_write_is_text(chromium, hostile_page):
     with chromium.open(hostile_page) as page:
         page.evaluate(UNFOLD)
         assert page.evaluate("typeof window.hacked") == "undefined"
-        assert page.requests == []
-        assert page.errors == []
+        assert (page.requests, page.errors) == ([], [])
         for dangerous in ("script", "svg", "iframe", "a", "link", "[onerror]", "img"):
             assert page.count(f".ors-card {dangerous}") == 0, dangerous
         # Nothing broke out of its card, whose own style is the only one.

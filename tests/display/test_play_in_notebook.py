@@ -138,7 +138,6 @@ def test_any_schema_gives_a_form(properties, rest):
 
 @pytest.fixture
 def open_player() -> Iterator[Callable[[str], NotebookPlayer]]:
-    """Give a function that opens a player, whose env is closed after the test."""
     with contextlib.ExitStack() as stack:
         yield lambda name: NotebookPlayer(
             Game(stack.enter_context(contextlib.closing(gym.make(name)))), widgets

@@ -94,9 +94,7 @@ def test_order_enforcement_says_what_to_do(env: Any) -> None:
         env.reset()
 
 
-def test_a_call_after_the_end_never_reaches_the_server(
-    env: Any, server: RunningServer
-) -> None:
+def test_a_call_after_the_end_never_reaches_the_server(env, server):
     env.reset(seed=0)
     env.step(SUBMIT)
     with pytest.raises(ors_gym.EpisodeOverError):
@@ -121,9 +119,7 @@ def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_text_and_rewards_through_vector_envs(
-    server: RunningServer, kind: str, order: str
-) -> None:
+def test_text_and_rewards_through_vector_envs(server, kind, order):
     makers = [
         lambda i=i: gym.make(
             "ors/remote",
@@ -234,9 +230,7 @@ def test_a_pickled_env_is_made_anew(env: Any) -> None:
     assert env.step(ADD)[0] == "3"
 
 
-def test_a_forked_child_leaves_the_parents_session_alone(
-    env: Any, server: RunningServer
-) -> None:
+def test_a_forked_child_leaves_the_parents_session_alone(env, server):
     env.reset(seed=0)
     with warnings.catch_warnings():
         # Newer Pythons warn of a fork beside threads, which is what is tested.
@@ -313,8 +307,7 @@ def test_images_as_arrays(env: Any, server: RunningServer) -> None:
     assert observation == {"images": (), "text": "0 + 0 = ?"}
     observation, *_ = seeing.step({"tool": "image", "input": {}})
     (image,) = observation["images"]
-    assert image.dtype == np.uint8
-    assert image.shape[2] == 3
+    assert (image.dtype, image.shape[2]) == (np.uint8, 3)
     assert observation in seeing.observation_space
     seeing.close()
     env.reset(seed=0)

@@ -24,9 +24,7 @@ def test_envs_of_one_client_ask_once(fault_proxy: FaultProxy) -> None:
     assert count_metadata(fault_proxy) == Counter(METADATA)
 
 
-def test_an_evaluation_asks_for_no_tools_but_the_sessions(
-    fault_proxy: FaultProxy,
-) -> None:
+def test_an_evaluation_asks_for_no_tools_but_the_sessions(fault_proxy):
     found = ors_gym.evaluate(
         fault_proxy.url,
         "contract",

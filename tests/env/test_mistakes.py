@@ -159,9 +159,7 @@ def test_arguments_that_are_not_json(server: RunningServer) -> None:
     assert server.runs("add") == 1
 
 
-def test_environment_variables_name_server_and_key(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_environment_variables_name_server_and_key(server, monkeypatch):
     monkeypatch.setenv("ORS_BASE_URL", server.base_url)
     monkeypatch.setenv("ORS_API_KEY", KEY)
     env = ors_gym.ORSEnv("contract")

@@ -16,8 +16,6 @@ ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 
 
 class Restarter:
-    """Kills a server and starts it again on its port, now and then."""
-
     def __init__(self, server: RunningServer, seconds: float, seed: int) -> None:
         self._server = server
         self._seconds = seconds

@@ -11,7 +11,6 @@ from tests.support.servers.process import RunningServer
 
 
 def submit(episode: Episode) -> dict[str, Any]:
-    """Submit what is right for the first task."""
     return {"tool": "submit", "input": {"answer": "0"}}
 
 
@@ -29,7 +28,6 @@ def answer(episode: Episode) -> dict[str, Any]:
 def play(
     server: RunningServer, tasks: Any = range(4), policy: Any = answer, **options: Any
 ) -> Evaluation:
-    """Evaluate a policy on the training split."""
     options = {"split": "train", "progress": False, **options}
     return evaluate(server.base_url, "Contract", tasks, policy, **options)
 

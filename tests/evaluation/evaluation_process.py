@@ -28,7 +28,6 @@ def run(
     episodes: int,
     engine: Any = "local",
 ) -> Evaluation:
-    """Evaluate with the settings that every process of a test has."""
     return evaluate(
         url,
         environment,
@@ -44,7 +43,6 @@ def run(
 
 
 def start(*arguments: str | int | Path) -> subprocess.Popen[str]:
-    """Call `run` with these arguments in a process."""
     return subprocess.Popen(
         [
             sys.executable,
@@ -59,7 +57,6 @@ def start(*arguments: str | int | Path) -> subprocess.Popen[str]:
 
 
 def wait_for_rows(output: Path, count: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a file has so many rows."""
     deadline = time.monotonic() + 300
     while not output.exists() or output.read_bytes().count(b"\n") <= count:
         assert process.poll() is None, "the process ended before it was killed"
@@ -68,7 +65,6 @@ def wait_for_rows(output: Path, count: int, process: subprocess.Popen[str]) -> N
 
 
 def rows_of(output: Path) -> Counter[tuple[int, int]]:
-    """Count the rows of each task and episode number."""
     _, *lines = output.read_text().splitlines()
     rows = map(json.loads, lines)
     return Counter((row["task_index"], row["episode"]) for row in rows)

@@ -56,16 +56,13 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
             split="train",
             progress=False,
         )
-    assert found.outcomes == 60
-    assert found.success_rate == 1.0
+    assert (found.outcomes, found.success_rate) == (60, 1.0)
     # It asks for less after the first refusals, and does not go on hammering.
     assert 0 < busy.refusals < 60
     assert not busy.sessions
 
 
 class CountingPace(Pace):
-    """Counts the retries that it is told of."""
-
     def __init__(self, most: int) -> None:
         super().__init__(most)
         self.noted = 0
@@ -79,9 +76,7 @@ class CountingPace(Pace):
 paces: list[CountingPace] = []
 
 
-def test_of_two_evaluations_on_one_client_each_keeps_its_pace(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
     """The second is still told of 429 after the first, which began before, ended."""
     monkeypatch.setattr(_player, "Pace", CountingPace)
     paces.clear()

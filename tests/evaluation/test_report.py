@@ -66,7 +66,6 @@ def test_a_page_without_its_pictures_has_its_figures(monkeypatch):
 
 
 def failed(index: int) -> Record:
-    """Return the record of an episode that a policy's own code ended."""
     episode = Episode("math", index, "test")
     try:
         _ = 1 / 0

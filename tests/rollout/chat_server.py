@@ -30,8 +30,6 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-__all__ = ["ChatServer", "running_chat_server"]
-
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -79,7 +77,6 @@ def check_assistant(message: dict[str, Any], waiting: list[str]) -> None:
 
 
 def make_answer(reply: dict[str, Any], model: str) -> dict[str, Any]:
-    """Write a reply of a script out."""
     rest = {
         name: value
         for name, value in reply.items()
@@ -116,8 +113,6 @@ def make_answer(reply: dict[str, Any], model: str) -> dict[str, Any]:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers by the scripts."""
-
     protocol_version = "HTTP/1.1"
     scripts: ClassVar[dict[str, list[dict[str, Any]]]] = {}
     log: ClassVar[dict[str, list[dict[str, Any]]]] = collections.defaultdict(list)
@@ -181,8 +176,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class ChatServer:
-    """The running child, as tests see it."""
-
     def __init__(self, port: int) -> None:
         self.origin = f"http://127.0.0.1:{port}"
         self.base_url = f"{self.origin}/v1"
@@ -207,7 +200,6 @@ class ChatServer:
 
 @contextlib.contextmanager
 def running_chat_server() -> Iterator[ChatServer]:
-    """Start the server as a child process and end it."""
     command = [sys.executable, "-B", __file__]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE

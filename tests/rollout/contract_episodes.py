@@ -25,6 +25,5 @@ def scripted(*answers: Any) -> Policy:
 def play(
     server: RunningServer, policy: Policy, task: Any = 0, **arguments: Any
 ) -> Episode:
-    """Play one episode."""
     work = run_episode_async(server.base_url, "Contract", task, policy, **arguments)
     return asyncio.run(work)

@@ -63,12 +63,10 @@ class ScriptedEnv(gymnasium.Env[Any, Any]):
 
 
 def call(tool: str, **given: Any) -> dict[str, Any]:
-    """Return a call of a tool."""
     return {"tool": tool, "input": given}
 
 
 def submit(answer: str = "4") -> dict[str, Any]:
-    """Return a call of submit."""
     return call("submit", answer=answer)
 
 
@@ -83,6 +81,5 @@ FINISH: dict[str, Any] = {"reward": 1.0, "finished": True}
 
 
 def play(env: gymnasium.Env[Any, Any], *answers: Any, **rules: Any) -> Episode:
-    """Play an episode with the answers of a policy, one after another."""
     queue = list(answers)
     return run_episode(env, lambda episode: queue.pop(0), **rules)

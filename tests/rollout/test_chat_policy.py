@@ -80,8 +80,7 @@ def test_the_message_is_kept_verbatim_with_what_it_cost(chat, contract):
     logprobs = {"content": [{"token": "4", "logprob": -0.1}]}
     policy = policy_of(chat, {"message": message, "logprobs": logprobs})
     turn = play(contract, policy).turns[0]
-    assert turn.message == message
-    assert turn.extra["usage"] == USAGE
+    assert (turn.message, turn.extra["usage"]) == (message, USAGE)
     assert turn.extra["finish_reason"] == "stop"
     assert turn.extra["logprobs"] == logprobs
     assert turn.extra["model"] == f"{policy.model}-2026"

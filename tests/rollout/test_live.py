@@ -22,8 +22,6 @@ def run_live(
     task: Any = 0,
     **arguments: Any,
 ) -> Any:
-    """Play an episode by a script, once it is started."""
-
     async def work() -> Any:
         async with (
             connect(server.base_url) as client,

@@ -90,8 +90,7 @@ def test_the_deadline_is_looked_at_between_steps():
         return [submit()] * 3
 
     episode = run_episode(ScriptedEnv({}, {}, {}), policy, deadline=0.001)
-    assert episode.stop_reason == "deadline"
-    assert episode.total_reward == 0.0
+    assert (episode.stop_reason, episode.total_reward) == ("deadline", 0.0)
 
 
 def test_plain_text_is_nudged_three_times_in_a_row():
@@ -163,8 +162,7 @@ def test_a_turn_keeps_the_message_and_what_is_the_policys_own():
 def test_a_turn_may_leave_its_actions_to_its_message():
     text = 'Sure. <tool_call>{"name": "look", "arguments": {}}</tool_call>'
     episode = play(ScriptedEnv(FINISH), Turn(None, message=text))
-    assert episode.steps[0].tool == "look"
-    assert episode.turns[0].message == text
+    assert (episode.steps[0].tool, episode.turns[0].message) == ("look", text)
     assistant = episode.messages()[1]
     assert assistant["content"] == "Sure."
     assert assistant["tool_calls"][0]["function"]["name"] == "look"
@@ -264,8 +262,7 @@ def test_ten_unreadable_turns_in_a_row_are_answered_and_no_more():
         return answers[len(episode.turns)]
 
     episode = run_episode(env, policy)
-    assert episode.stop_reason == "policy_stopped"
-    assert len(episode.turns) == 22
+    assert (episode.stop_reason, len(episode.turns)) == ("policy_stopped", 22)
     assert len(env.taken) == len(episode.steps) == 21
     assert episode.turns[10].actions == [submit()]
     # One readable call makes a turn readable.

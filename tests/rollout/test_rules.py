@@ -85,9 +85,7 @@ def test_it_is_the_reward_of_the_steps_so_far(rewards: list[float], kind: Any) -
         ("min", [0.0, 1.0, 1.0, 0.5]),
     ],
 )
-def test_a_policy_sees_it_without_steps_that_were_paid_nothing(
-    kind: Any, seen: list[float]
-) -> None:
+def test_a_policy_sees_it_without_steps_that_were_paid_nothing(kind, seen):
     unpaid = {"reward": 0.0, "reward_is_null": True}
     env = ScriptedEnv({"reward": 1.0}, unpaid, {"reward": 0.5}, {"finished": True})
     found: list[float | None] = []

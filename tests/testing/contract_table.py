@@ -15,8 +15,6 @@ from ors_gym.testing import Report, check_server
 from tests.support.servers.process import start_server
 from tests.support.servers.venvs import SDKS
 
-__all__ = ["CALLS", "PAGE", "check", "read_table"]
-
 PAGE: Final = Path(__file__).parents[2] / "docs" / "check.md"
 CALLS: Final = [
     {"tool": "echo", "input": {"text": "hello"}},
@@ -28,7 +26,6 @@ END: Final = "<!-- end -->\n"
 
 
 def check(base_url: str) -> Report:
-    """Check the contract environment of a server, as the table has it."""
     return check_server(base_url, "Contract", calls=CALLS)
 
 
@@ -45,7 +42,6 @@ def read_table() -> dict[str, dict[str, str]]:
 
 
 def write_table(reports: Mapping[str, Report]) -> str:
-    """Return the table, and what the warnings and failures say."""
     names = list(reports)
     checks = list(next(iter(reports.values())).statuses)
     lines = [f"| check | {' | '.join(names)} |", f"|---{'|---' * len(names)}|"]
@@ -79,7 +75,6 @@ def _is_seconds(word: str) -> bool:
 
 
 def main() -> int:
-    """Check every version and write the page."""
     reports = {}
     for name in SDKS:
         with start_server(name) as server:

@@ -14,8 +14,6 @@ import uuid
 from collections.abc import Iterator
 from typing import Any, ClassVar, TypeAlias
 
-__all__ = ["CALLS", "Sums", "serving"]
-
 Answer: TypeAlias = tuple[int, Any]
 
 CALLS = [{"tool": "think", "input": {}}, {"tool": "submit", "input": {"answer": "2"}}]
@@ -32,16 +30,12 @@ def tool(name: str, **schema: Any) -> dict[str, Any]:
 
 
 class Session:
-    """An episode: its calls by id, and whether it is over."""
-
     def __init__(self) -> None:
         self.results: dict[str, bytes] = {}
         self.finished = False
 
 
 class Sums:
-    """One environment, as a server of it behaves."""
-
     tools: ClassVar = [
         tool("think"),
         tool("submit", properties={"answer": {"type": "string"}}, required=["answer"]),
@@ -240,8 +234,6 @@ class Sums:
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Reads requests and writes answers."""
-
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     wbufsize = -1
@@ -274,8 +266,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Ends its threads with the connections."""
-
     daemon_threads = True
     block_on_close = False
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 
@@ -21,7 +21,6 @@ UNSATISFIABLE = tool("submit", properties={"answer": {"enum": []}}, required=["a
 
 
 def not_passed(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Check a server, and return what did not pass."""
     # What is slow here is slow, and nothing else, however busy the machine is.
     slow = sums.thinks or NEVER
     monkeypatch.setattr(checks, "_SLOW_CALL_SECONDS", slow)
@@ -38,13 +37,10 @@ def not_passed(sums: Sums, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def always(answer: Any) -> Callable[..., Any]:
-    """Make a method that gives one answer."""
     return lambda *_: answer
 
 
 class BlocksPings(Sums):
-    """A tool that takes a while blocks everybody else."""
-
     thinks = 0.3
 
     def __init__(self) -> None:
@@ -60,129 +56,105 @@ class BlocksPings(Sums):
             return super().ping(session_id)
 
 
+Fault: TypeAlias = tuple[dict[str, str], dict[str, Any]]
 SILENT: Final = {"thinks": 0.3, "heartbeat": always(b"")}
+SHOWN: Final = (200, Sums().prompt())
 NO_STREAM: Final = {"call": lambda sums, session, body: (200, sums.run(session, body))}
 NO_END: Final = {
     "stream": lambda *given: Sums.stream(*given).replace(b"event: end", b"event: chunk")
 }
 
+
+def warns(check: str, **attributes: Any) -> Fault:
+    return {check: "warn"}, attributes
+
+
+def fails(check: str, **attributes: Any) -> Fault:
+    return {check: "fail"}, attributes
+
+
 # What a check should find, and the attributes of `Sums` that make it so.
-FAULTS: Final[list[tuple[dict[str, str], dict[str, Any]]]] = [
-    ({"health": "warn"}, {"health": always((503, {}))}),
-    (
-        {"endpoints": "warn"},
-        {
-            "endpoints": lambda sums: [
-                path for path in Sums.endpoints(sums) if "task_tools" not in path
-            ]
-        },
+FAULTS: Final[list[Fault]] = [
+    warns("health", health=always((503, {}))),
+    warns(
+        "endpoints",
+        endpoints=lambda sums: [
+            p for p in Sums.endpoints(sums) if "task_tools" not in p
+        ],
     ),
-    ({"secrets": "warn"}, {"create_required": ["secrets"]}),
-    ({"unknown environment": "warn"}, {"unknown_environment": always((308, {}))}),
-    ({"splits": "warn"}, {"splits": always(["train", "test"])}),
-    (
-        {"tasks": "warn"},
-        {"tasks": lambda sums, split: Sums.tasks(sums, split) * (split != "test")},
+    warns("secrets", create_required=["secrets"]),
+    warns("unknown environment", unknown_environment=always((308, {}))),
+    warns("splits", splits=always(["train", "test"])),
+    warns(
+        "tasks", tasks=lambda sums, split: Sums.tasks(sums, split) * (split != "test")
     ),
-    ({"unknown task": "warn"}, {"unknown_task": always((500, {}))}),
-    (
-        {"tasks in two splits": "warn"},
-        {"tasks": lambda sums, _: Sums.tasks(sums, "train")},
+    warns("unknown task", unknown_task=always((500, {}))),
+    warns("tasks in two splits", tasks=lambda sums, _: Sums.tasks(sums, "train")),
+    warns("tool schemas", tools=[{**tool("think"), "description": " "}, Sums.tools[1]]),
+    warns("tool schemas", tools=[*Sums.tools, Sums.tools[0]]),
+    warns("tool schemas", tools=[]),
+    fails("tool schemas", tools=[UNSATISFIABLE]),
+    fails(
+        "session ids",
+        new_id=lambda sums: sums.given[0] if len(sums.given) == 1 else uuid.uuid4().hex,
     ),
-    (
-        {"tool schemas": "warn"},
-        {"tools": [{**tool("think"), "description": " "}, Sums.tools[1]]},
+    warns("set-up", prepares=0.01),
+    warns("prompt", prompt=lambda _: [{"type": "text", "text": uuid.uuid4().hex}]),
+    warns("prompt", prompt=always([])),
+    fails("session tools", task_tools=[UNSATISFIABLE]),
+    warns("ping", ping=always((200, {}))),
+    fails("ping", ping=always(GONE)),
+    fails(
+        "unknown session",
+        unknown_session=lambda sums, sid: GONE if sid in sums.deleted else SHOWN,
     ),
-    ({"tool schemas": "warn"}, {"tools": [*Sums.tools, Sums.tools[0]]}),
-    ({"tool schemas": "warn"}, {"tools": []}),
-    ({"tool schemas": "fail"}, {"tools": [UNSATISFIABLE]}),
-    (
-        {"session ids": "fail"},
-        {
-            "new_id": lambda sums: (
-                sums.given[0] if len(sums.given) == 1 else uuid.uuid4().hex
-            )
-        },
+    warns("create unknown task", create_unknown_task=always((200, {"sid": "x"}))),
+    fails(
+        "delete",
+        unknown_session=lambda sums, sid: SHOWN if sid in sums.deleted else GONE,
     ),
-    ({"set-up": "warn"}, {"prepares": 0.01}),
-    (
-        {"prompt": "warn"},
-        {"prompt": lambda _: [{"type": "text", "text": uuid.uuid4().hex}]},
+    warns(
+        "delete",
+        delete=lambda sums, sid: (
+            (500, {}) if sid in sums.deleted else Sums.delete(sums, sid)
+        ),
     ),
-    ({"prompt": "warn"}, {"prompt": always([])}),
-    ({"session tools": "fail"}, {"task_tools": [UNSATISFIABLE]}),
-    ({"ping": "warn"}, {"ping": always((200, {}))}),
-    ({"ping": "fail"}, {"ping": always(GONE)}),
-    (
-        {"unknown session": "fail"},
-        {
-            "unknown_session": lambda sums, session_id: (
-                GONE if session_id in sums.deleted else (200, sums.prompt())
-            )
-        },
+    fails(
+        "sessions at once",
+        think=lambda sums: (
+            sums.refused("busy") if sums.thoughts == 2 else Sums.think(sums)
+        ),
     ),
-    (
-        {"create unknown task": "warn"},
-        {"create_unknown_task": always((200, {"sid": "x"}))},
-    ),
-    (
-        {"delete": "fail"},
-        {
-            "unknown_session": lambda sums, session_id: (
-                (200, sums.prompt()) if session_id in sums.deleted else GONE
-            )
-        },
-    ),
-    (
-        {"delete": "warn"},
-        {
-            "delete": lambda sums, session_id: (
-                (500, {})
-                if session_id in sums.deleted
-                else Sums.delete(sums, session_id)
-            )
-        },
-    ),
-    (
-        {"sessions at once": "fail"},
-        {
-            "think": lambda sums: (
-                sums.refused("busy") if sums.thoughts == 2 else Sums.think(sums)
-            )
-        },
-    ),
-    (
-        {"event stream": "warn"},
-        {"stream": lambda *given: b"event: a\r\ndata: b\r\n\r\n" + Sums.stream(*given)},
+    warns(
+        "event stream",
+        stream=lambda *given: b"event: a\r\ndata: b\r\n\r\n" + Sums.stream(*given),
     ),
     (
         {"event stream": "warn", "resume": "warn"},
         {"stream": lambda *given: Sums.stream(*given).partition(b"\r\n\r\n")[2]},
     ),
-    (
-        {"results": "fail"},
-        {"ran": lambda sums, text, paid, **end: Sums.ran(sums, text, str(paid), **end)},
+    fails(
+        "results",
+        ran=lambda sums, text, paid, **end: Sums.ran(sums, text, str(paid), **end),
     ),
-    (
-        {"results": "fail"},
-        {"ran": lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end)},
+    fails(
+        "results",
+        ran=lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end),
     ),
-    ({"resume": "fail"}, {"resume": lambda sums, *_: sums.error("unknown task_id")}),
-    (
-        {"unknown task_id": "fail"},
-        {
-            "resume": lambda sums, session, task_id, body: (
-                session.results.get(task_id)
-                or sums.stream(task_id, sums.run(session, body))
-            )
-        },
+    fails("resume", resume=lambda sums, *_: sums.error("unknown task_id")),
+    fails(
+        "unknown task_id",
+        resume=lambda sums, session, task_id, body: (
+            session.results.get(task_id)
+            or sums.stream(task_id, sums.run(session, body))
+        ),
     ),
-    ({"unknown tool": "warn"}, {"unknown_tool": always(PAID)}),
-    ({"unknown tool": "warn"}, {"unknown_tool": always("KeyError")}),
-    ({"invalid input": "warn"}, {"invalid_input": always(PAID)}),
-    ({"invalid input": "warn"}, {"invalid_input": always("KeyError")}),
-    ({"call after the end": "warn"}, {"after_the_end": always(PAID)}),
-    ({"heartbeats": "warn"}, SILENT),
+    warns("unknown tool", unknown_tool=always(PAID)),
+    warns("unknown tool", unknown_tool=always("KeyError")),
+    warns("invalid input", invalid_input=always(PAID)),
+    warns("invalid input", invalid_input=always("KeyError")),
+    warns("call after the end", after_the_end=always(PAID)),
+    warns("heartbeats", **SILENT),
 ]
 
 
@@ -200,7 +172,7 @@ def test_a_server_that_keeps_to_the_standard_passes_every_check(monkeypatch):
 )
 def test_a_fault_is_found_by_its_check_and_no_other(expected, attributes, monkeypatch):
     found = not_passed(faulty(attributes), monkeypatch)
-    if attributes is SILENT:
+    if attributes == SILENT:
         # Its calls are as slow as those that a ping may wait for.
         found.pop("pings during a call", None)
     assert found == expected

@@ -42,8 +42,6 @@ def make(server: RunningServer, env_name: str = "contract", **arguments: Any) ->
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):
-    """Keeps the actions that reach the env below."""
-
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
         self.actions: list[Any] = []

@@ -50,8 +50,7 @@ def test_groups_become_numbers(closing):
     env = closing(ParsedText(gym.make("ors/guess"), BOUNDS))
     assert env.observation_space == Box(-np.inf, np.inf, (2,), np.float32)
     observation, _ = env.reset(seed=7)
-    assert observation.tolist() == [1, 16]
-    assert observation.dtype == np.float32
+    assert (observation.tolist(), observation.dtype) == ([1, 16], np.float32)
     assert env.step(guess(9))[0].tolist() == [10, 16]
 
 

@@ -50,7 +50,6 @@ def load(title: str, name: str) -> Any:
 
 @pytest.fixture
 def contract(shared_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Serve the contract environments; the test leaves no session open."""
     server = shared_server(SDK)
     monkeypatch.setenv("ORS_BASE_URL", server.base_url)
     yield server
@@ -59,7 +58,6 @@ def contract(shared_server: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
-    """Serve the contract environments for a test that restarts the server."""
     with start_server(SDK) as server:
         monkeypatch.setenv("ORS_BASE_URL", server.base_url)
         yield server
@@ -134,9 +132,7 @@ def check_tokens(ids: list[int], mask: list[int], logprobs: Any, sampler: Any) -
 
 
 @only("slime", "miles")
-def test_samples_hold_the_episode_and_its_reward(
-    recipe: Any, sampler: Sampler, contract: Any
-) -> None:
+def test_samples_hold_the_episode_and_its_reward(recipe, sampler, contract):
     sample = play_sample(recipe)
     assert sample.reward == 1.5
     assert sample.status is Sample.Status.COMPLETED
@@ -146,9 +142,7 @@ def test_samples_hold_the_episode_and_its_reward(
 
 
 @only("slime", "miles")
-def test_samples_are_played_anew_after_an_outage(
-    recipe: Any, sampler: Sampler, mortal: RunningServer
-) -> None:
+def test_samples_are_played_anew_after_an_outage(recipe, sampler, mortal):
     def before(turn: int) -> None:
         if turn == 1:
             mortal.restart()
@@ -166,9 +160,7 @@ def play_verl(recipe: Any) -> Any:
 
 
 @only("verl")
-def test_an_agent_loop_returns_tokens_and_the_reward(
-    recipe: Any, sampler: Sampler, contract: Any
-) -> None:
+def test_an_agent_loop_returns_tokens_and_the_reward(recipe, sampler, contract):
     output = play_verl(recipe)
     assert output.reward_score == 1.5
     ids = output.prompt_ids + output.response_ids
@@ -177,9 +169,7 @@ def test_an_agent_loop_returns_tokens_and_the_reward(
 
 
 @only("verl")
-def test_an_outage_that_stays_is_raised_in_the_end(
-    recipe: Any, sampler: Sampler, mortal: RunningServer
-) -> None:
+def test_an_outage_that_stays_is_raised_in_the_end(recipe, sampler, mortal):
     sampler.before = lambda turn: mortal.restart()
     with pytest.raises(SessionLostError):
         play_verl(recipe)
@@ -231,9 +221,7 @@ def test_a_resources_server_answers_and_pays_once(recipe: Any, contract: Any) ->
 
 
 @only("nemo_gym")
-def test_an_outage_fails_the_request_and_closes_the_session(
-    recipe: Any, mortal: RunningServer
-) -> None:
+def test_an_outage_fails_the_request_and_closes_the_session(recipe, mortal):
     async def work() -> None:
         server = recipe.ORSServer()
         await server.reset(TASK, "s")
@@ -259,15 +247,12 @@ def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) ->
     add = {"calls": [["a", "add", '{"a": 1, "b": 2}']]}
     submit = {"calls": [["b", "submit", '{"answer": "0"}']]}
     task, episode = play_rllm(recipe, add, submit)
-    assert episode.trajectories[0].reward == 1.5
-    assert episode.metrics["turns"] == 2
+    assert (episode.trajectories[0].reward, episode.metrics["turns"]) == (1.5, 2)
     assert recipe.score(task, episode) == (1.5, True)
 
 
 @only("rllm")
-def test_a_rollout_without_an_outcome_raises(
-    recipe: Any, mortal: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rollout_without_an_outcome_raises(recipe, mortal, monkeypatch):
     async def broken(client: Any, env_name: str, task: int, _: Any, **rest: Any) -> Any:
         def policy(episode: Any) -> Any:
             mortal.restart()

@@ -96,7 +96,6 @@ def check_numbers(base_url: str, data_format: str) -> None:
 
 
 def main(base_url: str, data_format: str) -> None:
-    """Record with text, with infos and with numbers, and compare what comes back."""
     check_text(base_url, data_format, infos=False)
     check_text(base_url, data_format, infos=True)
     check_numbers(base_url, data_format)

@@ -7,12 +7,10 @@ environment of its own, which is cached.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
 
 from tests.support.processes import run
-from tests.support.servers.process import RunningServer
 from tests.support.virtual_environments import (
     ROOT,
     Recipe,
@@ -35,9 +33,7 @@ RECIPE = Recipe(
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
-def test_a_dataset_gives_back_what_was_played(
-    server: RunningServer, data_format: str, tmp_path: Path
-) -> None:
+def test_a_dataset_gives_back_what_was_played(server, data_format, tmp_path):
     try:
         python = ensure(RECIPE)
     except VenvBuildError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -154,12 +153,7 @@ REFUSES: list[tuple[str, tuple[Any, ...], type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("name", "wrap", "check"), WORKS, ids=[w[0] for w in WORKS])
-def test_works(
-    plain: Played,
-    name: str,
-    wrap: Callable[[Any], Any],
-    check: Callable[[Played, Played], None],
-) -> None:
+def test_works(plain, name, wrap, check):
     env = wrap(make())
     assert type(env).__name__ == name or check is repeats
     got = play(env, ACTIONS)
@@ -268,9 +262,7 @@ def floats(env: Any) -> Any:
         (lambda e: wrappers.RepeatAction(numbers(e), 2), (2,)),
     ],
 )
-def test_through_the_views_those_for_numbers_work(
-    wrap: Callable[[Any], Any], shape: tuple[int, ...]
-) -> None:
+def test_through_the_views_those_for_numbers_work(wrap, shape):
     env = wrap(make())
     env.action_space.seed(1)
     observation, info = env.reset(seed=SEED)
@@ -317,8 +309,7 @@ def test_wrappers_of_pictures_work(plain: Played) -> None:
         assert play(env, ACTIONS) == plain
         frames = env.render()
         for frame in frames if isinstance(frames, list) else [frames]:
-            assert frame.dtype == np.uint8
-            assert frame.shape[2] == 3
+            assert (frame.dtype, frame.shape[2]) == (np.uint8, 3)
         env.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -64,9 +63,7 @@ def test_text_survives_exactly(server: RunningServer, kind: str, mode: str) -> N
 
 
 @pytest.mark.parametrize(("kind", "mode"), CASES)
-def test_lone_surrogates_are_replaced_or_refused(
-    server: RunningServer, kind: str, mode: str
-) -> None:
+def test_lone_surrogates_are_replaced_or_refused(server, kind, mode):
     envs = KINDS[kind](server.base_url, mode)
     envs.reset(seed=0)
     actions = [echo("a\ud800b", mode, ascii_only=True), echo("ü", mode)]
@@ -85,9 +82,7 @@ def test_lone_surrogates_are_replaced_or_refused(
 
 
 @pytest.mark.parametrize("wrap", [gym.wrappers.FrameStackObservation, None])
-def test_text_survives_single_envs_too(
-    server: RunningServer, wrap: Callable[..., Any] | None
-) -> None:
+def test_text_survives_single_envs_too(server, wrap):
     env = make_one(server.base_url, "tool_call")
     if wrap is not None:
         env = wrap(env, 2)

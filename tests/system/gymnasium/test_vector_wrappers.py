@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -118,12 +117,7 @@ REFUSES: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "wrap", "check"), WORKS, ids=[w[0] for w in WORKS])
-def test_works(
-    plain: list[Any],
-    name: str,
-    wrap: Callable[[Any], Any],
-    check: Callable[[list[Any], list[Any]], bool],
-) -> None:
+def test_works(plain, name, wrap, check):
     envs = wrap(make())
     assert type(envs).__name__ == name
     assert check(play(envs), plain)
@@ -205,9 +199,7 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_human_rendering_shows(
-    plain: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_human_rendering_shows(plain, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     envs: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
     assert observations(play(envs)) == observations(plain)

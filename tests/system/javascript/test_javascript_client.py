@@ -189,9 +189,7 @@ MORE_FAULTS: list[Any] = [
 @pytest.mark.parametrize(
     ("faults", "raised", "runs"), mostly_slow([*FAULTS, *MORE_FAULTS], len(FAULTS))
 )
-def test_a_tool_never_runs_twice(
-    server: RunningServer, fault_proxy: FaultProxy, faults: Any, raised: str, runs: int
-) -> None:
+def test_a_tool_never_runs_twice(server, fault_proxy, faults, raised, runs):
     fault_proxy.plan("/call", faults)
     (result,) = results_of(fault_proxy.url, ADD)
     assert result.get("raised", "") == raised
@@ -212,9 +210,7 @@ def test_a_429_is_not_believed(server: RunningServer, fault_proxy: FaultProxy) -
     assert server.runs() == 1
 
 
-def test_after_an_unknown_outcome_no_further_call(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_after_an_unknown_outcome_no_further_call(server, fault_proxy):
     fault_proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
     results = results_of(fault_proxy.url, ADD, ADD)
     assert [r["raised"] for r in results] == ["ambiguous_call", "invalid_request"]
@@ -228,9 +224,7 @@ def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) 
     assert server.runs() == 2
 
 
-def test_a_session_is_kept_alive_while_a_tool_works(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_a_session_is_kept_alive_while_a_tool_works(server, fault_proxy):
     slow = ["slow", {"seconds": 1.0}]
     (result,) = results_of(fault_proxy.url, slow, client={"pingSeconds": 0.2})
     assert result["reward"] == 0.25
@@ -240,9 +234,7 @@ def test_a_session_is_kept_alive_while_a_tool_works(
     assert {ping.session_id for ping in pings} == {create.session_id}
 
 
-def test_a_session_that_a_ping_finds_lost_takes_no_call(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_a_session_that_a_ping_finds_lost_takes_no_call(server, fault_proxy):
     fault_proxy.plan("/ping", [Answer(404)])
     slow = ["slow", {"seconds": 1.0}]
     _, after = results_of(fault_proxy.url, slow, ADD, client={"pingSeconds": 0.2})
@@ -250,9 +242,7 @@ def test_a_session_that_a_ping_finds_lost_takes_no_call(
     assert server.runs("add") == 0
 
 
-def test_an_unanswered_create_leaves_nothing_behind(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_an_unanswered_create_leaves_nothing_behind(server, fault_proxy):
     fault_proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
     assert results_of(fault_proxy.url, SUBMIT)[0]["reward"] == 1.0
     server.wait_for("teardown", 2)
