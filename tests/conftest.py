@@ -74,6 +74,13 @@ def server(
 
 
 @pytest.fixture
+def closing() -> Iterator[Callable[[Any], Any]]:
+    """Give a function that has an env closed at the end of the test."""
+    with contextlib.ExitStack() as stack:
+        yield lambda env: stack.enter_context(contextlib.closing(env))
+
+
+@pytest.fixture
 def fault_proxy(server: RunningServer) -> Iterator[FaultProxy]:
     """A proxy before the `server` of the same test, which breaks what it is told to."""
     with FaultProxy(server.base_url) as proxy:

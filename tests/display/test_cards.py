@@ -219,15 +219,14 @@ def test_an_env_shows_its_episode_and_its_tools():
     assert env_card(gym.make("CartPole-v1")) is None
 
 
-def test_envs_without_a_transcript_show_their_tools():
+def test_envs_without_a_transcript_show_their_tools(closing):
     env = gym.make("ors/guess")
     card = str(env_card(env))
     assert "render_mode=" in card
     assert "integer, at least" in card
     env.close()
-    envs: Any = gym.make_vec("ors/guess", num_envs=2)
+    envs = closing(gym.make_vec("ors/guess", num_envs=2))
     assert "2 envs" in str(env_card(envs))
-    envs.close()
 
 
 def test_what_is_shown_in_a_terminal_does_not_steer_it():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -118,12 +117,11 @@ def test_without_pillow_the_env_says_what_to_install(monkeypatch):
         ors_gym.ORSEnv("any", "http://127.0.0.1:1", render_mode="rgb_array")
 
 
-def test_a_vector_env_gives_a_frame_for_each_env():
-    envs: Any = gym.make_vec("ors/guess", num_envs=2, render_mode="rgb_array")
+def test_a_vector_env_gives_a_frame_for_each_env(closing):
+    envs = closing(gym.make_vec("ors/guess", num_envs=2, render_mode="rgb_array"))
     envs.reset(seed=0)
     before = envs.render()
     envs.step([{"tool": "guess", "input": {"number": n}} for n in (1, 2)])
     frames = [*before, *envs.render()]
     assert {frame.shape for frame in frames} == {FRAME_SHAPE}
     assert len({frame.tobytes() for frame in frames}) == 4
-    envs.close()

@@ -119,7 +119,7 @@ def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
 
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_text_and_rewards_through_vector_envs(server, kind, order):
+def test_text_and_rewards_through_vector_envs(server, kind, order, closing):
     makers = [
         lambda i=i: gym.make(
             "ors/remote",
@@ -132,7 +132,7 @@ def test_text_and_rewards_through_vector_envs(server, kind, order):
         for i in range(3)
     ]
     make = gym.vector.SyncVectorEnv if kind == "sync" else gym.vector.AsyncVectorEnv
-    env = make(makers)
+    env = closing(make(makers))
     for seed in (4, None):
         seen = []
         observations, infos = env.reset(seed=seed)
@@ -148,7 +148,6 @@ def test_text_and_rewards_through_vector_envs(server, kind, order):
             observations, infos = env.reset()
         if order != "random":
             assert sorted(seen) == list(range(12))
-    env.close()
 
 
 def test_narrowed_tasks_and_curricula(server: RunningServer) -> None:

@@ -159,11 +159,10 @@ def test_arguments_that_are_not_json(server: RunningServer) -> None:
     assert server.runs("add") == 1
 
 
-def test_environment_variables_name_server_and_key(server, monkeypatch):
+def test_environment_variables_name_server_and_key(server, monkeypatch, closing):
     monkeypatch.setenv("ORS_BASE_URL", server.base_url)
     monkeypatch.setenv("ORS_API_KEY", KEY)
-    env = ors_gym.ORSEnv("contract")
+    env = closing(ors_gym.ORSEnv("contract"))
     assert env.base_url == server.base_url
     assert env.reset(seed=1)[0] == "1 + 1 = ?"
     assert KEY not in repr((env, env.client, vars(env.client), env._settings))
-    env.close()

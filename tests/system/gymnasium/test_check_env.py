@@ -65,18 +65,16 @@ def make(name: str, **arguments: Any) -> Any:
 
 @pytest.mark.parametrize("arguments", MODES, ids=str)
 @pytest.mark.parametrize("name", BUNDLED_NAMES)
-def test_bundled_envs(name: str, arguments: dict[str, Any]) -> None:
-    env = make(name, **arguments)
+def test_bundled_envs(name: str, arguments: dict[str, Any], closing) -> None:
+    env = closing(make(name, **arguments))
     check_env(env.unwrapped)
-    env.close()
 
 
 @pytest.mark.parametrize(("name", "wrap"), VIEWS)
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
-def test_views(name: str, wrap: Callable[[Any], Any], mode: str) -> None:
-    env = wrap(make(name, action_mode=mode).unwrapped)
+def test_views(name: str, wrap: Callable[[Any], Any], mode: str, closing) -> None:
+    env = closing(wrap(make(name, action_mode=mode).unwrapped))
     with warnings.catch_warnings():
         # It would rather check the env below, which has its own test.
         warnings.filterwarnings("ignore", message=".*different from the unwrapped")
         check_env(env, skip_render_check=True)
-    env.close()

@@ -153,61 +153,54 @@ REFUSES: list[tuple[str, tuple[Any, ...], type[Exception]]] = [
 
 
 @pytest.mark.parametrize(("name", "wrap", "check"), WORKS, ids=[w[0] for w in WORKS])
-def test_works(plain, name, wrap, check):
-    env = wrap(make())
+def test_works(plain, name, wrap, check, closing):
+    env = closing(wrap(make()))
     assert type(env).__name__ == name or check is repeats
     got = play(env, ACTIONS)
     check(got, plain)
-    env.close()
 
 
 @pytest.mark.parametrize(("name", "given", "error"), REFUSES)
-def test_is_refused(name: str, given: tuple[Any, ...], error: type[Exception]) -> None:
-    env = make()
+def test_is_refused(name, given, error, closing):
+    env = closing(make())
     with pytest.raises(error):
         getattr(wrappers, name)(env, *given)
-    env.close()
 
 
-def test_transform_action_gives_words_for_calls(plain: Played) -> None:
-    env = wrappers.TransformAction(make(), move, ors_gym.FreeText())
+def test_transform_action_gives_words_for_calls(plain: Played, closing) -> None:
+    env = closing(wrappers.TransformAction(make(), move, ors_gym.FreeText()))
     words = [action["input"]["direction"] for action in ACTIONS]
     assert play(env, words) == plain
-    env.close()
 
 
-def test_filter_observation_takes_images_away(plain: Played) -> None:
-    env = make(observation_mode="dict")
+def test_filter_observation_takes_images_away(plain: Played, closing) -> None:
+    env = closing(make(observation_mode="dict"))
     keeps_text_only(play(wrappers.FilterObservation(env, ["text"]), ACTIONS), plain)
-    env.close()
 
 
-def test_autoreset_goes_on_with_the_next_task() -> None:
-    env: Any = wrappers.Autoreset(gym.make("ors/blackjack"))
+def test_autoreset_goes_on_with_the_next_task(closing) -> None:
+    env = closing(wrappers.Autoreset(gym.make("ors/blackjack")))
     env.reset(seed=3)
     stand = {"tool": "stand", "input": {}}
     assert env.step(stand)[2]
     observation, reward, terminated, truncated, info = env.step(stand)
     assert observation.startswith("Blackjack. Your hand")
     assert (reward, terminated, truncated, info["task_index"]) == (0.0, False, False, 4)
-    env.close()
 
 
-def test_order_enforcing_wants_a_reset_first() -> None:
-    env = wrappers.OrderEnforcing(make().unwrapped)
+def test_order_enforcing_wants_a_reset_first(closing) -> None:
+    env = closing(wrappers.OrderEnforcing(make().unwrapped))
     with pytest.raises(gym.error.ResetNeeded):
         env.step(ACTIONS[0])
-    env.close()
 
 
-def test_render_collection_keeps_each_transcript(plain: Played) -> None:
-    env = wrappers.RenderCollection(make(render_mode="ansi"))
+def test_render_collection_keeps_each_transcript(plain: Played, closing) -> None:
+    env = closing(wrappers.RenderCollection(make(render_mode="ansi")))
     play(env, ACTIONS[:2])
     frames: Any = env.render()
     assert len(frames) == 3
     assert frames[0] in frames[1]
     assert plain.observations[2] in frames[2]
-    env.close()
 
 
 def test_every_wrapper_is_in_the_table() -> None:
@@ -262,8 +255,8 @@ def floats(env: Any) -> Any:
         (lambda e: wrappers.RepeatAction(numbers(e), 2), (2,)),
     ],
 )
-def test_through_the_views_those_for_numbers_work(wrap, shape):
-    env = wrap(make())
+def test_through_the_views_those_for_numbers_work(wrap, shape, closing):
+    env = closing(wrap(make()))
     env.action_space.seed(1)
     observation, info = env.reset(seed=SEED)
     for _ in range(5):
@@ -271,13 +264,11 @@ def test_through_the_views_those_for_numbers_work(wrap, shape):
         assert observation in env.observation_space
         assert info["action_mask"].tolist() == [1, 1, 1, 1]
         observation, *_, info = env.step(env.action_space.sample(info["action_mask"]))
-    env.close()
 
 
-def test_frames_of_text_are_a_tuple_of_texts() -> None:
-    env = wrappers.FrameStackObservation(make(), 3)
+def test_frames_of_text_are_a_tuple_of_texts(closing) -> None:
+    env = closing(wrappers.FrameStackObservation(make(), 3))
     assert isinstance(env.observation_space, Tuple)
-    env.close()
 
 
 def test_add_render_observation_adds_pixels(plain: Played) -> None:
@@ -291,12 +282,11 @@ def test_add_render_observation_adds_pixels(plain: Played) -> None:
     env.close()
 
 
-def test_add_render_observation_can_be_the_frames_alone() -> None:
-    env = wrappers.AddRenderObservation(make(render_mode="rgb_array"))
+def test_add_render_observation_can_be_the_frames_alone(closing) -> None:
+    env = closing(wrappers.AddRenderObservation(make(render_mode="rgb_array")))
     got = play(env, ACTIONS[:2])
     assert [frame.shape for frame in got.observations] == [FRAME_SHAPE] * 3
     assert len({frame.tobytes() for frame in got.observations}) == 3
-    env.close()
 
 
 def test_wrappers_of_pictures_work(plain: Played) -> None:
@@ -329,11 +319,10 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_human_rendering_shows(plain: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_human_rendering_shows(plain, monkeypatch, closing):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    env: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
+    env = closing(wrappers.HumanRendering(make(render_mode="rgb_array")))
     assert play(env, ACTIONS) == plain
-    env.close()
 
 
 def test_images_are_delayed_and_stacked(server: RunningServer) -> None:

@@ -12,7 +12,6 @@ from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv
 
 from ors_gym.vector import ORSVectorEnv
 from tests.spaces.texts import TEXTS
-from tests.support.servers.process import RunningServer
 from tests.support.slow_cases import mostly_slow
 
 COUNT = 2
@@ -53,18 +52,17 @@ def echo(text: str, mode: str, *, ascii_only: bool = False) -> Any:
 
 
 @pytest.mark.parametrize(("kind", "mode"), CASES)
-def test_text_survives_exactly(server: RunningServer, kind: str, mode: str) -> None:
-    envs = KINDS[kind](server.base_url, mode)
+def test_text_survives_exactly(server, kind, mode, closing):
+    envs = closing(KINDS[kind](server.base_url, mode))
     envs.reset(seed=0)
     for one, two in zip(TEXTS, reversed(TEXTS), strict=True):
         observations, *_ = envs.step([echo(one, mode), echo(two, mode)])
         assert tuple(observations) == (one, two)
-    envs.close()
 
 
 @pytest.mark.parametrize(("kind", "mode"), CASES)
-def test_lone_surrogates_are_replaced_or_refused(server, kind, mode):
-    envs = KINDS[kind](server.base_url, mode)
+def test_lone_surrogates_are_replaced_or_refused(server, kind, mode, closing):
+    envs = closing(KINDS[kind](server.base_url, mode))
     envs.reset(seed=0)
     actions = [echo("a\ud800b", mode, ascii_only=True), echo("ü", mode)]
     observations, _, terminated, _, infos = envs.step(actions)
@@ -78,7 +76,6 @@ def test_lone_surrogates_are_replaced_or_refused(server, kind, mode):
     assert observations[1] == "ü"
     assert not terminated.any()
     assert tuple(envs.step([echo("next", mode)] * 2)[0]) == ("next", "next")
-    envs.close()
 
 
 @pytest.mark.parametrize("wrap", [gym.wrappers.FrameStackObservation, None])

@@ -117,20 +117,18 @@ REFUSES: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("name", "wrap", "check"), WORKS, ids=[w[0] for w in WORKS])
-def test_works(plain, name, wrap, check):
-    envs = wrap(make())
+def test_works(plain, name, wrap, check, closing):
+    envs = closing(wrap(make()))
     assert type(envs).__name__ == name
     assert check(play(envs), plain)
-    envs.close()
 
 
 @pytest.mark.parametrize(("name", "given"), REFUSES)
-def test_is_refused(name: str, given: tuple[Any, ...]) -> None:
-    envs = make()
+def test_is_refused(name: str, given: tuple[Any, ...], closing) -> None:
+    envs = closing(make())
     # Most say so when they are made, one at its first reset.
     with pytest.raises((TypeError, ValueError, AssertionError)):
         getattr(wrappers, name)(envs, *given).reset(seed=0)
-    envs.close()
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
@@ -154,10 +152,9 @@ def test_statistics_in_every_autoreset_mode(mode: AutoresetMode) -> None:
         assert counted == pytest.approx(expected)
 
 
-def test_transform_action_changes_what_is_sent(plain: list[Any]) -> None:
-    envs = wrappers.TransformAction(make(), swap)
+def test_transform_action_changes_what_is_sent(plain: list[Any], closing) -> None:
+    envs = closing(wrappers.TransformAction(make(), swap))
     assert [*rewards(play(envs))] != rewards(plain)
-    envs.close()
 
 
 def test_filter_observation_takes_images_away() -> None:
@@ -168,10 +165,9 @@ def test_filter_observation_takes_images_away() -> None:
     envs.close()
 
 
-def test_flatten_observation_leaves_text_as_it_is(plain: list[Any]) -> None:
-    envs = wrappers.FlattenObservation(make())
+def test_flatten_observation_leaves_text_as_it_is(plain: list[Any], closing) -> None:
+    envs = closing(wrappers.FlattenObservation(make()))
     assert observations(play(envs)) == observations(plain)
-    envs.close()
 
 
 def test_through_the_twins_those_for_numbers_work() -> None:
@@ -199,11 +195,10 @@ def test_record_video_writes_a_film(tmp_path: Any) -> None:
 
 
 @pytest.mark.slow
-def test_human_rendering_shows(plain, monkeypatch):
+def test_human_rendering_shows(plain, monkeypatch, closing):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    envs: Any = wrappers.HumanRendering(make(render_mode="rgb_array"))
+    envs = closing(wrappers.HumanRendering(make(render_mode="rgb_array")))
     assert observations(play(envs)) == observations(plain)
-    envs.close()
 
 
 def test_every_wrapper_is_in_the_table() -> None:
