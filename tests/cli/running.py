@@ -53,11 +53,7 @@ def run(
     typed: str = "",
     fresh: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command, and check how it ends.
-
-    ``fresh`` runs it in a process of its own, which takes much longer to start than
-    most commands do.
-    """
+    # A fresh process takes much longer to start than most commands do.
     command = _run_in_a_process if fresh else _run_here
     done = command(arguments, cwd, typed)
     assert done.returncode == code, done.stdout + done.stderr

@@ -16,11 +16,7 @@ class Kernel:
         self._client = client
 
     def run(self, code: str) -> list[dict[str, Any]]:
-        """Run a cell, and return what it showed.
-
-        That is the content of each message that a notebook would keep, by media type;
-        ``{"stdout": text}`` for what was printed.
-        """
+        """Return what a cell showed, by media type or as ``{"stdout": text}``."""
         shown: list[dict[str, Any]] = []
 
         def keep(message: Any) -> None:

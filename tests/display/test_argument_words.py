@@ -21,61 +21,55 @@ DEFINITIONS = {
     "Loop": {"$ref": "#/$defs/Loop"},
 }
 WAY = {"$ref": "#/$defs/Way"}
-ONE_TO_NINE = {"type": "integer", "minimum": 1, "maximum": 9}
+AGE = {"$ref": "#/$defs/Age"}
+NULL = {"type": "null"}
+DIGIT = {"type": "integer", "minimum": 1, "maximum": 9}
+# For each kind of form field: schemas, and the words for them.
+KINDS: dict[str, list[tuple[Any, str]]] = {
+    "choice": [
+        (WAY, 'one of "up", "down"'),
+        ({**WAY, "default": "up"}, 'one of "up", "down", default "up"'),
+        ({"allOf": [WAY]}, 'one of "up", "down"'),
+        ({"anyOf": [WAY, NULL]}, 'one of "up", "down" or null'),
+        ({"$ref": "#/$defs/a~1b"}, "5"),
+    ],
+    "integer": [
+        (
+            {"anyOf": [AGE, NULL], "default": None},
+            "integer, at least 0, less than 150 or null, default null",
+        ),
+        (DIGIT, "integer, at least 1, at most 9"),
+        # Draft 4 says whether the bound itself is left out; later drafts another bound.
+        ({**DIGIT, "exclusiveMinimum": True}, "integer, more than 1, at most 9"),
+        ({**DIGIT, "exclusiveMaximum": True}, "integer, at least 1, less than 9"),
+        ({**DIGIT, "exclusiveMinimum": False}, "integer, at least 1, at most 9"),
+    ],
+    "number": [
+        (
+            {"type": "number", "exclusiveMinimum": 0, "default": False},
+            "number, more than 0, default false",
+        ),
+        ({"type": "number", "multipleOf": 0.5}, "number, a multiple of 0.5"),
+    ],
+    "string": [({"type": "string", "maxLength": 5}, "string, at most 5 characters")],
+    "json": [
+        ({"anyOf": [{"type": "integer"}, WAY]}, 'integer or one of "up", "down"'),
+        ({"type": "array", "items": WAY}, 'array of one of "up", "down"'),
+        ({"type": "array"}, "array"),
+        ({"type": ["string", "null"]}, "string or null"),
+        ({"exclusiveMinimum": True}, "JSON"),
+        ({}, "JSON"),
+        (True, "anything"),
+        (False, "nothing"),
+        ({"$ref": "#/$defs/Loop"}, "JSON"),
+        ({"$ref": "#/$defs/None"}, "JSON"),
+    ],
+}
 
 
 @pytest.mark.parametrize(
     ("schema", "words", "kind"),
-    [
-        (WAY, 'one of "up", "down"', "choice"),
-        ({**WAY, "default": "up"}, 'one of "up", "down", default "up"', "choice"),
-        ({"allOf": [WAY]}, 'one of "up", "down"', "choice"),
-        ({"anyOf": [WAY, {"type": "null"}]}, 'one of "up", "down" or null', "choice"),
-        (
-            {"anyOf": [{"$ref": "#/$defs/Age"}, {"type": "null"}], "default": None},
-            "integer, at least 0, less than 150 or null, default null",
-            "integer",
-        ),
-        (
-            {"anyOf": [{"type": "integer"}, WAY]},
-            'integer or one of "up", "down"',
-            "json",
-        ),
-        ({"$ref": "#/$defs/a~1b"}, "5", "choice"),
-        ({"type": "array", "items": WAY}, 'array of one of "up", "down"', "json"),
-        ({"type": "array"}, "array", "json"),
-        ({"type": ["string", "null"]}, "string or null", "json"),
-        (ONE_TO_NINE, "integer, at least 1, at most 9", "integer"),
-        # Draft 4 says whether the bound itself is left out; later drafts another bound.
-        (
-            {**ONE_TO_NINE, "exclusiveMinimum": True},
-            "integer, more than 1, at most 9",
-            "integer",
-        ),
-        (
-            {**ONE_TO_NINE, "exclusiveMaximum": True},
-            "integer, at least 1, less than 9",
-            "integer",
-        ),
-        (
-            {**ONE_TO_NINE, "exclusiveMinimum": False},
-            "integer, at least 1, at most 9",
-            "integer",
-        ),
-        ({"exclusiveMinimum": True}, "JSON", "json"),
-        (
-            {"type": "number", "exclusiveMinimum": 0, "default": False},
-            "number, more than 0, default false",
-            "number",
-        ),
-        ({"type": "string", "maxLength": 5}, "string, at most 5 characters", "string"),
-        ({"type": "number", "multipleOf": 0.5}, "number, a multiple of 0.5", "number"),
-        ({}, "JSON", "json"),
-        (True, "anything", "json"),
-        (False, "nothing", "json"),
-        ({"$ref": "#/$defs/Loop"}, "JSON", "json"),
-        ({"$ref": "#/$defs/None"}, "JSON", "json"),
-    ],
+    [(*row, kind) for kind, rows in KINDS.items() for row in rows],
 )
 def test_every_view_says_the_same(schema, words, kind):
     whole = {"$defs": DEFINITIONS, "properties": {"a": schema}, "required": ["a"]}

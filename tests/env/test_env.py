@@ -22,13 +22,9 @@ from tests.support.servers.process import RunningServer
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 SUBMIT = {"tool": "submit", "input": {"answer": "0"}}
 INFO_TYPES = {
+    **dict.fromkeys(("split", "tool", "error", "error_kind"), str),
+    **dict.fromkeys(("reward_is_null", "observation_truncated"), bool),
     "task_index": int,
-    "split": str,
-    "tool": str,
-    "error": str,
-    "error_kind": str,
-    "reward_is_null": bool,
-    "observation_truncated": bool,
     "blocks": list,
     "metadata": Metadata,
 }
@@ -41,17 +37,16 @@ def env(server: RunningServer) -> Iterator[ors_gym.ORSEnv]:
     env.close()
 
 
+def make(server: RunningServer, env_name: str = "contract", **arguments: Any) -> Any:
+    arguments = {"env_name": env_name, "base_url": server.base_url, **arguments}
+    return gym.make("ors/remote", **arguments)
+
+
 def test_check_env_finds_nothing(server: RunningServer) -> None:
-    views: list[dict[str, Any]]
     views = [{}, {"action_mode": "text"}, {"observation_mode": "dict"}]
     for modes in views:
         # Its one tool is quick whatever its arguments are.
-        env = gym.make(
-            "ors/remote",
-            env_name="Salle \u00e0 manger \u623f\u95f4",
-            base_url=server.base_url,
-            **modes,
-        )
+        env = make(server, "Salle \u00e0 manger \u623f\u95f4", **modes)
         with warnings.catch_warnings():
             # Text has no bounds to warn about; the rest stays an error.
             warnings.filterwarnings("ignore", message=".*not within the observation")
@@ -104,10 +99,7 @@ def test_a_call_after_the_end_never_reaches_the_server(env, server):
 
 def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
     own = ors_gym.ORSEnv("contract", server.base_url, max_episode_steps=2)
-    wrapped = gym.make(
-        "ors/remote", env_name="contract", base_url=server.base_url, max_episode_steps=2
-    )
-    for env in (own, wrapped):
+    for env in (own, make(server, max_episode_steps=2)):
         env.reset(seed=0)
         assert env.step(ADD)[2:4] == (False, False)
         assert env.step(ADD)[2:4] == (False, True)
@@ -121,18 +113,11 @@ def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_text_and_rewards_through_vector_envs(server, kind, order, closing):
     makers = [
-        lambda i=i: gym.make(
-            "ors/remote",
-            env_name="contract",
-            base_url=server.base_url,
-            task_order=order,
-            task_offset=i,
-            task_stride=3,
-        )
+        lambda i=i: make(server, task_order=order, task_offset=i, task_stride=3)
         for i in range(3)
     ]
-    make = gym.vector.SyncVectorEnv if kind == "sync" else gym.vector.AsyncVectorEnv
-    env = closing(make(makers))
+    vector = gym.vector.SyncVectorEnv if kind == "sync" else gym.vector.AsyncVectorEnv
+    env = closing(vector(makers))
     for seed in (4, None):
         seen = []
         observations, infos = env.reset(seed=seed)
@@ -196,17 +181,14 @@ def test_prefetch_plays_the_same_tasks(server: RunningServer) -> None:
 
 def test_nothing_secret_in_spec_pickle_or_repr(server: RunningServer) -> None:
     secrets = ["KEY-hunter22", "SECRET-hunter22", "BEARER-hunter22"]
-    env = gym.make(
-        "ors/remote",
-        env_name="contract",
-        base_url=server.base_url,
+    env = make(
+        server,
         api_key=secrets[0],
         secrets={"TOKEN": secrets[1]},
         headers={"Authorization": f"Bearer {secrets[2]}", "X-Deployment": "a/b"},
     )
     env.reset(seed=0)
-    assert env.spec is not None
-    inner: Any = env.unwrapped
+    inner = env.unwrapped
     texts = [env.spec.to_json(), repr(env), str(inner), repr(vars(inner))]
     texts.append(pickle.dumps(inner).decode("latin-1"))
     texts.append(repr(vars(inner.client)))

@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from ors_gym.evaluation import Evaluation, evaluate
+from ors_gym.evaluation import Evaluation, Options, evaluate
 from tests.evaluation.contract_evaluations import answer
 
 ROOT = Path(__file__).parents[2]
@@ -28,32 +28,16 @@ def run(
     episodes: int,
     engine: Any = "local",
 ) -> Evaluation:
-    return evaluate(
-        url,
-        environment,
-        range(tasks),
-        answer,
-        episodes_per_task=episodes,
-        max_concurrent=16,
-        output=output,
-        split="train",
-        progress=False,
-        engine=engine,
-    )
+    options: Options = {"split": "train", "progress": False, "engine": engine}
+    options |= {"episodes_per_task": episodes, "output": output}
+    work = (url, environment, range(tasks), answer)
+    return evaluate(*work, max_concurrent=16, **options)
 
 
 def start(*arguments: str | int | Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "tests.evaluation.evaluation_process",
-            *map(str, arguments),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    module = "tests.evaluation.evaluation_process"
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
 
 
 def wait_for_rows(output: Path, count: int, process: subprocess.Popen[str]) -> None:

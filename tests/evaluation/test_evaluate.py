@@ -38,9 +38,8 @@ def test_evaluate_works_inside_a_running_loop(contract):
         async with AsyncORSClient(contract.base_url) as client:
             await client.list_environments()
             inside = evaluate(client, "Contract", [0], submit, progress=False)
-            beside = await parallel_evaluate(
-                client, "Contract", [0], submit, progress=False
-            )
+            work = parallel_evaluate(client, "Contract", [0], submit, progress=False)
+            beside = await work
         return inside.success_rate, beside.success_rate
 
     assert asyncio.run(main()) == (1.0, 1.0)
@@ -101,11 +100,7 @@ def test_each_episode_has_a_policy_and_a_seed_of_its_own(contract):
 @pytest.mark.parametrize(
     ("tasks", "options"),
     [
-        ([12], {}),
-        ([-1], {}),
-        (["0"], {}),
-        ("0", {}),
-        ({"id": 3}, {}),
+        *((tasks, {}) for tasks in ([12], [-1], ["0"], "0", {"id": 3})),
         ([("nowhere", 1)], {}),
         ([0], {"split": "nowhere"}),
         ([0], {"episodes_per_task": 0}),
@@ -159,9 +154,8 @@ def test_secrets_are_not_written(contract, tmp_path):
 
 def test_a_run_goes_on_with_more_episodes_per_task(contract, tmp_path):
     def run(**options: Any) -> Evaluation:
-        return play(
-            contract, range(3), submit, output=tmp_path / "run.jsonl", **options
-        )
+        output = tmp_path / "run.jsonl"
+        return play(contract, range(3), submit, output=output, **options)
 
     assert len(run().results) == 3
     for _ in range(2):

@@ -83,17 +83,13 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
                 if len(ended) == 20:
                     enough.set()
 
-            options: Options = {
-                "episodes_per_task": 100,
-                "on_episode": on_episode,
-                "output": output,
-                "progress": False,
-            }
+            options: Options = {"episodes_per_task": 100, "on_episode": on_episode}
+            options |= {"output": output, "progress": False}
             async with AsyncORSClient(server.base_url) as client:
-                job = parallel_evaluate(
+                work = parallel_evaluate(
                     client, "Contract", range(12), answer, **options
                 )
-                task = asyncio.create_task(job)
+                task = asyncio.create_task(work)
                 await enough.wait()
                 task.cancel()
                 with pytest.raises(asyncio.CancelledError):
@@ -111,20 +107,11 @@ def test_outages_are_no_outcomes_and_are_played_again(tmp_path):
     def evaluate_on(
         client: Any, on_episode: Callable[[Episode], None] | None = None
     ) -> Evaluation:
-        return evaluate(
-            client,
-            "Contract",
-            range(12),
-            answer,
-            episodes_per_task=4,
-            max_concurrent=4,
-            output=output,
-            split="train",
-            progress=False,
-            on_episode=on_episode,
-            call_timeout=5.0,
-            setup_timeout=5.0,
-        )
+        options: Options = {"split": "train", "output": output, "progress": False}
+        options |= {"episodes_per_task": 4, "on_episode": on_episode}
+        options |= {"call_timeout": 5.0, "setup_timeout": 5.0}
+        work = (client, "Contract", range(12), answer)
+        return evaluate(*work, max_concurrent=4, **options)
 
     with start_server(SDK, environments=["Contract"]) as server:
         ended: list[Episode] = []

@@ -11,26 +11,18 @@ from ors_gym.rollout import Episode, run_episode
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolSpec
 
+ANSWER = {"answer": {"type": "string"}}
+SCHEMA = {"type": "object", "properties": ANSWER, "required": ["answer"]}
 TOOLS: list[ToolSpec] = [
-    {
-        "name": "submit",
-        "description": "",
-        "input_schema": {
-            "type": "object",
-            "properties": {"answer": {"type": "string"}},
-            "required": ["answer"],
-        },
-    },
+    {"name": "submit", "description": "", "input_schema": SCHEMA},
     {"name": "look", "description": "", "input_schema": None},
 ]
 
 
 class ScriptedEnv(gymnasium.Env[Any, Any]):
-    """Takes one entry of the script per step.
+    """Takes an entry of the script per step: an exception to raise, or fields of info.
 
-    Args:
-        *script: For each step the fields of info besides ``blocks``, and ``reward``,
-            ``finished``, ``truncated``; or an exception to raise.
+    Beside these an entry may have ``reward``, ``finished`` and ``truncated``.
     """
 
     def __init__(self, *script: dict[str, Any] | Exception) -> None:

@@ -272,11 +272,7 @@ class Server(http.server.ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def serving(sums: Sums) -> Iterator[str]:
-    """Serve an environment in threads of this process.
-
-    Yields:
-        Its base URL.
-    """
+    """Give the base URL of a server in threads of this process."""
     handler = type("BoundHandler", (Handler,), {"sums": sums})
     with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -38,12 +38,8 @@ class Block:
 def python_blocks(page: Path) -> list[Block]:
     text = page.read_text(encoding="utf-8")
     return [
-        Block(
-            line=text.count("\n", 0, match.start(2)),
-            code=match[2],
-            runs=_NOT_RUN not in match[1],
-        )
-        for match in _BLOCK.finditer(text)
+        Block(text.count("\n", 0, found.start(2)), found[2], _NOT_RUN not in found[1])
+        for found in _BLOCK.finditer(text)
     ]
 
 
@@ -54,10 +50,7 @@ def run_page(
     addresses: Mapping[str, str] | None = None,
     last: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run a page's blocks in a process of their own, where warnings are errors.
-
-    `addresses` replaces addresses in the page; `last` is code to run after it.
-    """
+    """Run a page with its addresses replaced in a process, then the code `last`."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("ORS_", "OPENAI_"))}
     pairs = [part for pair in (addresses or {}).items() for part in pair]
     command = [sys.executable, "-W", "error", "-m", __name__, str(page), last, *pairs]
