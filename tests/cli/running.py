@@ -94,9 +94,8 @@ def _run_here(
         file = getattr(sys.modules[name], "__file__", None)
         if cwd is not None and str(file).startswith(str(cwd)):
             del sys.modules[name]
-    return subprocess.CompletedProcess(
-        arguments, code, said.getvalue(), complained.getvalue()
-    )
+    output = said.getvalue(), complained.getvalue()
+    return subprocess.CompletedProcess(arguments, code, *output)
 
 
 def evaluate(

@@ -36,10 +36,8 @@ def test_replay_finds_what_is_no_longer_the_same(server, evaluated):
     done = run("replay", str(evaluated), "--json", code=1)
     value = json.loads(done.stdout)
     assert not value["same"]
-    assert (value["difference"]["what"], value["difference"]["before"]) == (
-        "reward",
-        0.25,
-    )
+    difference = value["difference"]
+    assert (difference["what"], difference["before"]) == ("reward", 0.25)
     assert server.open_sessions() == set()
 
 

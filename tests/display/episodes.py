@@ -39,11 +39,9 @@ def hostile_episode() -> Episode:
     svg = base64.b64encode(b"<svg onload='window.hacked=7'/>").decode()
     good = picture()["data"]
     images = [
-        image(svg, "image/svg+xml"),
-        image(svg),
+        *(image(svg, "image/svg+xml"), image(svg), image("http://127.0.0.1:9/a.png")),
         image('x" onerror="window.hacked=8'),
         image(good, 'image/png" onerror="hacked=9'),
-        image("http://127.0.0.1:9/a.png"),
     ]
     prompt = [{"type": "text", "text": text}, *images, {"type": text, "x": text}]
     episode = Episode(text, task_index=2, split=text, prompt=prompt)
@@ -59,28 +57,18 @@ def hostile_episode() -> Episode:
 def ordinary_episode(steps: int = 4) -> Episode:
     prompt = [{"type": "text", "text": "Find the goal. " + "word " * 40}, picture()]
     episode = Episode("maze", task_index=3, split="train", prompt=prompt)
+    given = {"direction": "right", "note": "x" * 200}
     for number in range(steps):
-        given = {"direction": "right", "note": "x" * 200}
-        call = {"tool": "move", "input": given}
-        episode.turns.append(
-            Turn([call], message=f"Step {number}: I go right.", call_ids=[f"{number}"])
-        )
-        last = number == steps - 1
-        failed = number == 1
-        episode.steps.append(
-            Step(
-                number,
-                f"{number}",
-                "move",
-                given,
-                [{"type": "text", "text": f"reply {number}\n" * 30}, picture()],
-                -0.5 if failed else 0.25 * number,
-                finished=last,
-                error_kind="tool_failed" if failed else "",
-            )
-        )
-    episode.stop_reason = "finished"
-    episode.total_reward = 1.0
+        call, ids = {"tool": "move", "input": dict(given)}, [f"{number}"]
+        said = f"Step {number}: I go right."
+        episode.turns.append(Turn([call], message=said, call_ids=ids))
+        reply = [{"type": "text", "text": f"reply {number}\n" * 30}, picture()]
+        step = Step(number, ids[0], "move", dict(given), reply, 0.25 * number)
+        step.finished = number == steps - 1
+        if number == 1:
+            step.reward, step.error_kind = -0.5, "tool_failed"
+        episode.steps.append(step)
+    episode.stop_reason, episode.total_reward = "finished", 1.0
     return episode
 
 

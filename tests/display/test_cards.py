@@ -116,9 +116,8 @@ def test_importing_the_package_loads_nothing_that_shows():
         "print({'IPython', 'ors_gym.display'} & names,"
         " {'PIL', 'ipywidgets', 'ors_gym.env'} & set(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
     assert done.stdout == "set() set()\n"
 
 

@@ -3,32 +3,22 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import ors_gym
 from ors_gym.display._html import DARK, LIGHT, TEXT_COLOURS
-from tests.display.episodes import (
-    HOSTILE,
-    hostile_episode,
-    ordinary_episode,
-    write_page,
-)
+from tests.display import episodes
+from tests.display.episodes import HOSTILE, ordinary_episode, write_page
 
-TOOLS = [
-    {
-        "name": "\n".join(HOSTILE),
-        "description": "\n".join(HOSTILE),
-        "input_schema": {
-            "properties": {
-                HOSTILE[0]: {"type": HOSTILE[1], "description": HOSTILE[2]},
-                "x": {"enum": list(HOSTILE)},
-            }
-        },
-    }
-]
+TEXT = "\n".join(HOSTILE)
+PROPERTIES = {
+    HOSTILE[0]: {"type": HOSTILE[1], "description": HOSTILE[2]},
+    "x": {"enum": list(HOSTILE)},
+}
+SCHEMA = {"properties": PROPERTIES}
+TOOLS = [{"name": TEXT, "description": TEXT, "input_schema": SCHEMA}]
 
 UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
 
@@ -79,13 +69,12 @@ def test_every_colour_has_enough_contrast(palette):
 
 
 @pytest.fixture(scope="module")
-def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[pathlib.Path]:
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     spec = {HOSTILE[0]: HOSTILE[1], "answer": list(HOSTILE)}
-    message = {"role": HOSTILE[0], "content": "\n".join(HOSTILE)}
-    values = (hostile_episode(), TOOLS, [spec], [message], HOSTILE)
-    shown = [ors_gym.show(value) for value in values]
-    body = "".join(value._repr_html_() for value in shown)
-    yield write_page(tmp_path_factory.mktemp("pages") / "hostile.html", body)
+    message = {"role": HOSTILE[0], "content": TEXT}
+    values = (episodes.hostile_episode(), TOOLS, [spec], [message], HOSTILE)
+    body = "".join(ors_gym.show(value)._repr_html_() for value in values)
+    return write_page(tmp_path_factory.mktemp("pages") / "hostile.html", body)
 
 
 def test_what_servers_and_models_write_is_text(chromium, hostile_page):
@@ -128,9 +117,8 @@ def test_the_card_follows_the_theme_and_is_readable(
     body = ordinary_episode(12)._repr_html_() + ors_gym.show(TOOLS)._repr_html_()
     path = write_page(tmp_path / "page.html", body, attributes)
     with chromium.open(path, dark=system_dark) as page:
-        ground = page.evaluate(
-            "getComputedStyle(document.querySelector('.ors-card')).backgroundColor"
-        )
+        card = "document.querySelector('.ors-card')"
+        ground = page.evaluate(f"getComputedStyle({card}).backgroundColor")
         wanted = (DARK if card_dark else LIGHT)["ground"]
         assert ground == f"rgb{tuple(int(wanted[i : i + 2], 16) for i in (1, 3, 5))}"
         found: list[Any] = page.evaluate(CONTRASTS)

@@ -83,9 +83,8 @@ def test_an_output_becomes_a_step():
     assert (result[4]["task_index"], result[4]["split"]) == (3, "train")
     assert result[4]["metadata"]["tokens"] == 3
     assert recorder.steps == [(ADD, "hello", result)]
-    _, reward, terminated, _, info = rules.succeeded(
-        ADD, output(reward=None, finished=True)
-    )
+    end = output(reward=None, finished=True)
+    _, reward, terminated, _, info = rules.succeeded(ADD, end)
     assert (reward, terminated, info["reward_is_null"]) == (0.0, True, True)
     assert rules.outcome == (3, 0.5)
     with pytest.raises(errors.EpisodeOverError, match="its episode is over"):

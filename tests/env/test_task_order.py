@@ -90,9 +90,8 @@ def test_envs_that_share_a_set_play_different_tasks(order, seed):
         for i, schedule in enumerate(envs):
             schedule.seed(seed + i)
     # Unseeded, their generators differ, and they agree on a start all the same.
-    rounds = list(
-        zip(*(play(one, 4, 12, random=i) for i, one in enumerate(envs)), strict=True)
-    )
+    played = [play(one, 4, 12, random=i) for i, one in enumerate(envs)]
+    rounds = list(zip(*played, strict=True))
     assert all(len(set(tasks)) == 3 for tasks in rounds)
     if order != "random":
         assert sorted(itertools.chain(*rounds)) == list(range(12))

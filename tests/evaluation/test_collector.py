@@ -66,9 +66,8 @@ def test_a_wrong_key_or_model_is_one_error(contract, tmp_path, status, error, sa
     assert not contract.open_sessions()
     # The same file goes on once that is put right.
     assert Evaluation.load(output).outcomes == 0
-    again = play(
-        contract, range(12), answer, output=output, policy_name=policy.policy_name
-    )
+    name = policy.policy_name
+    again = play(contract, range(12), answer, output=output, policy_name=name)
     assert again.outcomes == 12
 
 

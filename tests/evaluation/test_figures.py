@@ -47,7 +47,5 @@ def test_tables_by_split_and_tool():
     assert [row["split"] for row in found.by_split] == ["test", "train"]
     assert [row["success_rate"] for row in found.by_split] == [1.0, 0.0]
     assert [row["episodes"] for row in found.by_split] == [2, 1]
-    assert [(row["tool"], row["calls"]) for row in found.by_tool] == [
-        ("submit", 2),
-        ("look", 1),
-    ]
+    calls = [(row["tool"], row["calls"]) for row in found.by_tool]
+    assert calls == [("submit", 2), ("look", 1)]

@@ -86,9 +86,8 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
             options: Options = {"episodes_per_task": 100, "on_episode": on_episode}
             options |= {"output": output, "progress": False}
             async with AsyncORSClient(server.base_url) as client:
-                work = parallel_evaluate(
-                    client, "Contract", range(12), answer, **options
-                )
+                tasks = range(12)
+                work = parallel_evaluate(client, "Contract", tasks, answer, **options)
                 task = asyncio.create_task(work)
                 await enough.wait()
                 task.cancel()

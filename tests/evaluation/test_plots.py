@@ -19,9 +19,8 @@ from tests.evaluation.contract_evaluations import FOUND, make_record
 def test_a_plot_has_four_parts_and_opens_no_window():
     figure = FOUND.plot()
     assert len(figure.axes) == 4
-    assert [axes.get_xlabel() for axes in figure.axes] == [
-        *("reward", "", "steps", "seconds")
-    ]
+    labels = [axes.get_xlabel() for axes in figure.axes]
+    assert labels == ["reward", "", "steps", "seconds"]
     import matplotlib.pyplot as plt
 
     assert not plt.get_fignums()

@@ -32,9 +32,7 @@ def test_it_is_a_mapping_of_the_published_figures_without_outages():
 def test_metrics_are_flat_finite_floats():
     metrics = FOUND.metrics()
     assert all(name.startswith("eval/") for name in metrics)
-    assert all(
-        type(value) is float and math.isfinite(value) for value in metrics.values()
-    )
+    assert all(type(one) is float and math.isfinite(one) for one in metrics.values())
     assert metrics["eval/success_rate"] == pytest.approx(2 / 3)
     assert metrics["eval/errors/connection"] == 1.0
     assert "x/episodes" in FOUND.metrics("x/")

@@ -10,7 +10,7 @@ import pickle
 import socket
 import subprocess
 import sys
-import threading
+from concurrent import futures
 from typing import Any
 
 import pytest
@@ -70,13 +70,9 @@ def test_tools_are_passed_natively_and_called_in_order(chat, contract):
 
 
 def test_the_message_is_kept_verbatim_with_what_it_cost(chat, contract):
-    message = {
-        "role": "assistant",
-        "content": "Hm.",
-        "reasoning_content": "2 + 2 is 4",
-        "refusal": None,
-        "tool_calls": [chat_call("x", "submit", '{ "answer":"0" }')],
-    }
+    message: Any = {"role": "assistant", "content": "Hm.", "refusal": None}
+    message["reasoning_content"] = "2 + 2 is 4"
+    message["tool_calls"] = [chat_call("x", "submit", '{ "answer":"0" }')]
     logprobs = {"content": [{"token": "4", "logprob": -0.1}]}
     policy = policy_of(chat, {"message": message, "logprobs": logprobs})
     turn = play(contract, policy).turns[0]
@@ -147,17 +143,10 @@ def test_plain_text_is_nudged(chat, contract):
 
 
 def test_parameters_and_the_system_prompt_are_passed_on(chat, contract):
-    policy = policy_of(
-        chat,
-        SUBMIT,
-        system_prompt="Be brief.",
-        temperature=0.5,
-        max_tokens=9,
-        top_p=None,
-        tool_choice="required",
-        extra_body={"top_k": 4},
-        extra_headers={"X-Team": "a"},
-    )
+    sampling = {"temperature": 0.5, "max_tokens": 9, "top_p": None}
+    options = {"system_prompt": "Be brief.", "tool_choice": "required", **sampling}
+    extra = {"extra_body": {"top_k": 4}, "extra_headers": {"X-Team": "a"}}
+    policy = policy_of(chat, SUBMIT, **options, **extra)
     assert play(contract, policy, seed=8).finished
     (request,) = chat.requests(policy.model)
     body = request["body"]
@@ -204,9 +193,8 @@ def test_evaluate_plays_many_at_once_with_one_client(chat, contract, tmp_path):
 
 def test_a_group_shares_the_policy(chat, contract):
     policy = policy_of(chat, SUBMIT)
-    group = asyncio.run(
-        run_group(contract.base_url, "Contract", 0, policy, n=3, seed=5)
-    )
+    work = run_group(contract.base_url, "Contract", 0, policy, n=3, seed=5)
+    group = asyncio.run(work)
     assert [episode.total_reward for episode in group] == [1.0] * 3
     seeds = {request["body"]["seed"] for request in chat.requests(policy.model)}
     assert seeds == {5, 6, 7}
@@ -221,11 +209,9 @@ def test_blocking_episodes_in_threads_and_loops_one_after_another(chat, contract
         ends.append(run_episode(env, policy, seed=0).stop_reason)
         env.close()
 
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    with futures.ThreadPoolExecutor(3) as threads:
+        played = [threads.submit(work) for _ in range(3)]
+    assert [one.result(60) for one in played] == [None] * 3
     ends += [play(contract, policy).stop_reason for _ in range(2)]
     assert ends == ["finished"] * 5
 
@@ -278,9 +264,8 @@ def test_a_server_that_is_not_there(chat):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-        raised, _ = ask(
-            chat, TEXT, base_url=f"http://127.0.0.1:{port}/v1", max_retries=0
-        )
+        url = f"http://127.0.0.1:{port}/v1"
+        raised, _ = ask(chat, TEXT, base_url=url, max_retries=0)
     assert type(raised) is errors.ConnectionFailedError
 
 
@@ -427,14 +412,9 @@ def test_the_name_tells_what_changes_the_answers():
 @pytest.mark.parametrize(
     "options",
     [
-        {"stream": True},
-        {"messages": []},
-        {"n": 2},
-        {"timeout": 0},
+        *({"stream": True}, {"messages": []}, {"n": 2}, {"timeout": 0}),
         {"max_retries": -1},
-        {"base_url": "127.0.0.1:80"},
-        {"base_url": "http://["},
-        {"base_url": "https://"},
+        *({"base_url": url} for url in ("127.0.0.1:80", "http://[", "https://")),
     ],
     ids=repr,
 )

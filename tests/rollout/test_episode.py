@@ -23,9 +23,8 @@ json_values = st.recursive(
 inputs = st.dictionaries(texts, json_values, max_size=3)
 names = st.sampled_from(["submit", "look", "no such tool", "räume/öffnen"])
 canonical = st.fixed_dictionaries({"tool": names, "input": inputs})
-functions = st.fixed_dictionaries(
-    {"name": names, "arguments": inputs.map(json.dumps) | texts}
-)
+arguments = inputs.map(json.dumps) | texts
+functions = st.fixed_dictionaries({"name": names, "arguments": arguments})
 chat_calls = st.fixed_dictionaries(
     {
         "id": st.sampled_from(["a", "b", "c", "call_0_0", ""]),
@@ -49,12 +48,10 @@ tool_uses = st.fixed_dictionaries(
     }
 )
 anthropic_parts = tool_uses | texts.map(lambda text: {"type": "text", "text": text})
-tags = (functions.map(json.dumps) | texts).map(
-    lambda body: f"<tool_call>{body}</tool_call>"
-)
-hermes = st.builds(
-    lambda text, calls: text + "".join(calls), texts, st.lists(tags, max_size=3)
-)
+bodies = functions.map(json.dumps) | texts
+tags = bodies.map(lambda body: f"<tool_call>{body}</tool_call>")
+tag_lists = st.lists(tags, max_size=3)
+hermes = st.builds(lambda text, calls: text + "".join(calls), texts, tag_lists)
 answers = st.one_of(
     canonical,
     st.lists(canonical, max_size=3),

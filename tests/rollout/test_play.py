@@ -116,15 +116,12 @@ def test_plain_text_stops_or_is_submitted_on_request():
 
 
 def test_an_unreadable_call_among_others_is_an_invalid_step():
-    message = {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [
-            chat_call("a", "look", "{}"),
-            chat_call("b", "submit", "{oops"),
-            chat_call("c", "submit", '{"answer": "4"}'),
-        ],
-    }
+    calls = [
+        chat_call("a", "look", "{}"),
+        chat_call("b", "submit", "{oops"),
+        chat_call("c", "submit", '{"answer": "4"}'),
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
     episode = play(ScriptedEnv({}, {}, FINISH), message)
     kinds = [step.error_kind for step in episode.steps]
     assert kinds == ["", "invalid_action", ""]

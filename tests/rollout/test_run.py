@@ -130,9 +130,8 @@ def test_a_server_that_ends_leaves_an_episode_without_an_outcome():
 
         async def main() -> Episode:
             async with AsyncORSClient(server.base_url, timeout=1.0) as client:
-                return await run_episode_async(
-                    client, "Contract", 0, policy, call_timeout=2.0
-                )
+                work = (client, "Contract", 0, policy)
+                return await run_episode_async(*work, call_timeout=2.0)
 
         episode = asyncio.run(main())
     assert (episode.stop_reason, episode.total_reward) == ("error", None)
@@ -171,9 +170,8 @@ def test_a_group_plays_one_task_at_once(contract):
         all_there.wait()
         return call("submit", answer=str(2 * episode.number))
 
-    group = asyncio.run(
-        run_group(contract.base_url, "Contract", 2, policy, n=4, seed=10)
-    )
+    work = run_group(contract.base_url, "Contract", 2, policy, n=4, seed=10)
+    group = asyncio.run(work)
     assert [episode.total_reward for episode in group] == [0.0, 0.0, 1.0, 0.0]
     assert [episode.seed for episode in group] == [10, 11, 12, 13]
     assert {episode.task_index for episode in group} == {2}

@@ -13,26 +13,15 @@ from tests.support.servers.process import start_server
 from tests.testing.contract_table import CALLS, read_table
 
 RUNS_TOOLS: Final = (
-    "event stream",
-    "results",
-    "resume",
-    "unknown task_id",
-    "unknown tool",
-    "invalid input",
-    "call after the end",
-    "pings during a call",
-    "heartbeats",
+    *("event stream", "results", "resume", "unknown task_id", "unknown tool"),
+    *("invalid input", "call after the end", "pings during a call", "heartbeats"),
 )
 
 
 def expected(name: str) -> dict[str, str]:
     """Return what is not a pass for a server version, from the table of dialects."""
     speaks = DIALECTS[name]
-    by_index = (
-        {}
-        if speaks.index
-        else dict.fromkeys(("unknown task", "create unknown task"), "skipped")
-    )
+    by_index = () if speaks.index else ("unknown task", "create unknown task")
     warns = {
         "endpoints": not (speaks.index and speaks.task_range),
         "secrets": speaks.secrets in ("none", "required"),
@@ -43,7 +32,7 @@ def expected(name: str) -> dict[str, str]:
         "pings during a call": speaks.blocks,
     }
     warned = {check: "warn" for check, applies in warns.items() if applies}
-    return by_index | warned | {"heartbeats": "skipped"}
+    return warned | dict.fromkeys((*by_index, "heartbeats"), "skipped")
 
 
 def not_passed(report: Report) -> dict[str, str]:
@@ -52,9 +41,8 @@ def not_passed(report: Report) -> dict[str, str]:
 
 def test_the_table_of_every_server_version(any_server):
     seen: list[Finding] = []
-    report = check_server(
-        any_server.base_url, "Contract", calls=CALLS, on_finding=seen.append
-    )
+    url, told = any_server.base_url, seen.append
+    report = check_server(url, "Contract", calls=CALLS, on_finding=told)
     assert not_passed(report) == expected(any_server.sdk.name), str(report)
     # What the documentation says of it.
     assert read_table()[any_server.sdk.name] == report.statuses

@@ -34,9 +34,8 @@ def test_each_check_is_a_test(server, tmp_path):
 
 
 def test_a_failure_fails_the_run(server, tmp_path):
-    done = run_pytest(
-        *(tmp_path, "--ors-url", server.base_url, "--ors-env", "brokensetup")
-    )
+    server_options = ("--ors-url", server.base_url, "--ors-env", "brokensetup")
+    done = run_pytest(tmp_path, *server_options)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed" in done.stdout
     assert "database is locked" in done.stdout

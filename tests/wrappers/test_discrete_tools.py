@@ -36,9 +36,8 @@ def choice(*values: str) -> Any:
 
 
 def make(server: RunningServer, env_name: str = "contract", **arguments: Any) -> Any:
-    return gym.make(
-        "ors/remote", env_name=env_name, base_url=server.base_url, **arguments
-    )
+    arguments = {"env_name": env_name, "base_url": server.base_url, **arguments}
+    return gym.make("ors/remote", **arguments)
 
 
 class Recorder(gym.Wrapper[Any, Any, Any, Any]):

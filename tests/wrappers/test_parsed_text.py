@@ -99,16 +99,14 @@ def test_a_prompt_that_cannot_be_read_is_an_error(server, closing):
     env = closing(ParsedText(gym.make("ors/remote", **arguments), r"(\d+) guesses"))
     with pytest.raises(ors_gym.InvalidRequestError, match=r"'4 \+ 4 = \?'.*default="):
         env.reset(seed=4)
-    env = closing(
-        ParsedText(gym.make("ors/remote", **arguments), r"(\d+) guesses", default=[3])
-    )
+    env = gym.make("ors/remote", **arguments)
+    env = closing(ParsedText(env, r"(\d+) guesses", default=[3]))
     assert env.reset(seed=4)[0].tolist() == [3]
 
 
 def test_another_text_within_an_episode_is_reported_once():
-    env: Any = ParsedText(
-        Says("at 1", "nowhere", "nowhere else", "at 2", "?", "end"), r"at (\d)"
-    )
+    says = Says("at 1", "nowhere", "nowhere else", "at 2", "?", "end")
+    env: Any = ParsedText(says, r"at (\d)")
     assert env.reset()[0] == 1
     with pytest.warns(UserWarning, match=r"cannot be read into Box.*'nowhere'"):
         assert env.step(0)[0] == 1
@@ -123,9 +121,8 @@ def test_a_reset_that_fails_gives_some_value():
         value = reading.first("connection refused 3..4", is_error=True)
         assert value in reading.space
         assert np.array_equal(value, reading.first("down", is_error=True))
-        assert np.array_equal(
-            value, reading.next("still down", is_error=True, over=True)
-        )
+        still_down = reading.next("still down", is_error=True, over=True)
+        assert np.array_equal(value, still_down)
     reading = TextReading(BOUNDS, default=[1, 2])
     assert reading.first("down", is_error=True).tolist() == [1, 2]
 

@@ -66,9 +66,7 @@ def read_layers() -> list[list[str]]:
 
 
 def draw() -> str:
-    layers = [
-        [name for name in layer if _path(name) is not None] for layer in read_layers()
-    ]
+    layers = [[name for name in layer if _path(name)] for layer in read_layers()]
     layers = [layer for layer in layers if layer]
     height = len(layers) * (_BAND + _GAP) + 60
     parts = [

@@ -154,10 +154,9 @@ def _verl(sampler: Sampler) -> dict[str, types.ModuleType]:
             response_logprobs: list[float] | None = None,
             tools: Any = None,
         ) -> Any:
-            head = letters.apply_chat_template(previous_messages)
-            whole = letters.apply_chat_template(
-                updated_messages, add_generation_prompt=True
-            )
+            template = letters.apply_chat_template
+            head = template(previous_messages)
+            whole = template(updated_messages, add_generation_prompt=True)
             new = whole[len(head) - 1 :]
             mask = response_mask + [0] * len(new)
             logprobs = (response_logprobs or []) + [0.0] * len(new)

@@ -85,9 +85,8 @@ def only(*names: str) -> Callable[[F], F]:
 
 def test_every_block_compiles_and_says_what_it_runs_with() -> None:
     page = PAGE.read_text()
-    blocks = re.findall(
-        r"^```python([^\n]*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE
-    )
+    whole = re.DOTALL | re.MULTILINE
+    blocks = re.findall(r"^```python([^\n]*)\n(.*?)^```$", page, whole)
     titles = [title for title, _ in blocks]
     assert all(re.fullmatch(r' title="[^"]+"', title) for title in titles)
     for title, code in blocks:
@@ -112,9 +111,8 @@ def play_sample(recipe: Any) -> Sample:
     if "compute_request_payload" not in vars(recipe):
         return asyncio.run(recipe.generate(args, sample, params))  # type: ignore[no-any-return]
     state = types.SimpleNamespace(tokenizer=Letters())
-    given = types.SimpleNamespace(
-        args=args, state=state, sample=sample, sampling_params=params
-    )
+    given = types.SimpleNamespace(args=args, state=state, sample=sample)
+    given.sampling_params = params
     return asyncio.run(recipe.generate(given)).samples  # type: ignore[no-any-return]
 
 
@@ -136,9 +134,8 @@ def test_samples_hold_the_episode_and_its_reward(recipe, sampler, contract):
     sample = play_sample(recipe)
     assert sample.reward == 1.5
     assert sample.status is Sample.Status.COMPLETED
-    check_tokens(
-        sample.tokens, sample.loss_mask or [], sample.rollout_log_probs, sampler
-    )
+    logprobs = sample.rollout_log_probs
+    check_tokens(sample.tokens, sample.loss_mask or [], logprobs, sampler)
 
 
 @only("slime", "miles")
@@ -235,9 +232,8 @@ def test_an_outage_fails_the_request_and_closes_the_session(recipe, mortal):
 
 def play_rllm(recipe: Any, *replies: dict[str, Any]) -> Any:
     with running_chat_server() as gateway:
-        config = types.SimpleNamespace(
-            model=gateway.script(*replies), base_url=gateway.base_url
-        )
+        model = gateway.script(*replies)
+        config = types.SimpleNamespace(model=model, base_url=gateway.base_url)
         task = types.SimpleNamespace(metadata=dict(TASK))
         return task, asyncio.run(recipe.play(task, config))
 

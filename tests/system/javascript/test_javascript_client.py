@@ -97,10 +97,8 @@ def test_an_episode_on_the_embedded_server() -> None:
     task = {"split": "train", "index": 2}
     with serve() as base_url:
         offered = play(base_url, "Math", offer=True)["offered"]
-        calls = [
-            ["no_such_tool", {}],
-            ["submit", {"answer": offered["task"]["answer"]}],
-        ]
+        answer = {"answer": offered["task"]["answer"]}
+        calls = [["no_such_tool", {}], ["submit", answer]]
         told = play(base_url, "Math", task=task, calls=calls)
     assert offered["environments"][0] == "math"
     assert [tool["name"] for tool in offered["tools"]] == ["submit"]

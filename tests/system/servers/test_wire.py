@@ -56,6 +56,12 @@ def wire(any_server: RunningServer) -> Iterator[Wire]:
         yield Wire(any_server, client)
 
 
+@pytest.fixture
+def session(wire: Wire) -> Iterator[RawSession]:
+    with open_session(wire.server) as session:
+        yield session
+
+
 def test_openapi_tells_the_dialect(wire: Wire) -> None:
     document = wire.client.get("/openapi.json").json()
     create = document["components"]["schemas"]["CreateSession"]
@@ -226,9 +232,8 @@ def test_secrets_left_out(wire: Wire) -> None:
 
 def test_secrets_in_the_header(wire: Wire) -> None:
     secret = base64.b64encode(json.dumps({"KEY": {"value": "hunter2"}}).encode())
-    reply = wire.create(
-        env_name="contract", task_spec={}, headers={"X-Secrets": secret.decode()}
-    )
+    headers = {"X-Secrets": secret.decode()}
+    reply = wire.create(env_name="contract", task_spec={}, headers=headers)
     assert reply.status_code == 200
     wire.session.get("prompt")
     # All but the header dialect ignore it without a word.
@@ -280,23 +285,21 @@ def test_an_unknown_environment(wire: Wire) -> None:
     assert wire.session.request("POST", "/ping").status_code == 200
 
 
-def test_creating_twice(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        session.get("prompt")
-        body: dict[str, Any] = {"env_name": "contract", "task_spec": {}}
-        again = wire.create(session, **body)
-        assert again.status_code == 400
-        assert again.json() == {"detail": "Session already exists"}
-        assert len(wire.server.log("construct")) == 1
+def test_creating_twice(wire: Wire, session: RawSession) -> None:
+    session.get("prompt")
+    body: dict[str, Any] = {"env_name": "contract", "task_spec": {}}
+    again = wire.create(session, **body)
+    assert again.status_code == 400
+    assert again.json() == {"detail": "Session already exists"}
+    assert len(wire.server.log("construct")) == 1
 
 
-def test_an_id_may_be_used_again_after_delete(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        assert session.request("POST", "/delete").status_code == 200
-        again = session.request("POST", "/delete")
-        assert again.status_code == wire.dialect.delete_unknown
-        reply = wire.create(session, env_name="contract", task_spec={})
-        assert reply.status_code == 200
+def test_an_id_may_be_used_again_after_delete(wire: Wire, session: RawSession) -> None:
+    assert session.request("POST", "/delete").status_code == 200
+    again = session.request("POST", "/delete")
+    assert again.status_code == wire.dialect.delete_unknown
+    reply = wire.create(session, env_name="contract", task_spec={})
+    assert reply.status_code == 200
 
 
 def test_a_set_up_that_raises(wire: Wire) -> None:
@@ -362,9 +365,8 @@ def test_a_session_deleted_during_set_up(wire: Wire) -> None:
 UNKNOWN = {"detail": "Active environment not found"}
 
 
-def test_the_exact_bytes_of_a_call(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        reply = session.call("add", a=1, b=2)
+def test_the_exact_bytes_of_a_call(wire: Wire, session: RawSession) -> None:
+    reply = session.call("add", a=1, b=2)
     assert reply.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     task_id = events_of(reply.text)[0][1]
     assert reply.content == (
@@ -376,9 +378,8 @@ def test_the_exact_bytes_of_a_call(wire: Wire) -> None:
 
 
 @pytest.mark.parametrize("kind", ["separators", "blanks", "wide", "lines", "quotes"])
-def test_a_result_is_cut_every_4096_characters(wire: Wire, kind: str) -> None:
-    with open_session(wire.server) as session:
-        reply = session.call("speak", kind=kind, size=20_000)
+def test_a_result_is_cut_every_4096_characters(wire, session, kind):
+    reply = session.call("speak", kind=kind, size=20_000)
     events = events_of(reply.content.decode())[1:]
     assert {kind for kind, _ in events} == {"chunk", "end"}
     assert all(len(data) == 4096 for kind, data in events if kind == "chunk")
@@ -402,26 +403,22 @@ def test_a_result_is_cut_every_4096_characters(wire: Wire, kind: str) -> None:
         ("unknown task_id", [b"unknown task_id"]),
     ],
 )
-def test_a_tool_that_raises(wire: Wire, message: str, lines: list[bytes]) -> None:
-    with open_session(wire.server) as session:
-        content = session.call("fail", message=message).content
-        first, second, rest = content.split(b"\r\n\r\n")
-        assert first.startswith(b"event: task_id\r\n")
-        assert second.split(b"\r\n") == [
-            b"event: error",
-            *(b"data: " + line for line in lines),
-        ]
-        assert rest == b""
-        assert session.result("count")["ok"]
+def test_a_tool_that_raises(wire, session, message, lines):
+    content = session.call("fail", message=message).content
+    first, second, rest = content.split(b"\r\n\r\n")
+    assert first.startswith(b"event: task_id\r\n")
+    data = [b"data: " + line for line in lines]
+    assert second.split(b"\r\n") == [b"event: error", *data]
+    assert rest == b""
+    assert session.result("count")["ok"]
 
 
-def test_refused_calls(wire: Wire) -> None:
+def test_refused_calls(wire: Wire, session: RawSession) -> None:
     reason = wire.dialect.reason
-    with open_session(wire.server) as session:
-        unknown = session.result("nonesuch")
-        wrong = session.result("add", a="x")
-        assert session.result("add", a="5", b=True)["ok"]  # the server decides
-        assert wire.server.runs() == 1
+    unknown = session.result("nonesuch")
+    wrong = session.result("add", a="x")
+    assert session.result("add", a="5", b=True)["ok"]  # the server decides
+    assert wire.server.runs() == 1
     assert (unknown["ok"], wrong["ok"]) == (False, False)
     assert unknown["error"] == "'nonesuch' is not a valid tool"
     assert wrong["error"].startswith("Tool input validation error: ")
@@ -436,14 +433,12 @@ def test_refused_calls(wire: Wire) -> None:
         *(("negative", -2.5), ("huge", 1e308), ("tiny", 5e-324), ("zero", 0.0)),
     ],
 )
-def test_rewards(wire: Wire, kind: str, expected: float | None) -> None:
-    with open_session(wire.server) as session:
-        assert session.result("reward", kind=kind)["output"]["reward"] == expected
+def test_rewards(wire, session, kind, expected):
+    assert session.result("reward", kind=kind)["output"]["reward"] == expected
 
 
-def test_metadata_arrives_exactly(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        metadata = session.result("metadata")["output"]["metadata"]
+def test_metadata_arrives_exactly(wire: Wire, session: RawSession) -> None:
+    metadata = session.result("metadata")["output"]["metadata"]
     assert metadata["big"] == 2**53 + 1
     assert metadata["nested"]["list"] == [1, 2.5, None, True, "é"]
 
@@ -459,71 +454,64 @@ def test_a_call_after_the_end(wire: Wire) -> None:
         assert wire.server.rewards() == [1.0, 1.0]  # runs and pays again
 
 
-def test_a_call_is_resumed_on_another_connection(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        first = session.call("count").content
-        task_id = events_of(first.decode())[0][1]
-        other = RawSession(wire.client, session.session_id, "contract")
-        # Name and input do not matter any more, nor does the environment's name.
-        assert other.call("nonesuch", task_id).content == first
-        other.environment = "listonly"
-        assert other.call("nonesuch", task_id).content == first
-        assert wire.server.runs() == 1
-        session.request("POST", "/delete")
-        assert other.call("count", task_id).json() == UNKNOWN
+def test_a_call_is_resumed_on_another_connection(wire, session):
+    first = session.call("count").content
+    task_id = events_of(first.decode())[0][1]
+    other = RawSession(wire.client, session.session_id, "contract")
+    # Name and input do not matter any more, nor does the environment's name.
+    assert other.call("nonesuch", task_id).content == first
+    other.environment = "listonly"
+    assert other.call("nonesuch", task_id).content == first
+    assert wire.server.runs() == 1
+    session.request("POST", "/delete")
+    assert other.call("count", task_id).json() == UNKNOWN
 
 
 @pytest.mark.parametrize("task_id", ["", "nonesuch", "0" * 32])
-def test_a_task_id_of_ones_own_is_refused(wire: Wire, task_id: str) -> None:
-    with open_session(wire.server) as session:
-        reply = session.call("count", task_id)
+def test_a_task_id_of_ones_own_is_refused(wire, session, task_id):
+    reply = session.call("count", task_id)
     assert reply.status_code == 200
     assert reply.text == "event: error\r\ndata: unknown task_id\r\n\r\n"
     assert wire.server.runs() == 0
 
 
-def test_a_task_id_of_null_is_a_new_run(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        body: dict[str, Any] = {"name": "count", "input": {}, "task_id": None}
-        reply = session.request("POST", "/contract/call", json=body)
-        assert reply.status_code == 200
+def test_a_task_id_of_null_is_a_new_run(wire: Wire, session: RawSession) -> None:
+    body: dict[str, Any] = {"name": "count", "input": {}, "task_id": None}
+    reply = session.request("POST", "/contract/call", json=body)
+    assert reply.status_code == 200
     assert wire.server.runs() == 1
 
 
-def test_json_has_to_say_that_it_is_json(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        body = b'{"name": "count", "input": {}}'
-        reply = session.request("POST", "/contract/call", content=body)
-        assert reply.status_code == 422
+def test_json_has_to_say_that_it_is_json(wire: Wire, session: RawSession) -> None:
+    body = b'{"name": "count", "input": {}}'
+    reply = session.request("POST", "/contract/call", content=body)
+    assert reply.status_code == 422
     assert wire.server.runs() == 0
 
 
-def test_a_tool_runs_to_its_end_without_its_client(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        body = json.dumps({"name": "slow", "input": {"seconds": 0.1}})
-        address = ("127.0.0.1", wire.server.port)
-        with socket.create_connection(address, timeout=10) as connection:
-            connection.sendall(
-                f"POST /contract/call HTTP/1.1\r\nHost: h\r\nX-Session-ID: "
-                f"{session.session_id}\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-            )
-            wire.server.wait_for("run", tool="slow")
-        wire.server.wait_for("done", tool="slow")
+def test_a_tool_runs_to_its_end_without_its_client(wire, session):
+    body = json.dumps({"name": "slow", "input": {"seconds": 0.1}})
+    address = ("127.0.0.1", wire.server.port)
+    with socket.create_connection(address, timeout=10) as connection:
+        connection.sendall(
+            f"POST /contract/call HTTP/1.1\r\nHost: h\r\nX-Session-ID: "
+            f"{session.session_id}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+        wire.server.wait_for("run", tool="slow")
+    wire.server.wait_for("done", tool="slow")
     assert wire.server.rewards() == [0.25]
 
 
-def test_whether_a_tool_blocks_everybody(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        mine = RawSession(wire.client, session.session_id, "contract")
-        caller = threading.Thread(
-            target=mine.call, args=("slow_sync",), kwargs={"seconds": 1.0}
-        )
-        caller.start()
-        wire.server.wait_for("run", tool="slow_sync")
-        assert session.request("POST", "/ping").status_code == 200
-        ended_before_the_ping = bool(wire.server.log("done"))
-        caller.join(10)
+def test_whether_a_tool_blocks_everybody(wire: Wire, session: RawSession) -> None:
+    mine = RawSession(wire.client, session.session_id, "contract")
+    seconds = {"seconds": 1.0}
+    caller = threading.Thread(target=mine.call, args=("slow_sync",), kwargs=seconds)
+    caller.start()
+    wire.server.wait_for("run", tool="slow_sync")
+    assert session.request("POST", "/ping").status_code == 200
+    ended_before_the_ping = bool(wire.server.log("done"))
+    caller.join(10)
     assert ended_before_the_ping is wire.dialect.blocks
 
 
@@ -541,9 +529,8 @@ def test_an_unknown_session(wire: Wire) -> None:
         delete = session.request("POST", "/delete")
         assert delete.status_code == wire.dialect.delete_unknown
         freed = session.request("POST", "/delete_session")
-        assert freed.status_code == (
-            404 if wire.dialect.create_session == "none" else 200
-        )
+        never = wire.dialect.create_session == "none"
+        assert freed.status_code == (404 if never else 200)
 
 
 @pytest.mark.parametrize("name", ["ping", "delete", "contract/prompt", "contract/call"])
@@ -557,13 +544,12 @@ def test_no_session_id(wire: Wire, name: str) -> None:
     assert reply.json() == {"detail": "X-Session-ID header is required"}
 
 
-def test_a_session_outlives_its_connection(wire: Wire) -> None:
-    with open_session(wire.server) as session:
-        session.result("count")
-        with httpx.Client(base_url=wire.server.base_url) as client:
-            session.client, kept = client, session.client
-            assert session.result("count")["output"]["blocks"][0]["text"] == "2"
-            session.client = kept
+def test_a_session_outlives_its_connection(wire: Wire, session: RawSession) -> None:
+    session.result("count")
+    with httpx.Client(base_url=wire.server.base_url) as client:
+        session.client, kept = client, session.client
+        assert session.result("count")["output"]["blocks"][0]["text"] == "2"
+        session.client = kept
 
 
 @pytest.mark.slow

@@ -57,9 +57,8 @@ def flat(infos: dict[str, Any], *keys: str) -> dict[str, Any]:
         if isinstance(values, dict):
             kept[key] = flat(values, "action_mask", "error_kind", "task_index")
         else:
-            kept[key] = {
-                i: np.asarray(values[i]).tolist() for i in range(COUNT) if filled[i]
-            }
+            rows = np.flatnonzero(filled[:COUNT]).tolist()
+            kept[key] = {i: np.asarray(values[i]).tolist() for i in rows}
     return kept
 
 
@@ -99,9 +98,8 @@ def test_twins_are_as_wrapped_envs(kind, mode, closing):
     actions = np.random.default_rng(4).integers(0, 17, (25, COUNT))
     wrapped = closing(make_vector("sync", "guess", mode, wrap=both))
     expected = list(play(wrapped, actions, seed=5))
-    assert any("final_obs" in step[-1] for step in expected) is (
-        mode is AutoresetMode.SAME_STEP
-    )
+    has_finals = any("final_obs" in step[-1] for step in expected)
+    assert has_finals is (mode is AutoresetMode.SAME_STEP)
     assert sum(sum(step[2]) for step in expected if len(step) == 4) >= 5
     for wrap in (
         lambda envs: vector.DiscreteTools(vector.ParsedText(envs, BOUNDS)),
@@ -166,9 +164,8 @@ def test_send_and_recv_give_what_step_gives(closing):
 
 
 def test_send_needs_an_env_that_has_it(closing):
-    envs = closing(
-        vector.DiscreteTools(make_vector("sync", "blackjack", AutoresetMode.NEXT_STEP))
-    )
+    envs = make_vector("sync", "blackjack", AutoresetMode.NEXT_STEP)
+    envs = closing(vector.DiscreteTools(envs))
     envs.reset(seed=0)
     with pytest.raises(ors_gym.InvalidRequestError, match=r"has no send\(\)"):
         envs.send([0, 0, 0])
@@ -178,9 +175,8 @@ def test_send_needs_an_env_that_has_it(closing):
 
 @pytest.mark.parametrize("actions", [[0, 0], 0, None, [0] * 4])
 def test_actions_that_are_not_one_for_each_env(actions, closing):
-    envs = closing(
-        vector.DiscreteTools(make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP))
-    )
+    envs = make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP)
+    envs = closing(vector.DiscreteTools(envs))
     envs.reset(seed=0)
     with pytest.raises(ors_gym.InvalidRequestError, match="for"):
         envs.step(actions)
