@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 from ors_gym.cli import main
 from ors_gym.client.background._thread import background
+from tests.support.processes import run as run_process
 from tests.support.servers.process import RunningServer
 
 COMMAND = (sys.executable, "-m", "ors_gym")
@@ -64,15 +65,8 @@ def run(
 def _run_in_a_process(
     arguments: Sequence[str], cwd: Path | None, typed: str
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        capture_output=True,
-        text=True,
-        input=typed,
-        timeout=100,
-        check=False,
-        cwd=cwd,
-    )
+    command, folder = [*COMMAND, *arguments], cwd or Path()
+    return run_process(*command, given=typed, seconds=100, cwd=folder)
 
 
 def _run_here(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import subprocess
 import sys
 import types
 from typing import Any
@@ -28,15 +27,14 @@ from ors_gym.display._play import _in_a_notebook
 from ors_gym.display._transcript import Entry
 from ors_gym.formats._schemas import describe_schema
 from tests.display.episodes import ordinary_episode, picture
+from tests.support.processes import run_python
 
 KEYS = ["type", "role", "text", "name", "input_schema", "blocks"]
+NAMES = st.sampled_from(KEYS) | st.text(max_size=5)
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(max_size=20),
     lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(KEYS) | st.text(max_size=5), inner, max_size=4
-        )
+        st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4)
     ),
     max_leaves=12,
 )
@@ -116,9 +114,7 @@ def test_importing_the_package_loads_nothing_that_shows():
         "print({'IPython', 'ors_gym.display'} & names,"
         " {'PIL', 'ipywidgets', 'ors_gym.env'} & set(sys.modules))"
     )
-    run = [sys.executable, "-c", code]
-    done = subprocess.run(run, capture_output=True, text=True, check=True)
-    assert done.stdout == "set() set()\n"
+    assert run_python("-c", code).stdout == "set() set()\n"
 
 
 def test_an_env_that_cannot_be_shown_says_so(monkeypatch):

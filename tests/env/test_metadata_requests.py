@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import ors_gym
 from tests.support.proxy.proxy import FaultProxy
 
+ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 METADATA = ("/openapi.json", "/list_environments", "/tools", "/splits", "/num_tasks")
 
 
@@ -25,16 +27,9 @@ def test_envs_of_one_client_ask_once(fault_proxy: FaultProxy) -> None:
 
 
 def test_an_evaluation_asks_for_no_tools_but_the_sessions(fault_proxy):
-    found = ors_gym.evaluate(
-        fault_proxy.url,
-        "contract",
-        [0, 1],
-        lambda _: {"tool": "add", "input": {"a": 1, "b": 2}},
-        episodes_per_task=4,
-        max_concurrent=8,
-        max_turns=1,
-        progress=False,
-    )
+    work: Any = (fault_proxy.url, "contract", [0, 1], lambda _: ADD)
+    options: Any = {"episodes_per_task": 4, "max_concurrent": 8, "max_turns": 1}
+    found = ors_gym.evaluate(*work, progress=False, **options)
     assert found.outcomes == 8
     asked = count_metadata(fault_proxy)
     assert asked["/tools"] == 0

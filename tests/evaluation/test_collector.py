@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -80,14 +81,9 @@ UNREACHABLE = ConnectionFailedError("no route")
 def collect(errors: list[ORSError | None]) -> Collector:
     """Play tasks with these outcomes, two at once at most, while that has a point."""
     tasks = [Task("train", index) for index in range(len(errors))]
-    collector = Collector(
-        Plan(tasks, 1, "train"),
-        2,
-        output=None,
-        progress=ProgressBar(len(tasks), "", shown=False),
-        done={},
-        on_episode=None,
-    )
+    bar = ProgressBar(len(tasks), "", shown=False)
+    nothing: Any = {"output": None, "done": {}, "on_episode": None}
+    collector = Collector(Plan(tasks, 1, "train"), 2, progress=bar, **nothing)
     while (planned := collector.next()) is not None:
         error = errors[planned.task.index]
         record = make_record(planned.task.index, split="train")

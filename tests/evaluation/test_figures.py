@@ -37,13 +37,8 @@ def test_intervals_of_rates_and_steps_stay_within_what_is_possible():
 
 
 def test_tables_by_split_and_tool():
-    found = Evaluation(
-        [
-            make_record(0, 1.0),
-            make_record(0, 0.0, split="train", tool="look"),
-            make_record(1, None),
-        ]
-    )
+    looked = make_record(0, 0.0, split="train", tool="look")
+    found = Evaluation([make_record(0, 1.0), looked, make_record(1, None)])
     assert [row["split"] for row in found.by_split] == ["test", "train"]
     assert [row["success_rate"] for row in found.by_split] == [1.0, 0.0]
     assert [row["episodes"] for row in found.by_split] == [2, 1]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.evaluation import _player, evaluate, parallel_evaluate
+from ors_gym.evaluation import Options, _player, evaluate, parallel_evaluate
 from ors_gym.evaluation._player import Pace
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode
@@ -46,16 +46,9 @@ class Busy(Sums):
 def test_every_episode_is_played_though_the_server_says_429() -> None:
     busy = Busy()
     with serving(busy) as base_url:
-        found = evaluate(
-            base_url,
-            "sums",
-            range(3),
-            lambda episode: {"tool": "submit", "input": {"answer": "2"}},
-            episodes_per_task=20,
-            max_concurrent=16,
-            split="train",
-            progress=False,
-        )
+        work: Any = (base_url, "sums", range(3), lambda episode: SUBMIT)
+        options: Options = {"episodes_per_task": 20, "split": "train"}
+        found = evaluate(*work, max_concurrent=16, progress=False, **options)
     assert (found.outcomes, found.success_rate) == (60, 1.0)
     # It asks for less after the first refusals, and does not go on hammering.
     assert 0 < busy.refusals < 60
@@ -102,13 +95,9 @@ def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
             )
             first = asyncio.create_task(evaluate_sums(wait_for_the_second))
             await first_plays.wait()
-            second = asyncio.create_task(
-                evaluate_sums(
-                    wait_for_the_end_of_the_first,
-                    episodes_per_task=40,
-                    max_concurrent=16,
-                )
-            )
+            many: Any = {"episodes_per_task": 40, "max_concurrent": 16}
+            work = evaluate_sums(wait_for_the_end_of_the_first, **many)
+            second = asyncio.create_task(work)
             assert (await first).outcomes == 1
             refused, noted = busy.refusals, paces[1].noted
             first_has_ended.set()

@@ -12,15 +12,12 @@ from ors_gym.errors import MissingExtraError
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._collector import ProgressBar
 from tests.evaluation.contract_evaluations import FOUND, make_record
+from tests.support.processes import run_python
 
 
 def test_it_is_a_mapping_of_the_published_figures_without_outages():
-    assert dict(FOUND) == {
-        "success_rate": 2 / 3,
-        "avg_reward": 0.5,
-        "avg_steps": 1.0,
-        "results": FOUND.results,
-    }
+    figures = {"success_rate": 2 / 3, "avg_reward": 0.5, "avg_steps": 1.0}
+    assert dict(FOUND) == {**figures, "results": FOUND.results}
     assert len(FOUND) == 4
     with pytest.raises(KeyError):
         FOUND["records"]
@@ -70,13 +67,9 @@ def test_what_is_missing_is_named_with_its_extra(monkeypatch):
 
 
 def test_importing_evaluations_loads_none_of_their_libraries():
-    import subprocess
-    import sys
-
     code = (
         "import sys, ors_gym.evaluation\n"
         "print([m for m in ('scipy', 'tqdm', 'matplotlib') if m in sys.modules])"
     )
-    run = [sys.executable, "-c", code]
-    said = subprocess.run(run, capture_output=True, text=True, check=True, timeout=60)
-    assert said.stdout.strip() == "[]"
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]")

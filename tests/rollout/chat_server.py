@@ -77,39 +77,18 @@ def check_assistant(message: dict[str, Any], waiting: list[str]) -> None:
 
 
 def make_answer(reply: dict[str, Any], model: str) -> dict[str, Any]:
-    rest = {
-        name: value
-        for name, value in reply.items()
-        if name not in ("message", "text", "calls", "failures")
-    }
-    calls = [
-        {
-            "id": call_id,
-            "type": "function",
-            "function": {"name": name, "arguments": given},
-        }
-        for call_id, name, given in reply.get("calls", ())
-    ]
-    message = reply.get("message") or {
-        "role": "assistant",
-        "content": reply.get("text"),
-        "tool_calls": calls or None,
-        "refusal": None,
-    }
-    choice = {
-        "index": 0,
-        "message": message,
-        "finish_reason": "tool_calls" if calls else "stop",
-        **rest,
-    }
-    return {
-        "id": "chatcmpl-1",
-        "object": "chat.completion",
-        "created": 1,
-        "model": f"{model}-2026",
-        "choices": [choice],
-        "usage": USAGE,
-    }
+    short = ("message", "text", "calls", "failures")
+    rest = {name: value for name, value in reply.items() if name not in short}
+    calls = []
+    for call_id, name, given in reply.get("calls", ()):
+        function = {"name": name, "arguments": given}
+        calls.append({"id": call_id, "type": "function", "function": function})
+    said = {"content": reply.get("text"), "tool_calls": calls or None}
+    message = reply.get("message") or {"role": "assistant", **said, "refusal": None}
+    reason = "tool_calls" if calls else "stop"
+    choice = {"index": 0, "message": message, "finish_reason": reason, **rest}
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1}
+    return {**head, "model": f"{model}-2026", "choices": [choice], "usage": USAGE}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):

@@ -8,7 +8,6 @@ import importlib
 import json
 import pickle
 import socket
-import subprocess
 import sys
 from concurrent import futures
 from typing import Any
@@ -22,6 +21,7 @@ from tests.evaluation.contract_evaluations import play as evaluate_contract
 from tests.rollout.chat_server import USAGE, ChatServer, running_chat_server
 from tests.rollout.contract_episodes import play
 from tests.rollout.scripted_env import chat_call
+from tests.support.processes import run_python
 
 KEY = "sk-very-secret"
 HELLO = Episode("talk", prompt=[{"type": "text", "text": "Hello"}])
@@ -435,7 +435,4 @@ def test_bad_keys_and_a_missing_library_are_told_at_once(monkeypatch):
 def test_the_library_is_not_imported_before_it_is_needed():
     assert importlib.util.find_spec("openai")
     script = "import sys, ors_gym.rollout._chat_policy; print('openai' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "False\n"
+    assert run_python("-c", script).stdout == "False\n"

@@ -25,27 +25,16 @@ names = st.sampled_from(["submit", "look", "no such tool", "räume/öffnen"])
 canonical = st.fixed_dictionaries({"tool": names, "input": inputs})
 arguments = inputs.map(json.dumps) | texts
 functions = st.fixed_dictionaries({"name": names, "arguments": arguments})
-chat_calls = st.fixed_dictionaries(
-    {
-        "id": st.sampled_from(["a", "b", "c", "call_0_0", ""]),
-        "type": st.just("function"),
-        "function": functions,
-    }
-)
+ids = st.sampled_from(["a", "b", "c", "call_0_0", ""])
+kind = st.just("function")
+chat_calls = st.fixed_dictionaries({"id": ids, "type": kind, "function": functions})
+contents, call_lists = st.none() | texts, st.lists(chat_calls, max_size=3)
 chat_messages = st.fixed_dictionaries(
-    {
-        "role": st.just("assistant"),
-        "content": st.none() | texts,
-        "tool_calls": st.lists(chat_calls, max_size=3),
-    }
+    {"role": st.just("assistant"), "content": contents, "tool_calls": call_lists}
 )
+use_ids, given_input = st.sampled_from(["t1", "t2"]), inputs | texts
 tool_uses = st.fixed_dictionaries(
-    {
-        "type": st.just("tool_use"),
-        "id": st.sampled_from(["t1", "t2"]),
-        "name": names,
-        "input": inputs | texts,
-    }
+    {"type": st.just("tool_use"), "id": use_ids, "name": names, "input": given_input}
 )
 anthropic_parts = tool_uses | texts.map(lambda text: {"type": "text", "text": text})
 bodies = functions.map(json.dumps) | texts

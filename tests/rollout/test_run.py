@@ -214,12 +214,8 @@ def test_an_episode_runner_plays_tasks_and_indexes(contract):
     client = ORSClient(contract.base_url)
     tasks = client.list_tasks("Contract", "test")
     runner = Submitter(client, "Contract")
-    assert runner.run_episode(tasks[0]) == {
-        "success": True,
-        "total_reward": 1.0,
-        "steps": 1,
-        "task": tasks[0],
-    }
+    figures = {"success": True, "total_reward": 1.0, "steps": 1}
+    assert runner.run_episode(tasks[0]) == {**figures, "task": tasks[0]}
     assert runner.run_episode(1)["success"] is False
     contract.wait_for("teardown", 2)
     client.close()

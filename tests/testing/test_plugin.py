@@ -6,20 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.support.processes import run
+
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            *(sys.executable, "-m", "pytest", "-rA"),
-            *("-p", "ors_gym.testing.plugin", "-p", "no:cacheprovider"),
-            *arguments,
-        ],
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-        cwd=folder,
-    )
+    plugins = ("-p", "ors_gym.testing.plugin", "-p", "no:cacheprovider")
+    pytest = (sys.executable, "-m", "pytest", "-rA", *plugins)
+    return run(*pytest, *arguments, seconds=100, cwd=folder)
 
 
 def test_each_check_is_a_test(server, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.wrappers import RecordEpisodeStatistics, TimeLimit, TransformReward
 
 import ors_gym
 from ors_gym.spaces import ToolCallSpace
@@ -28,11 +29,8 @@ def tool(name: str, schema: Any = None) -> Any:
 
 
 def choice(*values: str) -> Any:
-    return {
-        "type": "object",
-        "properties": {"choice": {"enum": list(values)}},
-        "required": ["choice"],
-    }
+    properties = {"choice": {"enum": list(values)}}
+    return {"type": "object", "properties": properties, "required": ["choice"]}
 
 
 def make(server: RunningServer, env_name: str = "contract", **arguments: Any) -> Any:
@@ -182,12 +180,10 @@ ORDERS: dict[str, Callable[[Any], Any]] = {
     "actions first": lambda env: ParsedText(DiscreteTools(env), ROWS),
     "observations first": lambda env: DiscreteTools(ParsedText(env, ROWS)),
     "others between": lambda env: DiscreteTools(
-        gym.wrappers.RecordEpisodeStatistics(
-            ParsedText(gym.wrappers.TimeLimit(env, 6), ROWS)
-        )
+        RecordEpisodeStatistics(ParsedText(TimeLimit(env, 6), ROWS))
     ),
-    "others outside": lambda env: gym.wrappers.TimeLimit(
-        gym.wrappers.TransformReward(ParsedText(DiscreteTools(env), ROWS), float), 6
+    "others outside": lambda env: TimeLimit(
+        TransformReward(ParsedText(DiscreteTools(env), ROWS), float), 6
     ),
 }
 

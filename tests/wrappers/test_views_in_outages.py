@@ -27,13 +27,9 @@ CALL_SECONDS = 3.0
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_a_vector_env_goes_on_when_the_server_is_back(mode):
     with start_server("ors-sdk-0.1.0") as server:
+        seconds: Any = {"setup_timeout": 1.0, "call_timeout": CALL_SECONDS}
         envs: Any = ORSVectorEnv(
-            "contract",
-            server.base_url,
-            2,
-            autoreset_mode=mode,
-            setup_timeout=1.0,
-            call_timeout=CALL_SECONDS,
+            "contract", server.base_url, 2, autoreset_mode=mode, **seconds
         )
         envs = vector.DiscreteTools(vector.ParsedText(envs, NUMBER), CALLS)
         values, _ = envs.reset(seed=4)

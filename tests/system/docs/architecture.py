@@ -94,15 +94,8 @@ def draw() -> str:
 def _servers(client: int, bottom: int) -> list[str]:
     left, width = 760, 220
     height = _BAND + 30
-    parts = _box(
-        left,
-        client,
-        width,
-        height,
-        "away",
-        "any ORS server",
-        "seven versions are tested",
-    )
+    lines = ("any ORS server", "seven versions are tested")
+    parts = _box(left, client, width, height, "away", *lines)
     middle = client + _BAND / 2
     parts += [
         f'  <path class="line" d="M{_RIGHT} {middle} H{left}"/>',
@@ -110,9 +103,8 @@ def _servers(client: int, bottom: int) -> list[str]:
     ]
     parts += _text((_RIGHT + left) / 2, middle - 8, "says", "HTTP")
     top = client - 2 * _BAND - 60
-    parts += _box(
-        left, top, width, height, "box", "server", "five environments, or your own"
-    )
+    lines = ("server", "five environments, or your own")
+    parts += _box(left, top, width, height, "box", *lines)
     end = left + width / 2
     parts.append(f'  <path class="line" d="M{end} {top + height} V{client}"/>')
     parts += _text(end + 58, client - 22, "says", "a child process")

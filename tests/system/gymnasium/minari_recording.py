@@ -38,15 +38,10 @@ def record(env: Any, actions: list[Any], name: str) -> tuple[Any, list[Any]]:
             infos.append(info)
             rewards.append(reward)
         episodes.append((observations, infos, rewards, terminated, truncated))
-    env.create_dataset(
-        name,
-        eval_env=env.env,
-        algorithm_name="scripted",
-        author="ors_gym",
-        author_email="nobody@example.org",
-        code_permalink="https://example.org",
-        description="A recording.",
-    )
+    author = {"author": "ors_gym", "author_email": "nobody@example.org"}
+    about = {"algorithm_name": "scripted", "code_permalink": "https://example.org"}
+    about |= {"description": "A recording.", **author}
+    env.create_dataset(name, eval_env=env.env, **about)
     env.close()
     return minari.load_dataset(name), episodes
 

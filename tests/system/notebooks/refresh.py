@@ -22,11 +22,9 @@ _KERNEL: Final = {"display_name": "Python 3", "language": "python", "name": "pyt
 
 def refresh(path: Path) -> None:
     notebook = nbformat.read(path, 4)
+    resources = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(
-        notebook,
-        timeout=_TIMEOUT,
-        kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}},
+        notebook, timeout=_TIMEOUT, kernel_name="python3", resources=resources
     )
     client.execute()
     clean(notebook)

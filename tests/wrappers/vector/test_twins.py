@@ -72,12 +72,8 @@ def play(envs: Any, actions: np.ndarray, seed: int) -> Iterator[Any]:
         observations, rewards, terminated, truncated, infos = envs.step(row)
         assert observations in envs.observation_space
         over = terminated | truncated
-        yield (
-            np.asarray(observations).tolist(),
-            rewards.tolist(),
-            over.tolist(),
-            flat(infos, *keys),
-        )
+        seen = np.asarray(observations).tolist(), rewards.tolist(), over.tolist()
+        yield *seen, flat(infos, *keys)
         if envs.metadata["autoreset_mode"] is AutoresetMode.DISABLED and over.any():
             observations, infos = envs.reset(options={"reset_mask": over.copy()})
             yield np.asarray(observations).tolist(), flat(infos, *keys)
@@ -122,11 +118,8 @@ def test_masks_follow_the_sessions(server, kind, mode, closing):
     masks = [step[-1]["action_mask"] for step in expected]
     assert masks[0] == {0: [1, 1, 1], 1: [1, 0, 1], 2: [1, 1, 1]}
     assert any(mask.get(0) == [1, 0, 1] for mask in masks)
-    envs = closing(
-        vector.DiscreteTools(
-            make_vector(kind, "TaskTools", mode, server.base_url), CALLS
-        )
-    )
+    envs = make_vector(kind, "TaskTools", mode, server.base_url)
+    envs = closing(vector.DiscreteTools(envs, CALLS))
     server.mark()
     played = list(play(envs, actions, seed=1))
     assert played == expected
