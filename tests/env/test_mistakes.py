@@ -12,13 +12,7 @@ import gymnasium
 import pytest
 
 import ors_gym
-from tests.support.proxy.scripted import (
-    RawReply,
-    ScriptedServer,
-    html_reply,
-    json_reply,
-    status_reply,
-)
+from tests.support.proxy import scripted
 from tests.support.servers.process import RunningServer
 
 KEY = "KEY-hunter22"
@@ -77,17 +71,17 @@ def test_an_address_without_a_scheme() -> None:
 @pytest.mark.parametrize(
     "reply",
     [
-        html_reply("<html>Welcome to nginx!</html>"),
-        html_reply("<html>not found</html>", 404),
-        json_reply({"hello": "world"}),
-        json_reply([]),
-        status_reply(404),
-        status_reply(405),
+        scripted.html_reply("<html>Welcome to nginx!</html>"),
+        scripted.html_reply("<html>not found</html>", 404),
+        scripted.json_reply({"hello": "world"}),
+        scripted.json_reply([]),
+        scripted.status_reply(404),
+        scripted.status_reply(405),
     ],
 )
-def test_the_server_is_something_else(reply: RawReply) -> None:
+def test_the_server_is_something_else(reply: scripted.RawReply) -> None:
     with (
-        ScriptedServer({"*": lambda _: reply}) as server,
+        scripted.ScriptedServer({"*": lambda _: reply}) as server,
         pytest.raises(ors_gym.ProtocolError, match="ORS server"),
     ):
         ors_gym.ORSEnv("contract", server.url)
@@ -96,7 +90,9 @@ def test_the_server_is_something_else(reply: RawReply) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 def test_the_server_wants_a_key(status: int) -> None:
     with (
-        ScriptedServer({"*": lambda _: status_reply(status)}) as server,
+        scripted.ScriptedServer(
+            {"*": lambda _: scripted.status_reply(status)}
+        ) as server,
         pytest.raises(ors_gym.AuthenticationError, match="ORS_API_KEY"),
     ):
         ors_gym.ORSEnv("contract", server.url)

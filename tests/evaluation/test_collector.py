@@ -7,14 +7,8 @@ from typing import Any
 
 import pytest
 
+import ors_gym
 from ors_gym.env._task_order import Task
-from ors_gym.errors import (
-    AuthenticationError,
-    ConnectionFailedError,
-    InvalidRequestError,
-    ORSError,
-    ServerError,
-)
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._collector import Collector, ProgressBar
 from ors_gym.evaluation._plan import Plan
@@ -51,8 +45,8 @@ def test_a_progress_bar_shows_running_figures(contract, capsys):
 @pytest.mark.parametrize(
     ("status", "error", "said"),
     [
-        (401, AuthenticationError, "the key is refused"),
-        (404, InvalidRequestError, "the request is refused"),
+        (401, ors_gym.AuthenticationError, "the key is refused"),
+        (404, ors_gym.InvalidRequestError, "the request is refused"),
     ],
 )
 def test_a_wrong_key_or_model_is_one_error(contract, tmp_path, status, error, said):
@@ -72,13 +66,13 @@ def test_a_wrong_key_or_model_is_one_error(contract, tmp_path, status, error, sa
     assert again.outcomes == 12
 
 
-WRONG_KEY = AuthenticationError("the key is refused", status=401)
-FORBIDDEN = AuthenticationError("not for you", status=403)
-FAILING = ServerError("busy", status=503)
-UNREACHABLE = ConnectionFailedError("no route")
+WRONG_KEY = ors_gym.AuthenticationError("the key is refused", status=401)
+FORBIDDEN = ors_gym.AuthenticationError("not for you", status=403)
+FAILING = ors_gym.ServerError("busy", status=503)
+UNREACHABLE = ors_gym.ConnectionFailedError("no route")
 
 
-def collect(errors: list[ORSError | None]) -> Collector:
+def collect(errors: list[ors_gym.ORSError | None]) -> Collector:
     """Play tasks with these outcomes, two at once at most, while that has a point."""
     tasks = [Task("train", index) for index in range(len(errors))]
     bar = ProgressBar(len(tasks), "", shown=False)
@@ -117,5 +111,5 @@ def test_a_run_stops_where_every_further_episode_would_fail(errors, played, stop
 
 @pytest.mark.parametrize("error", [WRONG_KEY, FORBIDDEN])
 def test_without_any_outcome_the_refusal_is_raised(error):
-    with pytest.raises(AuthenticationError, match=str(error)):
+    with pytest.raises(ors_gym.AuthenticationError, match=str(error)):
         collect([error] * 12).raise_if_refused()

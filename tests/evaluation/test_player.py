@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.evaluation import Options, _player, evaluate, parallel_evaluate
+from ors_gym.evaluation import _player, evaluate, parallel_evaluate
 from ors_gym.evaluation._player import Pace
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode
@@ -47,8 +47,8 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
     busy = Busy()
     with serving(busy) as base_url:
         work: Any = (base_url, "sums", range(3), lambda episode: SUBMIT)
-        options: Options = {"episodes_per_task": 20, "split": "train"}
-        found = evaluate(*work, max_concurrent=16, progress=False, **options)
+        options: Any = {"episodes_per_task": 20, "progress": False}
+        found = evaluate(*work, split="train", max_concurrent=16, **options)
     assert (found.outcomes, found.success_rate) == (60, 1.0)
     # It asks for less after the first refusals, and does not go on hammering.
     assert 0 < busy.refusals < 60

@@ -10,12 +10,7 @@ import gymnasium
 import numpy as np
 import pytest
 
-from ors_gym.errors import (
-    AmbiguousCallError,
-    AuthenticationError,
-    ConnectionFailedError,
-    InvalidRequestError,
-)
+from ors_gym import errors
 from ors_gym.formats import InvalidAction
 from ors_gym.rollout import Turn, run_episode
 from ors_gym.rollout._play import TurnReader
@@ -68,13 +63,15 @@ def test_ends_of_an_episode(script, answers, rules, reason, total):
 
 
 def test_mistakes_of_the_caller_and_errors_of_a_policy_are_raised():
-    with pytest.raises(AuthenticationError):
-        play(ScriptedEnv(AuthenticationError("no key")), submit())
+    with pytest.raises(errors.AuthenticationError):
+        play(ScriptedEnv(errors.AuthenticationError("no key")), submit())
     with pytest.raises(ZeroDivisionError):
         run_episode(ScriptedEnv(), lambda episode: 1 / 0)
 
 
-@pytest.mark.parametrize("error", [AmbiguousCallError("x"), ConnectionFailedError("x")])
+@pytest.mark.parametrize(
+    "error", [errors.AmbiguousCallError("x"), errors.ConnectionFailedError("x")]
+)
 def test_an_outage_that_the_env_raises_leaves_no_reward(error):
     episode = play(ScriptedEnv({"reward": 0.5}, error), submit(), submit())
     assert (episode.stop_reason, episode.total_reward) == ("error", None)
@@ -166,7 +163,7 @@ def test_a_turn_may_leave_its_actions_to_its_message():
 
 
 def test_what_is_no_json_is_told_by_its_path():
-    with pytest.raises(InvalidRequestError, match=r"extra\.logprobs\[0\]"):
+    with pytest.raises(errors.InvalidRequestError, match=r"extra\.logprobs\[0\]"):
         play(ScriptedEnv(), Turn(submit(), extra={"logprobs": [-np.inf]}))
 
 
@@ -238,7 +235,9 @@ def test_what_a_model_or_its_library_can_return_is_read(answer):
 )
 def test_what_no_model_can_return_is_a_mistake_of_the_policy(answer):
     for one in (answer, Turn(answer)):
-        with pytest.raises(InvalidRequestError, match=r"the policy returned an? \w+, "):
+        with pytest.raises(
+            errors.InvalidRequestError, match=r"the policy returned an? \w+, "
+        ):
             TurnReader(TOOLS).read(one, 0)
 
 

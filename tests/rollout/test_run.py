@@ -7,13 +7,7 @@ import threading
 
 import pytest
 
-from ors_gym import AsyncORSClient, ORSClient, ORSEnv
-from ors_gym.errors import (
-    InvalidRequestError,
-    SessionLostError,
-    ToolFailedError,
-    UnknownTaskError,
-)
+from ors_gym import AsyncORSClient, ORSClient, ORSEnv, errors
 from ors_gym.rollout import (
     Episode,
     EpisodeRunner,
@@ -111,9 +105,9 @@ def test_a_broken_setup_is_an_episode_without_an_outcome(contract):
 
 def test_mistakes_of_the_caller_are_raised(contract):
     for error, arguments in (
-        (UnknownTaskError, {"task": "zero"}),
-        (InvalidRequestError, {"max_step": 3}),
-        (InvalidRequestError, {"on_error": "raise"}),
+        (errors.UnknownTaskError, {"task": "zero"}),
+        (errors.InvalidRequestError, {"max_step": 3}),
+        (errors.InvalidRequestError, {"on_error": "raise"}),
     ):
         with pytest.raises(error, match=r"'zero'|unknown argument|on_error"):
             play(contract, scripted(), **arguments)
@@ -158,7 +152,7 @@ def test_a_blocking_env_is_played_with_the_same_outcome(contract):
 
 def test_a_blocking_env_that_raises_on_tool_errors_raises(contract):
     env = ORSEnv("Contract", contract.base_url, on_tool_error="raise")
-    with pytest.raises(ToolFailedError):
+    with pytest.raises(errors.ToolFailedError):
         run_episode(env, scripted(call("fail", message="x")))
     env.close()
 
@@ -229,7 +223,7 @@ def test_an_episode_runner_raises_after_an_outage():
                 server.restart()
                 return ADD
 
-        with pytest.raises(SessionLostError):
+        with pytest.raises(errors.SessionLostError):
             Killer(server.base_url, "Contract").run_episode(0)
 
 

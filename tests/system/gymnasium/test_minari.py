@@ -10,23 +10,16 @@ import os
 
 import pytest
 
+from tests.support import virtual_environments as venvs
 from tests.support.processes import run
-from tests.support.virtual_environments import (
-    ROOT,
-    Recipe,
-    VenvBuildError,
-    ensure,
-    own_requirements,
-    write_metadata,
-)
 
 VERSION = "0.5.4"
 
 
 # Its storages import Pillow without asking for it.
-RECIPE = Recipe(
+RECIPE = venvs.Recipe(
     "minari",
-    ((f"minari[create,hdf5,arrow]=={VERSION}", "pillow", *own_requirements()),),
+    ((f"minari[create,hdf5,arrow]=={VERSION}", "pillow", *venvs.own_requirements()),),
 )
 
 
@@ -35,12 +28,13 @@ RECIPE = Recipe(
 @pytest.mark.parametrize("data_format", ["hdf5", "arrow"])
 def test_a_dataset_gives_back_what_was_played(server, data_format, tmp_path):
     try:
-        python = ensure(RECIPE)
-    except VenvBuildError as error:
+        python = venvs.ensure(RECIPE)
+    except venvs.VenvBuildError as error:
         pytest.skip(str(error))
+    metadata = venvs.write_metadata(tmp_path / "metadata")
     environment = {
         "MINARI_DATASETS_PATH": str(tmp_path / "datasets"),
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{write_metadata(tmp_path / 'metadata')}",
+        "PYTHONPATH": f"{venvs.ROOT}{os.pathsep}{metadata}",
     }
     module = "tests.system.gymnasium.minari_recording"
     command = (python, "-m", module, server.base_url, data_format)
