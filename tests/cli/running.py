@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from unittest.mock import patch
 
 from ors_gym.cli import main
@@ -18,6 +18,7 @@ from ors_gym.client.background._thread import background
 from tests.support.processes import run as run_process
 from tests.support.servers.process import RunningServer
 
+Done: TypeAlias = subprocess.CompletedProcess[str]
 COMMAND = (sys.executable, "-m", "ors_gym")
 
 HELLO = '''
@@ -53,7 +54,7 @@ def run(
     cwd: Path | None = None,
     typed: str = "",
     fresh: bool = False,
-) -> subprocess.CompletedProcess[str]:
+) -> Done:
     # A fresh process takes much longer to start than most commands do.
     command = _run_in_a_process if fresh else _run_here
     done = command(arguments, cwd, typed)
@@ -62,16 +63,12 @@ def run(
     return done
 
 
-def _run_in_a_process(
-    arguments: Sequence[str], cwd: Path | None, typed: str
-) -> subprocess.CompletedProcess[str]:
+def _run_in_a_process(arguments: Sequence[str], cwd: Path | None, typed: str) -> Done:
     command, folder = [*COMMAND, *arguments], cwd or Path()
     return run_process(*command, given=typed, seconds=100, cwd=folder)
 
 
-def _run_here(
-    arguments: Sequence[str], cwd: Path | None, typed: str
-) -> subprocess.CompletedProcess[str]:
+def _run_here(arguments: Sequence[str], cwd: Path | None, typed: str) -> Done:
     modules = set(sys.modules)
     with (
         contextlib.redirect_stdout(io.StringIO()) as said,

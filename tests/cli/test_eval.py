@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.running import HELLO, evaluate, run
+from tests.cli.running import evaluate, run
 from tests.rollout.chat_server import running_chat_server
 
 
@@ -41,12 +41,6 @@ def test_eval_of_a_split_and_a_range(server):
 
 def submit(episode: Any) -> dict[str, Any]:
     return {"tool": "submit", "input": {"answer": "4"}}
-
-
-def test_eval_serves_a_class_of_this_folder(tmp_path):
-    (tmp_path / "mine.py").write_text(HELLO)
-    done = run("eval", "mine:Hello", "--policy", "mine:greet", cwd=tmp_path, fresh=True)
-    assert "success rate    100.0%" in done.stdout
 
 
 @pytest.mark.parametrize("policy", ["random", "reference"])

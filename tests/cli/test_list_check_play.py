@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from ors_gym.client import ORSClient
 from tests.cli.running import HELLO, run
 
@@ -31,9 +33,17 @@ def test_list_as_text(server):
     assert "      Add two numbers." in lines
 
 
-def test_list_serves_a_class_of_this_folder(tmp_path):
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("list mine:Hello", "tool hello()"),
+        ("check mine:Hello", "pass    results               hello ran"),
+        ("eval mine:Hello --policy mine:greet", "success rate    100.0%"),
+    ],
+)
+def test_a_class_of_this_folder_is_served(command, said, tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
-    assert "tool hello()" in run("list", "mine:Hello", cwd=tmp_path, fresh=True).stdout
+    assert said in run(*command.split(), cwd=tmp_path, fresh=True).stdout
 
 
 def test_check_says_that_it_runs_tools_and_what_it_found(server):
@@ -56,12 +66,6 @@ def test_check_runs_nothing_if_asked(server):
 def test_check_fails_with_the_server(server):
     done = run("check", server.base_url, "brokensetup", code=1)
     assert "fail    set-up" in done.stdout
-
-
-def test_check_serves_a_class_of_this_folder(tmp_path):
-    (tmp_path / "mine.py").write_text(HELLO)
-    done = run("check", "mine:Hello", cwd=tmp_path, fresh=True)
-    assert "pass    results               hello ran" in done.stdout
 
 
 def test_play_asks_for_a_tool_and_its_arguments(server):

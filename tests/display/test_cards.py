@@ -135,9 +135,7 @@ def test_an_env_that_cannot_be_shown_says_so(monkeypatch):
         ("tool_failed", True, False, "tool_failed"),
     ],
 )
-def test_an_episode_and_the_command_line_say_the_same_of_an_end(
-    error_kind, finished, truncated, said
-):
+def test_cards_and_commands_say_the_same_end(error_kind, finished, truncated, said):
     episode = ordinary_episode(1)
     step = episode.steps[0]
     step.error_kind, step.finished, step.truncated = error_kind, finished, truncated

@@ -110,13 +110,11 @@ THEMES: list[tuple[str, bool, bool]] = [
 ]
 
 
-@pytest.mark.parametrize(("attributes", "system_dark", "card_dark"), THEMES)
-def test_the_card_follows_the_theme_and_is_readable(
-    chromium, tmp_path, attributes, system_dark, card_dark
-):
+@pytest.mark.parametrize(("attributes", "dark", "card_dark"), THEMES)
+def test_the_card_follows_the_theme(chromium, tmp_path, attributes, dark, card_dark):
     body = ordinary_episode(12)._repr_html_() + ors_gym.show(TOOLS)._repr_html_()
     path = write_page(tmp_path / "page.html", body, attributes)
-    with chromium.open(path, dark=system_dark) as page:
+    with chromium.open(path, dark=dark) as page:
         card = "document.querySelector('.ors-card')"
         ground = page.evaluate(f"getComputedStyle({card}).backgroundColor")
         wanted = (DARK if card_dark else LIGHT)["ground"]

@@ -26,9 +26,13 @@ def run(
     output: Path,
     tasks: int,
     episodes: int,
-    engine: Any = "local",
+    engine: Any = "",
 ) -> Evaluation:
-    options: Options = {"split": "train", "progress": False, "engine": engine}
+    options: Options = {
+        "split": "train",
+        "progress": False,
+        "engine": engine or "local",
+    }
     options |= {"episodes_per_task": episodes, "output": output}
     work = (url, environment, range(tasks), answer)
     return evaluate(*work, max_concurrent=16, **options)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -15,13 +15,10 @@ from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, scripted
 from tests.rollout.scripted_env import call, chat_call
 from tests.support.servers.process import start_server
 
+Script: TypeAlias = Callable[[LiveEpisode], Awaitable[Any]]
 
-def run_live(
-    server: Any,
-    script: Callable[[LiveEpisode], Awaitable[Any]],
-    task: Any = 0,
-    **arguments: Any,
-) -> Any:
+
+def run_live(server: Any, script: Script, task: Any = 0, **arguments: Any) -> Any:
     async def work() -> Any:
         async with (
             connect(server.base_url) as client,

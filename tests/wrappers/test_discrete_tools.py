@@ -150,9 +150,7 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(server, closing):
 @pytest.mark.parametrize(
     "action", [2, -1, 10**30, 0.0, None, "0", "hello", ADD, [0], np.array([0, 1])]
 )
-def test_what_is_no_number_of_a_call_is_an_invalid_action(
-    server, mode, action, closing
-):
+def test_what_is_no_number_of_a_call_is_invalid(server, mode, action, closing):
     # With plain_text="submit" a text would be an answer, and end the episode.
     base = make(server, "TaskTools", action_mode=mode, plain_text="submit")
     env = closing(DiscreteTools(base, [SUBMIT, AFTER]))

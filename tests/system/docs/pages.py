@@ -46,7 +46,6 @@ def python_blocks(page: Path) -> list[Block]:
 def run_page(
     page: Path,
     directory: Path,
-    *,
     addresses: Mapping[str, str] | None = None,
     last: str = "",
 ) -> subprocess.CompletedProcess[str]:

@@ -271,8 +271,8 @@ def test_a_rollout_without_an_outcome_raises(recipe, mortal, monkeypatch):
     ],
 )
 def test_without_its_framework_an_adapter_says_what_to_install(
-    module: str, framework: str, extra: str
-) -> None:
+    module, framework, extra
+):
     code = f"import sys; sys.modules[{framework!r}] = None; "
     code += f"import ors_gym.integrations.{module}"
     last = run_python("-c", code).stderr.splitlines()[-1]

@@ -27,16 +27,20 @@ CALLS = [
 Wrap = Callable[[Any], Any]
 
 
+def by_itself(env: Any) -> Any:
+    return env
+
+
 def make_vector(
     kind: str,
-    env_name: str,
+    name: str,
     mode: AutoresetMode,
-    base_url: str | None = None,
-    wrap: Wrap = lambda env: env,
+    base_url: Any = None,
+    wrap: Wrap = by_itself,
 ) -> Any:
     if kind == "ors":
-        return ORSVectorEnv(env_name, base_url, COUNT, autoreset_mode=mode)
-    there: Any = {"env_name": env_name, "base_url": base_url, "task_stride": COUNT}
+        return ORSVectorEnv(name, base_url, COUNT, autoreset_mode=mode)
+    there: Any = {"env_name": name, "base_url": base_url, "task_stride": COUNT}
 
     def make_single(place: int) -> Any:
         return wrap(gym.make("ors/remote", task_offset=place, **there))
