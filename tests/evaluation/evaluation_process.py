@@ -21,20 +21,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(
-    url: str,
-    environment: str,
-    output: Path,
-    tasks: int,
-    episodes: int,
-    engine: Any = "",
+    url: str, name: str, output: Path, tasks: int, episodes: int, engine: Any = "local"
 ) -> Evaluation:
-    options: Options = {
-        "split": "train",
-        "progress": False,
-        "engine": engine or "local",
-    }
+    options: Options = {"split": "train", "progress": False, "engine": engine}
     options |= {"episodes_per_task": episodes, "output": output}
-    work = (url, environment, range(tasks), answer)
+    work = (url, name, range(tasks), answer)
     return evaluate(*work, max_concurrent=16, **options)
 
 

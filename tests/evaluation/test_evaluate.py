@@ -110,9 +110,7 @@ def test_each_episode_has_a_policy_and_a_seed_of_its_own(contract):
         ([0], {"policy_factory": lambda: answer}),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_anything_plays(
-    contract, tasks, options
-):
+def test_what_cannot_be_right_is_refused_before_any_play(contract, tasks, options):
     with pytest.raises(InvalidRequestError):
         play(contract, tasks, **options)
     with pytest.raises(InvalidRequestError, match="policy"):

@@ -44,10 +44,7 @@ def python_blocks(page: Path) -> list[Block]:
 
 
 def run_page(
-    page: Path,
-    directory: Path,
-    addresses: Mapping[str, str] | None = None,
-    last: str = "",
+    page: Path, folder: Path, addresses: Mapping[str, str] | None = None, last: str = ""
 ) -> subprocess.CompletedProcess[str]:
     """Run a page with its addresses replaced in a process, then the code `last`."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("ORS_", "OPENAI_"))}
@@ -59,7 +56,7 @@ def run_page(
         encoding="utf-8",
         timeout=_SECONDS,
         env={**own, "MPLBACKEND": "agg", "PYTHONPATH": str(ROOT)},
-        cwd=directory,
+        cwd=folder,
         check=False,
     )
 

@@ -270,9 +270,7 @@ def test_a_rollout_without_an_outcome_raises(recipe, mortal, monkeypatch):
         ("verifiers", "verifiers", "verifiers"),
     ],
 )
-def test_without_its_framework_an_adapter_says_what_to_install(
-    module, framework, extra
-):
+def test_without_its_framework_an_adapter_says_what_to_do(module, framework, extra):
     code = f"import sys; sys.modules[{framework!r}] = None; "
     code += f"import ors_gym.integrations.{module}"
     last = run_python("-c", code).stderr.splitlines()[-1]

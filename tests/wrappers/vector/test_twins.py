@@ -27,16 +27,12 @@ CALLS = [
 Wrap = Callable[[Any], Any]
 
 
-def by_itself(env: Any) -> Any:
+def same(env: Any) -> Any:
     return env
 
 
 def make_vector(
-    kind: str,
-    name: str,
-    mode: AutoresetMode,
-    base_url: Any = None,
-    wrap: Wrap = by_itself,
+    kind: str, name: str, mode: AutoresetMode, base_url: Any = None, wrap: Wrap = same
 ) -> Any:
     if kind == "ors":
         return ORSVectorEnv(name, base_url, COUNT, autoreset_mode=mode)
