@@ -12,6 +12,8 @@ from ors_gym.display._cards import tools_card
 from ors_gym.display._game import list_fields
 from ors_gym.display._play_in_notebook import Form
 
+pytestmark = pytest.mark.unit
+
 widgets = pytest.importorskip("ipywidgets")
 
 DEFINITIONS = {

@@ -10,6 +10,8 @@ from ors_gym.display import _terminal as terminal
 from ors_gym.display._terminal import print_entry
 from ors_gym.display._transcript import Entry
 
+pytestmark = pytest.mark.unit
+
 STEP = Entry("\x1b[2Jok [bold]\tb", (), "submit(x=1)", 1.0, "finished")
 
 

@@ -13,6 +13,8 @@ from ors_gym.env._rules import EpisodeRules, Metadata, PendingCall
 from ors_gym.env._settings import UNPICKLED, TaskEnvSettings
 from ors_gym.env._task_order import Task
 
+pytestmark = pytest.mark.unit
+
 TOOLS: Any = [
     {"name": "add", "description": "", "input_schema": {}},
     {"name": "say", "description": "", "input_schema": None},

@@ -13,6 +13,8 @@ from ors_gym.env import AsyncORSEnv, AsyncTaskEnv, ORSEnv, TaskEnv
 from ors_gym.env._settings import EnvSettings, find_server, without_secrets
 from ors_gym.vector import ORSVectorEnv
 
+pytestmark = pytest.mark.unit
+
 NOWHERE = "http://127.0.0.1:1"
 OF_TASK_ENVS = {
     *("env_name", "base_url", "client", "split", "observation_mode", "action_mode"),

@@ -11,6 +11,8 @@ import pytest
 from ors_gym.env._task_order import Task, TaskSchedule, choose_split, permute
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 
+pytestmark = pytest.mark.unit
+
 ORDERS = ("sequential", "shuffle", "random")
 MANY = 10**9
 

@@ -7,6 +7,8 @@ import pytest
 from ors_gym.evaluation import Evaluation
 from tests.evaluation.contract_evaluations import make_record
 
+pytestmark = pytest.mark.unit
+
 
 def test_a_comparison_is_paired_by_task():
     # Tasks of very different worth, each a little better in the first.

@@ -17,6 +17,8 @@ from ors_gym.evaluation._output import FORMAT, Output, read_output
 from ors_gym.evaluation._plan import Key
 from tests.evaluation.contract_evaluations import make_record
 
+pytestmark = pytest.mark.unit
+
 HEAD = {"format": FORMAT, "server": "a", "policy": "p", "limits": {"x": [1, None]}}
 ONE, TWO, THREE = (make_record(index) for index in (1, 2, 3))
 LOST_ONE, LOST_TWO = (make_record(index, None) for index in (1, 2))

@@ -15,6 +15,8 @@ from ors_gym.evaluation._ray import Gate, read_played
 from ors_gym.rollout import Episode
 from tests.evaluation.contract_evaluations import answer
 
+pytestmark = pytest.mark.unit
+
 
 def test_without_ray_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)

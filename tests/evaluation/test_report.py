@@ -6,11 +6,15 @@ import html.parser
 import math
 import sys
 
+import pytest
+
 from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation import _report as report
 from ors_gym.evaluation._report import as_page
 from ors_gym.rollout import Episode
 from tests.evaluation.contract_evaluations import FOUND, make_record
+
+pytestmark = pytest.mark.unit
 
 
 def test_text_has_every_figure():

@@ -14,6 +14,8 @@ import pytest
 from ors_gym import formats
 from ors_gym.formats import InvalidAction, provider_tool_name
 
+pytestmark = pytest.mark.unit
+
 parse_action: Any = formats.parse_action
 
 

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from ors_gym.formats import InvalidAction, parse_action, parse_actions
 from ors_gym.formats._json import to_plain_json
 
+pytestmark = pytest.mark.unit
+
 KEYS = st.sampled_from(
     [
         *("tool", "input", "name", "arguments", "function", "type", "id", "call_id"),

@@ -20,6 +20,8 @@ from ors_gym.formats import DecodedBlocks, decode_blocks, decode_image, render_t
 from ors_gym.formats._blocks import read_image_size, truncate
 from tests.formats.images import RED, encode, image_block
 
+pytestmark = pytest.mark.unit
+
 
 def text_block(text: str) -> Any:
     return {"type": "text", "text": text}

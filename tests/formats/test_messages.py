@@ -22,6 +22,8 @@ from ors_gym.formats import (
 )
 from tests.formats.images import image_block
 
+pytestmark = pytest.mark.unit
+
 DATA = "R0lGODdhCgAUAA=="
 
 

@@ -22,6 +22,8 @@ from ors_gym.formats import (
 )
 from ors_gym.formats._tools import original_tool_name
 
+pytestmark = pytest.mark.unit
+
 ADD: Any = {
     "name": "add",
     "description": "Add.",

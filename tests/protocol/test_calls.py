@@ -40,6 +40,8 @@ from tests.protocol.scripted_exchanges import (
     stream,
 )
 
+pytestmark = pytest.mark.unit
+
 TASK = ("task_id", "t1")
 STARTING = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"2"))
 LOST = "Active environment not found"

@@ -20,6 +20,8 @@ from tests.protocol.scripted_exchanges import (
     refused,
 )
 
+pytestmark = pytest.mark.unit
+
 HEAD = Head("GET", "/x")
 
 

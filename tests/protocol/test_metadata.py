@@ -28,6 +28,8 @@ from tests.protocol.scripted_exchanges import (
     refused,
 )
 
+pytestmark = pytest.mark.unit
+
 OPENAPI = {
     "paths": {"/create": {}, "/{e}/call": {}, "/create_session": {}},
     "components": {"schemas": {"CreateSession": {"properties": {}}}},

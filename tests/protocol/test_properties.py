@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import httpx
+import pytest
 from httpx_sse import EventSource
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -36,6 +37,8 @@ from tests.protocol.scripted_exchanges import (
     open_state,
     stream,
 )
+
+pytestmark = pytest.mark.unit
 
 LINES = st.sampled_from(
     [

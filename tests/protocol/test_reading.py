@@ -12,6 +12,8 @@ from ors_gym.errors import LimitExceededError, ProtocolError
 from ors_gym.protocol import _reading as reading
 from ors_gym.protocol._redaction import Redactor
 
+pytestmark = pytest.mark.unit
+
 TEXT = {"type": "text", "text": "hi"}
 IMAGE = {"type": "image", "data": "aGk=", "mimeType": "image/png"}
 

@@ -17,6 +17,8 @@ from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import server_text, status_error
 from tests.protocol.scripted_exchanges import RecordingServer, open_state
 
+pytestmark = pytest.mark.unit
+
 SECRETS = ["hunter22", "q\"u\\o'te\n<&>", "pässwörd 字", "a+b/c==?&", "sk-" + "x" * 200]
 
 

@@ -26,6 +26,8 @@ from ors_gym.protocol._replies import (
 )
 from tests.protocol.scripted_exchanges import JSON, STREAM, result_of
 
+pytestmark = pytest.mark.unit
+
 
 def reader_of(data: bytes = b"", limits: Limits | None = None) -> StreamReader:
     reader = StreamReader(limits or Limits())

@@ -23,6 +23,8 @@ from ors_gym.protocol._requests import (
 )
 from tests.protocol.scripted_exchanges import RecordingServer
 
+pytestmark = pytest.mark.unit
+
 SECRETS = {"KEY": "hunter22", "OTHER": "pässwörd"}
 
 

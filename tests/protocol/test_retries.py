@@ -7,6 +7,8 @@ import pytest
 from ors_gym.protocol._exchange import Failure, Outcome
 from ors_gym.protocol._retries import Patience, is_starting, may_repeat, retry_after
 
+pytestmark = pytest.mark.unit
+
 
 def reply(status: int = 503, **headers: str) -> Outcome:
     lines = [(k.replace("_", "-").encode(), v.encode()) for k, v in headers.items()]

@@ -40,6 +40,8 @@ from tests.protocol.scripted_exchanges import (
     stream,
 )
 
+pytestmark = pytest.mark.unit
+
 STARTING = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"5"))
 EXISTS = "Session already exists"
 LOST = "Active environment not found"

@@ -7,6 +7,8 @@ import pytest
 from ors_gym.errors import LimitExceededError, ProtocolError
 from ors_gym.protocol._sse import Event, EventDecoder
 
+pytestmark = pytest.mark.unit
+
 
 def decode(*pieces: bytes) -> list[tuple[bytes, bytes]]:
     decoder = EventDecoder()

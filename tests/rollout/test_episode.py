@@ -12,6 +12,8 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout import Episode, Turn, run_episode
 from tests.rollout.scripted_env import ScriptedEnv
 
+pytestmark = pytest.mark.unit
+
 texts = st.text(max_size=20)
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,

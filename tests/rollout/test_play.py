@@ -23,6 +23,8 @@ from tests.rollout.scripted_env import (
     submit,
 )
 
+pytestmark = pytest.mark.unit
+
 
 def test_calls_of_one_turn_run_in_order_and_stop_at_the_end():
     env = ScriptedEnv({"reward": 0.5}, FINISH)

@@ -10,6 +10,8 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout import random_policy, reference_policy
 from ors_gym.rollout._policies import choose_policy, is_async, name_policy
 
+pytestmark = pytest.mark.unit
+
 
 class AsyncPolicy:
     async def __call__(self, episode):

@@ -16,6 +16,8 @@ from ors_gym.rollout._episode import Step
 from ors_gym.rollout._rules import RewardReduction, RunningReward
 from tests.rollout.scripted_env import FINISH, ScriptedEnv, play, submit
 
+pytestmark = pytest.mark.unit
+
 
 @pytest.mark.parametrize(
     ("reduction", "expected"),

@@ -20,6 +20,8 @@ from gymnasium.vector.utils import batch_differing_spaces, batch_space
 
 from ors_gym.spaces import FreeText, ImageTuple
 
+pytestmark = pytest.mark.unit
+
 SIZES = [[], [(1, 1)], [(2, 3), (5, 1)], [(600, 400)], []]
 
 

@@ -21,6 +21,8 @@ from ors_gym.spaces import json_schema
 from ors_gym.spaces._schema.nodes import distinct_key
 from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
 
+pytestmark = pytest.mark.unit
+
 
 def drawn(schema: Any, times: int = 100) -> list[Any]:
     compiled = CompiledSchema(schema)

@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from ors_gym.spaces import FreeText
 from tests.spaces.texts import TEXTS, EchoEnv
 
+pytestmark = pytest.mark.unit
+
 
 @given(st.text())
 def test_any_text_within_the_length_is_a_member(text: str) -> None:

@@ -22,6 +22,8 @@ from ors_gym.server.environments.guess import Guess, Number
 from ors_gym.server.environments.math import Answer, Math
 from ors_gym.server.environments.maze import Maze, Move
 
+pytestmark = pytest.mark.unit
+
 DIRECTIONS = ("up", "down", "left", "right")
 
 

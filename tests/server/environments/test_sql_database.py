@@ -14,6 +14,8 @@ from ors_gym.server import PlayerMistakeError
 from ors_gym.server.environments._sql_database import CITIES, ShopDatabase, make_rows
 from ors_gym.server.environments.sql import Answers, Sql, Statement
 
+pytestmark = pytest.mark.unit
+
 TABLES = ("customers", "products", "orders", "order_items")
 FRAGMENTS = [
     "SELECT", "*", "FROM", "customers", "orders", "WHERE", "UPDATE", "SET", "city",

@@ -13,6 +13,8 @@ from ors_gym.spaces._schema import regex
 from ors_gym.spaces._schema.nodes import Unusable
 from ors_gym.spaces._schema.regex import Pattern
 
+pytestmark = pytest.mark.unit
+
 SAMPLED = [
     "",
     "abc",

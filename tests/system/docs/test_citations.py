@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.unit
+
 _ROOT = Path(__file__).parents[3]
 _POINTS = re.compile(r"docs/wire\.md, points? ((?:\d+(?:, | to | and )?)+)")
 _POINT = re.compile(r"point (\d+) of docs/wire\.md")

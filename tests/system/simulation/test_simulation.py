@@ -35,6 +35,8 @@ from tests.system.simulation.player import Call, Part
 from tests.system.simulation.server import FLAVOURS
 from tests.system.simulation.virtual_time import Process, ViolationError, VirtualClock
 
+pytestmark = pytest.mark.unit
+
 HARMLESS = {
     *(Fault.REFUSED, Fault.SLOW, Fault.SLOW_TASK, Fault.SHORT_TASK),
     *(Fault.CUT_TASK, Fault.CUT_CHUNK, Fault.CUT_END, Fault.CUT_BLANK),
