@@ -1,7 +1,5 @@
 """Fixtures for the whole suite: real servers, one of each kind per worker."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """The public names of every package: complete, importable, and light to import."""
 
-from __future__ import annotations
-
 import ast
 import importlib
 import inspect

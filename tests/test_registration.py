@@ -1,7 +1,5 @@
 """Gymnasium ids for the environments of a server, and what a client sends with them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 

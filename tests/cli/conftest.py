@@ -1,7 +1,5 @@
 """The output of an evaluation, which tests of several commands read."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

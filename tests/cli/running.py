@@ -1,7 +1,5 @@
 """Run the command line, in this process or as a user does."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io

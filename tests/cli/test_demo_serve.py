@@ -1,7 +1,5 @@
 """``demo`` and ``serve``, run as a user runs them."""
 
-from __future__ import annotations
-
 import re
 import signal
 import subprocess

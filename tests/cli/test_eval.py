@@ -1,7 +1,5 @@
 """``eval``: what it plays, prints and keeps."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """``list``, ``check`` and ``play``: commands on a server."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

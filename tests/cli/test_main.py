@@ -1,7 +1,5 @@
 """What every command does about mistakes, hostile text and a reader that leaves."""
 
-from __future__ import annotations
-
 import subprocess
 
 import pytest

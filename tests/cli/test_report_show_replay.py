@@ -1,7 +1,5 @@
 """``report``, ``show`` and ``replay``; the page of ``report --html`` in a browser."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Both kinds of clients: blocking and async."""
 
-from __future__ import annotations
-
 import pytest
 
 

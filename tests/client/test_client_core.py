@@ -1,7 +1,5 @@
 """What both clients have: settings, copies, subscribers to retries, the catalog."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 import pickle

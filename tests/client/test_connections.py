@@ -1,7 +1,5 @@
 """Exchanges over an httpx client."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from contextlib import aclosing, closing

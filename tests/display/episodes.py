@@ -1,7 +1,5 @@
 """Episodes and pages that tests of cards look at."""
 
-from __future__ import annotations
-
 import base64
 import io
 import pathlib

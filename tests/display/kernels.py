@@ -1,7 +1,5 @@
 """A notebook kernel whose cells a test runs, and what they show."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A card, a form and the command line describe an argument in the same words."""
 
-from __future__ import annotations
-
 import html
 from typing import Any
 

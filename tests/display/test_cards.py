@@ -1,7 +1,5 @@
 """The card of every kind of value, without a browser; what a terminal shows of it."""
 
-from __future__ import annotations
-
 import base64
 import sys
 import types

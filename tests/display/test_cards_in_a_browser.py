@@ -1,7 +1,5 @@
 """Cards in Chromium: inert, readable in every theme, never wider than the page."""
 
-from __future__ import annotations
-
 import pathlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A notebook in a real kernel: what shows itself, and the playground by its clicks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Frames: of one size, the newest in sight, for any text and any image."""
 
-from __future__ import annotations
-
 import sys
 
 import gymnasium as gym

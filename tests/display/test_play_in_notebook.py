@@ -1,7 +1,5 @@
 """Playing with widgets, without a kernel: forms of any schema, and mistakes."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from collections.abc import Callable, Iterator

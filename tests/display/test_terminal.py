@@ -1,7 +1,5 @@
 """What `render_mode="human"` prints: colours where rich is, and nothing that steers."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """What Gymnasium and its users expect of an env: checks, copies, forks, mistakes."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """What describes an environment is asked once by all envs of a client."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

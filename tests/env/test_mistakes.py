@@ -1,7 +1,5 @@
 """The most likely mistakes: each is a specific error that says what to do."""
 
-from __future__ import annotations
-
 import asyncio
 import importlib
 import socket

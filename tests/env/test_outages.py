@@ -1,7 +1,5 @@
 """A training loop whose server is killed and restarted: every reward was paid."""
 
-from __future__ import annotations
-
 import random
 import threading
 from collections import Counter

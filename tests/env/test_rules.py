@@ -1,7 +1,5 @@
 """What an action means and what a reply becomes, on a session that is none."""
 
-from __future__ import annotations
-
 import pickle
 from typing import Any
 

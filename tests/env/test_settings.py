@@ -1,7 +1,5 @@
 """The arguments of an env: declared once, shown in signatures, checked, kept secret."""
 
-from __future__ import annotations
-
 import inspect
 import pydoc
 from typing import Any

@@ -1,7 +1,5 @@
 """The public driver: open a session for a task, step it, leave it; both forms."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 from typing import Any

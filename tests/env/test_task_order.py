@@ -1,7 +1,5 @@
 """Which task an episode plays: pure arithmetic, without a server."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 

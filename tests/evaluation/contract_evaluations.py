@@ -1,7 +1,5 @@
 """Evaluations of the environment ``Contract``, and the records they may give."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ors_gym.evaluation import Evaluation, Record, evaluate

@@ -4,8 +4,6 @@ Run as ``python -m tests.evaluation.evaluation_process URL ENVIRONMENT OUTPUT TA
 EPISODES [ENGINE]``.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What is told of episodes as they end, and when a run stops before its end."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What evaluate takes, and what it does with policies and failures."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from typing import Any

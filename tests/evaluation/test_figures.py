@@ -1,7 +1,5 @@
 """Figures by split and by tool, and two evaluations compared task by task."""
 
-from __future__ import annotations
-
 import pytest
 
 from ors_gym.evaluation import Evaluation

@@ -1,7 +1,5 @@
 """Evaluations that are killed, interrupted, or lose their server."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import signal

@@ -1,7 +1,5 @@
 """The output file: resumed, refused, repaired."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path

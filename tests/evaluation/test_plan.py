@@ -1,7 +1,5 @@
 """Which episodes an evaluation plays, and how its rows tell them apart."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

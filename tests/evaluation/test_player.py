@@ -1,7 +1,5 @@
 """How many episodes are played at once, where the server refuses more sessions."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import threading

@@ -1,7 +1,5 @@
 """The pictures of an evaluation, whatever its names and rewards."""
 
-from __future__ import annotations
-
 import io
 import math
 

@@ -3,8 +3,6 @@
 Printed figures are collected in place of the sample's ``print``.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 import pytest

@@ -1,7 +1,5 @@
 """The parts of ``engine="ray"`` that need no Ray."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import pickle

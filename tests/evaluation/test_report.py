@@ -1,7 +1,5 @@
 """An evaluation in words: text, HTML for a notebook, and a page."""
 
-from __future__ import annotations
-
 import html.parser
 import math
 import sys

@@ -1,7 +1,5 @@
 """The figures of an evaluation, in every form but words and pictures."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Intervals by simulation, pass@k by brute force."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterable

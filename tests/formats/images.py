@@ -1,7 +1,5 @@
 """Image files in base64, and blocks that hold them."""
 
-from __future__ import annotations
-
 import base64
 import io
 from typing import Any

@@ -1,7 +1,5 @@
 """Every accepted form of a call, what is refused, and calls of whole turns."""
 
-from __future__ import annotations
-
 import enum
 import json
 import math

@@ -1,7 +1,5 @@
 """Any object at all is a tool call or an invalid action, and never an exception."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Blocks as text and with their images decoded; every kind of image file."""
 
-from __future__ import annotations
-
 import base64
 import random
 import struct

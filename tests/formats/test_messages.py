@@ -3,8 +3,6 @@
 The shapes are those of ``openai.types.chat`` and ``anthropic.types``.
 """
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

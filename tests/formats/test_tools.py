@@ -1,7 +1,5 @@
 """Tool specs and calls in the providers' formats, and the way back."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

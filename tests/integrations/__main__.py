@@ -7,8 +7,6 @@ arguments of pytest only these run, in the one group that they belong to; with
 notebooks (and ``--nbmake``) only those, in every group that is named.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import signal

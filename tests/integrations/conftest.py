@@ -1,7 +1,5 @@
 """Fixtures for the frameworks' tests."""
 
-from __future__ import annotations
-
 import re
 import runpy
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ Each mock reply carries its own usage: where one has none, the mock counts token
 a vocabulary that is fetched from the network.
 """
 
-from __future__ import annotations
-
 import gc
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Evaluations on a Ray cluster: the same rows, whatever becomes of the workers."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """REINFORCE in numpy learns one-shot tasks over HTTP."""
 
-from __future__ import annotations
-
 import numpy as np
 
 GROUP = "training"

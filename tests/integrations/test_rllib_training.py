@@ -1,7 +1,5 @@
 """RLlib trains through the wrappers, with Gymnasium 1.2, which it asks for."""
 
-from __future__ import annotations
-
 from importlib import metadata
 
 import gymnasium as gym

@@ -1,7 +1,5 @@
 """Policies learn through `ORSVecEnv`, over HTTP."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """`ORSVecEnv` gives what SB3's own ``DummyVecEnv`` gives, down to types and keys."""
 
-from __future__ import annotations
-
 import doctest
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """SkyRL-Gym episodes against real servers, made as SkyRL's generator makes them."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import hashlib

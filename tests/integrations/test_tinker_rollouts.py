@@ -4,8 +4,6 @@ No service is asked: the policy samples among things to say, and says them in to
 a byte-level tokenizer with their log-probabilities.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

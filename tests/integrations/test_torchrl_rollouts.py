@@ -1,7 +1,5 @@
 """TorchRL's own wrapper of Gymnasium takes the envs as they are."""
 
-from __future__ import annotations
-
 import torch
 from torchrl.envs import GymWrapper
 from torchrl.envs.utils import check_env_specs

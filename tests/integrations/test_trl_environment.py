@@ -1,7 +1,5 @@
 """What TRL trains on: rows of tasks without answers, and rollouts with tools."""
 
-from __future__ import annotations
-
 import gc
 import inspect
 import json

@@ -1,7 +1,5 @@
 """The methods that TRL takes for tools say to a model what the server says."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import keyword

@@ -1,7 +1,5 @@
 """TRL's own GRPOTrainer through the integration, over HTTP, with a tiny model."""
 
-from __future__ import annotations
-
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence

@@ -4,8 +4,6 @@ The model's answers come over HTTP from another process, through the server with
 verifiers intercepts what a harness asks.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import pickle

@@ -4,8 +4,6 @@ Each complete ``<tool_call>`` block is one token, so that one sampled token acts
 few minutes on a CPU are enough to learn which. The chat template is that of Qwen3.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The frameworks, in groups that can be installed together."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import sys

@@ -1,7 +1,5 @@
 """Runs operations on replies that a test has written down, without a network."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import json

@@ -1,7 +1,5 @@
 """A tool runs exactly once: docs/wire.md, points 4 to 9, row by row."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from typing import Any

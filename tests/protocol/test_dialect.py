@@ -1,7 +1,5 @@
 """What servers speak, by their own description and by their refusals."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Requests that may be repeated: when, how long, and where to."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

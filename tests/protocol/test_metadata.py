@@ -1,7 +1,5 @@
 """What a server offers, learned once and whatever it is."""
 
-from __future__ import annotations
-
 import pytest
 
 from ors_gym.errors import (

@@ -1,7 +1,5 @@
 """Properties for any input: streams cut anywhere, any JSON, any reply at all."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math

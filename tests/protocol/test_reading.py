@@ -1,7 +1,5 @@
 """Values of the server: what is read, and what is refused."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from typing import Any

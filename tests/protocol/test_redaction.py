@@ -1,7 +1,5 @@
 """Secrets stay out of every text."""
 
-from __future__ import annotations
-
 import base64
 import html
 import json

@@ -1,7 +1,5 @@
 """Replies: sinks, and the errors that replies stand for."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What is sent: bodies, and heads that nothing can break out of."""
 
-from __future__ import annotations
-
 import base64
 import json
 from typing import Any

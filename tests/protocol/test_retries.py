@@ -1,7 +1,5 @@
 """When to ask again."""
 
-from __future__ import annotations
-
 import pytest
 
 from ors_gym.protocol._exchange import Failure, Outcome

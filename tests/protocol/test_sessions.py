@@ -1,7 +1,5 @@
 """The life of a session: an id that is used once, a prompt, pings and the delete."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Streams of events, example by example (WHATWG HTML, section 9.2)."""
 
-from __future__ import annotations
-
 import pytest
 
 from ors_gym.errors import LimitExceededError, ProtocolError

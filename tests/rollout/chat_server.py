@@ -16,8 +16,6 @@ What OpenAI would refuse is refused with status 400. ``GET /log/NAME`` gives the
 requests.
 """
 
-from __future__ import annotations
-
 import collections
 import contextlib
 import http.server

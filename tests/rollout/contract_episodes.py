@@ -1,7 +1,5 @@
 """Episodes of the environment ``Contract`` on a real server."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

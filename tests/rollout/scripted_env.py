@@ -1,7 +1,5 @@
 """An env without a server, that says what a script tells it to."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium

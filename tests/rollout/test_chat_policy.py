@@ -1,7 +1,5 @@
 """A chat model as the policy, against a server that speaks OpenAI's API."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import importlib

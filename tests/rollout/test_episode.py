@@ -1,7 +1,5 @@
 """Episodes of any shape: kept as JSON, and told as a conversation."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

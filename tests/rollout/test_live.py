@@ -1,7 +1,5 @@
 """An episode that is played from outside, on a real server."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias

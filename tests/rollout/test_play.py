@@ -1,7 +1,5 @@
 """How an episode is played: turns, answers and ends, without a server."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from typing import Any

@@ -1,7 +1,5 @@
 """How policies are called and named, and the random one."""
 
-from __future__ import annotations
-
 import functools
 
 import pytest

@@ -1,7 +1,5 @@
 """Episodes that are played again."""
 
-from __future__ import annotations
-
 import pytest
 
 from ors_gym import ORSClient

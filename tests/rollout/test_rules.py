@@ -1,7 +1,5 @@
 """The rules of an episode: what it is worth, and what a policy sees of that."""
 
-from __future__ import annotations
-
 from typing import Any, get_args
 from unittest.mock import PropertyMock, patch
 

@@ -1,7 +1,5 @@
 """Episodes on real servers: one by one, in groups, and by a runner."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 

@@ -1,7 +1,5 @@
 """The bundled environments in a process of their own, one per worker."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

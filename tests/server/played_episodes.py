@@ -1,7 +1,5 @@
 """Episodes over HTTP, as the tests of the bundled environments play them."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any

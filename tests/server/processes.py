@@ -1,7 +1,5 @@
 """Processes that run a script, such as owners of a server, and whether they live."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import select

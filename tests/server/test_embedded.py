@@ -1,7 +1,5 @@
 """The one server of a process and its children."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.server.processes import is_running, run_script

@@ -1,7 +1,5 @@
 """A server ends with its owner, however the owner ends, and never before."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """Each environment, played over HTTP from its text alone by its reference player."""
 
-from __future__ import annotations
-
 import base64
 import io
 import statistics

@@ -1,7 +1,5 @@
 """``run``, which serves from the process itself until it is told to stop."""
 
-from __future__ import annotations
-
 import signal
 import socket
 

@@ -1,7 +1,5 @@
 """`ImageTuple`: images of any size in checks, vector envs and pickles."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import json

@@ -1,7 +1,5 @@
 """What is drawn and listed for each keyword, and what is said where nothing is."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

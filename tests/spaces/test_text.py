@@ -1,7 +1,5 @@
 """`FreeText` by itself and under Gymnasium's wrappers."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Text, images of text and tool calls in Gymnasium's own vector envs."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import json

@@ -1,7 +1,5 @@
 """`ToolCallSpace` and `ToolCallText` as Gymnasium spaces."""
 
-from __future__ import annotations
-
 import copy
 import json
 import pickle

@@ -1,7 +1,5 @@
 """Texts in every script, and an env that says what it is told."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An ORS environment whose tools take the models of `pydantic_tools`."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 
@@ -10,8 +8,6 @@ from ors.types import RunToolSuccess
 from pydantic import BaseModel
 
 from tests.spaces.pydantic_tools import MODELS
-
-__all__ = ["SpacesEnv"]
 
 
 class Many(BaseModel):

@@ -5,8 +5,6 @@ and frameworks of gigabytes. ``ORS_GYM_TEST_VENVS`` names another place for them
 hold no copy of the project, so that all checkouts share them.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import fcntl

@@ -5,8 +5,6 @@ value or with one of our errors; anything else is a failure, printed with the in
 shows it again. How a stream is cut into pieces must make no difference.
 """
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import itertools

@@ -1,7 +1,5 @@
 """The browser of the tests: sees what a page says, asks for and complains of."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

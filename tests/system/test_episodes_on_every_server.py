@@ -1,7 +1,5 @@
 """Episodes through `ORSEnv` and the client, on all seven server versions."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The fault proxy and the scripted server do what they are told."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """The fuzzer itself: a short run of it, and proof that it can fail."""
 
-from __future__ import annotations
-
 from unittest.mock import patch
 
 import pytest

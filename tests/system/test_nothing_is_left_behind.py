@@ -1,7 +1,5 @@
 """Sessions are deleted however they end: docs/wire.md, points 11 and 14."""
 
-from __future__ import annotations
-
 import gc
 import os
 import signal

@@ -1,7 +1,5 @@
 """The cache of virtual environments, and running the checkout in one."""
 
-from __future__ import annotations
-
 import dataclasses
 import os
 from concurrent.futures import ThreadPoolExecutor

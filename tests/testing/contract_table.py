@@ -4,8 +4,6 @@
 table anew.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from pathlib import Path

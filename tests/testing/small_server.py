@@ -3,8 +3,6 @@
 `Sums` does everything right. A fault is a subclass of it that overrides one method.
 """
 
-from __future__ import annotations
-
 import contextlib
 import http.server
 import json

@@ -1,7 +1,5 @@
 """The contract check: its table for every server version, and what it finds."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import pytest

@@ -1,7 +1,5 @@
 """Each check finds what it is for: a server with that one fault, and no other."""
 
-from __future__ import annotations
-
 import threading
 import uuid
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The contract check as a plugin of pytest."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

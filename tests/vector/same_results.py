@@ -1,7 +1,5 @@
 """Whether two results of vector envs are the same, down to types and masks."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """Scripted episodes through Gymnasium's vector env and ours give the same."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from random import Random
 from typing import Any

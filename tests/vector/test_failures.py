@@ -1,7 +1,5 @@
 """What breaks one env leaves the others alone."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sessions end with their vector env, however that ends; and where it may be used."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import gc

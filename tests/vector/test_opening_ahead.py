@@ -1,7 +1,5 @@
 """The next session of an env is opened once its episode is over, not at its reset."""
 
-from __future__ import annotations
-
 import gc
 import subprocess
 import sys

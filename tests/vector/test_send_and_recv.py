@@ -1,7 +1,5 @@
 """Actions sent without waiting, and results in the order in which they come."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

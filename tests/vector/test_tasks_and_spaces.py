@@ -1,7 +1,5 @@
 """Which tasks the envs of a vector env play, and what they can be told to do."""
 
-from __future__ import annotations
-
 import contextlib
 from typing import Any
 

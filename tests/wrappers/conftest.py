@@ -1,7 +1,5 @@
 """The server that the tests of wrappers share."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.support.servers.process import RunningServer

@@ -1,7 +1,5 @@
 """An env made anew from the spec or the pickle of a wrapped one plays as that does."""
 
-from __future__ import annotations
-
 import pickle
 from collections.abc import Callable
 from typing import Any

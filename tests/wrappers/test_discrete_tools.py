@@ -1,7 +1,5 @@
 """Tool calls as numbers: what is numbered, masked, sent and refused."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from typing import Any

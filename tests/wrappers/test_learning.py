@@ -1,7 +1,5 @@
 """A table learns from numbers alone, over HTTP."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.learning import GAMES, learn, play

@@ -1,7 +1,5 @@
 """Text as numbers: what matches, what does not, and what is shown then."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Infos of plain values only."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

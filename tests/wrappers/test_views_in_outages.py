@@ -1,7 +1,5 @@
 """Views while the server is away: episodes end, and training goes on."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Thousands of sessions that are to be deleted at once, now or later."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import deque
 from typing import Any

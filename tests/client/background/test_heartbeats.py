@@ -1,7 +1,5 @@
 """Pings from the background, and its exit: docs/wire.md, point 12."""
 
-from __future__ import annotations
-
 import contextlib
 import gc
 import threading

@@ -1,7 +1,5 @@
 """Threads with an event loop, and blocking functions that wait for one."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

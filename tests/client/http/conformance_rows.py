@@ -1,7 +1,5 @@
 """The conformance table: what a server sends, and what has to come of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import zlib
@@ -9,8 +7,6 @@ from typing import Final
 
 from ors_gym.protocol._exchange import Limits
 from tests.client.http.raw_server import Close, Drip, Repeat, Script
-
-__all__ = ["BOUNDED_BY_ANYBODY", "LIMITS", "ROWS", "Row", "gzipped", "raw_deflate"]
 
 LIMITS: Final = Limits(reply_bytes=8 * 2**20, body_bytes=2**20)
 """Smaller than the defaults, so that the rows about limits are quick."""

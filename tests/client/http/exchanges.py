@@ -1,7 +1,5 @@
 """Exchanges over our connections, blocking and async, and what comes of them."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """A TCP server that plays scripts: replies that no real server sends."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import socket

@@ -1,7 +1,5 @@
 """Base URLs, taken apart."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -6,8 +6,6 @@ RFC 9112 allows a lenient client to accept the reply (a folded header, the same
 Content-Length twice): a client must never take one reply for another.
 """
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """One exchange over our connections: sizes, timeouts, cancellation, clear failures."""
 
-from __future__ import annotations
-
 import asyncio
 import resource
 import signal

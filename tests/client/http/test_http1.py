@@ -1,7 +1,5 @@
 """HTTP/1.1 without a socket: requests as bytes, replies however they are cut."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 

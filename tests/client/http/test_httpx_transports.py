@@ -1,7 +1,5 @@
 """Our connections under httpx."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Which idle connection carries the next request, and which are closed."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ors_gym.client.http._pool import IdleConnections

@@ -1,7 +1,5 @@
 """What a pool does with its connections: reuse, bounds, threads, loops, forks."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

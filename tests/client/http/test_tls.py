@@ -1,7 +1,5 @@
 """TLS: verified, one shared context, and a body that only its sender can end."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 import threading

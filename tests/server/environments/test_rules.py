@@ -1,7 +1,5 @@
 """The rules of math, guess, blackjack and maze, in the process of the test."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections import deque

@@ -1,7 +1,5 @@
 """The sql environment over HTTP: tool failures, long results, tools of a task."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The guarded database of sql, and the credit for fixing it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random

@@ -1,7 +1,5 @@
 """The tasks of the bundled environments: numbered, apart, the same everywhere."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,7 +1,5 @@
 """Samples are accepted by jsonschema and by a real server that uses pydantic."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from random import Random

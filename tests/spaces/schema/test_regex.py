@@ -1,7 +1,5 @@
 """Texts drawn from regular expressions."""
 
-from __future__ import annotations
-
 import re
 from random import Random
 

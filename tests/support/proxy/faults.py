@@ -5,8 +5,6 @@ its body takes the place of the chunks: IN_CHUNK is its middle, BEFORE_END its l
 byte, AFTER_TASK_ID the same as AFTER_HEAD.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import random

@@ -1,7 +1,5 @@
 """As much of HTTP/1.1 as a proxy in a test needs, read from asyncio streams."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """Servers that live beside a test, on an event loop in a thread of their own."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import socket

@@ -1,7 +1,5 @@
 """A proxy that harms chosen exchanges between a client and a real server."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import dataclasses

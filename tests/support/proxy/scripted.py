@@ -1,7 +1,5 @@
 """A server that sends exactly the bytes that a test wants sent."""
 
-from __future__ import annotations
-
 import asyncio
 import dataclasses
 import json

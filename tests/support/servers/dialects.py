@@ -1,7 +1,5 @@
 """What each server version speaks, as in docs/wire.md: one row a field."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Final, Literal
 

@@ -1,7 +1,5 @@
 """A server of one SDK version in a child process, and the log of what it ran."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import json

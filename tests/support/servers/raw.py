@@ -1,7 +1,5 @@
 """Requests to a server, bare: no client of this project between test and wire."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json

@@ -9,8 +9,6 @@ From a shell: ``python -m tests.support.servers.venvs [NAME...]`` builds some or
 ``ORS_GYM_TEST_VENVS`` names another place for them.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from pathlib import Path

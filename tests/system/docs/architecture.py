@@ -3,8 +3,6 @@
 ``python -m tests.system.docs.architecture`` writes ``docs/architecture.svg`` anew.
 """
 
-from __future__ import annotations
-
 import ast
 import configparser
 import html

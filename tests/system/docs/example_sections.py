@@ -4,8 +4,6 @@ It knows the section ``Examples:``; the docstrings of this project say ``Example
 other spelling of Google's style, which would be shown as a quotation.
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

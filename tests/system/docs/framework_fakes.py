@@ -5,8 +5,6 @@ them, and do the least that a recipe can be played with. They prove nothing abou
 frameworks.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import enum
 import json

@@ -11,8 +11,6 @@ a process on this machine in its place.
 From a shell: ``python -m tests.system.docs.pages PAGE``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import re

@@ -1,7 +1,5 @@
 """What the code cites of docs/wire.md is there."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

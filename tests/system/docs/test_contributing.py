@@ -1,7 +1,5 @@
 """What CONTRIBUTING says of the layout is how the folders are."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Its blocks for frameworks that have an adapter run in ``tests/integrations``.
 """
 
-from __future__ import annotations
-
 import asyncio
 import re
 import sys

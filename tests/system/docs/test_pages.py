@@ -1,7 +1,5 @@
 """The pages of the documentation and the README run as a reader runs them."""
 
-from __future__ import annotations
-
 import configparser
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The site builds without a warning and without a network, and opens right."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import http.server

@@ -5,8 +5,6 @@
 Only the rows whose name holds one of the words, if there are any.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """The five ways to call a tool that the matrix of faults compares."""
 
-from __future__ import annotations
-
 import abc
 import asyncio
 import dataclasses

@@ -1,7 +1,5 @@
 """Plays rows of the matrix with all clients at once, and judges what came of them."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import contextlib
 import dataclasses

@@ -7,8 +7,6 @@ of JSON: the error's class and message, the growth of this process's memory in M
 seconds of its own CPU, and the length of what was returned.
 """
 
-from __future__ import annotations
-
 import json
 import resource
 import sys

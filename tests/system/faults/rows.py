@@ -1,7 +1,5 @@
 """The faults, and what has to come of each: the rows of the matrix."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """A small ORS server whose every reply a test may replace."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from typing import Any, Final

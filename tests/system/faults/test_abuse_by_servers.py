@@ -1,7 +1,5 @@
 """A server that sends too much, or nonsense, costs bounded time and memory."""
 
-from __future__ import annotations
-
 import asyncio
 import gzip
 import itertools

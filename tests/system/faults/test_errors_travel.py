@@ -1,7 +1,5 @@
 """Every error survives the ways in which Python carries errors between processes."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import copy
 import functools

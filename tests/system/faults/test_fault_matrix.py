@@ -4,8 +4,6 @@ All clients of a row are played at the same time, and some rows together, since 
 it is waiting.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any

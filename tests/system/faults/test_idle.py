@@ -1,7 +1,5 @@
 """Idle connections that a server closes, and many idle sessions that are kept alive."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import dataclasses
 import threading

@@ -1,7 +1,5 @@
 """Nothing of ours reaches another origin, whatever a server answers."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What is asked again, when, and how often; and what is asked only once."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 

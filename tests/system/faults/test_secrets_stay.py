@@ -1,7 +1,5 @@
 """What a server says, it may have from us: nothing secret is in what we show of it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import logging

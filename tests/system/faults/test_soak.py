@@ -1,7 +1,5 @@
 """The soak of `benchmarks.soak`, for a minute; and with many more faults."""
 
-from __future__ import annotations
-
 import pytest
 
 from benchmarks.soak import soak

@@ -1,7 +1,5 @@
 """What all of these compare with, and what pytest must not import here."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.system.gymnasium.mazes import ACTIONS, STEPS, Played, make, play

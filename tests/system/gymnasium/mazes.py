@@ -1,7 +1,5 @@
 """A maze, and what is seen on a way through it."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

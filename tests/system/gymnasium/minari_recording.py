@@ -3,8 +3,6 @@
 python -m tests.system.gymnasium.minari_recording BASE_URL FORMAT
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import sys

@@ -1,7 +1,5 @@
 """``check_env`` finds nothing, on every bundled env and on every view of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import warnings
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Recording with Minari needs jax, and Arrow is large: 0.9 GB in all, so it has a 
 environment of its own, which is cached.
 """
 
-from __future__ import annotations
-
 import os
 
 import pytest

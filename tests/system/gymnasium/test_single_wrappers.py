@@ -1,7 +1,5 @@
 """Gymnasium's wrappers for single envs on ours, with the result that each must have."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import gymnasium as gym

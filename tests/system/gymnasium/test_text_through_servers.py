@@ -1,7 +1,5 @@
 """Text in every script comes back from a real server, through every vector env."""
 
-from __future__ import annotations
-
 import functools
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """The JavaScript client plays on every server, and through what breaks."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

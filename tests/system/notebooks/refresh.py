@@ -5,8 +5,6 @@
 In an environment that has what the notebook trains with (see ``tests.integrations``).
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from pathlib import Path

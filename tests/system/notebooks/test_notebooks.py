@@ -4,8 +4,6 @@ They are executed by ``pytest --nbmake`` (see ``.ci/run``), those that train wit
 frameworks' environment.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which servers the tests of the wire itself run on."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

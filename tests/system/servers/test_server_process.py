@@ -1,7 +1,5 @@
 """The servers that other tests rely on: start, log, restart, end."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -3,8 +3,6 @@
 These test the servers, not this project: they fail when the table is wrong.
 """
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 import functools

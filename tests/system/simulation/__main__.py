@@ -5,8 +5,6 @@ sequence of up to N faults, and each fault for ever; ``--seed N`` one episode, w
 trace.
 """
 
-from __future__ import annotations
-
 import argparse
 import functools
 import itertools

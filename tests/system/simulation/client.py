@@ -1,7 +1,5 @@
 """What the client around the operations does: pings, deletes, closing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 

@@ -1,7 +1,5 @@
 """Episodes: what decides one, and many of them with every fault or at random."""
 
-from __future__ import annotations
-
 import dataclasses
 import traceback
 from collections import Counter

@@ -1,7 +1,5 @@
 """One session from open to close, and the check of everything that it sees."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Generator
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """The client's contract under every fault, and faulty clients that are found out."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

@@ -1,7 +1,5 @@
 """The model answers as real servers do: the same script, the same answers."""
 
-from __future__ import annotations
-
 import json
 import threading
 import uuid

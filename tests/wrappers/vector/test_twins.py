@@ -1,7 +1,5 @@
 """The twins for vector envs behave as a vector env of wrapped envs does."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any
