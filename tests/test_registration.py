@@ -40,16 +40,12 @@ def test_a_servers_environments_get_ids(server: RunningServer, namespace: str) -
     env.close()
 
 
-def test_registering_again_changes_nothing(
-    server: RunningServer, namespace: str
-) -> None:
+def test_registering_again_changes_nothing(server, namespace):
     first = ors_gym.register_envs(server.base_url, namespace=namespace, split="test")
     assert ors_gym.register_envs(f"{server.base_url}/", namespace=namespace) == first
 
 
-def test_an_id_is_never_bound_to_another_server(
-    server: RunningServer, namespace: str
-) -> None:
+def test_an_id_is_never_bound_to_another_server(server, namespace):
     ors_gym.register_envs(server.base_url, namespace=namespace)
     with (
         FaultProxy(server.base_url) as other,

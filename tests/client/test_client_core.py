@@ -29,9 +29,7 @@ def make(request: pytest.FixtureRequest) -> Callable[..., Any]:
     return kind
 
 
-def test_settings_survive_a_pickle_and_hide_the_key(
-    make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_settings_survive_a_pickle_and_hide_the_key(make, monkeypatch):
     client = make(URL, api_key=KEY, headers={"X-Deployment": "blue"}, timeout=7.0)
     assert KEY not in repr(client.settings)
     settings = pickle.loads(pickle.dumps(client.settings))
@@ -44,16 +42,14 @@ def test_settings_survive_a_pickle_and_hide_the_key(
 
 
 @pytest.mark.parametrize("other", [ORSClient, AsyncORSClient])
-def test_a_copy_shares_what_is_known_and_tells_of_its_retries(
-    make: Callable[..., Any], other: Callable[..., Any]
-) -> None:
+def test_a_copy_shares_what_is_known_and_tells_of_its_retries(make, other):
     told: list[Retry] = []
     client = other(URL, on_retry=told.append)
     known = client._server.known
     known.dialect = Dialect(SecretsChannel.HEADER, create_session=True)
     known.environments = ("math",)
     known.listing("math").counts["train"] = 3
-    copy = make.from_client(client)  # type: ignore[attr-defined]
+    copy = make.from_client(client)
     assert copy.dialect == known.dialect
     assert copy._connections is not client._connections
     # No request is made: nobody listens at this port.
@@ -70,9 +66,7 @@ def test_a_copy_shares_what_is_known_and_tells_of_its_retries(
 
 
 @pytest.mark.parametrize("target", [ORSClient, AsyncORSClient])
-def test_connections_of_the_users_own_are_not_copied(
-    make: Callable[..., Any], target: Any
-) -> None:
+def test_connections_of_the_users_own_are_not_copied(make, target):
     blocking = make is ORSClient
     own = httpx.Client() if blocking else httpx.AsyncClient()
     client = make(URL, client=own)

@@ -12,7 +12,7 @@ from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
 from ors_gym.client._server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.exchanges import CHUNKED, SECOND, RecordingSink, describe, post
-from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
+from tests.client.http.raw_server import Close, Drip, Repeat, raw_server
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
@@ -93,10 +93,8 @@ class _LongSilence(_Silence):
          RecordingSink(), 20.0, "PROTOCOL"),
     ],
 )  # fmt: skip
-def test_outcomes(
-    kind: str, script: Script, sink: RecordingSink, timeout: float, expected: str
-):
-    sink.__init__(until=sink._until, idle_timeout=sink.idle_timeout)  # type: ignore[misc]
+def test_outcomes(kind, script, sink, timeout, expected):
+    sink.__init__(until=sink._until, idle_timeout=sink.idle_timeout)
     with raw_server(script) as server:
         send = post(sink, timeout=timeout, reuse_within=3.0)
         outcome = exchange(kind, server.url, send, limits=Limits(body_bytes=2**20))

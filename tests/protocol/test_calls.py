@@ -1,7 +1,6 @@
 """A tool runs exactly once: docs/wire.md, points 4 to 9, row by row."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -120,9 +119,7 @@ def test_429_is_not_believed_by_who_says_so(failure: Failure | None) -> None:
         (refused(422, "hunter22"), 0.0, InvalidRequestError, "422: [redacted]"),
     ],
 )
-def test_what_never_ran_leaves_the_session_open(
-    reply: Reply, seconds: float, kind: type[ORSError] | None, text: str
-) -> None:
+def test_what_never_ran_leaves_the_session_open(reply, seconds, kind, text):
     state, script = open_state("hunter22"), Script(then=reply)
     with pytest.raises(kind or ConnectionFailedError, match=re.escape(text)):
         script.run(call(state, 9.0))
@@ -446,9 +443,7 @@ def test_a_call_that_cannot_be_sent_leaves_the_session_as_it_was() -> None:
         (lambda state: setattr(state, "lost", "gone"), SessionLostError),
     ],
 )
-def test_a_call_is_not_repeated_on_a_session_that_is_over(
-    end: Callable[[SessionState], None], kind: type[ORSError]
-) -> None:
+def test_a_call_is_not_repeated_on_a_session_that_is_over(end, kind):
     state = open_state()
     operation = call(state, on_retry=lambda _: end(state))
     with pytest.raises(kind):
@@ -488,9 +483,7 @@ def test_another_call_s_result_does_not_decide_this_one() -> None:
         ([stream(TASK, ("error", "x"))], 60.0, ToolFailedError, None),
     ],
 )
-def test_asking_again_may_fail(
-    replies: list[Reply], timeout: float, kind: type[ORSError], pending: str | None
-) -> None:
+def test_asking_again_may_fail(replies, timeout, kind, pending):
     state = undecided("t1")
     with pytest.raises(kind) as caught:
         Script(*replies).run(resume(state, timeout=timeout))

@@ -108,9 +108,7 @@ def test_a_server_that_never_answered_is_not_waited_for_long() -> None:
         ("y", "/y"),
     ],
 )
-def test_a_redirect_within_the_origin_is_followed(
-    status: int, location: str, target: str
-) -> None:
+def test_a_redirect_within_the_origin_is_followed(status, location, target):
     script = Script(moved(location, status), ok(1))
     head = Head("POST", "/x", [("X-Session-ID", "s1")])
     assert script.run(fetch(RecordingServer(), head, b"{}"))[0].status == 200

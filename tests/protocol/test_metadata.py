@@ -121,9 +121,7 @@ def test_what_is_no_server(reply: Reply, kind: type[ORSError], text: str) -> Non
         (("straße",), "STRASSE", "straße"),
     ],
 )
-def test_names_are_found_in_any_case(
-    environments: tuple[str, ...], name: str, found: str
-) -> None:
+def test_names_are_found_in_any_case(environments, name, found):
     server = RecordingServer(environments=environments)
     assert Script().run(operations.resolve_environment(server, name)) == found
 
@@ -206,9 +204,7 @@ def test_a_range_of_a_server_that_gives_single_tasks() -> None:
     ("dialect", "status", "kind"),
     [(NEW, 404, InvalidRequestError), (UNKNOWN, 400, UnknownTaskError)],
 )
-def test_an_endpoint_that_should_be_there_is_not_given_up(
-    dialect: Dialect, status: int, kind: type[ORSError]
-) -> None:
+def test_an_endpoint_that_should_be_there_is_not_given_up(dialect, status, kind):
     server = RecordingServer(dialect)
     with pytest.raises(kind, match=str(status)):
         Script(refused(status)).run(operations.num_tasks(server, "Math", "train"))

@@ -90,9 +90,7 @@ def httpx_sse_events(data: bytes) -> list[Event]:
 @example(b"event: end\r\ndata: {}\r\n\r\n", [1, 12, 23])
 @example(b"\xef\xbb\xbfdata: x\r\r\n\n", [1, 2])
 @example(b"event: a\r\ndata: b\r\n\r\nevent: c\r\ndata: d\r\n\r\n", [21])
-def test_the_decoder_equals_httpx_sse_wherever_the_stream_is_cut(
-    data: bytes, places: list[int]
-) -> None:
+def test_the_decoder_equals_httpx_sse_wherever_the_stream_is_cut(data, places):
     events = decode([data])
     assert [event for event in events if event.data] == httpx_sse_events(data)
     assert decode(cut(data, places)) == events
@@ -260,9 +258,7 @@ MOST_EXCHANGES = 200
 
 @settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(REPLIES, min_size=1, max_size=4), st.booleans())
-def test_any_replies_give_a_value_or_one_of_our_errors(
-    replies: list[Reply], connected: bool
-) -> None:
+def test_any_replies_give_a_value_or_one_of_our_errors(replies, connected):
     for make in OPERATIONS:
         # The replies come round again. Work without end runs out of them, and fails.
         script = Script(*replies * (MOST_EXCHANGES // len(replies)))

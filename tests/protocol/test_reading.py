@@ -197,9 +197,7 @@ LEAKY: list[tuple[Callable[[Any], Any], Any]] = [
 
 
 @pytest.mark.parametrize(("read", "value"), LEAKY)
-def test_no_message_holds_what_a_value_holds(
-    read: Callable[[Any], Any], value: Any
-) -> None:
+def test_no_message_holds_what_a_value_holds(read, value):
     with pytest.raises(ProtocolError) as caught:
         read(value)
     assert SECRET not in str(caught.value)

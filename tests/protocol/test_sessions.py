@@ -148,9 +148,7 @@ def test_an_unanswered_create_is_begun_anew_on_a_fresh_id(reply: Reply) -> None:
         (refused(429, elapsed=2.0), ServerError),
     ],
 )
-def test_a_create_that_did_not_run_is_repeated_on_its_id(
-    reply: Reply, kind: type[ORSError]
-) -> None:
+def test_a_create_that_did_not_run_is_repeated_on_its_id(reply, kind):
     server = RecordingServer()
     script = Script(named("s1"), reply, ok({"sid": "s1"}))
     assert script.run(open_on(server)).session_id == "s1"
@@ -193,9 +191,7 @@ def test_a_refusal_discards_the_id(reply: Reply, kind: type[ORSError]) -> None:
         (RecordingServer(secure=False), InsecureTransportError, "allow_insecure"),
     ],
 )
-def test_secrets_that_cannot_be_delivered_cost_no_session(
-    server: Server, kind: type[ORSError], text: str
-) -> None:
+def test_secrets_that_cannot_be_delivered_cost_no_session(server, kind, text):
     with pytest.raises(kind, match=text):
         Script().run(open_on(server, secrets={"KEY": "hunter22"}))
 
@@ -248,9 +244,7 @@ def test_a_task_by_index_for_a_server_that_wants_the_task() -> None:
         (refused(400, EXISTS), InvalidRequestError, EXISTS, []),
     ],
 )
-def test_an_id_of_the_caller_is_tried_once(
-    reply: Reply, kind: type[ORSError] | None, text: str, discarded: list[str]
-) -> None:
+def test_an_id_of_the_caller_is_tried_once(reply, kind, text, discarded):
     server = RecordingServer()
     task: Any = {"task_spec": {}}
     operation = operations.start_episode(server, "mine", "math", task, timeout=9.0)
@@ -441,9 +435,7 @@ def test_an_id_is_handed_back_in_the_same_time() -> None:
         ({"finished": True}, "t1", None, ""),
     ],
 )
-def test_why_a_session_takes_no_call(
-    fields: dict[str, Any], task_id: str | None, kind: type[ORSError] | None, text: str
-) -> None:
+def test_why_a_session_takes_no_call(fields, task_id, kind, text):
     state = open_state()
     for name, value in fields.items():
         setattr(state, name, value)

@@ -311,9 +311,7 @@ def test_a_class_that_cannot_be_sent_says_what_to_do():
     assert "the class, not an instance" in refusal_of(OfThisTest(task_spec={}))
 
 
-def test_a_module_may_print_and_read_and_end_the_process(
-    module: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-):
+def test_a_module_may_print_and_read_and_end_the_process(module, tmp_path, capfd):
     source = "import os, sys; print('read', repr(sys.stdin.read()), flush=True)\n"
     (tmp_path / "reads.py").write_text(source + MODULE)
     assert served_names("reads:Plain") == ["plain"]
@@ -329,9 +327,7 @@ def test_a_module_may_print_and_read_and_end_the_process(
 
 
 @pytest.mark.parametrize("missing", ["ors", "uvicorn", "PIL"])
-def test_a_missing_extra_names_its_command(
-    missing: str, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_missing_extra_names_its_command(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with (
         pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[server\]"'),

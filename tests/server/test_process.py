@@ -88,9 +88,7 @@ PROGRAM = """
         usual=2,
     ),
 )
-def test_the_server_ends_with_its_owner_even_if_a_worker_lives(
-    start_worker: str, how: signal.Signals
-):
+def test_the_server_ends_with_its_owner_even_if_a_worker_lives(start_worker, how):
     with owner(START + start_worker + "\n    signal.pause()\n") as process:
         pid, base_url = read_server(process)
         worker = int(next_line(process)) if start_worker else None

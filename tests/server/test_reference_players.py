@@ -77,9 +77,7 @@ def test_a_maze_is_a_picture_in_the_prompt_and_in_every_reply(client: ORSClient)
     ("name", "schema_of"),
     [("math", "submit"), ("guess", "guess"), ("maze", "move"), ("sql", "query")],
 )
-def test_tools_with_arguments_describe_them(
-    client: ORSClient, name: str, schema_of: str
-):
+def test_tools_with_arguments_describe_them(client, name, schema_of):
     tools = {tool["name"]: tool for tool in client.list_tools(name)}
     schema = tools[schema_of]["input_schema"]
     assert schema is not None

@@ -65,8 +65,6 @@ def test_an_address_that_cannot_be_had_is_an_error_that_says_so():
         (int, "not a subclass of ors.Environment"),
     ],
 )
-def test_what_cannot_be_served_is_an_error_that_says_so(
-    environment: str | type, message: str
-):
+def test_what_cannot_be_served_is_an_error_that_says_so(environment, message):
     with pytest.raises(InvalidRequestError, match=message):
         run([environment], port=0)

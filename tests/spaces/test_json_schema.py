@@ -136,9 +136,7 @@ def test_a_listed_member_with_a_default_is_never_left_out() -> None:
         ({"type": "string", "pattern": "^[a-z]{50}$"}, "#", "more than 10"),
     ],
 )
-def test_too_many_values_are_an_error_that_says_where(
-    schema: Any, place: str, reason: str
-) -> None:
+def test_too_many_values_are_an_error_that_says_where(schema, place, reason):
     with pytest.raises(SchemaError) as caught:
         CompiledSchema(schema, "tool 'x': input").enumerate(10)
     assert str(caught.value).startswith(f"tool 'x': input: at {place}: ")

@@ -129,9 +129,7 @@ def test_text_that_is_too_long_is_an_error_and_not_garbage() -> None:
         envs.close(terminate=True)
 
 
-def test_without_positioned_writes_gymnasium_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_positioned_writes_gymnasium_says_what_to_do(monkeypatch):
     monkeypatch.delattr(os, "pwrite")
     with pytest.raises(ValueError, match="shared_memory=False"):
         AsyncVectorEnv([EchoEnv])

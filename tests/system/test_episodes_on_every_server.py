@@ -185,9 +185,7 @@ def test_the_three_signals(any_server: RunningServer) -> None:
     ("kind", "reward", "null"),
     [("nan", 0.0, True), ("null", 0.0, True), ("int", 3.0, False)],
 )
-def test_rewards_are_finite_numbers(
-    any_server: RunningServer, kind: str, reward: float, null: bool
-) -> None:
+def test_rewards_are_finite_numbers(any_server, kind, reward, null):
     env = make(any_server)
     env.reset(seed=0)
     _, got, *_, info = env.step({"tool": "reward", "input": {"kind": kind}})

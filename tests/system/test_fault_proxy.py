@@ -4,7 +4,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import httpx
 import pytest
@@ -37,7 +36,7 @@ from tests.support.proxy.scripted import (
     status_reply,
     stream_reply,
 )
-from tests.support.servers.process import RunningServer, start_server
+from tests.support.servers.process import start_server
 from tests.support.servers.raw import open_session
 
 WHOLE = event_stream(
@@ -101,9 +100,7 @@ def body_of(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", [Reset, Close])
 @pytest.mark.parametrize("point", Point)
-def test_a_break_comes_where_it_is_planned(
-    proxy: FaultProxy, upstream: ScriptedServer, kind: type[Reset], point: Point
-) -> None:
+def test_a_break_comes_where_it_is_planned(proxy, upstream, kind, point):
     proxy.plan(faults=[kind(point)])
     data, end = call_once(proxy)
     assert end == kind.__name__.lower()
@@ -153,9 +150,7 @@ def test_the_connection_serves_on_after_a_harmless_exchange(proxy: FaultProxy) -
         ([Answer(500), Answer(404)], "forever", [500, 404, 404, 404, 404]),
     ],
 )
-def test_faults_come_in_order(
-    proxy: FaultProxy, faults: Any, then: Any, expected: list[int]
-) -> None:
+def test_faults_come_in_order(proxy, faults, then, expected):
     proxy.plan("/call", faults, then)
     with httpx.Client(base_url=proxy.url) as client:
         statuses = [client.post("/e/call").status_code for _ in range(5)]
@@ -172,9 +167,7 @@ def test_a_plan_may_look_at_the_request(proxy: FaultProxy) -> None:
     assert (first.status_code, second.status_code, other.status_code) == (200, 418, 404)
 
 
-def test_an_answer_may_come_before_or_after_the_tool_ran(
-    proxy: FaultProxy, upstream: ScriptedServer
-) -> None:
+def test_an_answer_may_come_before_or_after_the_tool_ran(proxy, upstream):
     proxy.plan("/call", [STARTING, Answer(502, ran=True)])
     with httpx.Client(base_url=proxy.url) as client:
         early = client.post("/e/call")
@@ -220,9 +213,7 @@ def test_truncation_is_complete_http(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(("reset", "end"), [(True, "reset"), (False, "close")])
-def test_a_reply_breaks_after_any_byte(
-    proxy: FaultProxy, reset: bool, end: str
-) -> None:
+def test_a_reply_breaks_after_any_byte(proxy, reset, end):
     proxy.plan(faults=[BreakAfter(count, reset=reset) for count in range(0, 200, 40)])
     for count in range(0, 200, 40):
         data, how = call_once(proxy)
@@ -281,9 +272,7 @@ def test_a_half_open_connection_is_silent(proxy: FaultProxy) -> None:
 
 
 @pytest.mark.parametrize(("reset", "end"), [(True, "reset"), (False, "close")])
-def test_an_idle_connection_is_hung_up(
-    proxy: FaultProxy, reset: bool, end: str
-) -> None:
+def test_an_idle_connection_is_hung_up(proxy, reset, end):
     proxy.plan(faults=[HangUp(0.01, reset=reset)])
     data, how = call_once(proxy)
     assert (body_of(data), how) == (WHOLE, end)
@@ -355,9 +344,7 @@ def test_requests_are_recorded_as_they_came(proxy: FaultProxy) -> None:
     assert request.header("content-type") == "application/json"
 
 
-def test_a_real_server_runs_the_tool_once_when_its_reply_is_lost(
-    server: RunningServer, fault_proxy: FaultProxy
-) -> None:
+def test_a_real_server_runs_the_tool_once_when_its_reply_is_lost(server, fault_proxy):
     fault_proxy.plan(faults=[Reset(Point.BEFORE_REPLY), Reset(Point.AFTER_TASK_ID)])
     with open_session(server) as session:
         session.client.base_url = httpx.URL(fault_proxy.url)

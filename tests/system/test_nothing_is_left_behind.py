@@ -88,9 +88,7 @@ def test_an_env_that_nobody_holds(server: RunningServer) -> None:
     ],
 )
 @pytest.mark.parametrize("named", [False, True])
-def test_the_interpreter_exits(
-    server: RunningServer, then: str, code: int, named: bool
-) -> None:
+def test_the_interpreter_exits(server, then, code, named):
     # No thread can be started then, and the event loop's look-up of names needs one.
     assert run(server, then, named=named) == code
     server.wait_for("teardown", 3)
@@ -213,9 +211,7 @@ def is_alive(server: RunningServer, session_id: str) -> bool:
     return reply.status_code == 200
 
 
-def test_the_second_delete_takes_what_the_first_did_not(
-    server: RunningServer, proxy: FaultProxy
-) -> None:
+def test_the_second_delete_takes_what_the_first_did_not(server, proxy):
     session_id, reward = play(proxy)
     assert reward == 0.5
     proxy.wait_for(2, "/delete")

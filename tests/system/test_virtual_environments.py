@@ -23,9 +23,7 @@ def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch
     return monkeypatch
 
 
-def test_the_cache_may_be_placed_by_a_variable(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_the_cache_may_be_placed_by_a_variable(monkeypatch, tmp_path):
     monkeypatch.delenv("ORS_GYM_TEST_VENVS", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert venvs.cache_directory() == tmp_path / "ors_gym" / "venvs"
@@ -33,9 +31,7 @@ def test_the_cache_may_be_placed_by_a_variable(
     assert venvs.cache_directory() == tmp_path / "here"
 
 
-def test_an_environment_is_built_once_for_many_askers(
-    cache: pytest.MonkeyPatch,
-) -> None:
+def test_an_environment_is_built_once_for_many_askers(cache):
     built: list[str] = []
 
     def build(recipe: venvs.Recipe, directory: Path, interpreter: Path) -> None:
@@ -69,9 +65,7 @@ def test_half_an_environment_is_built_anew(cache: pytest.MonkeyPatch) -> None:
             venvs.ensure(OLDEST)
 
 
-def test_without_a_network_the_error_says_what_is_missing(
-    cache: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_a_network_the_error_says_what_is_missing(cache, tmp_path):
     cache.setenv("PIP_NO_INDEX", "1")
     cache.setenv("PIP_FIND_LINKS", str(tmp_path))
     recipe = SDKS["ors-sdk-0.1.0"].recipe

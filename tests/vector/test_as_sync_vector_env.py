@@ -55,9 +55,7 @@ def play_both(theirs: Any, ours: Any, draw: Random, steps: int) -> int:
     ("observation_mode", "order"),
     [("text", "sequential"), ("text", "shuffle"), ("dict", "random")],
 )
-def test_the_same_episodes(
-    one_server: RunningServer, mode: AutoresetMode, observation_mode: str, order: str
-) -> None:
+def test_the_same_episodes(one_server, mode, observation_mode, order):
     draw = Random(f"{mode}{observation_mode}{order}")
     arguments: Any = {"observation_mode": observation_mode, "task_order": order}
     both = playing_both(one_server, mode, max_episode_steps=5, **arguments)

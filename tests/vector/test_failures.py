@@ -27,9 +27,7 @@ def is_of_task_5(request: Any) -> bool:
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
-def test_a_lost_call_truncates_only_its_env(
-    one_server: RunningServer, proxy: FaultProxy, mode: str
-) -> None:
+def test_a_lost_call_truncates_only_its_env(one_server, proxy, mode):
     with playing(proxy.url, autoreset_mode=mode) as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         results = envs.step([ADD, ADD, MARKED, ADD])
@@ -66,9 +64,7 @@ def test_all_envs_survive_a_restart_of_the_server() -> None:
 
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
-def test_a_failed_set_up_is_shown_truncated_and_tried_again(
-    one_server: RunningServer, mode: str
-) -> None:
+def test_a_failed_set_up_is_shown_truncated_and_tried_again(one_server, mode):
     good = {"id": "good", "question": "how?", "answer": "so"}
     bad = {"id": "bad", "setup_error": "the disk is full"}
     tasks: Any = {"tasks": [good, bad, good, good, bad], "autoreset_mode": mode}
@@ -104,9 +100,7 @@ def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
         assert envs.step([ADD] * ENVS)[0][2] == "9 + 9 = ?"
 
 
-def test_with_raise_an_outage_raises_after_the_other_calls(
-    one_server: RunningServer, proxy: FaultProxy
-) -> None:
+def test_with_raise_an_outage_raises_after_the_other_calls(one_server, proxy):
     with playing(proxy.url, on_error="raise") as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         with pytest.raises(ors_gym.AmbiguousCallError) as caught:

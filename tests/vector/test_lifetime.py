@@ -67,9 +67,7 @@ def test_close_deletes_every_session_and_may_be_repeated(one_server: RunningServ
         envs.get_attr("num_tasks")
 
 
-def test_close_does_not_wait_for_calls_under_way(
-    one_server: RunningServer, proxy: FaultProxy
-) -> None:
+def test_close_does_not_wait_for_calls_under_way(one_server, proxy):
     envs = make_vector(proxy.url)
     envs.reset(seed=0)
     proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], then="forever")
@@ -91,9 +89,7 @@ def test_a_client_of_the_user_is_not_closed(one_server: RunningServer) -> None:
 
 
 @pytest.mark.parametrize("busy", [False, True])
-def test_one_that_nobody_holds_is_collected_with_its_sessions(
-    one_server: RunningServer, busy: bool
-) -> None:
+def test_one_that_nobody_holds_is_collected_with_its_sessions(one_server, busy):
     envs = make_vector(one_server.base_url)
     envs.reset(seed=0)
     if busy:
@@ -104,9 +100,7 @@ def test_one_that_nobody_holds_is_collected_with_its_sessions(
 
 
 @pytest.mark.parametrize("named", [False, True])
-def test_a_program_that_just_ends_leaves_nothing_behind(
-    one_server: RunningServer, named: bool
-) -> None:
+def test_a_program_that_just_ends_leaves_nothing_behind(one_server, named):
     url = one_server.named_url if named else one_server.base_url
     program = (
         "import logging\n"
@@ -136,9 +130,7 @@ def play(base_url: str) -> list[str]:
         return shown
 
 
-def test_it_works_inside_a_running_loop_and_leaves_that_alone(
-    one_server: RunningServer,
-) -> None:
+def test_it_works_inside_a_running_loop_and_leaves_that_alone(one_server):
     expected = play(one_server.base_url)
 
     async def main() -> list[str]:
@@ -152,9 +144,7 @@ def test_it_works_inside_a_running_loop_and_leaves_that_alone(
     assert "ors_gym vector" not in [thread.name for thread in threading.enumerate()]
 
 
-def test_one_made_outside_may_be_stepped_inside_a_loop_and_back(
-    one_server: RunningServer,
-) -> None:
+def test_one_made_outside_may_be_stepped_inside_a_loop_and_back(one_server):
     with playing(one_server.base_url) as envs:
 
         async def step() -> list[float]:
@@ -200,9 +190,7 @@ def in_child(work: Any) -> str:
 
 
 @pytest.mark.parametrize("prefetch", [False, True])
-def test_a_forked_child_leaves_the_parents_sessions_alone(
-    one_server: RunningServer, prefetch: bool
-) -> None:
+def test_a_forked_child_leaves_the_parents_sessions_alone(one_server, prefetch):
     envs = make_vector(one_server.base_url, prefetch=prefetch)
     envs.reset(seed=0)
     envs.send([ADD], [2])

@@ -3,7 +3,6 @@
 import gc
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
@@ -41,9 +40,7 @@ def test_it_is_set_up_while_nobody_steps(one_server: RunningServer) -> None:
     ],
     ids=["disabled", "same step", "switched off", "curriculum"],
 )
-def test_no_session_is_opened_that_might_be_in_vain(
-    one_server: RunningServer, arguments: dict[str, Any]
-) -> None:
+def test_no_session_is_opened_that_might_be_in_vain(one_server, arguments):
     with playing(one_server.base_url, num_envs=2, **arguments) as envs:
         for _ in range(2):
             envs.step([submit(0), ADD])
@@ -87,9 +84,7 @@ def test_what_is_not_played_is_deleted(one_server: RunningServer, way: str) -> N
     assert len(begun) == {"seed": 6, "set_tasks": 6, "options": 6}.get(way, 4)
 
 
-def test_after_an_outage_the_reset_finds_out_by_itself(
-    one_server: RunningServer, proxy: FaultProxy
-) -> None:
+def test_after_an_outage_the_reset_finds_out_by_itself(one_server, proxy):
     with playing(proxy.url, num_envs=2) as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
         *_, truncations, _ = envs.step([ADD, ADD])
@@ -99,9 +94,7 @@ def test_after_an_outage_the_reset_finds_out_by_itself(
         assert len(proxy.requests("/create_session")) == 3
 
 
-def test_one_that_failed_is_opened_again_at_the_reset(
-    one_server: RunningServer, proxy: FaultProxy
-) -> None:
+def test_one_that_failed_is_opened_again_at_the_reset(one_server, proxy):
     with playing(proxy.url, num_envs=2) as envs:
         proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
         envs.step([submit(0), ADD])
@@ -129,9 +122,7 @@ def test_one_that_the_server_has_lost_is_opened_again(one_server: RunningServer)
 
 
 @pytest.mark.timeout(60)
-def test_a_slow_create_outlives_the_helper_threads_patience(
-    proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_create_outlives_the_helper_threads_patience(proxy, monkeypatch):
     # Before it is answered, no session is there to keep the thread at work.
     monkeypatch.setattr(background_module, "_LINGER_SECONDS", 0.1)
     monkeypatch.setattr(background_module, "_TICK_SECONDS", 0.05)

@@ -11,9 +11,7 @@ from tests.support.servers.process import RunningServer
 from tests.vector.same_results import ADD, ENVS, make_vector, playing, submit
 
 
-def test_unseeded_vector_envs_start_apart_and_play_different_tasks(
-    one_server: RunningServer,
-) -> None:
+def test_unseeded_vector_envs_start_apart_and_play_different_tasks(one_server):
     starts = set()
     for _ in range(8):
         with contextlib.closing(make_vector(one_server.base_url, num_envs=2)) as envs:
@@ -67,9 +65,7 @@ def test_sampled_actions_are_valid_calls(one_server: RunningServer, mode: str) -
 
 
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
-def test_the_action_space_follows_each_sessions_tools(
-    one_server: RunningServer, mode: str
-) -> None:
+def test_the_action_space_follows_each_sessions_tools(one_server, mode):
     envs = make_vector(one_server.base_url, env_name="TaskTools", action_mode=mode)
     with contextlib.closing(envs):
         space = envs.action_space

@@ -82,9 +82,7 @@ def test_pings_use_connections_of_their_own(server: RunningServer) -> None:
         assert not pings & calls
 
 
-def test_the_thread_exits_after_the_last_session(
-    server: RunningServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_thread_exits_after_the_last_session(server, monkeypatch):
     monkeypatch.setattr(_thread, "_LINGER_SECONDS", 0.5)
 
     def running() -> bool:

@@ -206,9 +206,7 @@ def test_many_small_chunks_of_a_packet_are_one_piece():
     [(None, "200 1048576 bytes", 4, 99), (b"\0", "200 262144 bytes", 1, 1)],
     ids=["whole", "until the sink is satisfied"],
 )
-def test_inflated_content_comes_in_bounded_pieces(
-    until: bytes | None, text: str, fewest: int, most: int
-):
+def test_inflated_content_comes_in_bounded_pieces(until, text, fewest, most):
     sink = RecordingSink(until=until)
     body = gzipped(bytes(2**20))
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"

@@ -9,7 +9,7 @@ import pytest
 
 from ors_gym.client import AsyncHTTPTransport, HTTPTransport
 from tests.client.http.exchanges import CHUNKED, SECOND
-from tests.client.http.raw_server import Close, Script, raw_server
+from tests.client.http.raw_server import Close, raw_server
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
@@ -101,9 +101,7 @@ def test_a_reply_is_streamed(stream: Callable[[str], bytes]):
         (_HALF, httpx.ReadTimeout),
     ],
 )
-def test_failures_are_errors_of_httpx(
-    ask, script: Script, error: type[httpx.HTTPError]
-):
+def test_failures_are_errors_of_httpx(ask, script, error):
     timeout = 0.2 if error is httpx.ReadTimeout else 20.0
     with raw_server(script) as server, pytest.raises(error, match=r"127\.0\.0\.1"):
         ask("POST", server.url, timeout=timeout)

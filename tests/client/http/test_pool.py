@@ -22,7 +22,7 @@ from tests.client.http.exchanges import (
     describe,
     post,
 )
-from tests.client.http.raw_server import Close, Drip, Script, Step, raw_server
+from tests.client.http.raw_server import Close, Drip, Script, raw_server
 
 _TASK = b"4\r\ntask\r\n"
 _END = b"3\r\nend\r\n"
@@ -55,9 +55,7 @@ def test_a_satisfied_sink_does_not_wait_for_the_rest(kind: str):
      [b"5\r\nhe"], [b"1" * 2**17], [Close(reset=True)]],
     ids=repr,
 )  # fmt: skip
-def test_what_follows_a_satisfied_sink_is_never_taken_for_a_reply(
-    kind: str, rest: list[Step]
-):
+def test_what_follows_a_satisfied_sink_is_never_taken_for_a_reply(kind, rest):
     created = b"HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"
     with connected(kind, [CHUNKED, _END, *rest], [created]) as (server, exchange):
         assert ask(exchange, until=b"end").startswith("200 end")

@@ -59,9 +59,7 @@ def connected_securely(
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_calls_in_a_row_share_a_verified_connection(
-    version: ssl.TLSVersion, connected_securely
-):
+def test_calls_in_a_row_share_a_verified_connection(version, connected_securely):
     script = [CHUNKED, b"3\r\nend\r\n", b"0\r\n\r\n"]
     with connected_securely(script, version=version) as (server, exchange):
         for _ in range(5):

@@ -96,9 +96,7 @@ def test_guess_pays_a_bisecting_player_085_and_a_random_one_003():
 @example(deck_seed=10620, hits=1)  # 21 of three cards against a natural: a draw
 @given(deck_seed=st.integers(0, 2**32), hits=st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
-def test_blackjack_plays_as_gymnasium_does_with_the_same_deck(
-    deck_seed: int, hits: int
-):
+def test_blackjack_plays_as_gymnasium_does_with_the_same_deck(deck_seed, hits):
     deck = Random(deck_seed)
     theirs = gymnasium_blackjack.BlackjackEnv(sab=True)
     with pytest.MonkeyPatch.context() as patch:
@@ -156,9 +154,7 @@ def test_a_maze_has_one_way_between_any_two_squares(size: int, seed: int):
 
 @given(data=st.data(), seed=st.integers(0, 2**32), size=st.integers(2, 6))
 @settings(max_examples=40, deadline=None)
-def test_maze_rewards_are_the_share_of_the_way_whatever_the_way(
-    data: st.DataObject, seed: int, size: int
-):
+def test_maze_rewards_are_the_share_of_the_way_whatever_the_way(data, seed, size):
     maze = make_maze(maze_seed=seed, size=size)
     wander = data.draw(st.lists(st.sampled_from(DIRECTIONS), max_size=20))
     player = REFERENCE_PLAYERS["maze"]()

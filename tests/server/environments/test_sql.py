@@ -52,9 +52,7 @@ def query(session: Session, sql: str) -> str:
         ("SELECT load_extension('x')", "SQL error"),
     ],
 )
-def test_a_wrong_statement_is_a_tool_that_fails(
-    session: Session, sql: str, message: str
-):
+def test_a_wrong_statement_is_a_tool_that_fails(session, sql, message):
     with pytest.raises(ToolFailedError, match=message):
         session.call_tool("query", {"sql": sql})
     assert query(session, "SELECT count(*) FROM customers").splitlines()[1] == "48"
