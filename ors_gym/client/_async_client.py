@@ -9,8 +9,8 @@ import httpx
 
 from ors_gym.client._client_core import ClientCore
 from ors_gym.client._connections import choose_async_connections
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client._run_operation import AsyncExchange, run_async
-from ors_gym.client._server import RemoteServer
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation

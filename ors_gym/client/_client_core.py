@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
-from ors_gym.client._server import RemoteServer, make_settings
+from ors_gym.client._remote_server import RemoteServer, make_settings
 from ors_gym.client._session_core import (
     CALL_TIMEOUT,
     CLOSE_TIMEOUT,
@@ -21,7 +21,7 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server import ClientSettings, Server
+from ors_gym.protocol._server_state import ClientSettings, Server
 from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
 T = TypeVar("T")

@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
-from ors_gym.client._server import RemoteServer
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.http._address import Origin
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._failures import explain_failure
@@ -30,7 +30,7 @@ from ors_gym.client.http._http1 import BadReplyError, HeadReader, ReplyHead, Rep
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Outcome, Send
-from ors_gym.protocol._server import ClientSettings
+from ors_gym.protocol._server_state import ClientSettings
 
 _CONNECT_SECONDS: Final = 10.0
 """For a new connection, and for a place in httpx's pool."""

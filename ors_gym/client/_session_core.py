@@ -7,13 +7,13 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ors_gym.client._server import RemoteServer
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background import background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._requests import call_head
-from ors_gym.protocol._server import SessionState
+from ors_gym.protocol._server_state import SessionState
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolOutput, ToolSpec
 
 CALL_TIMEOUT: Final = 600.0

@@ -1,17 +1,17 @@
-"""Opens the session of a task, now or ahead of time."""
+"""Finds the task that is meant, and opens its session, now or ahead of time."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
 from ors_gym.env._settings import TaskEnvSettings
-from ors_gym.env._task_order import Task
-from ors_gym.errors import ORSError, SessionLostError
+from ors_gym.env._task_order import Task, choose_split
+from ors_gym.errors import ORSError, SessionLostError, UnknownTaskError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, ToolSpec
 
@@ -105,3 +105,25 @@ class Opening(Generic[S]):
 def _discard(future: concurrent.futures.Future[Opened[Any]]) -> None:
     if not future.cancelled() and future.exception() is None:
         future.result().session.discard()
+
+
+def find_task(
+    catalog: Catalog, env_name: str, task: object, split: str | None
+) -> Operation[Task]:
+    """Return the operation that finds out which task is meant.
+
+    ``task`` is an index, a task spec (a mapping), a `Task` or an `Opening`; the split
+    of an index is ``train`` if None and there is one, else the only one.
+    """
+    if isinstance(task, Mapping):
+        return Task(split or "", -1, dict(task))
+    if isinstance(task, Opening):
+        task = task.task
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, bool) or not hasattr(task, "__index__"):
+        raise UnknownTaskError(
+            f"a task is an index or a task spec (a dict), not {task!r:.200}"
+        )
+    splits = yield from catalog.splits(env_name)
+    return Task(choose_split(splits, split), task.__index__())

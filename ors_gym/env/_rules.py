@@ -71,10 +71,10 @@ class EpisodeRules(Generic[S]):
         self._recorder = recorder
         self._steps = 0
         self._total: float | None = 0.0
-        self._why_not: str | None = "it was not reset yet"
+        self._why_no_step: str | None = "it was not reset yet"
         """Why no step can be taken; None during an episode."""
         self._unopened: ORSError | None = None
-        """Why the episode has no session; its first step tells, and ends it."""
+        """Why the session could not be opened, until the first step shows it."""
         self._closed = False
         self._owner = os.getpid()
         self._calls = ToolCallSpace([])
@@ -88,7 +88,7 @@ class EpisodeRules(Generic[S]):
                 {"images": ImageTuple(), "text": self._text}
             )
 
-    def show_tools(self, environment: str, tools: list[ToolSpec]) -> None:
+    def set_tools(self, environment: str, tools: list[ToolSpec]) -> None:
         """Let the action space be that of these tools."""
         self.environment = environment
         self.tools = tools
@@ -109,8 +109,8 @@ class EpisodeRules(Generic[S]):
         self._start(opened.task)
         self.session = opened.session
         self.terminal_tool = opened.session.terminal_tool
-        self.show_tools(opened.environment, opened.tools)
-        self._why_not = None
+        self.set_tools(opened.environment, opened.tools)
+        self._why_no_step = None
         self._owner = os.getpid()
         seen = self._observe(opened.prompt)
         self._record_prompt(seen, opened.prompt)
@@ -137,20 +137,20 @@ class EpisodeRules(Generic[S]):
         """Give up the current episode, and return the session that is to be closed."""
         session = self.session
         self.session = self.task = self.terminal_tool = self._unopened = None
-        self._why_not = "it was not reset after its last episode"
+        self._why_no_step = "it was not reset after its last episode"
         return session
 
     def check_steppable(self) -> None:
         """Raise EpisodeOverError unless a step can be taken."""
         if self._unopened is None:
-            self._playing()
+            self._session_in_play()
 
-    def _playing(self) -> S:
+    def _session_in_play(self) -> S:
         """Return the session of the episode that is under way."""
         session = self.session
-        if self._why_not is not None or session is None:
+        if self._why_no_step is not None or session is None:
             cure = "make a new env" if self._closed else "call reset()"
-            raise EpisodeOverError(f"cannot step the env: {self._why_not}; {cure}")
+            raise EpisodeOverError(f"cannot step the env: {self._why_no_step}; {cure}")
         if self._owner != os.getpid():
             raise EpisodeOverError(
                 "cannot step the env: its session belongs to the process that opened "
@@ -159,12 +159,12 @@ class EpisodeRules(Generic[S]):
         return session
 
     def read_action(self, action: object) -> PendingCall[S] | StepResult:
-        """Read an action in any form; what is no call has its result at once."""
+        """Read an action in any form: return the call to make, or the step's result."""
         error, self._unopened = self._unopened, None
         if error is not None:
-            self._why_not = "its session could not be opened"
+            self._why_no_step = "its session could not be opened"
             return self._failed_step("", {}, str(error), error.kind, truncated=True)
-        session = self._playing()
+        session = self._session_in_play()
         call = parse_action(
             action,
             tools=self.tools,
@@ -192,8 +192,9 @@ class EpisodeRules(Generic[S]):
     def failed(self, call: ToolCall, error: ORSError) -> StepResult:
         """Return the result of a step whose call failed, or raise the error.
 
-        A mistake of the model has a result, and so has what `on_tool_error` and
-        `on_error` say is an observation or the end of the episode.
+        A refused call always has a result. So has a tool that raised, unless
+        `on_tool_error` is ``raise``, and an outage, unless `on_error` is. Every other
+        error is raised.
         """
         settings = self._settings
         truncated = False
@@ -202,7 +203,7 @@ class EpisodeRules(Generic[S]):
                 raise error
             truncated = settings.on_tool_error == "truncate"
         elif not isinstance(error, ToolRejectedError):
-            self._why_not = f"its episode ended by an error ({error.kind})"
+            self._why_no_step = f"its episode ended by an error ({error.kind})"
             self._total = None
             if not error.outage or settings.on_error == "raise":
                 raise error
@@ -213,13 +214,13 @@ class EpisodeRules(Generic[S]):
 
     def interrupted(self) -> None:
         """Note that a call was interrupted: its session takes no further one."""
-        self._why_not = "its last step was interrupted"
+        self._why_no_step = "its last step was interrupted"
         self._total = None
 
     def close(self) -> S | None:
         """End for good, and return the session that is to be closed."""
         session = self.leave()
-        self._why_not = "it was closed"
+        self._why_no_step = "it was closed"
         self._closed = True
         return session
 
@@ -274,10 +275,10 @@ class EpisodeRules(Generic[S]):
             self._total += reward
         limit = self._settings.max_episode_steps
         if limit is not None and self._steps >= limit:
-            # Beside `terminated` too, as Gymnasium's TimeLimit does.
+            # Also where the step terminated the episode, as Gymnasium's TimeLimit does.
             truncated = True
-        if (terminated or truncated) and self._why_not is None:
-            self._why_not = "its episode is over"
+        if (terminated or truncated) and self._why_no_step is None:
+            self._why_no_step = "its episode is over"
         result = (seen.value, reward, terminated, truncated, info)
         if self._recorder is not None:
             self._recorder.record_step(call, seen.text, result)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
 from ors_gym.client._session_core import SessionCore
-from ors_gym.env._opening import Opened, Opening, open_session
+from ors_gym.env._opening import Opened, Opening, find_task, open_session
 from ors_gym.env._rules import EpisodeRules, PendingCall, ResetResult, StepResult
 from ors_gym.env._settings import TaskEnvSettings, find_server, shows_settings
-from ors_gym.env._task_choice import find_task
 from ors_gym.env._task_order import Task
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation
@@ -153,7 +152,7 @@ class _BaseTaskEnv(Generic[S]):
     def _fetching_tools(self) -> Operation[None]:
         catalog = self.client.catalog
         environment = yield from catalog.resolve(self._settings.env_name)
-        self._rules.show_tools(environment, (yield from catalog.tools(environment)))
+        self._rules.set_tools(environment, (yield from catalog.tools(environment)))
 
 
 def _make_renderer(render_mode: str | None) -> Renderer | None:

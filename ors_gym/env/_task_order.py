@@ -29,7 +29,7 @@ TaskSet: TypeAlias = (
 
 _SEED_LIMIT: Final = 2**31
 _SHARED_START: Final = int.from_bytes(os.urandom(4)) % _SEED_LIMIT
-"""Where unseeded envs of this process begin that share a set (``stride`` above 1)."""
+"""The first place of all unseeded envs of this process that share a set of tasks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,7 +154,8 @@ class TaskSchedule:
             start = _SHARED_START if shared else int(random.integers(_SEED_LIMIT))
             self._start = start + self._offset
         place = self._start + self._round * self._stride
-        # Envs that share a set were seeded apart by their offsets: the key is common.
+        # The seeds of envs that share a set differ by their offsets. Without them all
+        # have one key, so they walk one permutation.
         key = self._start - self._offset
         turn = self._round
         self._round += 1
@@ -184,7 +185,7 @@ def choose_split(splits: Sequence[Split], wanted: str | None) -> str:
 
 
 def permute(place: int, count: int, key: int) -> int:
-    """Map each place of ``range(count)`` to another one, by the permutation of a key.
+    """Map the places of ``range(count)`` onto themselves, by the permutation of a key.
 
     A Feistel network over the next power of four, walked until it lands within the
     set (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002): constant

@@ -87,8 +87,8 @@ class Pace:
     """The number of episodes at once: halved where the server says 429, then raised.
 
     Additive increase and multiplicative decrease, as TCP does it (RFC 5681, section
-    3.1). The limit is halved at most once until as many episodes have ended as it
-    allows at once. Then it rises by one for every so many that end.
+    3.1). After it was halved, ``limit`` episodes have to end before it is halved again
+    or rises. From then on it rises by one for every ``limit`` episodes that end.
     """
 
     def __init__(self, most: int) -> None:

@@ -112,6 +112,17 @@ class Sink(Protocol):
         """Take decoded bytes of the body; True when nothing more is needed."""
 
 
+CALL_REUSE_WITHIN: Final = 3.0
+REUSE_WITHIN: Final = 50.0
+"""Seconds after its last byte for which an idle connection may carry a tool call, or
+another request.
+
+Servers close an idle connection after 60 seconds or sooner, and may be closing an older
+one. A call that is lost on it looks like a lost reply, and is not sent again
+(docs/wire.md, point 6).
+"""
+
+
 class Send:
     """One exchange: send a request, let the sink read the reply."""
 

@@ -1,4 +1,7 @@
-"""Sinks that read a reply as it arrives, and the errors that a reply stands for."""
+"""Sinks that read a reply as it arrives, and the errors that a reply stands for.
+
+`ors_gym.protocol._reading` reads its JSON; `ors_gym.env._rules` makes the observation.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from ors_gym.errors import InsecureTransportError, InvalidRequestError
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._exchange import Head
-from ors_gym.protocol._server import Server
+from ors_gym.protocol._server_state import Server
 
 JSON_HEADERS: Final = (("Content-Type", "application/json"),)
 _encode: Final = json.JSONEncoder(allow_nan=False).encode

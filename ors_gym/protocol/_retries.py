@@ -1,4 +1,9 @@
-"""When to ask again: a budget of seconds, back-off, and what the server says."""
+"""What may be sent again, and when.
+
+A request that changes nothing may be repeated (`may_repeat`), a tool call only if it
+certainly was not run (`may_repeat_call`). A budget of seconds, back-off and the
+server's own word say when.
+"""
 
 from __future__ import annotations
 
@@ -108,3 +113,18 @@ def may_repeat(outcome: Outcome) -> bool:
     if outcome.failure is None:
         return outcome.status in _REPEATABLE
     return outcome.failure in (Failure.CONNECT, Failure.RESET, Failure.STALL)
+
+
+def may_repeat_call(outcome: Outcome, *, after_429: bool) -> bool:
+    """Return whether a tool call certainly was not run, so that it may be sent again.
+
+    Anything but these outcomes may have run the tool (docs/wire.md, point 5).
+    """
+    if not outcome.sent:
+        # No byte of the call left.
+        return True
+    if outcome.status == 429:
+        # No server SDK answers a call with 429. A gateway did, and did not pass the
+        # call on; the user may know a gateway that answers so after the tool ran.
+        return after_429
+    return is_starting(outcome)

@@ -15,8 +15,8 @@ from gymnasium.spaces import Text
 from ors_gym.client import AsyncORSClient, ORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env import AsyncTaskEnv, ORSEnv
+from ors_gym.env._opening import find_task
 from ors_gym.env._settings import find_server
-from ors_gym.env._task_choice import find_task
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode

@@ -11,7 +11,14 @@ from typing import Any, Final, NamedTuple
 from ors_gym.client import ORSClient, Session
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import ORSError, SchemaError, UnknownTaskError
-from ors_gym.protocol._exchange import Head, Headers, Operation, Send, find_header
+from ors_gym.protocol._exchange import (
+    CALL_REUSE_WITHIN,
+    Head,
+    Headers,
+    Operation,
+    Send,
+    find_header,
+)
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._requests import call_body, call_head
 from ors_gym.protocol._sse import EventDecoder
@@ -19,8 +26,6 @@ from ors_gym.spaces import ToolCallSpace
 from ors_gym.testing._report import Status
 from ors_gym.types import JSONObject, Split, ToolCall, ToolSpec
 
-_REUSE_WITHIN: Final = 3.0
-"""Seconds after which a connection is not used again (docs/wire.md, point 6)."""
 _MOST_SAMPLED_CALLS: Final = 5
 
 
@@ -166,7 +171,7 @@ def _draw_call(tool: ToolSpec) -> ToolCall | None:
 
 def _exchange(head: Head, body: bytes | None, timeout: float) -> Operation[Reply]:
     reader = BodyReader()
-    outcome = yield Send(head, body, reader, timeout, _REUSE_WITHIN)
+    outcome = yield Send(head, body, reader, timeout, CALL_REUSE_WITHIN)
     failure = "" if outcome.failure is None else outcome.detail
     return Reply(outcome.status, outcome.headers, reader.body, outcome.elapsed, failure)
 

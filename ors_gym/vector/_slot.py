@@ -1,4 +1,4 @@
-"""One env of a vector env."""
+"""One env of a vector env: when its next episode begins, which failures end one."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
-from ors_gym.client._server import make_settings
+from ors_gym.client._remote_server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.exchanges import CHUNKED, SECOND, RecordingSink, describe, post
 from tests.client.http.raw_server import Close, Drip, Repeat, raw_server

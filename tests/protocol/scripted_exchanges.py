@@ -11,7 +11,7 @@ from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause, Send
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server import (
+from ors_gym.protocol._server_state import (
     ClientSettings,
     Hooks,
     Server,

@@ -23,7 +23,7 @@ from ors_gym.errors import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Limits, Outcome
-from ors_gym.protocol._server import SessionState
+from ors_gym.protocol._server_state import SessionState
 from tests.protocol.scripted_exchanges import (
     STREAM,
     RecordingServer,

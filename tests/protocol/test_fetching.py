@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 
 from ors_gym.errors import ConnectionFailedError, LimitExceededError, ProtocolError
-from ors_gym.protocol._exchange import Failure, Head, Operation, Outcome, Pause, Send
-from ors_gym.protocol._operations.fetching import REUSE_WITHIN, fetch, within
+from ors_gym.protocol._exchange import (
+    REUSE_WITHIN,
+    Failure,
+    Head,
+    Operation,
+    Outcome,
+    Pause,
+    Send,
+)
+from ors_gym.protocol._operations.fetching import fetch, within
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._retries import Patience, Retry
 from tests.protocol.scripted_exchanges import (

@@ -23,7 +23,7 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, read_openapi, read_probe
 from ors_gym.protocol._exchange import Failure, Limits
 from ors_gym.protocol._replies import StreamReader
-from ors_gym.protocol._server import Server
+from ors_gym.protocol._server_state import Server
 from ors_gym.protocol._sse import Event, EventDecoder
 from tests.protocol.scripted_exchanges import (
     NEW,

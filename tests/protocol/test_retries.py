@@ -3,7 +3,13 @@
 import pytest
 
 from ors_gym.protocol._exchange import Failure, Outcome
-from ors_gym.protocol._retries import Patience, is_starting, may_repeat, retry_after
+from ors_gym.protocol._retries import (
+    Patience,
+    is_starting,
+    may_repeat,
+    may_repeat_call,
+    retry_after,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -101,3 +107,18 @@ def test_statuses_that_pass(status: int) -> None:
 def test_failures_that_pass(failure: Failure) -> None:
     passing = {Failure.CONNECT, Failure.RESET, Failure.STALL}
     assert may_repeat(Outcome(failure=failure)) is (failure in passing)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 502, 503, 504])
+def test_a_call_is_repeated_only_if_it_was_not_run(status: int) -> None:
+    assert may_repeat_call(reply(status), after_429=True) is (status == 429)
+    assert not may_repeat_call(reply(status), after_429=False)
+    starting = reply(503, X_Backend_State="starting")
+    assert may_repeat_call(starting, after_429=False)
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_a_call_is_repeated_after_a_failure_if_no_byte_left(failure: Failure) -> None:
+    for sent in (True, False):
+        outcome = Outcome(sent=sent, failure=failure)
+        assert may_repeat_call(outcome, after_429=True) is not sent

@@ -24,7 +24,7 @@ from ors_gym.errors import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Limits
-from ors_gym.protocol._server import Server, SessionState
+from ors_gym.protocol._server_state import Server, SessionState
 from tests.protocol.scripted_exchanges import (
     NEW,
     STREAM,

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from ors_gym.client._server import RemoteServer
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._own_connections import (
     BackgroundConnections,
     BoundedTasks,

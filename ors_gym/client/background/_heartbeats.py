@@ -8,13 +8,13 @@ import weakref
 from collections import deque
 from typing import Final
 
-from ors_gym.client._server import RemoteServer
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._own_connections import (
     BackgroundConnections,
     BoundedTasks,
 )
 from ors_gym.protocol import _operations as operations
-from ors_gym.protocol._server import SessionState
+from ors_gym.protocol._server_state import SessionState
 
 _TIMEOUT: Final = 10.0
 

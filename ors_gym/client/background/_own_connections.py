@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client._run_operation import AsyncExchange, run_async
-from ors_gym.client._server import RemoteServer
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.protocol._exchange import Operation
 

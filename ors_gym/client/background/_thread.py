@@ -21,14 +21,14 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-from ors_gym.client._server import RemoteServer
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._heartbeats import Heartbeats
 from ors_gym.client.background._own_connections import BackgroundConnections
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
-from ors_gym.protocol._server import SessionState
+from ors_gym.protocol._server_state import SessionState
 
 T = TypeVar("T")
 
@@ -80,8 +80,9 @@ class Background:
     ) -> None:
         """Delete a session without waiting.
 
-        With ``again`` it is deleted once more in a minute: the first delete may come
-        during its constructor (docs/wire.md, points 10 and 11).
+        With ``again`` it is deleted once more in a minute: the first delete may arrive
+        while the server still constructs the environment, and be lost (docs/wire.md,
+        points 10 and 11).
         """
         self.note_for_deletion(server, session_id)
         if again:
@@ -131,7 +132,7 @@ class Background:
         try:
             future = asyncio.run_coroutine_threadsafe(work, loop)
         except RuntimeError:
-            # The thread has died. One that has only just begun turns the loop soon.
+            # The loop is closed, so the thread has ended.
             work.close()
             return
         with contextlib.suppress(concurrent.futures.TimeoutError):
@@ -139,8 +140,8 @@ class Background:
 
     async def _delete_all(self, timeout: float) -> None:
         if self._submitted_tasks:
-            # An opening that ends in time has its session watched, and one that is
-            # cancelled notes its session for deletion.
+            # A session that is opened in time is watched, so it is deleted below. An
+            # opening that is cancelled notes its own session for deletion.
             _, late = await asyncio.wait(
                 set(self._submitted_tasks),
                 timeout=min(_OPENING_EXIT_SECONDS, timeout / 2),
@@ -180,8 +181,8 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
 
     Ctrl-C cancels the coroutine, and is raised once the coroutine has ended.
     """
-    loop = _waited_thread.start()
-    if _waited_thread.is_current():
+    loop = _thread_for_blocking_calls.start()
+    if _thread_for_blocking_calls.is_current():
         work.close()
         raise InvalidRequestError(
             "this blocks the event loop that it runs on; await the async function "
@@ -205,7 +206,7 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         loop.call_soon_threadsafe(start)
-        # Not the result of a future: cancelled, it would not wait for the clean-up.
+        # Not for a future: a cancelled one is done before the coroutine has cleaned up.
         done.wait()
     except BaseException:
         loop.call_soon_threadsafe(cancel)
@@ -287,15 +288,16 @@ class LoopThread:
 
 _background: Final = Background()
 # It stays for the life of the process, so that the next call can use what a policy
-# opened on it, such as a model's client. Not the background's: a policy may block.
-_waited_thread: Final = LoopThread("ors_gym-run")
+# opened on it, such as a model's client. It is a thread of its own, because a policy
+# may block its loop, and heartbeats must go on.
+_thread_for_blocking_calls: Final = LoopThread("ors_gym-run")
 
 
 @atexit.register
 def _exit_with_the_process() -> None:
     try:
         # First, since nothing may step a session any more when it is deleted.
-        _waited_thread.stop(_STOP_SECONDS)
+        _thread_for_blocking_calls.stop(_STOP_SECONDS)
     finally:
         _background.delete_all()
 

@@ -14,7 +14,15 @@ from ors_gym.client.http._address import Origin
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import DEFAULT_LIMITS, ConnectionPool
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol._exchange import Failure, Head, Headers, Limits, Outcome, Send
+from ors_gym.protocol._exchange import (
+    CALL_REUSE_WITHIN,
+    Failure,
+    Head,
+    Headers,
+    Limits,
+    Outcome,
+    Send,
+)
 
 P = TypeVar("P", ConnectionPool, AsyncConnectionPool)
 
@@ -58,7 +66,7 @@ class _BaseTransport(Generic[P]):
         limits: Limits = DEFAULT_LIMITS,
         connect_timeout: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
-        reuse_within: float = 3.0,
+        reuse_within: float = CALL_REUSE_WITHIN,
     ) -> None:
         self._options: dict[str, Any] = {
             "limits": limits,

@@ -1,4 +1,7 @@
-"""The blocking pool, the age of idle connections, and what a fork does to a pool."""
+"""The blocking pool, which of its idle connections is used, and what a fork does to it.
+
+How old a connection may be is said by each request: `ors_gym.protocol._exchange`.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,11 @@ from ors_gym.client.http._failures import (
 )
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
 from ors_gym.protocol._exchange import Limits, Outcome, Send
-from ors_gym.protocol._server import ClientSettings
+from ors_gym.protocol._server_state import ClientSettings
 
 DEFAULT_LIMITS: Final = Limits()
 _KEPT_SECONDS: Final = 60.0
-"""Seconds after which an idle connection serves nothing any more."""
+"""An idle connection is closed once another one was used so many seconds later."""
 
 
 class BasePool(abc.ABC):
@@ -196,8 +199,8 @@ class ConnectionPool(BasePool):
             return refuse(CLOSED, started)
         deadline = started + min(self._connect_timeout, send.timeout)
         with self._changed:
-            # Counted before looking for an idle connection: a thread that puts one back
-            # reads this afterwards, so none is missed.
+            # Counted before it looks for an idle connection. A thread that puts one
+            # back reads the count afterwards: either this finds it, or that notifies.
             self._waiting += 1
             try:
                 while self._is_full() and not self._idle.close_oldest():
@@ -282,8 +285,8 @@ class IdleConnections(Generic[C]):
             elif age <= reuse_within:
                 return connection
             else:
-                # The others are older still. The new connection takes the place of the
-                # oldest, or a session that thinks for long would pile them up.
+                # The others are older still, so a new connection is opened. The oldest
+                # is closed for it: a session that calls rarely would pile them up.
                 idle.append(connection)
                 self.close_oldest()
                 return None

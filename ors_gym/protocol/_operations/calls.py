@@ -15,7 +15,13 @@ from ors_gym.errors import (
     ToolFailedError,
     ToolRejectedError,
 )
-from ors_gym.protocol._exchange import Failure, Operation, Outcome, Send
+from ors_gym.protocol._exchange import (
+    CALL_REUSE_WITHIN,
+    Failure,
+    Operation,
+    Outcome,
+    Send,
+)
 from ors_gym.protocol._operations.fetching import wait
 from ors_gym.protocol._operations.sessions import note_loss
 from ors_gym.protocol._reading import parse_json, read_scores, read_tool_output
@@ -26,13 +32,9 @@ from ors_gym.protocol._replies import (
     status_error,
 )
 from ors_gym.protocol._requests import call_body, call_head, encode
-from ors_gym.protocol._retries import Patience, is_starting
-from ors_gym.protocol._server import Server, SessionState
+from ors_gym.protocol._retries import Patience, may_repeat_call
+from ors_gym.protocol._server_state import Server, SessionState
 from ors_gym.types import JSONObject, ToolOutput
-
-_REUSE_WITHIN: Final = 3.0
-"""Seconds for which an idle connection serves a call: a call that is lost on a stale
-connection looks like a lost reply (docs/wire.md, point 6)."""
 
 _UNKNOWN_TASK: Final = "unknown task_id"
 _REFUSALS: Final = frozenset({400, 401, 403, 422})
@@ -146,16 +148,15 @@ def _start(
     while True:
         reader = StreamReader(server.settings.limits)
         timeout = patience.remaining if patience.remaining > 0 else 0.001
-        outcome = yield Send(state.call_head, body, reader, timeout, _REUSE_WITHIN)
+        outcome = yield Send(state.call_head, body, reader, timeout, CALL_REUSE_WITHIN)
         if reader.result is not None:
             return reader
         patience.spend(outcome)
         _finish(reader, outcome, state)
         if reader.task_id is not None or reader.failed is not None:
             return reader
-        # Sent again only if no byte left, or the reply proves that it was not run
-        # (point 5): anything else may have run the tool.
-        if outcome.sent and not _was_turned_away(server, outcome):
+        after_429 = server.settings.repeat_calls_after_429
+        if not may_repeat_call(outcome, after_429=after_429):
             raise _unanswered(state, outcome, reader, refusals)
         if outcome.failure is Failure.TLS:
             raise _never_ran(state, outcome, reader)
@@ -163,15 +164,6 @@ def _start(
             raise _never_ran(state, outcome, reader)
         # Meanwhile the session may have been closed, or a ping may have found it lost.
         state.check_open()
-
-
-def _was_turned_away(server: Server, outcome: Outcome) -> bool:
-    """Return whether the reply proves that the call was not run (point 5)."""
-    if outcome.status == 429:
-        # No server SDK answers a call with 429. A gateway did, and did not pass the
-        # call on; the user may know a gateway that answers so after the tool ran.
-        return server.settings.repeat_calls_after_429
-    return is_starting(outcome)
 
 
 def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None:
@@ -236,7 +228,7 @@ def _resume(
         # Before the task_id too: a server that knows the call names it at once
         # (point 7).
         reader.idle_timeout = HEARTBEATS_MISSED
-        outcome = yield Send(head, body, reader, patience.remaining, _REUSE_WITHIN)
+        outcome = yield Send(head, body, reader, patience.remaining, CALL_REUSE_WITHIN)
         patience.spend(outcome)
         _finish(reader, outcome, state)
         if reader.error is not None:

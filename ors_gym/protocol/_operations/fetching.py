@@ -7,6 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import (
+    REUSE_WITHIN,
     Failure,
     Head,
     Operation,
@@ -23,13 +24,10 @@ from ors_gym.protocol._retries import (
     may_repeat,
     retry_after,
 )
-from ors_gym.protocol._server import Server
+from ors_gym.protocol._server_state import Server
 
 T = TypeVar("T")
 
-REUSE_WITHIN: Final = 50.0
-"""Seconds for which an idle connection serves a request that may be repeated: servers
-close it after 60 (docs/wire.md, point 6)."""
 _SHORT_ATTEMPT_SECONDS: Final = 0.5
 
 

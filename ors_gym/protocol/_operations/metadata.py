@@ -34,7 +34,7 @@ from ors_gym.protocol._requests import (
     session_head,
 )
 from ors_gym.protocol._retries import may_repeat
-from ors_gym.protocol._server import Server
+from ors_gym.protocol._server_state import Server
 from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
 
 

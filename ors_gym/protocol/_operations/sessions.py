@@ -19,8 +19,8 @@ from ors_gym.errors import (
     UnknownEnvironmentError,
     UnknownTaskError,
 )
-from ors_gym.protocol._exchange import Operation, Outcome, Send
-from ors_gym.protocol._operations.fetching import REUSE_WITHIN, fetch, wait, within
+from ors_gym.protocol._exchange import REUSE_WITHIN, Operation, Outcome, Send
+from ors_gym.protocol._operations.fetching import fetch, wait, within
 from ors_gym.protocol._operations.metadata import get_task, resolve_environment
 from ors_gym.protocol._reading import (
     parse_json,
@@ -46,7 +46,7 @@ from ors_gym.protocol._requests import (
     session_head,
 )
 from ors_gym.protocol._retries import Patience, is_starting, may_repeat
-from ors_gym.protocol._server import Server, SessionState
+from ors_gym.protocol._server_state import Server, SessionState
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 _EXISTS: Final = b"Session already exists"

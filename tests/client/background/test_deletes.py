@@ -5,7 +5,7 @@ from collections import deque
 from typing import Any
 from unittest.mock import patch
 
-from ors_gym.client._server import RemoteServer, make_settings
+from ors_gym.client._remote_server import RemoteServer, make_settings
 from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._own_connections import BackgroundConnections
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from tests.support.servers.venvs import SDKS
-from tests.system.faults.matrix import Cell, play_all, serving
-from tests.system.faults.rows import ROWS, Row
+from tests.system.faults.matrix import ROWS, Row
+from tests.system.faults.trials import Cell, play_all, serving
 
 Played = Mapping[str, Mapping[str, Cell]]  # what came of a row, by SDK and client
 

@@ -1,227 +1,289 @@
-"""Plays rows of the matrix with all clients at once, and judges what came of them."""
+"""The faults, and what has to come of each: the rows of the matrix."""
 
-import concurrent.futures
-import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, Literal
 
-from tests.support.proxy.http1 import ReceivedRequest
-from tests.support.proxy.proxy import FaultProxy
-from tests.support.servers.process import RunningServer, start_server
-from tests.system.faults.clients_under_test import (
-    CLIENTS,
-    RESULT,
-    ClientUnderTest,
-    Shown,
+from tests.support.proxy.faults import (
+    STARTING,
+    Answer,
+    Close,
+    Corrupt,
+    Fault,
+    HalfOpen,
+    Point,
+    Reset,
+    Stall,
+    Trickle,
+    Truncate,
 )
-from tests.system.faults.rows import Row
+from tests.support.servers.contract.outputs import text_of
+from tests.system.faults.clients_under_test import RESULT, USUAL, Options
 
-AT_ONCE: Final = 4  # rows that are played at the same time: most of a row is waiting
-SLACK: Final = 10.0  # seconds beyond its deadline after which a call is said to hang
+Times = Literal["once", "for ever"]
 
-_DELETED_WITHIN: Final = 75.0
-"""Seconds. Where a busy server takes /create after the first delete, the second one,
-a minute later, is what ends the session (docs/wire.md, point 11)."""
+Call = tuple[str, Mapping[str, Any], str]
+"""A tool, its arguments, and the text of its result."""
 
-ServerOf = Callable[[str, Row], RunningServer]
-"""Gives the server of an SDK that a row is played on."""
+_ONE: Final[Call] = ("count", {}, "1")
+_LONG: Final[Call] = (
+    "speak",
+    {"kind": "blanks", "size": 9000},
+    text_of("blanks", 9000),
+)
+"""A result in three chunks, each of which begins with a blank."""
+_SLOW: Final[Call] = ("slow", {"seconds": 2.0}, "slept")
+_HURRY: Final = 1.5  # seconds for a call that will not be answered in any time
+_HURRIED: Final = Options(call_timeout=_HURRY)
 
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Cell:
-    shown: Shown
-    runs: int
-    struck: bool
-    wrong: str  # what was not as it should be
-    leaked: frozenset[str]  # the sessions that stayed on the server
-
-    def mistakes(self, row: Row) -> list[str]:
-        found = []
-        if not self.struck and row.faults:
-            found.append("the fault did not happen")
-        if self.shown.outcome not in row.outcomes:
-            found.append(f"{self.shown} in place of {sorted(row.outcomes)}")
-        if self.runs != row.runs:
-            found.append(f"{self.runs} runs in place of {row.runs}")
-        if self.leaked:
-            found.append(f"left on the server: {sorted(self.leaked)}")
-        if self.wrong:
-            found.append(self.wrong)
-        return found
+_SHOWN: Final = frozenset({RESULT})
+_AMBIGUOUS: Final = frozenset({"ambiguous_call"})
+_LOST: Final = frozenset({"session_lost"})
+_TIMEOUT: Final = frozenset({"timeout"})
 
 
-@dataclasses.dataclass(slots=True)
-class _Trial:
-    client: ClientUnderTest
-    proxy: FaultProxy
-    sessions: set[str] = dataclasses.field(default_factory=set)
-    shown: Shown | None = None
-    runs: int = 0
-    struck: bool = False
-    wrong: str = ""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row:
+    fault: str
+    times: Times
+    faults: tuple[Fault | None, ...] = ()  # as `FaultProxy.plan` takes them
+    # What the user may see: a result, or the kind of an error.
+    outcomes: frozenset[str] = _SHOWN
+    _: dataclasses.KW_ONLY
+    runs: int = 1
+    path: str = "/call"
+    resumes: bool = False  # only resumed calls are harmed
+    early: bool = False  # it happens while the session is opened
+    call: Call = _ONE
+    options: Options = USUAL
+    forgetful: bool = False  # the server keeps no result
+    restart: Literal[
+        "", "killed before", "restarted before", "killed during", "restarted during"
+    ] = ""
+    slow: bool = False
+    leaks: bool = False  # A session may stay on the server
+    # A gateway says "not run" of a tool that ran, and is believed: the one fault from
+    # which no client can tell the truth (docs/wire.md, point 5).
+    lies: bool = False
 
-    def plan(self, row: Row) -> None:
-        victim = self.client.victim if self.client.opened else None
-
-        def fits(request: ReceivedRequest) -> bool:
-            return victim is None or request.session_id == victim
-
-        then = "forever" if row.times == "for ever" else "pass"
-        self.proxy.plan(row.path, row.faults, then, fits)  # type: ignore[arg-type]
-
-    def start(self) -> None:
-        self.shown = self.client.start()
-
-    def call(self, row: Row) -> None:
-        tool, arguments, text = row.call
-        start = time.monotonic()
-        shown = self.shown = self.client.call(tool, arguments)
-        took = time.monotonic() - start
-        self.wrong = shown.wrong
-        if took > row.options.call_timeout + SLACK:
-            self.wrong = f"it took {took:.1f} s"
-        if shown.outcome == RESULT and shown.text != text:
-            self.wrong = f"the text was {shown.text[:200]!r}"
-
-    def settle(self, row: Row, server: RunningServer) -> None:
-        """Count the runs, once nothing more can come; then let all be well."""
-        self.proxy.wait_until_done()
-        self.note_sessions()
-        hurt = self.sessions - {self.client.bystander}
-        self.runs = sum(server.runs(session=session) for session in hurt)
-        self.struck = bool(self.proxy.struck()) or bool(row.restart)
-        if row.path != "/delete":
-            self.proxy.clear()
-
-    def note_sessions(self) -> None:
-        created = self.proxy.requests("/create")
-        self.sessions |= {request.session_id or "" for request in created}
-
-    def leave(self) -> None:
-        assert self.shown is not None
-        self.wrong = self.wrong or self.client.after(self.shown, self.proxy)
-        self.client.close()
-        self.note_sessions()
-        self.struck = self.struck or bool(self.proxy.struck())
-
-    def leaked(self, row: Row, server: RunningServer) -> frozenset[str]:
-        if row.leaks:
-            return frozenset()
-        leaked = set()
-        for session in self.sessions:
-            if server.log("ready", session=session):
-                try:
-                    seconds = _DELETED_WITHIN
-                    server.wait_for("teardown", seconds=seconds, session=session)
-                except TimeoutError:
-                    leaked.add(session)
-        return frozenset(leaked)
+    @property
+    def name(self) -> str:
+        return f"{self.fault}, {self.times}"
 
 
-class _Trials(contextlib.ExitStack):
-    """All clients in one row, at work at the same time."""
-
-    def __init__(self, row: Row, server: RunningServer) -> None:
-        super().__init__()
-        self._row = row
-        self._server = server
-        self._pool = concurrent.futures.ThreadPoolExecutor(len(CLIENTS), "client")
-        self.enter_context(self._pool)
-        self.each_one = [self._trial(kind) for kind in CLIENTS]
-
-    def _trial(self, kind: type[ClientUnderTest]) -> _Trial:
-        proxy = self.enter_context(FaultProxy(self._server.base_url))
-        client = kind(proxy.url, self._row.options)
-        client.bystander_is_safe = not self._row.restart
-        return _Trial(client, proxy)
-
-    def each(self, work: Callable[[_Trial], object]) -> None:
-        list(self._pool.map(work, self.each_one))
-
-    def open(self) -> None:
-        if self._row.early:
-            self.each(lambda trial: trial.plan(self._row))
-        self.each(_Trial.start)
-        if not self._row.early:
-            self.each(lambda trial: trial.plan(self._row))
-
-    def call(self) -> None:
-        """Make the calls, with the server's end before them or meanwhile."""
-        row = self._row
-        if row.restart.endswith("before"):
-            self._end_server()
-        ready = [trial for trial in self.each_one if trial.shown is None]
-        calls = [self._pool.submit(trial.call, row) for trial in ready]
-        if row.restart.endswith("during"):
-            self._server.wait_for("run", len(calls), tool=row.call[0])
-            self._end_server()
-        for call in calls:
-            call.result()
-
-    def leave(self) -> None:
-        self.each(lambda trial: trial.settle(self._row, self._server))
-        if self._row.restart.startswith("killed"):
-            self._server.start()
-        self.each(_Trial.leave)
-
-    def _end_server(self) -> None:
-        self._server.kill()
-        if self._row.restart.startswith("restarted"):
-            self._server.start()
-
-
-def play_all(
-    rows: Sequence[Row], name: str, server_of: ServerOf
-) -> dict[Row, dict[str, Cell]]:
-    """Play rows, several at a time unless they end their server."""
-    played: dict[Row, dict[str, Cell]] = {}
-    harmless = [row for row in rows if not row.restart]
-    # Servers are started one after the other, before the rows.
-    servers = [server_of(name, row) for row in harmless]
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE, "row") as pool:
-        cells = pool.map(_play, harmless, servers)
-        played.update(zip(harmless, cells, strict=True))
-    for row in rows:
-        if row.restart:
-            played[row] = _play(row, server_of(name, row))
-    return {row: played[row] for row in rows}
-
-
-def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
-    with _Trials(row, server) as trials:
-        trials.open()
-        trials.call()
-        trials.leave()
-        return {
-            trial.client.name: Cell(
-                trial.shown or Shown("nothing", ""),
-                *(trial.runs, trial.struck, trial.wrong),
-                trial.leaked(row, server),
+def _breaks() -> list[Row]:
+    """Resets, ends of the stream and early ends of the body, at every point."""
+    rows = []
+    words = ((Reset, "reset"), (Close, "end of stream"), (Truncate, "body cut"))
+    for kind, word in words:
+        for point in Point:
+            if kind is Truncate and point in (Point.BEFORE_REQUEST, Point.BEFORE_REPLY):
+                continue  # there is no body to cut
+            early = (Point.BEFORE_REQUEST, Point.BEFORE_REPLY, Point.AFTER_HEAD)
+            named = point not in early
+            once = Row(
+                f"{word} {point.value}",
+                "once",
+                (kind(point),),
+                _SHOWN if named else _AMBIGUOUS,
+                runs=0 if point is Point.BEFORE_REQUEST else 1,
+                call=_LONG,
             )
-            for trial in trials.each_one
-        }
+            ever = replace(
+                once,
+                times="for ever",
+                outcomes=_TIMEOUT if named else _AMBIGUOUS,
+                options=_HURRIED if named else USUAL,
+            )
+            rows += [once, ever]
+    return rows
 
 
-@contextlib.contextmanager
-def serving(
-    names: Sequence[str], usual: Callable[[str], RunningServer] | None = None
-) -> Iterator[ServerOf]:
-    """Give servers for rows: one that is shared, and others for what it cannot do."""
-    running: dict[tuple[str, str], RunningServer] = {}
-    with contextlib.ExitStack() as stack:
+_STATUSES: Final[Mapping[int, str]] = {
+    401: "authentication",
+    403: "authentication",
+    404: "ambiguous_call",
+    410: "session_lost",
+    **dict.fromkeys((500, 502, 503, 504), "ambiguous_call"),
+}
+_TIMES: Final[tuple[Times, ...]] = ("once", "for ever")
 
-        def give(name: str, row: Row) -> RunningServer:
-            assert name in names
-            kind = "forgetful" if row.forgetful else "mortal" if row.restart else ""
-            if not kind and usual is not None:
-                return usual(name)
-            if (name, kind) not in running:
-                linger = 0.0 if row.forgetful else None
-                server = start_server(name, linger=linger)
-                running[name, kind] = stack.enter_context(server)
-            running[name, kind].mark()
-            return running[name, kind]
 
-        yield give
+def _statuses() -> list[Row]:
+    """Error statuses to a call, before and after its tool ran."""
+    rows = [
+        Row(
+            f"{status} {'after' if ran else 'before'} the tool ran",
+            times,
+            (Answer(status, ran=ran),),
+            frozenset({kind}),
+            runs=int(ran),
+        )
+        for status, kind in _STATUSES.items()
+        for ran in (False, True)
+        for times in _TIMES
+    ]
+    now = (("Retry-After", "0"),)
+    waiting = Row("429 before the tool ran", "once", (Answer(429, now),))
+    lying = Row(
+        "429 after the tool ran",
+        "once",
+        (Answer(429, now, ran=True),),
+        runs=2,
+        call=("count", {}, "2"),
+        lies=True,
+    )
+    doubted = replace(
+        lying,
+        fault="429 after the tool ran, with repeat_calls_after_429=False",
+        outcomes=_AMBIGUOUS,
+        runs=1,
+        options=Options(for_client={"repeat_calls_after_429": False}),
+        lies=False,
+    )
+    starting = Row("starting", "once", (STARTING,) * 3)
+    never = Row("", "for ever", (), frozenset({"server"}), runs=0, options=_HURRIED)
+    return [
+        *rows,
+        waiting,
+        replace(never, fault=waiting.fault, faults=waiting.faults),
+        lying,
+        doubted,
+        replace(doubted, times="for ever"),
+        replace(starting, fault="starting, three times"),
+        replace(never, fault=starting.fault, faults=starting.faults),
+    ]
+
+
+def _silences() -> list[Row]:
+    """Stalls and half-open connections, and a reply that trickles."""
+    rows = []
+    for point, word in (
+        (Point.BEFORE_REQUEST, "stall before the request"),
+        (Point.BEFORE_REPLY, "stall before the headers"),
+        (Point.AFTER_TASK_ID, "stall after task_id"),
+        (Point.IN_CHUNK, "stall in a chunk"),
+    ):
+        runs = 0 if point is Point.BEFORE_REQUEST else 1
+        short = Row(f"{word}, 0.3 s", "once", (Stall(point, 0.3),), call=_LONG)
+        ever = Row(word, "for ever", (Stall(point),), _TIMEOUT, runs=runs, call=_LONG)
+        rows += [short, replace(ever, options=_HURRIED)]
+    vanished = (HalfOpen(Point.AFTER_TASK_ID),)
+    half_open = Row("half-open after task_id", "for ever", vanished, _TIMEOUT)
+    patient = replace(half_open, times="once", outcomes=_SHOWN, slow=True)
+    rows.append(replace(half_open, options=_HURRIED))
+    rows.append(replace(patient, options=Options(call_timeout=60)))
+    for times in _TIMES:
+        rows += [
+            Row("one byte per packet", times, (Trickle(),), call=_LONG),
+            Row(
+                "invalid UTF-8 in a chunk",
+                times,
+                (Corrupt(Point.IN_CHUNK),),
+                frozenset({"protocol"}),
+                call=_LONG,
+            ),
+        ]
+    return rows
+
+
+def _resumptions() -> list[Row]:
+    """Faults of the resumed call, after a first reply that broke after task_id."""
+    rows = []
+    for status in (401, 429, 500, 502, 503, 504):
+        name, faults = f"{status} to the resumption", (Answer(status),)
+        late = _TIMEOUT | _AMBIGUOUS
+        rows.append(Row(name, "once", faults))
+        rows.append(Row(name, "for ever", faults, late, options=_HURRIED))
+    rows += [
+        Row("404 to the resumption", "once", (Answer(404),), _AMBIGUOUS),
+        Row("410 to the resumption", "once", (Answer(410),), _LOST),
+        Row("starting to the resumption", "once", (STARTING,) * 3),
+        Row(
+            "unknown task_id to the resumption",
+            "once",
+            outcomes=_AMBIGUOUS,
+            forgetful=True,
+        ),
+    ]
+    first = Reset(Point.AFTER_TASK_ID)
+    return [replace(row, faults=(first, *row.faults), resumes=True) for row in rows]
+
+
+def _openings() -> list[Row]:
+    hurry = Options(setup_timeout=_HURRY)
+    unreached = frozenset({"connection"})
+    rows = []
+    for path in ("/create", "/create_session", "/prompt", "/task_tools"):
+        unanswered = (Reset(Point.BEFORE_REPLY),)
+        lost = Row(f"{path} unanswered", "once", unanswered, path=path, early=True)
+        refused = replace(lost, fault=f"502 to {path}", faults=(Answer(502, ran=True),))
+        never = replace(
+            lost, times="for ever", outcomes=unreached, runs=0, options=hurry
+        )
+        rows += [
+            *(lost, refused, never),
+            replace(never, fault=f"{path} stalls", faults=(Stall(Point.BEFORE_REPLY),)),
+            replace(
+                never,
+                fault=f"503 to {path}",
+                faults=(Answer(503),),
+                # Of a /create that was answered so, or of the fresh id after it.
+                outcomes=frozenset({"server", "connection"}),
+            ),
+            replace(
+                lost,
+                fault=f"401 to {path}",
+                faults=(Answer(401),),
+                outcomes=frozenset({"authentication"}),
+                runs=0,
+            ),
+        ]
+    starting = Row(
+        "starting to /prompt, three times",
+        "once",
+        (STARTING,) * 3,
+        path="/prompt",
+        early=True,
+    )
+    never = replace(
+        starting,
+        fault="starting to /prompt",
+        times="for ever",
+        outcomes=frozenset({"setup_failed"}),
+        runs=0,
+        options=hurry,
+    )
+    deletion = Row(
+        "/delete unanswered", "once", (Reset(Point.BEFORE_REPLY),), path="/delete"
+    )
+    early = Row("/delete lost", "once", (Reset(Point.BEFORE_REQUEST),), path="/delete")
+    return [*rows, starting, never, deletion, early]
+
+
+def _restarts() -> list[Row]:
+    unreached = _AMBIGUOUS | {"connection"}
+    late = _TIMEOUT | _AMBIGUOUS
+    before = Row("server killed before the call", "for ever", (), unreached, runs=0)
+    again = Row("server restarted before the call", "once", (), _LOST, runs=0)
+    during = Row("server killed during the call", "for ever", (), late, call=_SLOW)
+    amid = Row("server restarted during the call", "once", (), _LOST, call=_SLOW)
+    patient = Options(call_timeout=60.0)
+    rows = [
+        replace(before, restart="killed before", options=_HURRIED),
+        replace(again, restart="restarted before"),
+        replace(during, restart="killed during", options=Options(call_timeout=2.5)),
+        replace(amid, restart="restarted during", options=patient),
+    ]
+    return [replace(row, leaks=True) for row in rows]
+
+
+ROWS: Final[Sequence[Row]] = (
+    *_breaks(),
+    *_statuses(),
+    *_silences(),
+    *_resumptions(),
+    *_openings(),
+    *_restarts(),
+)

@@ -14,8 +14,8 @@ from tests.conftest import CURRENT
 from tests.support.servers.process import RunningServer
 from tests.system.faults.__main__ import PEERS
 from tests.system.faults.clients_under_test import CLIENTS, RESULT
-from tests.system.faults.matrix import AT_ONCE, ServerOf, play_all, serving
-from tests.system.faults.rows import ROWS, Row
+from tests.system.faults.matrix import ROWS, Row
+from tests.system.faults.trials import AT_ONCE, ServerOf, play_all, serving
 
 
 def is_slow(place: int, row: Row, number: int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Outcome, Pause, Send
-from ors_gym.protocol._server import (
+from ors_gym.protocol._server_state import (
     ClientSettings,
     Hooks,
     Server,

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from ors_gym import errors
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Failure, Operation, Outcome, Pause
-from ors_gym.protocol._server import SessionState
+from ors_gym.protocol._server_state import SessionState
 from ors_gym.types import ToolOutput
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.network import Exchange, Fault

@@ -14,7 +14,7 @@ from ors_gym.protocol._operations import calls
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._requests import call_body
 from ors_gym.protocol._retries import Patience
-from ors_gym.protocol._server import SessionState
+from ors_gym.protocol._server_state import SessionState
 from tests.system.simulation.__main__ import main
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.episodes import (
@@ -232,7 +232,9 @@ def start_again(tool: str, tool_input: Any, task_id: str = "") -> bytes:
 
 
 MUTANTS: dict[str, Any] = {
-    "a call is sent again after a reset": in_calls("is_starting", lambda outcome: True),
+    "a call is sent again after a reset": in_calls(
+        "may_repeat_call", lambda outcome, **_: True
+    ),
     "an answer of 200 refills the budget": patch.object(Patience, "spend", refill),
     "the end of the episode is ignored": in_calls("_read_output", forget_the_end),
     "an id is used again after an unanswered create": patch(
@@ -242,7 +244,7 @@ MUTANTS: dict[str, Any] = {
         Client, "discard", lambda self, session_id: None
     ),
     "a lost result is a tool's error": in_calls("_UNKNOWN_TASK", "?"),
-    "a call goes over an old connection": in_calls("_REUSE_WITHIN", 50.0),
+    "a call goes over an old connection": in_calls("CALL_REUSE_WITHIN", 50.0),
     "a session goes on after an ambiguous call": in_calls("_unanswered", stay_open),
     "a lost reply is said not to have run": in_calls(
         "_unanswered", lambda *rest: ConnectionFailedError("no")

@@ -15,7 +15,7 @@ from ors_gym.errors import InsecureTransportError, InvalidRequestError
 from ors_gym.protocol._exchange import Head, Limits
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server import ClientSettings, Hooks, Server
+from ors_gym.protocol._server_state import ClientSettings, Hooks, Server
 
 _logger: Final = logging.getLogger("ors_gym")
 _FRAMING: Final = frozenset(
