@@ -13,8 +13,6 @@ from ors_gym.evaluation import _plots as plots
 from ors_gym.evaluation._report import as_page
 from tests.evaluation.contract_evaluations import FOUND, make_record
 
-pytestmark = pytest.mark.unit
-
 
 def test_a_plot_has_four_parts_and_opens_no_window():
     figure = FOUND.plot()

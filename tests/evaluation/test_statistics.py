@@ -14,8 +14,6 @@ from ors_gym.evaluation import Interval, pass_at_k, pass_hat_k
 from ors_gym.evaluation import _statistics as statistics
 from ors_gym.evaluation._statistics import mean_interval, rate_interval
 
-pytestmark = pytest.mark.unit
-
 RUNS = 2000
 
 
