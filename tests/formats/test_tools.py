@@ -9,15 +9,7 @@ import jsonschema  # type: ignore[import-untyped, unused-ignore]
 import pytest
 from hypothesis import strategies as st
 
-from ors_gym.formats import (
-    parse_action,
-    provider_schema,
-    provider_tool_name,
-    to_anthropic_tool_call,
-    to_anthropic_tools,
-    to_openai_tool_call,
-    to_openai_tools,
-)
+from ors_gym import formats
 from ors_gym.formats._tools import original_tool_name
 
 pytestmark = pytest.mark.unit
@@ -40,28 +32,28 @@ def test_tools_in_the_shapes_of_both_providers():
     nothing = {"type": "object", "properties": {}}
     listed = [("add", "Add.", ADD["input_schema"]), ("look", "Look.", nothing)]
     keys = ("name", "description", "parameters")
-    assert to_openai_tools([ADD, LOOK]) == [
+    assert formats.to_openai_tools([ADD, LOOK]) == [
         {"type": "function", "function": dict(zip(keys, tool, strict=True))}
         for tool in listed
     ]
     keys = ("name", "description", "input_schema")
-    assert to_anthropic_tools([ADD, LOOK]) == [
+    assert formats.to_anthropic_tools([ADD, LOOK]) == [
         dict(zip(keys, tool, strict=True)) for tool in listed
     ]
 
 
 def test_what_is_returned_shares_nothing_with_the_tools():
     before = json.dumps(ADD)
-    to_openai_tools([ADD])[0]["function"]["parameters"]["properties"].clear()
-    to_anthropic_tools([ADD])[0]["input_schema"]["$defs"].clear()
+    formats.to_openai_tools([ADD])[0]["function"]["parameters"]["properties"].clear()
+    formats.to_anthropic_tools([ADD])[0]["input_schema"]["$defs"].clear()
     assert json.dumps(ADD) == before
 
 
 @hypothesis.given(st.lists(st.text(), unique=True, max_size=5))
 def test_names_are_accepted_distinct_and_reversible(names):
     tools: Any = [{**LOOK, "name": name} for name in names]
-    given = [tool["function"]["name"] for tool in to_openai_tools(tools)]
-    assert given == [tool["name"] for tool in to_anthropic_tools(tools)]
+    given = [tool["function"]["name"] for tool in formats.to_openai_tools(tools)]
+    assert given == [tool["name"] for tool in formats.to_anthropic_tools(tools)]
     assert all(re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", name) for name in given)
     assert len(set(given)) == len(names)
     assert [original_tool_name(name, tools) for name in given] == names
@@ -69,11 +61,11 @@ def test_names_are_accepted_distinct_and_reversible(names):
 
 @pytest.mark.parametrize("name", ["a", "A-b_9", "x" * 64])
 def test_fitting_names_stay(name):
-    assert provider_tool_name(name) == name
+    assert formats.provider_tool_name(name) == name
 
 
 def test_a_tool_that_has_the_stand_in_as_its_name_keeps_it():
-    name = provider_tool_name("a.b")
+    name = formats.provider_tool_name("a.b")
     tools: Any = [{**LOOK, "name": "a.b"}, {**LOOK, "name": name}]
     assert original_tool_name(name, tools) == name
     assert original_tool_name("unknown_0123456789", tools) == "unknown_0123456789"
@@ -83,13 +75,13 @@ def test_a_tool_that_has_the_stand_in_as_its_name_keeps_it():
 def test_calls_return_as_they_left(name):
     tools: Any = [{**LOOK, "name": name}]
     call: Any = {"tool": name, "input": {"a": [1, "é", None]}}
-    openai = to_openai_tool_call(call, "c1")
+    openai = formats.to_openai_tool_call(call, "c1")
     assert openai["id"] == "c1"
     assert isinstance(openai["function"]["arguments"], str)
-    anthropic = to_anthropic_tool_call(call, "c1")
+    anthropic = formats.to_anthropic_tool_call(call, "c1")
     assert anthropic["input"] == call["input"]
     for message in (openai, anthropic):
-        assert parse_action(message, tools=tools) == call
+        assert formats.parse_action(message, tools=tools) == call
 
 
 NODE = {"$ref": "#/$defs/Node"}
@@ -141,7 +133,7 @@ REFUSED = {"$ref", "allOf", "anyOf", "const", "enum", "not", "oneOf", "discrimin
     ],
 )
 def test_outermost_schema_is_a_plain_object(schema, expected):
-    result = provider_schema(schema)
+    result = formats.provider_schema(schema)
     assert result["type"] == "object"
     assert not result.keys() & REFUSED
     assert {key: result.get(key) for key in expected} == expected
@@ -155,9 +147,9 @@ def test_references_that_multiply_are_followed_once():
     }
     definitions["L60"] = {"properties": {"x": {}}}
     schema = {"$ref": "#/$defs/L0", "$defs": definitions}
-    assert provider_schema(schema)["properties"] == {}
+    assert formats.provider_schema(schema)["properties"] == {}
     schema = {"$ref": "#/$defs/L50", "$defs": definitions}
-    assert provider_schema(schema)["properties"] == {"x": {}}
+    assert formats.provider_schema(schema)["properties"] == {"x": {}}
 
 
 NAMES = st.sampled_from("abc")
@@ -212,7 +204,7 @@ def test_no_property_is_lost_and_none_is_required_that_was_not(
     schema, definitions, instances
 ):
     whole = {**schema, "$defs": definitions}
-    result = provider_schema(whole)
+    result = formats.provider_schema(whole)
     assert find_named_properties(schema) <= result["properties"].keys()
     validator = jsonschema.Draft202012Validator(whole)
     for instance in instances:

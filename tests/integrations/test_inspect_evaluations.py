@@ -26,13 +26,7 @@ from inspect_ai.tool import ToolCall, ToolInfo
 
 from ors_gym import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
-from ors_gym.integrations.inspect import (
-    _from_inspect,
-    _tool_infos,
-    ors_dataset,
-    ors_solver,
-    ors_task,
-)
+from ors_gym.integrations import inspect
 from ors_gym.server import REFERENCE_PLAYERS
 from tests.support.servers.process import RunningServer, start_server
 
@@ -100,7 +94,7 @@ def test_the_reference_player_gets_the_rewards_that_the_server_pays(bundled, tmp
                 action = player(message.text, listed)
         return say([action])
 
-    task = ors_task("guess", bundled, split="test", tasks=range(3))
+    task = inspect.ors_task("guess", bundled, split="test", tasks=range(3))
     log = evaluate(task, mock(answer), tmp_path)
     assert log.status == "success", log.error
     values = [value_of(sample) for sample in samples_of(log)]
@@ -113,7 +107,7 @@ def test_the_reference_player_gets_the_rewards_that_the_server_pays(bundled, tmp
 
 
 def contract_task(server: RunningServer, **arguments: Any) -> Any:
-    return ors_task("Contract", server.base_url, tasks=[0], **arguments)
+    return inspect.ors_task("Contract", server.base_url, tasks=[0], **arguments)
 
 
 def test_a_conversation_is_logged_with_every_call_answered(tidy_server, tmp_path):
@@ -203,7 +197,9 @@ def test_secrets_reach_the_environment_and_no_log(one_server, tmp_path):
     def client() -> AsyncORSClient:
         return AsyncORSClient(one_server.base_url, api_key=SECRET)
 
-    task = ors_task("Contract", tasks=[0], secrets=secrets, client_factory=client)
+    task = inspect.ors_task(
+        "Contract", tasks=[0], secrets=secrets, client_factory=client
+    )
     evaluate(task, scripted(say([call("submit", answer="0")])), tmp_path)
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
@@ -212,12 +208,12 @@ def test_secrets_reach_the_environment_and_no_log(one_server, tmp_path):
     assert SECRET not in log.model_dump_json()
     for given in ({"secrets": secrets()}, {"api_key": SECRET}):
         with pytest.raises(InvalidRequestError, match="logs") as caught:
-            ors_solver(**given)
+            inspect.ors_solver(**given)
         assert SECRET not in str(caught.value)
 
 
 def test_the_dataset_names_tasks_and_holds_none(one_server):
-    dataset = ors_dataset("contract", one_server.base_url, split="test")
+    dataset = inspect.ors_dataset("contract", one_server.base_url, split="test")
     samples = list(dataset)
     assert [sample.id for sample in samples] == list(range(len(samples)))
     assert samples[0].metadata == {
@@ -249,7 +245,7 @@ def test_tools_keep_what_their_schemas_refer_to():
         },
         "required": ["colour"],
     }
-    (info,) = _tool_infos(
+    (info,) = inspect._tool_infos(
         [{"name": "paint", "description": "", "input_schema": schema}]
     )
     found = json.loads(info.model_dump_json(exclude_none=True))["parameters"]
@@ -273,7 +269,7 @@ def test_arguments_that_inspect_cannot_read_are_an_invalid_action(one_server, tm
     output = say([call("add")])
     assert output.message.tool_calls
     output.message.tool_calls[0].parse_error = "Error parsing: {a: 1"
-    said = _from_inspect(output.message)
+    said = inspect._from_inspect(output.message)
     assert said["tool_calls"][0]["function"]["arguments"] == "Error parsing: {a: 1"
     task = contract_task(one_server, invalid_action_reward=-0.5, max_turns=1)
     (sample,) = samples_of(evaluate(task, scripted(output), tmp_path))

@@ -9,14 +9,7 @@ from typing import Any
 
 import pytest
 
-from ors_gym.errors import (
-    AuthenticationError,
-    EpisodeOverError,
-    InvalidRequestError,
-    SetupFailedError,
-    UnknownEnvironmentError,
-    UnknownTaskError,
-)
+from ors_gym import errors
 from ors_gym.integrations.trl import (
     TRLEnvironment,
     combine_environments,
@@ -58,7 +51,7 @@ def test_specs_that_are_given_stay_out_of_the_rows(one_server):
     assert rollout.reset(**made.train_dataset[2]) == "2?"
     rollout.submit(answer="hunter22")
     assert rollout.get_reward() == 1.0
-    with pytest.raises(UnknownTaskError):
+    with pytest.raises(errors.UnknownTaskError):
         rollout.reset(task_index=3)
 
 
@@ -97,7 +90,7 @@ def test_another_split(one_server):
 
 
 def test_the_environment_that_was_asked_for(one_server):
-    with pytest.raises(UnknownEnvironmentError, match="tasktools"):
+    with pytest.raises(errors.UnknownEnvironmentError, match="tasktools"):
         trl_environment("Nowhere", one_server.base_url)
 
 
@@ -107,7 +100,7 @@ def test_a_range_of_a_vast_split(one_server):
     )
     assert made.train_dataset["question"][0] == f"{10**8}?"
     assert not one_server.log("list_tasks")
-    with pytest.raises(UnknownTaskError, match="tasks=range"):
+    with pytest.raises(errors.UnknownTaskError, match="tasks=range"):
         trl_environment("Vast", one_server.base_url)
 
 
@@ -126,7 +119,7 @@ def test_a_task_that_cannot_be_set_up_is_no_obstacle(one_server, caplog):
     made = contract(one_server.base_url, tasks=[broken, good])
     assert len(made.train_dataset) == 2
     assert "no disk" in caplog.text
-    with pytest.raises(SetupFailedError, match="no disk"):
+    with pytest.raises(errors.SetupFailedError, match="no disk"):
         contract(one_server.base_url, tasks=[broken])
 
 
@@ -150,13 +143,13 @@ def test_a_task_that_cannot_be_set_up_is_no_obstacle(one_server, caplog):
     ],
 )
 def test_mistakes_are_told_before_training(one_server, arguments, message):
-    with pytest.raises(InvalidRequestError, match=message):
+    with pytest.raises(errors.InvalidRequestError, match=message):
         trl_environment("Contract", one_server.base_url, **arguments)
 
 
 def test_a_column_of_several_types_is_refused(one_server):
     specs: list[dict[str, Any]] = [{"id": "a", "x": 1}, {"id": "b", "x": ["one"]}]
-    with pytest.raises(InvalidRequestError, match="each column has one type"):
+    with pytest.raises(errors.InvalidRequestError, match="each column has one type"):
         contract(one_server.base_url, tasks=specs, columns=["x"])
 
 
@@ -181,7 +174,7 @@ def test_several_environments_in_one_dataset(one_server):
         [None, 0.0, None],
         [None, None, 1.0],
     ]
-    with pytest.raises(InvalidRequestError, match="two environments are named"):
+    with pytest.raises(errors.InvalidRequestError, match="two environments are named"):
         combine_environments(first, first)
 
 
@@ -403,7 +396,7 @@ def test_a_key_that_is_refused_ends_the_training(proxy):
     made = contract(proxy.url)
     rollout = start(made)
     proxy.plan("/create_session", [Answer(401)], then="forever")
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(errors.AuthenticationError):
         rollout.reset(**made.train_dataset[0])
 
 
@@ -419,9 +412,9 @@ def test_a_set_up_that_fails_gives_no_reward(one_server):
 
 def test_what_cannot_be_right_ends_the_training(made):
     rollout = made.environment_factory()
-    with pytest.raises(UnknownTaskError):
+    with pytest.raises(errors.UnknownTaskError):
         rollout.reset(task_index=10**6)
-    with pytest.raises(EpisodeOverError, match="call reset"):
+    with pytest.raises(errors.EpisodeOverError, match="call reset"):
         made.environment_factory().add(a=1, b=1)
 
 
@@ -538,7 +531,7 @@ def test_secrets_reach_the_environment_and_no_pickle(one_server):
     assert list(entry["secrets"]) == ["TOKEN"]
     data = pickle.dumps(made.environment_factory)
     assert b"hunter22" not in data
-    with pytest.raises(InvalidRequestError, match="made with secrets"):
+    with pytest.raises(errors.InvalidRequestError, match="made with secrets"):
         pickle.loads(data)().reset(task_index=0)
 
 
@@ -550,5 +543,7 @@ def test_a_reward_function_scores_its_own_environments_only(one_server, bundled)
     assert one.reward_funcs[0](environments=rollouts) == [0.5, None, None]
     assert other.reward_funcs[0](environments=rollouts) == [None, 0.0, None]
     assert one.reward_funcs[0].__name__ == "Contract_reward"
-    with pytest.raises(InvalidRequestError, match="gives reward functions no env"):
+    with pytest.raises(
+        errors.InvalidRequestError, match="gives reward functions no env"
+    ):
         one.reward_funcs[0](prompts=[], completions=[])

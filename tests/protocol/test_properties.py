@@ -13,12 +13,7 @@ from httpx_sse import EventSource
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ors_gym.errors import (
-    LimitExceededError,
-    ORSError,
-    ProtocolError,
-    ToolRejectedError,
-)
+from ors_gym import errors
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, read_openapi, read_probe
 from ors_gym.protocol._exchange import Failure, Limits
@@ -114,12 +109,12 @@ def read(pieces: Iterable[bytes], limits: Limits) -> tuple[object, ...]:
 def test_any_bytes_give_events_or_one_protocol_error(data: bytes, places: list[int]):
     read_whole = read([data], Limits())
     assert read(cut(data, places), Limits()) == read_whole
-    assert read_whole[-1][0] in (type(None), ProtocolError)  # type: ignore[index]
+    assert read_whole[-1][0] in (type(None), errors.ProtocolError)  # type: ignore[index]
 
 
 @given(ANY_STREAM, CUTS)
 def test_any_bytes_within_small_limits(data: bytes, places: list[int]) -> None:
-    kinds = (type(None), ProtocolError, LimitExceededError)
+    kinds = (type(None), errors.ProtocolError, errors.LimitExceededError)
     told = read(cut(data, places), Limits(line_bytes=5))
     assert told[-1][0] in kinds  # type: ignore[index]
 
@@ -188,8 +183,8 @@ def test_any_json_as_a_result_gives_an_output_or_one_error(value: Any) -> None:
     operation = operations.call_tool(server, open_state(), "f", {}, timeout=9.0)
     try:
         output = Script(reply).run(operation)
-    except ORSError as error:
-        assert type(error) in (ProtocolError, ToolRejectedError)
+    except errors.ORSError as error:
+        assert type(error) in (errors.ProtocolError, errors.ToolRejectedError)
     else:
         assert is_output(output)
 
@@ -264,7 +259,7 @@ def test_any_replies_give_a_value_or_one_of_our_errors(replies, connected):
         script = Script(*replies * (MOST_EXCHANGES // len(replies)))
         try:
             script.run_partly(make(RecordingServer(NEW if connected else None)))
-        except ORSError as error:
+        except errors.ORSError as error:
             assert len(str(error)) < 5000
 
 

@@ -5,15 +5,7 @@ from typing import Any
 
 import pytest
 
-from ors_gym.errors import (
-    AuthenticationError,
-    ConnectionFailedError,
-    InvalidRequestError,
-    LimitExceededError,
-    ORSError,
-    ProtocolError,
-    ServerError,
-)
+from ors_gym import errors
 from ors_gym.protocol._exchange import Failure, Limits, Outcome
 from ors_gym.protocol._replies import (
     BodyReader,
@@ -38,12 +30,12 @@ def reader_of(data: bytes = b"", limits: Limits | None = None) -> StreamReader:
 NO_TYPE = ((b"Content-Type", b""),)
 
 
-def expected_error(status: int) -> type[ORSError]:
+def expected_error(status: int) -> type[errors.ORSError]:
     if status in (401, 403):
-        return AuthenticationError
+        return errors.AuthenticationError
     if status in (400, 404, 405, 422):
-        return InvalidRequestError
-    return ProtocolError if status < 400 else ServerError
+        return errors.InvalidRequestError
+    return errors.ProtocolError if status < 400 else errors.ServerError
 
 
 @pytest.mark.parametrize("status", range(200, 600))
@@ -65,9 +57,12 @@ def test_a_redirect_names_where_to() -> None:
 
 @pytest.mark.parametrize("failure", list(Failure))
 def test_every_failure_has_its_error(failure: Failure) -> None:
-    special = {Failure.PROTOCOL: ProtocolError, Failure.LIMIT: LimitExceededError}
+    special = {
+        Failure.PROTOCOL: errors.ProtocolError,
+        Failure.LIMIT: errors.LimitExceededError,
+    }
     error = failure_error(Outcome(failure=failure, detail="it broke"), "GET /x")
-    assert type(error) is special.get(failure, ConnectionFailedError)
+    assert type(error) is special.get(failure, errors.ConnectionFailedError)
     assert "GET /x failed: it broke" in str(error)
 
 
@@ -205,7 +200,7 @@ def test_a_line_without_an_end_is_bounded() -> None:
     assert not reader.feed(b"data: " + b"x" * 90)
     assert not reader.feed(b"x" * 10)
     assert reader.feed(b"x")
-    assert isinstance(reader.error, LimitExceededError)
+    assert isinstance(reader.error, errors.LimitExceededError)
 
 
 @pytest.mark.parametrize("cut", range(1, 5))

@@ -13,13 +13,8 @@ import ors
 import pytest
 from pydantic import BaseModel
 
+from ors_gym import errors
 from ors_gym.client import ORSClient
-from ors_gym.errors import (
-    ConnectionFailedError,
-    InvalidRequestError,
-    MissingExtraError,
-    ToolFailedError,
-)
 from ors_gym.server import serve
 from ors_gym.server._embedded import embedded_base_url
 from tests.server.played_episodes import text_of
@@ -100,7 +95,7 @@ class NotAnEnvironment: pass
 
 
 def refusal_of(*environments: Any) -> str:
-    with pytest.raises(InvalidRequestError) as caught, serve(*environments):
+    with pytest.raises(errors.InvalidRequestError) as caught, serve(*environments):
         raise AssertionError
     return str(caught.value)
 
@@ -266,7 +261,7 @@ def test_a_tool_that_raises_leaves_its_session(module: str):
         client.session("plain", split="train", index=0) as session,
     ):
         for _ in range(2):
-            with pytest.raises(ToolFailedError, match="division by zero"):
+            with pytest.raises(errors.ToolFailedError, match="division by zero"):
                 session.call_tool("fail", {})
 
 
@@ -317,7 +312,7 @@ def test_a_module_may_print_and_read_and_end_the_process(module, tmp_path, capfd
     assert served_names("reads:Plain") == ["plain"]
     (tmp_path / "ends.py").write_text("import os; os._exit(3)")
     with (
-        pytest.raises(ConnectionFailedError, match="exit status 3 before"),
+        pytest.raises(errors.ConnectionFailedError, match="exit status 3 before"),
         serve("ends:Plain"),
     ):
         raise AssertionError
@@ -330,11 +325,13 @@ def test_a_module_may_print_and_read_and_end_the_process(module, tmp_path, capfd
 def test_a_missing_extra_names_its_command(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
     with (
-        pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[server\]"'),
+        pytest.raises(
+            errors.MissingExtraError, match=r'pip install "ors-gym\[server\]"'
+        ),
         serve(),
     ):
         raise AssertionError
     monkeypatch.setattr("ors_gym.server._embedded._embedded.process", None)
     monkeypatch.delenv("ORS_GYM_EMBEDDED_URL", raising=False)
-    with pytest.raises(MissingExtraError, match="ORS_BASE_URL"):
+    with pytest.raises(errors.MissingExtraError, match="ORS_BASE_URL"):
         embedded_base_url()

@@ -12,14 +12,7 @@ from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import serve
 from ors_gym.server._process import ServerProcess
-from tests.server.processes import (
-    is_listening,
-    is_running,
-    next_line,
-    owner,
-    run_script,
-    wait_for_end,
-)
+from tests.server import processes
 from tests.support.slow_cases import mostly_slow
 
 GUESS = "ors_gym.server.environments.guess:Guess"
@@ -35,9 +28,9 @@ START = """
 
 
 def read_server(process: subprocess.Popen[str]) -> tuple[int, str]:
-    pid, base_url = next_line(process).split()
-    assert is_listening(base_url)
-    assert is_running(int(pid))
+    pid, base_url = processes.next_line(process).split()
+    assert processes.is_listening(base_url)
+    assert processes.is_running(int(pid))
     return int(pid), base_url
 
 
@@ -46,11 +39,11 @@ def read_server(process: subprocess.Popen[str]) -> tuple[int, str]:
     mostly_slow([("raise ValueError", 1), ("sys.exit(3)", 3), ("", 0)]),
 )
 def test_nothing_is_left_when_the_owner_has_exited(ending: str, status: int):
-    finished = run_script(START + f"\n    {ending}\n")
+    finished = processes.run_script(START + f"\n    {ending}\n")
     pid, base_url = finished.stdout.split()
     assert finished.returncode == status
-    assert not is_running(int(pid))
-    assert not is_listening(base_url)
+    assert not processes.is_running(int(pid))
+    assert not processes.is_listening(base_url)
 
 
 FORK = """
@@ -89,17 +82,17 @@ PROGRAM = """
     ),
 )
 def test_the_server_ends_with_its_owner_even_if_a_worker_lives(start_worker, how):
-    with owner(START + start_worker + "\n    signal.pause()\n") as process:
+    with processes.owner(START + start_worker + "\n    signal.pause()\n") as process:
         pid, base_url = read_server(process)
-        worker = int(next_line(process)) if start_worker else None
+        worker = int(processes.next_line(process)) if start_worker else None
         process.send_signal(how)
-        wait_for_end(pid)
-        assert not is_listening(base_url)
+        processes.wait_for_end(pid)
+        assert not processes.is_listening(base_url)
         if worker is not None:
-            assert is_running(worker)
+            assert processes.is_running(worker)
             assert process.stdin is not None
             process.stdin.close()
-            wait_for_end(worker)
+            processes.wait_for_end(worker)
 
 
 def test_a_fork_while_a_server_starts_does_not_hold_it():
@@ -123,8 +116,8 @@ def test_a_fork_while_a_server_starts_does_not_hold_it():
         print(server._process.pid, server.base_url)
         os.kill(os.getpid(), 9)
     """
-    with owner(script) as process:
-        wait_for_end(int(next_line(process).split()[0]))
+    with processes.owner(script) as process:
+        processes.wait_for_end(int(processes.next_line(process).split()[0]))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +133,7 @@ def test_a_forked_child_does_not_take_the_server_along(ending: str):
     os.waitpid(child, 0)
     print(server.is_running())
     """
-    finished = run_script(START + script)
+    finished = processes.run_script(START + script)
     assert finished.stdout.split()[2:] == ["True"]
     assert finished.stderr == ""
 
@@ -153,13 +146,13 @@ def test_ctrl_c_in_the_terminal_is_for_the_owner_alone():
     except KeyboardInterrupt:
         print(server.is_running() and embedded_base_url() == url)
     """
-    with owner(START + script) as process:
+    with processes.owner(START + script) as process:
         pid, _ = read_server(process)
-        assert next_line(process) == "ready"
+        assert processes.next_line(process) == "ready"
         os.killpg(process.pid, signal.SIGINT)
-        assert next_line(process) == "True"
+        assert processes.next_line(process) == "True"
         process.wait(20)
-        assert not is_running(pid)
+        assert not processes.is_running(pid)
 
 
 def test_ctrl_c_during_the_start_leaves_nothing():
@@ -178,8 +171,8 @@ def test_ctrl_c_during_the_start_leaves_nothing():
     except KeyboardInterrupt:
         print(started[0])
     """
-    finished = run_script(script)
-    assert not is_running(int(finished.stdout))
+    finished = processes.run_script(script)
+    assert not processes.is_running(int(finished.stdout))
 
 
 def test_two_servers_do_not_know_each_other():
@@ -188,8 +181,8 @@ def test_two_servers_do_not_know_each_other():
             assert one != other
             with ORSClient(other) as client:
                 assert client.list_environments() == ["guess"]
-        assert not is_listening(other)
-        assert is_listening(one)
+        assert not processes.is_listening(other)
+        assert processes.is_listening(one)
 
 
 def test_a_port_may_be_chosen_and_is_free_afterwards():
@@ -218,7 +211,7 @@ def test_a_server_that_was_stopped_twice_is_stopped():
     server.stop()
     server.stop()
     assert not server.is_running()
-    assert not is_listening(server.base_url)
+    assert not processes.is_listening(server.base_url)
 
 
 @pytest.mark.slow
@@ -255,7 +248,7 @@ def test_an_environment_that_blocks_cannot_keep_the_server_alive(blocked: str):
             print(server._process.pid, flush=True)
             while True: time.sleep(1)
     """
-    with owner(script) as process:
-        pid = int(next_line(process))
+    with processes.owner(script) as process:
+        pid = int(processes.next_line(process))
         process.kill()
-        wait_for_end(pid)
+        processes.wait_for_end(pid)

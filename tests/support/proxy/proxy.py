@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Literal
 from urllib.parse import urlsplit
 
+from tests.support.proxy import http1
 from tests.support.proxy.faults import (
     Answer,
     BreakAfter,
@@ -22,15 +23,6 @@ from tests.support.proxy.faults import (
     Trickle,
     Truncate,
 )
-from tests.support.proxy.http1 import (
-    HEAD_BYTES,
-    ReceivedRequest,
-    Reply,
-    read_body,
-    read_reply,
-    read_request,
-    reply_bytes,
-)
 from tests.support.proxy.loop import LoopServer, hang_up
 
 
@@ -40,7 +32,7 @@ class BrokenOffError(Exception):
 
 @dataclasses.dataclass(slots=True)
 class Exchange:
-    request: ReceivedRequest
+    request: http1.ReceivedRequest
     fault: Fault | None = None
     # A fault may not happen: a reply without a task_id has no point after it.
     struck: bool = False
@@ -54,9 +46,9 @@ class _Plan:
     path_suffix: str
     faults: list[Fault | None]
     forever: bool
-    when: Callable[[ReceivedRequest], bool] | None
+    when: Callable[[http1.ReceivedRequest], bool] | None
 
-    def take(self, request: ReceivedRequest) -> tuple[bool, Fault | None]:
+    def take(self, request: http1.ReceivedRequest) -> tuple[bool, Fault | None]:
         if not request.path.endswith(self.path_suffix) or not self.faults:
             return False, None
         if self.when is not None and not self.when(request):
@@ -94,7 +86,7 @@ class FaultProxy(LoopServer):
         path_suffix: str = "/call",
         faults: Sequence[Fault | None] = (),
         then: Literal["pass", "forever"] = "pass",
-        when: Callable[[ReceivedRequest], bool] | None = None,
+        when: Callable[[http1.ReceivedRequest], bool] | None = None,
     ) -> None:
         """Plan what happens to the next requests of a kind.
 
@@ -116,7 +108,7 @@ class FaultProxy(LoopServer):
             self._chaos = None
             self.exchanges = []
 
-    def requests(self, path_suffix: str = "") -> list[ReceivedRequest]:
+    def requests(self, path_suffix: str = "") -> list[http1.ReceivedRequest]:
         with self._changed:
             found = [exchange.request for exchange in self.exchanges]
         return [request for request in found if request.path.endswith(path_suffix)]
@@ -182,7 +174,7 @@ class FaultProxy(LoopServer):
             while True:
                 self._idle[number] = writer
                 async with asyncio.timeout(limit):
-                    request = await read_request(reader, number, begun)
+                    request = await http1.read_request(reader, number, begun)
                 if request is None or writer.is_closing():
                     return  # what came after the end was decided is not served
                 del self._idle[number]
@@ -199,7 +191,7 @@ class FaultProxy(LoopServer):
         finally:
             self._idle.pop(number, None)
 
-    def _record(self, request: ReceivedRequest) -> Exchange:
+    def _record(self, request: http1.ReceivedRequest) -> Exchange:
         exchange = Exchange(request)
         with self._changed:
             for plan in self._plans:
@@ -265,7 +257,7 @@ class Outlet:
         """Whether the body can end early without breaking HTTP's framing."""
         return self._chunked
 
-    async def head(self, reply: Reply) -> None:
+    async def head(self, reply: http1.Reply) -> None:
         self.status = reply.status
         self._chunked = reply.chunked
         await self._write(reply.raw_head)
@@ -281,7 +273,9 @@ class Outlet:
         self.struck = True
         self.status = answer.status
         await self._write(
-            reply_bytes(answer.status, answer.body, answer.headers, answer.content_type)
+            http1.reply_bytes(
+                answer.status, answer.body, answer.headers, answer.content_type
+            )
         )
 
     async def end(self) -> None:
@@ -325,14 +319,16 @@ class Relay:
         self._released = released
         self._upstream: asyncio.StreamWriter | None = None
 
-    async def run(self, request: ReceivedRequest, host: str, port: int) -> None:
+    async def run(self, request: http1.ReceivedRequest, host: str, port: int) -> None:
         fault = self._fault
         if isinstance(fault, Answer) and not fault.ran:
             await self._outlet.whole(fault)
             return
         if self._is_at(Point.BEFORE_REQUEST):
             await self._strike(None)
-        reader, writer = await asyncio.open_connection(host, port, limit=HEAD_BYTES)
+        reader, writer = await asyncio.open_connection(
+            host, port, limit=http1.HEAD_BYTES
+        )
         self._upstream = writer
         try:
             writer.write(request.raw_head + request.body)
@@ -345,8 +341,8 @@ class Relay:
         early = isinstance(self._fault, PointFault) and not self._fault.finish
         if early and self._is_at(Point.BEFORE_REPLY):
             await self._strike(None)
-        reply = await read_reply(reader)
-        parts = _segments(read_body(reader, reply), events=reply.is_stream)
+        reply = await http1.read_reply(reader)
+        parts = _segments(http1.read_body(reader, reply), events=reply.is_stream)
         if isinstance(self._fault, Answer):
             await _drain(parts)
             await self._outlet.whole(self._fault)

@@ -5,15 +5,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import ors_gym
+from tests.support.proxy import scripted
 from tests.support.proxy.http1 import ReceivedRequest
-from tests.support.proxy.scripted import (
-    Handler,
-    RawReply,
-    ScriptedServer,
-    event_stream,
-    json_reply,
-    stream_reply,
-)
 
 TASK_ID: Final = "0c9d3b0e-6f5e-4b44-9f2a-0d6f8f0b7a11"
 OUTPUT: Final = (
@@ -36,26 +29,28 @@ _TOOLS: Final = {"tools": [{"name": "go", "description": "", "input_schema": Non
 
 
 def whole_call(output: str = OUTPUT) -> bytes:
-    return event_stream(("task_id", TASK_ID), ("end", output))
+    return scripted.event_stream(("task_id", TASK_ID), ("end", output))
 
 
-def _says(value: Any) -> Handler:
-    return lambda _: json_reply(value)
+def _says(value: Any) -> scripted.Handler:
+    return lambda _: scripted.json_reply(value)
 
 
 @contextlib.contextmanager
-def scripted_ors(**replaced: Handler) -> Iterator[ScriptedServer]:
+def scripted_ors(**replaced: scripted.Handler) -> Iterator[scripted.ScriptedServer]:
     """Serve one environment ``box`` with one tool ``go``.
 
     Handlers are replaced by the last part of their path: ``call``, ``prompt``, ...
     """
     numbers = iter(range(10**9))
 
-    def create_session(_: ReceivedRequest) -> RawReply:
-        events = event_stream(("task_id", f"session-{next(numbers)}"), ("end", ""))
-        return stream_reply(events)
+    def create_session(_: ReceivedRequest) -> scripted.RawReply:
+        events = scripted.event_stream(
+            ("task_id", f"session-{next(numbers)}"), ("end", "")
+        )
+        return scripted.stream_reply(events)
 
-    usual: dict[str, Handler] = {
+    usual: dict[str, scripted.Handler] = {
         "openapi.json": _says(_OPENAPI),
         "list_environments": _says(["box"]),
         "tools": _says(_TOOLS),
@@ -64,23 +59,23 @@ def scripted_ors(**replaced: Handler) -> Iterator[ScriptedServer]:
         "num_tasks": _says({"num_tasks": 3}),
         "task": _says({"task": {"id": "0"}}),
         "create_session": create_session,
-        "create": lambda request: json_reply({"sid": request.session_id}),
+        "create": lambda request: scripted.json_reply({"sid": request.session_id}),
         "prompt": _says([{"type": "text", "text": "Go."}]),
-        "call": lambda _: stream_reply(whole_call()),
+        "call": lambda _: scripted.stream_reply(whole_call()),
         "ping": _says({"status": "ok"}),
         "delete": _says({"sid": ""}),
         "delete_session": _says({"sid": ""}),
     }
     usual |= replaced
     handlers = {f"*/{name}": handler for name, handler in usual.items()}
-    with ScriptedServer(handlers) as server:
+    with scripted.ScriptedServer(handlers) as server:
         yield server
 
 
 @contextlib.contextmanager
 def scripted_session(
-    client: Any = None, session: Any = None, **replaced: Handler
-) -> Iterator[tuple[ScriptedServer, ors_gym.Session]]:
+    client: Any = None, session: Any = None, **replaced: scripted.Handler
+) -> Iterator[tuple[scripted.ScriptedServer, ors_gym.Session]]:
     with (
         scripted_ors(**replaced) as server,
         ors_gym.ORSClient(server.url, **(client or {})) as opened,

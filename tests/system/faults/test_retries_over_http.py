@@ -7,14 +7,8 @@ import pytest
 
 import ors_gym
 from ors_gym.protocol._retries import Retry
+from tests.support.proxy import scripted
 from tests.support.proxy.http1 import ReceivedRequest
-from tests.support.proxy.scripted import (
-    Handler,
-    RawReply,
-    ScriptedServer,
-    json_reply,
-    stream_reply,
-)
 from tests.system.faults.scripted_ors import scripted_ors, scripted_session, whole_call
 
 DATE = ("Date", "Wed, 21 Oct 2015 07:28:00 GMT")
@@ -22,14 +16,16 @@ LATER = ("Retry-After", "Wed, 21 Oct 2015 07:28:01 GMT")
 STARTING = ("X-Backend-State", "starting")
 
 
-def first(times: int, status: int, then: object, *headers: tuple[str, str]) -> Handler:
+def first(
+    times: int, status: int, then: object, *headers: tuple[str, str]
+) -> scripted.Handler:
     """Answer so many requests with a status, and those that follow with a value."""
     left = [status] * times
 
-    def answer(_: ReceivedRequest) -> RawReply:
+    def answer(_: ReceivedRequest) -> scripted.RawReply:
         if left:
-            return json_reply({"detail": "not now"}, left.pop(), headers)
-        return json_reply(then)
+            return scripted.json_reply({"detail": "not now"}, left.pop(), headers)
+        return scripted.json_reply(then)
 
     return answer
 
@@ -42,7 +38,7 @@ class Told(list[Retry]):
             self.append(retry)
 
 
-def count(server: ScriptedServer, ending: str) -> int:
+def count(server: scripted.ScriptedServer, ending: str) -> int:
     return sum(request.path.endswith(ending) for request in server.requests)
 
 
@@ -139,10 +135,10 @@ def test_a_session_is_deleted_though_the_server_is_busy() -> None:
 
 
 def test_a_refused_call_waits_and_runs_once() -> None:
-    answers = [json_reply({}, 429), json_reply({}, 503, (STARTING,))]
+    answers = [scripted.json_reply({}, 429), scripted.json_reply({}, 503, (STARTING,))]
 
-    def call(_: ReceivedRequest) -> RawReply:
-        return answers.pop() if answers else stream_reply(whole_call())
+    def call(_: ReceivedRequest) -> scripted.RawReply:
+        return answers.pop() if answers else scripted.stream_reply(whole_call())
 
     with scripted_session(call=call) as (server, session):
         assert session.call_tool("go", {})["reward"] == 1.0

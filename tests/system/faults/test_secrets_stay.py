@@ -12,16 +12,8 @@ from typing import Any
 import pytest
 
 import ors_gym
+from tests.support.proxy import scripted
 from tests.support.proxy.http1 import ReceivedRequest
-from tests.support.proxy.scripted import (
-    Handler,
-    RawReply,
-    event_stream,
-    html_reply,
-    json_reply,
-    status_reply,
-    stream_reply,
-)
 from tests.system.faults.scripted_ors import TASK_ID, scripted_ors, scripted_session
 
 KEY = "key-0123456789abcdef"
@@ -66,7 +58,7 @@ def check_error(error: BaseException, log: pytest.LogCaptureFixture) -> None:
         check_clean(repr(vars(record)))
 
 
-def validation_error(request: ReceivedRequest) -> RawReply:
+def validation_error(request: ReceivedRequest) -> scripted.RawReply:
     detail = [
         {
             "type": "string_type",
@@ -75,32 +67,36 @@ def validation_error(request: ReceivedRequest) -> RawReply:
             "input": {"sent": request.json, "headers": list(request.headers)},
         }
     ]
-    return json_reply({"detail": detail}, 422)
+    return scripted.json_reply({"detail": detail}, 422)
 
 
-def says_json(status: int) -> Handler:
-    return lambda _: json_reply({"detail": SAID}, status)
+def says_json(status: int) -> scripted.Handler:
+    return lambda _: scripted.json_reply({"detail": SAID}, status)
 
 
-def tool_ends(event: str, data: str) -> Handler:
-    return lambda _: stream_reply(event_stream(("task_id", TASK_ID), (event, data)))
+def tool_ends(event: str, data: str) -> scripted.Handler:
+    return lambda _: scripted.stream_reply(
+        scripted.event_stream(("task_id", TASK_ID), (event, data))
+    )
 
 
-def traceback_page(_: ReceivedRequest) -> RawReply:
-    return html_reply(f"<pre>Traceback: {SAID}</pre>", 500)
+def traceback_page(_: ReceivedRequest) -> scripted.RawReply:
+    return scripted.html_reply(f"<pre>Traceback: {SAID}</pre>", 500)
 
 
-def redirects(_: ReceivedRequest) -> RawReply:
+def redirects(_: ReceivedRequest) -> scripted.RawReply:
     query = urllib.parse.quote(SECRET, safe="")
-    return status_reply(307, ("Location", f"http://127.0.0.1:9/?key={KEY}&s={query}"))
+    return scripted.status_reply(
+        307, ("Location", f"http://127.0.0.1:9/?key={KEY}&s={query}")
+    )
 
 
-def nonsense(_: ReceivedRequest) -> RawReply:
-    return html_reply(f"{KEY} {SECRET}")
+def nonsense(_: ReceivedRequest) -> scripted.RawReply:
+    return scripted.html_reply(f"{KEY} {SECRET}")
 
 
 REFUSAL = json.dumps({"ok": False, "error": SAID, "reason": SAID})
-ECHOES: Mapping[str, Mapping[str, Handler]] = {
+ECHOES: Mapping[str, Mapping[str, scripted.Handler]] = {
     "a 422 that repeats the request": {"create": validation_error},
     "a refused /create": {"create": says_json(400)},
     "a constructor that raises": {"create": says_json(500)},
@@ -182,10 +178,10 @@ def test_the_hook_for_retries_sees_no_secret(log: pytest.LogCaptureFixture) -> N
     told: list[Any] = []
     answers = [says_json(503), says_json(429)]
 
-    def first(request: ReceivedRequest) -> RawReply:
+    def first(request: ReceivedRequest) -> scripted.RawReply:
         if answers:
             return answers.pop()(request)
-        return json_reply([{"type": "text", "text": "Go."}])
+        return scripted.json_reply([{"type": "text", "text": "Go."}])
 
     client = {"api_key": KEY, "on_retry": told.append}
     secrets = {"secrets": {"DB": SECRET}}

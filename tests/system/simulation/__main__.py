@@ -12,16 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from tests.system.simulation.episodes import (
-    SCENARIOS,
-    Tally,
-    endless,
-    explain,
-    explore,
-    play_random,
-    random_episode,
-    tally_of,
-)
+from tests.system.simulation import episodes
 from tests.system.simulation.virtual_time import ViolationError
 
 _BATCH = 10_000
@@ -34,18 +25,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="play one episode and show its trace")
     parser.add_argument("--faults", type=int, help="every sequence of so many faults")
-    parser.add_argument("--scenario", choices=SCENARIOS, help="for --faults")
+    parser.add_argument("--scenario", choices=episodes.SCENARIOS, help="for --faults")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        _say(explain(random_episode(given.seed)))
+        _say(episodes.explain(episodes.random_episode(given.seed)))
         return 0
     try:
         if given.faults is not None:
-            for name in [given.scenario] if given.scenario else SCENARIOS:
+            for name in [given.scenario] if given.scenario else episodes.SCENARIOS:
                 _timed(name, functools.partial(_explore, name, given.faults))
         last = given.first + given.episodes
         for first in range(given.first, last, _BATCH):
-            play = functools.partial(play_random, first, min(_BATCH, last - first))
+            play = functools.partial(
+                episodes.play_random, first, min(_BATCH, last - first)
+            )
             _timed(f"from seed {first}", play)
     except ViolationError as error:
         _say(f"the contract was broken: {error}")
@@ -53,12 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _explore(name: str, depth: int) -> Tally:
-    scenario = SCENARIOS[name]
-    return tally_of(itertools.chain(endless(scenario), explore(scenario, depth)))
+def _explore(name: str, depth: int) -> episodes.Tally:
+    scenario = episodes.SCENARIOS[name]
+    return episodes.tally_of(
+        itertools.chain(episodes.endless(scenario), episodes.explore(scenario, depth))
+    )
 
 
-def _timed(what: str, play: Callable[[], Tally]) -> None:
+def _timed(what: str, play: Callable[[], episodes.Tally]) -> None:
     started = time.perf_counter()
     tally = play()
     took = time.perf_counter() - started
