@@ -14,15 +14,8 @@ from typing import Any
 import inspect_ai
 import pytest
 from inspect_ai.log import EvalLog, EvalSample
-from inspect_ai.model import (
-    ChatMessage,
-    ChatMessageAssistant,
-    Model,
-    ModelOutput,
-    ModelUsage,
-    get_model,
-)
-from inspect_ai.tool import ToolCall, ToolInfo
+from inspect_ai.model import ChatMessageAssistant, ModelOutput, ModelUsage, get_model
+from inspect_ai.tool import ToolCall
 
 from ors_gym import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
@@ -40,28 +33,21 @@ def call(tool: str, **given: Any) -> dict[str, Any]:
 
 def say(calls: Sequence[dict[str, Any]], text: str = "") -> ModelOutput:
     """Return what a model says, with its usage, so that nothing is counted."""
-    message = ChatMessageAssistant(
-        content=text,
-        tool_calls=[
-            ToolCall(id=f"call-{n}", function=one["tool"], arguments=one["input"])
-            for n, one in enumerate(calls)
-        ]
-        or None,
-    )
+    made = [
+        ToolCall(id=f"call-{n}", function=one["tool"], arguments=one["input"])
+        for n, one in enumerate(calls)
+    ]
+    message = ChatMessageAssistant(content=text, tool_calls=made or None)
     output = ModelOutput.from_message(message)
     output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
     return output
 
 
-def mock(answer: Callable[..., ModelOutput]) -> Model:
-    return get_model("mockllm/model", custom_outputs=answer)
+def mock(answers: Callable[..., ModelOutput] | list[ModelOutput]) -> Any:
+    return get_model("mockllm/model", custom_outputs=answers)
 
 
-def scripted(*outputs: ModelOutput) -> Model:
-    return get_model("mockllm/model", custom_outputs=list(outputs))
-
-
-def evaluate(task: Any, model: Model, tmp_path: Any, **arguments: Any) -> EvalLog:
+def evaluate(task: Any, model: Any, tmp_path: Any, **arguments: Any) -> EvalLog:
     with warnings.catch_warnings():
         # Inspect leaves streams of its own open.
         warnings.filterwarnings("ignore", category=ResourceWarning, module="anyio")
@@ -82,9 +68,7 @@ def value_of(sample: EvalSample) -> Any:
 
 
 def test_the_reference_player_gets_the_rewards_that_the_server_pays(bundled, tmp_path):
-    def answer(
-        messages: list[ChatMessage], tools: list[ToolInfo], *_: Any
-    ) -> ModelOutput:
+    def answer(messages: list[Any], tools: list[Any], *_: Any) -> ModelOutput:
         # A player keeps nothing that is not in the conversation: replay it.
         player = REFERENCE_PLAYERS["guess"]()
         listed: Any = [{"name": tool.name, "description": ""} for tool in tools]
@@ -111,34 +95,25 @@ def contract_task(server: RunningServer, **arguments: Any) -> Any:
 
 
 def test_a_conversation_is_logged_with_every_call_answered(tidy_server, tmp_path):
-    model = scripted(
+    outputs = [
         say([call("add", a=1, b=2), call("echo", text="hi")], "Adding."),
         say([], "I think it is 3."),
         say([call("image")]),
         say([call("submit", answer="0"), call("add", a=1, b=1)]),
-    )
-    log = evaluate(
-        contract_task(tidy_server, system_prompt="Be brief."), model, tmp_path
-    )
-    (sample,) = samples_of(log)
+    ]
+    task = contract_task(tidy_server, system_prompt="Be brief.")
+    (sample,) = samples_of(evaluate(task, mock(outputs), tmp_path))
     roles = [message.role for message in sample.messages]
     assert roles[:5] == ["system", "user", "assistant", "tool", "tool"]
     assert roles[5:7] == ["assistant", "user"]
     answers = [m for m in sample.messages if m.role == "tool"]
-    asked = [
-        c for m in sample.messages if m.role == "assistant" for c in m.tool_calls or ()
-    ]
-    assert [a.tool_call_id for a in answers] == [c.id for c in asked]
+    said = [m.tool_calls or () for m in sample.messages if m.role == "assistant"]
+    asked = [one.id for calls in said for one in calls]
+    assert [a.tool_call_id for a in answers] == asked
     assert answers[0].text == "3"
     assert answers[-1].text == "not run: episode finished"
-    pictures = [
-        part
-        for message in sample.messages
-        if isinstance(message.content, list)
-        for part in message.content
-        if part.type == "image"
-    ]
-    assert len(pictures) == 1
+    contents = [m.content for m in sample.messages if isinstance(m.content, list)]
+    assert [part.type for content in contents for part in content].count("image") == 1
     assert value_of(sample) == sum(filter(None, tidy_server.rewards()))
     assert tidy_server.runs("add") == 1
 
@@ -157,7 +132,7 @@ def test_limits_of_inspect_end_an_episode_that_keeps_its_reward(tidy_server, tmp
 def test_a_full_context_ends_an_episode(one_server, tmp_path):
     full = say([], "")
     full.choices[0].stop_reason = "model_length"
-    model = scripted(say([call("add", a=1, b=2)]), full)
+    model = mock([say([call("add", a=1, b=2)]), full])
     (sample,) = samples_of(evaluate(contract_task(one_server), model, tmp_path))
     assert value_of(sample) == 0.5
 
@@ -166,7 +141,7 @@ def test_an_outage_is_no_score_and_a_retry_plays_anew(tmp_path):
     broken: list[bool] = []
     with start_server("ors-sdk-0.1.0") as server:
 
-        def answer(messages: list[ChatMessage], *_: Any) -> ModelOutput:
+        def answer(messages: list[Any], *_: Any) -> ModelOutput:
             if messages[-1].role == "tool" and not broken:
                 broken.append(True)
                 server.restart()
@@ -189,24 +164,20 @@ def test_an_outage_is_no_score_and_a_retry_plays_anew(tmp_path):
         assert server.open_sessions() == set()
 
 
-def secrets() -> dict[str, str]:
-    return {"TOKEN": SECRET}
-
-
 def test_secrets_reach_the_environment_and_no_log(one_server, tmp_path):
     def client() -> AsyncORSClient:
         return AsyncORSClient(one_server.base_url, api_key=SECRET)
 
-    task = inspect.ors_task(
-        "Contract", tasks=[0], secrets=secrets, client_factory=client
-    )
-    evaluate(task, scripted(say([call("submit", answer="0")])), tmp_path)
+    secrets = {"TOKEN": SECRET}
+    given = {"secrets": lambda: secrets, "client_factory": client}
+    task = inspect.ors_task("Contract", tasks=[0], **given)
+    evaluate(task, mock([say([call("submit", answer="0")])]), tmp_path)
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
     (path,) = tmp_path.glob("*.eval")
     log = inspect_ai.log.read_eval_log(str(path))
     assert SECRET not in log.model_dump_json()
-    for given in ({"secrets": secrets()}, {"api_key": SECRET}):
+    for given in ({"secrets": secrets}, {"api_key": SECRET}):
         with pytest.raises(InvalidRequestError, match="logs") as caught:
             inspect.ors_solver(**given)
         assert SECRET not in str(caught.value)
@@ -216,11 +187,8 @@ def test_the_dataset_names_tasks_and_holds_none(one_server):
     dataset = inspect.ors_dataset("contract", one_server.base_url, split="test")
     samples = list(dataset)
     assert [sample.id for sample in samples] == list(range(len(samples)))
-    assert samples[0].metadata == {
-        "env_name": "contract",
-        "split": "test",
-        "task_index": 0,
-    }
+    named = {"env_name": "contract", "split": "test", "task_index": 0}
+    assert samples[0].metadata == named
     assert samples[0].target == ""
 
 
@@ -245,16 +213,12 @@ def test_tools_keep_what_their_schemas_refer_to():
         },
         "required": ["colour"],
     }
-    (info,) = inspect._tool_infos(
-        [{"name": "paint", "description": "", "input_schema": schema}]
-    )
+    paint: Any = {"name": "paint", "description": "", "input_schema": schema}
+    (info,) = inspect._tool_infos([paint])
     found = json.loads(info.model_dump_json(exclude_none=True))["parameters"]
     given = found["properties"]
-    assert given["colour"] == {
-        "type": "string",
-        "enum": ["red", "blue"],
-        "description": "Which.",
-    }
+    colour = {"type": "string", "enum": ["red", "blue"], "description": "Which."}
+    assert given["colour"] == colour
     assert given["size"] == {"anyOf": [{"enum": ["big"]}, {"type": "integer"}]}
     assert given["names"]["items"]["enum"] == ["red", "blue"]
     assert given["all"] == {"type": "string", "minLength": 2}
@@ -272,7 +236,7 @@ def test_arguments_that_inspect_cannot_read_are_an_invalid_action(one_server, tm
     said = inspect._from_inspect(output.message)
     assert said["tool_calls"][0]["function"]["arguments"] == "Error parsing: {a: 1"
     task = contract_task(one_server, invalid_action_reward=-0.5, max_turns=1)
-    (sample,) = samples_of(evaluate(task, scripted(output), tmp_path))
+    (sample,) = samples_of(evaluate(task, mock([output]), tmp_path))
     assert value_of(sample) == -0.5
     assert sample.messages[-1].role == "tool"
     assert "Invalid action" in sample.messages[-1].text

@@ -28,14 +28,9 @@ def contract(url: str, **arguments: Any) -> TRLEnvironment:
 def test_a_row_for_each_task_and_no_answer_in_any(one_server):
     made = trl_environment("contract", one_server.base_url)
     rows = made.train_dataset.to_list()
-    assert rows == [
-        {
-            "prompt": [{"role": "user", "content": ""}],
-            "environment": "contract",
-            "task_index": index,
-        }
-        for index in range(12)
-    ]
+    prompt = [{"role": "user", "content": ""}]
+    same = {"prompt": prompt, "environment": "contract"}
+    assert rows == [{**same, "task_index": index} for index in range(12)]
     assert not one_server.log("get_task")
     for text in (json.dumps(rows), repr(made)):
         assert "answer" not in text
@@ -73,10 +68,9 @@ def test_a_field_that_some_tasks_lack_is_none(one_server):
 
 def test_a_system_prompt(one_server):
     made = contract(one_server.base_url, system_prompt="Be brief.")
-    assert made.train_dataset[0]["prompt"] == [
-        {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": ""},
-    ]
+    system, user = made.train_dataset[0]["prompt"]
+    assert system == {"role": "system", "content": "Be brief."}
+    assert user == {"role": "user", "content": ""}
 
 
 def test_another_split(one_server):
@@ -95,13 +89,12 @@ def test_the_environment_that_was_asked_for(one_server):
 
 
 def test_a_range_of_a_vast_split(one_server):
-    made = trl_environment(
-        "Vast", one_server.base_url, tasks=range(10**8, 10**8 + 3), columns=["question"]
-    )
+    url, tasks = one_server.base_url, range(10**8, 10**8 + 3)
+    made = trl_environment("Vast", url, tasks=tasks, columns=["question"])
     assert made.train_dataset["question"][0] == f"{10**8}?"
     assert not one_server.log("list_tasks")
     with pytest.raises(errors.UnknownTaskError, match="tasks=range"):
-        trl_environment("Vast", one_server.base_url)
+        trl_environment("Vast", url)
 
 
 def test_every_task_is_probed_but_not_more_than_were_asked_for(one_server):
@@ -237,12 +230,8 @@ def test_an_episode(rollout, made):
 def test_the_reward_of_an_episode(
     one_server, reduction, nonterminal, unfinished, finished
 ):
-    made = contract(
-        one_server.base_url,
-        tasks=[3],
-        reward_reduction=reduction,
-        nonterminal_reward=nonterminal,
-    )
+    rules = {"reward_reduction": reduction, "nonterminal_reward": nonterminal}
+    made = contract(one_server.base_url, tasks=[3], **rules)
     rollout = start(made)
     rollout.add(a=1, b=2)
     rollout.count()
@@ -255,9 +244,8 @@ def test_the_reward_of_an_episode(
 def test_calls_after_the_end_are_not_run_and_pay_nothing(rollout, one_server):
     rollout.submit(answer="6")
     for _ in range(3):
-        assert rollout.submit(answer="6") == (
-            "The episode is over; this call was not run."
-        )
+        said = rollout.submit(answer="6")
+        assert said == "The episode is over; this call was not run."
     assert rollout.add(a=1, b=1).endswith("was not run.")
     assert rollout.get_reward() == 1.0
     assert one_server.runs() == 1
@@ -278,11 +266,8 @@ def test_a_refused_call_is_text_for_the_model(one_server, made):
     assert one_server.runs("add") == 1
     logged: dict[str, float] = {}
     strict.reward_funcs[0](environments=[rollout], log_metric=logged.__setitem__)
-    assert logged == {
-        "Contract/finished": 0.0,
-        "Contract/invalid_actions": 2.0,
-        "Contract/outages": 0.0,
-    }
+    expected = {"finished": 0.0, "invalid_actions": 2.0, "outages": 0.0}
+    assert logged == {f"Contract/{name}": value for name, value in expected.items()}
 
 
 def test_a_tool_that_raised_is_text_for_the_model(rollout):
@@ -347,15 +332,10 @@ def test_a_prompt_with_an_image(bundled):
     assert image["image"].mode == "RGB"
 
 
-OUTAGES = [
-    Reset(Point.BEFORE_REQUEST),
-    Reset(Point.BEFORE_REPLY),
-    Answer(500),
-    Answer(404),
-]
+RESETS = (Reset(Point.BEFORE_REQUEST), Reset(Point.BEFORE_REPLY))
 
 
-@pytest.mark.parametrize("fault", OUTAGES, ids=str)
+@pytest.mark.parametrize("fault", [*RESETS, Answer(500), Answer(404)], ids=str)
 def test_an_outage_gives_no_reward_and_no_text(proxy, caplog, fault):
     made = contract(proxy.url, tasks=range(2))
     rollout = start(made)
@@ -368,9 +348,8 @@ def test_an_outage_gives_no_reward_and_no_text(proxy, caplog, fault):
     assert len(proxy.requests("/call")) == sent
     assert rollout.get_reward() is None
     logged: dict[str, float] = {}
-    rewards = made.reward_funcs[0](
-        environments=[rollout, start(made, 1)], log_metric=logged.__setitem__
-    )
+    both = [rollout, start(made, 1)]
+    rewards = made.reward_funcs[0](environments=both, log_metric=logged.__setitem__)
     assert rewards == [None, 0.0]
     assert logged["Contract/outages"] == 0.5
     assert "gets no reward" in caplog.text
@@ -506,12 +485,9 @@ def test_a_group_outlives_the_failure_of_what_was_opened_ahead(proxy):
 
 
 def test_a_factory_travels_in_a_pickle_without_secrets(one_server):
-    made = contract(
-        one_server.base_url,
-        tasks=[3],
-        headers={"X-Deployment": "a/b", "Authorization": "Bearer hunter22"},
-        api_key="hunter22",
-    )
+    headers = {"X-Deployment": "a/b", "Authorization": "Bearer hunter22"}
+    secret = {"headers": headers, "api_key": "hunter22"}
+    made = contract(one_server.base_url, tasks=[3], **secret)
     data = pickle.dumps((made.environment_factory, made.reward_funcs))
     assert b"hunter22" not in data
     assert "hunter22" not in repr(made)
