@@ -169,8 +169,8 @@ def test_secrets_reach_the_environment_and_no_log(one_server, tmp_path):
         return AsyncORSClient(one_server.base_url, api_key=SECRET)
 
     secrets = {"TOKEN": SECRET}
-    given = {"secrets": lambda: secrets, "client_factory": client}
-    task = inspect.ors_task("Contract", tasks=[0], **given)
+    functions = {"secrets": lambda: secrets, "client_factory": client}
+    task = inspect.ors_task("Contract", tasks=[0], **functions)
     evaluate(task, mock([say([call("submit", answer="0")])]), tmp_path)
     digest = hashlib.sha256(SECRET.encode()).hexdigest()
     assert one_server.log("construct")[-1]["secrets"] == {"TOKEN": digest}
