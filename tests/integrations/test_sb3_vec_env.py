@@ -1,7 +1,7 @@
 """`ORSVecEnv` gives what SB3's own ``DummyVecEnv`` gives, down to types and keys."""
 
 import doctest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,8 +44,8 @@ SOME = [
 Wrap = Callable[[Any, Any], Any]
 
 
-def numbers(env: Any, views: Any) -> Any:
-    return views.DiscreteTools(views.ParsedText(env, NUMBER, default=[0.0]), CALLS)
+def numbers(env: Any, views: Any, calls: Any = CALLS) -> Any:
+    return views.DiscreteTools(views.ParsedText(env, NUMBER, default=[0.0]), calls)
 
 
 def states(env: Any, views: Any) -> Any:
@@ -58,6 +58,17 @@ def lengths(env: Any, views: Any) -> Any:
     return views.DiscreteTools(views.ParsedText(env, len, space), SOME)
 
 
+OPENED: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """Close what the test made."""
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 def make_both(
     name: str, url: str | None, wrap: Wrap, **arguments: Any
 ) -> tuple[Any, ORSVecEnv]:
@@ -68,12 +79,14 @@ def make_both(
         return wrap(env, wrappers)
 
     theirs = DummyVecEnv([lambda i=i: make(i) for i in range(COUNT)])
+    OPENED.append(theirs)
     return theirs, make_ours(name, url, wrap, **arguments)
 
 
 def make_ours(name: str, url: str | None, wrap: Wrap, **arguments: Any) -> ORSVecEnv:
     envs = ORSVectorEnv(name, url, COUNT, autoreset_mode="SameStep", **arguments)
-    return ORSVecEnv(wrap(envs, wrappers.vector))
+    OPENED.append(ORSVecEnv(wrap(envs, wrappers.vector)))
+    return OPENED[-1]
 
 
 def assert_same_play(theirs: Any, ours: Any, steps: int = 40) -> int:
@@ -96,15 +109,11 @@ def assert_same_play(theirs: Any, ours: Any, steps: int = 40) -> int:
 def test_every_result_is_that_of_dummy_vec_env(one_server, limit):
     both = make_both("Contract", one_server.base_url, numbers, max_episode_steps=limit)
     assert assert_same_play(*both) > 5
-    for env in both:
-        env.close()
 
 
 def test_tools_may_differ_between_the_sessions(one_server):
     both = make_both("TaskTools", one_server.base_url, lengths)
     assert assert_same_play(*both) > 5
-    for env in both:
-        env.close()
 
 
 def test_episode_statistics_are_those_of_dummy_vec_env(bundled):
@@ -123,8 +132,6 @@ def test_episode_statistics_are_those_of_dummy_vec_env(bundled):
                 assert (one["r"], one["l"]) == (other["r"], other["l"])
                 seen += 1
     assert seen > 9
-    for env in (ours, theirs):
-        env.close()
 
 
 def test_attributes_and_methods_are_those_of_dummy_vec_env(bundled):
@@ -151,8 +158,6 @@ def test_attributes_and_methods_are_those_of_dummy_vec_env(bundled):
         assert env.env_is_wrapped(wrappers.PlainInfo, 0) == [False]
     with pytest.raises(InvalidRequestError, match="'reset' is not called env by env"):
         ours.env_method("reset", indices=0)
-    for env in both:
-        env.close()
 
 
 def test_options_may_differ_from_env_to_env(bundled):
@@ -171,7 +176,6 @@ def test_options_may_differ_from_env_to_env(bundled):
         assert {i["split"] for i in env.reset_infos} == {"test"}
         env.reset()
         assert {i["split"] for i in env.reset_infos} == {"train"}
-        env.close()
 
 
 def test_masks_are_where_maskable_ppo_looks_for_them(one_server):
@@ -188,8 +192,6 @@ def test_masks_are_where_maskable_ppo_looks_for_them(one_server):
     assert get_action_masks(env).tolist() == expected[[1, 1, 1]].tolist()
     plain = make_ours("guess", None, lambda env, views: DiscreteBox(env))
     assert not is_masking_supported(plain)
-    for one in (env, plain):
-        one.close()
 
 
 class DiscreteBox(wrappers.vector.ParsedText):
@@ -202,13 +204,8 @@ class DiscreteBox(wrappers.vector.ParsedText):
 
 def test_the_calls_of_a_step_leave_before_the_wait(one_server):
     slow = [{"tool": "slow", "input": {"seconds": 0.2}}]
-    env = make_ours(
-        "Contract",
-        one_server.base_url,
-        lambda env, views: views.DiscreteTools(
-            views.ParsedText(env, NUMBER, default=[0.0]), slow
-        ),
-    )
+    url = one_server.base_url
+    env = make_ours("Contract", url, lambda *given: numbers(*given, slow))
     env.reset()
     env.step_async(np.zeros(COUNT, int))
     one_server.wait_for("run", COUNT, tool="slow")
@@ -217,7 +214,6 @@ def test_the_calls_of_a_step_leave_before_the_wait(one_server):
     env.step_async(np.zeros(COUNT, int))
     env.reset()
     assert env.step(np.zeros(COUNT, int))[1].tolist() == [0.25] * COUNT
-    env.close()
 
 
 def test_an_outage_ends_its_env_s_episode_as_a_time_limit_does(one_server, proxy):
@@ -226,11 +222,8 @@ def test_an_outage_ends_its_env_s_episode_as_a_time_limit_does(one_server, proxy
     env.seed(4)
     env.reset()
     env.step(np.array([0, 0, 0]))
-    proxy.plan(
-        "/call",
-        [Reset(Point.BEFORE_REPLY)],
-        when=lambda request: b"7777" in request.body,
-    )
+    lost = [Reset(Point.BEFORE_REPLY)]
+    proxy.plan("/call", lost, when=lambda request: b"7777" in request.body)
     observations, rewards, dones, infos = env.step(np.array([0, 1, 0]))
     assert marked in env.get_attr("calls")[0]
     assert dones.tolist() == [False, True, False]
@@ -242,7 +235,6 @@ def test_an_outage_ends_its_env_s_episode_as_a_time_limit_does(one_server, proxy
     assert observations.tolist() == [[23], [8], [23]]
     assert env.reset_infos[1]["error_kind"] == ""
     assert one_server.runs("add") == 6
-    env.close()
 
 
 def both_adds(env: Any, views: Any) -> Any:
@@ -265,20 +257,16 @@ def test_an_outage_raises_where_it_is_to_and_a_reset_cures_it():
         env.close()
 
 
+def same_step(url: str) -> ORSVectorEnv:
+    return ORSVectorEnv("guess", url, autoreset_mode="SameStep")
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda url: ORSVectorEnv("guess", url), 'autoreset_mode="SameStep"'),
-        (
-            lambda url: ORSVectorEnv("guess", url, autoreset_mode="SameStep"),
-            "DiscreteTools",
-        ),
-        (
-            lambda url: wrappers.vector.DiscreteTools(
-                ORSVectorEnv("guess", url, autoreset_mode="SameStep")
-            ),
-            "ParsedText",
-        ),
+        (same_step, "DiscreteTools"),
+        (lambda url: wrappers.vector.DiscreteTools(same_step(url)), "ParsedText"),
         (lambda url: SyncVectorEnv([lambda: ORSEnv("guess", url)]), "ORSVectorEnv"),
     ],
 )
@@ -293,11 +281,9 @@ def test_pictures_are_missed_politely(bundled):
     env = make_ours("guess", bundled, states)
     with pytest.warns(UserWarning, match="render_mode=None"):
         assert env.get_images() == [None] * COUNT
-    env.close()
     pictured = make_ours("guess", bundled, states, render_mode="ansi")
     pictured.reset()
     assert all("1..16" in text for text in pictured.env_method("render"))
-    pictured.close()
 
 
 def test_its_example_runs():

@@ -105,12 +105,9 @@ def test_the_reward_is_paid_once_whatever_reduces_it(tidy_server):
 
 def test_the_last_step_pays_all_where_skyrl_looks_at_no_other(one_server):
     env = start(one_server, pay_at_end=True)
-    texts = [
-        write("add", a=1, b=2),
-        write("add", a=1, b=3),
-        write("submit", answer="0"),
-    ]
-    assert [r["reward"] for r in play(env, *texts)] == [0.0, 0.0, 2.0]
+    texts = [write("add", a=1, b=2), write("add", a=1, b=3)]
+    results = play(env, *texts, write("submit", answer="0"))
+    assert [r["reward"] for r in results] == [0.0, 0.0, 2.0]
     env.close()
 
 
@@ -136,12 +133,8 @@ def test_what_skyrl_cuts_off_is_paid_its_reward_or_nothing(settings, paid, one_s
 
 
 def test_a_bad_call_is_told_and_paid_and_the_episode_goes_on(one_server):
-    row = contract_row(
-        one_server,
-        invalid_action_reward=-0.25,
-        observation_role="user",
-        tools_in_prompt=False,
-    )
+    rules = {"invalid_action_reward": -0.25, "observation_role": "user"}
+    row = contract_row(one_server, **rules, tools_in_prompt=False)
     env = make(row)
     messages, _ = env.init(row["prompt"])
     assert messages[0] == row["prompt"][0]

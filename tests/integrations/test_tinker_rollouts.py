@@ -119,11 +119,9 @@ def test_a_group_of_one_task_is_played_and_becomes_training_data(one_server, ren
             return [write("add", a=1, b=2)]
         return [write("submit", answer="0"), write("submit", answer="wrong")]
 
-    builder = builder_for(
-        one_server, renderer, group_size=6, system_prompt="Count well."
-    )
+    several = {"group_size": 6, "system_prompt": "Count well."}
     policy = Sampler(choose, seed=1)
-    group = roll(builder, policy)
+    group = roll(builder_for(one_server, renderer, **several), policy)
     rewards = group.get_total_rewards()
     assert len(set(rewards)) > 1
     assert sum(rewards) == sum(one_server.rewards())
@@ -189,9 +187,8 @@ def test_an_outage_fails_a_rollout_and_a_retry_plays_anew(renderer):
             roll(builder, policy, FailFast())
         broken.clear()
         group = roll(builder, policy, RetryOnFailure(max_retries=2))
-        assert [error.error_type for error in group.rollout_errors] == [
-            "SessionLostError"
-        ]
+        (error,) = group.rollout_errors
+        assert error.error_type == "SessionLostError"
         assert group.get_total_rewards() == [1.5]
         assert not [text for text in policy.seen if "lost" in text]
         assert server.open_sessions() == set()
@@ -225,9 +222,8 @@ def test_a_renderer_that_knows_no_tools_is_told_of_them_in_words(one_server):
     class Colon(Sampler):
         async def __call__(self, *given: Any, **named: Any) -> TokensWithLogprobs:
             output = await super().__call__(*given, **named)
-            output.tokens = self.tokenizer.encode(
-                write("submit", answer="0") + "\n\nUser:", add_special_tokens=False
-            )
+            said = write("submit", answer="0") + "\n\nUser:"
+            output.tokens = self.tokenizer.encode(said, add_special_tokens=False)
             output.maybe_logprobs = [0.0] * len(output.tokens)
             return output
 
@@ -249,12 +245,10 @@ def test_the_tools_serve_the_cookbooks_own_environment(tidy_server, renderer):
             prompt = await live.start()
             tools = ors_tools(live)
             assert all(isinstance(tool, Tool) for tool in tools)
-            prefix = renderer.create_conversation_prefix_with_tools(
-                [tool.to_spec() for tool in tools]
-            )
-            env = build_agent_tool_env(
-                renderer, list(tools), [*prefix, *prompt], ors_reward(live)
-            )
+            specs = [tool.to_spec() for tool in tools]
+            prefix = renderer.create_conversation_prefix_with_tools(specs)
+            opening = [*prefix, *prompt]
+            env = build_agent_tool_env(renderer, list(tools), opening, ors_reward(live))
             return await do_single_rollout(policy, env)
 
     trajectory = asyncio.run(work())
@@ -267,9 +261,8 @@ def test_a_time_limit_of_the_cookbook_keeps_rewards(tidy_server, renderer, monke
     stepping: list[Any] = []
 
     async def work() -> Any:
-        builder = builder_for(
-            tidy_server, renderer, arguments={"nonterminal_reward": -0.25}
-        )
+        rules = {"nonterminal_reward": -0.25}
+        builder = builder_for(tidy_server, renderer, arguments=rules)
         (env,) = await builder.make_envs()
         live = env.message_env.live
         step = live._env.step

@@ -133,30 +133,24 @@ def test_required_and_optional_parameters(name):
     schema = _schema_of(name)
     told = Told(schema)
     real = _names(told, schema)
+    hints = typing.get_type_hints(told.method)
     required = {real[one] for one in told.parameters.get("required", ())}
     assert required == set(provider_schema(schema).get("required", ()))
     for parameter in inspect.signature(told.method).parameters.values():
         is_required = parameter.default is inspect.Parameter.empty
         assert is_required == (real[parameter.name] in required)
-        assert (
-            parameter.annotation == typing.get_type_hints(told.method)[parameter.name]
-        )
+        assert parameter.annotation == hints[parameter.name]
 
 
 def test_hints_carry_types_where_they_can():
+    null, row = {"type": "null"}, {"type": "array", "items": {"const": 1}}
     schema = {
         "type": "object",
         "properties": {
             "plain": {"type": "string"},
             "choice": {"enum": ["a", "b", None]},
-            "maybe": {
-                "anyOf": [{"type": "integer"}, {"type": "null"}],
-                "default": None,
-            },
-            "many": {
-                "type": "array",
-                "items": {"type": "array", "items": {"const": 1}},
-            },
+            "maybe": {"anyOf": [{"type": "integer"}, null], "default": None},
+            "many": {"type": "array", "items": row},
             "table": {"type": "object", "additionalProperties": {"type": "boolean"}},
             "any": {},
         },
@@ -173,10 +167,8 @@ def test_hints_carry_types_where_they_can():
         "any": typing.Any,
     }
     assert IN_TOOL not in told.description
-    assert all(
-        IN_PARAMETER not in p["description"]
-        for p in told.parameters["properties"].values()
-    )
+    for parameter in told.parameters["properties"].values():
+        assert IN_PARAMETER not in parameter["description"]
 
 
 def test_members_of_a_nested_object_are_told():
@@ -225,9 +217,8 @@ def test_text_of_a_server_cannot_break_a_docstring(text):
     assert told.parameters["required"] == ["b"]
     assert "enum" not in told.parameters["properties"]["b"]
     assert told.restore()["properties"]["a"] == {"type": "integer", "minimum": 1}
-    for word in (
-        text.replace("\ud800", "\ufffd").replace("(choices:", "(choices :").split()
-    ):
+    shown = text.replace("\ud800", "\ufffd").replace("(choices:", "(choices :")
+    for word in shown.split():
         plain = word.rstrip(":")
         assert plain in told.description
         assert plain in told.parameters["properties"]["b"]["description"]
@@ -290,9 +281,8 @@ def test_parameters_of_any_name_are_sent_under_the_servers_names():
     names = ["self", "max-results", "max_results", "class", "a b", "_x", "return"]
     told = Told({"properties": {name: {"type": "integer"} for name in names}})
     safe = list(told.parameters["properties"])
-    assert safe == [
-        "self_", "max_results_", "max_results", "class_", "a_b", "arg_x", "return_"
-    ]  # fmt: skip
+    expected = "self_ max_results_ max_results class_ a_b arg_x return_"
+    assert safe == expected.split()
     told.method(**{name: number for number, name in enumerate(safe)})
     assert told.calls == [("tool", {name: n for n, name in enumerate(names)})]
 
