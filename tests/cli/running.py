@@ -54,16 +54,14 @@ def run(
     fresh: bool = False,
 ) -> Done:
     # A fresh process takes much longer to start than most commands do.
-    command = _run_in_a_process if fresh else _run_here
-    done = command(arguments, cwd, typed)
+    if fresh:
+        command, folder = [*COMMAND, *arguments], cwd or Path()
+        done = run_process(*command, given=typed, seconds=100, cwd=folder)
+    else:
+        done = _run_here(arguments, cwd, typed)
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
-
-
-def _run_in_a_process(arguments: Sequence[str], cwd: Path | None, typed: str) -> Done:
-    command, folder = [*COMMAND, *arguments], cwd or Path()
-    return run_process(*command, given=typed, seconds=100, cwd=folder)
 
 
 def _run_here(arguments: Sequence[str], cwd: Path | None, typed: str) -> Done:

@@ -83,12 +83,8 @@ def _read_group(path: Path) -> str:
     raise ValueError(f'{path} needs a line GROUP = "...", one of {", ".join(GROUPS)}')
 
 
-def _recipes() -> dict[str, Recipe]:
-    return {name: group.recipe for name, group in GROUPS.items()}
-
-
 def main(names: Sequence[str]) -> int:
-    return build_all(_recipes(), names)
+    return build_all({name: group.recipe for name, group in GROUPS.items()}, names)
 
 
 if __name__ == "__main__":

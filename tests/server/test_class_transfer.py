@@ -311,11 +311,8 @@ def test_a_module_may_print_and_read_and_end_the_process(module, tmp_path, capfd
     (tmp_path / "reads.py").write_text(source + MODULE)
     assert served_names("reads:Plain") == ["plain"]
     (tmp_path / "ends.py").write_text("import os; os._exit(3)")
-    with (
-        pytest.raises(errors.ConnectionFailedError, match="exit status 3 before"),
-        serve("ends:Plain"),
-    ):
-        raise AssertionError
+    with pytest.raises(errors.ConnectionFailedError, match="exit status 3 before"):
+        served_names("ends:Plain")
     (tmp_path / "leaves.py").write_text("raise SystemExit('left')")
     assert "SystemExit: left" in refusal_of("leaves:Plain")
     assert capfd.readouterr().err == "read ''\n"
@@ -324,13 +321,9 @@ def test_a_module_may_print_and_read_and_end_the_process(module, tmp_path, capfd
 @pytest.mark.parametrize("missing", ["ors", "uvicorn", "PIL"])
 def test_a_missing_extra_names_its_command(missing, monkeypatch):
     monkeypatch.setitem(sys.modules, missing, None)
-    with (
-        pytest.raises(
-            errors.MissingExtraError, match=r'pip install "ors-gym\[server\]"'
-        ),
-        serve(),
-    ):
-        raise AssertionError
+    command = r'pip install "ors-gym\[server\]"'
+    with pytest.raises(errors.MissingExtraError, match=command):
+        served_names()
     monkeypatch.setattr("ors_gym.server._embedded._embedded.process", None)
     monkeypatch.delenv("ORS_GYM_EMBEDDED_URL", raising=False)
     with pytest.raises(errors.MissingExtraError, match="ORS_BASE_URL"):

@@ -97,14 +97,10 @@ def test_guess_pays_a_bisecting_player_085_and_a_random_one_003():
 @given(deck_seed=st.integers(0, 2**32), hits=st.integers(0, 5))
 @settings(max_examples=300, deadline=None)
 def test_blackjack_plays_as_gymnasium_does_with_the_same_deck(deck_seed, hits):
-    deck = Random(deck_seed)
+    deck, cards = Random(deck_seed), gymnasium_blackjack.deck
     theirs = gymnasium_blackjack.BlackjackEnv(sab=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            gymnasium_blackjack,
-            "draw_card",
-            lambda _generator: deck.choice(gymnasium_blackjack.deck),
-        )
+        patch.setattr(gymnasium_blackjack, "draw_card", lambda _: deck.choice(cards))
         theirs.reset(seed=0)
         ours = Blackjack({"deck_seed": deck_seed})
         for action in [1] * hits + [0]:

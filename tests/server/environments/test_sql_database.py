@@ -1,7 +1,7 @@
 """The guarded database of sql, and the credit for fixing it."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from random import Random
 
 import pytest
@@ -42,13 +42,8 @@ def credit_for_fixing(*updates: str) -> float:
         return float(sql.submit(Answers(answer="")).reward)
 
 
-@contextmanager
-def open_shop() -> Iterator[ShopDatabase]:
-    database = ShopDatabase(make_rows(Random(1)))
-    try:
-        yield database
-    finally:
-        database.close()
+def open_shop() -> closing[ShopDatabase]:
+    return closing(ShopDatabase(make_rows(Random(1))))
 
 
 @given(sql=st.one_of(st.text(), st.lists(st.sampled_from(FRAGMENTS)).map(" ".join)))

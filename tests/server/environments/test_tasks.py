@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ from hypothesis import strategies as st
 from ors_gym.server import BUNDLED
 from ors_gym.server._class_transfer import import_environment
 from ors_gym.server.environments._base import SPLITS, NumberedTasks
+from tests.support.processes import run_python
 
 ENVIRONMENTS: dict[str, type[NumberedTasks]] = {
     name: import_environment(reference) for name, reference in BUNDLED.items()
@@ -117,21 +115,14 @@ for name, environment in ENVIRONMENTS.items():
 """
 
 
-def test_tasks_and_prompts_are_the_same_in_every_process(pytestconfig: pytest.Config):
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", FINGERPRINT],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            cwd=pytestconfig.rootpath,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout
+def test_tasks_and_prompts_are_the_same_in_every_process():
+    one, other = (
+        run_python("-c", FINGERPRINT, environment={"PYTHONHASHSEED": hash_seed})
         for hash_seed in ("1", "2")
-    }
-    [output] = outputs
-    assert len(output.splitlines()) == len(ENVIRONMENTS)
+    )
+    assert (one.returncode, other.returncode) == (0, 0)
+    assert one.stdout == other.stdout
+    assert len(one.stdout.splitlines()) == len(ENVIRONMENTS)
 
 
 def test_tasks_stay_the_same_from_release_to_release():

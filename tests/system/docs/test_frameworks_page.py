@@ -17,19 +17,13 @@ from ors_gym.errors import SessionLostError
 from tests.rollout.chat_server import running_chat_server
 from tests.support.processes import run_python
 from tests.support.servers.process import RunningServer, start_server
-from tests.system.docs.framework_fakes import (
-    Letters,
-    Sample,
-    Sampler,
-    modules_of,
-    write,
-)
+from tests.system.docs import framework_fakes as fakes
 from tests.system.docs.pages import ROOT
 
 PAGE = ROOT / "docs" / "frameworks.md"
 SDK = "ors-sdk-0.1.0"
 TASK = {"env_name": "Contract", "task_index": 0}
-TEXTS = (write("add", a=1, b=2), "What now?", write("submit", answer="0"))
+TEXTS = (fakes.write("add", a=1, b=2), "What now?", fakes.write("submit", answer="0"))
 F = TypeVar("F", bound=Callable[..., Any])
 RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
 
@@ -62,15 +56,15 @@ def mortal(monkeypatch: pytest.MonkeyPatch) -> Iterator[RunningServer]:
 
 
 @pytest.fixture
-def sampler() -> Sampler:
-    return Sampler(TEXTS)
+def sampler() -> fakes.Sampler:
+    return fakes.Sampler(TEXTS)
 
 
 @pytest.fixture
 def recipe(
-    monkeypatch: pytest.MonkeyPatch, sampler: Sampler, request: pytest.FixtureRequest
+    monkeypatch: pytest.MonkeyPatch, sampler: Any, request: pytest.FixtureRequest
 ) -> Any:
-    modules = modules_of(request.param, sampler)
+    modules = fakes.modules_of(request.param, sampler)
     modules["ors_recipe"] = load("ors_recipe.py", "ors_recipe")
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
@@ -102,13 +96,13 @@ def test_the_common_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()
 
 
-def play_sample(recipe: Any) -> Sample:
-    sample = Sample(dict(TASK))
+def play_sample(recipe: Any) -> fakes.Sample:
+    sample = fakes.Sample(dict(TASK))
     args = types.SimpleNamespace(sglang_router_ip="router", sglang_router_port=1)
     params = {"max_new_tokens": 10_000}
     if "compute_request_payload" not in vars(recipe):
         return asyncio.run(recipe.generate(args, sample, params))  # type: ignore[no-any-return]
-    state = types.SimpleNamespace(tokenizer=Letters())
+    state = types.SimpleNamespace(tokenizer=fakes.Letters())
     given = types.SimpleNamespace(args=args, state=state, sample=sample)
     given.sampling_params = params
     return asyncio.run(recipe.generate(given)).samples  # type: ignore[no-any-return]
@@ -116,7 +110,7 @@ def play_sample(recipe: Any) -> Sample:
 
 def check_tokens(ids: list[int], mask: list[int], logprobs: Any, sampler: Any) -> None:
     """The trained tokens are what the model said, and it was shown the others."""
-    letters = Letters()
+    letters = fakes.Letters()
     trained = [i for i, own in zip(ids[-len(mask) :], mask, strict=True) if own]
     assert letters.decode(trained) == "".join(t + letters.eos_token for t in TEXTS)
     assert len(logprobs) == len(mask)
@@ -131,7 +125,7 @@ def check_tokens(ids: list[int], mask: list[int], logprobs: Any, sampler: Any) -
 def test_samples_hold_the_episode_and_its_reward(recipe, sampler, contract):
     sample = play_sample(recipe)
     assert sample.reward == 1.5
-    assert sample.status is Sample.Status.COMPLETED
+    assert sample.status is fakes.Sample.Status.COMPLETED
     logprobs = sample.rollout_log_probs
     check_tokens(sample.tokens, sample.loss_mask or [], logprobs, sampler)
 
