@@ -85,8 +85,9 @@ def make_both(
 
 def make_ours(name: str, url: str | None, wrap: Wrap, **arguments: Any) -> ORSVecEnv:
     envs = ORSVectorEnv(name, url, COUNT, autoreset_mode="SameStep", **arguments)
-    OPENED.append(ORSVecEnv(wrap(envs, wrappers.vector)))
-    return OPENED[-1]
+    ours = ORSVecEnv(wrap(envs, wrappers.vector))
+    OPENED.append(ours)
+    return ours
 
 
 def assert_same_play(theirs: Any, ours: Any, steps: int = 40) -> int:
@@ -205,7 +206,7 @@ class DiscreteBox(wrappers.vector.ParsedText):
 def test_the_calls_of_a_step_leave_before_the_wait(one_server):
     slow = [{"tool": "slow", "input": {"seconds": 0.2}}]
     url = one_server.base_url
-    env = make_ours("Contract", url, lambda *given: numbers(*given, slow))
+    env = make_ours("Contract", url, lambda env, views: numbers(env, views, slow))
     env.reset()
     env.step_async(np.zeros(COUNT, int))
     one_server.wait_for("run", COUNT, tool="slow")
