@@ -36,7 +36,7 @@ class Exchange:
     fault: Fault | None = None
     # A fault may not happen: a reply without a task_id has no point after it.
     struck: bool = False
-    forwarded: bool = False
+    forwarded: bool = False  # whether the server got the request
     status: int | None = None  # what the client was sent; None if it saw no head
     done: bool = False
 
@@ -183,7 +183,6 @@ class FaultProxy(LoopServer):
                 limit, reset = self._idle_close, False
                 if isinstance(exchange.fault, HangUp):
                     limit, reset = exchange.fault.after, exchange.fault.reset
-                    exchange.struck = True
         except TimeoutError:
             await hang_up(writer, reset=reset)
         except BrokenOffError:
@@ -201,6 +200,8 @@ class FaultProxy(LoopServer):
             else:
                 if self._chaos is not None:
                     exchange.fault = self._chaos.draw()
+            # These happen in any case.
+            exchange.struck = isinstance(exchange.fault, Trickle | HangUp)
             self.exchanges.append(exchange)
             self._changed.notify_all()
         return exchange
@@ -212,8 +213,7 @@ class FaultProxy(LoopServer):
         writer: asyncio.StreamWriter,
     ) -> bytes:
         """Pass one exchange on, as long as the client waits for it."""
-        outlet = Outlet(writer, exchange.fault)
-        relay = Relay(outlet, exchange.fault, self._released)
+        relay = Relay(Outlet(writer, exchange), exchange, self._released)
         work = asyncio.create_task(
             relay.run(exchange.request, self._host, self._upstream_port)
         )
@@ -234,20 +234,18 @@ class FaultProxy(LoopServer):
                 task.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
             with self._changed:
-                exchange.struck = outlet.struck
-                exchange.forwarded = relay.forwarded
-                exchange.status = outlet.status
                 exchange.done = True
                 self._changed.notify_all()
 
 
 class Outlet:
-    def __init__(self, writer: asyncio.StreamWriter, fault: Fault | None) -> None:
+    def __init__(self, writer: asyncio.StreamWriter, exchange: Exchange) -> None:
         writer.transport.set_write_buffer_limits(high=0)  # `drain` empties it
         self.writer = writer
-        self.status: int | None = None  # the status of the head that was written
-        self.struck = isinstance(fault, Trickle)  # whether the fault has happened
-        self._fault = fault
+        # What happens is noted before its first byte is written: a test that has the
+        # reply finds it noted.
+        self._exchange = exchange
+        self._fault = fault = exchange.fault
         self._left = fault.count if isinstance(fault, BreakAfter) else None
         self._overwrite = b""
         self._chunked = False
@@ -258,7 +256,7 @@ class Outlet:
         return self._chunked
 
     async def head(self, reply: http1.Reply) -> None:
-        self.status = reply.status
+        self._exchange.status = reply.status
         self._chunked = reply.chunked
         await self._write(reply.raw_head)
 
@@ -270,8 +268,8 @@ class Outlet:
         await self._write(data)
 
     async def whole(self, answer: Answer) -> None:
-        self.struck = True
-        self.status = answer.status
+        self._exchange.struck = True
+        self._exchange.status = answer.status
         await self._write(
             http1.reply_bytes(
                 answer.status, answer.body, answer.headers, answer.content_type
@@ -285,7 +283,7 @@ class Outlet:
     def overwrite(self, data: bytes) -> None:
         """Write this in place of the bytes that come next."""
         self._overwrite = data
-        self.struck = True
+        self._exchange.struck = True
 
     async def _write(self, data: bytes) -> None:
         if isinstance(self._fault, Trickle):
@@ -304,18 +302,18 @@ class Outlet:
 
     async def _break(self) -> None:
         assert isinstance(self._fault, BreakAfter)
-        self.struck = True
+        self._exchange.struck = True
         await hang_up(self.writer, reset=self._fault.reset)
         raise BrokenOffError
 
 
 class Relay:
     def __init__(
-        self, outlet: Outlet, fault: Fault | None, released: asyncio.Event
+        self, outlet: Outlet, exchange: Exchange, released: asyncio.Event
     ) -> None:
-        self.forwarded = False  # whether the server got the request
         self._outlet = outlet
-        self._fault = fault
+        self._exchange = exchange
+        self._fault = exchange.fault
         self._released = released
         self._upstream: asyncio.StreamWriter | None = None
 
@@ -332,7 +330,7 @@ class Relay:
         self._upstream = writer
         try:
             writer.write(request.raw_head + request.body)
-            self.forwarded = True
+            self._exchange.forwarded = True
             await self._answer(reader)
         finally:
             writer.close()
@@ -362,14 +360,14 @@ class Relay:
     def _is_at(self, point: Point) -> bool:
         if not isinstance(self._fault, PointFault | Stall | Corrupt):
             return False
-        return self._fault.at is point and not self._outlet.struck
+        return self._fault.at is point and not self._exchange.struck
 
     async def _strike(self, parts: AsyncIterator[bytes | Point] | None) -> None:
         """Let the fault happen now; return if the reply goes on after it."""
         fault = self._fault
         if isinstance(fault, PointFault) and fault.finish and parts is not None:
             await _drain(parts)
-        self._outlet.struck = True
+        self._exchange.struck = True
         if isinstance(fault, Corrupt):
             self._outlet.overwrite(fault.data)
         elif isinstance(fault, Stall):
