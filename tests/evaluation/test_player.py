@@ -26,10 +26,13 @@ class Busy(Sums):
         self.lock = threading.Lock()
         self.places: set[str] = set()
         self.refusals = 0
+        self.refuse_next = False  # whether the next /create is refused in any case
 
     def post(self, path: str, session_id: str, body: dict[str, Any]) -> Answer:
         with self.lock:
-            if path == "/create" and len(self.places) >= MOST:
+            full = self.refuse_next or len(self.places) >= MOST
+            if path == "/create" and full:
+                self.refuse_next = False
                 self.refusals += 1
                 return 429, {"detail": "too many sessions"}
             if path == "/create":
@@ -98,6 +101,7 @@ def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
             second = asyncio.create_task(work)
             assert (await first).outcomes == 1
             refused, noted = busy.refusals, paces[1].noted
+            busy.refuse_next = True
             first_has_ended.set()
             assert (await second).outcomes == 40
             assert busy.refusals > refused
