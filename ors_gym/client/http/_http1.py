@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -68,6 +69,10 @@ def _refuse_framing(headers: Sequence[tuple[str, str]]) -> None:
 
 
 _CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+_BEGINS: Final = object()
+"""llhttp's mark for the beginning of a message."""
+_ENDS: Final = object()
+"""Its mark for the end of one: the last chunk and the trailers were read."""
 _DRAIN_BYTES: Final = 2**16
 _END: Final = b"\r\n\r\n"
 
@@ -95,7 +100,6 @@ class ReplyReader:
         "_persistent",
         "_phase",
         "_pieces",
-        "_pieces_of_reply",
         "_raw",
         "_remaining",
         "_silent",
@@ -107,6 +111,8 @@ class ReplyReader:
         "headers",
         "idle_seconds",
         "on_body",
+        "on_message_begin",
+        "on_message_complete",
         "status",
     )
 
@@ -115,15 +121,16 @@ class ReplyReader:
         # Shared by the connections of a pool.
         self._head_reader = head_reader
         self._partial = bytearray()
-        self._pieces: list[bytes] = []
-        # llhttp's callback. It only appends, since the parser wraps exceptions.
+        # What llhttp finds in a feed: bytes of the body, and its two marks.
+        self._pieces: list[Any] = []
+        # llhttp's callbacks. Python runs no code of ours in them, because the parser
+        # swallows what a callback raises, and an interrupt is raised where code runs.
         self.on_body = self._pieces.append
+        self.on_message_begin = functools.partial(self._pieces.append, _BEGINS)
+        self.on_message_complete = functools.partial(self._pieces.append, _ENDS)
         self._sink: Sink
-        # Made at the first chunked body and kept for those that follow. `mark_broken`
-        # drops it, since it refers back to this object.
+        # Made at the first chunked body and kept for those that follow.
         self._chunk_parser: Any = None
-        # How many pieces of a feed belong to the reply, once the reply has ended.
-        self._pieces_of_reply: int | None = None
         self._inflater: Inflater | None = None
         self._phase = _DONE
         self._persistent = True
@@ -198,10 +205,10 @@ class ReplyReader:
             self._inflater = Inflater(head.encoding)
         if head.chunked:
             self._phase = _CHUNKED
-            self._pieces_of_reply = None
             if self._chunk_parser is None:
                 self._chunk_parser = HttpResponseParser(self)
             self._chunk_parser.feed_data(_CHUNKED_HEAD)
+            self._pieces.clear()
             if rest:
                 self._feed_chunked(rest)
         elif head.length is None:
@@ -229,17 +236,6 @@ class ReplyReader:
         """Note that the connection must not carry another request."""
         self._phase = _BROKEN
         self._chunk_parser = None
-
-    def on_message_begin(self) -> None:
-        """Note llhttp's finding that a message begins."""
-        # A second one before the next request: nobody asked for it.
-        if self._pieces_of_reply is not None:
-            self._persistent = False
-
-    def on_message_complete(self) -> None:
-        """Note llhttp's finding that the last chunk and the trailers were read."""
-        if self._pieces_of_reply is None:
-            self._pieces_of_reply = len(self._pieces)
 
     def _feed_head(self, data: bytes) -> None:
         """Collect a head; read it when it is whole."""
@@ -291,8 +287,12 @@ class ReplyReader:
         except HttpParserError as error:
             broken = f"sent chunks that are not HTTP/1.1: {error}"
         pieces = self._pieces
-        if self._pieces_of_reply is not None:
-            del pieces[self._pieces_of_reply :]
+        ended = _ENDS in pieces
+        if ended:
+            if _BEGINS in pieces:
+                # A second message before the next request: nobody asked for it.
+                self._persistent = False
+            del pieces[pieces.index(_ENDS) :]
         if pieces:
             # Delivered before an error is raised: how the bytes were cut into packets
             # must not decide whether the sink sees them.
@@ -302,7 +302,7 @@ class ReplyReader:
             self._deliver(body)
         else:
             self._silent += len(data)
-        if self._pieces_of_reply is not None:
+        if ended:
             if broken or not _ends_cleanly(data):
                 self._persistent = False
             self._complete()
@@ -454,12 +454,13 @@ class HeadReader:
             raise BadReplyError("ended a header line with a bare line feed")
         if line[2] == b"101":
             raise BadReplyError("switched to a protocol that nobody asked for")
-        lines = _Lines()
         try:
-            HttpResponseParser(lines).feed_data(data)
+            # Without callbacks: it would swallow an interrupt in one of them.
+            HttpResponseParser(None).feed_data(data)
         except HttpParserError as error:
             raise BadReplyError(f"sent a head that is not HTTP/1.1: {error}") from error
-        head = ReplyHead(int(line[2]), tuple(lines.lines), persistent=line[1] == b"1")
+        lines = tuple(map(_split_header, data.split(b"\r\n")[1:-2]))
+        head = ReplyHead(int(line[2]), lines, persistent=line[1] == b"1")
         self._last = (data, head)
         return head
 
@@ -474,14 +475,10 @@ class HeadReader:
             raise BadReplyError("ended a header line with a bare line feed")
 
 
-class _Lines:
-    """Collects the header lines that llhttp finds."""
-
-    def __init__(self) -> None:
-        self.lines: list[tuple[bytes, bytes]] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.lines.append((name, value))
+def _split_header(line: bytes) -> tuple[bytes, bytes]:
+    """Split a header line that llhttp found to be one (it refuses folded lines)."""
+    name, _, value = line.partition(b":")
+    return name, value.lstrip(b" \t")
 
 
 def _select(headers: Headers) -> dict[bytes, list[bytes]]:

@@ -4,16 +4,29 @@ import zlib
 from collections.abc import Callable
 
 import pytest
+from httptools import HttpResponseParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.client.http._address import Origin
-from ors_gym.client.http._http1 import HeadReader, Inflater, ReplyReader, RequestWriter
+from ors_gym.client.http._http1 import (
+    BadReplyError,
+    HeadReader,
+    Inflater,
+    ReplyReader,
+    RequestWriter,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Limits, Outcome
 from tests.client.http.conformance_rows import LIMITS, ROWS, Row, gzipped, raw_deflate
 from tests.client.http.exchanges import CHUNKED, RecordingSink, describe
 from tests.client.http.raw_server import Close, Drip
+from tests.support.interrupts import (
+    Interrupt,
+    Interrupted,
+    choose_places,
+    count_places,
+)
 
 
 def _writer(url: str = "http://host:8080/v1", **headers: str) -> RequestWriter:
@@ -226,6 +239,51 @@ def test_the_status_of_a_reply_that_breaks_is_known():
     assert _read(reader, b"HTTP/1.1 502 Bad\r\nContent-Length: 5\r\n\r\nhe") == "RESET"
     assert reader.status == 502
     assert reader.failure is Failure.RESET
+
+
+_HEADERS = [("A", " b"), ("a", ""), ("X-Y", "\t c:d "), ("Date", "\xff")]
+
+
+class _OnHeader:
+    """Collects the header lines that llhttp finds by its callback."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple[bytes, bytes]] = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.lines.append((name, value))
+
+
+@given(st.lists(st.text("a:0 \t\r\n\x00\xff-", max_size=8), max_size=3))
+def test_headers_are_what_llhttp_finds(lines: list[str]):
+    head = "HTTP/1.1 200 OK\r\nDate: x\r\n" + "".join(f"{s}\r\n" for s in lines)
+    data = f"{head}\r\n".encode("latin-1")
+    # Only a head comes to the reader: it ends with the first blank line.
+    data = data[: data.find(b"\r\n\r\n") + 4]
+    found = _OnHeader()
+    try:
+        read = HeadReader().read(data)
+    except BadReplyError:
+        return
+    HttpResponseParser(found).feed_data(data)
+    assert list(read.headers) == found.lines
+
+
+def _read_twice() -> None:
+    reader = _reader()
+    for _ in range(2):
+        reader.begin(RecordingSink())
+        reader.feed(CHUNKED[:-2] + b"a: b\r\n\r\n2\r\nhi\r\n0\r\n\r\n")
+
+
+def test_an_interrupt_comes_out_as_what_it_is():
+    for place in choose_places(count_places(_read_twice), None):
+        # Inside of a handler, where the parser loses what its callbacks raised.
+        try:
+            int("none")
+        except ValueError:
+            with pytest.raises(Interrupted), Interrupt(place):
+                _read_twice()
 
 
 def test_keep_alive_is_lowered_by_a_second():
