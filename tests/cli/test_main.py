@@ -1,5 +1,6 @@
 """What every command does about mistakes, hostile text and a reader that leaves."""
 
+import re
 import subprocess
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.display._terminal import clean
 from tests.cli.running import COMMAND, run
+from tests.system.docs.pages import ROOT
 
 
 def test_a_reader_that_leaves_early_is_no_error(server):
@@ -91,3 +93,28 @@ def test_a_mistake_is_explained_with_code_1(arguments, said, capsys):
 def test_a_mistake_is_explained_in_a_process_of_its_own():
     done = run("serve", "no_such_module:Class", code=1, fresh=True)
     assert done.stderr.startswith("ors-gym: module 'no_such_module' cannot")
+
+
+PAGE = (ROOT / "docs" / "command_line.md").read_text()
+COMMANDS = re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)
+
+
+def help_of(capsys, *arguments):
+    with pytest.raises(SystemExit) as end:
+        main([*arguments, "--help"])
+    assert end.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_page_has_a_section_for_each_command(capsys):
+    assert set(re.findall(r"^    (\w+)  ", help_of(capsys), re.MULTILINE)) == set(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_page_names_every_option(command, capsys):
+    head, _, rest = PAGE.partition(f"\n## {command}\n")
+    shown = head.partition("\n## ")[0] + rest.partition("\n## ")[0]
+    options = set(re.findall(r"--[a-z][a-z-]+", help_of(capsys, command)))
+    assert [option for option in options - {"--help"} if option not in shown] == []

@@ -14,7 +14,12 @@ from tests.support.browser import Chromium
 from tests.support.processes import run_python
 from tests.system.docs.pages import ROOT
 
-PAGES = sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
+PAGES = sorted(
+    page.relative_to(ROOT / "docs").with_suffix("").as_posix()
+    for folder in (".", "reference", "notebooks")
+    for page in (ROOT / "docs" / folder).iterdir()
+    if page.suffix in {".md", ".ipynb"}
+)
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -51,7 +56,7 @@ def test_the_site_holds_every_page_and_the_javascript_client(site: Path) -> None
     assert [name for name in PAGES if not (site / f"{name}.html").exists()] == []
     assert (site / "clients" / "ors.mjs").exists()
     assert ">EventDecoder</span>" in (site / "wire.html").read_text()
-    reference = (site / "reference.html").read_text()
+    reference = "".join(page.read_text() for page in (site / "reference").iterdir())
     public = {
         name
         for package in (ors_gym, ors_gym.formats, ors_gym.rollout, ors_gym.evaluation)

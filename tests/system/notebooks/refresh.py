@@ -30,12 +30,19 @@ def refresh(path: Path) -> None:
 
 
 def clean(notebook: Any) -> None:
-    """Drop what differs from run to run, and pictures that are there twice."""
+    """Drop what differs from run to run: bars of progress, and pictures stored twice."""
     notebook.metadata = {"kernelspec": _KERNEL, "language_info": {"name": "python"}}
     for cell in notebook.cells:
         cell.metadata = {}
+        if "outputs" in cell:
+            cell.outputs = [one for one in cell.outputs if not _is_bar(one)]
         for output in cell.get("outputs", ()):
             output.get("data", {}).pop("image/jpeg", None)
+
+
+def _is_bar(output: Any) -> bool:
+    text = output.get("text", "")
+    return output.get("name") == "stderr" and ("\r" in text or not text.strip())
 
 
 def main(names: Sequence[str]) -> int:
