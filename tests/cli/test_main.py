@@ -99,21 +99,25 @@ PAGE = (ROOT / "docs" / "command_line.md").read_text()
 COMMANDS = re.findall(r"^## (\w+)$", PAGE, re.MULTILINE)
 
 
-def help_of(capsys, *arguments):
+def help_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     with pytest.raises(SystemExit) as end:
         main([*arguments, "--help"])
     assert end.value.code == 0
     return capsys.readouterr().out
 
 
-def test_the_page_has_a_section_for_each_command(capsys):
+def test_the_page_has_a_section_for_each_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert set(re.findall(r"^    (\w+)  ", help_of(capsys), re.MULTILINE)) == set(
         COMMANDS
     )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_page_names_every_option(command, capsys):
+def test_the_page_names_every_option(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     head, _, rest = PAGE.partition(f"\n## {command}\n")
     shown = head.partition("\n## ")[0] + rest.partition("\n## ")[0]
     options = set(re.findall(r"--[a-z][a-z-]+", help_of(capsys, command)))
