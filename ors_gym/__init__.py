@@ -22,6 +22,7 @@ from ors_gym.errors import (
     ConnectionFailedError as ConnectionFailedError,
     EpisodeOverError as EpisodeOverError,
     InsecureTransportError as InsecureTransportError,
+    InvalidArgumentError as InvalidArgumentError,
     InvalidRequestError as InvalidRequestError,
     LimitExceededError as LimitExceededError,
     MissingExtraError as MissingExtraError,

@@ -9,6 +9,7 @@
     ├── InvalidRequestError         the request is wrong
     │   ├── UnknownEnvironmentError
     │   ├── UnknownTaskError        unknown split, index or task
+    │   ├── InvalidArgumentError    wrong arguments of a vector env
     │   ├── InsecureTransportError  a key or secret over plain http
     │   └── SchemaError             a tool's schema cannot be sampled or enumerated
     ├── SetupFailedError            the environment's set-up raised
@@ -41,6 +42,7 @@ __all__ = [
     "ConnectionFailedError",
     "EpisodeOverError",
     "InsecureTransportError",
+    "InvalidArgumentError",
     "InvalidRequestError",
     "LimitExceededError",
     "MissingExtraError",
@@ -146,6 +148,15 @@ class UnknownTaskError(InvalidRequestError):
     """Raised when there is no such split, or no such task in it."""
 
     kind = "unknown_task"
+
+
+class InvalidArgumentError(InvalidRequestError, ValueError, TypeError):
+    """Raised by a vector env for actions, seeds or options that cannot be right.
+
+    Gymnasium's own vector envs raise ValueError or TypeError then; this is both.
+    """
+
+    kind = "invalid_argument"
 
 
 class InsecureTransportError(InvalidRequestError):

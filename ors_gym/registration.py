@@ -25,7 +25,7 @@ def register_bundled() -> None:
     Asks no server for anything. Importing `ors_gym` does it.
     """
     for name in BUNDLED_NAMES:
-        _register(f"ors/{name}", {"env_name": name})
+        _register(f"ors/{name}", {"env_name": name}, deterministic=True)
     # With an empty name the env says which argument is missing; without one, Python
     # would only say that the constructor lacks an argument.
     _register("ors/remote", {"env_name": ""})
@@ -106,7 +106,9 @@ def _check_free(identifier: str, base_url: str) -> None:
         )
 
 
-def _register(identifier: str, arguments: dict[str, Any]) -> None:
+def _register(
+    identifier: str, arguments: dict[str, Any], *, deterministic: bool = False
+) -> None:
     if identifier in gymnasium.registry:
         del gymnasium.registry[identifier]
     gymnasium.register(
@@ -114,5 +116,6 @@ def _register(identifier: str, arguments: dict[str, Any]) -> None:
         entry_point=_ENTRY_POINT,
         vector_entry_point=_VECTOR_ENTRY_POINT,
         kwargs=arguments,
-        nondeterministic=True,
+        # Nobody can know it of a stranger's environment.
+        nondeterministic=not deterministic,
     )

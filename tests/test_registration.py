@@ -25,6 +25,7 @@ def test_the_bundled_ids_are_there() -> None:
     for name in (*BUNDLED_NAMES, "remote"):
         spec = gym.spec(f"ors/{name}")
         assert spec.entry_point == "ors_gym.env:ORSEnv"
+        assert spec.nondeterministic == (name == "remote")
         assert spec.to_json()
 
 

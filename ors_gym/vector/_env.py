@@ -25,7 +25,7 @@ from ors_gym.env._settings import (
     shows_settings,
     without_secrets,
 )
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidArgumentError
 from ors_gym.vector._loop import SlotLoop
 from ors_gym.vector._slot import SlotResult, VectorSlot
 
@@ -106,7 +106,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         **arguments: Any,
     ) -> None:
         if num_envs < 1:
-            raise InvalidRequestError(f"num_envs is {num_envs}; it must be at least 1")
+            raise InvalidArgumentError(f"num_envs is {num_envs}; it must be at least 1")
         settings = EnvSettings.read(
             type(self).__name__,
             {
@@ -117,7 +117,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             },
         )
         if settings.render_mode == "human":
-            raise InvalidRequestError(
+            raise InvalidArgumentError(
                 "render_mode is 'human'; a vector env takes 'ansi', 'rgb_array' or None"
             )
         self.num_envs = num_envs
@@ -243,6 +243,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             Observations, rewards, terminations, truncations and infos.
 
         Raises:
+            InvalidArgumentError: If there is not one action for each env.
             EpisodeOverError: If an env has no episode to step; nothing was sent then.
             AlreadyPendingCallError: If an env is busy with what `send` gave it.
             ORSError: For an outage with ``on_error="raise"``, once all other calls are
@@ -400,12 +401,12 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             values: A list or tuple with a value for each env, or one value for all.
 
         Raises:
-            InvalidRequestError: If their number is not that of the envs.
+            InvalidArgumentError: If their number is not that of the envs.
         """
         if not isinstance(values, list | tuple):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
-            raise InvalidRequestError(
+            raise InvalidArgumentError(
                 f"there are {len(values)} values of {name!r} for {self.num_envs} envs"
             )
         for slot, value in zip(self._slots, values, strict=True):
@@ -480,13 +481,13 @@ def list_actions(actions: object, count: int) -> list[Any]:
     scalar = isinstance(actions, np.ndarray) and actions.ndim == 0
     wrong = scalar or isinstance(actions, str | bytes | Mapping)
     if wrong or not isinstance(actions, Iterable):
-        raise InvalidRequestError(
+        raise InvalidArgumentError(
             f"actions hold one action for each of {count} envs, in a list, a tuple or "
             f"an array; not {type(actions).__name__}"
         )
     listed = list(actions)
     if len(listed) != count:
-        raise InvalidRequestError(f"there are {len(listed)} actions for {count} envs")
+        raise InvalidArgumentError(f"there are {len(listed)} actions for {count} envs")
     return listed
 
 
@@ -497,9 +498,11 @@ def list_env_ids(env_ids: Iterable[int] | None, count: int) -> list[int]:
     listed = [int(i) for i in np.asarray(env_ids).reshape(-1)]
     for i in listed:
         if not 0 <= i < count:
-            raise InvalidRequestError(f"there is no env {i}; they are 0 to {count - 1}")
+            raise InvalidArgumentError(
+                f"there is no env {i}; they are 0 to {count - 1}"
+            )
     if len(set(listed)) != len(listed):
-        raise InvalidRequestError(f"env_ids name an env twice: {listed}")
+        raise InvalidArgumentError(f"env_ids name an env twice: {listed}")
     return listed
 
 
@@ -513,7 +516,7 @@ def spread_seed(
         return [int(seed) + i for i in range(count)]
     seeds = [None if one is None else int(one) for one in seed]
     if len(seeds) != count:
-        raise InvalidRequestError(f"there are {len(seeds)} seeds for {count} envs")
+        raise InvalidArgumentError(f"there are {len(seeds)} seeds for {count} envs")
     return seeds
 
 
@@ -527,14 +530,14 @@ def take_reset_mask(
     mask = options["reset_mask"]
     wanted = f"options['reset_mask'] is an array of {count} bools"
     if not isinstance(mask, np.ndarray):
-        raise InvalidRequestError(f"{wanted}, not {type(mask).__name__}")
+        raise InvalidArgumentError(f"{wanted}, not {type(mask).__name__}")
     if mask.shape != (count,) or mask.dtype != np.bool_:
-        raise InvalidRequestError(
+        raise InvalidArgumentError(
             f"{wanted}, not of shape {mask.shape} and type {mask.dtype}"
         )
     chosen = np.flatnonzero(mask).tolist()
     if not chosen:
-        raise InvalidRequestError(f"{wanted}, at least one of them True")
+        raise InvalidArgumentError(f"{wanted}, at least one of them True")
     return chosen, others
 
 

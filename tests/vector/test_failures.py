@@ -126,15 +126,18 @@ def test_mistakes_of_the_program_raise_before_anything_is_sent(proxy: FaultProxy
         envs.reset(seed=0)
         proxy.clear()
         for actions in ([ADD], ADD, "text", np.array(1), 7, [ADD] * 5):
-            with pytest.raises(ors_gym.InvalidRequestError, match=r"4 envs|4 "):
+            with pytest.raises(ors_gym.InvalidArgumentError, match=r"4 envs|4 "):
                 envs.step(actions)
         for seed in ([1, 2], [1] * 5):
-            with pytest.raises(ors_gym.InvalidRequestError, match="4 envs"):
+            with pytest.raises(ors_gym.InvalidArgumentError, match="4 envs"):
                 envs.reset(seed=seed)
         masks: list[Any] = [[True] * 4, np.ones(3, bool), np.ones(4), np.zeros(4, bool)]
         for mask in masks:
-            with pytest.raises(ors_gym.InvalidRequestError, match="reset_mask"):
+            with pytest.raises(ors_gym.InvalidArgumentError, match="reset_mask"):
                 envs.reset(options={"reset_mask": mask})
+        # As Gymnasium's vector envs do.
+        assert issubclass(ors_gym.InvalidArgumentError, ValueError)
+        assert issubclass(ors_gym.InvalidArgumentError, TypeError)
         assert proxy.requests() == []
         # What was played goes on.
         assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
