@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl
 import threading
 import time
+import types
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final, Protocol
@@ -210,10 +210,11 @@ class _BaseHttpxConnections:
         send: Send,
         reader: ReplyReader | None,
         ended: Failure | Exception | None,
-        elapsed: float,
+        trace: _Trace,
     ) -> Outcome:
         """Return what came of an exchange that ended, perhaps by a failure or error."""
-        if isinstance(ended, httpx.ReadTimeout):
+        elapsed = trace.elapsed()
+        if isinstance(ended, httpx.ReadTimeout | TimeoutError):
             ended = Failure.TIMEOUT if elapsed >= send.timeout else Failure.STALL
         if isinstance(ended, BadReplyError):
             detail = f"{self.origin} {ended}"
@@ -226,8 +227,11 @@ class _BaseHttpxConnections:
                 reader = ReplyReader(self._limits, HeadReader())
                 reader.begin(send.sink)
             why = ended if isinstance(ended, Failure) else None
-            return explain_failure(self.origin, send, reader, why, elapsed)
+            return explain_failure(
+                self.origin, send, reader, why, elapsed, reused=not trace.opened
+            )
         outcome.elapsed = elapsed
+        outcome.reused = not trace.opened
         return outcome
 
 
@@ -249,30 +253,32 @@ class HttpxConnections(_BaseHttpxConnections):
         )
 
     def exchange(self, send: Send) -> Outcome:
-        """Do one exchange.
-
-        httpx limits the time of each read: a server that sends something now and then
-        can take twice as long as `Send.timeout` allows.
-        """
+        """Do one exchange."""
         self._check_open(self._client)
-        started = time.monotonic()
         reader: ReplyReader | None = None
         ended: Failure | Exception | None = None
-        silence = _SilenceLimit(send, started)
+        trace = _Trace(send)
+        before, _reading.trace = _reading.trace, trace
         try:
-            request = self._client.build_request(**self._arguments(send))
+            request = self._client.build_request(
+                **self._arguments(send), extensions={"trace": trace}
+            )
             response = self._client.send(request, stream=True, follow_redirects=False)
-            with contextlib.closing(response), contextlib.closing(silence):
+            # The user may have opened the connection before.
+            trace.bound(response.extensions.get("network_stream"))
+            with contextlib.closing(response):
                 reader = self._begin(send, response)
                 for data in _pieces(response):
-                    if reader.feed(data) or silence.note_byte(response):
+                    if reader.feed(data):
                         break
+                    trace.wait()
                 else:
                     reader.end()
         except (*_HANDLED, BadReplyError) as error:
             ended = error
-        elapsed = time.monotonic() - started
-        return self._outcome(send, reader, silence.ended or ended, elapsed)
+        finally:
+            _reading.trace = before
+        return self._outcome(send, reader, ended, trace)
 
     def close(self) -> None:
         if self._owns_client:
@@ -299,12 +305,14 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
     async def exchange(self, send: Send) -> Outcome:
         """Do one exchange; being cancelled closes its connection."""
         self._check_open(self._client)
-        started = time.monotonic()
         reader: ReplyReader | None = None
         ended: Failure | Exception | None = None
+        trace = _Trace(send)
         try:
             async with asyncio.timeout(send.timeout) as scope:
-                request = self._client.build_request(**self._arguments(send))
+                request = self._client.build_request(
+                    **self._arguments(send), extensions={"trace": trace.take}
+                )
                 response = await self._client.send(
                     request, stream=True, follow_redirects=False
                 )
@@ -313,15 +321,13 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
                     async for data in _async_pieces(response):
                         if reader.feed(data):
                             break
-                        _postpone(scope, send, started)
+                        now = asyncio.get_running_loop().time()
+                        scope.reschedule(now + trace.wait())
                     else:
                         reader.end()
-        except TimeoutError:
-            in_time = time.monotonic() - started < send.timeout
-            ended = Failure.STALL if in_time else Failure.TIMEOUT
         except (*_HANDLED, BadReplyError) as error:
             ended = error
-        return self._outcome(send, reader, ended, time.monotonic() - started)
+        return self._outcome(send, reader, ended, trace)
 
     async def aclose(self) -> None:
         if self._owns_client:
@@ -345,67 +351,69 @@ async def _async_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
         yield response.content
 
 
-def _postpone(scope: asyncio.Timeout, send: Send, started: float) -> None:
-    """Give the next read its time: a silence and the whole exchange are limited."""
-    now = time.monotonic()
-    left = started + send.timeout - now
-    idle = send.sink.idle_timeout
-    scope.reschedule(
-        asyncio.get_running_loop().time() + (left if idle is None else min(idle, left))
-    )
+class _Trace:
+    """What httpcore tells of one exchange, and for how long its reads may wait.
 
-
-class _SilenceLimit:
-    """Ends the connection of a blocking read when the server is silent for too long.
-
-    httpx fixes the timeout of all reads before the first; how long a silence may be is
-    known only after the call's first event. A transport without a socket has no limit.
+    httpx fixes the timeout of all reads before the first. But how long a silence may be
+    is known only after the call's first event, and a server that never stops sending
+    lets no read time out. So the connection asks before each read.
     """
 
-    def __init__(self, send: Send, started: float) -> None:
-        self._send = send
-        self._deadline = started + send.timeout
-        self._last_byte = started
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self.ended: Failure | None = None
-        """Why the exchange had to end, if it had to."""
+    def __init__(self, send: Send) -> None:
+        self._sink = send.sink
+        self._started = time.monotonic()
+        self._deadline = self._started + send.timeout
+        self.opened = False
+        """Whether the exchange opened its connection."""
 
-    def note_byte(self, response: httpx.Response) -> bool:
-        """Note that a byte came; return whether the time of the exchange is over."""
-        self._last_byte = time.monotonic()
-        if self._last_byte >= self._deadline:
-            self.ended = Failure.TIMEOUT
-            return True
-        if self._thread is None and self._send.sink.idle_timeout is not None:
-            stream = response.extensions.get("network_stream")
-            connected = stream.get_extra_info("socket") if stream else None
-            if connected is not None:
-                self._thread = threading.Thread(
-                    target=self._watch, args=(connected,), daemon=True
-                )
-                self._thread.start()
-        return False
+    def __call__(self, event: str, info: dict[str, Any]) -> None:
+        """Take an event of a blocking connection."""
+        if event.endswith(_OPENED):
+            self.opened = True
+            self.bound(info["return_value"])
 
-    def close(self) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
+    async def take(self, event: str, _: dict[str, Any]) -> None:
+        """Take an event of an async connection."""
+        self.opened = self.opened or event.endswith(_OPENED)
 
-    def _watch(self, connected: socket.socket) -> None:
-        while not self._stop.is_set():
-            idle = self._send.sink.idle_timeout
-            silent = self._last_byte + idle if idle is not None else self._deadline
-            wait = min(silent, self._deadline) - time.monotonic()
-            if wait > 0:
-                self._stop.wait(wait)
-                continue
-            in_time = silent < self._deadline
-            self.ended = Failure.STALL if in_time else Failure.TIMEOUT
-            with contextlib.suppress(OSError):
-                # Not the method of a TLS socket, which would send a closing message.
-                socket.socket.shutdown(connected, socket.SHUT_RDWR)
+    def elapsed(self) -> float:
+        return time.monotonic() - self._started
+
+    def bound(self, stream: Any) -> None:
+        """Let each read of a blocking connection end with the exchange that reads."""
+        if not isinstance(getattr(stream, "read", None), types.MethodType):
+            # No stream of httpcore, or one that was bound in an exchange before.
             return
+        read = stream.read
+
+        def bounded(max_bytes: int, timeout: float | None = None) -> Any:
+            trace = _reading.trace
+            return read(max_bytes, timeout if trace is None else trace.wait())
+
+        with contextlib.suppress(AttributeError):
+            stream.read = bounded
+
+    def wait(self) -> float:
+        """Return the seconds that the next read may take, or raise `TimeoutError`."""
+        idle, left = self._sink.idle_timeout, self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left if idle is None else min(idle, left)
+
+
+class _Reading(threading.local):
+    """The exchange that this thread does, for the reads of its connection."""
+
+    trace: _Trace | None = None
+
+
+_reading: Final = _Reading()
+_OPENED: Final = (
+    "connect_tcp.complete",
+    "connect_unix_socket.complete",
+    "start_tls.complete",
+)
+"""The ends of httpcore's names for what makes the stream of a connection."""
 
 
 _NOT_SENT: Final = (

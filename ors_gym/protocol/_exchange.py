@@ -114,8 +114,9 @@ class Sink(Protocol):
 
 CALL_REUSE_WITHIN: Final = 3.0
 REUSE_WITHIN: Final = 50.0
-"""Seconds after its last byte for which an idle connection may carry a tool call, or
-another request.
+NEVER_REUSED: Final = -1.0
+"""Seconds after its last byte for which an idle connection may carry what is not sent
+twice (a tool call, a /create), or another request; or none may, whatever its age.
 
 Servers close an idle connection after 60 seconds or sooner, and may be closing an older
 one. A call that is lost on it looks like a lost reply, and is not sent again
@@ -159,7 +160,15 @@ class Pause:
 class Outcome:
     """What came of a `Send` or a `Pause`."""
 
-    __slots__ = ("detail", "elapsed", "failure", "headers", "sent", "status")
+    __slots__ = (
+        "detail",
+        "elapsed",
+        "failure",
+        "headers",
+        "reused",
+        "sent",
+        "status",
+    )
 
     def __init__(
         self,
@@ -170,6 +179,7 @@ class Outcome:
         failure: Failure | None = None,
         detail: str = "",
         elapsed: float = 0.0,
+        reused: bool = False,
     ) -> None:
         # Whether any byte of the request may have left. Only a request of which no
         # byte left is safe to send again.
@@ -183,6 +193,8 @@ class Outcome:
         self.detail = detail
         # Seconds.
         self.elapsed = elapsed
+        # Of a failure: whether the connection had carried an exchange before.
+        self.reused = reused
 
 
 Operation: TypeAlias = Generator[Send | Pause, Outcome, T]

@@ -1,7 +1,6 @@
 """Exchanges over an httpx client."""
 
 import asyncio
-import threading
 from contextlib import aclosing, closing
 from typing import Any
 
@@ -11,8 +10,15 @@ import pytest
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
 from ors_gym.client._remote_server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
-from tests.client.http.exchanges import CHUNKED, SECOND, RecordingSink, describe, post
-from tests.client.http.raw_server import Close, Drip, Repeat, raw_server
+from tests.client.http.exchanges import (
+    CHUNKED,
+    SECOND,
+    CountingSink,
+    RecordingSink,
+    describe,
+    post,
+)
+from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
@@ -128,14 +134,47 @@ def test_the_user_s_own_client_stays_open():
         assert client.get(server.url).text == "second"
 
 
-def test_the_limit_of_a_silence_leaves_no_thread_behind():
-    before = threading.active_count()
-    with raw_server([SECOND]) as server:
-        inside = threading.active_count()
-        sink = RecordingSink(idle_timeout=5.0)
-        assert describe(exchange("blocking", server.url, post(sink)), sink)
-        assert threading.active_count() <= inside + 1  # the server's, for a connection
-    assert threading.active_count() == before
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [Repeat(b"HTTP/1.1 103 Early Hints\r\n\r\n", 2**40)],
+        [CHUNKED, Repeat(b"1\r\nx\r\n", 2**40)],
+        [CHUNKED, Drip(b"1\r\nx\r\n" * 2**16, 0.001)],
+    ],
+    ids=["interim replies", "tiny chunks", "drips"],
+)
+def test_the_deadline_is_kept_while_bytes_arrive(kind: str, flood: Script):
+    limits = Limits(reply_bytes=2**40, body_bytes=2**40)
+    with raw_server(flood) as server:
+        send = post(CountingSink(), timeout=0.3)
+        outcome = exchange(kind, server.url, send, limits=limits)
+    assert outcome.failure is Failure.TIMEOUT
+
+
+def test_reads_of_the_user_s_own_are_not_limited():
+    with raw_server([SECOND]) as server, httpx.Client() as client:
+        connections = HttpxConnections(make_settings(server.url), client)
+        for sink in (RecordingSink(), RecordingSink(idle_timeout=5.0)):
+            assert client.get(server.url).text == "second"
+            assert describe(connections.exchange(post(sink)), sink) == "200 second"
+        assert server.connections == 1
+
+
+def test_a_failure_says_whether_its_connection_was_used_before(kind: str):
+    sends = [post(RecordingSink()) for _ in range(3)]
+
+    async def ask(url: str) -> list[Outcome]:
+        async with aclosing(AsyncHttpxConnections(make_settings(url))) as connections:
+            return [await connections.exchange(send) for send in sends]
+
+    with raw_server([SECOND], [Close(reset=True)]) as server:
+        if kind == "async":
+            _, *broken = asyncio.run(ask(server.url))
+        else:
+            with closing(HttpxConnections(make_settings(server.url))) as connections:
+                _, *broken = [connections.exchange(send) for send in sends]
+    assert [outcome.failure for outcome in broken] == [Failure.RESET, Failure.RESET]
+    assert [outcome.reused for outcome in broken] == [True, False]
 
 
 def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch):

@@ -161,6 +161,7 @@ def _connect_to(
     ssl_context: ssl.SSLContext | None,
     timeout: float,
 ) -> socket.socket:
+    until = time.monotonic() + timeout
     connected = _open_socket(address[0])
     try:
         connected.settimeout(timeout)
@@ -168,6 +169,7 @@ def _connect_to(
         _refuse_self_connection(connected)
         if ssl_context is not None:
             connected = secured = _wrap_tls(connected, ssl_context, origin)
+            secured.settimeout(max(until - time.monotonic(), _SHORTEST_ATTEMPT))
             secured.do_handshake()
     except BaseException:
         connected.close()

@@ -45,6 +45,7 @@ class AsyncConnection:
         "ended",
         "last_byte",
         "reader",
+        "reused",
         "socket",
     )
 
@@ -66,6 +67,8 @@ class AsyncConnection:
         self._read_bytes = _READ_BYTES
         self._unsent = memoryview(b"")
         self._waiter: asyncio.Future[None] | None = None
+        self.reused = False
+        """Whether it carried an exchange before this one."""
         self.closed = False
         """Whether the descriptor is closed."""
         self.ended: Failure | OSError | None = None
@@ -136,10 +139,15 @@ class AsyncConnection:
                 return None
         return not self.closed and not self._poll.poll(0)
 
-    async def settle(self) -> bool:
-        """Wait a moment for the reply's end; tell whether the connection is clean."""
+    async def settle(self, deadline: float) -> bool:
+        """Wait a moment for the reply's end; tell whether the connection is clean.
+
+        The deadline, on the clock of `time.monotonic`, is that of the request which
+        would be sent.
+        """
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_later(_SETTLE_SECONDS, self.close)
+        wait = min(_SETTLE_SECONDS, deadline - time.monotonic())
+        timer = self._loop.call_later(wait, self.close)
         try:
             await self._waiter
         finally:

@@ -51,7 +51,7 @@ class AsyncConnectionPool(BasePool):
         connection = self._idle.take(started, send.reuse_within)
         try:
             if connection is None or connection.is_settled() is not True:
-                connection = await self._reuse(connection, send)
+                connection = await self._reuse(connection, send, started + send.timeout)
             if connection is None:
                 opened = await self._connect(send, started)
                 if isinstance(opened, Outcome):
@@ -117,7 +117,12 @@ class AsyncConnectionPool(BasePool):
             )
         else:
             outcome = explain_failure(
-                self.origin, send, reader, connection.ended, elapsed
+                self.origin,
+                send,
+                reader,
+                connection.ended,
+                elapsed,
+                reused=connection.reused,
             )
         if reader.reusable and not connection.closed:
             self._idle.put(connection)
@@ -128,14 +133,14 @@ class AsyncConnectionPool(BasePool):
         return outcome
 
     async def _reuse(
-        self, connection: AsyncConnection | None, send: Send
+        self, connection: AsyncConnection | None, send: Send, deadline: float
     ) -> AsyncConnection | None:
         """Take an idle connection that may carry a request, this one if it may."""
         while connection is not None:
             try:
                 clean = connection.is_settled()
                 if clean is None:
-                    clean = await connection.settle()
+                    clean = await connection.settle(deadline)
             except BaseException:
                 connection.close()
                 raise
@@ -154,7 +159,7 @@ class AsyncConnectionPool(BasePool):
             if not await self._wait(deadline):
                 return refuse(describe_full(self.origin, self._limits), started)
             idle = self._idle.take(time.monotonic(), send.reuse_within)
-            if (connection := await self._reuse(idle, send)) is not None:
+            if (connection := await self._reuse(idle, send, deadline)) is not None:
                 return connection
         self._dialing += 1
         try:

@@ -17,7 +17,6 @@ _LARGE_READ_BYTES: Final = 2**18
 _TICK_SECONDS: Final = 5.0
 _SHORTEST_WAIT: Final = 0.001
 _SETTLE_SECONDS: Final = 0.25
-_SETTLE_READS: Final = 8
 _READABLE: Final = select.POLLIN | select.POLLPRI
 
 
@@ -39,6 +38,7 @@ class Connection:
         "last_byte",
         "now",
         "reader",
+        "reused",
         "socket",
     )
 
@@ -50,6 +50,8 @@ class Connection:
         """The time after the last read."""
         self.ended: Failure | OSError | None = None
         """What ended the exchange before its reply was complete, or None."""
+        self.reused = False
+        """Whether it carried an exchange before this one."""
         self._sink: Sink
         self._deadline = float("inf")
         self._read_bytes = _READ_BYTES
@@ -59,13 +61,11 @@ class Connection:
         self._tick = 0.0
         self._set_tick(_TICK_SECONDS)
 
-    def begin(
-        self, request: bytes, sink: Sink, started: float, deadline: float
-    ) -> None:
-        """Send a request; both times are on the clock of `time.monotonic`."""
+    def begin(self, request: bytes, sink: Sink, deadline: float) -> None:
+        """Send a request; the deadline is on the clock of `time.monotonic`."""
         self._sink = sink
         self._deadline = deadline
-        self.now = self.last_byte = started
+        self.now = self.last_byte = time.monotonic()
         self.reader.begin(sink)
         try:
             self._write(request)
@@ -104,16 +104,21 @@ class Connection:
         if len(data) == _READ_BYTES:
             # A large reply: take more of it with each call from now on.
             self._read_bytes = _LARGE_READ_BYTES
-        return reader.feed(data)
+        if reader.feed(data):
+            return True
+        # A server that never stops sending never lets a read time out.
+        return self.now >= self._deadline and self._expire(self._deadline)
 
-    def settle(self) -> bool:
+    def settle(self, deadline: float) -> bool:
         """Read the last reply to its end, and tell if the connection is clean.
 
         It is clean if neither a byte nor the end of the connection follows the reply
-        (docs/wire.md, point 6).
+        (docs/wire.md, point 6). The deadline, on the clock of `time.monotonic`, is that
+        of the request which would be sent.
         """
         try:
-            return (self.reader.drained or self._drain()) and not self._poll.poll(0)
+            drained = self.reader.drained or self._drain(deadline)
+            return drained and not self._poll.poll(0)
         except OSError:
             return False
 
@@ -142,25 +147,24 @@ class Connection:
         self.ended = Failure.STALL if until < self._deadline else Failure.TIMEOUT
         return True
 
-    def _drain(self) -> bool:
+    def _drain(self, deadline: float) -> bool:
         """Read what is left of the last reply; tell whether it ended well."""
         reader = self.reader
-        for _ in range(_SETTLE_READS):
-            data = self._receive_soon()
+        until = min(time.monotonic() + _SETTLE_SECONDS, deadline)
+        while not reader.drained and reader.reusable:
+            data = self._receive_soon(until - time.monotonic())
             if not data:
                 return False
             reader.feed(data)
-            if reader.drained or not reader.reusable:
-                break
-        return reader.drained and reader.reusable
+        return reader.reusable
 
-    def _receive_soon(self) -> bytes:
-        """Return bytes that are here or on their way, or nothing."""
+    def _receive_soon(self, seconds: float) -> bytes:
+        """Return bytes that are here or come within some seconds, or nothing."""
         try:
             return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
         except BlockingIOError:
             # Servers write the last chunk of an event stream separately.
-            if not self._poll.poll(_SETTLE_SECONDS * 1000):
+            if seconds <= 0 or not self._poll.poll(seconds * 1000):
                 return b""
             return self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
 
@@ -216,8 +220,8 @@ class TLSConnection(Connection):
         self._tick = seconds
         self.socket.settimeout(seconds)
 
-    def _receive_soon(self) -> bytes:
-        self._set_tick(_SETTLE_SECONDS)
+    def _receive_soon(self, seconds: float) -> bytes:
+        self._set_tick(max(seconds, _SHORTEST_WAIT))
         try:
             return self.socket.recv(_READ_BYTES)
         except TimeoutError:

@@ -44,6 +44,8 @@ def explain_failure(
     reader: ReplyReader,
     ended: Failure | OSError | None,
     elapsed: float,
+    *,
+    reused: bool,
 ) -> Outcome:
     """Return the outcome of an exchange after trouble; its connection is marked broken.
 
@@ -70,6 +72,7 @@ def explain_failure(
         failure=failure,
         detail=detail,
         elapsed=elapsed,
+        reused=reused,
     )
 
 

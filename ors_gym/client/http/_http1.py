@@ -374,7 +374,10 @@ class BadReplyError(Exception):
     """Raised when a reply's head breaks a rule; the text follows the server's name."""
 
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?= |\r\n)")
+# llhttp takes a reason with control characters in it, a NUL among them.
+_STATUS_LINE: Final = re.compile(
+    rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t\x20-\x7e\x80-\xff]*)?\r\n"
+)
 _BEGINNING: Final = b"HTTP/1."
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(
@@ -445,13 +448,13 @@ class HeadReader:
         last = self._last
         if last is not None and last[0] == data:
             return last[1]
-        line = _STATUS_LINE.match(data)
-        if line is None:
-            raise BadReplyError("sent a status line that is not one of HTTP/1.1")
         # Readers disagree about where such a line ends, so one reply could be hidden
         # in another (RFC 9112, section 2.2).
         if _BARE_LF.search(data):
             raise BadReplyError("ended a header line with a bare line feed")
+        line = _STATUS_LINE.match(data)
+        if line is None:
+            raise BadReplyError("sent a status line that is not one of HTTP/1.1")
         if line[2] == b"101":
             raise BadReplyError("switched to a protocol that nobody asked for")
         try:

@@ -144,14 +144,14 @@ class ConnectionPool(BasePool):
     def _begin(self, send: Send, started: float) -> Connection | Outcome:
         """Send a request over an idle connection, or over a new one."""
         request = self._writer.render(send.head, send.body)
-        connection = self._reuse(started, send.reuse_within)
+        connection = self._reuse(send, started, started + send.timeout)
         if connection is None:
             opened = self._connect(send, started)
             if isinstance(opened, Outcome):
                 return opened
             connection = opened
         try:
-            connection.begin(request, send.sink, started, started + send.timeout)
+            connection.begin(request, send.sink, started + send.timeout)
         except BaseException:
             self._drop(connection)
             raise
@@ -167,7 +167,12 @@ class ConnectionPool(BasePool):
             )
         else:
             outcome = explain_failure(
-                self.origin, send, reader, connection.ended, elapsed
+                self.origin,
+                send,
+                reader,
+                connection.ended,
+                elapsed,
+                reused=connection.reused,
             )
         if reader.reusable and not self._closed:
             self._idle.put(connection)
@@ -178,10 +183,10 @@ class ConnectionPool(BasePool):
             self._drop(connection)
         return outcome
 
-    def _reuse(self, now: float, reuse_within: float) -> Connection | None:
+    def _reuse(self, send: Send, now: float, deadline: float) -> Connection | None:
         """Take an idle connection that may carry a request."""
-        while (connection := self._idle.take(now, reuse_within)) is not None:
-            if connection.settle():
+        while (connection := self._idle.take(now, send.reuse_within)) is not None:
+            if connection.settle(deadline):
                 return connection
             self._drop(connection)
         return None
@@ -206,7 +211,7 @@ class ConnectionPool(BasePool):
                 while self._is_full() and not self._idle.close_oldest():
                     self._changed.wait(max(deadline - time.monotonic(), 0.0))
                     now = time.monotonic()
-                    if (connection := self._reuse(now, send.reuse_within)) is not None:
+                    if (connection := self._reuse(send, now, deadline)) is not None:
                         return connection
                     if now >= deadline:
                         return refuse(describe_full(self.origin, self._limits), started)
@@ -249,6 +254,8 @@ class _Idle(Protocol):
     last_byte: float
     """When the last byte of its last reply came, on the clock of `time.monotonic`."""
     reader: ReplyReader
+    reused: bool
+    """Whether the next exchange is not its first."""
 
 
 C = TypeVar("C", bound=_Idle)
@@ -292,6 +299,7 @@ class IdleConnections(Generic[C]):
                 return None
 
     def put(self, connection: C) -> None:
+        connection.reused = True
         idle = self._idle
         idle.append(connection)
         try:

@@ -204,6 +204,9 @@ _BAD_HEADS: Final = [
     _bad("bare line feed in a header",
          _head("A: b\nContent-Length: 6", "Content-Length: 5") + b"hello"),
     _bad("bare carriage return", _head("A: b\rC: d", "Content-Length: 5") + b"hello"),
+    *(_bad(f"{byte!r} in the reason phrase",
+           _head("Content-Length: 5", first=f"HTTP/1.1 200 O{byte}K") + b"hello")
+      for byte in "\0\r\x0b\x1b\x7f"),
     _bad("NUL in a value", _head("A: b\x00c", "Content-Length: 5") + b"hello"),
     _bad("blank before the colon", _head("Content-Length : 5") + b"hello"),
     _bad("header without a name", _head(": b", "Content-Length: 5") + b"hello"),

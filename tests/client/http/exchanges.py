@@ -43,6 +43,14 @@ class RecordingSink:
         return self._until is not None and self._until in self.body
 
 
+class CountingSink(RecordingSink):
+    """Keeps nothing of a reply, so that it may be as large as it likes."""
+
+    def feed(self, data: bytes) -> bool:
+        self.pieces += 1
+        return False
+
+
 def post(
     sink: RecordingSink,
     *,

@@ -10,10 +10,11 @@ import pytest
 
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
-from ors_gym.protocol._exchange import Failure, Head, Headers
+from ors_gym.protocol._exchange import Failure, Head, Headers, Limits
 from tests.client.http.exchanges import (
     CHUNKED,
     SECOND,
+    CountingSink,
     RecordingSink,
     ask,
     ask_async,
@@ -22,7 +23,7 @@ from tests.client.http.exchanges import (
     describe,
     post,
 )
-from tests.client.http.raw_server import Close, Script, raw_server
+from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
 
 
 def test_head_and_body_arrive_as_they_were_meant(kind: str):
@@ -124,6 +125,33 @@ def test_silence_can_be_limited_halfway(kind: str):
         assert outcome.status == 200
         assert "0.1 s" in outcome.detail
         assert outcome.elapsed < 10
+
+
+_ENDLESS = 2**40
+_FLOODS = {
+    "content": [b"HTTP/1.1 200 OK\r\n\r\n", Repeat(b"x" * 2**16, _ENDLESS)],
+    "tiny chunks": [CHUNKED, Repeat(b"1\r\nx\r\n", _ENDLESS)],
+    "comments": [CHUNKED, Repeat(b"a\r\n: ping\r\n\r\n\r\n", _ENDLESS)],
+    "drips": [CHUNKED, Drip(b"1\r\nx\r\n" * 2**16, 0.001)],
+}
+
+
+@pytest.mark.parametrize("name", list(_FLOODS))
+def test_the_deadline_is_kept_while_bytes_arrive(kind: str, name: str):
+    limits = Limits(reply_bytes=_ENDLESS, body_bytes=_ENDLESS)
+    with connected(kind, _FLOODS[name], limits=limits) as (_, exchange):
+        outcome = exchange(post(CountingSink(), timeout=0.3))
+    assert (outcome.failure, outcome.status) == (Failure.TIMEOUT, 200)
+
+
+def test_waiting_for_an_old_reply_to_end_takes_no_more_than_the_deadline(kind: str):
+    first = [CHUNKED, b"4\r\ntask\r\n", Drip(b"1\r\nx\r\n" * 10, 0.2)]
+    with connected(kind, first, []) as (server, exchange):
+        assert ask(exchange, until=b"task") == "200 task"
+        outcome = exchange(post(RecordingSink(), timeout=1.0))
+        assert outcome.failure is Failure.TIMEOUT
+        assert 1.0 <= outcome.elapsed < 2.0
+        assert server.connections == 2
 
 
 def test_many_timeouts_in_a_row_use_a_fresh_connection_each(kind: str):

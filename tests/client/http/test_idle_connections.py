@@ -11,6 +11,7 @@ class _Idle:
     def __init__(self, last_byte: float, idle_seconds: float = float("inf")) -> None:
         self.last_byte = last_byte
         self.reader = self
+        self.reused = False
         self.idle_seconds = idle_seconds
 
 
