@@ -128,7 +128,7 @@ def test_silence_can_be_limited_halfway(kind: str):
 
 
 _ENDLESS = 2**40
-_FLOODS = {
+_FLOODS: dict[str, Script] = {
     "content": [b"HTTP/1.1 200 OK\r\n\r\n", Repeat(b"x" * 2**16, _ENDLESS)],
     "tiny chunks": [CHUNKED, Repeat(b"1\r\nx\r\n", _ENDLESS)],
     "comments": [CHUNKED, Repeat(b"a\r\n: ping\r\n\r\n\r\n", _ENDLESS)],
@@ -145,7 +145,7 @@ def test_the_deadline_is_kept_while_bytes_arrive(kind: str, name: str):
 
 
 def test_waiting_for_an_old_reply_to_end_takes_no_more_than_the_deadline(kind: str):
-    first = [CHUNKED, b"4\r\ntask\r\n", Drip(b"1\r\nx\r\n" * 10, 0.2)]
+    first: Script = [CHUNKED, b"4\r\ntask\r\n", Drip(b"1\r\nx\r\n" * 10, 0.2)]
     with connected(kind, first, []) as (server, exchange):
         assert ask(exchange, until=b"task") == "200 task"
         outcome = exchange(post(RecordingSink(), timeout=1.0))
