@@ -25,7 +25,7 @@ from ors_gym.env._settings import (
     shows_settings,
     without_secrets,
 )
-from ors_gym.errors import InvalidArgumentError
+from ors_gym.errors import InvalidArgumentError, ORSError
 from ors_gym.vector._loop import SlotLoop
 from ors_gym.vector._slot import SlotResult, VectorSlot
 
@@ -57,7 +57,12 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         task_stride: How many of them share it. Env i of this one plays every
             ``task_stride * num_envs``-th task, so that all envs play different tasks;
             with seeds, give the k-th the seed ``s + k * num_envs``.
-        on_error: Whether an outage truncates its env's episode, or raises.
+        on_error: Whether an outage truncates its env's episode, or raises. Where it
+            truncates, so does a set-up that fails; the first such is warned of, and if
+            no env ever started an episode, its error is raised.
+        max_failed_starts: How many sessions of one env may fail to start in a row
+            before the error is raised all the same; any number if None.
+            ``get_attr("failed_starts")`` counts those of each env.
         open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
             as soon as its episode is over, while the other envs and the policy go on.
             Until its reset an env then holds two sessions. A session that is not
@@ -102,11 +107,14 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         *,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         open_ahead: bool = True,
+        max_failed_starts: int | None = 10,
         client: AsyncORSClient | None = None,
         **arguments: Any,
     ) -> None:
         if num_envs < 1:
             raise InvalidArgumentError(f"num_envs is {num_envs}; it must be at least 1")
+        if max_failed_starts is not None and max_failed_starts < 1:
+            raise InvalidArgumentError("max_failed_starts must be at least 1, or None")
         settings = EnvSettings.read(
             type(self).__name__,
             {
@@ -134,11 +142,18 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._loop = SlotLoop()
         # The loop and the client do not refer to this object, so it can be collected.
         self._finalizer = weakref.finalize(self, _let_go, self._loop, self._owned)
-        self._slots = self._make_slots(settings, client, open_ahead=open_ahead)
+        self._warned = False
+        """Whether a session that failed to start was warned of."""
+        self._slots = self._make_slots(
+            settings,
+            client,
+            open_ahead=open_ahead,
+            max_failed_starts=max_failed_starts,
+        )
         self._make_spaces()
 
     def _make_slots(
-        self, settings: EnvSettings, client: AsyncORSClient, *, open_ahead: bool
+        self, settings: EnvSettings, client: AsyncORSClient, **options: Any
     ) -> list[VectorSlot]:
         count = self.num_envs
         slots: list[VectorSlot] = []
@@ -147,9 +162,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             offset = settings.task_offset * count + i
             stride = settings.task_stride * count
             own = dataclasses.replace(settings, task_offset=offset, task_stride=stride)
-            slot = VectorSlot(
-                own, client, self._loop, self.metadata, open_ahead=open_ahead
-            )
+            slot = VectorSlot(own, client, self._loop, self.metadata, **options)
             if settings.task_stride == 1:
                 # Nobody else shares the set of tasks: its first start is drawn here.
                 slot.env.seed_tasks(start + offset)
@@ -193,6 +206,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             SessionClosedError: If the vector env was closed.
             UnknownTaskError: If there is no such split or task.
+            SetupFailedError: If no env could start an episode, now or before.
         """
         chosen = self._begin(seed, options)
         with self._cancelled_on_error():
@@ -353,7 +367,22 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 results.append(result)
         if errors:
             raise errors[0]
+        for i, result in zip(ids, results, strict=True):
+            if result.unopened is not None:
+                self._judge_failed_start(i, result.unopened)
         return results
+
+    def _judge_failed_start(self, i: int, error: ORSError) -> None:
+        """Raise why a session was not opened if none ever was, else warn of it once."""
+        if all(s.failed_starts and not s.has_started for s in self._slots):
+            error.add_note(f"none of {self.num_envs} envs could start an episode")
+            raise error
+        if not self._warned:
+            self._warned = True
+            gymnasium.logger.warn(
+                f"env {i} of the vector env could not start an episode ({error}). Such "
+                "an episode is truncated; get_attr('failed_starts') counts them"
+            )
 
     def _batch(self, results: Sequence[SlotResult]) -> Steps:
         count = len(results)

@@ -36,6 +36,8 @@ class SlotResult(NamedTuple):
     truncated: bool = False
     final: ResetResult | None = None
     """The last observation and info of an episode that the same step ended."""
+    unopened: ORSError | None = None
+    """Why the session of the episode that begins could not be opened."""
 
 
 class VectorSlot:
@@ -54,6 +56,7 @@ class VectorSlot:
         metadata: Mapping[str, Any],
         *,
         open_ahead: bool,
+        max_failed_starts: int | None,
     ) -> None:
         self.env = AsyncORSEnv(client=client, **vars(settings))
         self.metadata = metadata
@@ -64,6 +67,12 @@ class VectorSlot:
         # often with a seed that changes the plan.
         self._opens_ahead = open_ahead and self._mode is AutoresetMode.NEXT_STEP
         self._over = False
+        self.has_started = False
+        """Whether a session was opened at least once."""
+        self.failed_starts = 0
+        """How many sessions could not be opened, in all."""
+        self._failed_in_a_row = 0
+        self._most_in_a_row = max_failed_starts
 
     async def prepare(self, options: Mapping[str, Any] | None) -> None:
         """Ask for what every slot has to know of the splits: one slot asks for all."""
@@ -89,8 +98,24 @@ class VectorSlot:
             ends_episode = error.outage or isinstance(error, SetupFailedError)
             if not ends_episode or self._raises:
                 raise
+            self._count_failed_start(error)
             observation, info = self.env.begin_without_session(error)
+            return SlotResult(observation, info, unopened=error)
+        self.has_started = True
+        self._failed_in_a_row = 0
         return SlotResult(observation, info)
+
+    def _count_failed_start(self, error: ORSError) -> None:
+        """Count a session that could not be opened; raise if there are too many."""
+        self.failed_starts += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == self._most_in_a_row:
+            error.add_note(
+                f"the last {self._failed_in_a_row} sessions of this env failed to "
+                "start; max_failed_starts= says how many may"
+            )
+            self._failed_in_a_row = 0
+            raise error
 
     async def advance(self, action: object) -> SlotResult:
         """Take a step, or start an episode where the autoreset mode wants one."""
@@ -105,6 +130,7 @@ class VectorSlot:
                 observation=begun.observation,
                 info=begun.info,
                 final=(observation, info),
+                unopened=begun.unopened,
             )
         if self._over and self._opens_ahead and info["error_kind"] in _SERVER_IS_UP:
             await self._open_next()

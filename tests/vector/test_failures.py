@@ -1,7 +1,8 @@
 """What breaks one env leaves the others alone."""
 
 import contextlib
-from typing import Any
+import warnings
+from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
@@ -69,7 +70,8 @@ def test_a_failed_set_up_is_shown_truncated_and_tried_again(one_server, mode):
     bad = {"id": "bad", "setup_error": "the disk is full"}
     tasks: Any = {"tasks": [good, bad, good, good, bad], "autoreset_mode": mode}
     with contextlib.closing(make_vector(one_server.base_url, 2, **tasks)) as envs:
-        observations, infos = envs.reset(seed=0)
+        with pytest.warns(UserWarning, match=r"env 1 .* not start .* disk is full"):
+            observations, infos = envs.reset(seed=0)
         assert observations[0] == "how?"
         assert "the disk is full" in observations[1]
         assert infos["error_kind"].tolist() == ["", "setup_failed"]
@@ -85,12 +87,56 @@ def test_a_failed_set_up_is_shown_truncated_and_tried_again(one_server, mode):
         assert observations[1] == "how?"
         assert infos["error_kind"].tolist() == ["", ""]
         assert envs.step([ADD, ADD])[1].tolist() == [0.5, 0.5]
+        assert envs.get_attr("failed_starts") == (0, 1)
+
+
+GOOD: Final[Any] = {"id": "good", "question": "how?"}
+BAD: Final[Any] = {"id": "bad", "setup_error": "no key"}
+
+
+@pytest.mark.parametrize("way", ["reset", "recv"])
+def test_where_no_session_starts_the_first_failure_raises(server, way):
+    with contextlib.closing(make_vector(server.base_url, 3, tasks=[BAD])) as envs:
+        for _ in range(2):
+            with (
+                pytest.raises(ors_gym.SetupFailedError, match="no key") as caught,
+                warnings.catch_warnings(),
+            ):
+                # As each env fails, the others may yet start.
+                warnings.filterwarnings("ignore", message=".*could not start")
+                if way == "reset":
+                    envs.reset(seed=0)
+                else:
+                    envs.async_reset(seed=0)
+                    for _ in range(3):
+                        envs.recv()
+            assert "none of 3 envs" in caught.value.__notes__[-1]
+        assert set(envs.reset(options={"task": GOOD})[0]) == {"how?"}
+
+
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_an_env_that_never_starts_raises_beyond_a_bound(one_server, mode):
+    arguments: Any = {"tasks": [GOOD, BAD], "autoreset_mode": mode}
+    arguments["max_failed_starts"] = 3
+    with contextlib.closing(make_vector(one_server.base_url, 2, **arguments)) as envs:
+        with pytest.warns(UserWarning, match="could not start") as warned:
+            envs.reset(seed=0)
+            with pytest.raises(ors_gym.SetupFailedError, match="no key") as caught:
+                for _ in range(10):
+                    envs.step([ADD, ADD])
+        assert len(warned) == 1
+        assert "the last 3 sessions" in "".join(caught.value.__notes__)
+        assert "in env 1" in "".join(caught.value.__notes__)
+        assert envs.get_attr("failed_starts") == (0, 3)
+        envs.reset(seed=0)
+        assert envs.get_attr("failed_starts") == (0, 4)
 
 
 def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
     with playing(proxy.url) as envs:
         proxy.plan("/create", [Answer(500)], then="forever", when=is_of_task_5)
-        observations, infos = envs.reset(seed=3)
+        with pytest.warns(UserWarning, match="env 2 .* could not start"):
+            observations, infos = envs.reset(seed=3)
         assert infos["error_kind"].tolist() == ["", "", "setup_failed", ""]
         assert infos["task_index"].tolist() == [3, 4, 5, 6]
         assert infos["split"].tolist() == ["train"] * ENVS
@@ -154,7 +200,8 @@ def test_in_disabled_mode_an_ended_env_has_to_be_reset(one_server: RunningServer
 
 def test_arguments_that_cannot_be_right(one_server: RunningServer) -> None:
     wrong: list[Any] = [{"num_envs": 0}, {"render_mode": "rgb"}, {"task_stride": 0}]
-    for arguments in [*wrong, {"on_error": "ignore"}]:
+    wrong += [{"on_error": "ignore"}, {"max_failed_starts": 0}]
+    for arguments in wrong:
         with pytest.raises(ors_gym.InvalidRequestError):
             make_vector(one_server.base_url, **arguments)
     with pytest.raises(ValueError, match="Sometimes"):
