@@ -15,7 +15,7 @@ from ors_gym.errors import (
     ORSError,
     import_extra,
 )
-from ors_gym.evaluation._output import Output, Record
+from ors_gym.evaluation._output import Output, Record, describe_failure
 from ors_gym.evaluation._plan import Key, Plan, Planned
 from ors_gym.rollout import Episode
 
@@ -63,12 +63,17 @@ class Collector:
 
     async def keep(self, planned: Planned, record: Record) -> None:
         """Write an episode down, and tell ``on_episode`` of it."""
+        output = self._output
         self.records[planned.key] = record
         self._stop_if_pointless(record.episode)
-        if self._output is not None:
-            self._output.append(record)
-            if self._output.needs_sync:
-                await asyncio.to_thread(self._output.sync)
+        if output is not None:
+            try:
+                record = self.records[planned.key] = output.append(record)
+                if output.needs_sync:
+                    await asyncio.to_thread(output.sync)
+            except OSError as error:
+                # What was played so far is worth more than an exception.
+                self.stopped = self.stopped or describe_failure(output.path, error)
         self._progress.add(record)
         if self._on_episode is not None:
             told = self._on_episode(record.episode)

@@ -116,7 +116,11 @@ def _read_task(one: Any, split: str | None) -> Task:
     if isinstance(one, Task):
         return one
     if isinstance(one, Mapping):
-        return Task(split or "", -1, dict(one))
+        try:
+            json.dumps(spec := dict(one), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise UnknownTaskError(f"a task spec is JSON, but {error}") from None
+        return Task(split or "", -1, spec)
     if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str):
         return Task(one[0], _read_index(one[1]))
     return Task(split or "", _read_index(one))

@@ -283,7 +283,7 @@ class Worker:
         if record is None:
             return {"row": [""], "cause": [b""]}
         cause = _pickle_error(record.episode.cause)
-        return {"row": [json.dumps(record.row())], "cause": [cause]}
+        return {"row": [record.encode()[1].decode()], "cause": [cause]}
 
     async def _play(self, planned: Planned) -> Record | None:
         if self._player is None or self._watching is None:

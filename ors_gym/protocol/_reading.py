@@ -15,30 +15,46 @@ from ors_gym.errors import LimitExceededError, ProtocolError
 from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
 
 _SHOWN: Final = 4096
+_MOST_LEVELS: Final = 256
+"""Deeper values can be read, but not copied, pickled or written again."""
 _SPLIT_TYPES: Final = ("train", "validation", "test")
 
 
 class NotANumberError(ValueError):
-    """Raised for NaN and the infinities, which RFC 8259 does not have."""
+    """Raised for numbers that are not finite: NaN, the infinities, 1e999."""
 
 
 def _refuse_constant(name: str) -> NoReturn:
     raise NotANumberError(f"{name} is not a JSON number")
 
 
-STRICT_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number:  # NaN for an infinity, which is true
+        raise NotANumberError(f"{text[:40]} is too large for a number")
+    return number
+
+
+STRICT_DECODER: Final = json.JSONDecoder(
+    parse_constant=_refuse_constant, parse_float=_finite
+)
 
 
 def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str) -> Any:
-    """Decode JSON strictly: UTF-8 only, no NaN, no Infinity."""
+    """Decode JSON strictly: UTF-8, finite numbers, at most 256 levels of nesting."""
     try:
         text = data.decode() if isinstance(data, bytes) else data
         if text[:1] == "{":
             # Without the search for blanks around the value, which costs as much again.
             value, end = STRICT_DECODER.raw_decode(text)
-            if end == len(text):
-                return value
-        return STRICT_DECODER.decode(text)
+            if end != len(text):
+                value = STRICT_DECODER.decode(text)
+        else:
+            value = STRICT_DECODER.decode(text)
+        # Each level takes two characters, so that a short text is not looked at again.
+        if len(text) > 2 * _MOST_LEVELS:
+            _refuse_depth(text, value)
+        return value  # noqa: TRY300 - an `else` would not catch what the check raises
     except (ValueError, RecursionError) as error:
         problem = f"{type(error).__name__}: {str(error)[:120]}"
     start = data[:_SHOWN]
@@ -49,6 +65,22 @@ def parse_json(data: bytes | str, what: str, redact: Callable[[str], str] = str)
         f"{what} is not JSON ({problem}); it begins with {redact(text)[:60]!r}. Is "
         "this the address of an ORS server?"
     )
+
+
+def _refuse_depth(text: str, value: object) -> None:
+    if text.count("[") + text.count("{") <= _MOST_LEVELS:
+        return
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(_MOST_LEVELS):
+        level = [
+            item
+            for part in level
+            for item in (part.values() if isinstance(part, dict) else part)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError(f"nested more than {_MOST_LEVELS} levels deep")
 
 
 def _field(value: object, name: str, what: str) -> Any:
@@ -213,10 +245,13 @@ def read_tool_output(value: object) -> ToolOutput:
     metadata = value.get("metadata")
     if metadata is not None and not isinstance(metadata, dict):
         raise ProtocolError(f"'metadata' is not an object: {_excerpt(metadata)}")
+    reward = value.get("reward")
+    if type(reward) is not float or not math.isfinite(reward):
+        reward = _reward(reward)
     return ToolOutput(
         blocks=read_blocks(value.get("blocks")),
         metadata=metadata,
-        reward=_reward(value.get("reward")),
+        reward=reward,
         finished=finished,
     )
 

@@ -11,6 +11,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.rollout import random_policy
 from tests.evaluation.contract_evaluations import answer, play, submit
+from tests.support.proxy.faults import Answer
 
 
 def test_as_many_episodes_as_allowed_are_played_at_once_and_no_more(contract):
@@ -70,6 +71,48 @@ def test_a_success_function_that_raises_is_a_row(contract):
     found = play(contract, range(2), success=lambda episode: 1 / episode.task_index)
     assert found.errors == {"success": 1}
     assert found.results[1]["success"] is True
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E400", "NaN", "[" * 300 + "]" * 300])
+def test_a_number_that_is_not_finite_is_one_lost_episode(proxy, tmp_path, number):
+    result = (
+        '{"ok":true,"output":{"blocks":[{"type":"text","text":"","more":0}],'
+        f'"metadata":{{"x":{number}}},"reward":1.0,"finished":true}}}}'
+    )
+    body = f"event: task_id\r\ndata: 7f\r\n\r\nevent: end\r\ndata: {result}\r\n\r\n"
+    odd = Answer(200, body=body.encode(), ran=True, content_type="text/event-stream")
+    proxy.plan("/call", [odd])
+    options = {"output": tmp_path / "run.jsonl", "progress": False, "split": "train"}
+    work = (proxy.url, "Contract", range(4), submit)
+    first = evaluate(*work, **options)
+    assert first.errors == {"protocol": 1}
+    assert first.outcomes == 3
+    second = evaluate(*work, **options)
+    assert second.outcomes == 4
+    assert len(proxy.requests("/call")) == 5
+
+
+def test_an_episode_that_cannot_be_written_is_a_row_and_no_outcome(contract, tmp_path):
+    def spoil(episode):
+        if episode.task_index == 2:
+            episode.steps[0].metadata = {"x": float("inf")}
+        return True
+
+    output = tmp_path / "run.jsonl"
+    found = play(contract, range(4), submit, output=output, success=spoil)
+    assert found.errors == {"output": 1}
+    assert found.outcomes == 3
+    assert "Out of range float values" in found.results[2]["error"]
+    assert Evaluation.load(output).errors == found.errors
+    contract.mark()
+    again = play(contract, range(4), submit, output=output, success=spoil)
+    assert (again.errors, contract.runs("submit")) == ({"output": 1}, 1)
+
+
+def test_a_task_that_is_not_json_is_refused(contract):
+    for task in ({"x": float("nan")}, {"x": {1}}):
+        with pytest.raises(InvalidRequestError, match="a task spec is JSON"):
+            play(contract, [task])
 
 
 def test_success_by_threshold_and_by_function(contract):

@@ -2,19 +2,22 @@
 
 import asyncio
 import json
+import shutil
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ors_gym import AsyncORSClient, ORSClient
+from ors_gym import AsyncORSClient, InvalidRequestError, ORSClient
 from ors_gym.evaluation import Evaluation, Options, evaluate, parallel_evaluate
 from ors_gym.rollout import Episode
 from ors_gym.server import serve
 from tests.evaluation.contract_evaluations import answer
 from tests.evaluation.evaluation_process import rows_of, run, start, wait_for_rows
+from tests.support.processes import run as run_process
 from tests.support.servers.process import start_server
 
 SDK = "ors-sdk-0.1.0"
@@ -52,6 +55,41 @@ def test_a_run_that_is_killed_twice_has_every_episode_once(tmp_path):
 def test_ten_thousand_episodes_killed_twice(tmp_path):
     with serve() as url:
         kill_twice_and_finish(url, tmp_path / "run.jsonl", 1000, 10)
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="it mounts a small disk")
+def test_a_full_disk_stops_a_run_which_goes_on_once_there_is_room(tmp_path):
+    module = ("-m", "tests.evaluation.full_disk", str(tmp_path), "60")
+    done = run_process("unshare", "-rm", sys.executable, *module, seconds=100)
+    if not done.stdout.startswith("mounted"):
+        pytest.skip(f"no file system can be mounted here: {done.stderr[-200:]}")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert "run.jsonl cannot be written: No space left on device" in said["stopped"]
+    assert 0 < said["written"] == said["loaded"] < said["played"] < 60
+    assert said["whole"]
+    assert said["outcomes"] == 60
+    assert said["rows"] == [1] * 60
+    assert said["files"] == ["run.jsonl"]
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
+    output = tmp_path / "run.jsonl"
+    with serve() as url:
+        process = start(url, "math", output, 100, 3)
+        try:
+            wait_for_rows(output, 5, process)
+            process.send_signal(signal.SIGSTOP)
+            size = output.stat().st_size
+            with pytest.raises(InvalidRequestError, match="another evaluation is wri"):
+                run(url, "math", output, 100, 3)
+            assert output.stat().st_size == size
+        finally:
+            process.kill()
+            process.communicate()
+        run(url, "math", output, 100, 3)
+    assert set(rows_of(output).values()) == {1}
+    assert len(rows_of(output)) == 300
 
 
 def test_ctrl_c_gives_what_there_is_and_leaves_no_session(tmp_path):

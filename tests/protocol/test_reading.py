@@ -1,6 +1,9 @@
 """Values of the server: what is read, and what is refused."""
 
+import copy
+import json
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -160,6 +163,8 @@ def test_too_many_tools() -> None:
     [
         *(b"", b"<html>", b"{", "{", b"1 2", b"{} {}", b"[" * 100_000, b"9" * 5000),
         *(b'{"a": NaN}', b"Infinity", b"-Infinity"),
+        *(b'{"a": 1e999}', b"[-1E+400]", b"1" * 400 + b".5"),
+        *(b"[" * 300 + b"]" * 300, b'{"a":' * 257 + b"[]" + b"}" * 257),
         *(b"\xff", b'"\xed\xa0\x80"', b"\xef\xbb\xbf{}"),
     ],
 )
@@ -167,6 +172,19 @@ def test_what_is_no_json(data: bytes | str) -> None:
     with pytest.raises(ProtocolError, match=r"^the reply is not JSON") as caught:
         reading.parse_json(data, "the reply")
     assert len(str(caught.value)) < 500
+
+
+def test_what_is_large_or_deep_is_read_as_long_as_it_can_be_written_again() -> None:
+    deep: Any = 1e308
+    for _ in range(256):
+        deep = {"a": deep, "b": 0.0}
+    for value in (deep, [[1e-999, 1e308]] * 400, ["{[" * 400], "[" * 600):
+        written = json.dumps(value)
+        read = reading.parse_json(written, "it")
+        assert json.dumps(read) == written == json.dumps(copy.deepcopy(read))
+        assert pickle.loads(pickle.dumps(read)) == read
+    with pytest.raises(ProtocolError, match="nested more than 256 levels"):
+        reading.parse_json(json.dumps([deep]), "it")
 
 
 def test_json_may_be_text_or_bytes() -> None:
