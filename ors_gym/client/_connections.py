@@ -69,7 +69,8 @@ def choose_connections(
     if client is None and transport is None and not _needs_proxy(settings):
         return ConnectionPool.from_settings(settings)
     connections = HttpxConnections(settings, client, transport)
-    _use_thread_in_background(server, connections)
+    brought = client is not None or transport is not None
+    _use_thread_in_background(server, connections if brought else None)
     return connections
 
 
@@ -86,7 +87,7 @@ def choose_async_connections(
     connections = AsyncHttpxConnections(settings, client, transport)
     if brought:
         return _UsersLoopConnections(server, connections)
-    _use_thread_in_background(server, HttpxConnections(settings))
+    _use_thread_in_background(server)
     return connections
 
 
@@ -101,8 +102,12 @@ def _needs_proxy(settings: ClientSettings) -> bool:
 
 
 def _use_thread_in_background(
-    server: RemoteServer, connections: HttpxConnections
+    server: RemoteServer, brought: HttpxConnections | None = None
 ) -> None:
+    # What the background opens by itself does not end with the client, which may leave
+    # deletes behind. So it keeps no idle connection.
+    connections = brought or HttpxConnections(server.settings, most_idle=0)
+
     async def exchange(send: Send) -> Outcome:
         try:
             return await asyncio.to_thread(connections.exchange, send)
@@ -243,13 +248,18 @@ class HttpxConnections(_BaseHttpxConnections):
         settings: ClientSettings,
         client: httpx.Client | None = None,
         transport: httpx.BaseTransport | None = None,
+        *,
+        most_idle: int | None = None,
     ) -> None:
         super().__init__(settings)
         self._owns_client = client is None
         self._client = client or httpx.Client(
             transport=transport,
             trust_env=settings.trust_env,
-            limits=httpx.Limits(max_connections=settings.limits.connections),
+            limits=httpx.Limits(
+                max_connections=settings.limits.connections,
+                max_keepalive_connections=most_idle,
+            ),
         )
 
     def exchange(self, send: Send) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Final, TypeVar
 
 from ors_gym.client._remote_server import RemoteServer
@@ -14,20 +14,27 @@ from ors_gym.protocol._exchange import Operation
 
 T = TypeVar("T")
 
-_IDLE_SECONDS: Final = 90.0
+_IDLE_SECONDS: Final = 10.0
 _MOST_TASKS: Final = 64
 
 
 class BackgroundConnections:
-    """Runs operations; it opens connections to a server when first asked for it."""
+    """Runs operations; it opens connections to a server when first asked for it.
+
+    Clients with equal settings share them, so a process that makes one env after the
+    other does not keep connections of each.
+    """
 
     def __init__(self) -> None:
-        self._servers: dict[int, _ServerConnections] = {}
+        self._servers: dict[Hashable, _ServerConnections] = {}
 
     async def run(self, server: RemoteServer, operation: Operation[T]) -> T:
-        connections = self._servers.get(id(server))
+        # Only the transport that the user brought may know the way.
+        brought = server.background_exchange is not None
+        key = server if brought else server.settings
+        connections = self._servers.get(key)
         if connections is None:
-            connections = self._servers[id(server)] = _ServerConnections(server)
+            connections = self._servers[key] = _ServerConnections(server)
         connections.users += 1
         try:
             return await run_async(operation, connections.exchange)
@@ -53,11 +60,8 @@ class _ServerConnections:
     """The background's connections to one server."""
 
     def __init__(self, server: RemoteServer) -> None:
-        # Referred to, since its id is the key.
-        self.server = server
         self._pool: AsyncConnectionPool | None = None
         if server.background_exchange is not None:
-            # Only the transport that the user brought may know the way.
             self.exchange: AsyncExchange = server.background_exchange
         else:
             self._pool = AsyncConnectionPool.from_settings(server.settings)

@@ -1,0 +1,61 @@
+"""The background's connections: shared by clients, and few."""
+
+import functools
+from collections.abc import Callable
+
+import pytest
+
+import ors_gym
+from tests.support.processes import run_python
+from tests.support.servers.process import RunningServer
+from tests.system.faults.scripted_ors import scripted_ors
+
+MANY_ENVS = """
+import resource
+import gymnasium, ors_gym
+
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+for number in range(80):
+    env = gymnasium.make("ors/remote", env_name="contract", base_url={url!r})
+    # The background deletes the session of the first episode.
+    env.reset(seed=number)
+    env.reset()
+    env.close()
+for number in range(12):
+    envs = gymnasium.make_vec(
+        "ors/remote", num_envs=4, env_name="contract", base_url={url!r}
+    )
+    envs.reset(seed=number)
+    envs.reset(seed=number)
+    envs.close()
+print("done")
+"""
+
+
+def test_envs_one_after_the_other_need_few_descriptors(server: RunningServer) -> None:
+    ended = run_python("-c", MANY_ENVS.format(url=server.base_url))
+    assert (ended.stdout, ended.returncode) == ("done\n", 0), ended.stderr
+
+
+@pytest.mark.parametrize("key", ["same", "other"])
+def test_only_clients_with_the_same_headers_share_connections(key: str) -> None:
+    with scripted_ors() as server:
+
+        def deletes(*, path: str = "/delete") -> list[int]:
+            found = list(server.requests)
+            return [each.connection for each in found if each.path == path]
+
+        for count, own in enumerate(("same", key), 1):
+            with ors_gym.ORSClient(server.url, api_key=own) as client:
+                session = client.session("box", split="train", index=0).open()
+                session.get_prompt()
+                session.close(wait=False)
+                server.await_that(
+                    functools.partial(_reaches, deletes, count), "nothing was deleted"
+                )
+        assert len(set(deletes())) == (1 if key == "same" else 2)
+
+
+def _reaches(deletes: Callable[..., list[int]], count: int) -> bool:
+    return len(deletes(path="/delete_session")) >= count
