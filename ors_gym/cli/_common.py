@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ors_gym.client import ORSClient
-from ors_gym.display._terminal import say
+from ors_gym.display._terminal import clean, say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
@@ -30,6 +30,11 @@ def say_json(value: Any) -> None:
         }
     """
     say(json.dumps(_finite(value), indent=2, allow_nan=False))
+
+
+def say_aside(text: str) -> None:
+    """Print a line for a person, apart from the output that a program may read."""
+    print(clean(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _finite(value: Any) -> Any:
@@ -164,5 +169,6 @@ def summarize(evaluation: Evaluation) -> JSONObject:
         "stop_reasons": evaluation.stop_reasons,
         "by_split": evaluation.by_split,
         "by_tool": evaluation.by_tool,
+        "warnings": evaluation.warnings,
         "stopped": evaluation.stopped,
     }

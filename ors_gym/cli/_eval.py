@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import pathlib
 from typing import Any
 
 from ors_gym.cli._common import (
@@ -12,6 +13,7 @@ from ors_gym.cli._common import (
     import_from_here,
     open_environment,
     read_range,
+    say_aside,
     say_json,
     summarize,
 )
@@ -91,6 +93,9 @@ def _run(options: argparse.Namespace) -> int:
         say_json(summarize(found))
     else:
         say(found)
+    if options.output is not None:
+        path = pathlib.Path(options.output).absolute()
+        say_aside(f"wrote {path}; ors-gym report FILE --html PAGE shows its episodes")
     return 0 if found.outcomes and not found.stopped else 1
 
 

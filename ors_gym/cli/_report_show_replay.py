@@ -7,7 +7,13 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say_json, summarize
+from ors_gym.cli._common import (
+    add_json_flag,
+    open_server,
+    say_aside,
+    say_json,
+    summarize,
+)
 from ors_gym.display._cards import step_entry
 from ors_gym.display._terminal import say
 from ors_gym.errors import InvalidRequestError
@@ -50,21 +56,25 @@ def _report(options: argparse.Namespace) -> int:
     if options.html is not None:
         page = _as_page(found, other, options)
         try:
-            pathlib.Path(options.html).write_text(page, encoding="utf-8")
+            written = pathlib.Path(options.html).absolute()
+            written.write_text(page, encoding="utf-8")
         except OSError as error:
             raise InvalidRequestError(f"the page cannot be written: {error}") from None
+        say_aside(f"wrote {written}")
     if options.json:
         value = summarize(found)
         if other is not None:
             value["comparison"] = dataclasses.asdict(found.compare(other))
         say_json(value)
         return 0
-    _say_figures(options.file, found)
-    if other is not None:
-        say(f"\n{options.other}")
-        _say_figures(options.other, other)
-        if found.records and other.records:
-            say(f"\n{options.file} minus {options.other}\n{found.compare(other)}")
+    if other is None:
+        _say_figures(options.file, found)
+        return 0
+    if found.records and other.records:
+        say(f"{options.file} minus {options.other}\n{found.compare(other)}")
+    for path, one in ((options.file, found), (options.other, other)):
+        say(f"\n{path}")
+        _say_figures(path, one)
     return 0
 
 

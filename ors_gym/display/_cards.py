@@ -95,7 +95,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
-def episode_card(episode: Episode) -> str:
+def episode_card(episode: Episode, budget: ImageBudget | None = None) -> str:
     """Return an episode as a card, also one that is not over."""
     split = f" of {episode.split}" if episode.split else ""
     total, reason, error = episode.total_reward, episode.stop_reason, episode.error
@@ -107,7 +107,8 @@ def episode_card(episode: Episode) -> str:
         Fact(reason, "bad" if reason == "error" else "accent") if reason else None,
         Fact(f"{episode.error_kind}: {error}", "bad") if error else None,
     ]
-    return conversation_card(episode.environment, list(episode_entries(episode)), facts)
+    entries = list(episode_entries(episode))
+    return conversation_card(episode.environment, entries, facts, budget)
 
 
 def episode_entries(episode: Episode) -> Iterator[Entry]:
@@ -185,15 +186,20 @@ def _vector_env_card(envs: ORSVectorEnv) -> str:
 
 
 def conversation_card(
-    title: str, entries: Sequence[Entry], facts: Iterable[Fact | None] = ()
+    title: str,
+    entries: Sequence[Entry],
+    facts: Iterable[Fact | None] = (),
+    budget: ImageBudget | None = None,
 ) -> str:
     """Return a prompt and steps as a card; of very many, the first and the last.
+
+    ``budget`` is of the pictures, where several cards share one.
 
     Example:
         >>> "What is 2 + 2?" in conversation_card("math", [Entry("What is 2 + 2?")])
         True
     """
-    budget = ImageBudget()
+    budget = budget or ImageBudget()
     parts = []
     hidden = max(len(entries) - _FIRST - _LAST, 0)
     for number, entry in enumerate(entries):

@@ -92,6 +92,12 @@ def _frame(inside: str) -> str:
     return f'<div class="ors-card mathjax_ignore tex2jax_ignore">{_STYLE}{inside}</div>'
 
 
+def under_one_style(page: str) -> str:
+    """Return HTML with cards in it with the style sheet of the first of them only."""
+    before, style, after = page.partition(_STYLE)
+    return before + style + after.replace(_STYLE, "")
+
+
 def escape(text: object) -> str:
     """Return a text for HTML, in an element or in a quoted attribute.
 

@@ -17,6 +17,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import Collector, ProgressBar
+from ors_gym.evaluation._figures import check_range
 from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
 from ors_gym.evaluation._player import Player, Settings, Success, name_success
@@ -69,6 +70,9 @@ class Options(RuleOptions, _EnvOptions, total=False):
     success: Success
     """The least reward of a success, or a function of the `Episode`. If None, success
     is finished with a reward above 0."""
+    reward_range: tuple[float, float] | None
+    """The least and the greatest reward that an episode can have, if you know them: no
+    interval leaves them."""
     output: str | os.PathLike[str] | None
     """The path of a JSON-lines file that each episode is appended to. The same call
     again plays only episodes that are missing or have no outcome. It is refused if
@@ -205,6 +209,7 @@ class _Job:
             )
         if max_concurrent < 1:
             raise InvalidRequestError("max_concurrent must be at least 1")
+        check_range(options.get("reward_range"))
         policy_factory = options.get("policy_factory")
         self._options = options
         self._settings = Settings(
@@ -298,6 +303,8 @@ class _Job:
         }
         limits = dataclasses.asdict(settings.rules)
         limits |= {"seed": settings.seed, "success": name_success(settings.success)}
+        if (rewards := self._options.get("reward_range")) is not None:
+            limits["reward_range"] = list(rewards)
         return {
             "format": FORMAT,
             "server": client.base_url,

@@ -6,22 +6,32 @@ import dataclasses
 import html
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._statistics import (
+    ANYTHING,
     Interval,
     interval_if_possible,
     mean_interval,
     rate_interval,
 )
+from ors_gym.rollout import Step
 from ors_gym.types import JSONObject
 
 Value: TypeAlias = Callable[[Record], float]
+Range: TypeAlias = tuple[float, float]
 _PERCENTILES: Final = (50, 90, 99)
+_NO_TOOL: Final = "(no tool call)"
+_ENOUGH_CALLS: Final = 3
+"""Of fewer calls nothing can be said."""
+_LONGEST_WORDS: Final = 200
+_MOST_VALUES: Final = 6
+"""A distribution of more values is told by its quartiles."""
 
 
 def success_of(record: Record) -> float:
@@ -56,13 +66,12 @@ def by_task(
     records: Iterable[Record], value: Value
 ) -> dict[tuple[str, int | str], tuple[float, int]]:
     """Return each task's sum of a value, and its number of episodes with an outcome."""
-    sums: dict[tuple[str, int | str], tuple[float, int]] = {}
+    values: dict[tuple[str, int | str], list[float]] = defaultdict(list)
     for record in records:
         if record.has_outcome:
-            task = record.key[:2]
-            total, count = sums.get(task, (0.0, 0))
-            sums[task] = total + value(record), count + 1
-    return sums
+            values[record.key[:2]].append(value(record))
+    # Sorted: the order in which episodes ended must not change a sum's last digit.
+    return {task: (sum(sorted(one)), len(one)) for task, one in values.items()}
 
 
 def by_split(records: Iterable[Record], confidence: float) -> list[JSONObject]:
@@ -94,15 +103,19 @@ def _row_of_split(
 
 
 def by_tool(records: Iterable[Record]) -> list[JSONObject]:
-    """Return a row for each tool that was called, the most called first."""
-    groups: dict[str, list[Any]] = defaultdict(list)
+    """Return a row for each tool that was called, the most called first.
+
+    ``invalid`` calls were refused or could not be read, ``failed`` ones raised in the
+    tool, and ``null_rewards`` counts those that ran and were given no reward.
+    """
+    groups: dict[str, list[Step]] = defaultdict(list)
     for record in records:
         for step in record.episode.steps:
             groups[step.tool].append(step)
     rows = [
         {
-            "tool": tool or "(no tool call)",
-            "calls": len(steps),
+            "tool": tool or _NO_TOOL,
+            **count_calls(steps),
             "errors": sum(bool(step.error) for step in steps),
             "avg_reward": mean(step.reward for step in steps if step.is_paid),
             **_percentiles([step.seconds for step in steps]),
@@ -110,6 +123,152 @@ def by_tool(records: Iterable[Record]) -> list[JSONObject]:
         for tool, steps in groups.items()
     ]
     return sorted(rows, key=lambda row: -int(row["calls"]))
+
+
+def count_calls(steps: Sequence[Step]) -> dict[str, int]:
+    kinds = Counter(step.error_kind for step in steps)
+    return {
+        "calls": len(steps),
+        "invalid": kinds["invalid_action"],
+        "failed": kinds["tool_failed"],
+        "null_rewards": sum(s.reward_is_null for s in steps if not s.error_kind),
+    }
+
+
+def find_warnings(records: Sequence[Record], known: Range | None) -> list[str]:
+    """Say what makes figures doubtful: the set-up may be broken, not the policy."""
+    # Turns without a readable call are the policy's, and told of elsewhere.
+    calls = [step for one in records for step in one.episode.steps if step.tool]
+    found = []
+    if said := _describe_failures(calls, "calls"):
+        found.append(said)
+    else:
+        by_name: dict[str, list[Step]] = defaultdict(list)
+        for step in calls:
+            by_name[step.tool].append(step)
+        for tool, steps in by_name.items():
+            if all(map(_went_wrong, steps)):
+                found.append(_describe_failures(steps, f"calls of {tool}"))
+    ran = [step for step in calls if not step.error_kind]
+    if ran and all(step.reward_is_null for step in ran):
+        found.append(
+            f"no reward was ever given: it was null in all {len(ran)} replies, which "
+            "counts as 0"
+        )
+    outside = [reward for reward in _rewards(records) if not _is_in(reward, known)]
+    if known and outside:
+        found.append(
+            f"a reward of {outside[0]:g} is outside reward_range, {known[0]:g} to "
+            f"{known[1]:g}, which is therefore not used"
+        )
+    return [one for one in found if one]
+
+
+def _went_wrong(step: Step) -> bool:
+    return step.error_kind in ("invalid_action", "tool_failed")
+
+
+def _describe_failures(steps: Sequence[Step], what: str) -> str:
+    """Say so if most calls were refused or raised, with the words of the first."""
+    wrong = [step for step in steps if _went_wrong(step)]
+    if len(wrong) < _ENOUGH_CALLS or 2 * len(wrong) <= len(steps):
+        return ""
+    refused = sum(step.error_kind == "invalid_action" for step in wrong)
+    counts = [f"{refused} of {len(steps)} {what} were refused"] if refused else []
+    if failed := len(wrong) - refused:
+        who = "" if refused else f" of {len(steps)} {what}"
+        counts.append(f"{failed}{who} failed in the tool")
+    words = " ".join(wrong[0].error.split())
+    if len(words) > _LONGEST_WORDS:
+        words = f"{words[:_LONGEST_WORDS]}..."
+    return f"{' and '.join(counts)}. The first, of {wrong[0].tool}: {words}"
+
+
+def tool_metrics(records: Sequence[Record]) -> dict[str, int]:
+    """Return the counts of each tool, by ``tools/NAME/COUNT``.
+
+    Names that a model made up are one: a logger keeps a chart for each.
+    """
+    listed = {tool["name"] for one in records for tool in one.episode.tools}
+    groups: dict[str, list[Step]] = defaultdict(list)
+    for record in records:
+        for step in record.episode.steps:
+            known = step.tool in listed or step.error_kind != "invalid_action"
+            groups[step.tool if known else "unknown" if step.tool else "none"].append(
+                step
+            )
+    return {
+        f"tools/{tool}/{name}": count
+        for tool, steps in groups.items()
+        for name, count in count_calls(steps).items()
+    }
+
+
+def check_range(known: Any) -> None:
+    """Raise `InvalidRequestError` unless these are two bounds, or None."""
+    match known:
+        case None:
+            return
+        case [int() | float() as low, int() | float() as high] if low < high:
+            return
+    raise InvalidRequestError(
+        f"reward_range is {known!r}; it must be two numbers, the lower one first"
+    )
+
+
+def known_range(head: Mapping[str, Any]) -> Range | None:
+    """Return the range of an episode's reward that the head of a file names."""
+    limits = head.get("limits")
+    match limits.get("reward_range") if isinstance(limits, Mapping) else None:
+        case [int() | float() as low, int() | float() as high]:
+            return float(low), float(high)
+    return None
+
+
+def _rewards(records: Iterable[Record]) -> list[float]:
+    return [reward_of(record) for record in records if record.has_outcome]
+
+
+def _is_in(reward: float, known: Range | None) -> bool:
+    return known is None or known[0] <= reward <= known[1]
+
+
+def reward_interval(
+    records: Sequence[Record], known: Range | None, confidence: float
+) -> tuple[Interval, str]:
+    """Return the interval of the mean reward, and how it was found."""
+    tasks = by_task(records, reward_of).values()
+    sums, counts = [total for total, _ in tasks], [count for _, count in tasks]
+    if is_binary(_rewards(records)):
+        return rate_interval(sums, counts, confidence), "Wilson, rewards 0 and 1"
+    low, high = bounds = _range_of(records, known)
+    basis = f"bootstrap, rewards within {low:g} and {high:g}"
+    if bounds == ANYTHING:
+        basis = "bootstrap, no range of rewards known"
+    return mean_interval(sums, counts, confidence, bounds), basis
+
+
+def is_binary(rewards: Iterable[float]) -> bool:
+    return set(rewards) <= {0.0, 1.0}
+
+
+def describe_rewards(rewards: Sequence[float]) -> str:
+    """Say how rewards are distributed: each value, or quartiles where there are many.
+
+    Example:
+        >>> describe_rewards([0.5, 0.5, 1.0]), describe_rewards([0.5] * 9)
+        ('0.5 in 2, 1 in 1', '0.5 in all 9')
+    """
+    counts = Counter(f"{reward:.6g}" for reward in sorted(rewards))
+    if len(counts) == 1:
+        return f"{next(iter(counts))} in all {len(rewards)}"
+    if len(counts) <= _MOST_VALUES:
+        return ", ".join(f"{value} in {count}" for value, count in counts.items())
+    low, *quartiles, high = np.quantile(
+        rewards, (0, 0.25, 0.5, 0.75, 1), method="nearest"
+    )
+    told = ", ".join(f"{quartile:.4g}" for quartile in quartiles)
+    return f"{low:.4g} to {high:.4g}, quartiles {told}"
 
 
 def count_errors(records: Iterable[Record]) -> dict[str, int]:
@@ -185,12 +344,20 @@ class Comparison:
 
 
 def compare(
-    first: Sequence[Record], second: Sequence[Record], confidence: float
+    first: Sequence[Record],
+    second: Sequence[Record],
+    confidence: float,
+    ranges: tuple[Range | None, Range | None] = (None, None),
 ) -> Comparison:
     """Return the differences of two evaluations, the first minus the second."""
     rates, only_first, only_second = _differences(first, second, success_of)
     rewards, _, _ = _differences(first, second, reward_of)
     ones = [1] * len(rates)
+    of_first, of_second = (
+        _range_of(records, known)
+        for records, known in zip((first, second), ranges, strict=True)
+    )
+    bounds = of_first[0] - of_second[1], of_first[1] - of_second[0]
     return Comparison(
         tasks=len(rates),
         only_first=only_first,
@@ -200,8 +367,18 @@ def compare(
         success_rate=mean(rates),
         success_interval=mean_interval(rates, ones, confidence, (-1, 1)),
         avg_reward=mean(rewards),
-        reward_interval=mean_interval(rewards, ones, confidence),
+        reward_interval=mean_interval(rewards, ones, confidence, bounds),
     )
+
+
+def _range_of(records: Sequence[Record], known: Range | None) -> Range:
+    """Return the bounds of an episode's reward, as far as they are known."""
+    rewards = _rewards(records)
+    if is_binary(rewards):
+        return 0.0, 1.0
+    if known is None or not all(_is_in(reward, known) for reward in rewards):
+        return ANYTHING
+    return known
 
 
 def _differences(

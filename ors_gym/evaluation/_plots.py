@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import math
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +27,12 @@ _INK: Final = (
     "ytick.color",
 )
 _NO_BACKGROUND: Final = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
+_FILL: Final = "#4477aa"
 _LEAST: Final = 1e-9
 _MOST: Final = 1e9
 """Rewards that are smaller or larger are drawn in other units: axes are floats."""
-_CLOSEST: Final = 1e-9
-"""Rewards that differ by less than this share of their size are in one bar."""
+_MOST_BARS: Final = 12
+"""Of more different values than these a histogram is drawn."""
 _LONGEST_NAME: Final = 24
 _PART_SIZE: Final = (4.8, 3.4)
 """Inches. On a phone's screen, text in it is as large as the page's text."""
@@ -83,21 +85,29 @@ def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
 
 def _draw_histogram(axes: Any, values: list[Any], name: str) -> None:
     values = [value for value in values if math.isfinite(value)]
-    largest = max(map(abs, values), default=0)
-    if largest and not _LEAST < largest < _MOST:
-        unit = 10.0 ** max(math.floor(math.log10(largest)), -300)
-        values, name = [value / unit for value in values], f"{name} / {unit:g}"
-        largest /= unit
-    bins: Any = min(30, max(10, len(set(values))))
-    if values and max(values) - min(values) <= _CLOSEST * largest:
-        bins = 1
-    if values and isinstance(values[0], int) and max(values) - min(values) < 30:
-        # One bar for each whole number, centred on it.
-        bins = [number - 0.5 for number in range(min(values), max(values) + 2)]
-    axes.hist(values, bins=bins, color="#4477aa", edgecolor="none", rwidth=0.95)
     axes.set_xlabel(name)
     axes.set_ylabel("episodes")
     axes.yaxis.get_major_locator().set_params(integer=True)
+    counts = Counter(f"{value:.6g}" for value in sorted(values))
+    if len(counts) == 1:
+        axes.set_xlabel(f"{name}, the same in every episode")
+    is_whole = bool(values) and isinstance(values[0], int)
+    if len(counts) <= (1 if is_whole else _MOST_BARS):
+        # A bar for each value: bins would make a range of it.
+        axes.bar(range(len(counts)), list(counts.values()), color=_FILL, width=0.6)
+        axes.set_xticks(range(len(counts)), list(counts))
+        axes.set_xlim(-1, max(1, len(counts)))
+        return
+    largest = max(map(abs, values), default=0)
+    if largest and not _LEAST < largest < _MOST:
+        unit = 10.0 ** max(math.floor(math.log10(largest)), -300)
+        values = [value / unit for value in values]
+        axes.set_xlabel(f"{name} / {unit:g}")
+    bins: Any = min(30, max(10, len(counts)))
+    if is_whole and max(values) - min(values) < 30:
+        # One bar for each whole number, centred on it.
+        bins = [number - 0.5 for number in range(min(values), max(values) + 2)]
+    axes.hist(values, bins=bins, color=_FILL, edgecolor="none", rwidth=0.95)
 
 
 def _draw_rewards(axes: Any, evaluation: Evaluation) -> None:
@@ -108,7 +118,8 @@ def _draw_steps(axes: Any, evaluation: Evaluation) -> None:
     outcomes = [record for record in evaluation.records if record.has_outcome]
     counts = [len(record.episode.steps) for record in outcomes]
     _draw_histogram(axes, counts, "steps")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    if len(set(counts)) > 1:
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _draw_success(axes: Any, evaluation: Evaluation) -> None:

@@ -8,9 +8,12 @@ import sysconfig
 import traceback
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ors_gym.display._cards import episode_card
+from ors_gym.display._html import ImageBudget, escape, under_one_style
 from ors_gym.errors import MissingExtraError
+from ors_gym.evaluation import _figures as figures
 from ors_gym.evaluation._plots import draw_parts
 
 if TYPE_CHECKING:
@@ -18,15 +21,26 @@ if TYPE_CHECKING:
     from ors_gym.evaluation._output import Record
     from ors_gym.evaluation._result import Evaluation
 
-_ON_CARDS: Final = ("success rate", "reward", "steps")
-"""Figures that a page shows on cards, and not once more in its table."""
+_WARNING: Final = "WARNING"
+_ON_CARDS: Final = ("success rate", "reward", "steps", _WARNING)
+"""What a page shows by itself, and not once more in its table."""
 _OURS: Final = str(Path(__file__).parents[1])
 _STANDARD: Final = sysconfig.get_path("stdlib")
 _LONGEST: Final = 400
+_SHORT: Final = 24
+
+
+_MOST_TOOLS: Final = 10
+"""Tools that a text tells of."""
+_SAMPLED: Final = 20
+"""Episodes that a page shows whatever came of them."""
+_MOST_CHARACTERS: Final = 12_000_000
+"""Characters of the transcripts of a page, half of them for pictures."""
 
 
 def as_text(evaluation: Evaluation) -> str:
-    return "\n".join(f"{name:16}{value}" for name, value in _summarise(evaluation))
+    lines = [*_summarise(evaluation), *_describe_tools(evaluation.by_tool)]
+    return "\n".join(f"{name:16}{value}" for name, value in lines)
 
 
 def as_html(evaluation: Evaluation, without: Container[str] = ()) -> str:
@@ -50,23 +64,30 @@ def as_page(
     evaluations: dict[str, Evaluation],
     comparison: tuple[str, Comparison] | None = None,
 ) -> str:
-    """Return a page of evaluations, with their plots where matplotlib is installed.
+    """Return a page of evaluations: figures, plots and transcripts.
 
-    The page loads nothing, every text in it is escaped, and it is dark where the reader
-    prefers that. ``comparison`` is one of two evaluations, with a name for it.
+    Plots need matplotlib. The page loads nothing and runs nothing, every text in it is
+    escaped, and it is dark where the reader prefers that. ``comparison`` is one of two
+    evaluations, with a name for it.
     """
     parts = [f"<h1>{html.escape(title)}</h1>"]
-    for name, evaluation in evaluations.items():
-        parts += _section(name, evaluation)
     if comparison is not None:
         name, found = comparison
         parts += [_heading(name), _scrolling(found._repr_html_())]
-    return _PAGE.format(title=html.escape(title), style=_STYLE, body="\n".join(parts))
+    characters = _MOST_CHARACTERS // max(1, len(evaluations))
+    for name, evaluation in evaluations.items():
+        parts += _section(name, evaluation)
+        parts.append(_transcripts(name, evaluation, characters))
+    body = under_one_style("\n".join(parts))
+    return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
 
 
 def _section(name: str, evaluation: Evaluation) -> list[str]:
     tables = as_html(evaluation, without=_ON_CARDS)
-    parts = [_heading(name), _cards(evaluation), _scrolling(tables)]
+    doubts = evaluation.warnings
+    parts = [_heading(name)]
+    parts += [f'<p class="warning">{_WARNING}: {escape(one)}</p>' for one in doubts]
+    parts += [_cards(evaluation), _scrolling(tables)]
     if not evaluation.outcomes:
         return parts
     try:
@@ -89,18 +110,95 @@ def _scrolling(table: str) -> str:
 
 def _cards(evaluation: Evaluation) -> str:
     without = len(evaluation.records) - evaluation.outcomes
-    figures, _ = _main_figures(evaluation)
-    cards = [
-        (name, value, more.replace(" interval", "")) for name, value, more in figures
+    shown, _ = _main_figures(evaluation)
+    shown.append(
+        _Figure("outcomes", f"{evaluation.outcomes}", f"{without} episodes without one")
+    )
+    cards = "".join(
+        f"<div><dt>{one.name}</dt><dd>{one.value}</dd>"
+        f"<dd>{one.interval.replace(' interval', '')}</dd>"
+        f"<dd>{html.escape(one.note)}</dd></div>"
+        for one in shown
+    )
+    return f'<dl class="cards">{cards}</dl>'
+
+
+def _transcripts(name: str, evaluation: Evaluation, characters: int) -> str:
+    """Show failures and a sample of all, folded, as far as there is room.
+
+    The filter is made of radio buttons and style rules: a page of strangers' texts
+    runs no script.
+    """
+    records = evaluation.records
+    if not records:
+        return ""
+    count = min(_SAMPLED, len(records))
+    sample = [place * len(records) // count for place in range(count)]
+    failures = [row for row, record in enumerate(records) if not record.success]
+    shown: dict[int, str] = {}
+    pictures = ImageBudget(characters // 2)
+    for row in dict.fromkeys([*sample, *failures]):
+        transcript = _transcript(row, records[row], pictures)
+        if len(transcript) <= characters:
+            shown[row] = transcript
+            characters -= len(transcript)
+    listed = sum(row in shown for row in failures)
+    told = f"{len(shown)} of {len(records)} episodes: a sample, and " + (
+        "all failures"
+        if listed == len(failures)
+        else f"{listed} of {len(failures)} failures, as more would make the page large"
+    )
+    buttons = "".join(
+        f'<input type="radio" name="{escape(name)}" id="{escape(name)}/{kind}" '
+        f'class="only-{kind}"{" checked" if kind == "all" else ""}>'
+        f'<label for="{escape(name)}/{kind}">{label} ({number})</label>'
+        for kind, label in _KINDS.items()
+        if (number := sum(f" {kind}" in one[:_HEAD] for one in shown.values()))
+    )
+    return (
+        f"<h3>Episodes</h3><p>{told}. <code>ors-gym show {escape(name)} --row N</code> "
+        f'shows any.</p><div class="episodes">{buttons}'
+        f"{''.join(shown[row] for row in sorted(shown))}</div>"
+    )
+
+
+_KINDS: Final = {
+    "all": "all shown",
+    "won": "successes",
+    "lost": "failures",
+    "without": "without an outcome",
+    "refused": "with refused calls",
+}
+"""The filters of transcripts: the class of an element, and the words for a reader."""
+_HEAD: Final = 60
+"""Characters of a transcript within which its classes are."""
+
+
+def _transcript(row: int, record: Record, pictures: ImageBudget) -> str:
+    episode = record.episode
+    kinds = [
+        "all",
+        "won" if record.success else "lost" if record.has_outcome else "without",
     ]
-    cards.append(
-        ("outcomes", f"{evaluation.outcomes}", f"{without} episodes without one")
+    calls = figures.count_calls(episode.steps)
+    if calls["invalid"]:
+        kinds.append("refused")
+    reward = (
+        "no outcome" if episode.total_reward is None else f"{episode.total_reward:g}"
     )
-    shown = "".join(
-        f"<div><dt>{name}</dt><dd>{value}</dd><dd>{more}</dd></div>"
-        for name, value, more in cards
+    cells = [
+        f"row {row}",
+        f"task {record.key[1]}"[:_SHORT],
+        f"reward {reward}",
+        f"{len(episode.steps)} steps",
+        episode.stop_reason,
+        f"{calls['invalid']} refused" if calls["invalid"] else "",
+    ]
+    summary = "".join(f"<span>{escape(cell)}</span>" for cell in cells if cell)
+    return (
+        f'<details class="{" ".join(["episode", *kinds])}"><summary>{summary}</summary>'
+        f"{episode_card(episode, pictures)}</details>"
     )
-    return f'<dl class="cards">{shown}</dl>'
 
 
 def _plots(evaluation: Evaluation) -> str:
@@ -129,13 +227,24 @@ h1, h2 { overflow-wrap: anywhere; line-height: 1.25 }
 .cards div { background: var(--card); border-radius: .5rem; padding: .75rem 1rem }
 .cards dt { color: var(--faint) } .cards dd { margin: 0 }
 .cards dd:nth-of-type(1) { font-size: 1.6rem; line-height: 1.3 }
-.cards dd:nth-of-type(2) { color: var(--faint); font-size: .85rem }
+.cards dd:nth-of-type(n+2) { color: var(--faint); font-size: .85rem }
 .scroll { overflow-x: auto }
 .scroll div { display: grid; gap: 1.25rem; justify-items: start;
   grid-template-columns: minmax(0, 1fr) }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line);
   text-align: left; vertical-align: top } th { font-weight: 600; white-space: nowrap }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem } p { overflow-wrap: anywhere }
+.episodes input { margin: 0 .3rem 0 0 } .episodes label { margin-right: 1rem }
+.episodes details.episode { border-bottom: 1px solid var(--line); padding: .3rem 0 }
+.episodes .episode > summary { cursor: pointer }
+.episode > summary span { display: inline-block; margin-right: 1rem }
+.lost > summary::marker { color: #c0392b } .won > summary::marker { color: #2e8b57 }
+.only-won:checked ~ .episode:not(.won), .only-lost:checked ~ .episode:not(.lost),
+.only-without:checked ~ .episode:not(.without),
+.only-refused:checked ~ .episode:not(.refused) { display: none }
+.warning { border-left: 4px solid #c77700; padding: .4rem .8rem; margin: 0 0 1rem;
+  background: var(--card); overflow-wrap: anywhere }
 .plots { display: grid; gap: 1rem; margin-top: 1.5rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)) }
 .plots img { width: 100%; height: auto; display: block }
@@ -187,16 +296,16 @@ def _summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
     lines = []
     if failed := _describe_all_failed(evaluation.records):
         lines.append(("FAILED", failed))
-    if head:
+    lines += [(_WARNING, text) for text in evaluation.warnings]
+    if "environment" in head:
         split = f", split {head['split']}" if head.get("split") else ""
         lines.append(("environment", f"{head.get('environment')}{split}"))
         lines.append(("policy", str(head.get("policy"))))
     lines.append(("episodes", _count(evaluation)))
-    figures, hint = _main_figures(evaluation)
-    lines += [
-        (name, f"{value}  {interval}" if interval else value)
-        for name, value, interval in figures
-    ]
+    main, hint = _main_figures(evaluation)
+    lines += [(one.name, _in_one_line(one)) for one in main]
+    if evaluation.outcomes and not figures.is_binary(evaluation.rewards):
+        lines.append(("rewards", figures.describe_rewards(evaluation.rewards)))
     if hint:
         lines.append(("intervals", hint))
     lines.append(("ended by", _listed(evaluation.stop_reasons)))
@@ -214,25 +323,63 @@ def _summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
     return lines
 
 
-def _main_figures(evaluation: Evaluation) -> tuple[list[tuple[str, str, str]], str]:
-    """Return triples of a name, a figure and its interval, and a hint.
+class _Figure(NamedTuple):
+    name: str
+    value: str
+    interval: str
+    """Empty where it cannot be had."""
+    note: str = ""
+    """What the figure means, or how its interval was found."""
+
+
+def _in_one_line(figure: _Figure) -> str:
+    note = f"({figure.note})" if figure.note else ""
+    return "  ".join(filter(None, (figure.value, figure.interval, note)))
+
+
+def _main_figures(evaluation: Evaluation) -> tuple[list[_Figure], str]:
+    """Return the figures, and a hint.
 
     Without the extra ``eval`` the intervals are empty, and the hint says how to
     install it.
     """
     percent, hint = f"{evaluation.confidence:.0%} interval", ""
-    figures = []
+    shown = []
+    limits = evaluation.head.get("limits")
+    rule = limits.get("success", "") if isinstance(limits, Mapping) else ""
     for name, value, own, form in (
         ("success rate", evaluation.success_rate, "success_interval", ".1%"),
         ("reward", evaluation.avg_reward, "reward_interval", ".3f"),
         ("steps", evaluation.avg_steps, "steps_interval", ".2f"),
     ):
+        note = f"success: {rule}" if name == "success rate" and rule else ""
         try:
             interval = f"{percent} {getattr(evaluation, own):{form}}"
+            if name == "reward" and evaluation.outcomes:
+                note = evaluation.reward_basis
         except MissingExtraError as error:
             interval, hint = "", str(error)
-        figures.append((name, f"{value:{form}}", interval))
-    return figures, hint
+        shown.append(_Figure(name, f"{value:{form}}", interval, note))
+    return shown, hint
+
+
+def _describe_tools(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return a line for each tool: its calls, and what came of them."""
+    told = [_describe_tool(row) for row in rows[:_MOST_TOOLS]]
+    if len(rows) > _MOST_TOOLS:
+        told.append(f"and {len(rows) - _MOST_TOOLS} more")
+    return [("" if place else "tools", text) for place, text in enumerate(told)]
+
+
+def _describe_tool(row: Mapping[str, Any]) -> str:
+    told = [f"{row['tool']}: {row['calls']} calls"]
+    for count, what in (
+        (row["invalid"], "refused"),
+        (row["failed"], "failed"),
+        (row["null_rewards"], "without a reward"),
+    ):
+        told += [f"{count} {what}"] if count else []
+    return ", ".join(told)
 
 
 def _count(evaluation: Evaluation) -> str:

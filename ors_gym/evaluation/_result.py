@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -40,6 +41,8 @@ class Evaluation(Mapping[str, Any]):
             there are.
         stopped: Why some are missing.
         confidence: The probability that an interval should hold the true value.
+        reward_range: The least and the greatest reward that an episode can have, for
+            intervals; if None, what ``head`` says of it.
 
     Example:
         >>> empty = Evaluation([])
@@ -55,27 +58,36 @@ class Evaluation(Mapping[str, Any]):
         planned: int | None = None,
         stopped: str = "",
         confidence: float = 0.95,
+        reward_range: tuple[float, float] | None = None,
     ) -> None:
         self.records = list(records)
         self.head = dict(head or {})
         self.planned = len(self.records) if planned is None else planned
         self.stopped = stopped
         self.confidence = confidence
+        figures.check_range(reward_range)
+        self.reward_range = reward_range or figures.known_range(self.head)
         self._outcomes = [record for record in self.records if record.has_outcome]
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], confidence: float = 0.95) -> Evaluation:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        confidence: float = 0.95,
+        reward_range: tuple[float, float] | None = None,
+    ) -> Evaluation:
         """Read the output file of an evaluation, also of one that is not over.
 
         Args:
             path: Where it is.
             confidence: The probability that an interval should hold the true value.
+            reward_range: As for an `Evaluation`.
 
         Raises:
             InvalidRequestError: If it is no output file, or damaged.
         """
         head, records = read_output(path)
-        return cls(records, head=head, confidence=confidence)
+        return cls(records, head=head, confidence=confidence, reward_range=reward_range)
 
     def __getitem__(self, key: str) -> Any:
         if key not in _KEYS:
@@ -140,8 +152,27 @@ class Evaluation(Mapping[str, Any]):
 
     @cached_property
     def reward_interval(self) -> Interval:
-        """A bootstrap confidence interval of the mean reward."""
-        return mean_interval(*self._per_task(figures.reward_of), self.confidence)
+        """A confidence interval of the mean reward.
+
+        Wilson's where every reward is 0 or 1, else a bootstrap interval, which stays
+        within ``reward_range`` where that is known.
+        """
+        return self._reward_interval[0]
+
+    @property
+    def reward_basis(self) -> str:
+        """How `reward_interval` was found, in words."""
+        return self._reward_interval[1]
+
+    @cached_property
+    def _reward_interval(self) -> tuple[Interval, str]:
+        known = self.reward_range
+        return figures.reward_interval(self.records, known, self.confidence)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What makes the figures doubtful, such as calls that are mostly refused."""
+        return figures.find_warnings(self.records, self.reward_range)
 
     @cached_property
     def steps_interval(self) -> Interval:
@@ -206,7 +237,8 @@ class Evaluation(Mapping[str, Any]):
         Returns:
             The differences with intervals, this evaluation minus the other.
         """
-        return compare(self.records, other.records, self.confidence)
+        ranges = self.reward_range, other.reward_range
+        return compare(self.records, other.records, self.confidence, ranges)
 
     def metrics(self, prefix: str = "eval/") -> dict[str, float]:
         """Return flat figures, for Weights & Biases, TensorBoard and the like.
@@ -219,24 +251,34 @@ class Evaluation(Mapping[str, Any]):
             the ends of the intervals are among them.
 
         Example:
-            >>> Evaluation([]).metrics("test/")
-            {'test/episodes': 0.0, 'test/outcomes': 0.0, 'test/errors': 0.0}
+            >>> sorted(Evaluation([]).metrics("test/"))[:3]
+            ['test/calls', 'test/episodes', 'test/errors']
         """
-        success = interval_if_possible(lambda: self.success_interval)
-        reward = interval_if_possible(lambda: self.reward_interval)
+        calls = figures.count_calls([s for one in self.episodes for s in one.steps])
         flat: dict[str, float] = {
             "success_rate": self.success_rate,
-            "success_low": success.low,
-            "success_high": success.high,
             "avg_reward": self.avg_reward,
-            "reward_low": reward.low,
-            "reward_high": reward.high,
             "avg_steps": self.avg_steps,
             "episodes": len(self.records),
             "outcomes": self.outcomes,
             "errors": sum(self.errors.values()),
+            "calls": calls["calls"],
+            "invalid_calls": calls["invalid"],
+            "failed_calls": calls["failed"],
+            "null_rewards": calls["null_rewards"],
         }
+        for what, find in (
+            ("success", lambda: self.success_interval),
+            ("reward", lambda: self.reward_interval),
+            ("steps", lambda: self.steps_interval),
+        ):
+            interval = interval_if_possible(find)
+            flat |= {f"{what}_low": interval.low, f"{what}_high": interval.high}
+        if rewards := self.rewards:
+            flat |= {"reward_min": min(rewards), "reward_max": max(rewards)}
+            flat["reward_median"] = statistics.median(rewards)
         flat |= {f"errors/{kind}": count for kind, count in self.errors.items()}
+        flat |= figures.tool_metrics(self.records)
         for what, values in self.latency.items():
             flat |= {f"{what}_seconds_{q}": value for q, value in values.items()}
         return {

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from ors_gym.errors import InvalidRequestError, MissingExtraError, import_extra
 
-_ANYTHING: Final = (-math.inf, math.inf)
+ANYTHING: Final = (-math.inf, math.inf)
+"""The bounds of a value whose bounds are not known."""
 _SEED: Final = 20240229
 _MOST_DRAWS: Final = 10_000_000
 """Numbers drawn for one bootstrap: the more tasks, the fewer resamples."""
@@ -65,8 +66,7 @@ def rate_interval(
     of positive counts estimated from survey data", 1998, who do so for another
     interval).
     """
-    won = np.asarray(successes, dtype=float)
-    played = np.asarray(counts, dtype=float)
+    won, played = _in_order(successes, counts)
     if not len(played):
         return _unknown_interval()
     if played.max() == 1:
@@ -103,14 +103,14 @@ def mean_interval(
     sums: ArrayLike,
     counts: ArrayLike,
     confidence: float = 0.95,
-    bounds: tuple[float, float] = _ANYTHING,
+    bounds: tuple[float, float] = ANYTHING,
 ) -> Interval:
     """Return a bootstrap interval for a mean over episodes, with tasks resampled.
 
     ``sums`` and ``counts`` (at least 1) have the sum of the values and the number of
     episodes of each task. ``bounds`` are limits of the mean, and so of the interval,
-    such as ``(0, inf)`` for steps. The same numbers give the same interval. It is
-    unknown for less than two tasks, and for sums that are not finite.
+    such as ``(0, inf)`` for steps. The same numbers give the same interval, in any
+    order. It is unknown for less than two tasks, and for sums that are not finite.
 
     The interval is the studentised one, which skewed rewards need most (Efron and
     Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 12). Binary rewards of
@@ -122,8 +122,7 @@ def mean_interval(
     0.91 and 0.93 for log-normal ones. Expanded percentiles and BCa held fewer of the
     skewed means (0.87 and 0.90, 0.86 and 0.90 of the log-normal ones).
     """
-    totals = np.asarray(sums, dtype=float)
-    played = np.asarray(counts, dtype=float)
+    totals, played = _in_order(sums, counts)
     if len(totals) < 2 or not np.isfinite(totals).all():
         return _unknown_interval()
     # Scaled by a power of two, which is exact: squares must not overflow or vanish.
@@ -132,6 +131,19 @@ def mean_interval(
     with np.errstate(over="ignore"):
         low, high = np.clip(np.ldexp(np.asarray(found), exponent), *bounds)
     return Interval(float(low), float(high))
+
+
+def _in_order(
+    sums: ArrayLike, counts: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return tasks sorted by their numbers.
+
+    A run has them in the order of its tasks and its file in that in which they ended:
+    both must resample the same.
+    """
+    totals, played = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
+    order = np.lexsort((played, totals))
+    return totals[order], played[order]
 
 
 def _bootstrap(

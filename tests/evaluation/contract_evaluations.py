@@ -31,11 +31,16 @@ def play(
 
 
 def make_record(
-    index: int, reward: float | None = 1.0, *, split: str = "test", tool: str = "submit"
+    index: int,
+    reward: float | None = 1.0,
+    *,
+    split: str = "test",
+    tool: str = "submit",
+    number: int = 0,
 ) -> Record:
     """Make the record of one episode; without a reward, an outage ended it."""
     step = Step(0, "c", tool, {}, [], reward or 0.0, seconds=0.5)
-    episode = Episode("math", index, split, 0, steps=[step])
+    episode = Episode("math", index, split, number, steps=[step])
     if reward is None:
         episode.end_without_outcome("<b>gone</b>", "connection")
         return Record(episode, None)

@@ -1,8 +1,13 @@
 """Figures by split and by tool, and two evaluations compared task by task."""
 
+from typing import Any
+
 import pytest
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
+from ors_gym.evaluation._report import as_page
+from ors_gym.rollout import Step
 from tests.evaluation.contract_evaluations import make_record
 
 pytestmark = pytest.mark.unit
@@ -34,6 +39,139 @@ def test_intervals_of_rates_and_steps_stay_within_what_is_possible():
     long = [make_record(n, 1.0) for n in range(10)]
     long[0].episode.steps *= 50
     assert Evaluation(long).steps_interval.low == 0.0
+
+
+def test_rewards_of_0_and_1_have_the_interval_of_a_rate():
+    found = Evaluation([make_record(n, float(n > 0)) for n in range(25)])
+    assert found.avg_reward == 0.96
+    assert found.reward_interval == found.success_interval
+    assert found.reward_interval.high < 1
+    assert found.reward_basis == "Wilson, rewards 0 and 1"
+
+
+def guesses(count: int = 25, **options: Any) -> Evaluation:
+    """Rewards of at most 1, which the interval of the bootstrap leaves."""
+    rewards = [0.75 if n == 0 else 1.0 for n in range(count)]
+    records = [make_record(n, reward) for n, reward in enumerate(rewards)]
+    return Evaluation(records, **options)
+
+
+def test_an_interval_leaves_the_known_range_of_rewards_never():
+    unknown, known = guesses(), guesses(reward_range=(-0.625, 1))
+    assert unknown.reward_interval.high > 1
+    assert unknown.reward_basis == "bootstrap, no range of rewards known"
+    assert known.reward_interval == (unknown.reward_interval.low, 1.0)
+    assert known.reward_basis == "bootstrap, rewards within -0.625 and 1"
+    assert "rewards within -0.625 and 1" in str(known)
+    by_head = guesses(head={"limits": {"reward_range": [-0.625, 1]}})
+    assert by_head.reward_interval == known.reward_interval
+    # A range that is wrong is not used, and said to be wrong.
+    wrong = guesses(reward_range=(0, 0.9))
+    assert wrong.reward_interval == unknown.reward_interval
+    assert "a reward of 1 is outside reward_range" in str(wrong)
+    lost = guesses(reward_range=(-0.625, 1))
+    for record in lost.records[1:]:
+        record.episode.total_reward = -0.625
+    assert lost.compare(known).reward_interval.low == -1.625
+    for nonsense in ((1, 0), (1,), "01", (None, 1)):
+        with pytest.raises(InvalidRequestError, match="two numbers"):
+            Evaluation([], reward_range=nonsense)
+
+
+def test_every_order_of_the_rows_has_the_same_figures():
+    records = [
+        make_record(n % 7, 1.1 * n, split="ab"[n % 2], number=n // 7) for n in range(28)
+    ]
+    one, other = Evaluation(records), Evaluation(records[::-1])
+    assert one.metrics() == other.metrics()
+    assert one.compare(guesses()) == other.compare(guesses())
+
+
+def with_steps(*steps: tuple[str, str, str], reward: float = 0.0) -> Evaluation:
+    """Return an evaluation of one episode: tool, kind of error and error of each."""
+    record = make_record(0, reward)
+    record.episode.steps = [
+        Step(n, "c", tool, {}, [], reward, error=error, error_kind=kind, seconds=0.5)
+        for n, (tool, kind, error) in enumerate(steps)
+    ]
+    return Evaluation([record])
+
+
+REFUSED = ("move", "invalid_action", "direction must be one\nof up, down")
+RAISED = ("judge", "tool_failed", "the grader is down")
+RAN = ("look", "", "")
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (
+            [REFUSED] * 3 + [RAN],
+            ["3 of 4 calls were refused. The first, of move: direction must be one"],
+        ),
+        ([RAISED] * 5, ["5 of 5 calls failed in the tool. The first, of judge: the g"]),
+        (
+            [REFUSED, RAISED] * 2,
+            ["2 of 4 calls were refused and 2 failed in the tool. The first, of move"],
+        ),
+        # Most calls went well, and yet no call of one tool ever did.
+        ([REFUSED] * 3 + [RAN] * 9, ["3 of 3 calls of move were refused"]),
+        ([REFUSED] * 2 + [("move", "", "")] * 2, []),
+        ([REFUSED] * 2 + [RAN] * 3, []),
+        ([("", "invalid_action", "no call")] * 9 + [RAN], []),
+        ([], []),
+    ],
+)
+def test_calls_that_mostly_go_wrong_are_a_warning(steps, said):
+    found = with_steps(*steps)
+    assert len(found.warnings) == len(said)
+    for warning, words in zip(found.warnings, said, strict=True):
+        assert words in warning
+        assert f"WARNING         {words}" in str(found)
+        assert words in as_page("x", {"run": found})
+
+
+def test_a_reward_that_is_always_null_is_a_warning():
+    found = with_steps(RAN, RAN)
+    found.episodes[0].steps[0].reward_is_null = True
+    assert Evaluation(found.records).warnings == []
+    found.episodes[0].steps[1].reward_is_null = True
+    assert found.warnings[0].startswith(
+        "no reward was ever given: it was null in all 2"
+    )
+    assert "look: 2 calls, 2 without a reward" in str(found)
+    assert found.metrics("")["null_rewards"] == 2.0
+
+
+def test_metrics_count_what_went_wrong_for_each_tool():
+    found = with_steps(REFUSED, RAISED, RAN, ("made up", "invalid_action", "no tool"))
+    found.episodes[0].tools = [{"name": "move", "description": "", "input_schema": {}}]
+    metrics = found.metrics("")
+    assert (metrics["calls"], metrics["invalid_calls"], metrics["failed_calls"]) == (
+        (4, 2, 1)
+    )
+    assert metrics["tools/move/invalid"] == metrics["tools/judge/failed"] == 1.0
+    assert metrics["tools/unknown/calls"] == metrics["tools/look/calls"] == 1.0
+    rows = {row["tool"]: row for row in found.by_tool}
+    assert (rows["move"]["invalid"], rows["judge"]["failed"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "said"),
+    [
+        ([0.5] * 20, "rewards         0.5 in all 20"),
+        ([1.0, -1.0, 0.0, -1.0], "rewards         -1 in 2, 0 in 1, 1 in 1"),
+        ([n / 4 for n in range(9)], "rewards         0 to 2, quartiles 0.5, 1, 1.5"),
+        ([0.0, 1.0], None),
+    ],
+)
+def test_rewards_that_are_not_0_or_1_are_told_with_the_rule_of_success(rewards, said):
+    """A drawn debate, 0.5, is a success by the default rule."""
+    head = {"limits": {"success": "finished and total_reward > 0"}}
+    records = [make_record(n, reward) for n, reward in enumerate(rewards)]
+    text = str(Evaluation(records, head=head))
+    assert "(success: finished and total_reward > 0)\nreward" in text
+    assert said in text if said else "\nrewards" not in text
 
 
 def test_tables_by_split_and_tool():

@@ -18,7 +18,7 @@ def test_a_plot_has_four_parts_and_opens_no_window():
     figure = FOUND.plot()
     assert len(figure.axes) == 4
     labels = [axes.get_xlabel() for axes in figure.axes]
-    assert labels == ["reward", "", "steps", "seconds"]
+    assert labels == ["reward", "", "steps, the same in every episode", "seconds"]
     import matplotlib.pyplot as plt
 
     assert not plt.get_fignums()
@@ -35,6 +35,23 @@ def test_splits_of_any_name_are_drawn():
     assert "cannot be drawn" not in page
     axes = found.plot().axes[1]
     assert len(axes.patches) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("rewards", "bars"),
+    [
+        ([0.5] * 9, {"0.5": 9}),
+        ([-1.0, 1.0, 1.0, 0.0], {"-1": 1, "0": 1, "1": 2}),
+    ],
+)
+def test_few_rewards_are_a_bar_each(rewards, bars):
+    """A constant reward looked like one spread between 0 and 1."""
+    found = Evaluation([make_record(n, reward) for n, reward in enumerate(rewards)])
+    axes = found.plot().axes[0]
+    ticks = [tick.get_text() for tick in axes.get_xticklabels()]
+    heights = [bar.get_height() for bar in axes.patches]
+    assert dict(zip(ticks, heights, strict=True)) == bars
+    assert ("the same in every episode" in axes.get_xlabel()) == (len(bars) == 1)
 
 
 @pytest.mark.parametrize(

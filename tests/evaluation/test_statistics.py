@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
@@ -185,6 +185,16 @@ def test_an_interval_stays_within_what_is_possible():
     free = mean_interval(rates, [1] * 6)
     assert free.high > 1
     assert mean_interval(rates, [1] * 6, bounds=(-1, 1)) == (free.low, 1)
+
+
+@given(st.randoms())
+@settings(max_examples=5)
+def test_an_interval_does_not_depend_on_the_order_of_tasks(random):
+    """A run has the order of its tasks, its file that in which episodes ended."""
+    tasks = [(value / 16, 1 + place % 3) for place, value in enumerate(range(-9, 16))]
+    mixed = random.sample(tasks, len(tasks))
+    found = [mean_interval(*zip(*one, strict=True)) for one in (tasks, mixed)]
+    assert found[0] == found[1]
 
 
 def test_an_interval_of_huge_and_of_tiny_rewards_is_that_of_others():

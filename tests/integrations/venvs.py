@@ -30,10 +30,12 @@ class Group:
     frameworks: tuple[str, ...]
     # What the frameworks themselves are not clean of: filters that come after "error".
     warnings: tuple[str, ...] = ()
+    needs_torch: bool = True
 
     @property
     def recipe(self) -> Recipe:
-        steps = (_TORCH, (*self.frameworks, *_RUNNING))
+        own = (*self.frameworks, *_RUNNING)
+        steps = (_TORCH, own) if self.needs_torch else (own,)
         return Recipe(self.name, steps, _TIMEOUT)
 
 
@@ -60,6 +62,12 @@ GROUPS: Final[dict[str, Group]] = {
             "agents",
             ("inspect-ai==0.3.285", "tinker-cookbook==0.5.8", "verifiers==0.4.0"),
             ("default:::(inspect_ai|tinker|verifiers|torch|transformers)",),
+        ),
+        Group(
+            "loggers",
+            ("openreward==0.1.167", "wandb==0.31.0", "mlflow-skinny==3.17.2"),
+            ("default:::(wandb|mlflow|openreward|pydantic)",),
+            needs_torch=False,
         ),
         Group("rllib", ("ray[rllib]==2.60.0",), ("default:::(ray|torch|gymnasium)",)),
     )
