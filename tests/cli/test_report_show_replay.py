@@ -11,8 +11,10 @@ from ors_gym.evaluation import Record
 from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.rollout import Episode
 from ors_gym.rollout._episode import Step
+from ors_gym.types import Block
 from tests.cli.running import evaluate, run
 from tests.conftest import CURRENT
+from tests.formats.images import RED, image_block
 
 
 def test_show_writes_an_episode_down(evaluated):
@@ -49,6 +51,7 @@ def test_report_compares_and_writes_a_page_of_its_own(server, evaluated):
     page = evaluated.parent / "report.html"
     files = (str(evaluated), str(evaluated.parent / "one.jsonl"))
     done = run("report", *files, "--html", str(page), "--json")
+    assert done.stderr == f"wrote {page}\n"
     comparison = json.loads(done.stdout)["comparison"]
     assert comparison["tasks"] == 6
     assert comparison["wins"] > comparison["losses"]
@@ -58,7 +61,8 @@ def test_report_compares_and_writes_a_page_of_its_own(server, evaluated):
     assert all(link.startswith("data:") for link in links)
     assert "<script" not in text
     assert "success rate" in text
-    assert "6 in both" in run("report", *files).stdout
+    said = run("report", *files).stdout
+    assert said.index("6 in both") < said.index("success rate    ")
 
 
 HOSTILE = "</td><script>document.title = 'owned'</script><img src=x onerror=alert(1)>"
@@ -66,7 +70,10 @@ HOSTILE = "</td><script>document.title = 'owned'</script><img src=x onerror=aler
 
 def record(index: int, reward: float, split: str) -> Record:
     steps = [Step(0, "c", HOSTILE, {}, [], 0.0, seconds=0.5)] * (1 + index % 3)
-    episode = Episode("math", index, split, 0, steps=steps)
+    prompt: list[Block] = [{"type": "text", "text": f"{HOSTILE} {index}"}]
+    if index % 10 == 0:
+        prompt.append(image_block(RED))
+    episode = Episode("math", index, split, 0, prompt=prompt, steps=steps)
     if index == 7:
         episode.end_without_outcome("gone", "connection")
         return Record(episode, None)
@@ -107,14 +114,39 @@ def test_it_shows_figures_and_plots_and_asks_for_nothing(chromium, page_path):
             HOSTILE,
         ):
             assert said in text
+        # What two runs differ by is what a reader of two came for.
+        assert text.index("58 in both") < text.index("72.4%")
         pictures = page.evaluate(
-            "[...document.images].map(i => [i.complete, i.naturalWidth, i.alt])"
+            "[...document.querySelectorAll('.plots img')]"
+            ".map(i => [i.complete, i.naturalWidth, i.alt])"
         )
         assert len(pictures) == 8
         assert all(whole and width > 100 and alt for whole, width, alt in pictures)
         assert page.evaluate("document.scripts.length + document.title") == (
             f"0Evaluation of {HOSTILE}"
         )
+        assert (page.requests, page.errors) == ([], [])
+
+
+def test_its_episodes_are_folded_and_filtered(chromium, page_path):
+    """60 episodes: 16 of 0 and 2 without an outcome are listed, and 20 of all."""
+    visible = "[...document.querySelectorAll('.episodes')[0].querySelectorAll({})]"
+    visible += ".filter(e => e.checkVisibility()).length"
+    with chromium.open(page_path) as page:
+        listed = page.evaluate(visible.format("'.episode'"))
+        assert 18 + 4 < listed < 18 + 20
+        assert page.evaluate(visible.format("'.ors-card'")) == 0
+        for kind, count in (("lost", 16), ("without", 2), ("won", listed - 18)):
+            page.do(lambda tab, kind=kind: tab.click(f".only-{kind} + label >> nth=0"))
+            assert page.evaluate(visible.format(f"'.{kind}'")) == count
+            assert page.evaluate(visible.format("'.episode'")) == count
+        page.do(lambda tab: tab.click(".only-all + label >> nth=0"))
+        page.do(lambda tab: tab.click(".episode summary >> nth=0"))
+        assert page.evaluate(visible.format("'.ors-card'")) == 1
+        seen = page.text(".episode .ors-card")
+        assert f"{HOSTILE} 0" in seen
+        assert page.evaluate(visible.format("'.ors-image'")) == 1
+        assert page.overflow() == 0
         assert (page.requests, page.errors) == ([], [])
 
 
