@@ -17,6 +17,7 @@ from ors_gym.display._terminal import clean, say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
+from ors_gym.evaluation._figures import check_range
 from ors_gym.types import JSONObject
 
 
@@ -158,6 +159,24 @@ def read_range(text: str) -> range:
         raise argparse.ArgumentTypeError(
             f"{text!r} names no tasks; write N for the first N, or a:b"
         )
+    return found
+
+
+def read_reward_range(text: str) -> tuple[float, float]:
+    """Read the least and the greatest reward, ``a:b``.
+
+    Example:
+        >>> read_reward_range("-1:1")
+        (-1.0, 1.0)
+    """
+    low, _, high = text.partition(":")
+    try:
+        found = float(low), float(high)
+        check_range(found)
+    except (ValueError, InvalidRequestError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no range; write its ends, the lower one first, as 0:1"
+        ) from None
     return found
 
 

@@ -13,6 +13,7 @@ from ors_gym.cli._common import (
     import_from_here,
     open_environment,
     read_range,
+    read_reward_range,
     say_aside,
     say_json,
     summarize,
@@ -62,6 +63,12 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument(
+        "--reward-range",
+        type=read_reward_range,
+        metavar="a:b",
+        help="the least and the greatest reward of an episode, if you know them",
+    )
+    parser.add_argument(
         "--output",
         metavar="FILE",
         help="JSON lines; the same command again plays only what is missing",
@@ -83,6 +90,7 @@ def _run(options: argparse.Namespace) -> int:
             max_turns=options.max_turns,
             split=options.split,
             seed=options.seed,
+            reward_range=options.reward_range,
             output=options.output,
             policy_name=options.policy,
             engine=options.engine,

@@ -242,9 +242,12 @@ def reward_interval(
     if is_binary(_rewards(records)):
         return rate_interval(sums, counts, confidence), "Wilson, rewards 0 and 1"
     low, high = bounds = _range_of(records, known)
-    basis = f"bootstrap, rewards within {low:g} and {high:g}"
-    if bounds == ANYTHING:
+    if len(set(_rewards(records))) == 1:
+        basis = "every reward is the same"
+    elif bounds == ANYTHING:
         basis = "bootstrap, no range of rewards known"
+    else:
+        basis = f"bootstrap, rewards within {low:g} and {high:g}"
     return mean_interval(sums, counts, confidence, bounds), basis
 
 

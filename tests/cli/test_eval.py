@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from ors_gym.evaluation import Evaluation
 from tests.cli.running import evaluate, run
 from tests.rollout.chat_server import running_chat_server
 
@@ -39,6 +40,39 @@ def test_eval_of_a_split_and_a_range(server):
 
 def submit(episode: Any) -> dict[str, Any]:
     return {"tool": "submit", "input": {"answer": "4"}}
+
+
+def test_eval_says_what_came_of_the_calls_and_which_file_it_wrote(server, tmp_path):
+    """Calls that the server refuses, and rewards that no interval may leave."""
+    output = tmp_path / "run.jsonl"
+    options = (
+        *("eval", "contract", "--url", server.base_url, "--tasks", "3"),
+        *("--policy", "tests.cli.test_eval:add_words", "--max-turns", "4"),
+        *("--output", str(output)),
+    )
+    done = run(*options, "--reward-range", "0:2")
+    for said in (
+        "WARNING         7 of 12 calls were refused. The first, of add: ",
+        "(success: finished and total_reward > 0)",
+        "(bootstrap, rewards within 0 and 2)",
+        "rewards         0.5 in 2, 1.5 in 1",
+        "add: 12 calls, 7 refused",
+    ):
+        assert said in done.stdout
+    assert f"wrote {output}; ors-gym report" in done.stderr
+    # The file says the same as the run that wrote it.
+    assert run("report", str(output)).stdout == done.stdout
+    found = Evaluation.load(output).metrics("")
+    assert (found["invalid_calls"], found["tools/add/invalid"]) == (7, 7)
+    with pytest.raises(SystemExit):
+        run(*options, "--reward-range", "2:0")
+
+
+def add_words(episode: Any) -> dict[str, Any]:
+    """Call a tool in a way that its validator accepts in the end."""
+    right = len(episode.steps) > 2 or (episode.task_index == 0 and episode.steps)
+    given = {"a": 1, "b": 2} if right else {"a": "one", "b": 2}
+    return {"tool": "add", "input": given}
 
 
 @pytest.mark.parametrize("policy", ["random", "reference"])
