@@ -73,7 +73,8 @@ def test_an_interval_leaves_the_known_range_of_rewards_never():
     for record in lost.records[1:]:
         record.episode.total_reward = -0.625
     assert lost.compare(known).reward_interval.low == -1.625
-    for nonsense in ((1, 0), (1,), "01", (None, 1)):
+    nonsenses: tuple[Any, ...] = ((1, 0), (1,), "01", (None, 1))
+    for nonsense in nonsenses:
         with pytest.raises(InvalidRequestError, match="two numbers"):
             Evaluation([], reward_range=nonsense)
 

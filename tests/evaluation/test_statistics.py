@@ -193,8 +193,9 @@ def test_an_interval_does_not_depend_on_the_order_of_tasks(random):
     """A run has the order of its tasks, its file that in which episodes ended."""
     tasks = [(value / 16, 1 + place % 3) for place, value in enumerate(range(-9, 16))]
     mixed = random.sample(tasks, len(tasks))
-    found = [mean_interval(*zip(*one, strict=True)) for one in (tasks, mixed)]
-    assert found[0] == found[1]
+    sums, counts = zip(*tasks, strict=True)
+    mixed_sums, mixed_counts = zip(*mixed, strict=True)
+    assert mean_interval(sums, counts) == mean_interval(mixed_sums, mixed_counts)
 
 
 def test_an_interval_of_huge_and_of_tiny_rewards_is_that_of_others():
