@@ -8,7 +8,7 @@ as in the published sample client.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias, TypedDict
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 __all__ = [
     "Block",
@@ -16,6 +16,7 @@ __all__ = [
     "JSONValue",
     "Split",
     "TaskSpec",
+    "TerminalToolAs",
     "ToolCall",
     "ToolOutput",
     "ToolSpec",
@@ -36,12 +37,22 @@ Block: TypeAlias = JSONObject
 """
 
 
+TerminalToolAs: TypeAlias = Literal["both", "tool", "text"]
+"""How a model reaches a terminal tool: by a call, by plain text, or by both."""
+
+
 class ToolSpec(TypedDict):
-    """A tool as the server lists it; no schema means no arguments."""
+    """A tool as the server lists it; no schema means no arguments.
+
+    ``terminal`` is there only for the tool that ends the episode, where the server
+    declares one. It takes a message of a model that holds no call, unless the value is
+    ``tool``; with ``text`` it is left out of the specs for models.
+    """
 
     name: str
     description: str
     input_schema: JSONObject | None
+    terminal: NotRequired[TerminalToolAs]
 
 
 class ToolOutput(TypedDict):

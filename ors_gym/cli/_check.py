@@ -7,7 +7,12 @@ import json
 import sys
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say_json
+from ors_gym.cli._common import (
+    add_json_flag,
+    add_tool_schemas_argument,
+    open_server,
+    say_json,
+)
 from ors_gym.client import ORSClient
 from ors_gym.display._terminal import say
 from ors_gym.testing import Report, check_server
@@ -37,6 +42,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--call-timeout", type=float, default=30.0, help="seconds; default: 30"
     )
+    add_tool_schemas_argument(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
@@ -66,6 +72,7 @@ def _run(options: argparse.Namespace) -> int:
                 split=options.split,
                 task_index=options.task,
                 call_timeout=options.call_timeout,
+                tool_schemas=options.tool_schemas,
             )
             for name in _choose(base_url, options.environment)
         ]

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import pathlib
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._figures import check_range
+from ors_gym.spaces._narrow_tools import check_tool_schemas
 from ors_gym.types import JSONObject
 
 
@@ -60,6 +62,27 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--json`` to a command."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_tool_schemas_argument(parser: argparse.ArgumentParser) -> None:
+    """Let a command narrow the schemas of tools."""
+    parser.add_argument(
+        "--tool-schemas",
+        type=_read_tool_schemas,
+        metavar="JSON|@FILE",
+        help='narrows arguments: {"move": {"direction": {"enum": ["up", "down"]}}}',
+    )
+
+
+def _read_tool_schemas(text: str) -> Any:
+    try:
+        if text.startswith("@"):
+            text = pathlib.Path(text[1:]).read_text(encoding="utf-8")
+        table = json.loads(text)
+        check_tool_schemas(table)
+    except (OSError, ValueError, InvalidRequestError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return table
 
 
 @contextlib.contextmanager

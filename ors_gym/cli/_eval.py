@@ -10,6 +10,7 @@ from typing import Any
 from ors_gym.cli._common import (
     add_environment_arguments,
     add_json_flag,
+    add_tool_schemas_argument,
     import_from_here,
     open_environment,
     read_range,
@@ -73,6 +74,13 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="JSON lines; the same command again plays only what is missing",
     )
+    add_tool_schemas_argument(parser)
+    parser.add_argument(
+        "--terminal-tool-as",
+        choices=("both", "tool", "text"),
+        default="both",
+        help="how a model reaches the tool that ends the episode; default: both",
+    )
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
@@ -91,6 +99,8 @@ def _run(options: argparse.Namespace) -> int:
             split=options.split,
             seed=options.seed,
             reward_range=options.reward_range,
+            tool_schemas=options.tool_schemas,
+            terminal_tool_as=options.terminal_tool_as,
             output=options.output,
             policy_name=options.policy,
             engine=options.engine,

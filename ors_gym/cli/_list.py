@@ -75,7 +75,8 @@ def _show(value: JSONObject) -> None:
             count = "?" if split["tasks"] is None else split["tasks"]
             say(f"  split {split['name']} ({split['type']}): {count} tasks")
         for tool in environment["tools"]:
-            say(f"  tool {_signature(tool)}")
+            terminal = ", or plain text: ends the episode" if "terminal" in tool else ""
+            say(f"  tool {_signature(tool)}{terminal}")
             for line in tool["description"].strip().splitlines()[:1]:
                 say(f"      {line}")
 

@@ -8,7 +8,11 @@ import binascii
 import pathlib
 from typing import Any, Final
 
-from ors_gym.cli._common import add_environment_arguments, open_environment
+from ors_gym.cli._common import (
+    add_environment_arguments,
+    add_tool_schemas_argument,
+    open_environment,
+)
 from ors_gym.display._game import Game
 from ors_gym.display._play_in_terminal import play_in_terminal
 from ors_gym.display._terminal import say
@@ -25,12 +29,15 @@ def add_parser(commands: Any) -> None:
     add_environment_arguments(parser)
     parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
     parser.add_argument("--images", metavar="DIR", help="where to save pictures")
+    add_tool_schemas_argument(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     with open_environment(options.environment, options.url) as (base_url, name):
-        env = ORSEnv(name, base_url, split=options.split)
+        env = ORSEnv(
+            name, base_url, split=options.split, tool_schemas=options.tool_schemas
+        )
         try:
             gallery = _Gallery(options.images)
             play_in_terminal(Game(env), options.task, on_entry=gallery.save)

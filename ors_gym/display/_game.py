@@ -74,9 +74,7 @@ class Game:
 
     def step(self, action: Any) -> Entry:
         """Take a step with a tool call or any text; an outage ends the episode."""
-        read = parse_action(
-            action, tools=self.tools, terminal_tool=self.inner.terminal_tool
-        )
+        read = parse_action(action, tools=self.tools)
         try:
             _, reward, terminated, truncated, info = self._env.step(action)
         except BaseException:

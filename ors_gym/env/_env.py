@@ -55,6 +55,13 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
         action_mode: ``tool_call``, or ``text`` for an action space of text.
         plain_text: What text without a tool call is: ``invalid``, or an answer to
             ``submit`` to the one tool with one required string.
+        terminal_tool_as: How a model reaches the tool that a server declares to be the
+            terminal one: as a ``tool``, as plain ``text`` (a message without a call is
+            its argument, and the specs for models leave it out), or as ``both``. It is
+            in the action space in any case.
+        tool_schemas: Narrows the schemas of arguments, by tool and argument, where the
+            server accepts less than it says: ``{"move": {"direction": {"enum": ["up",
+            "down"]}}}``; see `ors_gym.spaces.narrow_tools`.
         max_episode_steps: Steps after which an episode is truncated.
         call_timeout: Seconds for a tool call.
         setup_timeout: Seconds for a reset, the environment's set-up included.

@@ -28,7 +28,8 @@ from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.formats._blocks import decode_blocks, render_text, truncate
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces._images import ImageTuple
-from ors_gym.types import Block, JSONObject, ToolCall, ToolOutput, ToolSpec
+from ors_gym.spaces._narrow_tools import narrow_tools
+from ors_gym.types import Block, ToolCall, ToolOutput, ToolSpec
 
 ResetResult: TypeAlias = tuple[Any, dict[str, Any]]
 """What Gymnasium's ``reset`` returns: observation and info."""
@@ -65,9 +66,9 @@ class EpisodeRules(Generic[S]):
         self.tools: list[ToolSpec] = []
         self.task: Task | None = None
         self.session: S | None = None
-        self.terminal_tool: JSONObject | None = None
-        """The tool that takes plain text in this session, if there is one."""
         self._settings = settings
+        self._narrowed_in_vain = set(settings.tool_schemas or ())
+        """Tools of ``tool_schemas`` that nobody has listed yet."""
         self._recorder = recorder
         self._steps = 0
         self._total: float | None = 0.0
@@ -89,7 +90,13 @@ class EpisodeRules(Generic[S]):
             )
 
     def set_tools(self, environment: str, tools: list[ToolSpec]) -> None:
-        """Let the action space be that of these tools."""
+        """Let the action space be that of these tools, as the settings narrow them."""
+        settings = self._settings
+        self._narrowed_in_vain -= {tool["name"] for tool in tools}
+        tools = narrow_tools(tools, settings.tool_schemas)
+        if settings.terminal_tool_as != "both":
+            terminal: Any = {"terminal": settings.terminal_tool_as}
+            tools = [{**one, **terminal} if "terminal" in one else one for one in tools]
         self.environment = environment
         self.tools = tools
         self._calls.update(tools)
@@ -108,13 +115,25 @@ class EpisodeRules(Generic[S]):
         """Start an episode on a session that is open."""
         self._start(opened.task)
         self.session = opened.session
-        self.terminal_tool = opened.session.terminal_tool
         self.set_tools(opened.environment, opened.tools)
+        self._warn_of_unlisted_tools()
         self._why_no_step = None
         self._owner = os.getpid()
         seen = self._observe(opened.prompt)
         self._record_prompt(seen, opened.prompt)
         return seen.value, _make_info(self.task, "", opened.prompt, seen)
+
+    def _warn_of_unlisted_tools(self) -> None:
+        """Warn once of names in ``tool_schemas`` that look like mistakes."""
+        if self._narrowed_in_vain:
+            unlisted = ", ".join(sorted(self._narrowed_in_vain))
+            listed = ", ".join(tool["name"] for tool in self.tools) or "no tool"
+            gymnasium.logger.warn(
+                "%s",
+                f"tool_schemas names {unlisted}, which {self.environment} does not "
+                f"list; it lists {listed}",
+            )
+            self._narrowed_in_vain.clear()
 
     def begin_without_session(self, task: Task | None, error: ORSError) -> ResetResult:
         """Start an episode that shows an error; its first step ends it."""
@@ -136,7 +155,7 @@ class EpisodeRules(Generic[S]):
     def leave(self) -> S | None:
         """Give up the current episode, and return the session that is to be closed."""
         session = self.session
-        self.session = self.task = self.terminal_tool = self._unopened = None
+        self.session = self.task = self._unopened = None
         self._why_no_step = "it was not reset after its last episode"
         return session
 
@@ -169,7 +188,6 @@ class EpisodeRules(Generic[S]):
             action,
             tools=self.tools,
             plain_text=self._settings.plain_text,
-            terminal_tool=self.terminal_tool,
         )
         if isinstance(call, InvalidAction):
             return self._failed_step("", {}, call.message, "invalid_action")

@@ -13,6 +13,8 @@ from typing import Any, Final, Literal, Self, TypeVar
 from ors_gym.client._remote_server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
+from ors_gym.spaces._narrow_tools import ToolSchemas, check_tool_schemas
+from ors_gym.types import TerminalToolAs
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -20,6 +22,7 @@ _CHOICES: Final = {
     "observation_mode": ("text", "dict"),
     "action_mode": ("tool_call", "text"),
     "plain_text": ("invalid", "submit"),
+    "terminal_tool_as": ("both", "tool", "text"),
     "on_tool_error": ("observe", "raise", "truncate"),
     "on_error": ("raise", "truncate"),
     "render_mode": ("ansi", "human", "rgb_array", None),
@@ -42,6 +45,8 @@ class TaskEnvSettings:
     observation_mode: Literal["text", "dict"] = "text"
     action_mode: Literal["tool_call", "text"] = "tool_call"
     plain_text: Literal["invalid", "submit"] = "invalid"
+    terminal_tool_as: TerminalToolAs = "both"
+    tool_schemas: ToolSchemas | None = None
     max_episode_steps: int | None = None
     call_timeout: float = 600.0
     setup_timeout: float = 600.0
@@ -80,6 +85,7 @@ class TaskEnvSettings:
             raise InvalidRequestError("max_episode_steps must be at least 1")
         if not math.isfinite(self.invalid_action_reward):
             raise InvalidRequestError("invalid_action_reward must be a finite number")
+        check_tool_schemas(self.tool_schemas)
 
     @classmethod
     def read(cls, owner: str, arguments: Mapping[str, Any]) -> Self:

@@ -22,7 +22,7 @@ from ors_gym.env._settings import TaskEnvSettings, find_server, shows_settings
 from ors_gym.env._task_order import Task
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation
-from ors_gym.types import JSONObject, TaskSpec, ToolSpec
+from ors_gym.types import TaskSpec, ToolSpec
 
 if TYPE_CHECKING:
     from ors_gym.display._renderer import Renderer
@@ -72,9 +72,9 @@ class _BaseTaskEnv(Generic[S]):
         return self._rules.tools
 
     @property
-    def terminal_tool(self) -> JSONObject | None:
-        """The tool that takes plain text in the current session, if there is one."""
-        return self._rules.terminal_tool
+    def terminal_tool(self) -> ToolSpec | None:
+        """The one of the tools that ends the episode, where the server declares one."""
+        return next((tool for tool in self.tools if "terminal" in tool), None)
 
     @property
     def environment(self) -> str:

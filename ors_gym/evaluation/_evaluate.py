@@ -28,7 +28,8 @@ from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.rollout._run import AnyClient, borrow_async, make_rollout_env
-from ors_gym.types import JSONObject
+from ors_gym.spaces import ToolSchemas
+from ors_gym.types import JSONObject, TerminalToolAs
 
 _SECRET_ARGUMENTS: Final = ("secrets",)
 """Arguments of an env that an output file says nothing of."""
@@ -44,6 +45,8 @@ class _EnvOptions(TypedDict, total=False):
     setup_timeout: float
     max_episode_steps: int | None
     invalid_action_reward: float
+    terminal_tool_as: TerminalToolAs
+    tool_schemas: ToolSchemas | None
     on_tool_error: Literal["observe", "raise", "truncate"]
     observation_mode: Literal["text", "dict"]
     create_options: Mapping[str, Any] | None
@@ -55,8 +58,8 @@ class Options(RuleOptions, _EnvOptions, total=False):
 
     They also take the arguments of `Rules`, such as ``max_turns``, and these of
     `ORSEnv`: ``secrets``, ``call_timeout``, ``setup_timeout``, ``max_episode_steps``,
-    ``invalid_action_reward``, ``on_tool_error``, ``observation_mode``,
-    ``create_options``, ``session_options``.
+    ``invalid_action_reward``, ``terminal_tool_as``, ``tool_schemas``,
+    ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
     """
 
     policy_factory: Callable[[], Policy] | None

@@ -29,7 +29,11 @@ from ors_gym.formats._json import (
     is_flat_json,
     to_plain_json,
 )
-from ors_gym.formats._tools import original_tool_name
+from ors_gym.formats._tools import (
+    find_text_tool,
+    original_tool_name,
+    tools_for_models,
+)
 from ors_gym.protocol._reading import STRICT_DECODER
 from ors_gym.types import ToolCall, ToolSpec
 
@@ -66,7 +70,6 @@ def parse_action(
     *,
     tools: Sequence[ToolSpec] = (),
     plain_text: Literal["invalid", "submit"] = "invalid",
-    terminal_tool: Mapping[str, Any] | None = None,
 ) -> ToolCall | InvalidAction:
     """Read one action. Never raises, whatever the action is.
 
@@ -77,13 +80,11 @@ def parse_action(
 
     Args:
         action: Anything.
-        tools: The session's tools. Messages name them, ``plain_text="submit"``
-            searches them, and with them `provider_tool_name` is undone.
-        plain_text: ``"submit"`` sends text without a call to the one tool that requires
-            exactly one property, a string; ``"invalid"`` refuses such text.
-        terminal_tool: The tool that takes plain text, if the server declares one in
-            ``/tools``: its ``name``, and as ``arg`` the input's key for the text.
-            Without ``arg`` the tool takes no arguments and the text is dropped.
+        tools: The session's tools. Messages name them, `provider_tool_name` is undone
+            with them, and the terminal one among them takes text without a call.
+        plain_text: Without a terminal tool, ``"submit"`` sends text without a call to
+            the one tool that requires exactly one property, a string; ``"invalid"``
+            refuses such text.
 
     Returns:
         A call whose input is plain JSON (the action itself if it is one already), or
@@ -93,8 +94,9 @@ def parse_action(
     Example:
         >>> parse_action('{"name": "add", "arguments": {"a": 1}}')
         {'tool': 'add', 'input': {'a': 1}}
-        >>> parse_action("42", terminal_tool={"name": "answer", "arg": "text"})
-        {'tool': 'answer', 'input': {'text': '42'}}
+        >>> tool = {"name": "end", "description": "", "input_schema": None}
+        >>> parse_action("I am done.", tools=[{**tool, "terminal": "both"}])
+        {'tool': 'end', 'input': {}}
         >>> print(parse_action("42").message)
         Invalid action: the text holds no tool call. Send one call as \
 {"tool": "<name>", "input": {...}}.
@@ -110,7 +112,7 @@ def parse_action(
             return action  # type: ignore[return-value]  # just checked
     if type(action) is InvalidAction:
         return action
-    reader = _MessageReader(tools, plain_text, terminal_tool)
+    reader = _MessageReader(tools, plain_text)
     calls = reader.read(action)
     if len(calls) == 1:
         return calls[0].action
@@ -126,7 +128,6 @@ def parse_actions(
     *,
     tools: Sequence[ToolSpec] = (),
     plain_text: Literal["invalid", "submit"] = "invalid",
-    terminal_tool: Mapping[str, Any] | None = None,
     parse: TextParser | None = None,
 ) -> list[ParsedCall]:
     """Read all calls of one assistant turn. Never raises, whatever the message is.
@@ -136,7 +137,6 @@ def parse_actions(
             a list of calls.
         tools: See `parse_action`.
         plain_text: See `parse_action`.
-        terminal_tool: See `parse_action`.
         parse: Reads a model's own call syntax. It takes the text of the message and
             returns calls in any accepted form, None if the text holds no call, or the
             text to submit. Without it, the text is searched for JSON and
@@ -154,7 +154,7 @@ def parse_actions(
         >>> second.action.message[:48]
         'Invalid action: the JSON inside <tool_call> is n'
     """
-    return _MessageReader(tools, plain_text, terminal_tool, parse).read(message)
+    return _MessageReader(tools, plain_text, parse).read(message)
 
 
 _OPEN: Final = "<tool_call>"
@@ -182,12 +182,10 @@ class _MessageReader:
         self,
         tools: Sequence[ToolSpec],
         plain_text: str,
-        terminal_tool: Mapping[str, Any] | None,
         parse: TextParser | None = None,
     ) -> None:
         self.tools = tools
         self.plain_text = plain_text
-        self.terminal_tool = terminal_tool
         self.parse = parse
         self.leftover = ""
         """Text that holds no call and that no tool takes."""
@@ -272,7 +270,7 @@ class _MessageReader:
         if not result:
             return text
         # Text in what the parser returned is not searched for calls again.
-        return _MessageReader(self.tools, "", None, lambda rest: rest).find(result)
+        return _MessageReader(self.tools, "", lambda rest: rest).find(result)
 
     def read_blocks(self, text: str) -> Iterator[ParsedCall]:
         """Read the ``<tool_call>`` blocks of Hermes and Qwen models."""
@@ -320,10 +318,12 @@ class _MessageReader:
             return ParsedCall(call_id, self.invalid(reason, form))
 
     def submit(self, text: str) -> ToolCall | None:
-        if self.terminal_tool is not None:
-            argument = self.terminal_tool.get("arg")
-            given = {} if argument is None else {argument: text}
-            return {"tool": self.terminal_tool["name"], "input": given}
+        terminal = find_text_tool(self.tools)
+        if terminal is not None:
+            properties = (terminal["input_schema"] or {}).get("properties")
+            # Without an argument the text only says that the episode is over.
+            given = {next(iter(properties)): text} if properties else {}
+            return {"tool": terminal["name"], "input": given}
         if self.plain_text != "submit":
             return None
         takers = [
@@ -353,9 +353,10 @@ class _MessageReader:
 
     def invalid(self, reason: str, form: str = "") -> InvalidAction:
         message = f"Invalid action: {reason}. {form or _CANONICAL_FORM}"
-        names = [tool["name"] for tool in self.tools[:_LISTED_TOOLS]]
+        offered = tools_for_models(self.tools)
+        names = [tool["name"] for tool in offered[:_LISTED_TOOLS]]
         if names:
-            more = len(self.tools) - len(names)
+            more = len(offered) - len(names)
             rest = f" and {more} more" if more > 0 else ""
             message += f" Tools: {', '.join(names)}{rest}."
         return InvalidAction(message)

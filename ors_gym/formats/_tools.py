@@ -38,7 +38,7 @@ def to_openai_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
                 "parameters": provider_schema(tool["input_schema"]),
             },
         }
-        for tool in tools
+        for tool in tools_for_models(tools)
     ]
 
 
@@ -62,8 +62,18 @@ def to_anthropic_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
             "description": replace_surrogates(tool["description"]),
             "input_schema": provider_schema(tool["input_schema"]),
         }
-        for tool in tools
+        for tool in tools_for_models(tools)
     ]
+
+
+def tools_for_models(tools: Iterable[ToolSpec]) -> list[ToolSpec]:
+    """Leave out a terminal tool that a model reaches by plain text alone."""
+    return [tool for tool in tools if tool.get("terminal") != "text"]
+
+
+def find_text_tool(tools: Iterable[ToolSpec]) -> ToolSpec | None:
+    """Return the terminal tool that takes a message without a call, or None."""
+    return next((one for one in tools if one.get("terminal", "tool") != "tool"), None)
 
 
 _HERMES_FORM: Final = '<tool_call>\n{"name": "...", "arguments": {...}}\n</tool_call>'
@@ -84,12 +94,22 @@ def describe_tools(tools: Iterable[ToolSpec]) -> str:
         >>> describe_tools([look]).splitlines()[2][:50]
         '{"type": "function", "function": {"name": "look", '
     """
-    listed = "\n".join(json.dumps(tool) for tool in to_openai_tools(tools))
-    return (
-        f"These functions can be called:\n<tools>\n{listed}\n</tools>\n\n"
-        "To call one, write its name and its arguments as JSON in these tags:\n"
-        f"{_HERMES_FORM}"
-    )
+    tools = list(tools)
+    listed = [json.dumps(tool) for tool in to_openai_tools(tools)]
+    parts = []
+    if listed:
+        parts += ["These functions can be called:", "<tools>", *listed, "</tools>", ""]
+        parts += [
+            "To call one, write its name and its arguments as JSON in these tags:"
+        ]
+        parts += [_HERMES_FORM]
+    terminal = find_text_tool(tools)
+    if terminal is not None:
+        parts += [""] if parts else []
+        parts += ["A message without a function call is the final answer."]
+        if terminal.get("terminal") == "text":
+            parts += filter(None, [replace_surrogates(terminal["description"])])
+    return "\n".join(parts)
 
 
 _MAX_LENGTH: Final = 64

@@ -225,6 +225,8 @@ def _with_tools(
 ) -> list[JSONObject]:
     """Describe the tools in the first system message, or in a new one."""
     described = describe_tools(tools)
+    if not described:
+        return list(messages)
     if messages and messages[0].get("role") == "system":
         told = "\n\n".join(filter(None, (messages[0].get("content"), described)))
         return [{**messages[0], "content": told}, *messages[1:]]

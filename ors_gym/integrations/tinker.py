@@ -208,8 +208,8 @@ class ORSMessageEnv(MessageEnv):
                 specs, self._system_prompt
             )
         except NotImplementedError:
-            words = filter(None, (self._system_prompt, describe_tools(tools)))
-            return [Message(role="system", content="\n\n".join(words))]
+            words = list(filter(None, (self._system_prompt, describe_tools(tools))))
+            told = [Message(role="system", content="\n\n".join(words))] if words else []
         return list(told)
 
     async def step(self, message: Message) -> MessageStepResult:

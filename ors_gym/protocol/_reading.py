@@ -168,7 +168,8 @@ def _task(value: object) -> TaskSpec:
 def read_tools(value: Any, most: int) -> tuple[list[ToolSpec], JSONObject]:
     """Read the answer of ``/tools`` or ``/task_tools``.
 
-    The second value holds the reply's other fields, such as ``terminal_tool``.
+    The terminal tool, which servers name beside the others, is the last of them. The
+    second value holds the reply's other fields, ``terminal_tool`` among them.
     """
     tools = _list(_field(value, "tools", "the list of tools"), "the field 'tools'")
     if len(tools) > most:
@@ -176,7 +177,28 @@ def read_tools(value: Any, most: int) -> tuple[list[ToolSpec], JSONObject]:
             f"the server lists {len(tools)} tools; Limits.tools allows {most}"
         )
     rest = {key: item for key, item in value.items() if key != "tools"}
-    return [_tool(tool) for tool in tools], rest
+    listed = [_tool(tool) for tool in tools]
+    if value.get("terminal_tool"):
+        terminal = _terminal_tool(value["terminal_tool"])
+        listed = [tool for tool in listed if tool["name"] != terminal["name"]]
+        listed.append(terminal)
+    return listed, rest
+
+
+def _terminal_tool(declared: Any) -> ToolSpec:
+    """Read a tool of which the server gives no schema, only the argument's name."""
+    terminal = _tool(declared)
+    terminal["terminal"] = "both"
+    argument = declared.get("arg")
+    if isinstance(argument, str):
+        terminal["input_schema"] = {
+            "type": "object",
+            "properties": {argument: {"type": "string"}},
+            "required": [argument],
+        }
+    elif argument is not None:
+        raise ProtocolError(f"not the argument of a tool: {_excerpt(argument)}")
+    return terminal
 
 
 def _tool(value: Any) -> ToolSpec:

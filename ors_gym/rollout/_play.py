@@ -25,7 +25,7 @@ from ors_gym.formats._actions import (
 from ors_gym.formats._json import to_plain_json
 from ors_gym.rollout._episode import Episode, Step, Turn, is_recorded_call, message_text
 from ors_gym.rollout._rules import OUTAGES, OnPlainText, Rules, RunningReward
-from ors_gym.types import JSONObject, ToolSpec
+from ors_gym.types import ToolSpec
 
 _MOST_NUDGES: Final = 3
 """After this many answered turns of plain text in a row, a further one ends it."""
@@ -223,13 +223,11 @@ class TurnReader:
     def __init__(
         self,
         tools: Sequence[ToolSpec],
-        terminal_tool: JSONObject | None = None,
         plain_text: OnPlainText = "nudge",
         *,
         raw: bool = False,
     ) -> None:
         self._tools = tools
-        self._terminal_tool = terminal_tool
         self._submit = plain_text == "submit"
         self._raw = raw
 
@@ -279,7 +277,6 @@ class TurnReader:
             message,
             tools=self._tools,
             plain_text="submit" if self._submit else "invalid",
-            terminal_tool=self._terminal_tool,
         )
         if not calls:
             text = message_text(unwrap(message))

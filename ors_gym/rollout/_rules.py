@@ -35,8 +35,9 @@ class Rules:
             in a row the episode ends. ``stop``: the episode ends. ``submit``: the
             text goes to the one tool with one required string; without such a tool
             it is a nudge. A terminal tool that the server declares takes plain text
-            in any case. Whatever the rule, a policy gets ten turns in a row without
-            a readable call answered, and no more.
+            in any case, unless the env has ``terminal_tool_as="tool"``. Whatever the
+            rule, a policy gets ten turns in a row without a readable call answered,
+            and no more.
         reward_reduction: How the rewards of the steps become one.
         nonterminal_reward: Added where the server did not finish the episode.
 

@@ -103,7 +103,6 @@ def _play_blocking(
     space = env.action_space
     reader = TurnReader(
         episode.tools,
-        getattr(env.unwrapped, "terminal_tool", None),
         rules.on_plain_text,
         # A wrapper with another action space turns its own actions into calls.
         raw=not isinstance(space, ToolCallSpace | Text),
@@ -490,7 +489,7 @@ async def start_game(
         episode.setup_seconds = time.monotonic() - started
     episode.environment = env.environment
     episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
-    reader = TurnReader(env.tools, env.terminal_tool, rules.on_plain_text)
+    reader = TurnReader(env.tools, rules.on_plain_text)
     return play(episode, rules, reader, started)
 
 

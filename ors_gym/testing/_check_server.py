@@ -8,6 +8,7 @@ from typing import Any
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import InvalidAction, parse_action
+from ors_gym.spaces import ToolSchemas
 from ors_gym.testing._checks import CHECKS, Check
 from ors_gym.testing._report import Finding, Report
 from ors_gym.testing._subject import Subject, Verdict, failed, skipped
@@ -24,6 +25,7 @@ def check_server(
     call_timeout: float = 30.0,
     setup_timeout: float = 600.0,
     secrets: Mapping[str, str] | None = None,
+    tool_schemas: ToolSchemas | None = None,
     on_finding: Callable[[Finding], object] | None = None,
     **client_options: Any,
 ) -> Report:
@@ -44,6 +46,7 @@ def check_server(
         call_timeout: Seconds for a call.
         setup_timeout: Seconds for a set-up.
         secrets: Values for the environment, by name.
+        tool_schemas: Narrows the schemas from which calls are drawn, as for `ORSEnv`.
         on_finding: Called with each finding at once.
         **client_options: What `ORSClient` takes besides.
 
@@ -72,6 +75,7 @@ def check_server(
             runs_tools=bool(calls),
             script=script,
             call_timeout=call_timeout,
+            tool_schemas=tool_schemas,
             session_options={"setup_timeout": setup_timeout, "secrets": secrets},
         )
         findings: list[Finding] = []

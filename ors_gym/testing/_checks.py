@@ -13,12 +13,14 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, cast
 from urllib.parse import quote
 
 from ors_gym.errors import ORSError, SchemaError, SetupFailedError
+from ors_gym.formats import parse_action
+from ors_gym.formats._tools import find_text_tool
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._requests import (
     encode,
@@ -32,6 +34,7 @@ from ors_gym.testing._subject import (
     Reply,
     Subject,
     Verdict,
+    draw_call,
     failed,
     passed,
     skipped,
@@ -400,6 +403,10 @@ def _ask_for_prompt(subject: Subject, session_id: str) -> Reply:
 _HEARTBEAT_SECONDS: Final = 15.0
 _SLOW_CALL_SECONDS: Final = 0.3
 _PING_EVERY_SECONDS: Final = 0.02
+_SAMPLES: Final = 4
+"""Calls that are drawn for each tool."""
+_MOST_SAMPLED_TOOLS: Final = 8
+_LAST_MESSAGE: Final = "I do not know."
 _UNKNOWN_TOOL: Final = "no_such_tool_of_this_environment"
 
 
@@ -461,6 +468,72 @@ def _find_problem(played: Played) -> str:
     if not isinstance(output.get("blocks"), list):
         return f"blocks are {output.get('blocks')!r:.100}"
     return ""
+
+
+@_check("refused calls", "call")
+def check_refused_calls(subject: Subject) -> Verdict:
+    """Whether the schemas say what the server accepts."""
+    refused: dict[str, list[str]] = {}
+    calls = subject.episode.played if subject.script else _play_samples(subject)
+    for played in calls:
+        words = refused.setdefault(played.call["tool"], [])
+        if played.outcome == "refused":
+            words.append(" ".join(str(played.result.get("error")).split()))
+    listed = [
+        f"{tool} {len(words)} times ({words[0]:.160})"
+        for tool, words in refused.items()
+        if words
+    ]
+    if not listed:
+        return passed("no call that fits its schema was refused")
+    return warned(
+        f"refused although the schema allows it: {'; '.join(listed)}",
+        "put constraints into the schema (Literal, Enum, Field(ge=...)); until then "
+        "pass tool_schemas=, which ors_gym.testing.suggest_schemas proposes",
+    )
+
+
+def _play_samples(subject: Subject) -> Iterator[Played]:
+    """Play some calls of each tool but the terminal one, in few sessions."""
+    tools = [tool for tool in subject.task_tools if "terminal" not in tool]
+    drawn = [
+        draw_call(tool, seed)
+        for tool in tools[:_MOST_SAMPLED_TOOLS]
+        for seed in range(_SAMPLES)
+    ]
+    calls = [call for call in drawn if call is not None]
+    while calls:
+        with subject.session() as session:
+            session.get_prompt()
+            while calls:
+                played = subject.play(session, calls.pop(0))
+                yield played
+                if played.finished or played.reply.failure:
+                    break
+
+
+@_check("terminal tool", "call")
+def check_terminal_tool(subject: Subject) -> Verdict:
+    """Whether the tool that takes a model's last message ends the episode."""
+    terminal = find_text_tool(subject.task_tools)
+    if terminal is None:
+        return passed("the server declares none")
+    name = terminal["name"]
+    call = parse_action(_LAST_MESSAGE, tools=[terminal])
+    with subject.session() as session:
+        session.get_prompt()
+        played = subject.play(session, cast("ToolCall", call))
+    if played.outcome != "ran":
+        return warned(
+            f"{name} does not take the message {_LAST_MESSAGE!r}: {played.outcome}",
+            "give its model one field of type str; wrong answers earn 0",
+        )
+    if not played.finished:
+        return warned(
+            f"{name} took a message and did not end the episode",
+            "return finished=True: clients end a rollout with this message",
+        )
+    return passed(f"plain text goes to {name}, which ends the episode")
 
 
 @_check("resume", "call")

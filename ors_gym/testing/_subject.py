@@ -22,7 +22,7 @@ from ors_gym.protocol._exchange import (
 from ors_gym.protocol._replies import BodyReader
 from ors_gym.protocol._requests import call_body, call_head
 from ors_gym.protocol._sse import EventDecoder
-from ors_gym.spaces import ToolCallSpace
+from ors_gym.spaces import ToolCallSpace, ToolSchemas, narrow_tools
 from ors_gym.testing._report import Status
 from ors_gym.types import JSONObject, Split, ToolCall, ToolSpec
 
@@ -71,6 +71,8 @@ class Subject:
     script: list[ToolCall] | None = None
     """The calls of one episode; None to draw them from the schemas."""
     call_timeout: float = 30.0
+    tool_schemas: ToolSchemas | None = None
+    """Schemas that narrow those of the server, for the calls that are drawn."""
     session_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What `ORSClient.session` takes besides."""
 
@@ -107,7 +109,7 @@ class Subject:
     def task_tools(self) -> list[ToolSpec]:
         with self.session() as session:
             session.get_prompt()
-            return session.list_tools()
+            return narrow_tools(session.list_tools(), self.tool_schemas)
 
     @cached_property
     def calls(self) -> list[ToolCall]:
@@ -116,8 +118,14 @@ class Subject:
             return []
         if self.script is not None:
             return self.script
-        drawn = [_draw_call(tool) for tool in self.task_tools[:_MOST_SAMPLED_CALLS]]
-        return [call for call in drawn if call is not None]
+        # The terminal tool is the last one listed, and ends the episode.
+        tools = self.task_tools
+        drawn = [
+            *tools[: _MOST_SAMPLED_CALLS - 1],
+            *tools[_MOST_SAMPLED_CALLS - 1 :][-1:],
+        ]
+        calls = [draw_call(tool) for tool in drawn]
+        return [call for call in calls if call is not None]
 
     def play(
         self, session: Session, call: Mapping[str, Any], task_id: str = ""
@@ -161,10 +169,10 @@ class Episode:
     """The last of them, sent once more after the episode was over."""
 
 
-def _draw_call(tool: ToolSpec) -> ToolCall | None:
+def draw_call(tool: ToolSpec, seed: int = 0) -> ToolCall | None:
     """Draw a call, the same each time; None where the schema cannot be sampled."""
     try:
-        return ToolCallSpace([tool], seed=0).sample()
+        return ToolCallSpace([tool], seed=seed).sample()
     except SchemaError:
         return None
 

@@ -23,7 +23,6 @@ TEXT = [{"type": "text", "text": "hello"}]
 
 class FakeSession:
     finished = False
-    terminal_tool = None
 
 
 class Recorder:

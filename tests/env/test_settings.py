@@ -17,6 +17,7 @@ NOWHERE = "http://127.0.0.1:1"
 OF_TASK_ENVS = {
     *("env_name", "base_url", "client", "split", "observation_mode", "action_mode"),
     *("plain_text", "max_episode_steps", "call_timeout", "setup_timeout"),
+    *("terminal_tool_as", "tool_schemas"),
     *("invalid_action_reward", "on_tool_error", "on_error", "render_mode", "api_key"),
     *("secrets", "headers", "create_options", "session_options", "client_options"),
 }

@@ -293,10 +293,11 @@ def make_tool(name: str, properties: object, required: object) -> dict[str, Any]
 ANSWER = make_tool("answer", {"text": {"type": "string"}, "n": {}}, ["text"])
 ADD = make_tool("add", {"a": {"type": "integer"}}, ["a"])
 LOOK = {"name": "look", "description": "", "input_schema": None}
+SUBMIT = make_tool("submit", {"text": {"type": "string"}}, ["text"])
+TERMINAL = {**SUBMIT, "terminal": "both"}
 
 
 def test_plain_text_goes_to_the_terminal_tool():
-    terminal = {"name": "submit", "arg": "message", "description": "Ends."}
     text = "  It is 4.\n"
     thinking = {"type": "thinking", "thinking": "2+2"}
     for message in (
@@ -305,21 +306,30 @@ def test_plain_text_goes_to_the_terminal_tool():
         assistant([thinking, {"type": "text", "text": text}]),
         [{"type": "reasoning"}, {"type": "message", "content": text}],
     ):
-        expected = {"tool": "submit", "input": {"message": text}}
-        assert parse_action(message, terminal_tool=terminal) == expected
-    assert parse_action(CALL, terminal_tool=terminal) == CALL
+        expected = {"tool": "submit", "input": {"text": text}}
+        assert parse_action(message, tools=[ANSWER, TERMINAL]) == expected
+    assert parse_action(CALL, tools=[TERMINAL]) == CALL
 
 
-@pytest.mark.parametrize("terminal", [{"name": "end"}, {"name": "end", "arg": None}])
-def test_terminal_tool_without_argument_drops_the_text(terminal):
-    assert parse_action("bye", terminal_tool=terminal) == {"tool": "end", "input": {}}
+def test_terminal_tool_without_argument_drops_the_text():
+    terminal = {**LOOK, "terminal": "text"}
+    assert parse_action("bye", tools=[terminal]) == {"tool": "look", "input": {}}
+
+
+def test_a_terminal_tool_that_is_only_called_takes_no_text():
+    terminal = {**SUBMIT, "terminal": "tool"}
+    message = parse_action("It is 4.", tools=[LOOK, terminal]).message
+    assert message.endswith("Tools: look, submit.")
+    hidden = {**SUBMIT, "terminal": "text"}
+    message = parse_action('{"tool": 1}', tools=[LOOK, hidden]).message
+    assert message.endswith("Tools: look.")
 
 
 @pytest.mark.parametrize(
     "answer", ["[1, 2]", "{x | x > 2}", '{"name": "Ada", "age": 3}']
 )
 def test_answers_that_look_like_json_are_answers(answer):
-    parsed = parse_action(answer, terminal_tool={"name": "submit", "arg": "text"})
+    parsed = parse_action(answer, tools=[TERMINAL])
     assert parsed == {"tool": "submit", "input": {"text": answer}}
 
 
@@ -333,7 +343,7 @@ def test_answers_that_look_like_json_are_answers(answer):
     ],
 )
 def test_a_broken_call_is_not_submitted_as_the_answer(attempt):
-    parsed = parse_action(attempt, terminal_tool={"name": "submit", "arg": "text"})
+    parsed = parse_action(attempt, tools=[TERMINAL])
     assert isinstance(parsed, InvalidAction)
 
 
@@ -423,9 +433,8 @@ def test_hermes_blocks():
 def test_plain_text_is_no_call_unless_a_tool_takes_it():
     assert parse_actions("I am done.") == []
     assert parse_actions(assistant(None)) == []
-    terminal = {"name": "submit", "arg": "text"}
     submitted = {"tool": "submit", "input": {"text": "I am done."}}
-    assert parse_actions("I am done.", terminal_tool=terminal) == [("", submitted)]
+    assert parse_actions("I am done.", tools=[TERMINAL]) == [("", submitted)]
 
 
 def test_what_is_no_message_is_one_invalid_call():
@@ -461,7 +470,7 @@ def test_own_parser_may_return_a_message_or_what_to_submit():
     parsed = parse_actions(
         "<think>{}</think>42",
         parse=lambda text: text.rpartition("</think>")[2],
-        terminal_tool={"name": "submit", "arg": "text"},
+        tools=[TERMINAL],
     )
     assert parsed == [("", {"tool": "submit", "input": {"text": "42"}})]
 

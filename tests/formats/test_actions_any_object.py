@@ -63,9 +63,8 @@ SCHEMA = {"properties": {"a": {"type": "string"}}, "required": ["a"]}
 TOOLS: Any = [{"name": "t", "description": "", "input_schema": SCHEMA}]
 SESSIONS = st.fixed_dictionaries(
     {
-        "tools": st.sampled_from([(), TOOLS]),
+        "tools": st.sampled_from([(), TOOLS, [{**TOOLS[0], "terminal": "both"}]]),
         "plain_text": st.sampled_from(["invalid", "submit"]),
-        "terminal_tool": st.sampled_from([None, {"name": "t", "arg": "a"}]),
     }
 )
 

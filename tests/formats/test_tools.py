@@ -42,6 +42,23 @@ def test_tools_in_the_shapes_of_both_providers():
     ]
 
 
+def test_a_terminal_tool_is_offered_as_the_user_chooses():
+    def offered(how: str) -> tuple[list[str], bool]:
+        tools: Any = [ADD, {**LOOK, "terminal": how}]
+        words = formats.describe_tools(tools)
+        names = [one["function"]["name"] for one in formats.to_openai_tools(tools)]
+        assert names == [one["name"] for one in formats.to_anthropic_tools(tools)]
+        assert all(f'"name": "{name}"' in words for name in names)
+        return names, "without a function call is the final answer" in words
+
+    assert offered("both") == (["add", "look"], True)
+    assert offered("tool") == (["add", "look"], False)
+    assert offered("text") == (["add"], True)
+    only: Any = [{**LOOK, "terminal": "text"}]
+    described = "A message without a function call is the final answer.\nLook."
+    assert formats.describe_tools(only) == described
+
+
 def test_what_is_returned_shares_nothing_with_the_tools():
     before = json.dumps(ADD)
     formats.to_openai_tools([ADD])[0]["function"]["parameters"]["properties"].clear()

@@ -5,7 +5,7 @@ import inspect
 import json
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -523,3 +523,71 @@ def test_a_reward_function_scores_its_own_environments_only(one_server, bundled)
         errors.InvalidRequestError, match="gives reward functions no env"
     ):
         one.reward_funcs[0](prompts=[], completions=[])
+
+
+@pytest.fixture
+def newest(shared_server: Any) -> Iterator[RunningServer]:
+    """Give the server of the SDK that has terminal tools; no session stays open."""
+    server: RunningServer = shared_server("openreward-0.1.167")
+    yield server
+    server.wait_for("teardown", len(server.log("ready")))
+
+
+def say(text: str) -> list[dict[str, Any]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def test_a_terminal_tool_is_a_method_or_takes_the_last_message(newest):
+    made = trl_environment("Essay", newest.base_url, tasks=[0, 1, 2, 3])
+    called, wrote, wrong, silent = rollouts = [start(made, row) for row in range(4)]
+    assert tools_of(called) == {"submit"}
+    assert called.submit(answer="0") == "right"
+    assert {one.get_reward() for one in (wrote, wrong, silent)} == {0.0}
+    call = {"type": "function", "function": {"name": "submit", "arguments": {}}}
+    cut_off = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    completions = [say("Done."), say(" 2 "), say("2"), cut_off]
+    for _ in range(2):
+        (reward,) = made.reward_funcs
+        paid = reward(environments=rollouts, completions=completions)
+        assert paid == [1.0, 1.0, 0.0, 0.0]
+    assert newest.runs("submit") == 3
+    assert wrote._outcome()["finished"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("how", "tools", "paid"), [("tool", {"submit"}, 0.0), ("text", set(), 1.0)]
+)
+def test_a_terminal_tool_is_reached_as_the_user_chooses(
+    newest, caplog, how, tools, paid
+):
+    url = newest.base_url
+    made = trl_environment("Essay", url, tasks=[1], terminal_tool_as=how)
+    rollout = start(made)
+    assert tools_of(rollout) == tools
+    given: Any = {"environments": [rollout], "completions": [say("2")]}
+    assert made.reward_funcs[0](**given) == [paid]
+    assert not caplog.text
+
+
+def test_an_outage_of_the_last_message_pays_none(newest, caplog):
+    made = trl_environment("Essay", newest.base_url, tasks=[0])
+    rollout = start(made)
+    rollout._env.client.delete_episode(rollout._env.session_id)
+    given: Any = {"environments": [rollout], "completions": [say("0")]}
+    assert made.reward_funcs[0](**given) == [None]
+    assert "session_lost" in caplog.text
+
+
+def test_narrowed_schemas_are_what_the_model_reads(one_server):
+    ways = {"enum": ["up", "down", "left", "right"]}
+    table = {"move": {"direction": ways}}
+    url = one_server.base_url
+    made = trl_environment("Board", url, tasks=[0], tool_schemas=table)
+    rollout = start(made)
+    assert (
+        inspect.signature(rollout.move).parameters["direction"].annotation
+        == (Literal["up", "down", "left", "right"])
+    )
+    assert rollout.move(direction="down") == "(1, 0)"
+    assert "must be one of" in rollout.move(direction="north")
+    made.reward_funcs[0](environments=[rollout])

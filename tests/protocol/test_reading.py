@@ -143,14 +143,42 @@ def test_tools() -> None:
             {"name": "f", "description": "F.", "input_schema": {"type": "object"}},
             {"name": "g", "description": None, "more": 1},
         ],
-        "terminal_tool": {"name": "f", "arg": "text"},
+        "terminal_tool": {"name": "end", "arg": "text"},
     }
     tools, rest = reading.read_tools(value, 2)
     assert tools == [
         {"name": "f", "description": "F.", "input_schema": {"type": "object"}},
         {"name": "g", "description": "", "input_schema": None},
+        {
+            "name": "end",
+            "description": "",
+            "input_schema": {
+                "type": "object",
+                "properties": {"text": {"type": "string"}},
+                "required": ["text"],
+            },
+            "terminal": "both",
+        },
     ]
-    assert rest == {"terminal_tool": {"name": "f", "arg": "text"}}
+    assert rest == {"terminal_tool": {"name": "end", "arg": "text"}}
+
+
+@pytest.mark.parametrize(
+    ("listed", "declared"),
+    [([], {"name": "end"}), (["end"], {"name": "end", "arg": None}), ([], None)],
+)
+def test_a_terminal_tool_is_listed_once(listed: list[str], declared: Any) -> None:
+    value = {"tools": [{"name": name} for name in listed], "terminal_tool": declared}
+    tools, _ = reading.read_tools(value, 2)
+    assert [(one["name"], one["input_schema"], one["terminal"]) for one in tools] == (
+        [("end", None, "both")] if declared else []
+    )
+
+
+@pytest.mark.parametrize("declared", ["end", {"arg": "text"}, {"name": "f", "arg": 1}])
+def test_a_terminal_tool_that_is_none(declared: Any) -> None:
+    with pytest.raises(ProtocolError):
+        reading.read_tools({"tools": [], "terminal_tool": declared}, 2)
 
 
 def test_too_many_tools() -> None:

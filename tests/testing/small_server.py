@@ -39,6 +39,7 @@ class Sums:
         tool("submit", properties={"answer": {"type": "string"}}, required=["answer"]),
     ]
     task_tools: ClassVar = tools
+    beside_tools: ClassVar[dict[str, Any]] = {}
     create_fields: ClassVar[dict[str, Any]] = {"split": {}, "index": {}, "secrets": {}}
     create_required: ClassVar[list[str]] = []
     thinks: ClassVar[float] = 0.0
@@ -195,7 +196,7 @@ class Sums:
             case ["sums", "prompt"]:
                 return 200, self.prompt()
             case ["sums", "task_tools"]:
-                return 200, {"tools": self.task_tools}
+                return 200, {"tools": self.task_tools, **self.beside_tools}
             case [_, "splits"]:
                 return self.unknown_environment()
         return 404, {"detail": "Not Found"}

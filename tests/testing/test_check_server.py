@@ -11,7 +11,8 @@ from tests.support.servers.process import start_server
 from tests.testing.contract_table import CALLS, read_table
 
 RUNS_TOOLS: Final = (
-    *("event stream", "results", "resume", "unknown task_id", "unknown tool"),
+    *("event stream", "results", "refused calls", "terminal tool", "resume"),
+    *("unknown task_id", "unknown tool"),
     *("invalid input", "call after the end", "pings during a call", "heartbeats"),
 )
 

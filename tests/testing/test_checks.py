@@ -139,6 +139,15 @@ FAULTS: Final[list[Fault]] = [
         "results",
         ran=lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end),
     ),
+    warns("refused calls", think=lambda sums: sums.refused("busy")),
+    warns(
+        "terminal tool",
+        beside_tools={"terminal_tool": {"name": "think", "description": "Think."}},
+    ),
+    warns(
+        "terminal tool",
+        beside_tools={"terminal_tool": {"name": "muse", "description": "Muse."}},
+    ),
     fails("resume", resume=lambda sums, *_: sums.error("unknown task_id")),
     fails(
         "unknown task_id",

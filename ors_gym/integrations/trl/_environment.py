@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final, TypeAlias
 
 from ors_gym.env import TaskEnv
@@ -22,6 +23,7 @@ from ors_gym.errors import (
 from ors_gym.formats import MAX_PIXELS, decode_blocks
 from ors_gym.formats._actions import InvalidAction
 from ors_gym.formats._blocks import require_pillow
+from ors_gym.formats._tools import find_text_tool, tools_for_models
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
 from ors_gym.rollout._episode import UNPAID_ERROR_KINDS
@@ -35,6 +37,8 @@ _LOGGER: Final = logging.getLogger(__name__)
 _FINISHED: Final = "The episode is over; this call was not run."
 # The model reads this if an outage took the place of a result.
 _NOTHING: Final = ""
+_AT_ONCE: Final = 16
+"""Final answers that are judged at the same time."""
 
 
 class Rollout:
@@ -129,6 +133,27 @@ class Rollout:
                 f"Invalid action: this task has no tool {tool!r}. Tools: {names}."
             )
         return self._take(env.step(action), tool)
+
+    def _submit(self, completion: Any) -> None:
+        """Give the terminal tool what the model said last, if that was no call.
+
+        A trainer takes such a message for the end of the rollout, and tells nobody.
+        """
+        env = self._env
+        last = completion[-1] if isinstance(completion, list) and completion else None
+        if self._over or env is None or not isinstance(last, Mapping):
+            return
+        terminal = find_text_tool(env.tools)
+        if (
+            terminal is None
+            or last.get("role") != "assistant"
+            or last.get("tool_calls")
+        ):
+            return
+        try:
+            self._take(env.step(last), terminal["name"])
+        except Exception as error:  # noqa: BLE001 - one rollout must not end the others
+            self._lose("the final answer", type(error).__name__, str(error))
 
     def _take(self, result: StepResult, tool: str) -> Content:
         observation, reward, terminated, truncated, info = result
@@ -233,7 +258,8 @@ class EnvironmentFactory:
 
     def check_tools(self, tools: Iterable[ToolSpec]) -> None:
         """Warn once of each tool of a session that no method stands for."""
-        for name in {tool["name"] for tool in tools} - self._known_names:
+        offered = {tool["name"] for tool in tools_for_models(tools)}
+        for name in offered - self._known_names:
             self._known_names.add(name)
             _LOGGER.warning(
                 "%s: a task has the tool %r, which no task had that was asked for its "
@@ -271,6 +297,7 @@ class EpisodeReward:
     def __call__(
         self,
         environments: Sequence[Any] | None = None,
+        completions: Sequence[Any] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **_: Any,
     ) -> list[float | None]:
@@ -281,6 +308,11 @@ class EpisodeReward:
                 "environment_factory= to GRPOTrainer"
             )
         own = [one for one in environments if self._is_own(one)]
+        said = zip(environments, completions or (), strict=False)
+        answered = [(one, text) for one, text in said if self._is_own(one)]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            # The judges of a batch run at the same time.
+            list(pool.map(lambda pair: pair[0]._submit(pair[1]), answered))  # noqa: SLF001
         rewards = [
             one.get_reward() if self._is_own(one) else None for one in environments
         ]

@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, Union
 from ors_gym.formats import provider_schema
 from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.formats._schemas import find_reference
+from ors_gym.formats._tools import tools_for_models
 from ors_gym.types import JSONObject, ToolSpec
 
 # Calls a tool with the environment, the server's name of the tool, and its input.
@@ -60,9 +61,9 @@ class BoundTool(NamedTuple):
 
 
 def merge_tools(listings: Iterable[Iterable[ToolSpec]]) -> list[BoundTool]:
-    """Unite the tools that several sessions list, in order of appearance."""
+    """Unite the tools that several sessions offer, in order of appearance."""
     found: dict[str, BoundTool] = {}
-    for tool in itertools.chain.from_iterable(listings):
+    for tool in tools_for_models(itertools.chain.from_iterable(listings)):
         name, schema = tool["name"], tool["input_schema"]
         known = found.setdefault(name, BoundTool(name, tool["description"], ()))
         if schema not in known.schemas:

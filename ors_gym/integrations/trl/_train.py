@@ -32,7 +32,7 @@ from ors_gym.types import TaskSpec, ToolSpec
 _ENV_ARGUMENTS: Final = frozenset(
     {"api_key", "call_timeout", "client_options", "create_options", "headers"}
     | {"invalid_action_reward", "max_episode_steps", "on_tool_error", "secrets"}
-    | {"session_options", "setup_timeout"}
+    | {"session_options", "setup_timeout", "terminal_tool_as", "tool_schemas"}
 )
 _LOGGER: Final = logging.getLogger(__name__)
 _MOST_TASKS: Final = 1_000_000
@@ -92,8 +92,11 @@ def trl_environment(
     The tools become typed methods with Google docstrings. A name that cannot be a
     method's is replaced, such as ``files.read`` by ``files_read``. If the server
     refuses a call, or the session lacks the tool, the model reads why. After the end
-    of an episode no call reaches the server. The model never sees an outage: its
-    rollout gets the reward None, which a trainer leaves out of the loss.
+    of an episode no call reaches the server. Where the server declares a terminal tool,
+    a rollout's last message, if it holds no call, is the tool's argument when the
+    reward is computed (``terminal_tool_as="tool"`` leaves that out). The model never
+    sees an outage: its rollout gets the reward None, which a trainer leaves out of the
+    loss.
 
     Args:
         env_name: The environment's name on the server, in any case.
@@ -118,10 +121,11 @@ def trl_environment(
         name: The environment's name in the column ``environment`` and in the logged
             reward; ``env_name`` if None.
         **arguments: ``max_episode_steps``, ``invalid_action_reward``,
-            ``on_tool_error``, ``call_timeout``, ``setup_timeout``, ``api_key``,
-            ``headers``, ``create_options``, ``session_options`` and ``client_options``,
-            as for `ORSEnv`. Put no secret into ``create_options`` or
-            ``session_options``: a pickle of the factory holds them.
+            ``on_tool_error``, ``terminal_tool_as``, ``tool_schemas``,
+            ``call_timeout``, ``setup_timeout``, ``api_key``, ``headers``,
+            ``create_options``, ``session_options`` and ``client_options``, as for
+            `ORSEnv`. Put no secret into ``create_options`` or ``session_options``: a
+            pickle of the factory holds them.
 
     Returns:
         The three arguments: ``GRPOTrainer(model=..., args=..., **made._asdict())``.

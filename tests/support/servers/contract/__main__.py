@@ -18,6 +18,7 @@ import uvicorn
 
 from .base import SESSION, open_log, sdk
 from .environments import ENVIRONMENTS
+from .foreign import FOREIGN
 
 
 class WithSession:
@@ -87,7 +88,7 @@ def main() -> None:
     open_log(given.log)
     shorten_waits(given.setup_wait, given.linger)
     names = {name for name in given.environments.split(",") if name}
-    chosen = [e for e in ENVIRONMENTS if not names or e.__name__ in names]
+    chosen = [e for e in [*ENVIRONMENTS, *FOREIGN] if not names or e.__name__ in names]
     # asyncio sets TCP_NODELAY only where the protocol is named; without it each reply
     # waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(proto=socket.IPPROTO_TCP)

@@ -1,0 +1,227 @@
+"""Environments as other people write them, through every door of the package."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import gymnasium
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import ors_gym
+from ors_gym.evaluation import evaluate
+from ors_gym.rollout import random_policy
+from ors_gym.testing import check_server
+from ors_gym.wrappers import DiscreteTools
+from tests.cli.running import run
+from tests.support.servers.process import RunningServer
+
+NEWEST: Final = "openreward-0.1.167"
+CELL: Final = {"type": "integer", "minimum": 0, "maximum": 3}
+BOARD: Final[Any] = {
+    "move": {"direction": {"enum": ["up", "down", "left", "right"]}},
+    "jump": {"row": CELL, "column": CELL},
+}
+
+
+@pytest.fixture
+def newest(shared_server: Callable[[str], RunningServer]) -> RunningServer:
+    """Give the shared server of the SDK that has terminal tools."""
+    return shared_server(NEWEST)
+
+
+def make(server: RunningServer, name: str, **arguments: Any) -> gymnasium.Env[Any, Any]:
+    return gymnasium.make(
+        "ors/remote", env_name=name, base_url=server.base_url, **arguments
+    )
+
+
+def play(env: gymnasium.Env[Any, Any], steps: int = 100) -> list[dict[str, Any]]:
+    """Play random actions up to the end of an episode; return the infos."""
+    env.action_space.seed(0)
+    env.reset(seed=0)
+    infos: list[dict[str, Any]] = []
+    for _ in range(steps):
+        _, _, terminated, truncated, info = env.step(env.action_space.sample())
+        infos.append(info)
+        if terminated or truncated:
+            return infos
+    raise AssertionError(f"the episode did not end: {infos[-1]}")
+
+
+ESSAY: Final[Any] = pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"action_mode": "text"},
+        {"observation_mode": "dict"},
+        {"terminal_tool_as": "text"},
+        {"terminal_tool_as": "tool"},
+    ],
+)
+
+
+@ESSAY
+def test_an_episode_whose_only_tool_is_terminal_is_sampled_to_its_end(
+    newest, closing, arguments
+):
+    env = closing(make(newest, "Essay", **arguments))
+    (info,) = play(env)
+    assert (info["tool"], info["error_kind"]) == ("submit", "")
+    assert newest.runs("submit") == 1
+    call = {"tool": "submit", "input": {"answer": "0"}}
+    assert env.unwrapped.terminal_tool["name"] == "submit"
+    if "action_mode" not in arguments:
+        assert call in env.action_space
+        assert {"tool": "submit", "input": {}} not in env.action_space
+    env.reset(options={"task_index": 0})
+    _, reward, terminated, _, info = env.step("0")
+    heard = arguments.get("terminal_tool_as") != "tool"
+    assert (reward, terminated, bool(info["error"])) == (heard, heard, not heard)
+
+
+def test_the_checker_of_gymnasium_accepts_it(newest, closing):
+    check_env(closing(make(newest, "Essay")).unwrapped, skip_render_check=True)
+
+
+def test_a_vector_env_of_a_terminal_tool(newest, closing):
+    envs = closing(ors_gym.ORSVectorEnv("Essay", newest.base_url, num_envs=3))
+    envs.action_space.seed(0)
+    envs.reset(seed=0)
+    *_, terminations, _, infos = envs.step(envs.action_space.sample())
+    assert terminations.all()
+    assert list(infos["tool"]) == ["submit"] * 3
+    envs.reset(seed=0)
+    assert envs.step(["0", "2", "4"])[1].tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_terminal_tool_among_numbered_calls(newest, closing):
+    table = {"submit": {"answer": {"enum": ["0", "2", "4"]}}}
+    env = closing(DiscreteTools(make(newest, "Essay", tool_schemas=table)))
+    _, info = env.reset(seed=1)
+    assert info["action_mask"].tolist() == [1, 1, 1]
+    assert env.step(1)[1] == 1.0
+
+
+@pytest.mark.parametrize("how", ["both", "tool", "text"])
+def test_policies_are_offered_a_terminal_tool_as_the_user_chooses(newest, how):
+    offered: list[int] = []
+
+    def policy(episode: Any) -> str:
+        offered.append(len(ors_gym.formats.to_openai_tools(episode.tools)))
+        return str(2 * episode.task_index)
+
+    found = evaluate(
+        *(newest.base_url, "Essay", range(2), policy),
+        terminal_tool_as=how,
+        progress=False,
+    )
+    assert set(offered) == {0 if how == "text" else 1}
+    assert found.success_rate == (0.0 if how == "tool" else 1.0)
+
+
+def test_a_random_policy_ends_it(newest):
+    found = evaluate(
+        *(newest.base_url, "Essay", range(3), random_policy(0)), progress=False
+    )
+    assert found.stop_reasons == {"finished": 3}
+
+
+def test_the_contract_check_plays_a_terminal_tool(newest):
+    report = check_server(newest.base_url, "Essay")
+    said = report["terminal tool"]
+    assert (said.status, report["tool schemas"].status) == ("pass", "pass")
+    assert "submit" in said.detail
+    skipped = {n for n, status in report.statuses.items() if status == "skipped"}
+    assert skipped <= {"pings during a call", "heartbeats"}, str(report)
+
+
+def test_the_command_line_lists_and_plays_a_terminal_tool(newest):
+    url = newest.base_url
+    assert "tool submit(answer: string), or plain text" in run("list", url).stdout
+    done = run("eval", "Essay", "--url", url, "--tasks", "2", "--json")
+    assert json.loads(done.stdout)["stop_reasons"] == {"finished": 2}
+
+
+def refused(infos: list[dict[str, Any]]) -> int:
+    return sum(info["error_kind"] == "invalid_action" for info in infos)
+
+
+@pytest.mark.parametrize("mode", ["tool_call", "text"])
+@pytest.mark.parametrize("observed", ["text", "dict"])
+def test_narrowed_schemas_are_sampled_and_never_refused(
+    server, closing, mode, observed
+):
+    modes: Any = {"action_mode": mode, "observation_mode": observed}
+    env = closing(make(server, "Board", **modes, max_episode_steps=20))
+    assert refused(play(env)) == 20
+    env = closing(make(server, "Board", tool_schemas=BOARD, **modes))
+    infos = play(env, 500)
+    assert refused(infos) == 0
+    assert {info["tool"] for info in infos} == {"move", "jump"}
+
+
+def test_narrowed_schemas_in_the_space_and_in_numbers(server, closing):
+    env = closing(make(server, "Board", tool_schemas=BOARD))
+    north = {"tool": "move", "input": {"direction": "north"}}
+    assert north not in env.action_space
+    numbered = DiscreteTools(env)
+    assert len(numbered.calls) == 4 + 4 * 4
+    numbered.reset(seed=0)
+    corner: Any = {"tool": "jump", "input": {"row": 3, "column": 3}}
+    assert numbered.step(numbered.calls.index(corner))[2]
+    envs = closing(
+        ors_gym.ORSVectorEnv("Board", server.base_url, num_envs=2, tool_schemas=BOARD)
+    )
+    assert north not in envs.single_action_space
+    envs.reset(seed=0)
+    *_, infos = envs.step(envs.action_space.sample())
+    assert list(infos["error_kind"]) == ["", ""]
+
+
+def test_narrowed_schemas_in_evaluations_and_on_the_command_line(server, tmp_path):
+    url, table = server.base_url, json.dumps(BOARD)
+    plain = evaluate(url, "Board", [0], random_policy(0), max_turns=20, progress=False)
+    (episode,) = plain.episodes
+    assert episode.metrics()["invalid_actions"] == 20
+    found = evaluate(
+        *(url, "Board", [0], random_policy(0)),
+        max_turns=500,
+        tool_schemas=BOARD,
+        output=tmp_path / "run.jsonl",
+        progress=False,
+    )
+    assert found.stop_reasons == {"finished": 1}
+    with pytest.raises(ors_gym.InvalidRequestError, match="tool_schemas"):
+        evaluate(
+            *(url, "Board", [0], random_policy(0)),
+            max_turns=500,
+            output=tmp_path / "run.jsonl",
+            progress=False,
+        )
+    (tmp_path / "table.json").write_text(table)
+    for given in (table, f"@{tmp_path / 'table.json'}"):
+        done = run(
+            *("eval", "board", "--url", url, "--tasks", "1", "--max-turns", "500"),
+            *("--tool-schemas", given, "--json"),
+        )
+        assert json.loads(done.stdout)["stop_reasons"] == {"finished": 1}
+    with pytest.raises(SystemExit):
+        run("eval", "board", "--url", url, "--tool-schemas", '{"move": 1}')
+
+
+def test_the_contract_check_tells_of_constraints_in_validators(server):
+    report = check_server(server.base_url, "Board")
+    said = report["refused calls"]
+    assert said.status == "warn"
+    assert "must be one of up, down, left, right" in said.detail
+    assert "suggest_schemas" in said.fix
+    report = check_server(server.base_url, "Board", tool_schemas=BOARD)
+    assert report["refused calls"].status == "pass"
+
+
+def test_a_tool_that_nobody_lists_is_told(server, closing):
+    env = closing(make(server, "Board", tool_schemas={"moev": {}}).unwrapped)
+    with pytest.warns(UserWarning, match="moev, which .* does not list; it lists"):
+        env.reset(seed=0)
+    env.reset(seed=0)
