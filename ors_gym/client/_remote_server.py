@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Final
@@ -29,7 +30,8 @@ class RemoteServer(Server):
 
     def __init__(self, settings: ClientSettings) -> None:
         self.retries = RetrySubscribers(settings.base_url)
-        super().__init__(settings, hooks=Hooks(on_retry=self.retries))
+        hooks = Hooks(on_retry=self.retries, clock=time.monotonic)
+        super().__init__(settings, hooks=hooks)
         self.ping_every = 45.0
         """Seconds between two pings of a session (docs/wire.md, point 12: 10 to 60)."""
         self.background_exchange: AsyncExchange | None = None

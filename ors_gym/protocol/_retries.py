@@ -1,8 +1,9 @@
-"""What may be sent again, and when.
+"""What may be sent again, when, and over which connections.
 
 A request that changes nothing may be repeated (`may_repeat`), a tool call only if it
 certainly was not run (`may_repeat_call`). A budget of seconds, back-off and the
-server's own word say when.
+server's own word say when. What failed over a connection that was used before is
+repeated over a new one, and `Reuse` learns from it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ import email.utils
 from collections.abc import Callable
 from typing import Final
 
-from ors_gym.protocol._exchange import Failure, Outcome, find_header
+from ors_gym.protocol._exchange import (
+    CALL_REUSE_WITHIN,
+    NEVER_REUSED,
+    REUSE_WITHIN,
+    Failure,
+    Outcome,
+    find_header,
+)
 
 _REPEATABLE = frozenset({429, 502, 503, 504})
 """Statuses after which an idempotent request is repeated."""
@@ -37,20 +45,79 @@ _LONGEST_DELAY: Final = 5.0
 """Seconds of the first and the longest wait that the server did not ask for."""
 
 
+_REMEMBERED_SECONDS: Final = 300.0
+"""How long a broken connection is held against a server."""
+
+
+class Reuse:
+    """Learns whether a server breaks connections that it should keep.
+
+    Some gateways end a connection unannounced soon after a reply, whatever is under way
+    on it. Nobody can see that coming, so a server that did it twice gets what may not
+    be repeated over new connections only (docs/wire.md, point 6). Other requests go on
+    as before; they notice if it goes on, and nothing is lost with them.
+    """
+
+    __slots__ = ("_broke_at", "_clock", "distrusted")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        # Gives seconds.
+        self._clock = clock
+        self._broke_at = float("-inf")
+        self.distrusted = False
+        """Whether the server broke connections twice, not long ago."""
+
+    def note_break(self, elapsed: float) -> None:
+        """Take an exchange of so many seconds whose used connection broke just now."""
+        now = self._clock()
+        if now - elapsed <= self._broke_at:
+            # It was under way already at the last break: one that restarts breaks all.
+            return
+        self.distrusted = now - self._broke_at < _REMEMBERED_SECONDS
+        self._broke_at = now
+
+    def forget_in_time(self) -> bool:
+        """Forget what is long ago; return whether the server is still distrusted."""
+        if self._clock() - self._broke_at >= _REMEMBERED_SECONDS:
+            self.distrusted = False
+        return self.distrusted
+
+
 class Patience:
-    """How long an operation goes on, and how long it waits in between.
+    """How long an operation goes on, how long it waits in between, and on what.
 
     ``budget`` is in seconds, for all attempts and waits together. A server that
     refuses connections is tried again only for ``unreachable_budget``.
     """
 
-    __slots__ = ("_delay", "_random", "_unreachable", "attempts", "remaining")
+    __slots__ = (
+        "_delay",
+        "_random",
+        "_reuse",
+        "_unreachable",
+        "attempts",
+        "call_reuse_within",
+        "remaining",
+        "reuse_within",
+    )
 
     def __init__(
-        self, budget: float, unreachable_budget: float, *, random: Callable[[], float]
+        self,
+        budget: float,
+        unreachable_budget: float,
+        *,
+        random: Callable[[], float],
+        reuse: Reuse,
     ) -> None:
         self.remaining = budget
         self.attempts = 0
+        self.reuse_within = REUSE_WITHIN
+        """For a request that may be repeated, as `Send.reuse_within`."""
+        self.call_reuse_within = CALL_REUSE_WITHIN
+        """For a tool call or a /create."""
+        if reuse.distrusted and reuse.forget_in_time():
+            self.call_reuse_within = NEVER_REUSED
+        self._reuse = reuse
         self._unreachable = unreachable_budget
         self._delay = _FIRST_DELAY
         self._random = random
@@ -60,6 +127,11 @@ class Patience:
         self.remaining -= outcome.elapsed
         if outcome.failure is Failure.CONNECT:
             self._unreachable -= outcome.elapsed
+        elif outcome.failure is not None and outcome.reused:
+            # A repetition must not find the next connection that is about to break.
+            self.reuse_within = self.call_reuse_within = NEVER_REUSED
+            if outcome.failure is Failure.RESET:
+                self._reuse.note_break(outcome.elapsed)
 
     def next_delay(
         self, asked: float | None = None, *, unreachable: bool = False

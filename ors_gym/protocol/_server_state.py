@@ -17,7 +17,7 @@ from ors_gym.errors import (
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Head, Limits
 from ors_gym.protocol._redaction import Redactor
-from ors_gym.protocol._retries import Patience, Retry
+from ors_gym.protocol._retries import Patience, Retry, Reuse
 from ors_gym.types import Split, TaskSpec, ToolSpec
 
 _OWN_RANDOM: Final = Random()  # noqa: S311 - it spreads retries, no more
@@ -84,7 +84,7 @@ def _ignore(_: object) -> None:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class Hooks:
-    """What operations call: a client sets the first two, tests set all of them."""
+    """What operations call: a client sets most of them, tests set all."""
 
     on_retry: Callable[[Retry], None] = _ignore
     """Told before a request is repeated."""
@@ -95,6 +95,8 @@ class Hooks:
     """Gives numbers in [0, 1), for back-off."""
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     """Makes a session id for a server that hands out none."""
+    clock: Callable[[], float] = lambda: 0.0
+    """Tells the time in seconds; by one that stands still no break is learned from."""
 
 
 class Server:
@@ -109,6 +111,7 @@ class Server:
         self.settings = settings
         self.known = known or ServerKnowledge()
         self.hooks = hooks or Hooks()
+        self.reuse = Reuse(self.hooks.clock)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
@@ -133,7 +136,7 @@ class Server:
         # long: the address is probably wrong.
         timeout = self.settings.timeout
         unreachable = timeout if self.known.reached else _PATIENCE_WITH_A_STRANGER
-        return Patience(budget, unreachable, random=self.hooks.random)
+        return Patience(budget, unreachable, random=self.hooks.random, reuse=self.reuse)
 
 
 class SessionState:

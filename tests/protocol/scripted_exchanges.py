@@ -46,6 +46,7 @@ class Reply:
     failure: Failure | None = None
     sent: bool = True
     elapsed: float = 0.0
+    reused: bool = False
 
 
 def ok(value: Any, **fields: Any) -> Reply:
@@ -138,6 +139,7 @@ class Script:
             failure=None if satisfied else reply.failure,
             detail=f"it was {reply.failure.value}" if reply.failure else "",
             elapsed=elapsed,
+            reused=reply.reused,
         )
 
 
@@ -153,6 +155,7 @@ class RecordingServer(Server):
         **settings: Any,
     ) -> None:
         self.discarded: list[str] = []
+        self.now = 0.0
         numbers = itertools.count()
         super().__init__(
             ClientSettings(base_url="http://h:1/base", origin="http://h:1", **settings),
@@ -163,6 +166,7 @@ class RecordingServer(Server):
                 discard=self.discarded.append,
                 random=lambda: 0.0,
                 new_id=lambda: f"own-{next(numbers)}",
+                clock=lambda: self.now,
             ),
         )
 

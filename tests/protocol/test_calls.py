@@ -57,6 +57,17 @@ def resume(state: SessionState, task_id: str = "t1", timeout: float = 60.0) -> A
     return operations.resume_call(RecordingServer(), state, task_id, timeout=timeout)
 
 
+def test_a_call_takes_a_new_connection_after_two_broke() -> None:
+    server = RecordingServer()
+    for place, within in enumerate((3.0, 3.0, -1.0)):
+        server.now = 10.0 * place
+        script = Script(stream(TASK, failure=Failure.RESET, reused=True), DONE)
+        operation = operations.call_tool(server, open_state(), "add", {}, timeout=60.0)
+        script.run(operation)
+        # Its result is asked for over a new one in any case.
+        assert [send.reuse_within for send in script.sends] == [within, -1.0]
+
+
 def test_a_call() -> None:
     state, script = open_state(), Script(DONE)
     output = script.run(call(state))

@@ -161,7 +161,7 @@ def steps(*planned: Send | Pause) -> Operation[list[Outcome]]:
 
 
 def patience(seconds: float) -> Patience:
-    return Patience(seconds, seconds, random=lambda: 0.0)
+    return RecordingServer().patience(seconds)
 
 
 def send(timeout: float) -> Send:

@@ -1,10 +1,19 @@
-"""When to ask again."""
+"""When to ask again, and over which connection."""
+
+from typing import Any
 
 import pytest
 
-from ors_gym.protocol._exchange import Failure, Outcome
+from ors_gym.protocol._exchange import (
+    CALL_REUSE_WITHIN,
+    NEVER_REUSED,
+    REUSE_WITHIN,
+    Failure,
+    Outcome,
+)
 from ors_gym.protocol._retries import (
     Patience,
+    Reuse,
     is_starting,
     may_repeat,
     may_repeat_call,
@@ -52,7 +61,8 @@ def test_retry_after_as_a_date_needs_the_reply_s_own() -> None:
 def patience(
     budget: float = 100.0, unreachable: float = 100.0, random: float = 0.0
 ) -> Patience:
-    return Patience(budget, unreachable, random=lambda: random)
+    reuse = Reuse(lambda: 0.0)
+    return Patience(budget, unreachable, random=lambda: random, reuse=reuse)
 
 
 def test_waits_double_up_to_the_longest() -> None:
@@ -122,3 +132,73 @@ def test_a_call_is_repeated_after_a_failure_if_no_byte_left(failure: Failure) ->
     for sent in (True, False):
         outcome = Outcome(sent=sent, failure=failure)
         assert may_repeat_call(outcome, after_429=True) is not sent
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+@pytest.mark.parametrize("reused", [True, False])
+def test_what_failed_on_a_used_connection_goes_on_over_new_ones(
+    failure: Failure, reused: bool
+) -> None:
+    one = patience()
+    assert one.reuse_within == REUSE_WITHIN
+    assert one.call_reuse_within == CALL_REUSE_WITHIN
+    one.spend(Outcome(failure=failure, reused=reused))
+    fresh = reused and failure is not Failure.CONNECT
+    assert (one.reuse_within == NEVER_REUSED) is fresh
+    assert (one.call_reuse_within == NEVER_REUSED) is fresh
+
+
+class Connections:
+    """Breaks connections at chosen times, and says what a call may use then."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._reuse = Reuse(lambda: self.now)
+
+    def patience(self) -> Patience:
+        return Patience(9.0, 9.0, random=lambda: 0.0, reuse=self._reuse)
+
+    def break_one(self, now: float, elapsed: float = 1.0, **fields: Any) -> None:
+        self.now = now
+        outcome = {"failure": Failure.RESET, "reused": True, **fields}
+        self.patience().spend(Outcome(elapsed=elapsed, **outcome))
+
+    def are_trusted(self, now: float) -> bool:
+        self.now = now
+        later = self.patience()
+        assert later.reuse_within == REUSE_WITHIN
+        return later.call_reuse_within == CALL_REUSE_WITHIN
+
+
+def test_a_server_that_breaks_two_connections_gets_new_ones_for_a_while() -> None:
+    server = Connections()
+    server.break_one(100.0)
+    assert server.are_trusted(101.0)
+    server.break_one(200.0)
+    assert not server.are_trusted(201.0)
+    assert not server.are_trusted(499.0)
+    # What may be repeated finds out whether it goes on.
+    server.break_one(499.0)
+    assert not server.are_trusted(798.0)
+    assert server.are_trusted(799.0)
+    # Once more is the first time again.
+    for now in (800.0, 1101.0):
+        server.break_one(now)
+        assert server.are_trusted(now + 1)
+
+
+def test_a_restart_breaks_all_connections_and_counts_once() -> None:
+    server = Connections()
+    for _ in range(9):
+        server.break_one(100.0, elapsed=30.0)
+    server.break_one(100.1, elapsed=5.0)
+    assert server.are_trusted(101.0)
+
+
+def test_only_used_connections_that_break_count() -> None:
+    server = Connections()
+    for now in range(100, 200, 10):
+        server.break_one(now, reused=False)
+        server.break_one(now + 1, failure=Failure.STALL)
+        server.break_one(now + 2, failure=Failure.TIMEOUT)
+    assert server.are_trusted(201.0)

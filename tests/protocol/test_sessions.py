@@ -140,6 +140,21 @@ def test_an_unanswered_create_is_begun_anew_on_a_fresh_id(reply: Reply) -> None:
     assert [script.header(i, "X-Session-ID") for i in (1, 3)] == ["s1", "s2"]
 
 
+def test_an_opening_goes_on_over_new_connections_after_one_broke() -> None:
+    server = RecordingServer()
+    broken = failing(Failure.RESET, reused=True, elapsed=0.1)
+    script = Script(named("s1"), broken, named("s2"), ok({"sid": "s2"}))
+    assert script.run(open_on(server)).session_id == "s2"
+    assert [send.reuse_within for send in script.sends] == [50.0, 3.0, -1.0, -1.0]
+    # The second one teaches the client, and more than this session.
+    server.now += 9.0
+    script = Script(named("s3"), broken, named("s4"), ok({"sid": "s4"}))
+    script.run(open_on(server))
+    script = Script(named("s5"), ok({"sid": "s5"}))
+    script.run(open_on(server))
+    assert [send.reuse_within for send in script.sends] == [50.0, -1.0]
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [

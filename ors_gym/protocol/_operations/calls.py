@@ -16,7 +16,6 @@ from ors_gym.errors import (
     ToolRejectedError,
 )
 from ors_gym.protocol._exchange import (
-    CALL_REUSE_WITHIN,
     Failure,
     Operation,
     Outcome,
@@ -148,7 +147,8 @@ def _start(
     while True:
         reader = StreamReader(server.settings.limits)
         timeout = patience.remaining if patience.remaining > 0 else 0.001
-        outcome = yield Send(state.call_head, body, reader, timeout, CALL_REUSE_WITHIN)
+        reuse = patience.call_reuse_within
+        outcome = yield Send(state.call_head, body, reader, timeout, reuse)
         if reader.result is not None:
             return reader
         patience.spend(outcome)
@@ -228,7 +228,8 @@ def _resume(
         # Before the task_id too: a server that knows the call names it at once
         # (point 7).
         reader.idle_timeout = HEARTBEATS_MISSED
-        outcome = yield Send(head, body, reader, patience.remaining, CALL_REUSE_WITHIN)
+        reuse = patience.call_reuse_within
+        outcome = yield Send(head, body, reader, patience.remaining, reuse)
         patience.spend(outcome)
         _finish(reader, outcome, state)
         if reader.error is not None:

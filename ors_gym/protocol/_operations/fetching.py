@@ -7,7 +7,6 @@ from urllib.parse import urljoin, urlsplit
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import (
-    REUSE_WITHIN,
     Failure,
     Head,
     Operation,
@@ -50,7 +49,7 @@ def fetch(
     while True:
         reader = BodyReader()
         timeout = max(0.001, patience.remaining)
-        outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
+        outcome = yield Send(head, body, reader, timeout, patience.reuse_within)
         patience.spend(outcome)
         server.known.reached = server.known.reached or outcome.status > 0
         # Once, and within the origin: the key would travel to any other server
@@ -113,6 +112,7 @@ def within(patience: Patience, operation: Operation[T]) -> Operation[T]:
                 outcome = (yield step) if fits else Outcome(elapsed=step.seconds)
             elif left > 0:
                 step.timeout = min(step.timeout, left)
+                step.reuse_within = min(step.reuse_within, patience.reuse_within)
                 outcome = yield step
             else:
                 outcome = Outcome(

@@ -19,7 +19,7 @@ from ors_gym.errors import (
     UnknownEnvironmentError,
     UnknownTaskError,
 )
-from ors_gym.protocol._exchange import REUSE_WITHIN, Operation, Outcome, Send
+from ors_gym.protocol._exchange import Operation, Outcome, Send
 from ors_gym.protocol._operations.fetching import fetch, wait, within
 from ors_gym.protocol._operations.metadata import get_task, resolve_environment
 from ors_gym.protocol._reading import (
@@ -106,7 +106,7 @@ def create_session(
     while True:
         reader = StreamReader(server.settings.limits)
         timeout = max(0.001, min(patience.remaining, server.settings.timeout))
-        outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
+        outcome = yield Send(head, body, reader, timeout, patience.reuse_within)
         patience.spend(outcome)
         server.known.reached = server.known.reached or outcome.status > 0
         if reader.task_id is not None or not may_repeat(outcome):
@@ -167,7 +167,8 @@ def _create_episode(
         while True:
             reader = BodyReader()
             timeout = max(0.001, patience.remaining)
-            outcome = yield Send(head, body, reader, timeout, REUSE_WITHIN)
+            reuse = patience.call_reuse_within
+            outcome = yield Send(head, body, reader, timeout, reuse)
             patience.spend(outcome)
             if outcome.failure is None and outcome.status == 200:
                 must_discard = False

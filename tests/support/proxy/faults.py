@@ -118,6 +118,13 @@ class HangUp(Fault):
     reset: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class OneReply(Fault):
+    """Break a connection at its second request, with nothing to be seen before."""
+
+    ran: bool = False  # the server gets that request, and its reply is lost
+
+
 STARTING: Final = Answer(
     503,
     (("X-Backend-State", "starting"), ("Retry-After", "0")),

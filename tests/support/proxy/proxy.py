@@ -16,6 +16,7 @@ from tests.support.proxy.faults import (
     Fault,
     HalfOpen,
     HangUp,
+    OneReply,
     Point,
     PointFault,
     Reset,
@@ -168,7 +169,7 @@ class FaultProxy(LoopServer):
         self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         """Pass exchanges on until the client, its idle time or a fault ends them."""
-        begun = b""
+        begun, first = b"", True
         limit, reset = self._idle_close, False
         try:
             while True:
@@ -178,8 +179,9 @@ class FaultProxy(LoopServer):
                 if request is None or writer.is_closing():
                     return  # what came after the end was decided is not served
                 del self._idle[number]
-                exchange = self._record(request)
+                exchange = self._record(request, first=first)
                 begun = await self._exchange(exchange, reader, writer)
+                first = False
                 limit, reset = self._idle_close, False
                 if isinstance(exchange.fault, HangUp):
                     limit, reset = exchange.fault.after, exchange.fault.reset
@@ -190,7 +192,7 @@ class FaultProxy(LoopServer):
         finally:
             self._idle.pop(number, None)
 
-    def _record(self, request: http1.ReceivedRequest) -> Exchange:
+    def _record(self, request: http1.ReceivedRequest, *, first: bool) -> Exchange:
         exchange = Exchange(request)
         with self._changed:
             for plan in self._plans:
@@ -200,6 +202,12 @@ class FaultProxy(LoopServer):
             else:
                 if self._chaos is not None:
                     exchange.fault = self._chaos.draw()
+            if isinstance(exchange.fault, OneReply):
+                # Of the first request of a connection there is nothing to break.
+                point = (
+                    Point.BEFORE_REPLY if exchange.fault.ran else Point.BEFORE_REQUEST
+                )
+                exchange.fault = None if first else Reset(point)
             # These happen in any case.
             exchange.struck = isinstance(exchange.fault, Trickle | HangUp)
             self.exchanges.append(exchange)

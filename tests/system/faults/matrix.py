@@ -12,6 +12,7 @@ from tests.support.proxy.faults import (
     Corrupt,
     Fault,
     HalfOpen,
+    OneReply,
     Point,
     Reset,
     Stall,
@@ -257,6 +258,17 @@ def _openings() -> list[Row]:
         runs=0,
         options=hurry,
     )
+    # Also what opens the session breaks, which teaches the client before the call.
+    rows += [
+        Row(
+            f"each used connection breaks, {word}",
+            "for ever",
+            (OneReply(ran=ran),),
+            path="",
+            early=True,
+        )
+        for ran, word in ((False, "unseen"), (True, "after the request"))
+    ]
     deletion = Row(
         "/delete unanswered", "once", (Reset(Point.BEFORE_REPLY),), path="/delete"
     )
