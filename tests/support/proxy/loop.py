@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 from fcntl import ioctl
 from typing import Any, Final, Self, TypeVar
 
+from tests.support.ports import port_of, reserve_port
 from tests.support.proxy.http1 import HEAD_BYTES
 
 T = TypeVar("T")
@@ -22,7 +23,8 @@ class LoopServer:
 
     def __init__(self, name: str) -> None:
         self.connections = 0  # how many connections clients have opened
-        self._port = 0
+        self._reserved = reserve_port()
+        self._port = port_of(self._reserved)
         self._changed = threading.Condition()
         self._open: dict[int, asyncio.StreamWriter] = {}
         self._thread = LoopThread(name)
@@ -35,6 +37,7 @@ class LoopServer:
     def __exit__(self, *_: object) -> None:
         self._thread.run(self._end())
         self._thread.stop()
+        self._reserved.close()
 
     @property
     def url(self) -> str:
@@ -54,9 +57,13 @@ class LoopServer:
 
     async def _listen(self) -> None:
         self._listener = await asyncio.start_server(
-            self._accept, "127.0.0.1", self._port, limit=HEAD_BYTES, backlog=2048
+            self._accept,
+            "127.0.0.1",
+            self._port,
+            limit=HEAD_BYTES,
+            backlog=2048,
+            reuse_port=True,
         )
-        self._port = self._listener.sockets[0].getsockname()[1]
 
     async def _accept(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+from tests.support.ports import port_of, reserve_port
 from tests.support.servers.venvs import SDKS, Sdk, ensure_venv
 
 _DIRECTORY: Final = Path(__file__).parent
@@ -30,7 +31,8 @@ class RunningServer:
 
     def __init__(self, sdk: Sdk, options: Sequence[str]) -> None:
         self.sdk = sdk
-        self.port = 0
+        self._reserved = reserve_port()
+        self.port = port_of(self._reserved)
         self._directory = Path(tempfile.mkdtemp(prefix="ors-gym-server-"))
         self._log_path = self._directory / "runs.jsonl"
         self._log_path.touch()
@@ -83,7 +85,7 @@ class RunningServer:
             raise ServerStartError(
                 f"the server of {self.sdk.name} did not start; stderr: {self.stderr()}"
             )
-        self.port = json.loads(line)["port"]
+        assert json.loads(line) == {"port": self.port}
 
     def kill(self) -> None:
         """End the child as SIGKILL does: nothing is torn down, nothing answered."""
@@ -91,6 +93,7 @@ class RunningServer:
 
     def stop(self) -> None:
         self._end(signal.SIGKILL)
+        self._reserved.close()
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def pause(self) -> None:

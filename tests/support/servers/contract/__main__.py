@@ -93,6 +93,8 @@ def main() -> None:
     # waits 40 ms for the client's delayed acknowledgement.
     listener = socket.socket(proto=socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # The test keeps the port while the server is down (tests/support/ports.py).
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     listener.bind(("127.0.0.1", given.port))
     config = uvicorn.Config(
         WithSession(sdk.Server(chosen).app),
