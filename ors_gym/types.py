@@ -14,6 +14,8 @@ __all__ = [
     "Block",
     "JSONObject",
     "JSONValue",
+    "RolloutFilters",
+    "Secrets",
     "Split",
     "TaskSpec",
     "TerminalToolAs",
@@ -37,6 +39,13 @@ Block: TypeAlias = JSONObject
 """
 
 
+Secrets: TypeAlias = Mapping[str, str | tuple[str, Sequence[str]]]
+"""Values for an environment, by name.
+
+A value is text, or a pair of the text and the domains that it may be sent to, which a
+gateway enforces: ``{"OPENAI_API_KEY": "sk-...", "MINE": ("t-...", ["mine.org"])}``.
+"""
+
 TerminalToolAs: TypeAlias = Literal["both", "tool", "text"]
 """How a model reaches a terminal tool: by a call, by plain text, or by both."""
 
@@ -53,6 +62,18 @@ class ToolSpec(TypedDict):
     description: str
     input_schema: JSONObject | None
     terminal: NotRequired[TerminalToolAs]
+
+
+class RolloutFilters(TypedDict, total=False):
+    """Which rollouts of the platform ``get_task_difficulty`` is about."""
+
+    split: str | None
+    model_name: str | None
+    min_model_params: int | None
+    """The fewest parameters that the model may have."""
+    max_model_params: int | None
+    training_stage: str | None
+    """``pretrained``, ``sft`` or ``rl``."""
 
 
 class ToolOutput(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -14,7 +14,16 @@ from ors_gym.client._run_operation import AsyncExchange, run_async
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
-from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
+from ors_gym.types import (
+    Block,
+    JSONObject,
+    RolloutFilters,
+    Secrets,
+    Split,
+    TaskSpec,
+    ToolOutput,
+    ToolSpec,
+)
 
 
 class AsyncSession(SessionCore):
@@ -161,9 +170,20 @@ class AsyncORSClient(
         operation = operations.get_task_range(self._server, env, split, start, stop)
         return await self.run(operation)
 
-    async def create_session(self) -> str:
+    async def list_required_secrets(self, env: str) -> list[str]:
+        """As `ORSClient.list_required_secrets`, awaitable."""
+        return await self.run(operations.list_required_secrets(self._server, env))
+
+    async def get_task_difficulty(
+        self, env: str, **filters: Unpack[RolloutFilters]
+    ) -> list[JSONObject]:
+        """As `ORSClient.get_task_difficulty`, awaitable."""
+        asked = operations.get_task_difficulty(self._server, env, filters)
+        return await self.run(asked)
+
+    async def create_session(self, env: str = "") -> str:
         """As `ORSClient.create_session`, awaitable."""
-        return await self.run(self._create_session())
+        return await self.run(self._create_session(env))
 
     async def create_episode(
         self,
@@ -173,7 +193,7 @@ class AsyncORSClient(
         *,
         split: str | None = None,
         index: int | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
     ) -> JSONObject:
         """As `ORSClient.create_episode`, awaitable."""
         task = task_request(task_spec, split, index)

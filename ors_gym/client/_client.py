@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 
@@ -14,7 +14,16 @@ from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
-from ors_gym.types import Block, JSONObject, Split, TaskSpec, ToolOutput, ToolSpec
+from ors_gym.types import (
+    Block,
+    JSONObject,
+    RolloutFilters,
+    Secrets,
+    Split,
+    TaskSpec,
+    ToolOutput,
+    ToolSpec,
+)
 
 
 class Session(SessionCore):
@@ -164,6 +173,9 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         client: An httpx client to use in place of ours. It is not closed here, and
             point 6 of docs/wire.md (no stale connection for a call) is kept by
             closing the connection of each call.
+        share_api_key: Whether environments get the API key as their secrets ``api_key``
+            and ``OPENREWARD_API_KEY``, which many of the platform's ask for. The
+            environment's code can read it: share it only with those that you trust.
         repeat_calls_after_429: Whether a call that was answered 429 is sent again:
             point 5 of docs/wire.md takes 429 for "not run, come later". False for a
             gateway that may answer so after the tool ran: then such a call is
@@ -300,9 +312,51 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         operation = operations.get_task_range(self._server, env, split, start, stop)
         return self.run(operation)
 
-    def create_session(self) -> str:
-        """Get a session id, for `create_episode`."""
-        return self.run(self._create_session())
+    def list_required_secrets(self, env: str) -> list[str]:
+        """List the names of the secrets that an environment of the platform wants.
+
+        Only the platform's API knows them: ``ORSClient("https://api.openreward.ai")``.
+
+        Args:
+            env: The environment's name on the platform, ``Owner/Name``.
+
+        Returns:
+            The names, such as ``"OPENAI_API_KEY"``.
+
+        Raises:
+            InvalidRequestError: If the server is not the platform's API.
+        """
+        return self.run(operations.list_required_secrets(self._server, env))
+
+    def get_task_difficulty(
+        self, env: str, **filters: Unpack[RolloutFilters]
+    ) -> list[JSONObject]:
+        """Get how the rollouts that the platform has of each task were rewarded.
+
+        Only the platform's API knows it: ``ORSClient("https://api.openreward.ai")``.
+
+        Args:
+            env: The environment's name on the platform, ``Owner/Name``, or
+                ``Owner/Name/variant``.
+            **filters: Which rollouts are meant, by the names of
+                `ors_gym.types.RolloutFilters`; all if none is given.
+
+        Returns:
+            An object for each task: ``task_index``, ``avg_reward``, ``min_reward``,
+            ``max_reward``, ``num_rollouts`` and more.
+
+        Raises:
+            InvalidRequestError: If the server is not the platform's API.
+        """
+        return self.run(operations.get_task_difficulty(self._server, env, filters))
+
+    def create_session(self, env: str = "") -> str:
+        """Get a session id, for `create_episode`.
+
+        Args:
+            env: The environment's name; only a gateway needs it.
+        """
+        return self.run(self._create_session(env))
 
     def create_episode(
         self,
@@ -312,7 +366,7 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         *,
         split: str | None = None,
         index: int | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
     ) -> JSONObject:
         """Start an episode on a session id.
 

@@ -21,8 +21,8 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server_state import ClientSettings, Server
-from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
+from ors_gym.protocol._server_state import ClientSettings, Listing, Server
+from ors_gym.types import JSONObject, Secrets, Split, TaskSpec, ToolSpec
 
 T = TypeVar("T")
 S = TypeVar("S", bound=SessionCore)
@@ -47,6 +47,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         limits: Limits | None = None,
         transport: TransportT | None = None,
         client: HttpxClientT | None = None,
+        share_api_key: bool = False,
         repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
@@ -58,16 +59,13 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
             trust_env=trust_env,
             allow_insecure=allow_insecure,
             limits=limits,
+            share_api_key=share_api_key,
             repeat_calls_after_429=repeat_calls_after_429,
         )
         self._server = server = RemoteServer(settings)
         if on_retry is not None:
             server.retries.subscribe(on_retry)
-        # Twice: the first delete may come during a slow constructor (docs/wire.md,
-        # point 11).
-        server.hooks.discard = lambda session_id: background().delete_soon(
-            server, session_id, again=True
-        )
+        server.hooks.discard = _discard_in_background
         self._sessions: dict[str, S] = {}
         """Those of `create_episode` and of somebody else, by their ids."""
         self.catalog = Catalog(server)
@@ -99,6 +97,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
             trust_env=settings.trust_env,
             allow_insecure=settings.secure,
             limits=settings.limits,
+            share_api_key=settings.share_api_key,
             repeat_calls_after_429=settings.repeat_calls_after_429,
         )
 
@@ -184,7 +183,9 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         *,
         split: str | None = None,
         index: int | None = None,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
+        toolset: str | None = None,
+        env_overrides: Mapping[str, str] | None = None,
         create_options: Mapping[str, Any] | None = None,
         session_options: Mapping[str, Any] | None = None,
         call_timeout: float = CALL_TIMEOUT,
@@ -193,11 +194,16 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         """Make a session; entering it opens it, leaving it deletes it.
 
         Args:
-            env: The environment's name, in any case.
+            env: The environment's name, in any case; ``Owner/Name`` at a gateway.
             task_spec: The task itself; or name it by split and index.
             split: The split that the task is in.
             index: The task's place in the split, from 0.
-            secrets: Values for the environment, by name.
+            secrets: Values for the environment, by name; a value may be a pair of the
+                text and the domains that a gateway lets it out to.
+            toolset: The name of a toolset of the server that the session gets too,
+                such as ``claude-code``.
+            env_overrides: Environment variables of the environment's container, which
+                a gateway sets.
             create_options: Further fields for the body of /create.
             session_options: The body of /create_session.
             call_timeout: Seconds for a tool call.
@@ -213,6 +219,8 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
             env,
             task_request(task_spec, split, index),
             secrets=secrets,
+            toolset=toolset,
+            env_overrides=env_overrides,
             create_options=create_options,
             session_options=session_options,
             call_timeout=call_timeout,
@@ -230,16 +238,17 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         yield from operations.connect(self._server)
         return list(self._server.known.environments)
 
-    def _create_session(self) -> Operation[str]:
-        yield from operations.connect(self._server)
-        return (yield from operations.create_session(self._server))
+    def _create_session(self, env: str) -> Operation[str]:
+        server = self._server.at(env)
+        yield from operations.connect(server)
+        return (yield from operations.create_session(server))
 
     def _create_episode(
         self,
         session_id: str,
         env: str,
         task: Mapping[str, Any],
-        secrets: Mapping[str, str] | None,
+        secrets: Secrets | None,
     ) -> Operation[JSONObject]:
         session = self._make_session(env, task)
         state = yield from operations.start_episode(
@@ -253,15 +262,17 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         """Find a session by its id; one that somebody else opened is attached."""
         session = self._sessions.get(session_id)
         if session is None:
-            name = yield from self.catalog.resolve(env)
-            session = self._make_session(name, {})
+            _, name = yield from operations.locate(self._server, env)
+            session = self._make_session(env, {})
             session.attach(session_id, name)
             self._sessions[session_id] = session
         return session
 
     def _ping(self, session_id: str) -> Operation[bool]:
-        timeout = self._server.settings.timeout
-        alive = yield from operations.ping(self._server, session_id, timeout=timeout)
+        session = self._sessions.get(session_id)
+        server = self._server if session is None else session.server
+        timeout = server.settings.timeout
+        alive = yield from operations.ping(server, session_id, timeout=timeout)
         return alive is True
 
     def _delete_episode(self, session_id: str) -> Operation[JSONObject]:
@@ -269,8 +280,9 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         if session is not None:
             yield from session.close_operation()
         if session is None or session.is_attached:
+            server = self._server if session is None else session.server
             yield from operations.delete_session(
-                self._server, session_id, timeout=CLOSE_TIMEOUT
+                server, session_id, timeout=CLOSE_TIMEOUT
             )
         return {"sid": session_id}
 
@@ -295,8 +307,7 @@ class Catalog:
 
     def tools(self, environment: str) -> Operation[list[ToolSpec]]:
         """Return the operation that lists the tools that every session has."""
-        environment = yield from self.resolve(environment)
-        listing = self._server.known.listing(environment)
+        listing, environment = yield from self._listing(environment)
         if listing.tools is None:
             asked = operations.list_tools(self._server, environment)
             listing.tools, _ = yield from asked
@@ -304,8 +315,7 @@ class Catalog:
 
     def splits(self, environment: str) -> Operation[list[Split]]:
         """Return the operation that lists the splits of an environment."""
-        environment = yield from self.resolve(environment)
-        listing = self._server.known.listing(environment)
+        listing, environment = yield from self._listing(environment)
         if listing.splits is None:
             asked = operations.list_splits(self._server, environment)
             listing.splits = yield from asked
@@ -313,9 +323,20 @@ class Catalog:
 
     def count_tasks(self, environment: str, split: str) -> Operation[int]:
         """Return the operation that counts the tasks of a split."""
-        environment = yield from self.resolve(environment)
-        counts = self._server.known.listing(environment).counts
+        listing, environment = yield from self._listing(environment)
+        counts = listing.counts
         if split not in counts:
             asked = operations.num_tasks(self._server, environment, split)
             counts[split] = yield from asked
         return counts[split]
+
+    def _listing(self, environment: str) -> Operation[tuple[Listing, str]]:
+        environment = yield from self.resolve(environment)
+        return self._server.known.listing(environment), environment
+
+
+def _discard_in_background(server: Server, session_id: str) -> None:
+    if isinstance(server, RemoteServer):
+        # Twice: the first delete may come during a slow constructor (docs/wire.md,
+        # point 11).
+        background().delete_soon(server, session_id, again=True)

@@ -83,6 +83,7 @@ def make_settings(
     trust_env: bool = False,
     allow_insecure: bool = False,
     limits: Limits | None = None,
+    share_api_key: bool = False,
     repeat_calls_after_429: bool = True,
 ) -> ClientSettings:
     """Make settings of the arguments of a client; see `ORSClient`."""
@@ -105,6 +106,7 @@ def make_settings(
         secure=secure,
         limits=limits or Limits(),
         redact=Redactor(secrets),
+        share_api_key=share_api_key,
         repeat_calls_after_429=repeat_calls_after_429,
     )
 

@@ -14,7 +14,7 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._server_state import SessionState
-from ors_gym.types import Block, JSONObject, TaskSpec, ToolOutput, ToolSpec
+from ors_gym.types import Block, JSONObject, Secrets, TaskSpec, ToolOutput, ToolSpec
 
 CALL_TIMEOUT: Final = 600.0
 """Seconds that a tool call gets unless told otherwise."""
@@ -51,16 +51,22 @@ class SessionCore:
         environment: str,
         task: Mapping[str, Any],
         *,
-        secrets: Mapping[str, str] | None = None,
+        secrets: Secrets | None = None,
+        toolset: str | None = None,
+        env_overrides: Mapping[str, str] | None = None,
         create_options: Mapping[str, Any] | None = None,
         session_options: Mapping[str, Any] | None = None,
         call_timeout: float = CALL_TIMEOUT,
         setup_timeout: float = SETUP_TIMEOUT,
     ) -> None:
-        self._server = server
+        self.server = server.at(environment)
+        """The server; behind a gateway, the deployment."""
         self._environment = environment
         self._task = task
         self._secrets = secrets
+        self._env_overrides = env_overrides
+        if toolset is not None:
+            create_options = {**(create_options or {}), "toolset_name": toolset}
         self._create_options = create_options
         self._session_options = session_options
         self._call_timeout = call_timeout
@@ -129,30 +135,31 @@ class SessionCore:
         """Take an episode that was just created, and keep it alive from now on."""
         self._state = state
         self._finalizer = weakref.finalize(
-            self, _delete_unreferenced, self._server, state, self._owner
+            self, _delete_unreferenced, self.server, state, self._owner
         )
         # The background deletes what is open when the interpreter exits.
         self._finalizer.atexit = False
-        background().watch(self._server, state)
+        background().watch(self.server, state)
 
     def attach(self, session_id: str, environment: str) -> None:
         """Take a session that somebody else opened and will close."""
-        redact = self._server.redact
-        head = call_head(environment, session_id)
-        self._state = SessionState(session_id, environment, head, redact)
+        server = self.server
+        head = server.address(call_head(environment, session_id))
+        self._state = SessionState(session_id, environment, head, server.redact)
 
     def open_operation(self) -> Operation[SessionState]:
         """Return the operation that opens the session."""
         if self._state is not None or self._closed:
             raise SessionClosedError("a session is opened once; make a new one")
         return operations.open_session(
-            self._server,
+            self.server,
             self._environment,
             self._task,
             timeout=self._setup_timeout,
             secrets=self._secrets,
             create_options=self._create_options,
             session_options=self._session_options,
+            env_overrides=self._env_overrides,
         )
 
     def start_operation(self) -> Operation[tuple[list[Block], list[ToolSpec]]]:
@@ -172,7 +179,7 @@ class SessionCore:
     def prompt_operation(self) -> Operation[list[Block]]:
         """Return the operation that gets the prompt."""
         prompt = yield from operations.get_prompt(
-            self._server, self.state, timeout=self._setup_timeout
+            self.server, self.state, timeout=self._setup_timeout
         )
         self._set_up = True
         return prompt
@@ -180,7 +187,7 @@ class SessionCore:
     def messages_operation(self) -> Operation[list[JSONObject]]:
         """Return the operation that gets the prompt as a conversation."""
         messages = yield from operations.get_messages(
-            self._server, self.state, timeout=self._setup_timeout
+            self.server, self.state, timeout=self._setup_timeout
         )
         self._set_up = True
         return messages
@@ -188,7 +195,7 @@ class SessionCore:
     def tools_operation(self) -> Operation[list[ToolSpec]]:
         """Return the operation that lists the session's tools."""
         tools, self.tool_options = yield from operations.list_task_tools(
-            self._server, self.state, timeout=self._setup_timeout
+            self.server, self.state, timeout=self._setup_timeout
         )
         return tools
 
@@ -199,7 +206,7 @@ class SessionCore:
         if timeout is None:
             timeout = self._call_timeout
         return operations.call_tool(
-            self._server, self.state, tool, tool_input, timeout=timeout
+            self.server, self.state, tool, tool_input, timeout=timeout
         )
 
     def resume_operation(
@@ -208,9 +215,7 @@ class SessionCore:
         """Return the operation that waits longer for a call."""
         if timeout is None:
             timeout = self._call_timeout
-        return operations.resume_call(
-            self._server, self.state, task_id, timeout=timeout
-        )
+        return operations.resume_call(self.server, self.state, task_id, timeout=timeout)
 
     def score_operation(
         self, candidates: Sequence[Mapping[str, Any]], timeout: float | None
@@ -219,7 +224,7 @@ class SessionCore:
         if timeout is None:
             timeout = self._call_timeout
         return operations.score_group(
-            self._server, self.state, candidates, timeout=timeout
+            self.server, self.state, candidates, timeout=timeout
         )
 
     def close_operation(self) -> Operation[None]:
@@ -236,7 +241,7 @@ class SessionCore:
             # waiting for (docs/wire.md, point 11).
             if self._set_up:
                 confirmed = yield from operations.delete_session(
-                    self._server, state.session_id, timeout=CLOSE_TIMEOUT
+                    self.server, state.session_id, timeout=CLOSE_TIMEOUT
                 )
         finally:
             if not confirmed:
@@ -265,7 +270,7 @@ class SessionCore:
         return state
 
     def _delete_soon(self, state: SessionState) -> None:
-        background().delete_soon(self._server, state.session_id, again=not self._set_up)
+        background().delete_soon(self.server, state.session_id, again=not self._set_up)
 
 
 def _delete_unreferenced(server: RemoteServer, state: SessionState, owner: int) -> None:

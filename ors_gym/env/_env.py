@@ -42,7 +42,8 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
     observations are the text of the reply (or text and images).
 
     Args:
-        env_name: The environment's name on the server, in any case.
+        env_name: The environment's name on the server, in any case; ``Owner/Name`` at
+            a gateway, or ``Owner/Name/environment`` if it has several.
         base_url: The server's address; the variable ``ORS_BASE_URL`` if None, and
             without that the embedded server with the bundled environments.
         split: The split; ``train`` if None and there is one, else the only one.
@@ -72,7 +73,12 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
         prefetch: Whether the next task's session is opened while this one is played.
         render_mode: ``ansi``, ``human``, ``rgb_array`` (extra ``images``) or None.
         api_key: Sent as ``X-API-Key``; the variable ``ORS_API_KEY`` if None.
-        secrets: Values for the environment, by name.
+        secrets: Values for the environment, by name; a value may be a pair of the text
+            and the domains that a gateway lets it out to.
+        toolset: The name of a toolset of the server that sessions get too, such as
+            ``claude-code``.
+        env_overrides: Environment variables of the environment's container, which a
+            gateway sets.
         headers: Sent with every request.
         create_options: Further fields for the body of /create.
         session_options: The body of /create_session.
@@ -213,7 +219,7 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
 
     def __getstate__(self) -> dict[str, Any]:
         arguments = without_secrets(vars(self._settings))
-        if self._settings.secrets:
+        if self._settings.secrets or self._settings.env_overrides:
             arguments["secrets"] = UNPICKLED
         return {"arguments": arguments, "spec": self._spec}
 

@@ -14,7 +14,7 @@ from ors_gym.client._remote_server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
 from ors_gym.spaces._narrow_tools import ToolSchemas, check_tool_schemas
-from ors_gym.types import TerminalToolAs
+from ors_gym.types import Secrets, TerminalToolAs
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -29,7 +29,7 @@ _CHOICES: Final = {
 }
 UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
 """Stands for the secrets of an unpickled env, which must not run without them."""
-_LEFT_OUT: Final = ("api_key", "secrets", "client", "transport")
+_LEFT_OUT: Final = ("api_key", "secrets", "env_overrides", "client", "transport")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,11 @@ class TaskEnvSettings:
     on_error: Literal["raise", "truncate"] = "raise"
     render_mode: str | None = None
     api_key: str | None = dataclasses.field(default=None, repr=False)
-    secrets: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
+    secrets: Secrets | None = dataclasses.field(default=None, repr=False)
+    toolset: str | None = None
+    env_overrides: Mapping[str, str] | None = dataclasses.field(
+        default=None, repr=False
+    )
     headers: Mapping[str, str] | None = dataclasses.field(default=None, repr=False)
     create_options: Mapping[str, Any] | None = None
     session_options: Mapping[str, Any] | None = None
@@ -100,6 +104,8 @@ class TaskEnvSettings:
         """Return what every session of the env is opened with."""
         return {
             "secrets": self.secrets,
+            "toolset": self.toolset,
+            "env_overrides": self.env_overrides,
             "create_options": self.create_options,
             "session_options": self.session_options,
             "call_timeout": self.call_timeout,

@@ -29,9 +29,9 @@ from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.rollout._run import AnyClient, borrow_async, make_rollout_env
 from ors_gym.spaces import ToolSchemas
-from ors_gym.types import JSONObject, TerminalToolAs
+from ors_gym.types import JSONObject, Secrets, TerminalToolAs
 
-_SECRET_ARGUMENTS: Final = ("secrets",)
+_SECRET_ARGUMENTS: Final = ("secrets", "env_overrides")
 """Arguments of an env that an output file says nothing of."""
 _PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
 """Arguments that it holds a digest of: enough to see a change."""
@@ -40,7 +40,9 @@ _PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
 class _EnvOptions(TypedDict, total=False):
     """Arguments of `ORSEnv` that an evaluation takes too."""
 
-    secrets: Mapping[str, str] | None
+    secrets: Secrets | None
+    toolset: str | None
+    env_overrides: Mapping[str, str] | None
     call_timeout: float
     setup_timeout: float
     max_episode_steps: int | None
@@ -57,8 +59,9 @@ class Options(RuleOptions, _EnvOptions, total=False):
     """The keyword arguments of `evaluate` and `parallel_evaluate`.
 
     They also take the arguments of `Rules`, such as ``max_turns``, and these of
-    `ORSEnv`: ``secrets``, ``call_timeout``, ``setup_timeout``, ``max_episode_steps``,
-    ``invalid_action_reward``, ``terminal_tool_as``, ``tool_schemas``,
+    `ORSEnv`: ``secrets``, ``toolset``, ``env_overrides``, ``call_timeout``,
+    ``setup_timeout``, ``max_episode_steps``, ``invalid_action_reward``,
+    ``terminal_tool_as``, ``tool_schemas``,
     ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
     """
 

@@ -19,7 +19,9 @@ from ors_gym.rollout._run import borrow_blocking
 ClientFactory: TypeAlias = Callable[[], AsyncORSClient]
 
 # Arguments of an episode that must not get into logs, files or pickles.
-SECRET_ARGUMENTS: Final = frozenset({"api_key", "client_options", "headers", "secrets"})
+SECRET_ARGUMENTS: Final = frozenset(
+    {"api_key", "client_options", "env_overrides", "headers", "secrets"}
+)
 
 
 def make_client(

@@ -43,6 +43,9 @@ class Dialect:
     score_group: bool | None = None
     delete_session: bool | None = None
     """Whether it wants a session id handed back."""
+    routes_by_session: bool = False
+    """Whether it is a gateway, which finds an environment's server by the id of a
+    session: every request carries one, discovery included."""
 
 
 def read_openapi(document: object) -> Dialect | None:
@@ -69,6 +72,27 @@ def read_openapi(document: object) -> Dialect | None:
         score_group="/{}/score_group" in known,
         delete_session="/delete_session" in known,
     )
+
+
+def read_behind_gateway(document: object) -> Dialect:
+    """Read ``/openapi.json`` as a gateway passed it on, to a request with a session.
+
+    Where it passes on something else, the gateway is taken for one of a current
+    openreward, which is what the official client does.
+    """
+    dialect = read_openapi(document) or Dialect(
+        secrets=SecretsChannel.HEADER, create_by_index=True
+    )
+    # The gateway itself hands the ids out and takes them back.
+    return dataclasses.replace(
+        dialect, create_session=True, delete_session=True, routes_by_session=True
+    )
+
+
+def is_openenv(document: object) -> bool:
+    """Return whether ``/openapi.json`` describes an OpenEnv server."""
+    paths = _descend(document, "paths")
+    return {"/reset", "/step"} <= set(paths) and "/create" not in paths
 
 
 def read_probe(status: int, document: object) -> Dialect | None:

@@ -165,6 +165,22 @@ def _task(value: object) -> TaskSpec:
     return value
 
 
+def read_secret_names(value: object) -> list[str]:
+    """Read the platform's answer to ``required-secrets``."""
+    names = _list(_field(value, "secrets", "required-secrets"), "the secrets")
+    if not all(isinstance(name, str) for name in names):
+        raise ProtocolError("required-secrets holds a name that is not text")
+    return names
+
+
+def read_difficulties(value: object) -> list[JSONObject]:
+    """Read the platform's answer to ``task-difficulty``."""
+    tasks = _list(_field(value, "tasks", "task-difficulty"), "the tasks")
+    for task in tasks:
+        _field(task, "task_index", "a task's difficulty")
+    return tasks
+
+
 def read_tools(value: Any, most: int) -> tuple[list[ToolSpec], JSONObject]:
     """Read the answer of ``/tools`` or ``/task_tools``.
 

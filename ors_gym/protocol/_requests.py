@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from ors_gym.errors import InsecureTransportError, InvalidRequestError
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._exchange import Head
 from ors_gym.protocol._server_state import Server
+from ors_gym.types import JSONObject, Secrets
 
 JSON_HEADERS: Final = (("Content-Type", "application/json"),)
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
 _RESERVED: Final = ("env_name", "task_spec", "split", "index", "secrets")
+_KEY_HEADER: Final = "x-api-key"
+_SHARED_KEY: Final = ("api_key", "OPENREWARD_API_KEY")
+"""The names under which environments look for the user's API key."""
+_DOMAINS: Final[Mapping[str, tuple[str, ...]]] = {
+    "ANTHROPIC_API_KEY": ("api.anthropic.com",),
+    "COHERE_API_KEY": ("api.cohere.com",),
+    "DAYTONA_API_KEY": ("app.daytona.io",),
+    "DEEPSEEK_API_KEY": ("api.deepseek.com",),
+    "E2B_API_KEY": ("api.e2b.app",),
+    "FIREWORKS_API_KEY": ("api.fireworks.ai",),
+    "GEMINI_API_KEY": ("generativelanguage.googleapis.com",),
+    "GOOGLE_API_KEY": ("generativelanguage.googleapis.com",),
+    "GROQ_API_KEY": ("api.groq.com",),
+    "HF_TOKEN": ("huggingface.co", "api-inference.huggingface.co"),
+    "HUGGINGFACE_API_KEY": ("api-inference.huggingface.co", "huggingface.co"),
+    "HUGGING_FACE_HUB_TOKEN": ("huggingface.co", "api-inference.huggingface.co"),
+    "KAGGLE_API_KEY": ("www.kaggle.com",),
+    "KAGGLE_KEY": ("www.kaggle.com",),
+    "KAGGLE_USERNAME": ("www.kaggle.com",),
+    "MISTRAL_API_KEY": ("api.mistral.ai",),
+    "MODAL_TOKEN_ID": ("api.modal.com",),
+    "MODAL_TOKEN_SECRET": ("api.modal.com",),
+    "OPENAI_API_KEY": ("api.openai.com",),
+    "PERPLEXITY_API_KEY": ("api.perplexity.ai",),
+    "REPLICATE_API_TOKEN": ("api.replicate.com",),
+    "TAVILY_API_KEY": ("api.tavily.com",),
+    "TOGETHER_API_KEY": ("api.together.xyz",),
+}
+"""The domains of well-known secrets, in upper or lower case, as openreward 0.1.167 has
+them."""
 
 
 def encode(value: object, what: str) -> bytes:
@@ -67,13 +98,13 @@ def create_request(
     environment: str,
     task: Mapping[str, Any],
     *,
-    secrets: Mapping[str, str],
+    secrets: Mapping[str, JSONObject],
     options: Mapping[str, Any],
 ) -> tuple[Head, bytes]:
     """Build the request that starts an episode.
 
-    The secrets go where the server's dialect looks for them. ``options`` are further
-    fields of the body, such as ``toolset_name``.
+    The secrets, which `read_secrets` returned, go where the server's dialect looks for
+    them. ``options`` are further fields of the body, such as ``toolset_name``.
     """
     taken = [name for name in _RESERVED if name in options]
     if taken:
@@ -81,34 +112,103 @@ def create_request(
             f"create_options cannot set {', '.join(taken)}; use the arguments for it"
         )
     channel = server.dialect.secrets
-    check_secrets(server, secrets)
     body = {**options, "env_name": environment, **task}
     headers: list[tuple[str, str]] = [("X-Session-ID", session_id), *JSON_HEADERS]
     if channel is SecretsChannel.REQUIRED_BODY or (
         channel is SecretsChannel.BODY and secrets
     ):
-        body["secrets"] = dict(secrets)
-    elif channel is SecretsChannel.HEADER and secrets:
-        named = {name: {"value": value} for name, value in secrets.items()}
-        value = base64.b64encode(encode(named, "the secrets")).decode()
-        headers.append(("X-Secrets", value))
-    return Head("POST", "/create", headers), encode(body, "the task")
+        body["secrets"] = {name: given["value"] for name, given in secrets.items()}
+    elif channel is SecretsChannel.HEADER:
+        headers += secrets_header(secrets)
+    head = server.address(Head("POST", "/create", headers))
+    return head, encode(body, "the task")
 
 
-def check_secrets(server: Server, secrets: Mapping[str, str]) -> None:
-    """Raise unless secrets can be sent, and safely (docs/wire.md, points 1 and 19)."""
+def secrets_header(secrets: Mapping[str, JSONObject]) -> list[tuple[str, str]]:
+    """Return the header that holds the secrets, or no header for none."""
     if not secrets:
-        return
-    for name, value in secrets.items():
-        if not isinstance(name, str) or not isinstance(value, str):
-            raise InvalidRequestError(f"the secret {name!r} is not text")
+        return []
+    value = base64.b64encode(encode(secrets, "the secrets")).decode()
+    return [("X-Secrets", value)]
+
+
+def read_secrets(server: Server, secrets: Secrets) -> dict[str, JSONObject]:
+    """Return the secrets of a session, as the header holds them.
+
+    Raises unless they can be sent, and safely (docs/wire.md, points 1 and 19).
+    """
+    found = {name: _read_secret(name, given) for name, given in secrets.items()}
+    if server.settings.share_api_key:
+        key = {"value": _api_key(server), "allowed_domains": [*_platform_hosts(server)]}
+        found |= dict.fromkeys(_SHARED_KEY, key)
+    if not found:
+        return found
     if server.dialect.secrets is SecretsChannel.NONE:
         raise InvalidRequestError(
             f"the server at {server.base_url} takes no secrets; they were not "
             "sent. Update the server, or give it the secrets itself"
         )
+    check_transport(server, "secrets")
+    if server.dialect.routes_by_session:
+        for name, given in found.items():
+            if "allowed_domains" not in given:
+                given["allowed_domains"] = _known_domains(name)
+    return found
+
+
+def check_transport(server: Server, what: str) -> None:
+    """Raise if something secret would travel in the clear (docs/wire.md, point 19)."""
     if not server.settings.secure:
         raise InsecureTransportError(
-            f"the secrets would travel in the clear to {server.base_url}; use "
+            f"the {what} would travel in the clear to {server.base_url}; use "
             "https, or pass allow_insecure=True inside a network that you trust"
         )
+
+
+def _read_secret(name: object, given: object) -> JSONObject:
+    match given:
+        case str() if isinstance(name, str):
+            return {"value": given}
+        case [str() as value, [*domains]] if isinstance(name, str):
+            if all(isinstance(domain, str) for domain in domains):
+                return {"value": value, "allowed_domains": domains}
+    raise InvalidRequestError(
+        f"the secret {name!r} is not text, nor a pair such as "
+        '(value, ["api.example.com"])'
+    )
+
+
+def _known_domains(name: str) -> list[str]:
+    if name.upper() not in _DOMAINS:
+        raise InvalidRequestError(
+            f"a gateway has to know where the secret {name!r} may be sent; pass "
+            f'secrets={{{name!r}: (value, ["api.example.com"])}}'
+        )
+    return list(_DOMAINS[name.upper()])
+
+
+def _api_key(server: Server) -> str:
+    for name, value in server.settings.headers:
+        if name.lower() == _KEY_HEADER:
+            return value
+    raise InvalidRequestError(
+        "share_api_key=True shares the API key, and there is none; pass api_key= or "
+        "set ORS_API_KEY"
+    )
+
+
+def _platform_hosts(server: Server) -> Iterator[str]:
+    """Yield the hosts that an environment may send the API key to.
+
+    They are those of the platform, whose services are subdomains of one domain, as
+    openreward 0.1.167 lists them.
+    """
+    host = urlsplit(server.base_url).hostname or ""
+    first, _, domain = host.partition(".")
+    if first != "sessions":
+        yield host
+        return
+    for service in ("sessions", "api", "search"):
+        yield f"{service}.{domain}"
+    for service in ("sessions", "api", "search"):
+        yield f"{service}.{domain.partition('.')[0]}.internal"

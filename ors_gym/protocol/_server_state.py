@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import re
 import uuid
 from collections.abc import Callable
 from random import Random
-from typing import Final
+from typing import Final, Self
 
 from ors_gym.errors import (
     InvalidRequestError,
@@ -43,6 +45,8 @@ class ClientSettings:
     limits: Limits = dataclasses.field(default_factory=Limits)
     redact: Redactor = dataclasses.field(default_factory=Redactor, compare=False)
     """Hides the secrets among the headers."""
+    share_api_key: bool = False
+    """Whether environments get the API key as a secret."""
     repeat_calls_after_429: bool = True
     """Whether 429 proves that a call was not run (docs/wire.md, point 5)."""
 
@@ -72,13 +76,15 @@ class ServerKnowledge:
         default_factory=dict
     )
     """Whole task sets, of servers that cannot give a task by its index."""
+    deployments: dict[str, ServerKnowledge] = dataclasses.field(default_factory=dict)
+    """What is known of each deployment behind a gateway."""
 
     def listing(self, environment: str) -> Listing:
         """Return what is known of an environment, to be filled in."""
         return self.listings.setdefault(environment, Listing())
 
 
-def _ignore(_: object) -> None:
+def _ignore(*_: object) -> None:
     """Do nothing."""
 
 
@@ -88,9 +94,9 @@ class Hooks:
 
     on_retry: Callable[[Retry], None] = _ignore
     """Told before a request is repeated."""
-    discard: Callable[[str], None] = _ignore
-    """Takes the id of a session that may exist and that nobody will use: to be deleted
-    now and once more later (docs/wire.md, points 10 and 11)."""
+    discard: Callable[[Server, str], None] = _ignore
+    """Takes a session that may exist and that nobody will use, by its server and id: to
+    be deleted now and once more later (docs/wire.md, points 10 and 11)."""
     random: Callable[[], float] = _OWN_RANDOM.random
     """Gives numbers in [0, 1), for back-off."""
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
@@ -99,8 +105,16 @@ class Hooks:
     """Tells the time in seconds; by one that stands still no break is learned from."""
 
 
+_DEPLOYMENT: Final = re.compile(r"([^/]+/[^/]+)(?:/[^/]+)?")
+"""``Owner/Name``, and the environment that is meant where it has several."""
+DEPLOYMENT_HEADER: Final = "X-Deployment"
+
+
 class Server:
-    """What every operation takes: a client's settings, knowledge and hooks."""
+    """What every operation takes: a client's settings, knowledge and hooks.
+
+    Behind a gateway each deployment is a server of its own, which `at` returns.
+    """
 
     def __init__(
         self,
@@ -112,6 +126,32 @@ class Server:
         self.known = known or ServerKnowledge()
         self.hooks = hooks or Hooks()
         self.reuse = Reuse(self.hooks.clock)
+        # What a gateway is to route to; the user may have said so with a header.
+        headers = {name.lower(): value for name, value in settings.headers}
+        self.deployment = headers.get(DEPLOYMENT_HEADER.lower(), "")
+        self._deployments: dict[str, Self] = {}
+
+    def at(self, environment: str) -> Self:
+        """Return the deployment that a name such as ``Owner/Name`` is of, else self."""
+        found = _DEPLOYMENT.fullmatch(environment)
+        if found is None or found[1] == self.deployment:
+            return self
+        server = copy.copy(self)
+        server.deployment = found[1]
+        known = self.known.deployments
+        server.known = known.setdefault(found[1], ServerKnowledge(deployments=known))
+        return self._deployments.setdefault(found[1], server)
+
+    def address(self, head: Head) -> Head:
+        """Name the deployment in a request, if there is one."""
+        if not self.deployment:
+            return head
+        named = (*head.headers, (DEPLOYMENT_HEADER, self.deployment))
+        return Head(head.method, head.target, named)
+
+    def discard(self, session_id: str) -> None:
+        """Have a session deleted that may exist and that nobody will use."""
+        self.hooks.discard(self, session_id)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"

@@ -20,11 +20,14 @@ OF_TASK_ENVS = {
     *("terminal_tool_as", "tool_schemas"),
     *("invalid_action_reward", "on_tool_error", "on_error", "render_mode", "api_key"),
     *("secrets", "headers", "create_options", "session_options", "client_options"),
+    *("toolset", "env_overrides"),
 }
 OF_ENVS = OF_TASK_ENVS | {
     *("tasks", "task_order", "task_offset", "task_stride", "prefetch")
 }
-OF_VECTOR_ENVS = OF_ENVS | {"num_envs", "autoreset_mode", "open_ahead"}
+OF_VECTOR_ENVS = OF_ENVS | {
+    *("num_envs", "autoreset_mode", "open_ahead", "max_failed_starts")
+}
 
 
 @pytest.mark.parametrize(

@@ -163,7 +163,7 @@ class RecordingServer(Server):
             ServerKnowledge(dialect, environments if dialect else (), reached=True),
             Hooks(
                 on_retry=on_retry,
-                discard=self.discarded.append,
+                discard=lambda _, session_id: self.discarded.append(session_id),
                 random=lambda: 0.0,
                 new_id=lambda: f"own-{next(numbers)}",
                 clock=lambda: self.now,

@@ -1,5 +1,7 @@
 """What a server offers, learned once and whatever it is."""
 
+import dataclasses
+
 import pytest
 
 from ors_gym.errors import (
@@ -24,6 +26,7 @@ from tests.protocol.scripted_exchanges import (
     failing,
     ok,
     refused,
+    stream,
 )
 
 pytestmark = pytest.mark.unit
@@ -213,3 +216,50 @@ def test_an_endpoint_that_should_be_there_is_not_given_up(dialect, status, kind)
 def test_an_index_counts_from_zero() -> None:
     with pytest.raises(UnknownTaskError, match="counts from 0"):
         Script().run(operations.get_task(RecordingServer(), "Math", "train", -1))
+
+
+DEPLOYED = (("X-Deployment", "Owner/Name"),)
+SSE = stream(("task_id", "g1"), ("end", ""))
+
+
+def test_a_deployment_changes_nothing_for_a_plain_server() -> None:
+    server = RecordingServer(None, headers=DEPLOYED)
+    script = Script(ok(OPENAPI), ok(["a"]))
+    script.run(operations.connect(server))
+    assert script.targets == ["GET /openapi.json", "GET /list_environments"]
+    assert not server.dialect.routes_by_session
+
+
+def test_a_gateway_is_asked_with_a_session() -> None:
+    server = RecordingServer(None, headers=DEPLOYED)
+    done = ok({"sid": "g1"})
+    asked = [SSE, ok(OPENAPI), done, SSE, ok(["a"]), done]
+    script = Script(refused(404), *asked)
+    script.run(operations.connect(server))
+    routed = ["POST /create_session", "GET /openapi.json", "POST /delete_session"]
+    assert script.targets[:4] == ["GET /openapi.json", *routed]
+    assert script.header(2, "X-Session-ID") == "g1"
+    assert script.header(2, "X-Deployment") == "Owner/Name"
+    assert server.dialect.routes_by_session
+    assert server.discarded == []
+
+
+@pytest.mark.parametrize("hidden", [refused(404), ok({}), Reply(200, b"<html>")])
+def test_a_gateway_that_passes_no_description_on_is_a_current_one(hidden) -> None:
+    server = RecordingServer(None, headers=DEPLOYED)
+    done = ok({"sid": "g1"})
+    script = Script(refused(404), SSE, hidden, done, SSE, ok(["a"]), done)
+    script.run(operations.connect(server))
+    assert server.dialect.secrets is SecretsChannel.HEADER
+    assert server.dialect.num_tasks is None
+
+
+@pytest.mark.parametrize(
+    "answers", [(failing(Failure.TLS),), (ok({}), failing(Failure.TLS))]
+)
+def test_a_session_that_was_not_handed_back_is_deleted(answers) -> None:
+    server = RecordingServer(dataclasses.replace(NEW, routes_by_session=True))
+    operation = operations.list_splits(server, "math")
+    with pytest.raises(ORSError):
+        Script(SSE, *answers).run(operation)
+    assert server.discarded == ["g1"]

@@ -12,11 +12,11 @@ from ors_gym.protocol._exchange import Head, find_header
 from ors_gym.protocol._requests import (
     call_body,
     call_head,
-    check_secrets,
     create_request,
     encode,
     environment_head,
     plain_head,
+    read_secrets,
     session_head,
 )
 from tests.protocol.scripted_exchanges import RecordingServer
@@ -30,7 +30,7 @@ def create(
     channel: SecretsChannel, secrets: dict[str, Any], /, **options: Any
 ) -> tuple[dict[str, str], Any]:
     server, task = RecordingServer(Dialect(channel)), {"task_spec": {"id": 1}}
-    given: Any = {"secrets": secrets, "options": options}
+    given: Any = {"secrets": read_secrets(server, secrets), "options": options}
     head, body = create_request(server, "s1", "Math", task, **given)
     assert (head.method, head.target) == ("POST", "/create")
     return dict(head.headers), json.loads(body)
@@ -65,15 +65,15 @@ def test_a_server_without_a_channel_gets_no_secrets() -> None:
 def test_secrets_do_not_travel_in_the_clear() -> None:
     server = RecordingServer(secure=False)
     with pytest.raises(InsecureTransportError, match="allow_insecure") as caught:
-        check_secrets(server, SECRETS)
+        read_secrets(server, SECRETS)
     assert "hunter22" not in str(caught.value)
-    check_secrets(server, {})
+    read_secrets(server, {})
 
 
 @pytest.mark.parametrize("secrets", [{"KEY": 12345678}, {"KEY": None}, {1: "hunter22"}])
 def test_a_secret_is_text(secrets: Any) -> None:
     with pytest.raises(InvalidRequestError, match="is not text") as caught:
-        check_secrets(RecordingServer(), secrets)
+        read_secrets(RecordingServer(), secrets)
     assert "12345678" not in str(caught.value)
     assert "hunter22" not in str(caught.value)
 

@@ -32,7 +32,8 @@ from ors_gym.types import TaskSpec, ToolSpec
 _ENV_ARGUMENTS: Final = frozenset(
     {"api_key", "call_timeout", "client_options", "create_options", "headers"}
     | {"invalid_action_reward", "max_episode_steps", "on_tool_error", "secrets"}
-    | {"session_options", "setup_timeout", "terminal_tool_as", "tool_schemas"}
+    | {"env_overrides", "session_options", "setup_timeout", "terminal_tool_as"}
+    | {"tool_schemas", "toolset"}
 )
 _LOGGER: Final = logging.getLogger(__name__)
 _MOST_TASKS: Final = 1_000_000

@@ -111,7 +111,7 @@ def score_group(
     scoring = SessionState(
         state.session_id,
         state.environment,
-        call_head(state.environment, state.session_id, "score_group"),
+        server.address(call_head(state.environment, state.session_id, "score_group")),
         state.redact,
     )
     patience = server.patience(timeout)

@@ -44,6 +44,7 @@ def fetch(
     is returned whatever its status.
     """
     patience = server.patience(server.settings.timeout if budget is None else budget)
+    head = server.address(head)
     redirected = False
     answered: tuple[Outcome, bytes] | None = None
     while True:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
 
 from ors_gym.errors import (
     AuthenticationError,
@@ -14,13 +16,23 @@ from ors_gym.errors import (
     UnknownEnvironmentError,
     UnknownTaskError,
 )
-from ors_gym.protocol._dialect import Dialect, SecretsChannel, read_openapi, read_probe
+from ors_gym.protocol._dialect import (
+    Dialect,
+    SecretsChannel,
+    is_openenv,
+    read_behind_gateway,
+    read_openapi,
+    read_probe,
+)
 from ors_gym.protocol._exchange import Operation, Outcome
 from ors_gym.protocol._operations.fetching import fetch
+from ors_gym.protocol._operations.session_ids import ask
 from ors_gym.protocol._reading import (
     parse_json,
     read_count,
+    read_difficulties,
     read_environments,
+    read_secret_names,
     read_splits,
     read_task,
     read_tasks,
@@ -35,7 +47,17 @@ from ors_gym.protocol._requests import (
 )
 from ors_gym.protocol._retries import may_repeat
 from ors_gym.protocol._server_state import Server
-from ors_gym.types import JSONObject, Split, TaskSpec, ToolSpec
+from ors_gym.types import JSONObject, RolloutFilters, Split, TaskSpec, ToolSpec
+
+_LISTED_AT_ONCE: Final = 1000
+_LISTED_AT_MOST: Final = 100_000
+"""Tasks that one request asks for, and all requests of `list_tasks`, where a server
+gives tasks by index only."""
+
+
+_GATEWAY_HINT: Final = (
+    ". If it is a gateway, which routes by session, name the environment Owner/Name"
+)
 
 
 def connect(server: Server) -> Operation[None]:
@@ -44,7 +66,7 @@ def connect(server: Server) -> Operation[None]:
         return
     dialect = yield from _learn_dialect(server)
     request = "GET /list_environments"
-    outcome, body = yield from fetch(server, plain_head(*request.split()))
+    outcome, body = yield from ask(server, plain_head(*request.split()))
     try:
         if outcome.status != 200:
             raise status_error(outcome, body, request, server.redact)
@@ -52,8 +74,9 @@ def connect(server: Server) -> Operation[None]:
     except (AuthenticationError, ServerError):
         raise
     except ORSError as error:
+        hint = "" if server.deployment else _GATEWAY_HINT
         raise ProtocolError(
-            f"{server.base_url} does not look like an ORS server: {error}"
+            f"{server.base_url} does not look like an ORS server: {error}{hint}"
         ) from None
     if not environments:
         raise ProtocolError(
@@ -65,14 +88,18 @@ def connect(server: Server) -> Operation[None]:
 
 def _learn_dialect(server: Server) -> Operation[Dialect]:
     """Ask for the server's description; if it has none, for a refusal that tells."""
-    outcome, body = yield from fetch(server, plain_head("GET", "/openapi.json"))
-    _check_passing(server, outcome, body, "GET /openapi.json")
-    dialect = None
-    if outcome.status == 200:
-        try:
-            dialect = read_openapi(parse_json(body, "/openapi.json"))
-        except ProtocolError:
-            dialect = None
+    description = yield from _describe(server)
+    dialect = read_openapi(description)
+    if dialect is None and is_openenv(description):
+        raise ProtocolError(
+            f"{server.base_url} is an OpenEnv server: it may list tasks as ORS does, "
+            "but it has no sessions to play them in. Use OpenEnv's own client, or "
+            "serve the environment with an ORS SDK"
+        )
+    if dialect is None and server.deployment:
+        # The answers come from a gateway that does not know where to send these.
+        yield from _connect_to_gateway(server)
+        return server.dialect
     if dialect is None:
         session_id = server.hooks.new_id()
         head = session_head("POST", "/create", session_id)
@@ -80,7 +107,7 @@ def _learn_dialect(server: Server) -> Operation[Dialect]:
         _check_passing(server, outcome, body, "POST /create")
         if outcome.status == 200:
             # A server has taken the probe for a request. None that we know does.
-            server.hooks.discard(session_id)
+            server.discard(session_id)
         try:
             dialect = read_probe(outcome.status, parse_json(body, "the reply"))
         except ProtocolError:
@@ -90,6 +117,35 @@ def _learn_dialect(server: Server) -> Operation[Dialect]:
     return dialect or Dialect(secrets=SecretsChannel.REQUIRED_BODY)
 
 
+def _describe(server: Server) -> Operation[Any]:
+    """Ask for the server's description; None where there is none."""
+    outcome, body = yield from ask(server, plain_head("GET", "/openapi.json"))
+    _check_passing(server, outcome, body, "GET /openapi.json")
+    if outcome.status != 200:
+        return None
+    try:
+        return parse_json(body, "/openapi.json")
+    except ProtocolError:
+        return None
+
+
+def _connect_to_gateway(server: Server) -> Operation[None]:
+    """Learn what a deployment behind a gateway speaks (docs/wire.md, point 20)."""
+    server.known.dialect = read_behind_gateway(None)
+    try:
+        description = yield from _describe(server)
+    except BaseException as error:
+        server.known.dialect = None
+        if isinstance(error, InvalidRequestError) and error.status in (400, 404):
+            raise UnknownEnvironmentError(
+                f"the gateway at {server.base_url} gives no session for deployment "
+                f"{server.deployment!r}: {error}. Names are case-sensitive there",
+                status=error.status,
+            ) from None
+        raise
+    server.known.dialect = read_behind_gateway(description)
+
+
 def _check_passing(server: Server, outcome: Outcome, body: bytes, request: str) -> None:
     """Raise for a temporary status, which says nothing of what the server speaks."""
     if may_repeat(outcome):
@@ -97,8 +153,29 @@ def _check_passing(server: Server, outcome: Outcome, body: bytes, request: str) 
 
 
 def resolve_environment(server: Server, name: str) -> Operation[str]:
-    """Find the server's spelling of an environment's name (docs/wire.md, point 3)."""
+    """Find the server's spelling of an environment's name (docs/wire.md, point 3).
+
+    Behind a gateway it begins with the deployment, if ``name`` does.
+    """
+    found, environment = yield from locate(server, name)
+    if found is server or not found.dialect.routes_by_session:
+        return environment
+    return f"{found.deployment}/{environment}"
+
+
+def locate(server: Server, name: str) -> Operation[tuple[Server, str]]:
+    """Find the server or deployment of an environment, and its name there."""
+    server = server.at(name)
     yield from connect(server)
+    if server.dialect.routes_by_session:
+        if name == server.deployment:
+            # As the official client does: the first is the default.
+            return server, server.known.environments[0]
+        name = name.removeprefix(f"{server.deployment}/")
+    return server, _spelling(server, name)
+
+
+def _spelling(server: Server, name: str) -> str:
     if name in server.known.environments:
         return name
     for known in server.known.environments:
@@ -127,11 +204,31 @@ def list_splits(server: Server, environment: str) -> Operation[list[Split]]:
 def list_tasks(
     server: Server, environment: str, split: str
 ) -> Operation[list[TaskSpec]]:
-    return read_tasks((yield from _ask(server, environment, "tasks", {"split": split})))
+    """List a task set: whole, or in ranges where the server gives tasks by index."""
+    server, environment = yield from locate(server, environment)
+    try:
+        value = yield from _ask(server, environment, "tasks", {"split": split})
+    except (UnknownTaskError, ServerError) as error:
+        by_index = server.dialect.num_tasks is not False
+        if not by_index or "invalid split" in str(error).lower():
+            raise
+    else:
+        return read_tasks(value)
+    count = yield from num_tasks(server, environment, split)
+    if count > _LISTED_AT_MOST:
+        raise InvalidRequestError(
+            f"split {split!r} of {environment!r} has {count} tasks, and the server "
+            "does not list them at once; get a part of them with get_task_range"
+        )
+    tasks: list[TaskSpec] = []
+    for start in range(0, count, _LISTED_AT_ONCE):
+        stop = min(start + _LISTED_AT_ONCE, count)
+        tasks += yield from get_task_range(server, environment, split, start, stop)
+    return tasks
 
 
 def num_tasks(server: Server, environment: str, split: str) -> Operation[int]:
-    yield from connect(server)
+    server, environment = yield from locate(server, environment)
     if server.dialect.num_tasks is not False:
         answer = yield from _ask_newer(
             server, environment, "num_tasks", {"split": split}
@@ -145,7 +242,7 @@ def get_task(
     server: Server, environment: str, split: str, index: int
 ) -> Operation[TaskSpec]:
     """Get one task by its index, from 0."""
-    yield from connect(server)
+    server, environment = yield from locate(server, environment)
     if index < 0:
         raise UnknownTaskError(f"a task's index counts from 0; got {index}")
     if server.dialect.num_tasks is not False:
@@ -166,7 +263,7 @@ def get_task_range(
     server: Server, environment: str, split: str, start: int | None, stop: int | None
 ) -> Operation[list[TaskSpec]]:
     """Get the tasks of a range, as Python's slices count."""
-    yield from connect(server)
+    server, environment = yield from locate(server, environment)
     if server.dialect.task_range is not False:
         asked = {"split": split, "start": start, "stop": stop}
         answer = yield from _ask_newer(server, environment, "task_range", asked)
@@ -197,11 +294,11 @@ def _ask(
     server: Server, environment: str, endpoint: str, body: JSONObject | None = None
 ) -> Operation[Any]:
     """Ask an environment's endpoint: GET without a body, POST with one."""
-    environment = yield from resolve_environment(server, environment)
+    server, environment = yield from locate(server, environment)
     method = "GET" if body is None else "POST"
     head = environment_head(method, environment, endpoint)
     encoded = None if body is None else encode(body, "the request")
-    outcome, reply = yield from fetch(server, head, encoded)
+    outcome, reply = yield from ask(server, head, encoded)
     if outcome.status == 200:
         return parse_json(reply, f"the reply of {head.target}", server.redact)
     error = status_error(outcome, reply, f"{method} {head.target}", server.redact)
@@ -229,3 +326,50 @@ def _ask_newer(
     else:
         server.known.dialect = dataclasses.replace(spoken, num_tasks=False)
     return None
+
+
+def list_required_secrets(server: Server, environment: str) -> Operation[list[str]]:
+    """Ask the platform's API for the names of the secrets that a deployment wants."""
+    value = yield from _ask_platform(server, environment, "required-secrets", {})
+    return read_secret_names(value)
+
+
+def get_task_difficulty(
+    server: Server, environment: str, filters: Mapping[str, object]
+) -> Operation[list[JSONObject]]:
+    """Ask the platform's API how others' rollouts of each task were rewarded."""
+    unknown = sorted(filters.keys() - RolloutFilters.__annotations__.keys())
+    if unknown:
+        raise InvalidRequestError(
+            f"get_task_difficulty has no filter {', '.join(unknown)}; it has "
+            f"{', '.join(RolloutFilters.__annotations__)}"
+        )
+    given = {name: value for name, value in filters.items() if value is not None}
+    value = yield from _ask_platform(server, environment, "task-difficulty", given)
+    return read_difficulties(value)
+
+
+def _ask_platform(
+    server: Server, environment: str, what: str, query: Mapping[str, object]
+) -> Operation[Any]:
+    owner, _, rest = environment.partition("/")
+    name, _, variant = rest.partition("/")
+    if not owner or not name:
+        raise InvalidRequestError(
+            f"the platform names its environments Owner/Name; got {environment!r}"
+        )
+    if variant:
+        query = {"variant": variant, **query}
+    path = f"/v1/environments/{quote(owner, safe='')}/{quote(name, safe='')}/{what}"
+    head = plain_head("GET", f"{path}?{urlencode(query)}" if query else path)
+    outcome, body = yield from fetch(server, head)
+    if outcome.status == 200:
+        return parse_json(body, f"the reply of {path}", server.redact)
+    error = status_error(outcome, body, f"GET {path}", server.redact)
+    if outcome.status == 404:
+        raise InvalidRequestError(
+            f"{error}. Ask a client of the platform's API, which has an address of its "
+            'own: ORSClient("https://api.openreward.ai")',
+            status=404,
+        )
+    raise error

@@ -5,7 +5,6 @@ docs/wire.md, points 2 and 10 to 14, has the rules.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -21,36 +20,34 @@ from ors_gym.errors import (
 )
 from ors_gym.protocol._exchange import Operation, Outcome, Send
 from ors_gym.protocol._operations.fetching import fetch, wait, within
-from ors_gym.protocol._operations.metadata import get_task, resolve_environment
+from ors_gym.protocol._operations.metadata import get_task, locate
+from ors_gym.protocol._operations.session_ids import create_session, hand_back
 from ors_gym.protocol._reading import (
     parse_json,
     read_blocks,
     read_messages,
-    read_session_id,
     read_tools,
 )
+from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import (
     BodyReader,
-    StreamReader,
     failure_error,
     server_text,
     status_error,
 )
 from ors_gym.protocol._requests import (
     call_head,
-    check_secrets,
+    check_transport,
     create_request,
-    encode,
     environment_head,
-    plain_head,
+    read_secrets,
     session_head,
 )
 from ors_gym.protocol._retries import Patience, is_starting, may_repeat
 from ors_gym.protocol._server_state import Server, SessionState
-from ors_gym.types import Block, JSONObject, ToolSpec
+from ors_gym.types import Block, JSONObject, Secrets, ToolSpec
 
 _EXISTS: Final = b"Session already exists"
-_SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 def open_session(
@@ -59,80 +56,58 @@ def open_session(
     task: Mapping[str, Any],
     *,
     timeout: float,
-    secrets: Mapping[str, str] | None = None,
+    secrets: Secrets | None = None,
     create_options: Mapping[str, Any] | None = None,
     session_options: Mapping[str, Any] | None = None,
+    env_overrides: Mapping[str, str] | None = None,
 ) -> Operation[SessionState]:
     """Open a session and start its episode; its set-up may still run afterwards.
 
     ``task`` is ``{"task_spec": ...}`` or ``{"split": ..., "index": ...}``.
     """
-    secrets = secrets or {}
     whole = server.patience(timeout)
-    environment = yield from within(whole, resolve_environment(server, environment))
-    check_secrets(server, secrets)
+    server, environment = yield from within(whole, locate(server, environment))
+    named = read_secrets(server, secrets or {})
+    if env_overrides:
+        _check_overrides(server, env_overrides)
+        session_options = {**(session_options or {}), "env": dict(env_overrides)}
+    redact = server.redact.adding(
+        [*(given["value"] for given in named.values()), *(env_overrides or {}).values()]
+    )
     task = yield from within(whole, _known_task(server, environment, task))
     patience = server.patience(whole.remaining)
     # Each time on a fresh id. A second /create on the id of an unanswered one might
     # build two environments (docs/wire.md, point 10).
     while True:
-        opening = create_session(server, session_options, budget=patience.remaining)
+        opening = create_session(
+            server, session_options, secrets=named, budget=patience.remaining
+        )
         session_id = yield from within(patience, opening)
         state = yield from _create_episode(
             server,
             session_id,
             environment,
             task,
-            secrets=secrets,
+            secrets=named,
             options=create_options,
             patience=patience,
+            redact=redact,
         )
         if state is not None:
             return state
 
 
-def create_session(
-    server: Server,
-    options: Mapping[str, Any] | None = None,
-    *,
-    budget: float | None = None,
-) -> Operation[str]:
-    """Get a session id: from the server, or our own (docs/wire.md, point 2)."""
-    if server.dialect.create_session is False:
-        return server.hooks.new_id()
-    patience = server.patience(server.settings.timeout if budget is None else budget)
-    head = plain_head("POST", "/create_session")
-    body = encode(options, "session_options") if options else None
-    while True:
-        reader = StreamReader(server.settings.limits)
-        timeout = max(0.001, min(patience.remaining, server.settings.timeout))
-        outcome = yield Send(head, body, reader, timeout, patience.reuse_within)
-        patience.spend(outcome)
-        server.known.reached = server.known.reached or outcome.status > 0
-        if reader.task_id is not None or not may_repeat(outcome):
-            break
-        if not (yield from wait(server, patience, outcome, head)):
-            break
-    if outcome.status in (404, 405):
-        return server.hooks.new_id()
-    session_id = _session_id(server, outcome, reader)
-    # Checked, since it goes into a header of every request of the session.
-    if not _SESSION_ID.fullmatch(session_id):
-        raise ProtocolError(f"not a session id: {server.redact(session_id)[:40]!r}")
-    return session_id
-
-
-def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
-    if reader.task_id is not None:
-        return reader.task_id
-    if outcome.failure is not None:
-        raise failure_error(outcome, f"POST {server.base_url}/create_session")
-    if outcome.status != 200:
-        raise status_error(outcome, reader.body, "POST /create_session", server.redact)
-    if reader.is_stream:
-        raise reader.error or ProtocolError("/create_session named no session id")
-    what = "the reply of /create_session"
-    return read_session_id(parse_json(reader.body, what, server.redact))
+def _check_overrides(server: Server, env_overrides: Mapping[str, str]) -> None:
+    for name, value in env_overrides.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise InvalidRequestError(f"env_overrides: {name!r} is not text")
+    if not server.dialect.routes_by_session:
+        raise InvalidRequestError(
+            f"env_overrides are for a gateway, which starts environments; the server "
+            f"at {server.base_url} would ignore them. Set its variables where it runs"
+        )
+    # They hold keys more often than not.
+    check_transport(server, "env_overrides")
 
 
 def _create_episode(
@@ -142,7 +117,8 @@ def _create_episode(
     task: Mapping[str, Any],
     *,
     patience: Patience,
-    secrets: Mapping[str, str] | None = None,
+    secrets: Mapping[str, JSONObject],
+    redact: Redactor,
     options: Mapping[str, Any] | None = None,
     fresh: bool = True,
 ) -> Operation[SessionState | None]:
@@ -152,8 +128,6 @@ def _create_episode(
     may be tried. ``fresh`` says that the id is new, so that a session which has it
     already can only be ours.
     """
-    secrets = secrets or {}
-    redact = server.redact.adding(secrets.values())
     must_discard = True
     try:
         head, body = create_request(
@@ -172,7 +146,7 @@ def _create_episode(
             patience.spend(outcome)
             if outcome.failure is None and outcome.status == 200:
                 must_discard = False
-                calls = call_head(environment, session_id)
+                calls = server.address(call_head(environment, session_id))
                 return SessionState(session_id, environment, calls, redact)
             exists = _exists_already(outcome, reader)
             if exists and not fresh:
@@ -189,7 +163,7 @@ def _create_episode(
         if must_discard:
             # Also after a refusal or an interruption: whatever fails after
             # /create_session leaves nothing on the server (docs/wire.md, point 11).
-            server.hooks.discard(session_id)
+            server.discard(session_id)
     if outcome.failure is not None:
         raise failure_error(outcome, f"POST {server.base_url}/create")
     raise _create_error(outcome, reader.body, environment, redact)
@@ -225,11 +199,12 @@ def start_episode(
     task: Mapping[str, Any],
     *,
     timeout: float,
-    secrets: Mapping[str, str] | None = None,
+    secrets: Secrets | None = None,
 ) -> Operation[SessionState]:
     """Start the episode of a session id that the caller chose, or none."""
     whole = server.patience(timeout)
-    environment = yield from within(whole, resolve_environment(server, environment))
+    server, environment = yield from within(whole, locate(server, environment))
+    named = read_secrets(server, secrets or {})
     task = yield from within(whole, _known_task(server, environment, task))
     state = yield from _create_episode(
         server,
@@ -237,7 +212,8 @@ def start_episode(
         environment,
         task,
         patience=server.patience(whole.remaining),
-        secrets=secrets,
+        secrets=named,
+        redact=server.redact.adding(given["value"] for given in named.values()),
         fresh=False,
     )
     if state is None:
@@ -302,6 +278,8 @@ def _tools(
                 raise
     # The server knows no tools of a session: it gives those of the environment.
     head = environment_head("GET", state.environment, "tools")
+    if server.dialect.routes_by_session:
+        head = session_head("GET", head.target, state.session_id)
     outcome, body = yield from fetch(server, head, budget=timeout)
     if outcome.status != 200:
         raise status_error(outcome, body, f"GET {head.target}", state.redact)
@@ -382,7 +360,5 @@ def _delete(
     head = session_head("POST", "/delete", session_id)
     outcome, _ = yield from fetch(server, head, budget=timeout, attempts=attempts)
     if server.dialect.delete_session:
-        # This server wants the id handed back. Nothing depends on its answer.
-        head = session_head("POST", "/delete_session", session_id)
-        yield from fetch(server, head, budget=timeout, attempts=1)
+        yield from hand_back(server, session_id, timeout)
     return outcome.status in (200, 404, 410)

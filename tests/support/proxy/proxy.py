@@ -179,7 +179,7 @@ class FaultProxy(LoopServer):
                 if request is None or writer.is_closing():
                     return  # what came after the end was decided is not served
                 del self._idle[number]
-                exchange = self._record(request, first=first)
+                exchange = self.record(request, first=first)
                 begun = await self._exchange(exchange, reader, writer)
                 first = False
                 limit, reset = self._idle_close, False
@@ -192,7 +192,11 @@ class FaultProxy(LoopServer):
         finally:
             self._idle.pop(number, None)
 
-    def _record(self, request: http1.ReceivedRequest, *, first: bool) -> Exchange:
+    def upstream(self, request: http1.ReceivedRequest) -> tuple[str, int]:
+        """Return host and port of the server that a request is for."""
+        return self._host, self._upstream_port
+
+    def record(self, request: http1.ReceivedRequest, *, first: bool) -> Exchange:
         exchange = Exchange(request)
         with self._changed:
             for plan in self._plans:
@@ -222,9 +226,7 @@ class FaultProxy(LoopServer):
     ) -> bytes:
         """Pass one exchange on, as long as the client waits for it."""
         relay = Relay(Outlet(writer, exchange), exchange, self._released)
-        work = asyncio.create_task(
-            relay.run(exchange.request, self._host, self._upstream_port)
-        )
+        work = asyncio.create_task(relay.run(exchange.request, self.upstream))
         watch = asyncio.create_task(reader.read(1))
         try:
             await asyncio.wait({work, watch}, return_when="FIRST_COMPLETED")
@@ -325,7 +327,11 @@ class Relay:
         self._released = released
         self._upstream: asyncio.StreamWriter | None = None
 
-    async def run(self, request: http1.ReceivedRequest, host: str, port: int) -> None:
+    async def run(
+        self,
+        request: http1.ReceivedRequest,
+        upstream: Callable[[http1.ReceivedRequest], tuple[str, int]],
+    ) -> None:
         fault = self._fault
         if isinstance(fault, Answer) and not fault.ran:
             await self._outlet.whole(fault)
@@ -333,7 +339,7 @@ class Relay:
         if self._is_at(Point.BEFORE_REQUEST):
             await self._strike(None)
         reader, writer = await asyncio.open_connection(
-            host, port, limit=http1.HEAD_BYTES
+            *upstream(request), limit=http1.HEAD_BYTES
         )
         self._upstream = writer
         try:

@@ -71,6 +71,16 @@ SDKS: Final[dict[str, Sdk]] = {
 """Every version that the project promises to work with, by name."""
 
 
+OFFICIAL_CLIENT: Final = Recipe(
+    "openreward-client-0.1.167",
+    (
+        ("aiohttp", "pydantic", "structlog", "tenacity", "typing-extensions"),
+        ("--no-deps", "openreward==0.1.167"),
+    ),
+)
+"""What `official_episode.py` runs in."""
+
+
 def ensure_venv(name: str) -> Path:
     return ensure(SDKS[name].recipe)
 

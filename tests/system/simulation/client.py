@@ -55,7 +55,11 @@ class Client:
         known = ServerKnowledge()
         if connected:
             known = ServerKnowledge(_DIALECT, ("env",), reached=True)
-        hooks = Hooks(discard=self.discard, random=random, new_id=self._new_id)
+        hooks = Hooks(
+            discard=lambda _, session_id: self.discard(session_id),
+            random=random,
+            new_id=self._new_id,
+        )
         self.server = Server(_SETTINGS, known, hooks)
 
     def spawn(self, script: Script, name: str) -> Process:
