@@ -42,7 +42,9 @@ def clean(notebook: Any) -> None:
 
 def _is_bar(output: Any) -> bool:
     text = output.get("text", "")
-    return output.get("name") == "stderr" and ("\r" in text or not text.strip())
+    # Without ipywidgets, tqdm says so and shows its bars as text.
+    is_progress = "\r" in text or "TqdmWarning" in text or not text.strip()
+    return output.get("name") == "stderr" and is_progress
 
 
 def main(names: Sequence[str]) -> int:
