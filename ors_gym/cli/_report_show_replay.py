@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from ors_gym.cli._common import (
     add_json_flag,
     open_server,
+    require_module,
     say_aside,
     say_json,
     summarize,
 )
 from ors_gym.display._cards import step_entry
 from ors_gym.display._terminal import say
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.evaluation import Evaluation, Record
+from ors_gym.evaluation._evaluate import read_env_arguments
 from ors_gym.evaluation._report import as_page
 from ors_gym.formats._blocks import render_text
-from ors_gym.rollout import Episode, replay
+from ors_gym.rollout import Episode, Replay, replay
+from ors_gym.types import JSONObject
 
 
 def add_parser(commands: Any) -> None:
@@ -46,7 +52,9 @@ def add_parser(commands: Any) -> None:
             "--row", type=int, default=0, help="which episode; default: 0, the first"
         )
     again.add_argument(
-        "--url", help="or module:Class; default: the server that the file names"
+        "--url",
+        help="or module:Class; default: ORS_BASE_URL, or what was played, started "
+        "again if it was served here",
     )
 
 
@@ -112,30 +120,58 @@ def _write_down(episode: Episode) -> str:
 
 
 def _replay(options: argparse.Namespace) -> int:
-    server, record = _find(options)
-    with open_server(options.url or server) as base_url:
-        again = replay(base_url, record.episode, task=record.task)
+    """Exit as ``diff`` does: 0 for the same, 1 for a difference, 2 for neither."""
+    head, record = _find(options)
+    try:
+        with _open_played(head, options.url) as base_url:
+            arguments = read_env_arguments(head)
+            again = replay(base_url, record.episode, task=record.task, **arguments)
+    except ORSError as error:
+        again = Replay(record.episode, None, str(error))
     if options.json:
         difference = again.difference
         say_json(
             {
                 "same": again.same,
                 "difference": difference and dataclasses.asdict(difference),
+                "error": again.error,
             }
         )
+    elif again.error:
+        say_aside(str(again))
     else:
         say(again)
+    if again.error:
+        return 2
     return 0 if again.same else 1
 
 
-def _find(options: argparse.Namespace) -> tuple[str, Record]:
+@contextlib.contextmanager
+def _open_played(head: JSONObject, url: str | None) -> Iterator[str]:
+    """Yield the base URL of the server that was played, or of one like it."""
+    served = head.get("served")
+    if url is None and isinstance(served, list):
+        from ors_gym.server import serve  # noqa: PLC0415
+
+        for name in map(str, served):
+            require_module(name)
+        with serve(*map(str, served)) as base_url:
+            yield base_url
+        return
+    if url is None and served != "bundled" and not os.environ.get("ORS_BASE_URL"):
+        url = str(head.get("server"))
+    with open_server(url) as base_url:
+        yield base_url
+
+
+def _find(options: argparse.Namespace) -> tuple[JSONObject, Record]:
     evaluation = _load(options.file)
     records = evaluation.records
     if not 0 <= options.row < len(records):
         raise InvalidRequestError(
             f"{options.file} has no row {options.row}; it has {len(records)}, from 0"
         )
-    return str(evaluation.head.get("server")), records[options.row]
+    return evaluation.head, records[options.row]
 
 
 def _load(path: str) -> Evaluation:

@@ -301,6 +301,9 @@ class _Job:
 
     def _describe(self, client: AsyncORSClient, name: str, plan: Plan) -> JSONObject:
         """Return the head of an output file."""
+        # Imported here, as most users never need it.
+        from ors_gym.server._embedded import describe_server  # noqa: PLC0415
+
         settings = self._settings
         arguments = {
             argument: _digest(value) if argument in _PRIVATE_ARGUMENTS else value
@@ -314,6 +317,7 @@ class _Job:
         return {
             "format": FORMAT,
             "server": client.base_url,
+            "served": describe_server(client.base_url),
             "environment": name,
             "split": plan.split,
             "policy": self._policy_name,
@@ -321,6 +325,17 @@ class _Job:
             "created": datetime.now(UTC).isoformat(),
             "version": metadata.version("ors-gym"),
         }
+
+
+def read_env_arguments(head: Mapping[str, Any]) -> JSONObject:
+    """Return the arguments of an env that the head of an output file holds."""
+    hidden = {*_SECRET_ARGUMENTS, *_PRIVATE_ARGUMENTS}
+    limits = head.get("limits")
+    return {
+        name: value
+        for name, value in (limits if isinstance(limits, dict) else {}).items()
+        if name in _EnvOptions.__annotations__ and name not in hidden
+    }
 
 
 async def _play_here(

@@ -23,7 +23,7 @@ from ors_gym.types import JSONObject
 FORMAT: Final = "ors_gym.evaluation/1"
 _STARTS: Final = (f'{{"format":"{FORMAT}"'.encode(), b'{"task":', b'{"task_index":')
 """How a head and rows begin: a line that is torn begins like one of them."""
-_MAY_CHANGE: Final = ("server", "created", "version")
+_MAY_CHANGE: Final = ("server", "served", "created", "version")
 """Fields of the head that need not be the same where a run goes on."""
 _SYNC_AFTER_ROWS: Final = 64
 _SYNC_AFTER_SECONDS: Final = 1.0

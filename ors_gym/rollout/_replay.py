@@ -10,7 +10,7 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
-from ors_gym.rollout._rules import Rules
+from ors_gym.rollout._rules import OUTAGES, Rules
 from ors_gym.rollout._run import AnyClient, EpisodePlayer, borrow_async
 
 _COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
@@ -47,17 +47,22 @@ class Replay:
     Args:
         episode: The new episode.
         difference: The first difference, or None if there is none.
+        error: Why it could not be replayed to its end, such as a server that is gone;
+            ``""`` if it was. It says nothing of the environment.
     """
 
     episode: Episode
     difference: Difference | None
+    error: str = ""
 
     @property
     def same(self) -> bool:
-        """Whether everything was the same."""
-        return self.difference is None
+        """Whether all of it was played again, and was the same."""
+        return self.difference is None and not self.error
 
     def __str__(self) -> str:
+        if self.error:
+            return f"could not be replayed: {self.error}"
         if self.difference is None:
             return f"the same in all {len(self.episode.steps)} steps"
         return f"different: {self.difference}"
@@ -82,7 +87,9 @@ def replay(
         The new episode, and the first difference from the old one.
 
     Raises:
-        InvalidRequestError: If the task is not known.
+        InvalidRequestError: If the task is not known, or nothing was played on it.
+        ORSError: If the environment, the task or a key is refused. An outage is no
+            exception but ``Replay.error``.
 
     Example:
         >>> import asyncio
@@ -117,6 +124,11 @@ async def replay_async(
         raise InvalidRequestError(
             "the episode was played on a task without an index; pass it as task="
         )
+    if episode.error_kind in OUTAGES and not episode.prompt:
+        raise InvalidRequestError(
+            f"nothing was played in this episode, so nothing can be compared: "
+            f"{episode.error}"
+        )
     if task is not None:
         wanted = Task(episode.split, -1, dict(task))
     else:
@@ -134,7 +146,7 @@ async def replay_async(
         EpisodePlayer(own, episode.environment, Rules(), env_arguments) as player,
     ):
         await player.play(again, wanted, policy)
-    return Replay(again, _first_difference(episode, again))
+    return Replay(again, *_compare(episode, again))
 
 
 def _repeated_turns(episode: Episode) -> Iterator[Turn]:
@@ -148,18 +160,33 @@ def _repeated_turns(episode: Episode) -> Iterator[Turn]:
             yield Turn(actions, turn.message, turn.extra)
 
 
-def _first_difference(before: Episode, now: Episode) -> Difference | None:
+def _compare(before: Episode, now: Episode) -> tuple[Difference | None, str]:
+    """Return the first difference; and why the comparison ended early, or ``""``."""
     if now.stop_reason == "error" and not now.prompt:
-        return Difference(-1, "set-up", "done", now.error)
+        if now.error_kind in OUTAGES:
+            return None, now.error
+        same = before.error_kind == now.error_kind
+        return None if same else Difference(-1, "set-up", "done", now.error), ""
     if before.prompt != now.prompt:
-        return Difference(-1, "prompt", before.prompt, now.prompt)
+        return Difference(-1, "prompt", before.prompt, now.prompt), ""
+    return _compare_steps(before, now)
+
+
+def _compare_steps(before: Episode, now: Episode) -> tuple[Difference | None, str]:
     for number, (old, new) in enumerate(zip(before.steps, now.steps, strict=False)):
+        if old.error_kind in OUTAGES:
+            # Nobody knows what it would have been.
+            return None, ""
+        if new.error_kind in OUTAGES:
+            return None, f"step {number}: {new.error}"
         for name in _COMPARED:
-            if _value(old, name) != _value(new, name):
-                return Difference(number, name, _value(old, name), _value(new, name))
+            was, is_now = _value(old, name), _value(new, name)
+            if was != is_now:
+                return Difference(number, name, was, is_now), ""
     if len(before.steps) != len(now.steps):
-        return Difference(len(now.steps), "steps", len(before.steps), len(now.steps))
-    return None
+        counts = len(before.steps), len(now.steps)
+        return Difference(min(counts), "steps", *counts), ""
+    return None, ""
 
 
 def _value(step: Step, name: str) -> Any:

@@ -23,7 +23,10 @@ from ors_gym.errors import InvalidRequestError
 
 
 def describe_environment(environment: object) -> dict[str, str]:
-    """Write a class or a string ``"module:Class"`` as JSON for `load_environment`."""
+    """Write a class or a string ``"module:Class"`` as JSON for `load_environment`.
+
+    ``name`` is there for a class that goes by value and could go by name as well.
+    """
     if isinstance(environment, str):
         module, _, name = environment.partition(":")
         if not module or not name.isidentifier():
@@ -38,13 +41,17 @@ def describe_environment(environment: object) -> dict[str, str]:
             '(the class, not an instance) or a string "module:Class".'
         )
     try:
-        return {"pickle": base64.b64encode(_pickle(environment)).decode("ascii")}
+        described = {"pickle": base64.b64encode(_pickle(environment)).decode("ascii")}
     except Exception as error:
         raise InvalidRequestError(
             f"The class {environment.__qualname__} cannot be sent to the process that "
             f"would serve it: {type(error).__name__}: {error}. Put it into a module of "
             'its own and pass "module:Class".'
         ) from error
+    module, name = environment.__module__, environment.__qualname__
+    if name.isidentifier() and module != "__main__" and _is_importable(module):
+        described["name"] = f"{module}:{name}"
+    return described
 
 
 def load_environment(described: dict[str, str]) -> type[Any]:

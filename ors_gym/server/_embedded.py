@@ -10,11 +10,11 @@ from __future__ import annotations
 import http.client
 import os
 import threading
-from typing import Final
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from ors_gym.server._class_transfer import describe_environment
-from ors_gym.server._process import IDENTITY_HEADER, ServerProcess
+from ors_gym.server._process import IDENTITY_HEADER, ServerProcess, find_process
 from ors_gym.server._serve import require_extra
 from ors_gym.server.environments import BUNDLED
 
@@ -67,6 +67,23 @@ def embedded_base_url() -> str:
         _embedded.process = process
         os.environ[VARIABLE] = f"{process.base_url}#{_scope()}{process.identity}"
         return process.base_url
+
+
+def describe_server(base_url: str) -> Literal["bundled"] | list[str] | None:
+    """Say what to start for a server like that at an address.
+
+    Returns:
+        ``"bundled"`` for the bundled environments; what `serve` takes for others that
+        this process serves; None for a server that cannot be started like that.
+    """
+    process = find_process(base_url)
+    if process is None:
+        embedded = os.environ.get(VARIABLE, "").partition("#")[0]
+        return "bundled" if base_url == embedded else None
+    names = [name for name in process.names if name is not None]
+    if names == list(BUNDLED.values()):
+        return "bundled"
+    return names if len(names) == len(process.names) else None
 
 
 def _scope() -> str:

@@ -51,6 +51,8 @@ class ServerProcess:
 
     def __init__(self, environments: list[dict[str, str]], port: int = 0) -> None:
         self.identity = secrets.token_hex(8)
+        self.names = [one.get("reference", one.get("name")) for one in environments]
+        """What it serves, as ``"module:Class"``; None for a class without a name."""
         self._owner = os.getpid()
         with _fork_lock:
             self._process = _start()
@@ -141,6 +143,12 @@ class ServerProcess:
                 return b""
             line += piece
         return line
+
+
+def find_process(base_url: str) -> ServerProcess | None:
+    """Return the server process of this process at an address, if there is one."""
+    found = (one for one in list(_living) if one.is_running())
+    return next((one for one in found if one.base_url == base_url), None)
 
 
 def _start() -> subprocess.Popen[bytes]:

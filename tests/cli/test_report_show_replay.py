@@ -3,16 +3,18 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ors_gym.cli import main
-from ors_gym.evaluation import Record
+from ors_gym.evaluation import Options, Record
+from ors_gym.evaluation import evaluate as evaluate_here
 from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.rollout import Episode
 from ors_gym.rollout._episode import Step
 from ors_gym.types import Block
-from tests.cli.running import evaluate, run
+from tests.cli.running import HELLO, evaluate, run
 from tests.conftest import CURRENT
 from tests.formats.images import RED, image_block
 
@@ -39,6 +41,54 @@ def test_replay_finds_what_is_no_longer_the_same(server, evaluated):
     difference = value["difference"]
     assert (difference["what"], difference["before"]) == ("reward", 0.25)
     assert server.open_sessions() == set()
+
+
+def head_of(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text().splitlines()[0]))
+
+
+def test_what_was_played_is_started_again(tmp_path):
+    (tmp_path / "mine.py").write_text(HELLO)
+    for played, served in (
+        ("math --policy reference", "bundled"),
+        ("mine:Hello --policy mine:greet", ["mine:Hello"]),
+    ):
+        evaluation = ("eval", *played.split(), "--tasks", "1", "--output", "a.jsonl")
+        run(*evaluation, cwd=tmp_path, fresh=True)
+        head = head_of(tmp_path / "a.jsonl")
+        assert head["served"] == served
+        done = run("replay", "a.jsonl", cwd=tmp_path)
+        assert done.stdout == "the same in all 1 steps\n"
+        (tmp_path / "a.jsonl").unlink()
+
+
+def test_a_server_that_is_gone_is_no_difference(server, evaluated, monkeypatch):
+    head, *rows = evaluated.read_text().splitlines()
+    assert json.loads(head)["served"] is None
+    gone = json.loads(head) | {"server": "http://127.0.0.1:9"}
+    evaluated.write_text("\n".join([json.dumps(gone), *rows, ""]))
+    done = run("replay", str(evaluated), code=2)
+    assert done.stdout == ""
+    assert done.stderr.startswith("could not be replayed: ")
+    assert "127.0.0.1:9" in done.stderr
+    told = json.loads(run("replay", str(evaluated), "--json", code=2).stdout)
+    assert (told["same"], told["difference"]) == (False, None)
+    assert "127.0.0.1:9" in told["error"]
+    # Another server of the same environment can be named, in both ways.
+    run("replay", str(evaluated), "--url", server.base_url)
+    monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+    assert run("replay", str(evaluated)).stdout == "the same in all 1 steps\n"
+    monkeypatch.setenv("ORS_BASE_URL", "http://127.0.0.1:9")
+    run("replay", str(evaluated), code=2)
+
+
+def test_a_replay_has_the_arguments_of_the_run(server, tmp_path):
+    output = tmp_path / "run.jsonl"
+    arguments: Options = {"invalid_action_reward": -1.0, "max_episode_steps": 2}
+    arguments |= {"output": output, "split": "train", "progress": False}
+    call = {"tool": "nobody", "input": {}}
+    evaluate_here(server.base_url, "contract", [0], lambda _: call, **arguments)
+    assert run("replay", str(output)).stdout == "the same in all 2 steps\n"
 
 
 @pytest.mark.parametrize(

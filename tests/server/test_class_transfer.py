@@ -16,7 +16,8 @@ from pydantic import BaseModel
 from ors_gym import errors
 from ors_gym.client import ORSClient
 from ors_gym.server import serve
-from ors_gym.server._embedded import embedded_base_url
+from ors_gym.server._class_transfer import describe_environment
+from ors_gym.server._embedded import describe_server, embedded_base_url
 from tests.server.played_episodes import text_of
 from tests.server.processes import run_script
 from tests.support.slow_cases import mostly_slow
@@ -30,6 +31,7 @@ import ors
 from pydantic import BaseModel
 from ors_gym.client import ORSClient
 from ors_gym.server import serve
+from ors_gym.server._class_transfer import describe_environment
 
 OFFSET = 1
 
@@ -186,6 +188,7 @@ def test_a_directory_with_modules_named_like_the_standard_ones(tmp_path: Path):
     import sys
     sys.path.remove("")
     from ors_gym.server import serve
+from ors_gym.server._class_transfer import describe_environment
     """
     finished = run_script(script + SERVE_AND_SAY_SO, cwd=tmp_path)
     assert (finished.stdout, finished.stderr) == ("served\n", "")
@@ -195,6 +198,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path):
     script = f"""
     import os, shutil
     from ors_gym.server import serve
+from ors_gym.server._class_transfer import describe_environment
     os.chdir({str(tmp_path)!r})
     shutil.rmtree({str(tmp_path)!r})
     """
@@ -328,3 +332,20 @@ def test_a_missing_extra_names_its_command(missing, monkeypatch):
     monkeypatch.delenv("ORS_GYM_EMBEDDED_URL", raising=False)
     with pytest.raises(errors.MissingExtraError, match="ORS_BASE_URL"):
         embedded_base_url()
+
+
+def test_a_server_says_what_to_start_for_another_like_it():
+    bundled = "ors_gym.server.environments.guess:Guess"
+    with serve(bundled) as url:
+        assert describe_server(url) == [bundled]
+    assert describe_server(url) is None
+    assert describe_server(embedded_base_url()) == "bundled"
+
+    class Local(OfThisTest):
+        pass
+
+    # A class goes by value, and has a name if another process can import it.
+    assert (
+        describe_environment(ors.Environment)["name"] == "ors.environment:Environment"
+    )
+    assert "name" not in describe_environment(Local)
