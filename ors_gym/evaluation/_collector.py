@@ -62,8 +62,13 @@ class Collector:
         return None if self.stopped else next(self.left, None)
 
     async def keep(self, planned: Planned, record: Record) -> None:
-        """Write an episode down, and tell ``on_episode`` of it."""
-        output = self._output
+        """Write an episode down, and tell ``on_episode`` of it.
+
+        Raises:
+            BaseException: What the policy raised to end more than its episode:
+                SystemExit, KeyboardInterrupt and the like.
+        """
+        output, cause = self._output, record.episode.cause
         self.records[planned.key] = record
         self._stop_if_pointless(record.episode)
         if output is not None:
@@ -79,6 +84,8 @@ class Collector:
             told = self._on_episode(record.episode)
             if inspect.isawaitable(told):
                 await told
+        if cause is not None and not isinstance(cause, Exception):
+            raise cause
 
     def raise_if_refused(self) -> None:
         """Raise the error that made every episode fail: a wrong key, or no such model.

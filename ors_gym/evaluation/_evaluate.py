@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -27,7 +26,12 @@ from ors_gym.formats._actions import name_type
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
-from ors_gym.rollout._run import AnyClient, borrow_async, make_rollout_env
+from ors_gym.rollout._run import (
+    AnyClient,
+    borrow_async,
+    make_rollout_env,
+    run_together,
+)
 from ors_gym.spaces import ToolSchemas
 from ors_gym.types import JSONObject, Secrets, TerminalToolAs
 
@@ -348,12 +352,7 @@ async def _play_here(
             while (planned := collector.next()) is not None:
                 await collector.keep(planned, await player.play(planned))
 
-        try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(settings.max_concurrent):
-                    workers.create_task(work())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+        await run_together([work] * settings.max_concurrent)
 
 
 def _read_ray_options(options: Options) -> tuple[int | None, Mapping[str, Any]] | None:

@@ -49,7 +49,11 @@ class Player:
             await self._free.pop().close()
 
     async def play(self, planned: Planned) -> Record:
-        """Play an episode as soon as the pace allows one more; failures are records."""
+        """Play an episode as soon as the pace allows one more; failures are records.
+
+        So is what is to end the run, such as a SystemExit of the policy: the record's
+        ``episode.cause``.
+        """
         settings = self._settings
         await self._pace.begin()
         if self._free:
@@ -72,7 +76,9 @@ class Player:
         )
         try:
             await player.play(episode, task, settings.make_policy())
-        except Exception as error:  # noqa: BLE001 - one episode must not end the others
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the collector raises what ends the run
             if episode.stop_reason != "error":
                 episode.fail(error, "policy")
         success = None

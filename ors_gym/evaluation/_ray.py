@@ -338,5 +338,10 @@ def read_played(row: JSONObject) -> Record:
 
 
 def _pickle_error(error: BaseException | None) -> bytes:
-    # Only errors of ours matter here, and only they are known to survive pickling.
-    return pickle.dumps(error) if isinstance(error, ORSError) else b""
+    """Pickle what matters to the process that collects: errors of ours, and ends."""
+    if error is None or isinstance(error, Exception):
+        return pickle.dumps(error) if isinstance(error, ORSError) else b""
+    if not isinstance(error, SystemExit | KeyboardInterrupt):
+        # Its class may be known to the worker alone.
+        error = SystemExit(f"{type(error).__name__}: {error}")
+    return pickle.dumps(error)

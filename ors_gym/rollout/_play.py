@@ -67,6 +67,16 @@ def play(
             yield from _play_turn(episode, rules, reader, until, running)
 
 
+def resume(
+    game: Game, answer: Any = None, *, error: ORSError | None = None
+) -> AskPolicy | StepEnv | None:
+    """Let a game go on, and return what is to be done next; None once it is over."""
+    try:
+        return game.send(answer) if error is None else game.throw(error)
+    except StopIteration:
+        return None
+
+
 def _play_turn(
     episode: Episode,
     rules: Rules,

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import inspect
+import queue
+import threading
 import zlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, NoReturn, TypeAlias
 
 import numpy as np
 
+from ors_gym.client.background import Outcome, outcome_of
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.spaces import ToolCallSpace
@@ -24,43 +27,132 @@ awaitable of one of these."""
 
 _SPACE: Final = "ors_gym.random_policy"
 _PLAYER: Final = "ors_gym.reference_policy"
+_GIVING_UP_SECONDS: Final = 5.0
+"""How long a policy that is cancelled may clean up before it is left alone."""
+_EXHAUSTED: Final = (StopIteration, StopAsyncIteration)
+_SIGNALS: Final = (*_EXHAUSTED, GeneratorExit, asyncio.CancelledError)
 
 
 class PolicyCaller:
     """Calls policies on behalf of one episode at a time.
 
-    An async policy runs on the event loop. A plain function runs in a thread, so that a
-    blocking model call holds up no other episode. A call that is given up on, because
-    its time is over, keeps its thread; the next episode gets another.
+    An async policy runs on the event loop, in a task of its own. A plain function runs
+    in a thread, so that a blocking model call holds up no other episode. A call that is
+    given up on, because its time is over, keeps its thread; the next episode gets
+    another.
     """
 
     def __init__(self) -> None:
-        self._executor: ThreadPoolExecutor | None = None
+        self._thread: _PolicyThread | None = None
+        self.begin_episode()
+
+    def begin_episode(self) -> None:
+        """Give the calls to come the caller's context variables, as they are now."""
+        self._context = contextvars.copy_context()
 
     async def call(self, policy: Policy, episode: Episode) -> Any:
-        """Return the policy's answer, awaited if need be."""
+        """Return the policy's answer, awaited if need be; see `raise_of_policy`."""
         if is_async(policy):
-            return await policy(episode)
-        answer = await self.run(policy, episode)
-        return await answer if inspect.isawaitable(answer) else answer
-
-    async def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run a plain function in the thread, with the caller's context variables."""
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, "ors_gym-policy")
-        call = functools.partial(contextvars.copy_context().run, function, *arguments)
-        work = asyncio.get_running_loop().run_in_executor(self._executor, call)
+            return await self._await(policy(episode))
+        if self._thread is None:
+            self._thread = _PolicyThread()
         try:
-            return await work
+            outcome = await self._thread.run(self._context.run, policy, episode)
         except asyncio.CancelledError:
             self.close()
             raise
+        answer = _answer_of(outcome)
+        return await self._await(answer) if inspect.isawaitable(answer) else answer
+
+    async def _await(self, answer: Awaitable[Any]) -> Any:
+        """Wait for an answer in a task, so that a policy may cancel no task of ours."""
+        task = asyncio.create_task(outcome_of(answer), context=self._context)
+        try:
+            await asyncio.wait([task])
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task], timeout=_GIVING_UP_SECONDS)
+            if task.cancelled() and inspect.iscoroutine(answer):
+                answer.close()  # it was not even begun
+        if task.cancelled():
+            # By itself: whoever cancels this one from outside ends this call too.
+            raise_of_policy(asyncio.CancelledError())
+        return _answer_of(task.result())
 
     def close(self) -> None:
         """Let the thread end as soon as its function returns."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
-            self._executor = None
+        if self._thread is not None:
+            self._thread.stop()
+            self._thread = None
+
+
+class _PolicyThread:
+    """A thread that calls one function after another, for one event loop.
+
+    It is no executor's: the end of the process would wait for a policy that never
+    returns.
+    """
+
+    def __init__(self) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, daemon=True, name="ors_gym-policy").start()
+
+    def run(
+        self, function: Callable[..., Any], *arguments: Any
+    ) -> Awaitable[Outcome[Any]]:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome[Any]] = loop.create_future()
+
+        def call() -> None:
+            try:
+                outcome = Outcome(function(*arguments))
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                outcome = Outcome(None, error)
+            # The loop is closed where nobody waits for the answer any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(_settle, ended, outcome)
+
+        self._calls.put(call)
+        return ended
+
+    def stop(self) -> None:
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            call()
+
+
+def _settle(ended: asyncio.Future[Outcome[Any]], outcome: Outcome[Any]) -> None:
+    if not ended.done():
+        ended.set_result(outcome)
+
+
+def _answer_of(outcome: Outcome[Any]) -> Any:
+    if outcome.error is not None:
+        raise_of_policy(outcome.error)
+    return outcome.value
+
+
+def raise_of_policy(error: BaseException) -> NoReturn:
+    """Raise what a policy raised, in a form that means nothing else to who runs it.
+
+    Raises:
+        InvalidRequestError: For what steers generators and tasks, such as StopIteration
+            and CancelledError: the policy's own, and no signal to anybody here.
+        BaseException: Anything else, as it is.
+    """
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, _EXHAUSTED):
+        error = error.__cause__  # what a coroutine makes of it (PEP 479)
+    if isinstance(error, _SIGNALS):
+        name = type(error).__name__
+        hint = ""
+        if isinstance(error, _EXHAUSTED):
+            hint = ". An iterator of its own is exhausted: return None to give up, as "
+            hint += "next(actions, None) does"
+        raise InvalidRequestError(f"the policy raised {name}{hint}") from error
+    raise error
 
 
 def is_async(policy: Any) -> bool:

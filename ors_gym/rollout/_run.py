@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Self, TypeAlias, Unpack
 
@@ -13,15 +21,20 @@ import gymnasium
 from gymnasium.spaces import Text
 
 from ors_gym.client import AsyncORSClient, ORSClient
-from ors_gym.client.background import run_and_wait
+from ors_gym.client.background import outcome_of, run_and_wait
 from ors_gym.env import AsyncTaskEnv, ORSEnv
 from ors_gym.env._opening import find_task
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._play import Game, StepEnv, TurnReader, play
-from ors_gym.rollout._policies import Policy, PolicyCaller, choose_policy
+from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
+from ors_gym.rollout._policies import (
+    Policy,
+    PolicyCaller,
+    choose_policy,
+    raise_of_policy,
+)
 from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
@@ -109,24 +122,29 @@ def _play_blocking(
     )
     game = play(episode, rules, reader, started)
     try:
-        request = next(game)
-        while True:
+        request = resume(game)
+        while request is not None:
             if isinstance(request, StepEnv):
                 try:
                     result = env.step(request.action)
                 except ORSError as error:
-                    request = game.throw(error)
-                    continue
-                request = game.send(result)
+                    request = resume(game, error=error)
+                else:
+                    request = resume(game, result)
             else:
-                answer = policy(episode)
-                if inspect.isawaitable(answer):
-                    answer = run_and_wait(_finish(answer))
-                request = game.send(answer)
-    except StopIteration:
-        return
+                request = resume(game, _ask_blocking(policy, episode))
     finally:
         game.close()
+
+
+def _ask_blocking(policy: Policy, episode: Episode) -> Any:
+    try:
+        answer = policy(episode)
+        if inspect.isawaitable(answer):
+            answer = run_and_wait(_finish(answer))
+    except BaseException as error:  # noqa: BLE001 - it is raised again
+        raise_of_policy(error)
+    return answer
 
 
 async def _finish(answer: Awaitable[Any]) -> Any:
@@ -260,24 +278,63 @@ async def run_group(
             )
             for number in range(n)
         ]
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                for episode in episodes:
-                    player = EpisodePlayer(own, env_name, rules, arguments)
-                    tasks.create_task(_play(player, episode, found, make_policy()))
-        except BaseExceptionGroup as group:
-            # The first error is the one that a caller can act on.
-            raise group.exceptions[0] from None
+        players = [EpisodePlayer(own, env_name, rules, arguments) for _ in episodes]
+        await run_together(
+            [
+                functools.partial(_play, player, episode, found, make_policy)
+                for player, episode in zip(players, episodes, strict=True)
+            ]
+        )
         if score_group:
             await _score(own, env_name, found, episodes, arguments)
     return episodes
 
 
+async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run async functions at once; what one raises cancels the others.
+
+    Not with a task group: it takes a task that cancelled itself for a usual end.
+
+    Raises:
+        ORSError: If one cancelled itself.
+        BaseException: What one raised.
+    """
+    tasks = [asyncio.create_task(_carry(work)) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for task in done if (error := task.exception())]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # else asyncio says that nobody asked
+    for carried in errors:
+        error = carried.args[0]
+        if isinstance(error, asyncio.CancelledError):
+            raise ORSError("a callback cancelled the task that it ran in") from error
+        raise error
+
+
+async def _carry(work: Callable[[], Awaitable[None]]) -> None:
+    outcome = await outcome_of(work())
+    if outcome.error is not None:
+        raise _CarriedError(outcome.error)
+
+
+class _CarriedError(Exception):
+    """Carries what a function raised out of its task, where a task cannot."""
+
+
 async def _play(
-    player: EpisodePlayer, episode: Episode, task: Task, policy: Policy
+    player: EpisodePlayer,
+    episode: Episode,
+    task: Task,
+    make_policy: Callable[[], Policy],
 ) -> None:
     async with player:
-        await player.play(episode, task, policy)
+        await player.play(episode, task, make_policy())
 
 
 async def _score(
@@ -428,6 +485,7 @@ class EpisodePlayer:
         """
         started = time.monotonic()
         deadline = self._rules.deadline
+        self._caller.begin_episode()
         try:
             async with asyncio.timeout(deadline):
                 await self._play(episode, task, policy, started)
@@ -438,7 +496,9 @@ class EpisodePlayer:
                 raise
             if episode.stop_reason == "":
                 self._rules.conclude(episode, "deadline")
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
             if episode.stop_reason == "":
                 episode.end_without_outcome(_describe(error), "policy")
                 episode.cause = error
@@ -498,18 +558,15 @@ async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
 
     ``answer`` is what the policy returned; None at the beginning.
     """
-    try:
-        request = game.send(answer)
-        while isinstance(request, StepEnv):
-            try:
-                result = await env.step(request.action)
-            except ORSError as error:
-                request = game.throw(error)
-            else:
-                request = game.send(result)
-    except StopIteration:
-        return False
-    return True
+    request = resume(game, answer)
+    while isinstance(request, StepEnv):
+        try:
+            result = await env.step(request.action)
+        except ORSError as error:
+            request = resume(game, error=error)
+        else:
+            request = resume(game, result)
+    return request is not None
 
 
 def make_rollout_env(

@@ -16,6 +16,8 @@ from ors_gym.evaluation import Evaluation, evaluate
 from ors_gym.rollout import Episode
 from tests.evaluation.contract_evaluations import answer
 from tests.evaluation.evaluation_process import rows_of, start, wait_for_rows
+from tests.support import policy_ends
+from tests.support.policy_ends import ASYNC_WAYS, WAYS, right
 from tests.support.servers.process import RunningServer, start_server
 
 GROUP = "rllib"
@@ -110,6 +112,35 @@ def test_failures_are_rows(cluster, one_server):
     assert found.results[2]["error"] == "ZeroDivisionError: by the model"
     assert found.errors == {"policy": 1}
     assert found.outcomes == 5
+
+
+@pytest.mark.parametrize("name", ["system_exit", "async_own_error", "interrupt"])
+def test_a_policy_that_leaves_ends_the_run(cluster, tidy_server, name):
+    policy, way = getattr(policy_ends, name), WAYS[name.removeprefix("async_")]
+    if way.raises is KeyboardInterrupt:
+        assert play(tidy_server, policy).stopped == "interrupted"
+    else:
+        with pytest.raises(SystemExit, match=r"3|OwnError: mine"):
+            play(tidy_server, policy)
+    assert play(tidy_server, right).outcomes == 6
+
+
+def test_a_policy_of_no_use_is_a_row(cluster, tidy_server):
+    """In every other way that a policy can end, each for one task."""
+    ways = {name: way for name, way in ASYNC_WAYS.items() if not way.leaves}
+    ends = [getattr(policy_ends, f"async_{name}") for name in ways]
+    ends += [getattr(policy_ends, name) for name in ways if name in WAYS]
+
+    def policy(episode: Episode) -> Any:
+        # The episode's number says which way.
+        return ends[episode.number](episode)
+
+    tasks = [policy_ends.ENDING_TASK]
+    found = play(tidy_server, policy, tasks=tasks, episodes_per_task=len(ends))
+    said = [*ways.values(), *(way for name, way in ways.items() if name in WAYS)]
+    for way, row in zip(said, found.results, strict=True):
+        assert way.said in row["error"]
+        assert (row["stop_reason"] == "error") is (way.raises is not None)
 
 
 @pytest.mark.slow

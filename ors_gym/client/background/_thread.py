@@ -17,9 +17,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._deletes import Deletes
@@ -188,21 +188,23 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
             "this blocks the event loop that it runs on; await the async function "
             "(parallel_evaluate, run_episode_async, ...) in its place"
         )
-    tasks: list[asyncio.Task[T]] = []
+    tasks: list[asyncio.Task[Outcome[T]]] = []
     done = threading.Event()
 
     def start() -> None:
-        task = loop.create_task(work)
-        task.add_done_callback(lambda _: done.set())
+        task = loop.create_task(outcome_of(work))
+        task.add_done_callback(end)
         tasks.append(task)
+
+    def end(_: object) -> None:
+        work.close()  # where it was cancelled before it began
+        done.set()
 
     def cancel() -> None:
         for task in tasks:
             task.cancel()
         if not tasks:
-            # Interrupted before it was started.
-            work.close()
-            done.set()
+            end(None)
 
     try:
         loop.call_soon_threadsafe(start)
@@ -210,9 +212,35 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
         done.wait()
     except BaseException:
         loop.call_soon_threadsafe(cancel)
-        done.wait(_CLEANUP_SECONDS)
+        if not done.wait(_CLEANUP_SECONDS):
+            # Something blocks the loop: the next call needs another.
+            _thread_for_blocking_calls.abandon()
         raise
-    return tasks[0].result()
+    return tasks[0].result().get()
+
+
+class Outcome(NamedTuple, Generic[T]):
+    """What a function returned or raised, whatever it is.
+
+    Neither a task nor a future holds all of that. A future refuses StopIteration; a
+    task passes SystemExit and KeyboardInterrupt on to its event loop, which then stops.
+    """
+
+    value: T | None
+    error: BaseException | None = None
+
+    def get(self) -> T:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # it is there without an error
+
+
+async def outcome_of(work: Awaitable[T]) -> Outcome[T]:
+    try:
+        return Outcome(await work)
+    except BaseException as error:  # noqa: BLE001 - whoever asks for it gets it
+        return Outcome(None, error)
 
 
 class LoopThread:
@@ -264,6 +292,11 @@ class LoopThread:
             self.loop = self._thread = None
             return True
 
+    def abandon(self) -> None:
+        """Let the next `start` start another thread, since this one is blocked."""
+        with self.lock:
+            self.loop = self._thread = None
+
     def stop(self, timeout: float) -> None:
         """Stop the loop, and wait some seconds for the thread to exit."""
         loop, thread = self.loop, self._thread
@@ -275,7 +308,7 @@ class LoopThread:
         asyncio.set_event_loop(loop)
         try:
             if self._work is None:
-                loop.run_forever()
+                _run_until_stopped(loop)
             else:
                 loop.run_until_complete(self._work())
         finally:
@@ -284,6 +317,17 @@ class LoopThread:
             with self.lock:
                 if self.loop is loop:
                     self.loop = self._thread = None
+
+
+def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop also when a task that somebody left there raises SystemExit."""
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            # The task holds it, and asyncio logs it with the task.
+            continue
+        return
 
 
 _background: Final = Background()

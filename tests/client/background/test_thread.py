@@ -1,13 +1,14 @@
 """Threads with an event loop, and blocking functions that wait for one."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
 
 import pytest
 
-from ors_gym.client.background import run_and_wait
+from ors_gym.client.background import _thread, run_and_wait
 from ors_gym.client.background._thread import LoopThread
 from ors_gym.errors import InvalidRequestError
 
@@ -55,6 +56,51 @@ def test_ctrl_c_cancels_the_work_and_waits_for_its_cleanup() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_and_wait(work())
     assert steps == ["cancelled", "cleaned up"]
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
+def test_what_would_stop_the_loop_is_raised_here_alone(error: BaseException) -> None:
+    before = run_and_wait(running_loop())
+
+    async def leave() -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        run_and_wait(leave())
+    assert run_and_wait(running_loop()) is before
+
+
+def test_a_task_that_is_left_on_the_loop_does_not_stop_it(caplog) -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    async def work() -> asyncio.AbstractEventLoop:
+        asyncio.create_task(leave())  # noqa: RUF006 - nobody asks what became of it
+        return await running_loop()
+
+    assert run_and_wait(work()) is run_and_wait(running_loop())
+    gc.collect()
+    # asyncio says so where nobody asks.
+    assert "exception was never retrieved" in caplog.text
+
+
+def test_a_loop_that_is_blocked_is_left_for_another(monkeypatch) -> None:
+    monkeypatch.setattr(_thread, "_CLEANUP_SECONDS", 0.05)
+    free = threading.Event()
+
+    async def block() -> asyncio.AbstractEventLoop:
+        os.kill(os.getpid(), signal.SIGINT)
+        free.wait(60)
+        return await running_loop()
+
+    blocked = run_and_wait(running_loop())
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run_and_wait(block())
+        assert run_and_wait(running_loop()) is not blocked
+    finally:
+        free.set()
+        blocked.call_soon_threadsafe(blocked.stop)
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
