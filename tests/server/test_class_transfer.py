@@ -31,7 +31,6 @@ import ors
 from pydantic import BaseModel
 from ors_gym.client import ORSClient
 from ors_gym.server import serve
-from ors_gym.server._class_transfer import describe_environment
 
 OFFSET = 1
 
@@ -188,7 +187,6 @@ def test_a_directory_with_modules_named_like_the_standard_ones(tmp_path: Path):
     import sys
     sys.path.remove("")
     from ors_gym.server import serve
-from ors_gym.server._class_transfer import describe_environment
     """
     finished = run_script(script + SERVE_AND_SAY_SO, cwd=tmp_path)
     assert (finished.stdout, finished.stderr) == ("served\n", "")
@@ -198,7 +196,6 @@ def test_a_working_directory_that_is_gone(tmp_path: Path):
     script = f"""
     import os, shutil
     from ors_gym.server import serve
-from ors_gym.server._class_transfer import describe_environment
     os.chdir({str(tmp_path)!r})
     shutil.rmtree({str(tmp_path)!r})
     """
