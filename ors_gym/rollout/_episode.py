@@ -258,7 +258,8 @@ class Step:
         truncated: Whether the episode was cut short with it.
         error: What went wrong, as the policy reads it.
         error_kind: ``info["error_kind"]`` of the step, ``""`` if nothing went wrong.
-        metadata: What the tool reported beside its blocks.
+        metadata: What the tool reported beside its blocks; None unless
+            ``keep_metadata=True``, since it may hold the answer.
         seconds: How long the step took.
     """
 

@@ -151,7 +151,7 @@ def _play_action(
         if not error.outage:
             raise
         return
-    step = _read_result(episode, action, result, time.monotonic() - began)
+    step = _read_result(episode, rules, action, result, time.monotonic() - began)
     episode.steps.append(step)
     episode.observation = result[0]
     if step.finished:
@@ -170,10 +170,16 @@ def _play_action(
 
 
 def _read_result(
-    episode: Episode, action: PlannedAction, result: StepResult, seconds: float
+    episode: Episode,
+    rules: Rules,
+    action: PlannedAction,
+    result: StepResult,
+    seconds: float,
 ) -> Step:
     observation, reward, terminated, truncated, info = result
-    metadata: Mapping[str, Any] = info.get("metadata") or {}
+    metadata: Mapping[str, Any] = {}
+    if rules.keep_metadata:
+        metadata = info.get("metadata") or {}
     error, kind = info.get("error", ""), info.get("error_kind", "")
     if isinstance(action.action, InvalidAction) and kind == "invalid_action":
         # The reader saw the whole turn, the env only this action: its reason is better.

@@ -134,6 +134,8 @@ async def replay_async(
     else:
         wanted = Task(episode.split, episode.task_index)
     turns = _repeated_turns(episode)
+    # Compared where the episode has it.
+    rules = Rules(keep_metadata=any(step.metadata for step in episode.steps))
     again = Episode(
         episode.environment, wanted.index, wanted.split, episode.number, episode.seed
     )
@@ -143,7 +145,7 @@ async def replay_async(
 
     async with (
         borrow_async(client, elsewhere=elsewhere) as own,
-        EpisodePlayer(own, episode.environment, Rules(), env_arguments) as player,
+        EpisodePlayer(own, episode.environment, rules, env_arguments) as player,
     ):
         await player.play(again, wanted, policy)
     return Replay(again, *_compare(episode, again))

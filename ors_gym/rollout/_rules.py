@@ -1,4 +1,4 @@
-"""The rules of an episode: when it ends, and what it is worth."""
+"""The rules of an episode: when it ends, what it is worth, what is kept of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OUTAGES: Final = frozenset(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rules:
-    """When an episode ends, and what it is worth.
+    """When an episode ends, what it is worth, and what is kept of it.
 
     Args:
         max_turns: Turns after which it ends.
@@ -40,6 +40,10 @@ class Rules:
             and no more.
         reward_reduction: How the rewards of the steps become one.
         nonterminal_reward: Added where the server did not finish the episode.
+        keep_metadata: Whether ``Step.metadata`` has what a tool reported beside its
+            blocks. Authors put the expected answer there, so with this the policy can
+            read it, and so can whoever trains on the rows of an evaluation. An env
+            gives it as ``info["metadata"]`` in any case.
 
     Raises:
         InvalidRequestError: If an argument cannot be right.
@@ -50,6 +54,7 @@ class Rules:
     on_plain_text: OnPlainText = "nudge"
     reward_reduction: RewardReduction = "sum"
     nonterminal_reward: float = 0.0
+    keep_metadata: bool = False
 
     def __post_init__(self) -> None:
         check_reward_rule(self.reward_reduction, self.nonterminal_reward)
@@ -82,6 +87,7 @@ class RuleOptions(TypedDict, total=False):
     on_plain_text: OnPlainText
     reward_reduction: RewardReduction
     nonterminal_reward: float
+    keep_metadata: bool
 
 
 def take_rules(arguments: dict[str, Any]) -> Rules:

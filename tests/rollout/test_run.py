@@ -2,14 +2,17 @@
 
 import asyncio
 import threading
+from typing import Any
 
 import pytest
 
 from ors_gym import AsyncORSClient, ORSClient, ORSEnv, errors
+from ors_gym.evaluation import evaluate
 from ors_gym.rollout import (
     Episode,
     EpisodeRunner,
     random_policy,
+    replay,
     run_episode,
     run_episode_async,
     run_group,
@@ -52,11 +55,36 @@ def test_the_task_is_nowhere_in_an_episode(contract):
     assert "mine" not in episode.to_json()
 
 
-def test_images_and_metadata_are_kept(contract):
-    episode = play(contract, scripted(call("image"), call("metadata")))
+@pytest.mark.parametrize("kept", [False, True])
+def test_metadata_is_nowhere_in_an_episode_unless_asked_for(contract, tmp_path, kept):
+    output, seen = tmp_path / "run.jsonl", []
+
+    def policy(episode):
+        seen.append(repr(vars(episode)) + repr(episode.messages()))
+        return call("metadata") if not episode.steps else None
+
+    options: Any = {"split": "train", "output": output, "progress": False}
+    options |= {"keep_metadata": True} if kept else {}
+    found = evaluate(contract.base_url, "Contract", [0], policy, **options)
+    (episode,) = found.episodes
+    answer = str(2**53 + 1)
+    for text in (*seen[1:], output.read_text(), repr(found.results), str(episode)):
+        assert (answer in text) is (kept and text != repr(found.results))
+    assert answer not in repr(episode.messages())
+    assert replay(contract.base_url, episode).same
+    if kept:
+        episode.steps[0].metadata = {"big": 1}
+        assert "metadata was" in str(replay(contract.base_url, episode))
+    env = ORSEnv("Contract", contract.base_url)
+    env.reset()
+    assert env.step(call("metadata"))[4]["metadata"]["big"] == 2**53 + 1
+    env.close()
+
+
+def test_images_are_kept(contract):
+    episode = play(contract, scripted(call("image")))
     kinds = [block["type"] for block in episode.steps[0].blocks]
     assert kinds == ["text", "image", "text"]
-    assert episode.steps[1].metadata
     assert Episode.from_json(episode.to_json()) == episode
     user = episode.messages()[3]
     assert user["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
