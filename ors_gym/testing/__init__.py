@@ -1,8 +1,21 @@
-"""A contract check for anybody's ORS server."""
+"""A contract check for anybody's ORS server, and schemas that its tools lack."""
 
 from __future__ import annotations
 
 from ors_gym.testing._check_server import check_server
 from ors_gym.testing._report import Finding, Report, Status
+from ors_gym.testing._suggest_schemas import (
+    SchemaEvidence,
+    SuggestedSchemas,
+    suggest_schemas,
+)
 
-__all__ = ["Finding", "Report", "Status", "check_server"]
+__all__ = [
+    "Finding",
+    "Report",
+    "SchemaEvidence",
+    "Status",
+    "SuggestedSchemas",
+    "check_server",
+    "suggest_schemas",
+]
