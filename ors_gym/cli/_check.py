@@ -8,12 +8,14 @@ import sys
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_credential_arguments,
     add_json_flag,
     add_tool_schemas_argument,
+    client_arguments,
+    open_client,
     open_server,
     say_json,
 )
-from ors_gym.client import ORSClient
 from ors_gym.display._terminal import say
 from ors_gym.testing import Report, check_server
 
@@ -43,6 +45,7 @@ def add_parser(commands: Any) -> None:
         "--call-timeout", type=float, default=30.0, help="seconds; default: 30"
     )
     add_tool_schemas_argument(parser)
+    add_credential_arguments(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
@@ -73,17 +76,19 @@ def _run(options: argparse.Namespace) -> int:
                 task_index=options.task,
                 call_timeout=options.call_timeout,
                 tool_schemas=options.tool_schemas,
+                secrets=dict(options.secret),
+                **client_arguments(options),
             )
-            for name in _choose(base_url, options.environment)
+            for name in _choose(base_url, options)
         ]
     _show(reports, options)
     return 0 if all(report.ok for report in reports) else 1
 
 
-def _choose(base_url: str, environment: str | None) -> list[str]:
-    if environment is not None:
-        return [environment]
-    with ORSClient(base_url) as client:
+def _choose(base_url: str, options: argparse.Namespace) -> list[str]:
+    if options.environment is not None:
+        return [options.environment]
+    with open_client(options, base_url) as client:
         return client.list_environments()
 
 

@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import json
 import math
+import os
 import pathlib
 import re
 import sys
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ors_gym.client import ORSClient
+from ors_gym.client._remote_server import is_secret_header
 from ors_gym.display._terminal import clean, say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
@@ -62,6 +64,90 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--json`` to a command."""
     parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let a command take a key, headers and secrets, whose values are not arguments.
+
+    Other users of the machine can read the arguments of a process.
+    """
+    parser.add_argument(
+        "--api-key",
+        type=_read_variable,
+        metavar="VARIABLE",
+        help="the environment variable that holds the key; default: ORS_API_KEY",
+    )
+    parser.add_argument(
+        "--header",
+        type=_read_header,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE|NAME=@FILE",
+        help="sent with every request, such as X-Deployment=Owner/Name",
+    )
+    parser.add_argument(
+        "--secret",
+        type=_read_secret,
+        action="append",
+        default=[],
+        metavar="NAME|NAME=@FILE",
+        help="for the environment, from the variable of that name or a file; "
+        "NAME:DOMAIN,... says where a gateway may let it out to",
+    )
+
+
+def open_client(options: argparse.Namespace, base_url: str) -> ORSClient:
+    """Make a client with the key and the headers of the command line."""
+    return ORSClient(base_url, **client_arguments(options))
+
+
+def client_arguments(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the key and the headers of the command line."""
+    return {"api_key": options.api_key, "headers": dict(options.header)}
+
+
+def _read_variable(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        # It may be the key itself, so it is not repeated.
+        raise argparse.ArgumentTypeError(
+            "give the name of an environment variable, not the value itself"
+        )
+    if not os.environ.get(name):
+        raise argparse.ArgumentTypeError(f"the environment variable {name} is not set")
+    return os.environ[name]
+
+
+def _read_file(path: str) -> str:
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{path} cannot be read: {error}") from None
+
+
+def _read_header(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError("write NAME=VALUE, or NAME=@FILE")
+    if value.startswith("@"):
+        return name, _read_file(value[1:])
+    if is_secret_header(name):
+        raise argparse.ArgumentTypeError(
+            f"others could read {name} among the arguments; write it into a file, and "
+            f"{name}=@FILE"
+        )
+    return name, value
+
+
+def _read_secret(text: str) -> tuple[str, str | tuple[str, list[str]]]:
+    named, equals, source = text.partition("=")
+    name, colon, domains = named.partition(":")
+    if equals and not source.startswith("@"):
+        raise argparse.ArgumentTypeError(
+            f"others could read {name} among the arguments; write NAME for the "
+            "variable of that name, or NAME=@FILE"
+        )
+    value = _read_file(source[1:]) if equals else _read_variable(name)
+    return name, (value, domains.split(",")) if colon else value
 
 
 def add_tool_schemas_argument(parser: argparse.ArgumentParser) -> None:

@@ -8,10 +8,12 @@ import pathlib
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_credential_arguments,
     add_environment_arguments,
     add_json_flag,
     add_tool_schemas_argument,
     import_from_here,
+    open_client,
     open_environment,
     read_range,
     read_reward_range,
@@ -81,15 +83,19 @@ def add_parser(commands: Any) -> None:
         default="both",
         help="how a model reaches the tool that ends the episode; default: both",
     )
+    add_credential_arguments(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     policy = _find_policy(options)
-    with open_environment(options.environment, options.url) as (base_url, name):
+    with (
+        open_environment(options.environment, options.url) as (base_url, name),
+        open_client(options, base_url) as client,
+    ):
         found = evaluate(
-            base_url,
+            client,
             name,
             options.tasks,
             policy,
@@ -98,6 +104,7 @@ def _run(options: argparse.Namespace) -> int:
             max_turns=options.max_turns,
             split=options.split,
             seed=options.seed,
+            secrets=dict(options.secret),
             reward_range=options.reward_range,
             tool_schemas=options.tool_schemas,
             terminal_tool_as=options.terminal_tool_as,

@@ -7,7 +7,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ors_gym.cli._common import add_json_flag, open_server, say_json
+from ors_gym.cli._common import (
+    add_credential_arguments,
+    add_json_flag,
+    open_client,
+    open_server,
+    say_json,
+)
 from ors_gym.client import ORSClient
 from ors_gym.display._terminal import say
 from ors_gym.errors import ORSError
@@ -27,13 +33,14 @@ def add_parser(commands: Any) -> None:
         help="address, or module:Class; ORS_BASE_URL or the bundled ones by default",
     )
     server.add_argument("--url", help="the same, as the other commands take it")
+    add_credential_arguments(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     target = options.url if options.target is None else options.target
-    with open_server(target) as base_url, ORSClient(base_url) as client:
+    with open_server(target) as base_url, open_client(options, base_url) as client:
         names = client.list_environments()
         dialect = dataclasses.asdict(client.dialect)
         value = {

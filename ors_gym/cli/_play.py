@@ -9,8 +9,10 @@ import pathlib
 from typing import Any, Final
 
 from ors_gym.cli._common import (
+    add_credential_arguments,
     add_environment_arguments,
     add_tool_schemas_argument,
+    client_arguments,
     open_environment,
 )
 from ors_gym.display._game import Game
@@ -30,13 +32,19 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
     parser.add_argument("--images", metavar="DIR", help="where to save pictures")
     add_tool_schemas_argument(parser)
+    add_credential_arguments(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     with open_environment(options.environment, options.url) as (base_url, name):
         env = ORSEnv(
-            name, base_url, split=options.split, tool_schemas=options.tool_schemas
+            name,
+            base_url,
+            split=options.split,
+            tool_schemas=options.tool_schemas,
+            secrets=dict(options.secret),
+            **client_arguments(options),
         )
         try:
             gallery = _Gallery(options.images)

@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_credential_arguments,
     add_json_flag,
+    open_client,
     open_server,
     require_module,
     say_aside,
@@ -51,6 +53,7 @@ def add_parser(commands: Any) -> None:
         parser.add_argument(
             "--row", type=int, default=0, help="which episode; default: 0, the first"
         )
+    add_credential_arguments(again)
     again.add_argument(
         "--url",
         help="or module:Class; default: ORS_BASE_URL, or what was played, started "
@@ -123,9 +126,12 @@ def _replay(options: argparse.Namespace) -> int:
     """Exit as ``diff`` does: 0 for the same, 1 for a difference, 2 for neither."""
     head, record = _find(options)
     try:
-        with _open_played(head, options.url) as base_url:
-            arguments = read_env_arguments(head)
-            again = replay(base_url, record.episode, task=record.task, **arguments)
+        with (
+            _open_played(head, options.url) as base_url,
+            open_client(options, base_url) as client,
+        ):
+            given = read_env_arguments(head) | {"secrets": dict(options.secret)}
+            again = replay(client, record.episode, task=record.task, **given)
     except ORSError as error:
         again = Replay(record.episode, None, str(error))
     if options.json:

@@ -14,6 +14,7 @@ from ors_gym.protocol._exchange import Head
 from ors_gym.protocol._server_state import Server
 from ors_gym.types import JSONObject, Secrets
 
+SESSION_HEADER: Final = "X-Session-ID"
 JSON_HEADERS: Final = (("Content-Type", "application/json"),)
 _encode: Final = json.JSONEncoder(allow_nan=False).encode
 _RESERVED: Final = ("env_name", "task_spec", "split", "index", "secrets")
@@ -69,13 +70,13 @@ def environment_head(method: str, environment: str, endpoint: str) -> Head:
 
 def session_head(method: str, path: str, session_id: str) -> Head:
     extra = JSON_HEADERS if method == "POST" else ()
-    return Head(method, path, (("X-Session-ID", session_id), *extra))
+    return Head(method, path, ((SESSION_HEADER, session_id), *extra))
 
 
 def call_head(environment: str, session_id: str, endpoint: str = "call") -> Head:
     """Build the head of a session's calls; all calls of the session share it."""
     headers = (
-        ("X-Session-ID", session_id),
+        (SESSION_HEADER, session_id),
         ("Accept", "text/event-stream"),
         *JSON_HEADERS,
     )
@@ -113,7 +114,7 @@ def create_request(
         )
     channel = server.dialect.secrets
     body = {**options, "env_name": environment, **task}
-    headers: list[tuple[str, str]] = [("X-Session-ID", session_id), *JSON_HEADERS]
+    headers: list[tuple[str, str]] = [(SESSION_HEADER, session_id), *JSON_HEADERS]
     if channel is SecretsChannel.REQUIRED_BODY or (
         channel is SecretsChannel.BODY and secrets
     ):

@@ -105,9 +105,14 @@ class Hooks:
     """Tells the time in seconds; by one that stands still no break is learned from."""
 
 
-_DEPLOYMENT: Final = re.compile(r"([^/]+/[^/]+)(?:/[^/]+)?")
-"""``Owner/Name``, and the environment that is meant where it has several."""
+_DEPLOYMENT: Final = re.compile(r"([^/]+/[^/]+)(?:/([^/]+))?")
 DEPLOYMENT_HEADER: Final = "X-Deployment"
+
+
+def split_deployment(name: str) -> tuple[str, str]:
+    """Split ``Owner/Name/environment``; either part may be missing."""
+    found = _DEPLOYMENT.fullmatch(name)
+    return (found[1], found[2] or "") if found else ("", name)
 
 
 class Server:
@@ -133,14 +138,14 @@ class Server:
 
     def at(self, environment: str) -> Self:
         """Return the deployment that a name such as ``Owner/Name`` is of, else self."""
-        found = _DEPLOYMENT.fullmatch(environment)
-        if found is None or found[1] == self.deployment:
+        deployment, _ = split_deployment(environment)
+        if deployment in ("", self.deployment):
             return self
         server = copy.copy(self)
-        server.deployment = found[1]
+        server.deployment = deployment
         known = self.known.deployments
-        server.known = known.setdefault(found[1], ServerKnowledge(deployments=known))
-        return self._deployments.setdefault(found[1], server)
+        server.known = known.setdefault(deployment, ServerKnowledge(deployments=known))
+        return self._deployments.setdefault(deployment, server)
 
     def address(self, head: Head) -> Head:
         """Name the deployment in a request, if there is one."""

@@ -8,11 +8,12 @@ from typing import Any
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import InvalidAction, parse_action
+from ors_gym.protocol._server_state import DEPLOYMENT_HEADER, split_deployment
 from ors_gym.spaces import ToolSchemas
 from ors_gym.testing._checks import CHECKS, Check
 from ors_gym.testing._report import Finding, Report
 from ors_gym.testing._subject import Subject, Verdict, failed, skipped
-from ors_gym.types import ToolCall
+from ors_gym.types import Secrets, ToolCall
 
 
 def check_server(
@@ -24,7 +25,7 @@ def check_server(
     task_index: int = 0,
     call_timeout: float = 30.0,
     setup_timeout: float = 600.0,
-    secrets: Mapping[str, str] | None = None,
+    secrets: Secrets | None = None,
     tool_schemas: ToolSchemas | None = None,
     on_finding: Callable[[Finding], object] | None = None,
     **client_options: Any,
@@ -66,10 +67,14 @@ def check_server(
         (True, 'pass')
     """
     script = None if isinstance(calls, bool) else [_read(call) for call in calls]
+    deployment, name = split_deployment(env_name or "")
+    if deployment:
+        headers = {**(client_options.get("headers") or {})}
+        client_options["headers"] = {**headers, DEPLOYMENT_HEADER: deployment}
     with ORSClient(base_url, **client_options) as client:
         subject = Subject(
             client,
-            _choose_environment(client, env_name),
+            _choose_environment(client, deployment, name),
             split,
             task_index,
             runs_tools=bool(calls),
@@ -114,11 +119,12 @@ def _why_no_call(subject: Subject) -> str:
     return "" if played else "there is no tool to call"
 
 
-def _choose_environment(client: ORSClient, env_name: str | None) -> str:
-    if env_name is not None:
+def _choose_environment(client: ORSClient, deployment: str, env_name: str) -> str:
+    if env_name:
         return client.run(client.catalog.resolve(env_name))
     names = client.list_environments()
-    if len(names) == 1:
+    if len(names) == 1 or deployment:
+        # The first one of a deployment is its default.
         return names[0]
     raise InvalidRequestError(
         f"{client.base_url} serves {len(names)} environments; name one of "

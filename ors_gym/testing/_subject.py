@@ -20,7 +20,12 @@ from ors_gym.protocol._exchange import (
     find_header,
 )
 from ors_gym.protocol._replies import BodyReader
-from ors_gym.protocol._requests import call_body, call_head
+from ors_gym.protocol._requests import (
+    SESSION_HEADER,
+    call_body,
+    call_head,
+    session_head,
+)
 from ors_gym.protocol._sse import EventDecoder
 from ors_gym.spaces import ToolCallSpace, ToolSchemas, narrow_tools
 from ors_gym.testing._report import Status
@@ -94,7 +99,15 @@ class Subject:
         self, head: Head, body: bytes | None = None, timeout: float = 30.0
     ) -> Reply:
         """Send one request, once, and follow no redirect."""
-        return self.client.run(_exchange(head, body, timeout))
+        routed = any(name == SESSION_HEADER for name, _ in head.headers)
+        if routed or not self.client.dialect.routes_by_session:
+            return self.client.run(_exchange(head, body, timeout))
+        session_id = self.client.create_session()
+        head = session_head(head.method, head.target, session_id)
+        try:
+            return self.client.run(_exchange(head, body, timeout))
+        finally:
+            self.client.delete_episode(session_id)
 
     def session(self) -> Session:
         return self.client.session(

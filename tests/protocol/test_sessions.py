@@ -463,3 +463,29 @@ def test_why_a_session_takes_no_call(fields, task_id, kind, text):
 
 def test_a_server_that_was_not_asked_has_no_channel() -> None:
     assert RecordingServer(None).dialect == Dialect(secrets=SecretsChannel.NONE)
+
+
+@pytest.mark.parametrize(
+    ("said", "advised"),
+    [
+        ("ValueError: openai_api_key required in secrets", True),
+        ("ValueError: OpenReward API key is required", True),
+        ("KeyError: 'OPENAI_API_KEY'", True),
+        ("RuntimeError: HF_TOKEN is not set", True),
+        ("RuntimeError: the database is locked", False),
+        ("KeyError: 'answer'", False),
+        ("ValueError: the secret door is open", False),
+    ],
+)
+def test_a_set_up_without_its_secret_says_how_to_pass_one(said, advised) -> None:
+    server = RecordingServer()
+    started = operations.start_episode(
+        server, "s1", "math", {"task_spec": {}}, timeout=9
+    )
+    with pytest.raises(SetupFailedError) as caught:
+        Script(refused(500, said)).run(started)
+    assert ("secrets={" in str(caught.value)) is advised
+    with pytest.raises(SetupFailedError) as caught:
+        prompt = operations.get_prompt(server, open_state(), timeout=9)
+        Script(refused(500, said)).run(prompt)
+    assert ("--secret NAME" in str(caught.value)) is advised

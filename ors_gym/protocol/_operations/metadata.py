@@ -46,7 +46,7 @@ from ors_gym.protocol._requests import (
     session_head,
 )
 from ors_gym.protocol._retries import may_repeat
-from ors_gym.protocol._server_state import Server
+from ors_gym.protocol._server_state import Server, split_deployment
 from ors_gym.types import JSONObject, RolloutFilters, Split, TaskSpec, ToolSpec
 
 _LISTED_AT_ONCE: Final = 1000
@@ -352,15 +352,14 @@ def get_task_difficulty(
 def _ask_platform(
     server: Server, environment: str, what: str, query: Mapping[str, object]
 ) -> Operation[Any]:
-    owner, _, rest = environment.partition("/")
-    name, _, variant = rest.partition("/")
-    if not owner or not name:
+    deployment, variant = split_deployment(environment)
+    if not deployment:
         raise InvalidRequestError(
             f"the platform names its environments Owner/Name; got {environment!r}"
         )
     if variant:
         query = {"variant": variant, **query}
-    path = f"/v1/environments/{quote(owner, safe='')}/{quote(name, safe='')}/{what}"
+    path = f"/v1/environments/{quote(deployment)}/{what}"
     head = plain_head("GET", f"{path}?{urlencode(query)}" if query else path)
     outcome, body = yield from fetch(server, head)
     if outcome.status == 200:

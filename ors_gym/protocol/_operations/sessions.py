@@ -5,6 +5,7 @@ docs/wire.md, points 2 and 10 to 14, has the rules.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -48,6 +49,16 @@ from ors_gym.protocol._server_state import Server, SessionState
 from ors_gym.types import Block, JSONObject, Secrets, ToolSpec
 
 _EXISTS: Final = b"Session already exists"
+_SECRET: Final = re.compile(
+    r"secret|credential|(?:api|access|auth)[ _-]?(?:key|token)|_(?:key|token)\b",
+    re.IGNORECASE,
+)
+_MISSING: Final = re.compile(
+    r"require|missing|provide|not set|must be set|expected|need|no such|not found"
+    r"|unauthori[sz]ed|KeyError|invalid|incorrect",
+    re.IGNORECASE,
+)
+"""Together, what an environment says that misses a secret."""
 
 
 def open_session(
@@ -188,8 +199,18 @@ def _create_error(
     if outcome.status == 404:
         return UnknownEnvironmentError(str(error), status=404)
     if outcome.status == 500:
-        return SetupFailedError(f"environment {environment!r} failed to start: {said}")
+        return _setup_error(f"environment {environment!r} failed to start: {said}")
     return error
+
+
+def _setup_error(said: str) -> SetupFailedError:
+    """Return the error of a set-up that raised, with advice if a secret is missing."""
+    if _SECRET.search(said) and _MISSING.search(said):
+        said += (
+            '. If it misses a secret, pass secrets={"NAME": value}, or --secret NAME '
+            "on the command line"
+        )
+    return SetupFailedError(said)
 
 
 def start_episode(
@@ -298,7 +319,7 @@ def _ask_session(
     note_loss(state, outcome, body)
     error = status_error(outcome, body, f"GET {path}", state.redact)
     if outcome.status == 500:
-        raise SetupFailedError(
+        raise _setup_error(
             f"environment {state.environment!r} failed to set up: "
             f"{server_text(body, state.redact)}"
         )
