@@ -6,7 +6,10 @@ import dataclasses
 import enum
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+_DEPLOYMENT: Final = re.compile(r"([^/]+/[^/]+)(?:/([^/]+))?")
+DEPLOYMENT_HEADER: Final = "X-Deployment"
 
 
 class SecretsChannel(enum.Enum):
@@ -87,6 +90,12 @@ def read_behind_gateway(document: object) -> Dialect:
     return dataclasses.replace(
         dialect, create_session=True, delete_session=True, routes_by_session=True
     )
+
+
+def split_deployment(name: str) -> tuple[str, str]:
+    """Split ``Owner/Name/environment``; either part may be missing."""
+    found = _DEPLOYMENT.fullmatch(name)
+    return (found[1], found[2] or "") if found else ("", name)
 
 
 def is_openenv(document: object) -> bool:

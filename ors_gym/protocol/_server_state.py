@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import re
 import uuid
 from collections.abc import Callable
 from random import Random
@@ -16,7 +15,12 @@ from ors_gym.errors import (
     SessionLostError,
     ToolRejectedError,
 )
-from ors_gym.protocol._dialect import Dialect, SecretsChannel
+from ors_gym.protocol._dialect import (
+    DEPLOYMENT_HEADER,
+    Dialect,
+    SecretsChannel,
+    split_deployment,
+)
 from ors_gym.protocol._exchange import Head, Limits
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._retries import Patience, Retry, Reuse
@@ -103,16 +107,6 @@ class Hooks:
     """Makes a session id for a server that hands out none."""
     clock: Callable[[], float] = lambda: 0.0
     """Tells the time in seconds; by one that stands still no break is learned from."""
-
-
-_DEPLOYMENT: Final = re.compile(r"([^/]+/[^/]+)(?:/([^/]+))?")
-DEPLOYMENT_HEADER: Final = "X-Deployment"
-
-
-def split_deployment(name: str) -> tuple[str, str]:
-    """Split ``Owner/Name/environment``; either part may be missing."""
-    found = _DEPLOYMENT.fullmatch(name)
-    return (found[1], found[2] or "") if found else ("", name)
 
 
 class Server:

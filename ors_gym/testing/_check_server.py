@@ -8,7 +8,7 @@ from typing import Any
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import InvalidAction, parse_action
-from ors_gym.protocol._server_state import DEPLOYMENT_HEADER, split_deployment
+from ors_gym.protocol._dialect import DEPLOYMENT_HEADER, split_deployment
 from ors_gym.spaces import ToolSchemas
 from ors_gym.testing._checks import CHECKS, Check
 from ors_gym.testing._report import Finding, Report

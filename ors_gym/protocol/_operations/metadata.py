@@ -23,6 +23,7 @@ from ors_gym.protocol._dialect import (
     read_behind_gateway,
     read_openapi,
     read_probe,
+    split_deployment,
 )
 from ors_gym.protocol._exchange import Operation, Outcome
 from ors_gym.protocol._operations.fetching import fetch
@@ -46,7 +47,7 @@ from ors_gym.protocol._requests import (
     session_head,
 )
 from ors_gym.protocol._retries import may_repeat
-from ors_gym.protocol._server_state import Server, split_deployment
+from ors_gym.protocol._server_state import Server
 from ors_gym.types import JSONObject, RolloutFilters, Split, TaskSpec, ToolSpec
 
 _LISTED_AT_ONCE: Final = 1000
