@@ -17,7 +17,7 @@ from ors_gym.cli._common import (
     say_json,
 )
 from ors_gym.display._terminal import say
-from ors_gym.testing import Report, check_server
+from ors_gym.testing import check_server
 
 _NOTICE = "ors-gym: this runs tools of the server (--no-calls for none)"
 
@@ -66,9 +66,10 @@ def _read_calls(text: str) -> list[Any]:
 def _run(options: argparse.Namespace) -> int:
     if not options.no_calls:
         print(_NOTICE, file=sys.stderr, flush=True)  # noqa: T201
+    reports = []
     with open_server(options.target) as base_url:
-        reports = [
-            check_server(
+        for name in _choose(base_url, options):
+            report = check_server(
                 base_url,
                 name,
                 calls=False if options.no_calls else options.calls or True,
@@ -77,11 +78,15 @@ def _run(options: argparse.Namespace) -> int:
                 call_timeout=options.call_timeout,
                 tool_schemas=options.tool_schemas,
                 secrets=dict(options.secret),
+                # Shown as they come, since all of them may take a minute.
+                on_finding=None if options.json else say,
                 **client_arguments(options),
             )
-            for name in _choose(base_url, options)
-        ]
-    _show(reports, options)
+            reports.append(report)
+            if not options.json:
+                say(f"{report.summary}\n")
+    if options.json:
+        say_json([report.to_dict() for report in reports])
     return 0 if all(report.ok for report in reports) else 1
 
 
@@ -90,10 +95,3 @@ def _choose(base_url: str, options: argparse.Namespace) -> list[str]:
         return [options.environment]
     with open_client(options, base_url) as client:
         return client.list_environments()
-
-
-def _show(reports: list[Report], options: argparse.Namespace) -> None:
-    if options.json:
-        say_json([report.to_dict() for report in reports])
-    else:
-        say("\n\n".join(map(str, reports)))

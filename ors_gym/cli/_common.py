@@ -202,6 +202,9 @@ def open_server(target: str | None) -> Iterator[str]:
     """
     if target is not None and re.fullmatch(r"[^/\s]*:\d+(?:/\S*)?", target):
         raise InvalidRequestError(f"write the address with http://: http://{target}")
+    starts = target is None and not os.environ.get("ORS_BASE_URL")
+    if sys.stderr.isatty() and (starts or is_class(target or "")):
+        say_aside(f"starting {target or 'the bundled environments'} ...")
     if target is None or _is_address(target):
         yield find_server(target)
     elif is_class(target):

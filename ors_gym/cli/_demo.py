@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
 
+from ors_gym.display._terminal import say
 from ors_gym.env import ORSEnv
 from ors_gym.errors import needs_extra
 from ors_gym.registration import BUNDLED_NAMES
@@ -17,11 +19,16 @@ _SUCCESS: Final = {"guess": 0.0, "blackjack": 0.5}
 """Total rewards that count as success, where less than 1 does."""
 _MORE_EPISODES: Final = {"blackjack": 40}
 """Blackjack is mostly luck, so it plays this many times the episodes."""
+_COLUMNS: Final = (
+    *("environment", "player", "episodes", "success", "reward", "steps", "ms a step"),
+)
+_ROW: Final = "{:14} {:10} {:>8} {:>8} {:>7} {:>6} {:>10}"
 _NEXT: Final = """\
 Next:
-  python -m ors_gym serve                 the same environments for other programs
+  ors-gym play guess                       play one yourself
+  ors-gym serve                            the same ones for other programs
   python -c 'import ors_gym as o; print(o.ORSEnv("guess").reset(seed=7))'
-  ORS_BASE_URL=http://host:port python ...      your own ORS server, the same code\
+  ORS_BASE_URL=http://host:port python ... your own ORS server, the same code\
 """
 
 
@@ -34,6 +41,18 @@ class _Score:
     reward: float = 0.0
     steps: int = 0
     seconds: float = 0.0
+
+    def row(self, name: str, player: str) -> str:
+        """Return it as a line of the table."""
+        return _ROW.format(
+            name,
+            player,
+            self.episodes,
+            f"{self.successes / self.episodes:.0%}",
+            f"{self.reward / self.episodes:.2f}",
+            f"{self.steps / self.episodes:.1f}",
+            f"{1000 * self.seconds / max(1, self.steps):.1f}",
+        )
 
 
 def add_parser(commands: Any) -> None:
@@ -49,44 +68,71 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     from ors_gym.server import REFERENCE_PLAYERS, embedded_base_url  # noqa: PLC0415
 
-    with needs_extra("server", "The demo"):
-        from rich.console import Console  # noqa: PLC0415
-        from rich.table import Table  # noqa: PLC0415
+    counts = {
+        name: options.episodes * _MORE_EPISODES.get(name, 1) for name in BUNDLED_NAMES
+    }
+    total = 2 * sum(counts.values())
+    say(f"Starting the bundled environments, to play {total} episodes of them ...")
     base_url = embedded_base_url()
-    table = Table(title="Bundled ORS environments")
-    table.add_column("environment", no_wrap=True)
-    table.add_column("player")
-    for column in ("episodes", "success", "mean reward", "steps", "ms per step"):
-        table.add_column(column, justify="right")
     transcript = ""
-    for name in BUNDLED_NAMES:
-        for player in ("random", "reference"):
-            make_player = REFERENCE_PLAYERS[name] if player == "reference" else None
-            episodes = options.episodes * _MORE_EPISODES.get(name, 1)
-            score, text = _play(name, base_url, make_player, episodes)
-            if name == "guess" and make_player is not None:
-                transcript = text
-            table.add_row(
-                f"ors/{name}" if player == "random" else "",
-                player,
-                str(score.episodes),
-                f"{score.successes / score.episodes:.0%}",
-                f"{score.reward / score.episodes:.2f}",
-                f"{score.steps / score.episodes:.1f}",
-                f"{1000 * score.seconds / max(1, score.steps):.1f}",
-            )
-    console = Console(soft_wrap=True)
-    console.print(table)
-    console.print(
-        "\nOne episode of ors/guess, by its reference player:\n", style="bold"
-    )
-    console.print(transcript, markup=False, highlight=False)
-    console.print(f"\n{_NEXT}", markup=False, highlight=False)
+    with _ProgressBar(total) as progress:
+        say(_ROW.format(*_COLUMNS))
+        for name, episodes in counts.items():
+            for player in ("random", "reference"):
+                make_player = REFERENCE_PLAYERS[name] if player == "reference" else None
+                progress.begin(f"ors/{name}, {player}")
+                score, text = _play(
+                    name, base_url, make_player, episodes, progress.advance
+                )
+                say(score.row(f"ors/{name}", player))
+                if name == "guess" and make_player is not None:
+                    transcript = text
+    say(f"\nOne episode of ors/guess, by its reference player:\n\n{transcript}")
+    say(f"\n{_NEXT}")
     return 0
 
 
+class _ProgressBar:
+    """A bar below the rows in a terminal, with the time that is left.
+
+    What is printed while it is there appears above it.
+    """
+
+    def __init__(self, total: int) -> None:
+        with needs_extra("server", "The demo"):
+            from rich import progress  # noqa: PLC0415
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description:24}"),
+            progress.BarColumn(20),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            transient=True,
+            disable=not sys.stdout.isatty(),
+        )
+        self._task = self._bar.add_task("", total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def begin(self, what: str) -> None:
+        """Say what is played now."""
+        self._bar.update(self._task, description=what)
+
+    def advance(self) -> None:
+        """Count an episode."""
+        self._bar.advance(self._task)
+
+
 def _play(
-    name: str, base_url: str, make_player: Callable[[], Any] | None, episodes: int
+    name: str,
+    base_url: str,
+    make_player: Callable[[], Any] | None,
+    episodes: int,
+    on_episode: Callable[[], None],
 ) -> tuple[_Score, str]:
     """Play some episodes; return the score and the longest transcript."""
     score, longest = _Score(), ""
@@ -111,5 +157,6 @@ def _play(
         score.reward += total
         score.successes += terminated and total >= _SUCCESS.get(name, 1.0)
         longest = max(longest, str(env.render() or ""), key=len)
+        on_episode()
     env.close()
     return score, longest

@@ -84,12 +84,16 @@ class Report:
             "findings": [dataclasses.asdict(finding) for finding in self.findings],
         }
 
-    def __str__(self) -> str:
+    @property
+    def summary(self) -> str:
+        """What was checked, and how many checks passed, in one line."""
         counts = Counter(finding.status for finding in self.findings)
         statuses: tuple[Status, ...] = ("pass", "warn", "fail", "skipped")
         summary = ", ".join(f"{counts[status]} {status}" for status in statuses)
-        head = f"{self.environment!r} at {self.base_url}: {summary}"
-        return "\n".join([head, *map(str, self.findings)])
+        return f"{self.environment!r} at {self.base_url}: {summary}"
+
+    def __str__(self) -> str:
+        return "\n".join([self.summary, *map(str, self.findings)])
 
 
 def _wrap(text: str) -> list[str]:

@@ -8,22 +8,43 @@ import httpx
 
 import ors_gym
 from tests.cli.running import COMMAND, HELLO, run
+from tests.support.terminal import Terminal
+
+NAMES = ("math", "guess", "blackjack", "maze", "sql")
 
 
 def test_the_demo_ignores_another_servers_address(monkeypatch):
     monkeypatch.setenv("ORS_BASE_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("COLUMNS", "100")
-    done = run("demo", "--episodes", "2", fresh=True)
-    rows = [line.split("│") for line in done.stdout.splitlines() if "│" in line]
-    cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
-    assert [row[0] for row in cells if row[0]] == [
-        f"ors/{name}" for name in ("math", "guess", "blackjack", "maze", "sql")
+    done = run("demo", "--episodes", "2")
+    first, header, *lines = done.stdout.splitlines()
+    assert first == (
+        "Starting the bundled environments, to play 176 episodes of them ..."
+    )
+    assert header.split() == [
+        *("environment", "player", "episodes", "success", "reward", "steps"),
+        *("ms", "a", "step"),
     ]
-    reference = [row for row in cells if row[1] == "reference"]
-    rates = [row[3] for row in reference]
-    assert [rates[0], rates[3], rates[4]] == ["100%"] * 3
+    cells = [line.split() for line in lines[:10]]
+    assert [row[:2] for row in cells] == [
+        [f"ors/{name}", player] for name in NAMES for player in ("random", "reference")
+    ]
+    assert [row[3] for row in cells if row[1] == "reference" and row[2] == "2"] == [
+        *("100%", lines[3].split()[3], "100%", "100%"),
+    ]
     assert "> guess(number=" in done.stdout
     assert "Next:" in done.stdout
+    assert max(map(len, [header, *lines[:10], *lines[-5:]])) <= 80
+
+
+def test_the_demo_shows_a_bar_from_the_start_in_a_terminal():
+    with Terminal("demo", "--episodes", "1", columns=80) as terminal:
+        terminal.wait_for("Starting the bundled")
+        # Before the first row, and with an estimate of the time that is left.
+        terminal.wait_for("ors/math, random")
+        terminal.wait_for("/88")
+        terminal.wait_for("0:00:")
+        terminal.wait_for("Next:")
+        assert terminal.wait() == 0
 
 
 def test_serve_an_environment_of_ones_own(tmp_path):
