@@ -92,6 +92,12 @@ def one_server(shared_server: Callable[[str], RunningServer]) -> RunningServer:
 
 
 @pytest.fixture
+def newest(shared_server: Callable[[str], RunningServer]) -> RunningServer:
+    """A server of the newest SDK, its log marked: the one that has terminal tools."""
+    return shared_server("openreward-0.1.167")
+
+
+@pytest.fixture
 def proxy(one_server: RunningServer) -> Iterator[FaultProxy]:
     """A proxy before the `one_server` of the same test."""
     with FaultProxy(one_server.base_url) as proxy:

@@ -17,7 +17,7 @@
  */
 
 /** @typedef {{type: string, text?: string, data?: string, mimeType?: string, detail?: unknown}} Block */
-/** @typedef {{name: string, description: string, input_schema: Record<string, unknown> | null}} Tool */
+/** @typedef {{name: string, description: string, input_schema: Record<string, unknown> | null, terminal?: boolean}} Tool */
 /** @typedef {{name: string, type: string}} Split */
 /** @typedef {Record<string, unknown>} Fields */
 /** @typedef {{split: string, index: number} | {taskSpec: Fields}} Task */
@@ -790,14 +790,26 @@ function readBlocks(value) {
   });
 }
 
-/** @param {unknown} value @returns {Tool[]} */
+/** Read a listing; the terminal tool, which servers name beside it, is the last.
+ * @param {unknown} value @returns {Tool[]} */
 function readTools(value) {
-  return list(fields(value).tools, "the tools").map((item) => {
-    const { name, description, input_schema } = fields(item);
-    if (typeof name !== "string") throw protocol("a tool has no name");
-    const text = typeof description === "string" ? description : "";
-    return { name, description: text, input_schema: input_schema == null ? null : fields(input_schema) };
-  });
+  const { tools, terminal_tool: declared } = fields(value);
+  const listed = list(tools, "the tools").map(readTool);
+  if (!declared) return listed;
+  const { arg } = fields(declared);
+  if (arg != null && typeof arg !== "string") throw protocol("the terminal tool's argument has no name");
+  const input_schema =
+    arg == null ? null : { type: "object", properties: { [arg]: { type: "string" } }, required: [arg] };
+  const terminal = { ...readTool(declared), input_schema, terminal: true };
+  return [...listed.filter((tool) => tool.name !== terminal.name), terminal];
+}
+
+/** @param {unknown} value @returns {Tool} */
+function readTool(value) {
+  const { name, description, input_schema } = fields(value);
+  if (typeof name !== "string") throw protocol("a tool has no name");
+  const text = typeof description === "string" ? description : "";
+  return { name, description: text, input_schema: input_schema == null ? null : fields(input_schema) };
 }
 
 /** @param {unknown} value @returns {Fields} */

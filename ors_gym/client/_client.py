@@ -81,7 +81,7 @@ class Session(SessionCore):
         """List the tools of this session; ask after the prompt.
 
         Returns:
-            The tools.
+            The tools, the terminal one among them.
         """
         return run_blocking(self.tools_operation(), self._exchange)
 
@@ -234,7 +234,8 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
             env: The environment's name, in any case.
 
         Returns:
-            Objects with ``name``, ``description`` and ``input_schema``.
+            Objects with ``name``, ``description`` and ``input_schema``; the tool that
+            ends an episode, where the server declares one, also has ``terminal``.
 
         Raises:
             UnknownEnvironmentError: If there is none of that name.

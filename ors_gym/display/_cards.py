@@ -259,10 +259,11 @@ def tools_card(tools: Sequence[ToolSpec], title: str = "") -> str:
 def _tool_parts(tools: Sequence[ToolSpec]) -> Iterator[str]:
     for tool in tools:
         schema, about = tool.get("input_schema"), tool.get("description")
+        name = tool.get("name", "") + (" (terminal)" if "terminal" in tool else "")
         arguments = "".join(_argument_rows(schema))
         yield (
             '<div class="ors-part ors-edge-accent">'
-            f'<pre class="ors-text ors-call">{escape(tool.get("name", ""))}</pre>'
+            f'<pre class="ors-text ors-call">{escape(name)}</pre>'
             f"{preformatted(str(about).strip()) if about else ''}"
             f'<div class="ors-fields">{arguments}</div>'
             f"{_folded_schema(schema) if arguments else ''}</div>"

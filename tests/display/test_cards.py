@@ -224,3 +224,10 @@ def test_what_is_shown_in_a_terminal_does_not_steer_it():
     tool = {"name": "x\x1b[2J", "description": "\x07", "input_schema": None}
     for value in ([tool], [{"type": "text", "text": "\x1b[2J"}]):
         assert "\x1b" not in repr(ors_gym.show(value))
+
+
+def test_a_terminal_tool_is_shown_as_one():
+    tool: Any = {"name": "submit", "description": "", "input_schema": None}
+    assert "(terminal)" not in tools_card([tool])
+    tool["terminal"] = "both"
+    assert "submit (terminal)" in tools_card([tool])

@@ -252,3 +252,33 @@ def test_the_documented_block_runs(documented, bundled, monkeypatch, capsys, tmp
         exec(documented("runs with inspect-ai 0.3.285"), {"model": model})
         gc.collect()
     assert capsys.readouterr().out.strip().endswith("0.0")
+
+
+@pytest.mark.parametrize(("how", "paid"), [("both", 1.0), ("tool", 0.0), ("text", 1.0)])
+def test_a_terminal_tool_is_offered_and_reached_as_chosen(newest, tmp_path, how, paid):
+    offered: list[list[str]] = []
+
+    def answer(_: Any, tools: list[Any], *__: Any) -> ModelOutput:
+        offered.append([tool.name for tool in tools])
+        return say([], "2")
+
+    task = inspect.ors_task(
+        *("Essay", newest.base_url), tasks=[1], terminal_tool_as=how, max_turns=1
+    )
+    (sample,) = samples_of(evaluate(task, mock(answer), tmp_path))
+    assert offered == [[] if how == "text" else ["submit"]]
+    assert value_of(sample) == paid
+
+
+def test_narrowed_schemas_are_offered(one_server, tmp_path):
+    offered: list[Any] = []
+
+    def answer(_: Any, tools: list[Any], *__: Any) -> ModelOutput:
+        offered.extend(tool for tool in tools if tool.name == "move")
+        return say([call("move", direction="up")])
+
+    table = {"move": {"direction": {"enum": ["up", "down"]}}}
+    url = one_server.base_url
+    task = inspect.ors_task("Board", url, tasks=[0], tool_schemas=table, max_turns=1)
+    evaluate(task, mock(answer), tmp_path)
+    assert offered[0].parameters.properties["direction"].enum == ["up", "down"]

@@ -298,3 +298,25 @@ def test_a_forked_worker_plays_episodes_of_its_own(tidy_server):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert env.step(write("submit", answer="0"))["reward"] == 1.0
     env.close()
+
+
+@pytest.mark.parametrize(("how", "paid"), [("both", 1.0), ("tool", 0.0), ("text", 1.0)])
+def test_a_terminal_tool_is_told_and_reached_as_chosen(newest, how, paid):
+    url = newest.base_url
+    (row,) = ors_rows("Essay", url, tasks=[1], terminal_tool_as=how)
+    env = make(row)
+    messages, _ = env.init(row["prompt"])
+    told = messages[0]["content"]
+    assert ('"name": "submit"' in told) == (how != "text")
+    assert ("is the final answer" in told) == (how != "tool")
+    assert env.step("2")["reward"] == paid
+    env.close()
+
+
+def test_narrowed_schemas_are_told(one_server):
+    table = {"move": {"direction": {"enum": ["up", "down"]}}}
+    (row,) = ors_rows("Board", one_server.base_url, tasks=[0], tool_schemas=table)
+    env = make(row)
+    messages, _ = env.init(row["prompt"])
+    env.close()
+    assert '"enum": ["up", "down"]' in messages[0]["content"]

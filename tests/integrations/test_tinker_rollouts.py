@@ -298,3 +298,26 @@ def test_the_documented_block_runs(documented, bundled, renderer, monkeypatch, c
     names = {"renderer": renderer, "policy": policy}
     exec(documented("runs with tinker-cookbook 0.5.8"), names)
     assert capsys.readouterr().out == "[0.0, 0.0, 0.0, 0.0]\n"
+
+
+@pytest.mark.parametrize(("how", "paid"), [("both", 1.0), ("tool", 0.0), ("text", 1.0)])
+def test_a_terminal_tool_is_offered_and_reached_as_chosen(newest, renderer, how, paid):
+    arguments = {"terminal_tool_as": how, "max_turns": 1}
+    builder = ORSGroupBuilder(
+        *("Essay", 1, renderer, 1, newest.base_url), arguments=arguments
+    )
+    policy = Sampler(script("2"))
+    group = roll(builder, policy)
+    assert group.get_total_rewards() == [paid]
+    assert ('"name": "submit"' in policy.seen[0]) == (how != "text")
+
+
+def test_narrowed_schemas_are_offered(one_server, renderer):
+    table = {"move": {"direction": {"enum": ["up", "down"]}}}
+    arguments = {"tool_schemas": table, "max_turns": 1}
+    builder = ORSGroupBuilder(
+        *("Board", 0, renderer, 1, one_server.base_url), arguments=arguments
+    )
+    policy = Sampler(script(write("move", direction="up")))
+    roll(builder, policy)
+    assert '"enum": ["up", "down"]' in policy.seen[0]

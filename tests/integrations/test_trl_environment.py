@@ -525,14 +525,6 @@ def test_a_reward_function_scores_its_own_environments_only(one_server, bundled)
         one.reward_funcs[0](prompts=[], completions=[])
 
 
-@pytest.fixture
-def newest(shared_server: Any) -> Iterator[RunningServer]:
-    """Give the server of the SDK that has terminal tools; no session stays open."""
-    server: RunningServer = shared_server("openreward-0.1.167")
-    yield server
-    server.wait_for("teardown", len(server.log("ready")))
-
-
 def say(text: str) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": text}]
 

@@ -242,3 +242,25 @@ def test_the_documented_block_runs(documented, bundled, chat, monkeypatch, capsy
     given = {"model": chat.script(answer), "model_url": chat.base_url}
     exec(documented("runs with verifiers 0.4.0"), given)
     assert capsys.readouterr().out.strip() == "0.0"
+
+
+@pytest.mark.parametrize(("how", "paid"), [("both", 1.0), ("tool", 0.0), ("text", 1.0)])
+def test_a_terminal_tool_is_offered_and_reached_as_chosen(newest, chat, how, paid):
+    taskset = {"env_name": "Essay", "arguments": {"terminal_tool_as": how}}
+    env = make_env(newest.base_url, taskset=taskset, agent={"max_turns": 1})
+    model = chat.script({"text": "0"})
+    (trace,) = play(env, chat, model).traces
+    assert trace.reward == paid
+    assert ("tools" in chat.requests(model)[0]["body"]) == (how != "text")
+
+
+def test_narrowed_schemas_are_offered(one_server, chat):
+    table = {"move": {"direction": {"enum": ["up", "down"]}}}
+    taskset = {"env_name": "Board", "arguments": {"tool_schemas": table}}
+    env = make_env(one_server.base_url, taskset=taskset, agent={"max_turns": 1})
+    model = chat.script({"calls": [["a", "move", '{"direction": "up"}']]})
+    play(env, chat, model)
+    body = chat.requests(model)[0]["body"]
+    found = {one["function"]["name"]: one["function"] for one in body["tools"]}
+    direction = found["move"]["parameters"]["properties"]["direction"]
+    assert direction["enum"] == ["up", "down"]

@@ -1,7 +1,6 @@
 """Environments as other people write them, through every door of the package."""
 
 import json
-from collections.abc import Callable
 from typing import Any, Final
 
 import gymnasium
@@ -16,18 +15,11 @@ from ors_gym.wrappers import DiscreteTools
 from tests.cli.running import run
 from tests.support.servers.process import RunningServer
 
-NEWEST: Final = "openreward-0.1.167"
 CELL: Final = {"type": "integer", "minimum": 0, "maximum": 3}
 BOARD: Final[Any] = {
     "move": {"direction": {"enum": ["up", "down", "left", "right"]}},
     "jump": {"row": CELL, "column": CELL},
 }
-
-
-@pytest.fixture
-def newest(shared_server: Callable[[str], RunningServer]) -> RunningServer:
-    """Give the shared server of the SDK that has terminal tools."""
-    return shared_server(NEWEST)
 
 
 def make(server: RunningServer, name: str, **arguments: Any) -> gymnasium.Env[Any, Any]:

@@ -105,6 +105,16 @@ def test_an_episode_on_the_embedded_server() -> None:
     assert (right["ok"], right["reward"], right["finished"]) == (True, 1.0, True)
 
 
+def test_a_terminal_tool_is_listed(newest: RunningServer) -> None:
+    told = play(newest.base_url, "Essay", task=FIRST, calls=[SUBMIT], offer=True)
+    (tool,) = told["episode"]["tools"]
+    assert told["offered"]["tools"] == [tool]
+    assert (tool["name"], tool["terminal"]) == ("submit", True)
+    assert tool["input_schema"]["required"] == ["answer"]
+    (result,) = told["episode"]["results"]
+    assert (result["reward"], result["finished"]) == (1.0, True)
+
+
 def test_an_episode_on_every_server(any_server: RunningServer) -> None:
     kinds = ["separators", "blanks", "wide", "lines", "quotes"]
     calls = [*map(speak, kinds), ["fail", {"message": "no luck"}], ["image", {}]]
