@@ -9,7 +9,7 @@
     ├── InvalidRequestError         the request is wrong
     │   ├── UnknownEnvironmentError
     │   ├── UnknownTaskError        unknown split, index or task
-    │   ├── InvalidArgumentError    wrong arguments of a vector env
+    │   ├── InvalidArgumentError    an argument of the wrong type or length
     │   ├── InsecureTransportError  a key or secret over plain http
     │   └── SchemaError             a tool's schema cannot be sampled or enumerated
     ├── SetupFailedError            the environment's set-up raised
@@ -151,9 +151,10 @@ class UnknownTaskError(InvalidRequestError):
 
 
 class InvalidArgumentError(InvalidRequestError, ValueError, TypeError):
-    """Raised by a vector env for actions, seeds or options that cannot be right.
+    """Raised for an action that is none, such as a number, None or a function.
 
-    Gymnasium's own vector envs raise ValueError or TypeError then; this is both.
+    A vector env raises it for actions, seeds or options that cannot be right.
+    Gymnasium's own envs raise ValueError or TypeError then; this is both.
     """
 
     kind = "invalid_argument"

@@ -121,7 +121,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.output is not None:
         path = pathlib.Path(options.output).absolute()
         say_aside(f"wrote {path}; ors-gym report FILE --html PAGE shows its episodes")
-    return 0 if found.outcomes and not found.stopped else 1
+    # A policy that never made a call was not evaluated.
+    called = any(episode.unreadable is None for episode in found.episodes)
+    return 0 if found.outcomes and called and not found.stopped else 1
 
 
 def _find_policy(options: argparse.Namespace) -> Policy:

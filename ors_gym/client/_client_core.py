@@ -300,6 +300,13 @@ class Catalog:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._seen: set[str] = set()
+
+    def is_first(self, event: str) -> bool:
+        """Say whether nobody asked this of an event before, with this client."""
+        is_first = event not in self._seen
+        self._seen.add(event)
+        return is_first
 
     def resolve(self, env_name: str) -> Operation[str]:
         """Return the operation that finds the server's spelling of an environment."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import gymnasium
 
+from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
 from ors_gym.env._opening import Opened
 from ors_gym.env._settings import UNPICKLED, TaskEnvSettings
@@ -24,7 +25,12 @@ from ors_gym.errors import (
     ToolFailedError,
     ToolRejectedError,
 )
-from ors_gym.formats._actions import InvalidAction, parse_action
+from ors_gym.formats._actions import (
+    InvalidAction,
+    check_is_action,
+    list_tools,
+    parse_action,
+)
 from ors_gym.formats._blocks import decode_blocks, render_text, truncate
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces._images import ImageTuple
@@ -66,6 +72,8 @@ class EpisodeRules(Generic[S]):
         self.tools: list[ToolSpec] = []
         self.task: Task | None = None
         self.session: S | None = None
+        self.catalog: Catalog | None = None
+        """That of the client, which remembers what was warned of."""
         self._settings = settings
         self._narrowed_in_vain = set(settings.tool_schemas or ())
         """Tools of ``tool_schemas`` that nobody has listed yet."""
@@ -190,8 +198,22 @@ class EpisodeRules(Generic[S]):
             plain_text=self._settings.plain_text,
         )
         if isinstance(call, InvalidAction):
+            check_is_action(action, "step() was given")
+            if call is not action or call.said:
+                self._warn_of_unreadable(call)
             return self._failed_step("", {}, call.message, "invalid_action")
         return PendingCall(session, call)
+
+    def _warn_of_unreadable(self, action: InvalidAction) -> None:
+        """Warn of the first one: a loop that ends by itself may never look at infos."""
+        if self.catalog is None or not self.catalog.is_first("an unreadable action"):
+            return
+        gymnasium.logger.warn(
+            "%s",
+            f"no tool call could be read in an action for {self.environment}: "
+            f"{action.said!r}. {action.message} Further ones are told of in "
+            'info["error"] alone.',
+        )
 
     def succeeded(self, call: ToolCall, output: ToolOutput) -> StepResult:
         """Return the result of a step whose tool gave an output."""
@@ -226,8 +248,13 @@ class EpisodeRules(Generic[S]):
             if not error.outage or settings.on_error == "raise":
                 raise error
             truncated = True
+        text = str(error)
+        if isinstance(error, ToolRejectedError):
+            names = {tool["name"] for tool in self.tools}
+            if call["tool"] not in names and not all(name in text for name in names):
+                text = f"{text}.{list_tools(self.tools)}".replace("..", ".")
         return self._failed_step(
-            call["tool"], call["input"], str(error), error.kind, truncated=truncated
+            call["tool"], call["input"], text, error.kind, truncated=truncated
         )
 
     def interrupted(self) -> None:

@@ -207,6 +207,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
             arguments = self._settings.client_arguments()
             client = self._owned = ORSClient(find_server(base_url), **arguments)
         self.client = client
+        self._rules.catalog = client.catalog
 
     def __enter__(self) -> Self:
         return self
@@ -321,6 +322,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
 
         Raises:
             EpisodeOverError: If there is no episode to step.
+            InvalidArgumentError: If the action is none at all: a number, None, ...
             ORSError: For an outage, unless ``on_error="truncate"``.
         """
         rules = self._rules
@@ -413,6 +415,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
             arguments = self._settings.client_arguments()
             client = self._owned = AsyncORSClient(find_server(base_url), **arguments)
         self.client = client
+        self._rules.catalog = client.catalog
 
     async def __aenter__(self) -> Self:
         return self

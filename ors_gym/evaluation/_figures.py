@@ -137,9 +137,17 @@ def count_calls(steps: Sequence[Step]) -> dict[str, int]:
 
 def find_warnings(records: Sequence[Record], known: Range | None) -> list[str]:
     """Say what makes figures doubtful: the set-up may be broken, not the policy."""
-    # Turns without a readable call are the policy's, and told of elsewhere.
     calls = [step for one in records for step in one.episode.steps if step.tool]
     found = []
+    said_in = [one.episode.unreadable for one in records]
+    unreadable = [said for said in said_in if said is not None]
+    if unreadable:
+        words = _shorten(unreadable[0])
+        found.append(
+            f"{len(unreadable)} of {len(records)} episodes ended without a readable "
+            f'call; the first was "{words}". A call is '
+            '{"tool": ..., "input": {...}}, or text with one'
+        )
     if said := _describe_failures(calls, "calls"):
         found.append(said)
     else:
@@ -178,10 +186,13 @@ def _describe_failures(steps: Sequence[Step], what: str) -> str:
     if failed := len(wrong) - refused:
         who = "" if refused else f" of {len(steps)} {what}"
         counts.append(f"{failed}{who} failed in the tool")
-    words = " ".join(wrong[0].error.split())
-    if len(words) > _LONGEST_WORDS:
-        words = f"{words[:_LONGEST_WORDS]}..."
+    words = _shorten(wrong[0].error)
     return f"{' and '.join(counts)}. The first, of {wrong[0].tool}: {words}"
+
+
+def _shorten(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
 
 
 def tool_metrics(records: Sequence[Record]) -> dict[str, int]:

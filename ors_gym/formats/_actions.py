@@ -17,12 +17,14 @@ of a client library. Plain text is a call where the session says which tool take
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 
+from ors_gym.errors import InvalidArgumentError
 from ors_gym.formats._json import (
     decode_json,
     describe_json_fault,
@@ -47,9 +49,11 @@ class InvalidAction:
 
     Args:
         message: What was wrong and what the right form is, for the policy to read.
+        said: The beginning of what was given, for a person.
     """
 
     message: str
+    said: str = dataclasses.field(default="", compare=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -166,6 +170,7 @@ _BROKEN_CALL: Final = re.compile(
     r'\s*\[?\s*\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
 )
 _MAX_REASON: Final = 300
+_MAX_SHOWN: Final = 200
 _MAX_BLOCKS: Final = 256
 """A model that repeats itself is stopped here: placing each fault takes time."""
 _LISTED_TOOLS: Final = 10
@@ -189,9 +194,11 @@ class _MessageReader:
         self.parse = parse
         self.leftover = ""
         """Text that holds no call and that no tool takes."""
+        self._message: object = None
 
     def read(self, message: object) -> list[ParsedCall]:
         """Return the calls of a message, or the one that its plain text stands for."""
+        self._message = message
         try:
             found = self.find(message)
             if not isinstance(found, str):
@@ -353,13 +360,29 @@ class _MessageReader:
 
     def invalid(self, reason: str, form: str = "") -> InvalidAction:
         message = f"Invalid action: {reason}. {form or _CANONICAL_FORM}"
-        offered = tools_for_models(self.tools)
-        names = [tool["name"] for tool in offered[:_LISTED_TOOLS]]
-        if names:
-            more = len(offered) - len(names)
-            rest = f" and {more} more" if more > 0 else ""
-            message += f" Tools: {', '.join(names)}{rest}."
-        return InvalidAction(message)
+        return InvalidAction(message + list_tools(self.tools), _show(self._message))
+
+
+def list_tools(tools: Sequence[ToolSpec]) -> str:
+    """Return a sentence with the names of the tools there are; "" if there are none."""
+    offered = tools_for_models(tools)
+    names = [tool["name"] for tool in offered[:_LISTED_TOOLS]]
+    more = len(offered) - len(names)
+    rest = f" and {more} more" if more > 0 else ""
+    return f" Tools: {', '.join(names)}{rest}." if names else ""
+
+
+def _show(message: object) -> str:
+    """Return the beginning of what a policy said: its text, or its JSON."""
+    try:
+        message = unwrap(message)
+        if isinstance(message, Mapping) and not message.get("tool_calls"):
+            message = message.get("content") or message
+        if not isinstance(message, str):
+            message = json.dumps(to_plain_json(message))
+    except Exception:  # noqa: BLE001 - a stranger's object may raise anything
+        return name_type(message)
+    return str.__str__(message)[:_MAX_SHOWN]
 
 
 def _is_assistant_message(value: Mapping[Any, Any]) -> bool:
@@ -439,6 +462,25 @@ def unwrap(value: Any) -> Any:
         return value.item()
     dump = getattr(value, "model_dump", None)
     return dump() if callable(dump) else value
+
+
+def check_is_action(action: object, giver: str) -> None:
+    """Refuse what only a mistake in code can give: a number, None, a function, ...
+
+    A model's mistakes are part of its episode; a mistake in code repeats for ever.
+    ``giver`` begins the error: "the policy returned".
+    """
+    try:
+        action = unwrap(action)
+    except Exception:  # noqa: BLE001 - a message of a library, whatever is wrong with it
+        return
+    if isinstance(action, str | Mapping | list | tuple | InvalidAction):
+        return
+    called = " (was it called?)" if callable(action) else ""
+    raise InvalidArgumentError(
+        f"{giver} {name_type(action)}, which is no action{called}. An action is "
+        '{"tool": ..., "input": {...}}, a tool call of a chat API, or text with a call'
+    )
 
 
 def name_type(value: object) -> str:

@@ -108,6 +108,18 @@ class Episode:
         """The rewards of its steps, without steps for which nobody gave one."""
         return [step.reward for step in self.steps if step.is_paid]
 
+    @property
+    def unreadable(self) -> str | None:
+        """The beginning of its first turn, if it ended without a readable call.
+
+        None where there was such a call, no turn at all, or an error.
+        """
+        actions = [action for turn in self.turns for action in turn.actions]
+        if not self.turns or self.error or any(map(reaches_server, actions)):
+            return None
+        turn = self.turns[0]
+        return message_text(turn.message) or str(turn.actions[0] if actions else "")
+
     def fail(self, error: BaseException, kind: str) -> None:
         """End it without an outcome, by an exception that becomes its ``cause``."""
         self.end_without_outcome(str(error) or type(error).__name__, kind)
@@ -304,6 +316,12 @@ def turns_with_steps(episode: Episode) -> Iterator[tuple[Turn, list[Step]]]:
 def is_recorded_call(action: Any) -> bool:
     """Tell a call from a text and from an invalid action, among ``Turn.actions``."""
     return isinstance(action, Mapping) and "tool" in action
+
+
+def reaches_server(action: Any) -> bool:
+    """Tell what can be sent from what could not be read, among ``Turn.actions``."""
+    is_invalid = isinstance(action, Mapping) and action.keys() == {"invalid"}
+    return not isinstance(action, str) and not is_invalid
 
 
 def _ors_messages(episode: Episode) -> list[JSONObject]:

@@ -17,13 +17,20 @@ from ors_gym.env._rules import StepResult
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import (
     InvalidAction,
+    check_is_action,
     is_call,
-    name_type,
     parse_actions,
     unwrap,
 )
 from ors_gym.formats._json import to_plain_json
-from ors_gym.rollout._episode import Episode, Step, Turn, is_recorded_call, message_text
+from ors_gym.rollout._episode import (
+    Episode,
+    Step,
+    Turn,
+    is_recorded_call,
+    message_text,
+    reaches_server,
+)
 from ors_gym.rollout._rules import OUTAGES, OnPlainText, Rules, RunningReward
 from ors_gym.types import ToolSpec
 
@@ -120,13 +127,8 @@ def _has_long_been_unreadable(episode: Episode) -> bool:
     """Say whether neither this turn nor those before it hold anything to send."""
     recent = episode.turns[-1 - _MOST_UNREADABLE :]
     return len(recent) > _MOST_UNREADABLE and not any(
-        map(_reaches_server, itertools.chain(*(turn.actions for turn in recent)))
+        map(reaches_server, itertools.chain(*(turn.actions for turn in recent)))
     )
-
-
-def _reaches_server(recorded: Any) -> bool:
-    is_invalid = isinstance(recorded, Mapping) and recorded.keys() == {"invalid"}
-    return not isinstance(recorded, str) and not is_invalid
 
 
 def _play_action(
@@ -263,7 +265,7 @@ class TurnReader:
             listed = actions if isinstance(actions, list) else [actions]
             planned = [PlannedAction("", one, _record(one)) for one in listed]
         else:
-            _check_type(actions)
+            check_is_action(actions, "the policy returned")
             planned = list(self._read_items(actions))
             if message is None and _is_message(actions):
                 message = actions
@@ -299,24 +301,6 @@ class TurnReader:
             yield PlannedAction("", text, text, is_plain_text=True)
         for call in calls:
             yield PlannedAction(call.id, call.action, _record(call.action))
-
-
-def _check_type(actions: Any) -> None:
-    """Refuse what only a mistake in the policy's code can return.
-
-    A model's mistakes are part of its episode; a mistake in code repeats for ever.
-    """
-    actions = unwrap(actions)
-    if isinstance(actions, str | Mapping | list | tuple | InvalidAction):
-        return
-    called = ""
-    if callable(actions):
-        called = " (was it called? pass random_policy(), not random_policy)"
-    raise InvalidRequestError(
-        f"the policy returned {name_type(actions)}, not an action{called}. Return "
-        '{"tool": ..., "input": {...}}, text, a Turn, a list of these, or None to '
-        "give up"
-    )
 
 
 def _is_part(item: Any) -> bool:

@@ -257,7 +257,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             Observations, rewards, terminations, truncations and infos.
 
         Raises:
-            InvalidArgumentError: If there is not one action for each env.
+            InvalidArgumentError: If there is not one action for each env, or one is
+                no action at all; nothing was sent then.
             EpisodeOverError: If an env has no episode to step; nothing was sent then.
             AlreadyPendingCallError: If an env is busy with what `send` gave it.
             ORSError: For an outage with ``on_error="raise"``, once all other calls are
@@ -333,8 +334,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return batch
 
     def _advance(self, actions: Sequence[Any], ids: Sequence[int]) -> None:
-        for i in ids:
-            self._slots[i].check_ready()
+        for i, action in zip(ids, actions, strict=True):
+            self._slots[i].check_ready(action)
         works = zip(ids, actions, strict=True)
         self._start({i: self._slots[i].advance(action) for i, action in works})
 

@@ -18,6 +18,7 @@ from ors_gym.errors import (
     ToolFailedError,
     ToolRejectedError,
 )
+from ors_gym.formats._actions import check_is_action
 from ors_gym.types import Split, TaskSpec
 from ors_gym.vector._loop import SlotLoop
 
@@ -145,10 +146,11 @@ class VectorSlot:
                 # No task was chosen: the reset asks again, and deals with the error.
                 return
 
-    def check_ready(self) -> None:
-        """Raise EpisodeOverError unless `advance` has something to do."""
+    def check_ready(self, action: object) -> None:
+        """Raise unless `advance` has something to do, and an action to do it with."""
         if not self._over or self._mode is not AutoresetMode.NEXT_STEP:
             self.env.check_steppable()
+            check_is_action(action, "an env was given")
 
     def interrupt(self) -> None:
         """Note that what the slot was doing was given up: it has to be reset."""

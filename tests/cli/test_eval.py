@@ -26,6 +26,14 @@ def test_eval_without_an_outcome_fails(server, evaluated):
     assert found["metrics"]["errors/policy"] == 6
 
 
+def test_eval_without_a_readable_call_fails(server, evaluated):
+    command = ("eval", "contract", "--url", server.base_url, "--tasks", "2")
+    done = run(*command, "--policy", "players:mute", cwd=evaluated.parent, code=1)
+    assert '2 of 2 episodes ended without a readable call; the first was "guess 8"' in (
+        done.stdout
+    )
+
+
 def test_eval_of_a_split_and_a_range(server):
     done = run(
         *("eval", "ors/contract", "--url", server.base_url, "--split", "test"),

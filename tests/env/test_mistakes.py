@@ -1,11 +1,13 @@
 """The most likely mistakes: each is a specific error that says what to do."""
 
 import asyncio
+import contextlib
 import importlib
 import sys
 from typing import Any
 
 import gymnasium
+import numpy as np
 import pytest
 
 import ors_gym
@@ -47,6 +49,51 @@ def test_stable_baselines3_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delitem(sys.modules, "ors_gym.integrations.sb3", raising=False)
     with pytest.raises(ors_gym.MissingExtraError, match=r'"ors-gym\[sb3\]"'):
         importlib.import_module("ors_gym.integrations.sb3")
+
+
+@pytest.mark.parametrize("action", [5, None, print, b"{}", object(), {1}, np.zeros(2)])
+def test_what_is_no_action_at_all(one_server: RunningServer, action: Any) -> None:
+    with contextlib.closing(ors_gym.ORSEnv("Contract", one_server.base_url)) as env:
+        env.reset()
+        with pytest.raises(ors_gym.InvalidArgumentError, match="no action") as caught:
+            env.step(action)
+        assert isinstance(caught.value, ValueError) and isinstance(
+            caught.value, TypeError
+        )
+        assert ("was it called" in str(caught.value)) is (action is print)
+        # It was never taken for a step.
+        assert env.step({"tool": "echo", "input": {"text": "x"}})[0] == "x"
+
+
+def test_what_is_no_action_of_a_vector_env_sends_nothing(one_server: Any) -> None:
+    envs = ors_gym.ORSVectorEnv("Contract", one_server.base_url, num_envs=2)
+    with contextlib.closing(envs):
+        envs.reset()
+        with pytest.raises(ors_gym.InvalidArgumentError, match="no action"):
+            envs.step([{"tool": "add", "input": {"a": 1, "b": 2}}, None])
+        assert one_server.runs() == 0
+
+
+def test_the_first_unreadable_action_warns_and_no_other(one_server: Any) -> None:
+    envs = ors_gym.ORSVectorEnv("Contract", one_server.base_url, num_envs=2)
+    with contextlib.closing(envs), pytest.warns(UserWarning) as warned:
+        envs.reset()
+        for _ in range(2):
+            infos = envs.step(["guess 8", "guess 9"])[4]
+    (said,) = [str(one.message) for one in warned]
+    assert "'guess 8'" in said
+    assert '{"tool": "<name>", "input": {...}}. Tools: add, ' in said
+    assert all("holds no tool call" in error for error in infos["error"])
+
+
+def test_an_unknown_tools_reply_lists_the_tools(server: RunningServer) -> None:
+    with contextlib.closing(ors_gym.ORSEnv("Contract", server.base_url)) as env:
+        env.reset()
+        observation, *_, info = env.step({"tool": "guess", "input": {}})
+        assert info["error_kind"] == "invalid_action"
+        assert "guess" in observation and " Tools: add, " in observation
+        observation = env.step({"tool": "add", "input": {"a": "no"}})[0]
+        assert "Tools:" not in observation
 
 
 def test_the_host_does_not_exist() -> None:

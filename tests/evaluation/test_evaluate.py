@@ -52,6 +52,23 @@ def test_evaluate_from_its_own_loop_says_what_to_do(contract):
     assert "parallel_evaluate" in found.results[0]["error"]
 
 
+def test_a_policy_without_a_readable_call_is_told_of(contract):
+    with pytest.warns(UserWarning, match="'guess 8'") as warned:
+        found = play(contract, [0] * 20, lambda episode: "guess 8", max_turns=2)
+    assert len(warned) == 1
+    said = '20 of 20 episodes ended without a readable call; the first was "guess 8"'
+    assert said in found.warnings[0]
+    assert said in str(found)
+
+    def some(episode):
+        return submit(episode) if episode.steps or episode.task_index else {"tool": 8}
+
+    assert not play(contract, range(2), some).warnings
+    with pytest.warns(UserWarning, match="null"):
+        found = play(contract, [0], lambda episode: '{"tool": null}', max_turns=1)
+    assert 'the first was "{"tool": null}"' in str(found)
+
+
 def test_a_policy_that_raises_is_a_row_and_no_outcome(contract):
     def policy(episode):
         if episode.task_index == 2:
@@ -173,7 +190,7 @@ def test_a_client_with_a_transport_of_its_own_is_refused(contract):
 def test_an_answer_that_is_no_action_fails_its_episode_at_once(contract):
     found = play(contract, range(2), random_policy)
     assert found.errors == {"policy": 2}
-    words = "the policy returned a function, not an action (was it called"
+    words = "the policy returned a function, which is no action (was it called"
     assert all(words in row["error"] for row in found["results"])
     assert all(row["steps"] == 0 for row in found["results"])
 

@@ -58,8 +58,10 @@ def _cancel_oneself() -> None:
 WAYS: Final = {
     "none": Way(lambda: None),
     "action": Way(lambda: {"tool": "submit", "input": {"answer": "0"}}),
-    "number": Way(lambda: 5, InvalidRequestError, "returned a number, not an action"),
-    "function": Way(lambda: print, InvalidRequestError, "not an action"),
+    "number": Way(
+        lambda: 5, InvalidRequestError, "returned a number, which is no action"
+    ),
+    "function": Way(lambda: print, InvalidRequestError, "was it called"),
     "error": _raising(ZeroDivisionError("by the model"), "by the model"),
     "timeout": _raising(TimeoutError("the model"), "the model"),
     "exhausted": Way(lambda: next(iter(())), InvalidRequestError, "return None"),
