@@ -37,6 +37,7 @@ from ors_gym.errors import (
     ToolRejectedError as ToolRejectedError,
     UnknownEnvironmentError as UnknownEnvironmentError,
     UnknownTaskError as UnknownTaskError,
+    UnknownToolsetError as UnknownToolsetError,
 )
 from ors_gym.registration import register_bundled, register_envs as register_envs
 

@@ -9,6 +9,7 @@
     ├── InvalidRequestError         the request is wrong
     │   ├── UnknownEnvironmentError
     │   ├── UnknownTaskError        unknown split, index or task
+    │   ├── UnknownToolsetError     the server has no such toolset
     │   ├── InvalidArgumentError    an argument of the wrong type or length
     │   ├── InsecureTransportError  a key or secret over plain http
     │   └── SchemaError             a tool's schema cannot be sampled or enumerated
@@ -57,6 +58,7 @@ __all__ = [
     "ToolRejectedError",
     "UnknownEnvironmentError",
     "UnknownTaskError",
+    "UnknownToolsetError",
 ]
 
 
@@ -158,6 +160,12 @@ class InvalidArgumentError(InvalidRequestError, ValueError, TypeError):
     """
 
     kind = "invalid_argument"
+
+
+class UnknownToolsetError(InvalidRequestError):
+    """Raised when the server has no toolset of that name, or none for this task."""
+
+    kind = "unknown_toolset"
 
 
 class InsecureTransportError(InvalidRequestError):

@@ -68,7 +68,8 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
         setup_timeout: Seconds for a reset, the environment's set-up included.
         invalid_action_reward: The reward of an action that is no valid call.
         on_tool_error: Whether a tool that raised is an observation, an exception, or
-            the (truncated) end of the episode.
+            the (truncated) end of the episode; or a table of these by tool, such as
+            ``{"submit": "raise"}``, in which the others are observed.
         on_error: Whether an outage raises, or truncates the episode.
         prefetch: Whether the next task's session is opened while this one is played.
         render_mode: ``ansi``, ``human``, ``rgb_array`` (extra ``images``) or None.

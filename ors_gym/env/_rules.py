@@ -239,9 +239,10 @@ class EpisodeRules(Generic[S]):
         settings = self._settings
         truncated = False
         if isinstance(error, ToolFailedError):
-            if settings.on_tool_error == "raise":
+            choice = settings.on_error_of(call["tool"])
+            if choice == "raise":
                 raise error
-            truncated = settings.on_tool_error == "truncate"
+            truncated = choice == "truncate"
         elif not isinstance(error, ToolRejectedError):
             self._why_no_step = f"its episode ended by an error ({error.kind})"
             self._total = None

@@ -8,7 +8,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 
 from ors_gym.client._remote_server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
@@ -23,10 +23,11 @@ _CHOICES: Final = {
     "action_mode": ("tool_call", "text"),
     "plain_text": ("invalid", "submit"),
     "terminal_tool_as": ("both", "tool", "text"),
-    "on_tool_error": ("observe", "raise", "truncate"),
     "on_error": ("raise", "truncate"),
     "render_mode": ("ansi", "human", "rgb_array", None),
 }
+OnToolError: TypeAlias = Literal["observe", "raise", "truncate"]
+"""What becomes of a tool that raised: an observation, an exception, or the end."""
 UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
 """Stands for the secrets of an unpickled env, which must not run without them."""
 _LEFT_OUT: Final = ("api_key", "secrets", "env_overrides", "client", "transport")
@@ -51,7 +52,7 @@ class TaskEnvSettings:
     call_timeout: float = 600.0
     setup_timeout: float = 600.0
     invalid_action_reward: float = 0.0
-    on_tool_error: Literal["observe", "raise", "truncate"] = "observe"
+    on_tool_error: OnToolError | Mapping[str, OnToolError] = "observe"
     on_error: Literal["raise", "truncate"] = "raise"
     render_mode: str | None = None
     api_key: str | None = dataclasses.field(default=None, repr=False)
@@ -83,6 +84,7 @@ class TaskEnvSettings:
             if value not in choices:
                 listed = " or ".join(repr(choice) for choice in choices)
                 raise InvalidRequestError(f"{name} is {value!r}; it must be {listed}")
+        _check_on_tool_error(self.on_tool_error)
         for name in ("call_timeout", "setup_timeout"):
             _check_seconds(name, getattr(self, name))
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
@@ -99,6 +101,12 @@ class TaskEnvSettings:
             if name not in known:
                 raise TypeError(f"{owner} got an unexpected keyword argument {name!r}")
         return cls(**arguments)
+
+    def on_error_of(self, tool: str) -> OnToolError:
+        """Return what becomes of this tool's failure."""
+        if isinstance(self.on_tool_error, Mapping):
+            return self.on_tool_error.get(tool, "observe")
+        return self.on_tool_error
 
     def session_arguments(self) -> dict[str, Any]:
         """Return what every session of the env is opened with."""
@@ -168,6 +176,17 @@ def shows_settings(
         return constructor
 
     return decorate
+
+
+def _check_on_tool_error(value: object) -> None:
+    given = value if isinstance(value, Mapping) else {"": value}
+    for tool, choice in given.items():
+        if choice not in get_args(OnToolError) or not isinstance(tool, str):
+            listed = " or ".join(map(repr, get_args(OnToolError)))
+            raise InvalidRequestError(
+                f"on_tool_error is {value!r}; it must be {listed}, or a table of these "
+                'by tool, such as {"submit": "raise"}'
+            )
 
 
 def _check_seconds(name: str, value: object) -> None:

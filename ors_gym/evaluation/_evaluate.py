@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypedDict, Unpack
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
+from ors_gym.env._settings import OnToolError
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import Collector, ProgressBar
 from ors_gym.evaluation._figures import check_range
@@ -53,7 +54,7 @@ class _EnvOptions(TypedDict, total=False):
     invalid_action_reward: float
     terminal_tool_as: TerminalToolAs
     tool_schemas: ToolSchemas | None
-    on_tool_error: Literal["observe", "raise", "truncate"]
+    on_tool_error: OnToolError | Mapping[str, OnToolError]
     observation_mode: Literal["text", "dict"]
     create_options: Mapping[str, Any] | None
     session_options: Mapping[str, Any] | None

@@ -237,6 +237,11 @@ def status_error(
         return InvalidRequestError(said, status=status)
     if status < 400:
         return ProtocolError(f"{said}, which is not an answer of an ORS server")
+    if status == 429 and "capacity" in text.lower():
+        said += (
+            ". The environment has as many sessions as it may: play fewer at once "
+            "(max_concurrent=, num_envs=), or have its owner raise its capacity"
+        )
     return ServerError(said, status=status)
 
 

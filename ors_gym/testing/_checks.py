@@ -441,6 +441,14 @@ def check_event_stream(subject: Subject) -> Verdict:
 def check_results(subject: Subject) -> Verdict:
     for played in subject.episode.played:
         problem = _find_problem(played)
+        if played.task_id and played.reply.failure and subject.episode.alive:
+            return failed(
+                f"{played.call['tool']} has no result after "
+                f"{played.reply.seconds:.0f} s, and its session answers pings",
+                "if the tool is slow, raise call_timeout= (--call-timeout). If not, it "
+                "may have raised StopIteration, as next() of an empty iterator does: "
+                "a thread cannot hand that on, and the call never ends",
+            )
         if problem:
             return failed(
                 f"{played.call['tool']}: {problem}",

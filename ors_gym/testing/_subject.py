@@ -163,6 +163,7 @@ class Subject:
                 episode.played.append(played)
                 if played.finished or played.reply.failure:
                     break
+            episode.alive = self.client.ping(session.session_id)
             first, last = episode.played[0], episode.played[-1]
             if first.task_id:
                 episode.resumed = self.play(session, first.call, first.task_id)
@@ -178,6 +179,8 @@ class Episode:
     played: list[Played] = dataclasses.field(default_factory=list)
     resumed: Played | None = None
     """The first of them, asked for again by its id."""
+    alive: bool = False
+    """Whether the server answered a ping of the session after them."""
     after_end: Played | None = None
     """The last of them, sent once more after the episode was over."""
 

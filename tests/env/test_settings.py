@@ -88,6 +88,8 @@ def test_a_task_env_takes_nothing_that_chooses_tasks():
         ({"plain_text": "ask"}, "plain_text is 'ask'"),
         ({"on_error": "ignore"}, "on_error is 'ignore'; it must be 'raise' or"),
         ({"on_tool_error": "ignore"}, "on_tool_error is 'ignore'"),
+        ({"on_tool_error": {"submit": "ignore"}}, "or a table of these by tool"),
+        ({"on_tool_error": {1: "raise"}}, "or a table of these by tool"),
         ({"render_mode": "png"}, "render_mode is 'png'"),
         ({"setup_timeout": "1"}, "setup_timeout is '1'; it must be a number of"),
         ({"call_timeout": None}, "call_timeout is None; it must be a number of"),

@@ -263,3 +263,43 @@ def test_a_session_that_was_not_handed_back_is_deleted(answers) -> None:
     with pytest.raises(ORSError):
         Script(SSE, *answers).run(operation)
     assert server.discarded == ["g1"]
+
+
+def test_an_openenv_server_is_told_as_such() -> None:
+    routes = ("/reset", "/step", "/state", "/{env_name}/tasks", "/list_environments")
+    described = ok(
+        {"info": {"title": "OpenEnv"}, "paths": {path: {} for path in routes}}
+    )
+    with pytest.raises(ProtocolError, match=r"is an OpenEnv server.*no sessions"):
+        Script(described).run(operations.connect(RecordingServer(None)))
+
+
+@pytest.mark.parametrize(
+    "refusal", [refused(400, "list_tasks is not supported"), refused(500)]
+)
+def test_tasks_that_are_given_by_index_only_are_listed_in_ranges(refusal) -> None:
+    tasks = [{"id": i} for i in range(1500)]
+    count = ok({"num_tasks": 1500})
+    parts = (ok({"tasks": tasks[:1000]}), ok({"tasks": tasks[1000:]}))
+    script = Script(refusal, count, *parts)
+    listing = operations.list_tasks(RecordingServer(), "math", "train")
+    assert script.run(listing) == tasks
+    asked = [script.body(number) for number in (2, 3)]
+    assert [(one["start"], one["stop"]) for one in asked] == [(0, 1000), (1000, 1500)]
+
+
+def test_a_set_that_is_too_large_to_be_listed_is_refused() -> None:
+    refusal = refused(400, "list_tasks is not supported")
+    listing = operations.list_tasks(RecordingServer(), "math", "train")
+    with pytest.raises(InvalidRequestError, match=r"10000000 tasks.*get_task_range"):
+        Script(refusal, ok({"num_tasks": 10_000_000})).run(listing)
+
+
+@pytest.mark.parametrize(
+    ("text", "advised"), [("Environment is at max capacity", True), ("slow", False)]
+)
+def test_a_server_at_its_capacity_is_told_with_advice(text: str, advised: bool) -> None:
+    server = RecordingServer(timeout=0.01)
+    with pytest.raises(ServerError) as caught:
+        Script(refused(429, text)).run(operations.list_splits(server, "math"))
+    assert ("max_concurrent=" in str(caught.value)) is advised

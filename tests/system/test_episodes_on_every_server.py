@@ -242,3 +242,58 @@ def test_the_published_clients_methods(any_server: RunningServer) -> None:
         assert client.delete_episode(session_id) == {"sid": session_id}
     client.close()
     assert any_server.runs("submit") == 1
+
+
+def test_tasks_by_index_only_are_listed(any_server: RunningServer) -> None:
+    if not has(any_server, "Vast"):
+        pytest.skip("this server has no tasks by index")
+    with ors_gym.ORSClient(any_server.base_url) as client:
+        tasks = client.list_tasks("vast", "test")
+        assert [task["id"] for task in tasks] == ["0", "1", "2", "3", "4"]
+        with pytest.raises(ors_gym.InvalidRequestError, match="1000000000 tasks"):
+            client.list_tasks("vast", "train")
+        with pytest.raises(ors_gym.UnknownTaskError, match="Invalid split"):
+            client.list_tasks("vast", "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("toolset", "text"),
+    [("browser-of-nobody", "browser-of-nobody"), ("codex", "codex")],
+)
+def test_an_unknown_toolset_has_an_error_of_its_own(
+    server: RunningServer, toolset: str, text: str
+) -> None:
+    # openreward knows the second one, and cannot bind it to an environment without a
+    # sandbox; ors-sdk knows no toolsets.
+    env = make(server, toolset=toolset)
+    with pytest.raises(ors_gym.UnknownToolsetError, match=text):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_what_a_raised_tool_means_is_chosen_by_tool(server: RunningServer) -> None:
+    choices = {"fail": "raise", "fail_like_resume": "truncate"}
+    fails = {"tool": "fail", "input": {"message": "grader is down"}}
+    env = make(server, on_tool_error=choices)
+    env.reset(seed=0)
+    with pytest.raises(ors_gym.ToolFailedError, match="grader is down"):
+        env.step(fails)
+    env.reset(seed=0)
+    assert env.step({"tool": "fail_like_resume", "input": {}})[3] is True
+    env.close()
+    observed = make(server, on_tool_error={"another": "raise"})
+    observed.reset(seed=0)
+    assert "grader is down" in observed.step(fails)[0]
+    observed.close()
+    found = ors_gym.evaluate(
+        server.base_url,
+        "contract",
+        [0],
+        lambda _: fails,
+        on_tool_error=choices,  # type: ignore[arg-type]
+        progress=False,
+    )
+    # Not paid 0: it has no outcome.
+    assert found.outcomes == 0
+    (row,) = found["results"]
+    assert "grader is down" in row["error"]

@@ -95,3 +95,13 @@ def test_what_cannot_be_checked_is_refused(server):
         check_server(server.base_url, "contract", calls=[{"tol": "echo"}])
     with pytest.raises(ORSError):
         check_server("http://127.0.0.1:1", "contract")
+
+
+def test_a_tool_that_raises_stop_iteration_is_named_as_a_cause(shared_server):
+    url = shared_server("openreward-0.1.167").base_url
+    calls = [{"tool": "draw", "input": {}}]
+    report = check_server(url, "exhausted", calls=calls, call_timeout=1.0)
+    finding = report["results"]
+    assert finding.status == "fail"
+    assert "draw has no result after 1 s" in finding.detail
+    assert "StopIteration" in finding.fix

@@ -18,6 +18,7 @@ from ors_gym.errors import (
     SetupFailedError,
     UnknownEnvironmentError,
     UnknownTaskError,
+    UnknownToolsetError,
 )
 from ors_gym.protocol._exchange import Operation, Outcome, Send
 from ors_gym.protocol._operations.fetching import fetch, wait, within
@@ -49,6 +50,8 @@ from ors_gym.protocol._server_state import Server, SessionState
 from ors_gym.types import Block, JSONObject, Secrets, ToolSpec
 
 _EXISTS: Final = b"Session already exists"
+_TASK: Final = re.compile(rb"Session already exists|Invalid (?:split|index)")
+"""What /create answers 400 for that is no matter of the toolset."""
 _SECRET: Final = re.compile(
     r"secret|credential|(?:api|access|auth)[ _-]?(?:key|token)|_(?:key|token)\b",
     re.IGNORECASE,
@@ -177,7 +180,8 @@ def _create_episode(
             server.discard(session_id)
     if outcome.failure is not None:
         raise failure_error(outcome, f"POST {server.base_url}/create")
-    raise _create_error(outcome, reader.body, environment, redact)
+    toolset = (options or {}).get("toolset_name")
+    raise _create_error(outcome, reader.body, environment, redact, toolset)
 
 
 def _refused_unrun(outcome: Outcome) -> bool:
@@ -190,10 +194,17 @@ def _exists_already(outcome: Outcome, reader: BodyReader) -> bool:
 
 
 def _create_error(
-    outcome: Outcome, body: bytes, environment: str, redact: Any
+    outcome: Outcome, body: bytes, environment: str, redact: Any, toolset: object
 ) -> ORSError:
     error = status_error(outcome, body, "POST /create", redact)
     said = server_text(body, redact)
+    if toolset is not None and outcome.status == 400 and not _TASK.search(body):
+        return UnknownToolsetError(f"no toolset {toolset!r} here: {error}", status=400)
+    if toolset is not None and outcome.status == 422 and b"toolset_name" in body:
+        return UnknownToolsetError(
+            f"the server has no toolsets, so not {toolset!r} either: {error}",
+            status=422,
+        )
     if outcome.status == 400 and _EXISTS not in body:
         return UnknownTaskError(str(error), status=400)
     if outcome.status == 404:

@@ -204,7 +204,7 @@ class BrokenSetup(Logged):
 
 
 class Vast(Logged):
-    """A thousand million tasks, which nobody should list."""
+    """Tasks by index only, and for training more than anybody should list."""
 
     @classmethod
     def list_tasks(cls, split: str) -> Any:
@@ -214,7 +214,7 @@ class Vast(Logged):
     @classmethod
     async def num_tasks(cls, split: str) -> int:
         log("num_tasks", cls.__name__, split=split)
-        return 10**9
+        return 5 if split == "test" else 10**9
 
     @classmethod
     async def get_task(cls, split: str, index: int) -> Any:
@@ -242,8 +242,20 @@ class NoTrain(Logged):
         return ["validation", "test"]
 
 
+class Exhausted(Logged):
+    """A tool that asks an empty iterator for more."""
+
+    @tool
+    def draw(self) -> ToolOutput:
+        """Draw the next card of an empty deck."""
+        self.run("draw")
+        cards: list[str] = []
+        return self.done("draw", next(iter(cards)))
+
+
 ENVIRONMENTS: list[Any] = [
     *(Contract, Hall, TaskTools, SlowSetup, BrokenSetup, ListOnly, NoTrain),
+    Exhausted,
     *([Vast] if HAS_INDEX else []),
 ]
 
