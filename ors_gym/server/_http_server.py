@@ -13,27 +13,34 @@ import ors
 import ors.environment
 import ors.server
 import uvicorn
+from starlette.responses import JSONResponse
 
 from ors_gym.server.environments import PlayerMistakeError
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Both SDKs keep an idle connection for 60 s (docs/wire.md, "Dialects").
 _KEEP_ALIVE_SECONDS: Final = 60
 _SHUTDOWN_SECONDS: Final = 2
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_REFUSED: Final = (
+    "This server listens on the loopback interface and answers only requests to "
+    "127.0.0.1, ::1 or localhost that no web page of another origin sent."
+)
 
 
 def build_server(
     environments: Sequence[type[Any]],
     *,
+    host: str,
     on_start: Callable[[], None],
     headers: Sequence[tuple[str, str]] = (),
 ) -> StartReportingServer:
     """Build a server to run on an open socket; every reply carries the headers.
 
-    The SDK raises a ValueError if a class has no tool or no split, or two have the same
-    name.
+    Where `host` is an address of the loopback interface, web pages are refused. The SDK
+    raises a ValueError if a class has no tool or no split, or two have the same name.
     """
     for environment in environments:
         if not (
@@ -44,6 +51,8 @@ def build_server(
     if "ORS_LOG_LEVEL" not in os.environ:
         _show_only_tracebacks()
     application: ASGIApp = ors.Server(list(environments)).app
+    if host in _LOOPBACK:
+        application = WebPageGuard(application)
     config = uvicorn.Config(
         application,
         log_config=None,
@@ -55,6 +64,37 @@ def build_server(
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     return StartReportingServer(config, on_start)
+
+
+class WebPageGuard:
+    """Refuses what web pages send to a server that only this machine should reach.
+
+    A page can send requests to 127.0.0.1 from the browser of this machine. One whose
+    own name resolves to 127.0.0.1 (DNS rebinding) could also read the replies, and so
+    the tasks with their answers. Such requests name a foreign host, or an origin.
+    """
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it with 403."""
+        if scope["type"] == "http":
+            headers = dict(scope["headers"])
+            host = headers.get(b"host", b"").decode("latin-1").lower()
+            origin = headers.get(b"origin", b"").decode("latin-1").lower()
+            foreign = _without_port(host) not in _LOOPBACK
+            if foreign or (origin and origin != f"{scope['scheme']}://{host}"):
+                refusal = JSONResponse({"detail": _REFUSED}, status_code=403)
+                await refusal(scope, receive, send)
+                return
+        await self._application(scope, receive, send)
+
+
+def _without_port(host: str) -> str:
+    name, colon, port = host.rpartition(":")
+    name = name if colon and port.isdecimal() else host
+    return name.removeprefix("[").removesuffix("]")
 
 
 class StartReportingServer(uvicorn.Server):

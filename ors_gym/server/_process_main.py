@@ -44,6 +44,7 @@ def main() -> None:
         port = listener.getsockname()[1]
         server = build_server(
             [load_environment(environment) for environment in request["environments"]],
+            host=_HOST,
             on_start=lambda: owner.report(port=port),
             headers=[(name, value) for name, value in request["headers"].items()],
         )

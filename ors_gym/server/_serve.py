@@ -94,7 +94,9 @@ def run(
     with listener:
         try:
             server = _http_server.build_server(
-                classes, on_start=lambda: on_start(base_url) if on_start else None
+                classes,
+                host=host,
+                on_start=lambda: on_start(base_url) if on_start else None,
             )
         except (TypeError, ValueError) as error:
             raise InvalidRequestError(f"Cannot serve: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
@@ -80,6 +81,18 @@ _LIMITS: Final = {
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
 }
+# Functions whose cost SQLite's limits bound. `printf` and `format` are not among them:
+# with `%.*c` one call writes gigabytes before its result is refused.
+_FUNCTIONS: Final = frozenset(
+    """
+    abs avg ceil ceiling changes char coalesce concat concat_ws count cume_dist date
+    datetime dense_rank exp first_value floor glob group_concat hex ifnull iif instr
+    julianday lag last_value lead length like ln log log10 log2 lower ltrim max min mod
+    nth_value ntile nullif octet_length percent_rank pow power quote rank replace round
+    row_number rtrim sign sqrt strftime string_agg substr substring sum time timediff
+    total trim trunc typeof unicode unixepoch upper zeroblob
+    """.split()  # noqa: SIM905 - a list takes a line a name
+)
 _READING: Final = frozenset(
     {
         sqlite3.SQLITE_SELECT,
@@ -94,7 +107,11 @@ class ShopDatabase:
     """A shop in memory."""
 
     def __init__(self, rows: Rows) -> None:
-        self._connection = sqlite3.connect(":memory:", isolation_level=None)
+        # Statements of players run in threads, one at a time.
+        self._connection = sqlite3.connect(
+            ":memory:", isolation_level=None, check_same_thread=False
+        )
+        self._guard = threading.Lock()
         self._connection.text_factory = lambda text: text.decode("utf-8", "replace")
         self._connection.executescript(SCHEMA)
         for table, values in rows.items():
@@ -105,7 +122,8 @@ class ShopDatabase:
             self._connection.setlimit(limit, value)
 
     def close(self) -> None:
-        self._connection.close()
+        with self._guard:
+            self._connection.close()
 
     def value(self, sql: str) -> str:
         """Give the first value of our own query as text, or "none" without rows."""
@@ -148,21 +166,25 @@ class ShopDatabase:
     def _guarded(self, allowed: frozenset[int]) -> Iterator[None]:
         """Raise `PlayerMistakeError` for a wrong, forbidden or slow statement."""
 
-        def authorize(action: int, *_: str | None) -> int:
-            return sqlite3.SQLITE_OK if action in allowed else sqlite3.SQLITE_DENY
+        def authorize(action: int, _: str | None, name: str | None, *__: object) -> int:
+            is_function = action == sqlite3.SQLITE_FUNCTION
+            if action not in allowed or (is_function and name not in _FUNCTIONS):
+                return sqlite3.SQLITE_DENY
+            return sqlite3.SQLITE_OK
 
         checks = iter(range(_MOST_CHECKS))
-        self._connection.set_authorizer(authorize)
-        self._connection.set_progress_handler(
-            lambda: next(checks, None) is None, _INSTRUCTIONS_PER_CHECK
-        )
-        try:
-            yield
-        except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
-            raise PlayerMistakeError(_explain(error)) from error
-        finally:
-            self._connection.set_progress_handler(None, 0)
-            self._connection.set_authorizer(None)
+        with self._guard:
+            self._connection.set_authorizer(authorize)
+            self._connection.set_progress_handler(
+                lambda: next(checks, None) is None, _INSTRUCTIONS_PER_CHECK
+            )
+            try:
+                yield
+            except (sqlite3.Error, sqlite3.Warning, ValueError, OverflowError) as error:
+                raise PlayerMistakeError(_explain(error)) from error
+            finally:
+                self._connection.set_progress_handler(None, 0)
+                self._connection.set_authorizer(None)
 
 
 def _explain(error: Exception) -> str:

@@ -8,6 +8,7 @@ SQL statement makes its tool fail. The episode ends unpaid after 30 calls.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from random import Random
 from typing import Any, Final
@@ -149,19 +150,23 @@ class Sql(NumberedTasks):
         return self._spend_call() or reply(self._database.describe())
 
     @tool
-    def query(self, params: Statement) -> ToolOutput:
+    async def query(self, params: Statement) -> ToolOutput:
         """Run a SELECT statement. At most 200 rows of its result are shown."""
-        return self._spend_call() or reply(self._database.query(params.sql))
+        ended = self._spend_call()
+        if ended:
+            return ended
+        # In a thread, so that a slow statement delays no other session.
+        return reply(await asyncio.to_thread(self._database.query, params.sql))
 
     @tool(shared=False)
-    def update(self, params: Statement) -> ToolOutput:
+    async def update(self, params: Statement) -> ToolOutput:
         """Run an UPDATE statement to fix data."""
         if self._repair is None:
             raise PlayerMistakeError("This task has no tool 'update'.")
         ended = self._spend_call()
         if ended:
             return ended
-        count = self._database.update(params.sql)
+        count = await asyncio.to_thread(self._database.update, params.sql)
         return reply(f"{count} {'row' if count == 1 else 'rows'} changed.")
 
     @tool

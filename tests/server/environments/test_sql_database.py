@@ -1,5 +1,6 @@
 """The guarded database of sql, and the credit for fixing it."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from random import Random
@@ -38,7 +39,7 @@ def open_sql(repair: str | None = "Oslo") -> Iterator[Sql]:
 def credit_for_fixing(*updates: str) -> float:
     with open_sql() as sql:
         for update in updates:
-            sql.update(Statement(sql=update))
+            asyncio.run(sql.update(Statement(sql=update)))
         return float(sql.submit(Answers(answer="")).reward)
 
 
@@ -68,6 +69,30 @@ def test_no_update_does_anything_but_update(sql: str):
         except PlayerMistakeError as error:
             assert str(error)
         assert [len(database.snapshot(table)) for table in TABLES] == sizes
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "printf('%.*c', 900000000, 'x')",
+        "format('%.*c', 900000000, 'x')",
+        "fts3_tokenizer('simple')",
+        "load_extension('x')",
+        "randomblob(9)",
+    ],
+)
+def test_a_function_that_is_not_known_to_be_cheap_is_refused(expression: str):
+    with open_shop() as database, pytest.raises(PlayerMistakeError, match="function"):
+        database.query(f"SELECT {expression}")
+
+
+def test_functions_that_players_use_are_there():
+    used = "round(avg(price_cents) / 100.0, 2), group_concat(name), upper(min(name))"
+    window = "SELECT row_number() OVER (ORDER BY id), lag(name) OVER (ORDER BY id)"
+    with open_shop() as database:
+        assert "(1 row)" in database.query(f"SELECT {used} FROM products")
+        assert "(36 rows)" in database.query(f"{window} FROM products")
+        assert "2024" in database.query("SELECT strftime('%Y', '2024-03-01')")
 
 
 def test_the_shop_is_made_by_its_seed():
@@ -103,9 +128,10 @@ def test_changing_anything_else_pays_nothing_for_the_fix(damage: str):
 def test_an_update_says_how_many_rows_it_changed_and_a_query_is_none():
     with open_sql() as sql:
         update = Statement(sql="UPDATE customers SET city = city WHERE id < 4")
-        assert sql.update(update).blocks[0].text == "3 rows changed."
+        changed = asyncio.run(sql.update(update))
+        assert changed.blocks[0].text == "3 rows changed."
         with pytest.raises(PlayerMistakeError, match="no UPDATE"):
-            sql.update(Statement(sql="SELECT 1"))
+            asyncio.run(sql.update(Statement(sql="SELECT 1")))
 
 
 def test_the_answers_are_those_of_the_clean_data():
