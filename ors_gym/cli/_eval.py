@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import pathlib
-from typing import Any
+from typing import Any, Final
 
 from ors_gym.cli._common import (
     add_credential_arguments,
@@ -22,10 +22,16 @@ from ors_gym.cli._common import (
     summarize,
 )
 from ors_gym.display._terminal import say
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import Policy, random_policy, reference_policy
 from ors_gym.rollout._chat_policy import ChatPolicy
+
+_LOGGERS: Final = {
+    "wandb": "ors_gym.integrations.wandb:WandbLogger",
+    "mlflow": "ors_gym.integrations.mlflow:MlflowLogger",
+    "openreward": "ors_gym.integrations.openreward:OpenRewardLogger",
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -83,6 +89,13 @@ def add_parser(commands: Any) -> None:
         default="both",
         help="how a model reaches the tool that ends the episode; default: both",
     )
+    parser.add_argument(
+        "--log-to",
+        action="append",
+        default=[],
+        metavar="LOGGER",
+        help=f"{', '.join(_LOGGERS)}, or module:function; may be given several times",
+    )
     add_credential_arguments(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)
@@ -90,6 +103,7 @@ def add_parser(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     policy = _find_policy(options)
+    loggers = [_make_logger(name) for name in options.log_to]
     with (
         open_environment(options.environment, options.url) as (base_url, name),
         open_client(options, base_url) as client,
@@ -110,6 +124,7 @@ def _run(options: argparse.Namespace) -> int:
             terminal_tool_as=options.terminal_tool_as,
             output=options.output,
             policy_name=options.policy,
+            log_to=loggers,
             engine=options.engine,
             actors=options.actors,
             progress=False if options.json else None,
@@ -140,13 +155,32 @@ def _find_policy(options: argparse.Namespace) -> Policy:
             f"there is no policy {name!r}; pass random, reference, openai:MODEL, "
             "or module:function"
         )
+    policy: Policy = _load("policy", name)
+    return policy
+
+
+def _make_logger(name: str) -> Any:
+    known = _LOGGERS.get(name, name)
+    if ":" not in known:
+        raise InvalidRequestError(
+            f"there is no logger {name!r}; pass {', '.join(_LOGGERS)}, or "
+            "module:function, which makes an EvaluationLogger"
+        )
+    return _load("logger", known)()
+
+
+def _load(what: str, reference: str) -> Any:
+    """Import ``module:name``, also from the working directory."""
+    module, _, attribute = reference.partition(":")
     import_from_here()
     try:
-        policy: Policy = getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
+    except MissingExtraError:
+        raise
     except (ImportError, AttributeError, ValueError) as error:
         raise InvalidRequestError(
-            f"the policy {name!r} cannot be loaded: {error}"
+            f"the {what} {reference!r} cannot be loaded: {error}"
         ) from None
-    if not callable(policy):
-        raise InvalidRequestError(f"the policy {name!r} cannot be called")
-    return policy
+    if not callable(found):
+        raise InvalidRequestError(f"the {what} {reference!r} cannot be called")
+    return found

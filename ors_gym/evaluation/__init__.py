@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ors_gym.evaluation._evaluate import Options, evaluate, parallel_evaluate
 from ors_gym.evaluation._figures import Comparison
+from ors_gym.evaluation._loggers import EvaluationLogger
 from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.evaluation._statistics import Interval, pass_at_k, pass_hat_k
@@ -11,6 +12,7 @@ from ors_gym.evaluation._statistics import Interval, pass_at_k, pass_hat_k
 __all__ = [
     "Comparison",
     "Evaluation",
+    "EvaluationLogger",
     "Interval",
     "Options",
     "Record",

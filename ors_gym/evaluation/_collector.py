@@ -15,6 +15,7 @@ from ors_gym.errors import (
     ORSError,
     import_extra,
 )
+from ors_gym.evaluation._loggers import Loggers
 from ors_gym.evaluation._output import Output, Record, describe_failure
 from ors_gym.evaluation._plan import Key, Plan, Planned
 from ors_gym.rollout import Episode
@@ -38,6 +39,7 @@ class Collector:
         output: Output | None,
         progress: ProgressBar,
         done: Mapping[Key, Record],
+        loggers: Loggers,
         on_episode: Callable[[Episode], Any] | None,
     ) -> None:
         self.records: dict[Key, Record] = {
@@ -51,6 +53,7 @@ class Collector:
         self._refusal: ORSError | None = None
         self._output = output
         self._progress = progress
+        self._loggers = loggers
         self._on_episode = on_episode
         self._patience = _PATIENCE * max_concurrent
         self._unreachable = self._forbidden = 0
@@ -62,7 +65,7 @@ class Collector:
         return None if self.stopped else next(self.left, None)
 
     async def keep(self, planned: Planned, record: Record) -> None:
-        """Write an episode down, and tell ``on_episode`` of it.
+        """Write an episode down, and tell the loggers and ``on_episode`` of it.
 
         Raises:
             BaseException: What the policy raised to end more than its episode:
@@ -80,6 +83,7 @@ class Collector:
                 # What was played so far is worth more than an exception.
                 self.stopped = self.stopped or describe_failure(output.path, error)
         self._progress.add(record)
+        await self._loggers.log_episode(record)
         if self._on_episode is not None:
             told = self._on_episode(record.episode)
             if inspect.isawaitable(told):

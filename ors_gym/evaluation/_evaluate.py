@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any, Final, Literal, TypedDict, Unpack
@@ -18,6 +18,7 @@ from ors_gym.env._settings import OnToolError
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import Collector, ProgressBar
 from ors_gym.evaluation._figures import check_range
+from ors_gym.evaluation._loggers import EvaluationLogger, read_loggers
 from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
 from ors_gym.evaluation._player import Player, Settings, Success, name_success
@@ -90,6 +91,9 @@ class Options(RuleOptions, _EnvOptions, total=False):
     other settings changed."""
     policy_name: str | None
     """The policy's name in that file; the policy's own name if None."""
+    log_to: EvaluationLogger | Sequence[EvaluationLogger] | None
+    """Where the run is recorded while it goes on, such as
+    `ors_gym.integrations.wandb.WandbLogger`; one or several."""
     on_episode: Callable[[Episode], Any] | None
     """Called with each episode that ended; may be async."""
     progress: bool | None
@@ -238,6 +242,7 @@ class _Job:
             },
         )
         self._client = client
+        self._loggers = read_loggers(options.get("log_to"))
         self._tasks = tasks
         self._policy_name = options.get("policy_name") or name_policy(
             policy or policy_factory
@@ -277,13 +282,16 @@ class _Job:
                     output=output,
                     progress=progress,
                     done={} if output is None else output.records,
+                    loggers=self._loggers,
                     on_episode=options.get("on_episode"),
                 )
-                if self._ray_options is None:
-                    await _play_here(collector, client, settings)
-                else:
-                    await play_on_ray(collector, client, settings, *self._ray_options)
-                collector.raise_if_refused()
+                async with self._loggers.run(self._head, self.evaluation):
+                    if self._ray_options is None:
+                        await _play_here(collector, client, settings)
+                    else:
+                        ray = self._ray_options
+                        await play_on_ray(collector, client, settings, *ray)
+                    collector.raise_if_refused()
 
     def _open_output(self, plan: Plan) -> Output | None:
         path = self._options.get("output")

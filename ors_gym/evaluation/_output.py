@@ -54,6 +54,11 @@ class Record:
         """Whether it counts: False where an outage or the policy's error ended it."""
         return self.episode.total_reward is not None
 
+    def metrics(self) -> dict[str, float]:
+        """Return those of the episode, and ``success`` where it has an outcome."""
+        success = {} if self.success is None else {"success": float(self.success)}
+        return self.episode.metrics() | success
+
     def result(self) -> JSONObject:
         """Return the row without the episode's turns and steps."""
         episode = self.episode

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from ors_gym.evaluation import Evaluation
+from ors_gym.display._terminal import say
+from ors_gym.evaluation import Evaluation, EvaluationLogger
 from tests.cli.running import evaluate, run
 from tests.rollout.chat_server import running_chat_server
 
@@ -81,6 +82,31 @@ def add_words(episode: Any) -> dict[str, Any]:
     right = len(episode.steps) > 2 or (episode.task_index == 0 and episode.steps)
     given = {"a": 1, "b": 2} if right else {"a": "one", "b": 2}
     return {"tool": "add", "input": given}
+
+
+class Printer(EvaluationLogger):
+    """A logger of the user's own."""
+
+    def end(self, evaluation: Evaluation) -> None:
+        say(f"logged {evaluation.outcomes} outcomes")
+
+
+@pytest.mark.parametrize(
+    ("logger", "code", "said"),
+    [
+        ("tests.cli.test_eval:Printer", 0, "logged 2 outcomes"),
+        ("nowhere", 1, "there is no logger 'nowhere'; pass wandb, mlflow, openreward"),
+        ("tests.cli.test_eval:Nobody", 1, "the logger 'tests.cli.test_eval:Nobody'"),
+        ("tests.cli.test_eval:__name__", 1, "cannot be called"),
+    ],
+)
+def test_eval_logs_to_what_is_named(server, logger, code, said):
+    done = run(
+        *("eval", "contract", "--url", server.base_url, "--tasks", "2"),
+        *("--policy", "tests.cli.test_eval:submit", "--log-to", logger),
+        code=code,
+    )
+    assert said in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("policy", ["random", "reference"])

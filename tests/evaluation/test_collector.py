@@ -9,6 +9,7 @@ import ors_gym
 from ors_gym.env._task_order import Task
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._collector import Collector, ProgressBar
+from ors_gym.evaluation._loggers import Loggers
 from ors_gym.evaluation._plan import Plan
 from ors_gym.rollout import ChatPolicy
 from tests.evaluation.contract_evaluations import answer, make_record, play, submit
@@ -75,6 +76,7 @@ def collect(errors: list[ors_gym.ORSError | None]) -> Collector:
     tasks = [Task("train", index) for index in range(len(errors))]
     bar = ProgressBar(len(tasks), "", shown=False)
     nothing: Any = {"output": None, "done": {}, "on_episode": None}
+    nothing["loggers"] = Loggers([])
     collector = Collector(Plan(tasks, 1, "train"), 2, progress=bar, **nothing)
     while (planned := collector.next()) is not None:
         error = errors[planned.task.index]
