@@ -20,6 +20,7 @@ __all__ = [
     "TaskSpec",
     "TerminalToolAs",
     "ToolCall",
+    "ToolList",
     "ToolOutput",
     "ToolSpec",
 ]
@@ -62,6 +63,10 @@ class ToolSpec(TypedDict):
     description: str
     input_schema: JSONObject | None
     terminal: NotRequired[TerminalToolAs]
+
+
+class ToolList(list[ToolSpec]):
+    """A list of tools, which a notebook shows as a card."""
 
 
 class RolloutFilters(TypedDict, total=False):

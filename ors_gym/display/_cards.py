@@ -164,7 +164,7 @@ def _single_env_card(env: ORSEnv) -> str:
     transcript = env.transcript
     if transcript is None or not transcript.entries:
         hint = (
-            'made with render_mode="ansi", it shows its episode here'
+            'to see its episode here, make it with render_mode="ansi"'
             if transcript is None
             else "not reset yet"
         )

@@ -14,6 +14,7 @@ from gymnasium.vector import VectorEnv
 
 from ors_gym.display._html import message_card
 from ors_gym.display._terminal import clean
+from ors_gym.types import ToolList
 
 
 def show(value: Any, title: str = "") -> _Shown:
@@ -54,7 +55,7 @@ class _Shown:
 
 
 def register_formatters() -> None:
-    """Have IPython, if it runs, show ORS envs as cards, whatever they are wrapped in.
+    """Have IPython, if it runs, show ORS envs and their tools as cards.
 
     Importing `ors_gym` calls it. IPython is not imported for it, and other envs are
     shown as before.
@@ -67,6 +68,13 @@ def register_formatters() -> None:
         earlier = formatter.for_type(kind)
         if not isinstance(earlier, _EnvFormatter):
             formatter.for_type(kind, _EnvFormatter(earlier))
+    formatter.for_type(ToolList, _format_tools)
+
+
+def _format_tools(tools: ToolList) -> str:
+    from ors_gym.display._cards import tools_card  # noqa: PLC0415 - as in `show`
+
+    return tools_card(tools)
 
 
 class _EnvFormatter:

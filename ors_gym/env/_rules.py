@@ -35,7 +35,7 @@ from ors_gym.formats._blocks import decode_blocks, render_text, truncate
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces._images import ImageTuple
 from ors_gym.spaces._narrow_tools import narrow_tools
-from ors_gym.types import Block, ToolCall, ToolOutput, ToolSpec
+from ors_gym.types import Block, ToolCall, ToolList, ToolOutput, ToolSpec
 
 ResetResult: TypeAlias = tuple[Any, dict[str, Any]]
 """What Gymnasium's ``reset`` returns: observation and info."""
@@ -69,7 +69,7 @@ class EpisodeRules(Generic[S]):
 
     def __init__(self, settings: TaskEnvSettings, recorder: Recorder | None) -> None:
         self.environment = settings.env_name
-        self.tools: list[ToolSpec] = []
+        self.tools: list[ToolSpec] = ToolList()
         self.task: Task | None = None
         self.session: S | None = None
         self.catalog: Catalog | None = None
@@ -106,7 +106,7 @@ class EpisodeRules(Generic[S]):
             terminal: Any = {"terminal": settings.terminal_tool_as}
             tools = [{**one, **terminal} if "terminal" in one else one for one in tools]
         self.environment = environment
-        self.tools = tools
+        self.tools = ToolList(tools)
         self._calls.update(tools)
 
     @property

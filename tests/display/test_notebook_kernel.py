@@ -112,8 +112,13 @@ def test_a_vector_env_and_an_episode_show_themselves(kernel):
     assert "2 envs" in envs["text/html"]
     (episode,) = kernel.run('ors_gym.Episode("math")')
     assert "ors-card" in episode["text/html"]
-    (tools,) = kernel.run('ors_gym.show(envs.get_attr("tools")[0])')
-    assert "guess" in tools["text/html"]
+    for tools in (
+        'envs.get_attr("tools")[0]',
+        'ors_gym.show(envs.get_attr("tools")[0])',
+    ):
+        (shown,) = kernel.run(tools)
+        assert "ors-card" in shown["text/html"]
+        assert "guess" in shown["text/html"]
     kernel.run("envs.close()")
 
 
