@@ -29,7 +29,7 @@ def draw_action(draw: Random) -> Any:
             {"tool": "fail", "input": {"message": "on purpose"}},
             {"tool": "nonesuch", "input": {}},
             "just text",
-            None,
+            "",
         ]
     )
 
