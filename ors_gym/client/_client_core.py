@@ -21,7 +21,12 @@ from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect
 from ors_gym.protocol._exchange import Limits, Operation
 from ors_gym.protocol._retries import Retry
-from ors_gym.protocol._server_state import ClientSettings, Listing, Server
+from ors_gym.protocol._server_state import (
+    ClientSettings,
+    Listing,
+    Server,
+    SessionState,
+)
 from ors_gym.types import JSONObject, Secrets, Split, TaskSpec, ToolSpec
 
 T = TypeVar("T")
@@ -65,7 +70,10 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         self._server = server = RemoteServer(settings)
         if on_retry is not None:
             server.retries.subscribe(on_retry)
-        server.hooks.discard = _discard_in_background
+        hooks = server.hooks
+        hooks.register = _register_in_background
+        hooks.forget = background().forget
+        hooks.discard = _discard_in_background
         self._sessions: dict[str, S] = {}
         """Those of `create_episode` and of somebody else, by their ids."""
         self.catalog = Catalog(server)
@@ -342,8 +350,11 @@ class Catalog:
         return self._server.known.listing(environment), environment
 
 
+def _register_in_background(server: Server, state: SessionState) -> None:
+    if isinstance(server, RemoteServer):
+        background().register(server, state)
+
+
 def _discard_in_background(server: Server, session_id: str) -> None:
     if isinstance(server, RemoteServer):
-        # Twice: the first delete may come during a slow constructor (docs/wire.md,
-        # point 11).
-        background().delete_soon(server, session_id, again=True)
+        background().discard(server, session_id)

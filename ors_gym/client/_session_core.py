@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import weakref
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client._remote_server import RemoteServer
-from ors_gym.client.background import background
+from ors_gym.client.background import Registered, background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
@@ -41,8 +40,8 @@ def task_request(
 class SessionCore:
     """The state of a session and the operations on it, without a way to run them.
 
-    The background deletes a session that nobody refers to any more, and every session
-    that is open when the interpreter exits.
+    The background answers for every session that this process opened: it deletes one
+    that nobody refers to any more, and all that are open when the interpreter exits.
     """
 
     def __init__(
@@ -72,17 +71,16 @@ class SessionCore:
         self._call_timeout = call_timeout
         self._setup_timeout = setup_timeout
         self._state: SessionState | None = None
-        self._finalizer: weakref.finalize[..., Any] | None = None
+        self._is_attached = False
         self._closed = False
-        self._set_up = False
-        self._owner = os.getpid()
+        """Whether it was closed before it was opened."""
         self.tool_options: JSONObject = {}
         """What the server said beside the tools, such as ``terminal_tool``."""
 
     def __repr__(self) -> str:
         state = self._state
-        if self._closed or state is None:
-            condition = "closed" if self._closed else "not open"
+        if self._is_closed or state is None:
+            condition = "closed" if self._is_closed else "not open"
         else:
             condition = "finished" if state.finished else "open"
         return f"<{type(self).__name__} of {self._environment!r}, {condition}>"
@@ -119,7 +117,7 @@ class SessionCore:
                 f"the session of {self._environment!r} is not open; enter it with "
                 "`with client.session(...) as session:`"
             )
-        if self._closed:
+        if self._state.closed:
             raise SessionClosedError(
                 f"session {self._state.session_id} of {self._environment!r} was "
                 "closed; open a new session"
@@ -129,27 +127,27 @@ class SessionCore:
     @property
     def is_attached(self) -> bool:
         """Whether somebody else opened the session: closing it does not delete it."""
-        return self._state is not None and self._finalizer is None
+        return self._is_attached
+
+    @property
+    def _is_closed(self) -> bool:
+        return self._closed or (self._state is not None and self._state.closed)
 
     def adopt(self, state: SessionState) -> None:
         """Take an episode that was just created, and keep it alive from now on."""
         self._state = state
-        self._finalizer = weakref.finalize(
-            self, _delete_unreferenced, self.server, state, self._owner
-        )
-        # The background deletes what is open when the interpreter exits.
-        self._finalizer.atexit = False
-        background().watch(self.server, state)
+        background().note_open(state.session_id)
 
     def attach(self, session_id: str, environment: str) -> None:
         """Take a session that somebody else opened and will close."""
         server = self.server
         head = server.address(call_head(environment, session_id))
         self._state = SessionState(session_id, environment, head, server.redact)
+        self._is_attached = True
 
     def open_operation(self) -> Operation[SessionState]:
         """Return the operation that opens the session."""
-        if self._state is not None or self._closed:
+        if self._state is not None or self._is_closed:
             raise SessionClosedError("a session is opened once; make a new one")
         return operations.open_session(
             self.server,
@@ -181,7 +179,7 @@ class SessionCore:
         prompt = yield from operations.get_prompt(
             self.server, self.state, timeout=self._setup_timeout
         )
-        self._set_up = True
+        self._note_set_up()
         return prompt
 
     def messages_operation(self) -> Operation[list[JSONObject]]:
@@ -189,8 +187,13 @@ class SessionCore:
         messages = yield from operations.get_messages(
             self.server, self.state, timeout=self._setup_timeout
         )
-        self._set_up = True
+        self._note_set_up()
         return messages
+
+    def _note_set_up(self) -> None:
+        registered = background().find(self.state.session_id)
+        if registered is not None:
+            registered.is_set_up = True
 
     def tools_operation(self) -> Operation[list[ToolSpec]]:
         """Return the operation that lists the session's tools."""
@@ -232,49 +235,47 @@ class SessionCore:
 
         The background deletes what the server did not confirm.
         """
-        state = self._end()
-        if state is None:
+        registered = self._registered()
+        waits = registered is not None and registered.is_set_up
+        if registered is not None and waits:
+            # The background leaves the delete to this operation for so long.
+            registered.deleted_by = time.monotonic() + 2 * CLOSE_TIMEOUT
+        self._mark_closed()
+        if registered is None:
             return
         confirmed = False
         try:
             # While the environment is set up a delete may be lost, so it is not worth
             # waiting for (docs/wire.md, point 11).
-            if self._set_up:
+            if waits:
                 confirmed = yield from operations.delete_session(
-                    self.server, state.session_id, timeout=CLOSE_TIMEOUT
+                    self.server, registered.session_id, timeout=CLOSE_TIMEOUT
                 )
         finally:
-            if not confirmed:
-                self._delete_soon(state)
+            if confirmed:
+                background().forget(registered.session_id)
+            else:
+                registered.is_given_up = True
+                background().wake()
 
     def discard(self) -> None:
         """Close the session without waiting: the background deletes it."""
-        state = self._end()
-        if state is not None:
-            self._delete_soon(state)
+        self._mark_closed()
+        background().wake()
 
-    def _end(self) -> SessionState | None:
-        """Close the session on this side; return it if it is to be deleted.
-
-        It is not if it was closed before, or belongs to somebody else or to the parent
-        process.
-        """
-        state, finalizer = self._state, self._finalizer
-        if self._closed or state is None:
+    def _mark_closed(self) -> None:
+        if self._state is None:
             self._closed = True
+        else:
+            # The background deletes it, if it answers for it: this one store says so.
+            self._state.closed = True
+
+    def _registered(self) -> Registered | None:
+        """Return what is to be deleted: None if it is closed, or not ours to delete.
+
+        It is not where somebody else opened it, or the process that this was forked of.
+        """
+        state = self._state
+        if state is None or state.closed:
             return None
-        self._closed = state.closed = True
-        background().unwatch(state)
-        if finalizer is None or not finalizer.detach() or os.getpid() != self._owner:
-            return None
-        return state
-
-    def _delete_soon(self, state: SessionState) -> None:
-        background().delete_soon(self.server, state.session_id, again=not self._set_up)
-
-
-def _delete_unreferenced(server: RemoteServer, state: SessionState, owner: int) -> None:
-    """Finalise a session: note its id, do nothing else (docs/wire.md, point 14)."""
-    if not state.closed and os.getpid() == owner:
-        state.closed = True
-        background().note_for_deletion(server, state.session_id)
+        return background().find(state.session_id)

@@ -98,6 +98,10 @@ class Hooks:
 
     on_retry: Callable[[Retry], None] = _ignore
     """Told before a request is repeated."""
+    register: Callable[[Server, SessionState], None] = _ignore
+    """Takes a session whose /create is about to be sent: who gets it answers for it."""
+    forget: Callable[[str], None] = _ignore
+    """Takes the id of a registered session that turned out to be somebody else's."""
     discard: Callable[[Server, str], None] = _ignore
     """Takes a session that may exist and that nobody will use, by its server and id: to
     be deleted now and once more later (docs/wire.md, points 10 and 11)."""

@@ -115,6 +115,105 @@ def test_sigterm_deletes_where_it_was_asked_for(server: RunningServer) -> None:
     server.wait_for("teardown", 3)
 
 
+SLOW = {"id": "0", "construct_seconds": 1.0}
+WAYS = {
+    "env": "ors_gym.ORSEnv('contract', {url!r}, tasks={tasks}).reset()",
+    "vector": "ors_gym.ORSVectorEnv('contract', {url!r}, 8, tasks={tasks}).reset()",
+    "prefetch": "ors_gym.ORSEnv('contract', {url!r}, tasks=[{{'id': '1'}}, *{tasks}], "
+    "prefetch=True).reset(seed=0); signal.pause()",
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_sigterm_while_sessions_are_created(server: RunningServer, way: str) -> None:
+    # A constructor that sleeps in turn with the others would outlast the deletes.
+    task = SLOW if way == "env" else {"id": "0", "construct_seconds": 0.2}
+    script = f"""
+import signal
+import ors_gym
+ors_gym.delete_sessions_on_sigterm(20.0)
+{WAYS[way].format(url=server.base_url, tasks=[task])}
+"""
+    count = {"env": 1, "vector": 8, "prefetch": 2}[way]
+    process = subprocess.Popen([sys.executable, "-c", script])
+    try:
+        server.wait_for("construct", count if way == "prefetch" else 1)
+        process.terminate()
+        assert process.wait(timeout=30) == -signal.SIGTERM
+    finally:
+        process.kill()
+        process.wait()
+    assert_nothing_is_left(server)
+
+
+def assert_nothing_is_left(server: RunningServer) -> None:
+    """Check that every session that was ever constructed is gone from the server."""
+    begun = {entry["session"] for entry in server.log("construct")}
+    assert begun
+    for session_id in begun:
+        # Known to the server once its constructor is over.
+        if not server.log("teardown", session=session_id):
+            server.wait_for("setup", session=session_id)
+            assert not is_alive(server, session_id)
+
+
+DAEMONS = """
+import sys, threading
+import ors_gym
+
+def play():
+    env = ors_gym.ORSEnv("contract", {url!r})
+    while True:
+        env.reset()
+        env.step({{"tool": "add", "input": {{"a": 1, "b": 2}}}})
+
+for _ in range(8):
+    threading.Thread(target=play, daemon=True).start()
+sys.stdin.readline()
+"""
+
+
+def test_threads_that_play_while_the_interpreter_exits(server: RunningServer) -> None:
+    command = [sys.executable, "-c", DAEMONS.format(url=server.base_url)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        server.wait_for("done", 50)
+        process.communicate(b"end\n", timeout=30)
+    assert process.returncode == 0
+    assert_nothing_is_left(server)
+
+
+MANY = """
+import asyncio, os, resource
+import ors_gym
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (96, 96))
+
+async def main():
+    client = ors_gym.AsyncORSClient({url!r}, limits=ors_gym.Limits(connections=50))
+    def open_one(i):
+        return client.session("contract", split="train", index=i % 12).open()
+    kept = await asyncio.gather(*(open_one(i) for i in range({count})))
+    return client, kept
+
+kept = asyncio.run(main())
+files = []
+while {fill}:
+    try:
+        files.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        break
+print(len(kept[1]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_an_exit_with_more_sessions_than_descriptors(server, fill):
+    script = MANY.format(url=server.base_url, count=200, fill=fill)
+    done = run_python("-c", script)
+    assert (done.stdout, done.stderr, done.returncode) == ("200\n", "", 0)
+    assert_nothing_is_left(server)
+
+
 def test_set_up_that_fails_is_deleted_twice(server: RunningServer) -> None:
     with FaultProxy(server.base_url) as proxy:
         script = f"""

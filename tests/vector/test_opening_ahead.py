@@ -140,6 +140,7 @@ envs = ORSVectorEnv("Contract", sys.argv[1], num_envs=1)
 envs.reset(seed=0)
 sys.stdin.readline()
 envs.step([{"tool": "submit", "input": {"answer": "0"}}])
+sys.stdin.readline()
 if sys.argv[2] == "close":
     envs.close()
 """
@@ -154,7 +155,11 @@ def test_a_process_that_ends_meanwhile_leaves_no_session(
     with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
         one_server.wait_for("prompt", 1)
         proxy.plan("/create", [Stall(Point.BEFORE_REPLY, seconds)])
-        child.communicate(b"go\n", timeout=30)
+        assert child.stdin is not None
+        child.stdin.write(b"step\n")
+        child.stdin.flush()
+        proxy.wait_for(2, "/create")
+        child.communicate(b"end\n", timeout=30)
     assert child.returncode == 0
     # The session of the episode, and the one after it.
     one_server.wait_for("teardown", 2)

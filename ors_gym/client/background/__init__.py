@@ -1,5 +1,6 @@
 """The helper threads of a process: heartbeats, deletes, work that is waited for."""
 
+from ors_gym.client.background._sessions import Registered
 from ors_gym.client.background._thread import (
     Outcome,
     background,
@@ -10,6 +11,7 @@ from ors_gym.client.background._thread import (
 
 __all__ = [
     "Outcome",
+    "Registered",
     "background",
     "delete_sessions_on_sigterm",
     "outcome_of",

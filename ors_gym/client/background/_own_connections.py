@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
-from typing import Any, Final, TypeVar
+from functools import partial
+from typing import Any, Final, Generic, TypeVar
 
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client._run_operation import AsyncExchange, run_async
@@ -13,9 +15,10 @@ from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.protocol._exchange import Operation
 
 T = TypeVar("T")
+W = TypeVar("W")
 
 _IDLE_SECONDS: Final = 10.0
-_MOST_TASKS: Final = 64
+_MOST_AT_ONCE: Final = 64
 
 
 class BackgroundConnections:
@@ -75,27 +78,55 @@ class _ServerConnections:
             await self._pool.aclose()
 
 
-class BoundedTasks:
-    """Tasks on the running loop, of which at most 64 run at once.
+class WorkByServer(Generic[W]):
+    """Work for each server in its order, on the running loop.
 
-    ``then`` is called whenever one has ended, to start the next.
+    At most 64 pieces run at once for each server, so that one which is gone does not
+    hold up the others.
     """
 
-    def __init__(self, then: Callable[[], None]) -> None:
-        self.running: set[asyncio.Task[None]] = set()
-        self._then = then
+    def __init__(self, do: Callable[[W], Coroutine[Any, Any, None]]) -> None:
+        self._do = do
+        self._waiting: dict[str, deque[W]] = {}
+        self._running: dict[str, set[asyncio.Task[None]]] = {}
 
     def __bool__(self) -> bool:
-        return bool(self.running)
+        return bool(self._running)
 
-    def has_room(self) -> bool:
-        return len(self.running) < _MOST_TASKS
+    def put(self, server: RemoteServer, piece: W) -> None:
+        """Do a piece of work as soon as there is room."""
+        self._waiting.setdefault(server.base_url, deque()).append(piece)
+        self._start(server.base_url)
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self.running.add(task)
-        task.add_done_callback(self._end)
+    async def wait(self, seconds: float) -> None:
+        """Wait until a piece is done, for so many seconds at most."""
+        tasks = set().union(*self._running.values())
+        if tasks:
+            first = asyncio.FIRST_COMPLETED
+            await asyncio.wait(tasks, timeout=seconds, return_when=first)
+        else:
+            await asyncio.sleep(seconds)
 
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self.running.discard(task)
-        self._then()
+    async def cancel(self) -> None:
+        """Drop all work that is not done."""
+        self._waiting.clear()
+        tasks = set().union(*self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, key: str) -> None:
+        waiting = self._waiting.get(key)
+        running = self._running.setdefault(key, set())
+        while waiting and len(running) < _MOST_AT_ONCE:
+            task = asyncio.get_running_loop().create_task(self._do(waiting.popleft()))
+            running.add(task)
+            task.add_done_callback(partial(self._end, key))
+        if not waiting:
+            self._waiting.pop(key, None)
+        if not running:
+            del self._running[key]
+
+    def _end(self, key: str, task: asyncio.Task[None]) -> None:
+        self._running[key].discard(task)
+        self._start(key)

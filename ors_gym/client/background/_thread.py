@@ -14,6 +14,7 @@ import atexit
 import concurrent.futures
 import contextlib
 import os
+import queue
 import signal
 import threading
 import time
@@ -22,11 +23,11 @@ from types import FrameType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ors_gym.client._remote_server import RemoteServer
-from ors_gym.client.background._deletes import Deletes
-from ors_gym.client.background._heartbeats import Heartbeats
+from ors_gym.client.background._deletes import LONGEST_EXIT, Deletes
 from ors_gym.client.background._own_connections import BackgroundConnections
+from ors_gym.client.background._sessions import Registered, Sessions
 from ors_gym.client.http._pool import register_for_fork
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, SessionClosedError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._server_state import SessionState
 
@@ -52,68 +53,82 @@ class Background:
         register_for_fork(self)
 
     def _reset(self) -> None:
-        self._owner = os.getpid()
         self._connections = BackgroundConnections()
-        self._heartbeats = Heartbeats(self._connections)
+        self._sessions = Sessions(self._connections)
         self._deletes = Deletes(self._connections)
-        self._submitted = 0
-        """Submitted operations that have no result yet."""
+        self._submitted: set[object] = set()
+        """One object for each submitted operation that has no result yet."""
         self._submitted_tasks: set[asyncio.Task[Any]] = set()
+        self._ending = False
 
     def reset_after_fork(self) -> None:
-        # Kept, since a finaliser would delete the parent's sessions.
+        # Kept, since a finaliser would close what the parent still uses.
         self._inherited.append(
-            (self._connections, self._heartbeats, self._deletes, self._submitted_tasks)
+            (self._connections, self._sessions, self._deletes, self._submitted_tasks)
         )
         self._reset()
 
-    def watch(self, server: RemoteServer, state: SessionState) -> None:
-        """Keep a session alive from now on; it is referred to weakly."""
-        self._heartbeats.watch(server, state)
-        self._thread.start()
+    def register(self, server: RemoteServer, state: SessionState) -> None:
+        """Answer for a session, whose /create is about to be sent.
 
-    def unwatch(self, state: SessionState) -> None:
-        self._heartbeats.unwatch(state.session_id)
+        From now on it is deleted when its state is closed or collected, when it is
+        discarded, and when the process ends.
 
-    def delete_soon(
-        self, server: RemoteServer, session_id: str, *, again: bool = False
-    ) -> None:
-        """Delete a session without waiting.
-
-        With ``again`` it is deleted once more in a minute: the first delete may arrive
-        while the server still constructs the environment, and be lost (docs/wire.md,
-        points 10 and 11).
+        Raises:
+            SessionClosedError: If the process is ending.
         """
-        self.note_for_deletion(server, session_id)
-        if again:
-            self._deletes.add_later(server, session_id)
-        loop = self._thread.start()
-        loop.call_soon_threadsafe(self._deletes.start_due)
+        self._sessions.register(server, state)
+        if not self._ending:
+            self._thread.start()
+        if self._ending:
+            # Not only before: whoever ends the process may have looked in between.
+            self._sessions.forget(state.session_id)
+            raise SessionClosedError(
+                "this process is ending, so it opens no more sessions"
+            )
 
-    def note_for_deletion(self, server: RemoteServer, session_id: str) -> None:
-        """Have a running thread delete a session at its next tick.
+    def find(self, session_id: str) -> Registered | None:
+        """Return a session that this process answers for."""
+        return self._sessions.find(session_id)
 
-        A finaliser may call it: it takes no lock, does no I/O and starts no thread.
-        """
-        if os.getpid() == self._owner:
-            self._heartbeats.unwatch(session_id)
-            self._deletes.add(server, session_id)
+    def note_open(self, session_id: str) -> None:
+        """Keep a session alive from now on."""
+        self._sessions.note_open(session_id)
+
+    def forget(self, session_id: str) -> None:
+        """Answer no longer for a session: it is deleted, or it is not ours."""
+        self._sessions.forget(session_id)
+
+    def discard(self, server: RemoteServer, session_id: str) -> None:
+        """Delete a session without waiting."""
+        found = self.find(session_id)
+        if found is not None:
+            found.is_given_up = True
+            self.wake()
+        else:
+            self._deletes.add(server, session_id, again=True)
+            self._thread.start()
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look at once for what is to be deleted."""
+        loop = self._thread.loop
+        if loop is not None:
+            # Closed in this moment, the thread has ended, with nothing to do.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._look)
 
     def submit(
         self, server: RemoteServer, operation: Operation[T]
     ) -> concurrent.futures.Future[T]:
         """Run an operation on the thread."""
-        with self._thread.lock:
-            # Counted before the loop is looked at: it must not exit in between.
-            self._submitted += 1
+        submitted = object()
+        # Counted before the loop is looked at: it must not exit in between.
+        self._submitted.add(submitted)
         work = self._run_submitted(server, operation)
         future = asyncio.run_coroutine_threadsafe(work, self._thread.start())
-        future.add_done_callback(self._count_done)
+        future.add_done_callback(lambda _: self._submitted.discard(submitted))
         return future
-
-    def _count_done(self, _: concurrent.futures.Future[Any]) -> None:
-        with self._thread.lock:
-            self._submitted -= 1
 
     async def _run_submitted(self, server: RemoteServer, operation: Operation[T]) -> T:
         task: Any = asyncio.current_task()
@@ -123,40 +138,50 @@ class Background:
         finally:
             self._submitted_tasks.discard(task)
 
-    def delete_all(self, timeout: float = _EXIT_SECONDS) -> None:
-        """Delete every session of this process, within ``timeout`` seconds."""
-        loop = self._thread.loop
-        if os.getpid() != self._owner or loop is None:
-            return
-        work = self._delete_all(timeout)
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, loop)
-        except RuntimeError:
-            # The loop is closed, so the thread has ended.
-            work.close()
-            return
-        with contextlib.suppress(concurrent.futures.TimeoutError):
-            future.result(timeout + 1.0)
+    def delete_all(
+        self, timeout: float = _EXIT_SECONDS, *, at_exit: bool = False
+    ) -> None:
+        """Delete every session of this process, within ``timeout`` seconds.
 
-    async def _delete_all(self, timeout: float) -> None:
-        if self._submitted_tasks:
-            # A session that is opened in time is watched, so it is deleted below. An
-            # opening that is cancelled notes its own session for deletion.
-            _, late = await asyncio.wait(
-                set(self._submitted_tasks),
-                timeout=min(_OPENING_EXIT_SECONDS, timeout / 2),
-            )
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        await self._deletes.delete_all(self._heartbeats.close_all(), timeout)
+        Meanwhile none is opened; at the exit of the interpreter none is any more, and
+        deletes that are confirmed extend the time.
+        """
+        before, self._ending = self._ending, True
+        # Where there is none, nothing was opened, and from now on nothing is.
+        loop = self._thread.loop
+        try:
+            if loop is None:
+                return
+            work = self._delete_all(timeout, patient=at_exit)
+            try:
+                future = asyncio.run_coroutine_threadsafe(work, loop)
+            except RuntimeError:
+                # The loop is closed, so the thread has ended.
+                work.close()
+                return
+            with contextlib.suppress(concurrent.futures.TimeoutError):
+                future.result((LONGEST_EXIT if at_exit else timeout) + 1.0)
+        finally:
+            self._ending = before or at_exit
+
+    async def _delete_all(self, timeout: float, *, patient: bool) -> None:
+        cancel_at = time.monotonic() + min(_OPENING_EXIT_SECONDS, timeout / 2)
+
+        def collect() -> bool:
+            self._sessions.close_all()
+            self._take_over()
+            if time.monotonic() > cancel_at:
+                for task in self._submitted_tasks:
+                    task.cancel()
+            return bool(self._submitted_tasks)
+
+        await self._deletes.finish(collect, timeout, patient=patient)
 
     async def _work(self) -> None:
         """Do what is due at each tick, until nothing was to be done for a while."""
         idle_since = time.monotonic()
         while True:
-            self._deletes.start_due()
-            self._heartbeats.start_due()
+            self._look()
             await self._connections.close_idle()
             if not self._is_idle():
                 idle_since = time.monotonic()
@@ -168,8 +193,27 @@ class Background:
             await asyncio.sleep(_TICK_SECONDS)
         await self._connections.aclose()
 
+    def _look(self) -> None:
+        """Start the deletes and pings that are due."""
+        self._take_over()
+        self._deletes.start_due()
+        self._sessions.ping_due()
+
+    def _take_over(self) -> None:
+        """Have the sessions deleted that are over."""
+        for each in self._sessions.take_over():
+            # Twice before the end of its set-up: the first delete may arrive while the
+            # server still constructs the environment, and be lost (docs/wire.md,
+            # points 10 and 11).
+            self._deletes.add(
+                each.server,
+                each.session_id,
+                again=not each.is_set_up,
+                is_opening=each.is_opening,
+            )
+
     def _is_idle(self) -> bool:
-        return not (self._submitted or self._heartbeats or self._deletes)
+        return not (self._submitted or self._sessions or self._deletes)
 
 
 def background() -> Background:
@@ -189,7 +233,8 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
             "(parallel_evaluate, run_episode_async, ...) in its place"
         )
     tasks: list[asyncio.Task[Outcome[T]]] = []
-    done = threading.Event()
+    # Not an event, which stays locked if its Python code is interrupted.
+    done: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def start() -> None:
         task = loop.create_task(outcome_of(work))
@@ -198,7 +243,7 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
 
     def end(_: object) -> None:
         work.close()  # where it was cancelled before it began
-        done.set()
+        done.put(None)
 
     def cancel() -> None:
         for task in tasks:
@@ -208,11 +253,12 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         loop.call_soon_threadsafe(start)
-        # Not for a future: a cancelled one is done before the coroutine has cleaned up.
-        done.wait()
+        done.get()
     except BaseException:
         loop.call_soon_threadsafe(cancel)
-        if not done.wait(_CLEANUP_SECONDS):
+        try:
+            done.get(timeout=_CLEANUP_SECONDS)
+        except queue.Empty:
             # Something blocks the loop: the next call needs another.
             _thread_for_blocking_calls.abandon()
         raise
@@ -260,7 +306,9 @@ class LoopThread:
         register_for_fork(self)
 
     def _reset(self) -> None:
-        self.lock = threading.Lock()
+        # Entered again by the handler of a signal.
+        self._lock = threading.RLock()
+        self._claim = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
         """The running loop, or None."""
         self._thread: threading.Thread | None = None
@@ -272,21 +320,24 @@ class LoopThread:
 
     def start(self) -> asyncio.AbstractEventLoop:
         """Return the running loop."""
-        with self.lock:
-            if self.loop is None:
-                self.loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=self._run, args=(self.loop,), name=self._name, daemon=True
-                )
-                self._thread.start()
-            return self.loop
+        with self._lock:
+            while (loop := self.loop) is None:
+                started: queue.SimpleQueue[None] = queue.SimpleQueue()
+                arguments = (started,)
+                # It claims the loop itself: interrupted here, nobody knows whether it
+                # runs, and the next call starts another.
+                threading.Thread(
+                    target=self._run, args=arguments, name=self._name, daemon=True
+                ).start()
+                started.get()
+            return loop
 
     def is_current(self) -> bool:
         return threading.current_thread() is self._thread
 
     def exit_if(self, is_idle: Callable[[], bool]) -> bool:
         """Let ``work`` return, unless more came in at the last moment."""
-        with self.lock:
+        with self._lock:
             if not is_idle():
                 return False
             self.loop = self._thread = None
@@ -294,7 +345,7 @@ class LoopThread:
 
     def abandon(self) -> None:
         """Let the next `start` start another thread, since this one is blocked."""
-        with self.lock:
+        with self._lock:
             self.loop = self._thread = None
 
     def stop(self, timeout: float) -> None:
@@ -304,8 +355,16 @@ class LoopThread:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout)
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
+    def _run(self, started: queue.SimpleQueue[None]) -> None:
+        with self._claim:
+            if self.loop is not None:
+                started.put(None)
+                return
+            loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(loop)
+            self._thread = threading.current_thread()
+            self.loop = loop
+        started.put(None)
         try:
             if self._work is None:
                 _run_until_stopped(loop)
@@ -314,7 +373,7 @@ class LoopThread:
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
-            with self.lock:
+            with self._lock:
                 if self.loop is loop:
                     self.loop = self._thread = None
 
@@ -343,7 +402,7 @@ def _exit_with_the_process() -> None:
         # First, since nothing may step a session any more when it is deleted.
         _thread_for_blocking_calls.stop(_STOP_SECONDS)
     finally:
-        _background.delete_all()
+        _background.delete_all(at_exit=True)
 
 
 def delete_sessions_on_sigterm(timeout: float = 5.0) -> None:

@@ -73,6 +73,11 @@ class AsyncConnectionPool(BasePool):
         while self._waiters:
             self._admit()
 
+    def close_idle(self) -> None:
+        if self._loop is None or not self._loop.is_running():
+            while self._idle.close_oldest():
+                pass
+
     def reset_after_fork(self) -> None:
         inherited = list(self._open)
         self._loop = None

@@ -109,11 +109,16 @@ def _descriptors_ran_out(error: OSError) -> bool:
     """Tell whether an error comes from the limit on open files."""
     if not isinstance(error, socket.gaierror):
         return error.errno in _NO_DESCRIPTORS
-    # The resolver needs descriptors too, but does not say that it got none. Try.
+    # The resolver needs descriptors too, but does not say that it got none.
+    return not has_descriptors()
+
+
+def has_descriptors() -> bool:
+    """Tell whether this process may open another file or connection."""
     try:
         descriptor = os.open(os.devnull, os.O_RDONLY)
-    except OSError as probe:
-        return probe.errno in _NO_DESCRIPTORS
+    except OSError as error:
+        return error.errno not in _NO_DESCRIPTORS
     with contextlib.suppress(OSError):
         os.close(descriptor)
-    return False
+    return True

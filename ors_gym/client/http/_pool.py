@@ -77,6 +77,10 @@ class BasePool(abc.ABC):
     def reset_after_fork(self) -> None:
         """Drop the parent's connections without a word to the server."""
 
+    @abc.abstractmethod
+    def close_idle(self) -> None:
+        """Close the idle connections, unless another thread's loop watches them."""
+
 
 class ConnectionPool(BasePool):
     """Exchanges over blocking connections to one server, for any number of threads."""
@@ -123,13 +127,16 @@ class ConnectionPool(BasePool):
     def close(self) -> None:
         """Close every connection; exchanges that are under way end as failures."""
         self._closed = True
-        while self._idle.close_oldest():
-            pass
+        self.close_idle()
         with self._changed:
             busy = list(self._open)
             self._changed.notify_all()
         for connection in busy:
             connection.interrupt()
+
+    def close_idle(self) -> None:
+        while self._idle.close_oldest():
+            pass
 
     def reset_after_fork(self) -> None:
         inherited = list(self._open)
@@ -329,6 +336,13 @@ _registered: Final[weakref.WeakSet[_Resettable]] = weakref.WeakSet()
 def register_for_fork(resettable: _Resettable) -> None:
     """Have a forked child call `reset_after_fork` (docs/wire.md, point 14)."""
     _registered.add(resettable)
+
+
+def close_idle_connections() -> None:
+    """Close the idle connections of every pool, so that others find a descriptor."""
+    for pool in list(_registered):
+        if isinstance(pool, BasePool):
+            pool.close_idle()
 
 
 def _reset_all() -> None:

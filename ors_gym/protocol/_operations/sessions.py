@@ -142,6 +142,8 @@ def _create_episode(
     may be tried. ``fresh`` says that the id is new, so that a session which has it
     already can only be ours.
     """
+    calls = server.address(call_head(environment, session_id))
+    state = SessionState(session_id, environment, calls, redact)
     must_discard = True
     try:
         head, body = create_request(
@@ -152,6 +154,8 @@ def _create_episode(
             secrets=secrets,
             options=options or {},
         )
+        # Before /create: wherever an interrupt strikes, somebody knows of the session.
+        server.hooks.register(server, state)
         while True:
             reader = BodyReader()
             timeout = max(0.001, patience.remaining)
@@ -160,11 +164,11 @@ def _create_episode(
             patience.spend(outcome)
             if outcome.failure is None and outcome.status == 200:
                 must_discard = False
-                calls = server.address(call_head(environment, session_id))
-                return SessionState(session_id, environment, calls, redact)
+                return state
             exists = _exists_already(outcome, reader)
             if exists and not fresh:
                 # Somebody else's session: it is left alone.
+                server.hooks.forget(session_id)
                 must_discard = False
                 break
             if not may_repeat(outcome) and not exists:
