@@ -195,7 +195,16 @@ def _known(settings: Any) -> dict[str, Any]:
         plain: dict[str, Any] = to_plain_json(known, root="settings")
     except ValueError as error:
         raise InvalidRequestError(f"the settings are not JSON: {error}") from None
+    if "tool_schemas" in plain:
+        plain["tool_schemas"] = _without_nulls(plain["tool_schemas"])
     return plain
+
+
+def _without_nulls(value: Any) -> Any:
+    """Undo a table's columns: each row has the keys of all rows, with null for none."""
+    if not isinstance(value, dict):
+        return value
+    return {k: _without_nulls(one) for k, one in value.items() if one is not None}
 
 
 def _make(connection: dict[str, Any], given: dict[str, Any]) -> LiveEpisode:

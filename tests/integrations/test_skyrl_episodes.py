@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
+import datasets
 import pytest
 import skyrl_gym
 from skyrl_gym.envs.registration import deregister
@@ -314,8 +315,18 @@ def test_a_terminal_tool_is_told_and_reached_as_chosen(newest, how, paid):
 
 
 def test_narrowed_schemas_are_told(one_server):
-    table = {"move": {"direction": {"enum": ["up", "down"]}}}
-    (row,) = ors_rows("Board", one_server.base_url, tasks=[0], tool_schemas=table)
+    ways: Any = {"move": {"direction": {"enum": ["up", "down"]}}}
+    numbers: Any = {"add": {"a": {"minimum": 1}}}
+    url = one_server.base_url
+    rows = ors_rows("Board", url, tasks=[0], tool_schemas=ways)
+    rows += ors_rows("Contract", url, tasks=[0], tool_schemas=numbers)
+    # Both have the keys of both now.
+    row, other = datasets.Dataset.from_list(rows).to_list()
+    assert set(row["ors"]["tool_schemas"]) == {"add", "move"}
+    env = make(other)
+    messages, _ = env.init(other["prompt"])
+    env.close()
+    assert '"minimum": 1' in messages[0]["content"]
     env = make(row)
     messages, _ = env.init(row["prompt"])
     env.close()
