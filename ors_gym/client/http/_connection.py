@@ -47,7 +47,7 @@ class Connection:
         self.reader = reader
         self.last_byte = time.monotonic()
         self.now = self.last_byte
-        """The time after the last read."""
+        """The time after the last read, or of the beginning."""
         self.ended: Failure | OSError | None = None
         """What ended the exchange before its reply was complete, or None."""
         self.reused = False
@@ -61,11 +61,16 @@ class Connection:
         self._tick = 0.0
         self._set_tick(_TICK_SECONDS)
 
-    def begin(self, request: bytes, sink: Sink, deadline: float) -> None:
-        """Send a request; the deadline is on the clock of `time.monotonic`."""
+    def begin(
+        self, request: bytes, sink: Sink, started: float, deadline: float
+    ) -> None:
+        """Send a request; both times are on the clock of `time.monotonic`."""
         self._sink = sink
         self._deadline = deadline
-        self.now = self.last_byte = time.monotonic()
+        if self.now < started:
+            # It was idle. Otherwise connecting or draining it took some of the time.
+            self.now = started
+        self.last_byte = self.now
         self.reader.begin(sink)
         try:
             self._write(request)
@@ -156,6 +161,7 @@ class Connection:
             if not data:
                 return False
             reader.feed(data)
+        self.now = time.monotonic()
         return reader.reusable
 
     def _receive_soon(self, seconds: float) -> bytes:

@@ -158,7 +158,7 @@ class ConnectionPool(BasePool):
                 return opened
             connection = opened
         try:
-            connection.begin(request, send.sink, started + send.timeout)
+            connection.begin(request, send.sink, started, started + send.timeout)
         except BaseException:
             self._drop(connection)
             raise
