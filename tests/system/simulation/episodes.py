@@ -1,15 +1,18 @@
 """Episodes: what decides one, and many of them with every fault or at random."""
 
 import dataclasses
+import itertools
+import math
 import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from random import Random
+from typing import Self
 
 from ors_gym.protocol._exchange import Send
 from ors_gym.protocol._replies import BodyReader, StreamReader
 from tests.system.simulation.client import Client
-from tests.system.simulation.network import Exchange, Fault, Network
+from tests.system.simulation.network import Closing, Exchange, Fault, Network
 from tests.system.simulation.player import Call, Part, Player
 from tests.system.simulation.server import FLAVOURS, Server
 from tests.system.simulation.virtual_time import ViolationError, VirtualClock
@@ -52,6 +55,11 @@ class Episode:
     # Gateways replay tool calls too, which costs a run each.
     replays_calls: bool = False
     vocabulary: int = len(_FAULTS)  # faults are drawn from the first so many
+    # How the far end closes connections, and after how many seconds, one of which is
+    # drawn for each reply.
+    closing: Closing | None = None
+    closes_after: tuple[float, ...] = ()
+    exits_at: float | None = None  # when the client's process exits
 
     def play(self, *, traced: list[str] | None = None) -> Report:
         clock = VirtualClock(traced)
@@ -74,6 +82,9 @@ class Episode:
 
         late = lag if self.jitter else None
         network = Network(clock, server, plan, late, self.replays_calls)
+        if self.closing is not None:
+            network.closing = self.closing
+            network.closes_after = lambda: random.choice(self.closes_after)
         client = Client(clock, network, random.random, connected=self.connected)
         for when, down in self.restarts:
             clock.at(when, network.restart, down)
@@ -81,11 +92,13 @@ class Episode:
             Player(client, server, part, f"player {number}", 100 * number)
             for number, part in enumerate(self.parts)
         ]
+        if self.exits_at is not None:
+            clock.at(self.exits_at, client.exit, None)
         clock.run()
         seconds = clock.now
-        self._check(server, client, players)
+        self._check(server, network, players)
         clock.drain()
-        self._check(server, client, players)
+        self._check(server, network, players)
         return Report(
             exchanges=len(network.exchanges),
             shown=sum(player.shown for player in players),
@@ -98,7 +111,7 @@ class Episode:
             left=len(server.living()),
         )
 
-    def _check(self, server: Server, client: Client, players: list[Player]) -> None:
+    def _check(self, server: Server, network: Network, players: list[Player]) -> None:
         """Check what can only be known when all is over."""
         runs = Counter(run.nonce for run in server.runs)
         for nonce, count in runs.items():
@@ -108,9 +121,14 @@ class Episode:
             for nonce in player.never:
                 if runs[nonce]:
                     raise ViolationError(f"call {nonce} ran, and is said not to have")
+        deletes = (each for each in network.exchanges if each.target == "/delete")
+        deleted = {each.session_id for each in deletes}
         for session_id in server.living():
-            if not client.doomed.get(session_id):
+            if session_id not in deleted:
                 raise ViolationError(f"session {session_id} was never deleted")
+
+
+_AGES = ((0.002,), (0.05,), (1.0,), (5.0,), (0.0, 0.001, 0.002, 0.01, 0.1, 3.0, 60.0))
 
 
 def random_episode(seed: int) -> Episode:
@@ -122,7 +140,7 @@ def random_episode(seed: int) -> Episode:
     if chance() < 0.15:
         down = random.choice((0.1, 2.0, 20.0))
         restarts = ((chance() * random.choice((0.1, 2.0, 60.0)), down),)
-    return Episode(
+    episode = Episode(
         flavour="openreward" if chance() < 0.5 else "ors-sdk",
         parts=parts,
         chance=random.choice((0.0, 0.05, 0.1, 0.2, 0.4)),
@@ -134,6 +152,13 @@ def random_episode(seed: int) -> Episode:
         seed=seed,
         jitter=random.choice((0.0, 0.0, 0.1, 3.0, 30.0)),
     )
+    # Drawn last, so that older seeds mean what they meant.
+    if chance() < 0.4:
+        episode.closing = random.choice(list(Closing))
+        episode.closes_after = random.choice(_AGES)
+    if chance() < 0.1:
+        episode.exits_at = chance() * random.choice((0.03, 3.0, 100.0))
+    return episode
 
 
 def _random_part(random: Random) -> Part:
@@ -180,6 +205,21 @@ SCENARIOS = {
     "slow to construct": Episode(
         parts=(Part(calls=(Call(),), setup_timeout=30.0),), constructor=20.0
     ),
+    **{
+        f"closed {closing.name.lower()}": Episode(
+            flavour="ors-sdk",
+            parts=(Part(calls=(Call(), Call(seconds=2.0, finishes=True))),),
+            closing=closing,
+            # So soon that each request over a used connection is lost.
+            closes_after=(0.0005,),
+        )
+        for closing in Closing
+    },
+    "closed and forgiven": Episode(
+        parts=(Part(calls=(Call(), Call(think=400.0), Call())),),
+        closing=Closing.ANYWAY,
+        closes_after=(0.0005,),
+    ),
 }
 """Episodes to which every sequence of faults is done."""
 
@@ -194,6 +234,12 @@ class Tally:
     seconds: float = 0.0
     left: int = 0
     errors: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def __iadd__(self, other: Self) -> Self:
+        for field in dataclasses.fields(self):
+            total = getattr(self, field.name) + getattr(other, field.name)
+            setattr(self, field.name, total)
+        return self
 
     def add(self, report: Report) -> None:
         self.episodes += 1
@@ -229,27 +275,28 @@ def explore(
     episode = dataclasses.replace(scenario, faults=given)
     report = checked(episode)
     yield episode, report
-    yield from _explore_further(scenario, depth, given, report)
+    for number in range(max(given, default=-1) + 1, report.exchanges if depth else 0):
+        yield from explore_at(scenario, depth, number, given)
 
 
-def _explore_further(
-    scenario: Episode, depth: int, given: dict[int, Fault], report: Report
+def explore_at(
+    scenario: Episode, depth: int, number: int, given: Mapping[int, Fault]
 ) -> Iterator[tuple[Episode, Report]]:
-    if depth == 0:
-        return
-    for number in range(max(given, default=-1) + 1, report.exchanges):
-        seen = {_details(report)}
-        for fault in Fault:
-            faults = {**given, number: fault}
-            episode = dataclasses.replace(scenario, faults=faults)
-            spoilt = checked(episode)
-            yield episode, spoilt
-            if depth == 1:
-                continue
-            details = _details(spoilt)
-            if details not in seen:
-                seen.add(details)
-                yield from _explore_further(scenario, depth - 1, faults, spoilt)
+    """Play an episode with every fault at one exchange, and what `explore` does then.
+
+    Processes share the work by the first exchange that is hurt.
+    """
+    seen = {_details(checked(dataclasses.replace(scenario, faults=given)))}
+    for fault in Fault:
+        faults = {**given, number: fault}
+        episode = dataclasses.replace(scenario, faults=faults)
+        spoilt = checked(episode)
+        yield episode, spoilt
+        details = _details(spoilt)
+        if depth > 1 and details not in seen:
+            seen.add(details)
+            for later in range(number + 1, spoilt.exchanges):
+                yield from explore_at(scenario, depth - 1, later, faults)
 
 
 def _details(report: Report) -> tuple[object, ...]:
@@ -266,6 +313,15 @@ def _details(report: Report) -> tuple[object, ...]:
         elif isinstance(sink, BodyReader) and outcome.failure is None:
             details.append(sink.body)
     return tuple(details)
+
+
+def moments(scenario: Episode) -> list[float]:
+    """Name a time between any two events of an episode without faults."""
+    times = {0.0}
+    for exchange in checked(scenario).played:
+        times |= {exchange.started, exchange.arrived_at, exchange.last}
+    ordered = sorted(time for time in times if time < math.inf)
+    return [*((a + b) / 2 for a, b in itertools.pairwise(ordered)), ordered[-1] + 1.0]
 
 
 def endless(scenario: Episode) -> Iterator[tuple[Episode, Report]]:

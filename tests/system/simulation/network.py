@@ -2,19 +2,21 @@
 
 Within a connection TCP keeps everything in order and delivers nothing twice, so what is
 left is between connections: requests that arrive long after newer ones, replies in any
-order, and gateways that deliver a request more than once.
+order, and gateways that deliver a request more than once. Connections live on between
+exchanges, and the far end may close one at any age.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import enum
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from ors_gym.protocol._exchange import Failure, Outcome, Send
-from tests.system.simulation.server import Reply, Server
+from tests.system.simulation.server import PROBE, Reply, Server
 from tests.system.simulation.virtual_time import Process, ViolationError, VirtualClock
 
 
@@ -58,6 +60,7 @@ class Fault(enum.Enum):
     TWICE = "a gateway delivers the request twice, and passes the first reply"
     REPLAYED = "a gateway delivers the request, loses the reply, and asks again"
     ECHOED = "a gateway delivers the request once more 5 s later"
+    CUT_IN_END = "reset within the last event"
 
 
 STARTING: Final = ((b"X-Backend-State", b"starting"), (b"Retry-After", b"1"))
@@ -84,9 +87,9 @@ SILENT: Final = {Fault.SILENT, Fault.SILENT_UNSEEN, Fault.SILENT_TASK}
 _Pieces: TypeAlias = list[tuple[float, bytes]]
 
 
-def _half(pieces: _Pieces) -> _Pieces:
-    """Keep one event and half of the next, or half of a body in one piece."""
-    place = 1 if len(pieces) > 1 else 0
+def _half(pieces: _Pieces, place: int = 1) -> _Pieces:
+    """Keep half of an event and all before it, or half of a body in one piece."""
+    place = place % len(pieces) if len(pieces) > 1 else 0
     when, data = pieces[place]
     return [*pieces[:place], (when, data[: len(data) // 2])]
 
@@ -111,6 +114,7 @@ CUTS: Final[dict[Fault, Callable[[_Pieces], _Pieces]]] = {
     Fault.SILENT_CHUNK: _half,
     Fault.CUT_END: lambda pieces: pieces[:-1],
     Fault.CUT_BLANK: _without_blank,
+    Fault.CUT_IN_END: lambda pieces: _half(pieces, -1),
 }
 ENDINGS: Final[dict[Fault, Any]] = {
     **{fault: Failure.RESET for fault in CUTS if fault.name.startswith("CUT")},
@@ -118,7 +122,32 @@ ENDINGS: Final[dict[Fault, Any]] = {
 }
 LATENCY: Final = 0.001
 _STALE_AFTER: Final = 3.0
-"""Seconds that a connection may be idle before a call (docs/wire.md, point 6)."""
+"""Seconds that a connection may be idle before what is not sent twice (docs/wire.md,
+point 6)."""
+_REMEMBERED: Final = 300.0
+
+
+def is_sent_once(send: Send) -> bool:
+    """Say whether a request is not sent again if nobody knows what became of it."""
+    return send.head.target.endswith(("/call", "/create")) and send.body != PROBE
+
+
+class Closing(enum.Enum):
+    """How the far end closes a connection some time after its last reply."""
+
+    IDLE = "unless a request has come before that, as servers do"
+    ANYWAY = "also under a request, which is lost if it comes later"
+    HALF = "for its own half: requests are served as before, and no reply comes"
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Connection:
+    """One of the client's connections."""
+
+    used: bool = False  # it has carried an exchange to its end
+    last_byte: float = 0.0
+    closed_at: float = math.inf
+
 
 Plan: TypeAlias = Callable[[int, Send], Fault | None]
 """Chooses the fault of an exchange, given its number in the episode."""
@@ -147,6 +176,7 @@ class Exchange:
     position: int = 0
     replayed: bool = False
     shown: Reply | None = None
+    connection: Connection = dataclasses.field(default_factory=Connection)
 
     def __post_init__(self) -> None:
         headers = self.send.head.headers
@@ -202,6 +232,12 @@ class Network:
     replays_calls: bool = False
     exchanges: list[Exchange] = dataclasses.field(default_factory=list)
     watch: Callable[[Exchange], None] = _ignore  # told of each call that is sent
+    closing: Closing | None = None
+    # Seconds after a reply at which the far end closes the connection.
+    closes_after: Callable[[], float] = lambda: math.inf
+    # When used connections broke, each time counted once.
+    breaks: list[float] = dataclasses.field(default_factory=list)
+    _idle: dict[str, list[Connection]] = dataclasses.field(default_factory=dict)
     # Those that the server has, in order: a set's order would differ in each run.
     _inside: dict[Exchange, None] = dataclasses.field(default_factory=dict)
 
@@ -209,6 +245,7 @@ class Network:
         clock = self.clock
         fault = self.plan(len(self.exchanges), send)
         exchange = Exchange(self, process, send, fault)
+        exchange.connection = self._connect(exchange)
         self.exchanges.append(exchange)
         if clock.trace is not None:
             told = f" [{fault.value}]" if fault else ""
@@ -234,11 +271,15 @@ class Network:
         if fault in DELAYS:
             delay = DELAYS[fault]
         clock.at(clock.now + delay, self._arrive, exchange)
+        closed_at = exchange.connection.closed_at
+        clock.at(max(closed_at, clock.now) + LATENCY, self._break, exchange)
         if send.timeout < delay:
             clock.at(clock.now + send.timeout, self._advance, exchange)
 
     def restart(self, down: float) -> None:
         self.server.restart(down)
+        for connection in itertools.chain(*self._idle.values()):
+            connection.closed_at = min(connection.closed_at, self.clock.now)
         inside, self._inside = self._inside, {}
         for exchange in inside:
             exchange.drop()
@@ -247,6 +288,8 @@ class Network:
         fault = exchange.fault
         if fault is Fault.RESET or fault is Fault.RESTART_AFTER:
             return
+        if self.clock.now >= exchange.connection.closed_at:
+            return  # nothing is sent on it any more
         if fault is not None:
             reply = self._spoil(exchange, fault, reply)
         if self.lag is not None:
@@ -269,9 +312,13 @@ class Network:
             failure=failure,
             detail=exchange.fault.value if exchange.fault else "",
             elapsed=clock.now - exchange.started,
+            reused=exchange.connection.used,
         )
         exchange.outcome = outcome
-        exchange.process.idle_since = -math.inf if failure else clock.now
+        if failure is None:
+            self._keep(exchange)
+        elif failure is Failure.RESET and exchange.connection.used:
+            self._note_break(exchange)
         if clock.trace is not None:
             what = failure.value if failure else "complete"
             clock.note(f"#{exchange.number} ends: {outcome.status} {what}")
@@ -281,14 +328,55 @@ class Network:
         if fault in REPLAYS and not self.replays_calls:
             call = exchange.target.endswith("/call")
             return not call or b'"task_id"' in (exchange.body or b"")
-        return fault is not Fault.STALE or self._is_stale(exchange)
+        return fault is not Fault.STALE or exchange.connection.used
 
-    def _is_stale(self, exchange: Exchange) -> bool:
-        idle = self.clock.now - exchange.process.idle_since
-        reused = idle <= exchange.send.reuse_within
-        if reused and idle > _STALE_AFTER and exchange.target.endswith("/call"):
-            raise ViolationError(f"a call reused a connection idle for {idle:g} s")
-        return reused
+    def is_distrusted(self) -> bool:
+        """Say whether what is not sent twice has to go over new connections.
+
+        The rule of docs/wire.md, point 6, written a second time.
+        """
+        if len(self.breaks) < 2:
+            return False
+        before, last = self.breaks[-2:]
+        return self.clock.now - last < _REMEMBERED and last - before < _REMEMBERED
+
+    def _note_break(self, exchange: Exchange) -> None:
+        if exchange.process.waiting is not exchange.send:
+            return  # nobody saw it
+        # What was under way already at the last one broke with it.
+        if not self.breaks or exchange.started > self.breaks[-1]:
+            self.breaks.append(self.clock.now)
+
+    def _connect(self, exchange: Exchange) -> Connection:
+        """Take the idle connection used last, or a new one."""
+        now, send = self.clock.now, exchange.send
+        idle = self._idle.setdefault(exchange.process.pool, [])
+        while idle:
+            age = now - idle[-1].last_byte
+            if age > send.reuse_within:
+                idle.pop(0)
+                break
+            connection = idle.pop()
+            if now >= connection.closed_at + LATENCY:
+                # Its end has arrived, and is seen before anything is sent.
+                continue
+            if is_sent_once(send) and age > _STALE_AFTER:
+                raise ViolationError(f"{exchange.target} over one idle for {age:g} s")
+            return connection
+        return Connection()
+
+    def _keep(self, exchange: Exchange) -> None:
+        """Put the connection of a complete exchange back."""
+        connection, now = exchange.connection, self.clock.now
+        connection.used = True
+        connection.last_byte = now
+        connection.closed_at = now + self.closes_after()
+        self._idle[exchange.process.pool].append(connection)
+
+    def _break(self, exchange: Exchange) -> None:
+        """Let the client see that its connection was closed, if it was."""
+        if self.clock.now >= exchange.connection.closed_at + LATENCY:
+            self.finish(exchange, Failure.RESET)
 
     def _refuse(self, exchange: Exchange) -> None:
         self.finish(exchange, Failure.CONNECT)
@@ -299,6 +387,11 @@ class Network:
     def _arrive(self, exchange: Exchange) -> None:
         """Let the request reach the server, or what stands before it."""
         clock, server, fault = self.clock, self.server, exchange.fault
+        connection = exchange.connection
+        if clock.now >= connection.closed_at and self.closing is not Closing.HALF:
+            return
+        if self.closing is Closing.IDLE:
+            connection.closed_at = math.inf
         if fault is Fault.RESTART:
             self.restart(_DOWN)
         if clock.now < server.down_until:

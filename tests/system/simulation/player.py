@@ -135,7 +135,7 @@ class Player:
     def _timed(self, operation: Operation[T], seconds: float) -> Operation[T]:
         began = self.client.clock.now
         try:
-            result = yield from operation
+            result = yield from self.client.oversee(operation)
         except (errors.ORSError, Cancelled):
             self._check_time(began, seconds)
             raise

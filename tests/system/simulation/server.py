@@ -28,7 +28,7 @@ _LOST: Final = b'{"detail":"Active environment not found"}'
 _EXISTS: Final = b'{"detail":"Session already exists"}'
 _DELETED: Final = b'{"detail":"Session deleted"}'
 _STILL: Final = b'{"detail":"Environment still starting."}'
-_PROBE: Final = b'{"secrets": {}}'
+PROBE: Final = b'{"secrets": {}}'
 _INCOMPLETE: Final = b'{"detail":[{"type":"missing","loc":["body","task_spec"]}]}'
 _FAILED: Final = b'{"detail":"RuntimeError: it broke"}'
 
@@ -183,7 +183,7 @@ class Server:
 
     def _create(self, arrival: Arrival) -> None:
         session_id = arrival.session_id
-        if arrival.body == _PROBE:
+        if arrival.body == PROBE:
             self._answer(arrival, 422, _INCOMPLETE)
             return
         if self.alive(session_id):

@@ -3,17 +3,23 @@
 import dataclasses
 import itertools
 import math
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 import pytest
 
 from ors_gym.errors import CallTimeoutError, ConnectionFailedError
-from ors_gym.protocol._exchange import Head, Send
+from ors_gym.protocol._exchange import (
+    CALL_REUSE_WITHIN,
+    REUSE_WITHIN,
+    Head,
+    Limits,
+    Send,
+)
 from ors_gym.protocol._operations import calls
-from ors_gym.protocol._replies import BodyReader
+from ors_gym.protocol._replies import BodyReader, StreamReader
 from ors_gym.protocol._requests import call_body
-from ors_gym.protocol._retries import Patience
+from ors_gym.protocol._retries import Patience, Reuse
 from ors_gym.protocol._server_state import SessionState
 from tests.system.simulation.__main__ import main
 from tests.system.simulation.client import Client, Script
@@ -23,12 +29,13 @@ from tests.system.simulation.episodes import (
     checked,
     endless,
     explore,
+    moments,
     play_random,
     random_episode,
     sample,
     tally_of,
 )
-from tests.system.simulation.network import REPLAYS, Fault
+from tests.system.simulation.network import REPLAYS, Closing, Fault
 from tests.system.simulation.player import Call, Part
 from tests.system.simulation.server import FLAVOURS
 from tests.system.simulation.virtual_time import Process, ViolationError, VirtualClock
@@ -38,7 +45,7 @@ pytestmark = pytest.mark.unit
 HARMLESS = {
     *(Fault.REFUSED, Fault.SLOW, Fault.SLOW_TASK, Fault.SHORT_TASK),
     *(Fault.CUT_TASK, Fault.CUT_CHUNK, Fault.CUT_END, Fault.CUT_BLANK),
-    *(Fault.GATE_429, Fault.GATE_STARTING),
+    *(Fault.CUT_IN_END, Fault.GATE_429, Fault.GATE_STARTING),
     *(Fault.HELD, Fault.TWICE, Fault.REPLAYED, Fault.ECHOED),
 }
 """Faults that nobody should see, wherever one of them strikes."""
@@ -111,13 +118,20 @@ def test_a_result_is_saved_within_its_minute() -> None:
 # first 29 faults, with requests and replies in order.
 @pytest.mark.parametrize("seed", [35, 629, 857, 922, 1080, 2148, 2773, 4677, 5522])
 def test_a_seed_that_once_failed(seed: int) -> None:
-    checked(dataclasses.replace(random_episode(seed), jitter=0.0, vocabulary=29))
+    checked(dataclasses.replace(as_before(seed, 29), jitter=0.0))
 
 
 # The same, from all faults and in any order.
 @pytest.mark.parametrize("seed", [70502])
 def test_a_seed_that_failed_out_of_order(seed: int) -> None:
-    checked(random_episode(seed))
+    checked(as_before(seed, 34))
+
+
+def as_before(seed: int, vocabulary: int) -> Episode:
+    """Draw an episode as when there were so many faults, and nothing but them."""
+    return dataclasses.replace(
+        random_episode(seed), vocabulary=vocabulary, closing=None, exits_at=None
+    )
 
 
 def test_a_call_is_not_repeated_after_its_session_was_closed() -> None:
@@ -147,6 +161,52 @@ def test_a_create_after_every_delete_is_left_to_the_reaper(flavour: str) -> None
     for fault, left in ((Fault.LATE, 0), (Fault.LATER, 1)):
         report = Episode(flavour=flavour, faults={1: fault}).play()
         assert (report.shown, report.errors, report.left) == (2, [], left)
+
+
+@pytest.mark.parametrize("closing", list(Closing))
+@pytest.mark.parametrize("flavour", list(FLAVOURS))
+def test_a_far_end_that_closes_connections_costs_no_result(
+    flavour: str, closing: Closing
+) -> None:
+    slow = Part(calls=(Call(seconds=2.0), Call(seconds=2.0, finishes=True)))
+    report = Episode(
+        flavour=flavour,
+        parts=(slow,),
+        constructor=0.2,
+        closing=closing,
+        closes_after=(0.0005,),
+    ).play()
+    assert (report.shown, report.runs, report.errors, report.left) == (2, 2, [], 0)
+    broken = [
+        e.connection.used for e in report.played if e.outcome and e.outcome.failure
+    ]
+    assert len(broken) >= 2
+    assert all(broken)
+
+
+def test_what_a_far_end_did_is_forgotten() -> None:
+    # The calls after five minutes go over a used connection again, and are lost on it.
+    calls = (Call(), Call(think=1.0), Call(think=400.0), Call())
+    closed = SCENARIOS["closed anyway"]
+    report = dataclasses.replace(closed, parts=(Part(calls=calls),)).play()
+    assert (report.shown, report.errors) == (3, ["AmbiguousCallError"])
+
+
+@pytest.mark.parametrize("flavour", list(FLAVOURS))
+@pytest.mark.parametrize("what", ["interrupted", "interrupted twice", "exits"])
+def test_nothing_is_left_whenever_it_ends(flavour: str, what: str) -> None:
+    scenario = Episode(flavour=flavour)
+    times = moments(scenario)
+    assert len(times) > 10
+    for now in times:
+        part = Part(cancelled_at=None if what == "exits" else now)
+        episode = dataclasses.replace(scenario, parts=(part,))
+        if what != "interrupted":
+            episode.exits_at = now + (0.0 if what == "exits" else 0.0005)
+        report = checked(episode)
+        # A process that exits may be gone before a constructor is done.
+        begun = [e for e in report.played if e.target == "/create" and not e.outcome]
+        assert report.left <= (len(begun) if what != "interrupted" else 0)
 
 
 def test_a_ping_that_arrives_after_the_close_does_nothing() -> None:
@@ -210,6 +270,40 @@ real_call_body = call_body
 real_unanswered = calls._unanswered
 
 
+real_note_break = Reuse.note_break
+real_next_delay = Patience.next_delay
+real_delete = Client._delete_in_background
+
+
+def go_on_as_before(patience: Patience, outcome: Any) -> None:
+    real_spend(patience, outcome)
+    patience.reuse_within, patience.call_reuse_within = REUSE_WITHIN, CALL_REUSE_WITHIN
+
+
+def condemn(reuse: Reuse, elapsed: float) -> None:
+    real_note_break(reuse, elapsed)
+    reuse.distrusted = True
+
+
+def wait_too_long(patience: Patience, *rest: Any, **options: Any) -> float:
+    return real_next_delay(patience, *rest, **options) or 5.0
+
+
+def delete_unless_exiting(client: Client, session_id: str, *, again: bool) -> None:
+    if not client.exiting:
+        real_delete(client, session_id, again=again)
+
+
+class JoiningReader(StreamReader):
+    """Goes on with the pieces of the reply before."""
+
+    pieces: ClassVar[list[bytes]] = []
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._parts = self.pieces
+
+
 def refill(patience: Patience, outcome: Any) -> None:
     if outcome.status != 200:
         real_spend(patience, outcome)
@@ -244,7 +338,9 @@ MUTANTS: dict[str, Any] = {
         Client, "discard", lambda self, session_id: None
     ),
     "a lost result is a tool's error": in_calls("_UNKNOWN_TASK", "?"),
-    "a call goes over an old connection": in_calls("CALL_REUSE_WITHIN", 50.0),
+    "a call goes over an old connection": patch(
+        "ors_gym.protocol._retries.CALL_REUSE_WITHIN", 50.0
+    ),
     "a session goes on after an ambiguous call": in_calls("_unanswered", stay_open),
     "a lost reply is said not to have run": in_calls(
         "_unanswered", lambda *rest: ConnectionFailedError("no")
@@ -259,10 +355,51 @@ MUTANTS: dict[str, Any] = {
     "a server that is out of reach is out of time": in_calls(
         "AmbiguousCallError", CallTimeoutError
     ),
+    "a repetition goes over a used connection": patch.object(
+        Patience, "spend", go_on_as_before
+    ),
+    "nothing is learned from broken connections": patch.object(
+        Reuse, "note_break", lambda self, elapsed: None
+    ),
+    "one broken connection is enough": patch.object(Reuse, "note_break", condemn),
+    "a restart counts for each connection that it breaks": patch.object(
+        Reuse, "note_break", lambda self, elapsed: real_note_break(self, -1.0)
+    ),
+    "broken connections are never forgotten": patch.object(
+        Reuse, "forget_in_time", lambda self: True
+    ),
+    "the server's word on when to come back is ignored": patch(
+        "ors_gym.protocol._operations.fetching.retry_after", lambda outcome: None
+    ),
+    "a call that was turned away is called ambiguous": in_calls(
+        "may_repeat_call", lambda outcome, **_: not outcome.sent
+    ),
+    "half a result counts": patch(
+        "ors_gym.protocol._replies.parse_json", lambda *rest: None
+    ),
+    "the pieces of two replies are joined": in_calls("StreamReader", JoiningReader),
+    "a session that the server lacks is not lost": in_calls(
+        "note_loss", lambda *rest: None
+    ),
+    "the parts of an opening have their time each": patch(
+        "ors_gym.protocol._operations.sessions.within", lambda patience, work: work
+    ),
+    "nothing waits before it asks again": patch.object(
+        Patience, "next_delay", lambda self, *rest, **options: 0.0
+    ),
+    "a wait goes beyond the deadline": patch.object(
+        Patience, "next_delay", wait_too_long
+    ),
+    "a process that exits deletes nothing": patch.object(
+        Client, "_delete_in_background", delete_unless_exiting
+    ),
 }
 
 
 def play_until_it_fails() -> None:
+    for scenario in SCENARIOS.values():
+        checked(scenario)
+        checked(dataclasses.replace(scenario, exits_at=0.02))
     for name in ("openreward", "thoughtful", "ors-sdk"):
         tally_of(explore(SCENARIOS[name], 1))
         tally_of(endless(SCENARIOS[name]))

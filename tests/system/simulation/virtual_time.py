@@ -67,7 +67,7 @@ class VirtualClock:
 class Process:
     """One thread of control: a generator that yields what operations yield."""
 
-    __slots__ = ("_script", "clock", "idle_since", "name", "network", "waiting")
+    __slots__ = ("_script", "clock", "name", "network", "pool", "waiting")
 
     def __init__(
         self,
@@ -75,11 +75,12 @@ class Process:
         network: Exchanger,
         script: Generator[Send | Pause, Outcome, None],
         name: str,
+        pool: str = "client",
     ) -> None:
         self.clock = clock
         self.network = network
         self.name = name
-        self.idle_since = -math.inf  # when its connection carried the last byte
+        self.pool = pool  # whose connections it uses
         self._script = script
         self.waiting: object = None
         clock.living += 1
@@ -95,13 +96,18 @@ class Process:
             self.clock.note(f"{self.name} is cancelled")
             self._go_on(lambda: self._script.throw(Cancelled()))
 
+    def kill(self) -> None:
+        """Let it end where it stands, as a process that exits ends its threads."""
+        if self.waiting is not None:
+            self._end()
+
     def _begin(self, _: None) -> None:
         self._go_on(lambda: next(self._script))
 
     def _go_on(self, proceed: Callable[[], Send | Pause]) -> None:
         try:
             self._wait(proceed())
-        except StopIteration:
+        except (StopIteration, Cancelled):
             self._end()
 
     def _end(self) -> None:
