@@ -67,7 +67,7 @@ class Connection:
         """Send a request; both times are on the clock of `time.monotonic`."""
         self._sink = sink
         self._deadline = deadline
-        if self.now < started:
+        if self.now < started:  # noqa: PLR1730 - `max` costs more
             # It was idle. Otherwise connecting or draining it took some of the time.
             self.now = started
         self.last_byte = self.now
