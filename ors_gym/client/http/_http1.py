@@ -385,6 +385,8 @@ _KEEP_ALIVE_TIMEOUT: Final = re.compile(
 )
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _BODILESS_STATUSES: Final = (204, 304)
+_GAVE_UP: Final = (502, 504)
+"""Statuses of a gateway that did not wait for the server."""
 _HEADERS_ABOUT_THE_BODY: Final = frozenset(
     {
         b"connection",
@@ -415,6 +417,10 @@ class ReplyHead:
         self.encoding = b",".join(values.get(b"content-encoding", ())).strip().lower()
         """The content encodings, joined by commas; empty without one."""
         if b"close" in _tokens(values.get(b"connection", ())):
+            persistent = False
+        if status in _GAVE_UP:
+            # The server's own reply may follow late, and would be taken for that to the
+            # next request, which may be another session's.
             persistent = False
         if status in _BODILESS_STATUSES:
             # They have no body (RFC 9112, section 6.3). One that is sent all the same

@@ -234,6 +234,14 @@ def test_the_bound_of_the_head_is_exact():
     assert _read(_reader(), fitting.replace(b"X:", b"XX:")) == "LIMIT"
 
 
+@pytest.mark.parametrize(("status", "reusable"), [(503, True), (502, False)])
+def test_nothing_follows_a_gateway_that_gave_up(status: int, reusable: bool):
+    reader = _reader()
+    reply = b"HTTP/1.1 %d x\r\nContent-Length: 2\r\n\r\nno" % status
+    assert _read(reader, reply) == f"{status} no"
+    assert reader.reusable is reusable
+
+
 def test_the_status_of_a_reply_that_breaks_is_known():
     reader = _reader()
     assert _read(reader, b"HTTP/1.1 502 Bad\r\nContent-Length: 5\r\n\r\nhe") == "RESET"
