@@ -13,6 +13,7 @@ import json
 import math
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Final, Literal, TypeAlias, cast
@@ -455,7 +456,7 @@ def check_results(subject: Subject) -> Verdict:
                 "return blocks, reward (a finite number or null), finished (a boolean)",
             )
     outcomes = [f"{one.call['tool']} {one.outcome}" for one in subject.episode.played]
-    return passed(", ".join(outcomes))
+    return passed(f"well formed: {', '.join(outcomes)}")
 
 
 def _find_problem(played: Played) -> str:
@@ -480,25 +481,33 @@ def _find_problem(played: Played) -> str:
 
 @_check("refused calls", "call")
 def check_refused_calls(subject: Subject) -> Verdict:
-    """Whether the schemas say what the server accepts."""
-    refused: dict[str, list[str]] = {}
-    calls = subject.episode.played if subject.script else _play_samples(subject)
-    for played in calls:
-        words = refused.setdefault(played.call["tool"], [])
-        if played.outcome == "refused":
-            words.append(" ".join(str(played.result.get("error")).split()))
-    listed = [
-        f"{tool} {len(words)} times ({words[0]:.160})"
-        for tool, words in refused.items()
-        if words
-    ]
-    if not listed:
+    """Whether the schemas say what the server accepts, and each tool can be called."""
+    by_tool: dict[str, list[Played]] = {}
+    for played in subject.episode.played if subject.script else _play_samples(subject):
+        by_tool.setdefault(played.call["tool"], []).append(played)
+    said = [told for tool, calls in by_tool.items() if (told := _why_not(tool, calls))]
+    if not said:
         return passed("no call that fits its schema was refused")
     return warned(
-        f"refused although the schema allows it: {'; '.join(listed)}",
+        "; ".join(said),
         "put constraints into the schema (Literal, Enum, Field(ge=...)); until then "
-        "pass tool_schemas=, which ors_gym.testing.suggest_schemas proposes",
+        "pass tool_schemas=, which ors_gym.testing.suggest_schemas proposes. See the "
+        "server's log for a tool that raised",
     )
+
+
+def _why_not(tool: str, calls: list[Played]) -> str:
+    """Say which calls of a tool were refused, or that none of them ever ran."""
+    never = all(played.outcome in ("refused", "raised") for played in calls)
+    wrong = calls if never else [one for one in calls if one.outcome == "refused"]
+    if not wrong:
+        return ""
+    words = " ".join(str(wrong[0].result.get("error") or wrong[0].text).split())
+    kinds = Counter(played.outcome for played in wrong)
+    counts = " and ".join(f"{count} {kind}" for kind, count in kinds.items())
+    if never:
+        return f"no call of {tool} ever ran: of {len(calls)}, {counts} ({words:.160})"
+    return f"of {len(calls)} calls of {tool}, {counts} ({words:.160})"
 
 
 def _play_samples(subject: Subject) -> Iterator[Played]:

@@ -35,7 +35,7 @@ def test_list_as_text(server):
     ("command", "said"),
     [
         ("list mine:Hello", "tool hello()"),
-        ("check mine:Hello", "pass    results               hello ran"),
+        ("check mine:Hello", "pass    results               well formed: hello ran"),
         ("eval mine:Hello --policy mine:greet", "success rate    100.0%"),
     ],
 )

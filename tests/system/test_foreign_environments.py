@@ -176,6 +176,10 @@ def test_narrowed_schemas_in_evaluations_and_on_the_command_line(server, tmp_pat
     plain = evaluate(url, "Board", [0], random_policy(0), max_turns=20, progress=False)
     (episode,) = plain.episodes
     assert episode.metrics()["invalid_actions"] == 20
+    assert plain.metrics()["eval/invalid_calls"] == 20
+    assert plain.warnings[0].startswith("20 of 20 calls were refused. The first, of ")
+    assert "must be " in plain.warnings[0]
+    assert f"WARNING         {plain.warnings[0]}" in str(plain)
     found = evaluate(
         *(url, "Board", [0], random_policy(0)),
         max_turns=500,
@@ -184,6 +188,7 @@ def test_narrowed_schemas_in_evaluations_and_on_the_command_line(server, tmp_pat
         progress=False,
     )
     assert found.stop_reasons == {"finished": 1}
+    assert found.warnings == []
     with pytest.raises(ors_gym.InvalidRequestError, match="tool_schemas"):
         evaluate(
             *(url, "Board", [0], random_policy(0)),
@@ -206,6 +211,7 @@ def test_the_contract_check_tells_of_constraints_in_validators(server):
     report = check_server(server.base_url, "Board")
     said = report["refused calls"]
     assert said.status == "warn"
+    assert "no call of move ever ran: of 4, 4 refused" in said.detail
     assert "must be one of up, down, left, right" in said.detail
     assert "suggest_schemas" in said.fix
     report = check_server(server.base_url, "Board", tool_schemas=BOARD)

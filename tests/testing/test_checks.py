@@ -140,6 +140,7 @@ FAULTS: Final[list[Fault]] = [
         ran=lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end),
     ),
     warns("refused calls", think=lambda sums: sums.refused("busy")),
+    warns("refused calls", think=always("the grader is down")),
     warns(
         "terminal tool",
         beside_tools={"terminal_tool": {"name": "think", "description": "Think."}},
