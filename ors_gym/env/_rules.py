@@ -44,6 +44,9 @@ StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]
 
 S = TypeVar("S", bound=SessionCore)
 
+_MANY_REFUSALS: Final = 25
+"""Fewer refused calls of an env may be a policy's, and are no reason to warn."""
+
 
 class PendingCall(NamedTuple, Generic[S]):
     """An action that was read as a call: what is left is to make it."""
@@ -78,7 +81,9 @@ class EpisodeRules(Generic[S]):
         self._narrowed_in_vain = set(settings.tool_schemas or ())
         """Tools of ``tool_schemas`` that nobody has listed yet."""
         self._recorder = recorder
-        self._steps = 0
+        self._steps = self._steps_before = self._refused = 0
+        """Steps of this episode; of those before it; refused calls of all of them."""
+        self._first_refusal = ""
         self._total: float | None = 0.0
         self._why_no_step: str | None = "it was not reset yet"
         """Why no step can be taken; None during an episode."""
@@ -157,6 +162,7 @@ class EpisodeRules(Generic[S]):
 
     def _start(self, task: Task | None) -> None:
         self.task = task
+        self._steps_before += self._steps
         self._steps = 0
         self._total = 0.0
 
@@ -254,9 +260,26 @@ class EpisodeRules(Generic[S]):
             names = {tool["name"] for tool in self.tools}
             if call["tool"] not in names and not all(name in text for name in names):
                 text = f"{text}.{list_tools(self.tools)}".replace("..", ".")
+            self._note_refusal(f"{call['tool']}: {text}")
         return self._failed_step(
             call["tool"], call["input"], text, error.kind, truncated=truncated
         )
+
+    def _note_refusal(self, words: str) -> None:
+        """Warn once where most calls are refused: training on that learns nothing."""
+        self._refused += 1
+        self._first_refusal = self._first_refusal or " ".join(words.split())
+        steps = self._steps_before + self._steps + 1
+        if self._refused < _MANY_REFUSALS or 2 * self._refused <= steps:
+            return
+        if self.catalog and self.catalog.is_first(f"refusals of {self.environment}"):
+            gymnasium.logger.warn(
+                "%s",
+                f"{self._refused} of {steps} calls of an env of {self.environment} "
+                f"were refused. The first, of {self._first_refusal:.300}. If its "
+                "schemas leave out constraints, pass tool_schemas=, which "
+                "ors_gym.testing.suggest_schemas proposes.",
+            )
 
     def interrupted(self) -> None:
         """Note that a call was interrupted: its session takes no further one."""

@@ -207,6 +207,26 @@ def test_narrowed_schemas_in_evaluations_and_on_the_command_line(server, tmp_pat
         run("eval", "board", "--url", url, "--tool-schemas", '{"move": 1}')
 
 
+def test_an_env_whose_calls_are_mostly_refused_warns_once(server, closing):
+    """Training with any framework would go on for hours, and learn nothing."""
+    env = closing(make(server, "Board"))
+    env.action_space.seed(0)
+    with pytest.warns(UserWarning) as warned:
+        for _ in range(4):
+            env.reset()
+            for _ in range(10):
+                env.step(env.action_space.sample())
+    (said,) = [str(one.message) for one in warned]
+    assert "25 of 25 calls of an env of board were refused. The first, of " in said
+    assert "must be " in said and "tool_schemas=" in said
+    fine = closing(make(server, "Contract"))
+    fine.reset()
+    for number in range(60):
+        # A policy that is wrong half of the time is only a bad policy.
+        given = {"a": 1, "b": 2} if number % 2 == 0 else {"a": "one"}
+        fine.step({"tool": "add", "input": given})
+
+
 def test_the_contract_check_tells_of_constraints_in_validators(server):
     report = check_server(server.base_url, "Board")
     said = report["refused calls"]
