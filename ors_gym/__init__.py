@@ -42,6 +42,7 @@ from ors_gym.errors import (
 from ors_gym.registration import register_bundled, register_envs as register_envs
 
 if TYPE_CHECKING:
+    __version__: str
     # The names of `_LAZY_NAMES` again: type checkers do not read that table.
     from ors_gym.client import (
         AsyncORSClient as AsyncORSClient,
@@ -117,13 +118,17 @@ def __getattr__(name: str) -> Any:
         package = importlib.import_module(f"ors_gym.{_PACKAGE_OF[name]}")
         value = globals()[name] = getattr(package, name)
         return value
+    if name == "__version__":
+        from ors_gym.client._remote_server import find_version  # noqa: PLC0415
+
+        return find_version()
     if name in _LAZY_PACKAGES:
         return importlib.import_module(f"ors_gym.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "__version__"})
 
 
 register_bundled()

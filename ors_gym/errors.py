@@ -230,6 +230,8 @@ class ToolRejectedError(ORSError):
     kind = "invalid_action"
     reason: str = ""
     """The server's reason, such as ``not_found``, or ``""`` if it gives none."""
+    original: str = ""
+    """The server's own words where the message is a shorter form of them."""
 
 
 class EpisodeOverError(ORSError, ResetNeeded):

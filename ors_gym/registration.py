@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import gymnasium
 
@@ -28,22 +29,27 @@ def register_bundled() -> None:
         _register(f"ors/{name}", {"env_name": name}, deterministic=True)
     # With an empty name the env says which argument is missing; without one, Python
     # would only say that the constructor lacks an argument.
-    _register("ors/remote", {"env_name": ""})
+    # The same for the address, in whose place stands ORS_BASE_URL but no other server.
+    _register("ors/remote", {"env_name": "", "base_url": ""})
 
 
-def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> list[str]:
+def register_envs(
+    base_url: str, namespace: str | None = None, **arguments: Any
+) -> list[str]:
     """Register every environment of a server, which is asked once.
 
     Args:
         base_url: The server's address.
-        namespace: The part of the ids before the slash.
+        namespace: The part of the ids before the slash. If None it is ``ors``; but if
+            one of those ids is another server's, as ``ors/math`` is the bundled one's,
+            it is the server's host and port for all of them.
         **arguments: Defaults for the arguments of `ORSEnv`, such as ``split``. Pass
             secrets to ``gym.make`` or in environment variables instead: the arguments
             of an id are public.
 
     Returns:
-        The ids, such as ``"ors/mathenv"``: the names in lower case, with ``_`` for
-        each character that an id cannot hold.
+        The ids, such as ``"ors/mathenv"`` or ``"localhost-8080/math"``: the names in
+        lower case, with ``_`` for each character that an id cannot hold.
 
     Raises:
         InvalidRequestError: If an id is taken by another server, or two environments
@@ -59,30 +65,42 @@ def register_envs(base_url: str, namespace: str = "ors", **arguments: Any) -> li
     from ors_gym.client import ORSClient  # noqa: PLC0415
     from ors_gym.env._settings import without_secrets  # noqa: PLC0415
 
-    if not re.fullmatch(r"[\w:.-]+", namespace) or ":" in namespace:
+    if namespace is not None and not re.fullmatch(r"[\w-]+", namespace):
         raise InvalidRequestError(
-            f"the namespace {namespace!r} may hold only letters, digits, '_', '-' "
-            "and '.'"
+            f"the namespace {namespace!r} may hold only letters, digits, '_' and '-'"
         )
-    with ORSClient(base_url, api_key=arguments.get("api_key")) as client:
+    with ORSClient(
+        base_url,
+        api_key=arguments.get("api_key"),
+        headers=arguments.get("headers"),
+        **(arguments.get("client_options") or {}),
+    ) as client:
         names = client.list_environments()
         base_url = client.base_url
     arguments = without_secrets(arguments)
     wanted: dict[str, str] = {}
     for name in names:
-        identifier = f"{namespace}/{_sanitise(name)}"
-        if identifier in wanted:
+        kept = _sanitise(name)
+        if kept in wanted:
             raise InvalidRequestError(
-                f"the environments {wanted[identifier]!r} and {name!r} of {base_url} "
-                f"would both be {identifier!r}; use "
+                f"the environments {wanted[kept]!r} and {name!r} of {base_url} "
+                f"would both be {kept!r}; use "
                 f'gym.make("ors/remote", env_name=...) for them'
             )
-        wanted[identifier] = name
-    for identifier in wanted:
-        _check_free(identifier, base_url)
-    for identifier, name in wanted.items():
-        _register(identifier, {**arguments, "env_name": name, "base_url": base_url})
-    return list(wanted)
+        wanted[kept] = name
+    if namespace is None:
+        free = not any(_owner(f"ors/{kept}", base_url) for kept in wanted)
+        namespace = "ors" if free else _name_server(base_url)
+    for kept in wanted:
+        if owner := _owner(f"{namespace}/{kept}", base_url):
+            raise InvalidRequestError(
+                f"the id '{namespace}/{kept}' is bound to {owner} and is not rebound "
+                f"to {base_url}; pass another namespace="
+            )
+    for kept, name in wanted.items():
+        own = {"env_name": name, "base_url": base_url}
+        _register(f"{namespace}/{kept}", {**arguments, **own})
+    return [f"{namespace}/{kept}" for kept in wanted]
 
 
 def _sanitise(name: str) -> str:
@@ -93,17 +111,18 @@ def _sanitise(name: str) -> str:
     return kept or "environment"
 
 
-def _check_free(identifier: str, base_url: str) -> None:
+def _name_server(base_url: str) -> str:
+    """Return host and port as a namespace, such as ``localhost-8080``."""
+    return re.sub(r"[^\w-]+", "-", urlsplit(base_url).netloc, flags=re.ASCII).strip("-")
+
+
+def _owner(identifier: str, base_url: str) -> str:
+    """Return which other server an id is bound to; ``""`` if it is free."""
     known = gymnasium.registry.get(identifier)
-    if known is None:
-        return
+    if known is None or known.kwargs.get("base_url") == base_url:
+        return ""
     bound = known.kwargs.get("base_url")
-    if bound != base_url:
-        where = bound or "the bundled environments (or ORS_BASE_URL)"
-        raise InvalidRequestError(
-            f"the id {identifier!r} is bound to {where} and is not rebound to "
-            f"{base_url}; pass another namespace="
-        )
+    return str(bound or "the bundled environments (or ORS_BASE_URL)")
 
 
 def _register(

@@ -8,9 +8,12 @@ import pytest
 
 import ors_gym
 from ors_gym.registration import BUNDLED_NAMES
-from ors_gym.server import BUNDLED
+from ors_gym.server import BUNDLED, serve
 from tests.support.proxy.proxy import FaultProxy
+from tests.support.proxy.scripted import ScriptedServer, json_reply
 from tests.support.servers.process import RunningServer
+
+OPENAPI = {"paths": {"/create": {}, "/{env}/call": {}, "/create_session": {}}}
 
 
 @pytest.fixture
@@ -56,6 +59,47 @@ def test_an_id_is_never_bound_to_another_server(server, namespace):
     assert server.base_url in str(caught.value)
     assert other.url in str(caught.value)
     assert "namespace=" in str(caught.value)
+
+
+def test_a_server_with_a_taken_name_gets_a_namespace_of_its_own() -> None:
+    with serve() as base_url:
+        port = base_url.rpartition(":")[2]
+        ids = ors_gym.register_envs(base_url)
+        assert ids == [f"127-0-0-1-{port}/{name}" for name in BUNDLED_NAMES]
+        assert ors_gym.register_envs(base_url) == ids
+        env = gym.make(ids[0])
+        assert env.unwrapped.base_url == base_url  # type: ignore[attr-defined]
+        env.reset(seed=0)
+        env.close()
+        with pytest.raises(ors_gym.InvalidRequestError, match=r"'ors/math'.*bundled"):
+            ors_gym.register_envs(base_url, namespace="ors")
+    for identifier in ids:
+        del gym.registry[identifier]
+
+
+def test_a_server_with_free_names_is_in_the_namespace_of_all() -> None:
+    with ScriptedServer(
+        {
+            "/openapi.json": lambda _: json_reply(OPENAPI),
+            "/list_environments": lambda _: json_reply(["MathEnv"]),
+        }
+    ) as server:
+        ids = ors_gym.register_envs(server.url, headers={"X-Deployment": "a/b"})
+        assert ids == ["ors/mathenv"]
+        assert server.requests[0].header("X-Deployment") == "a/b"
+    del gym.registry["ors/mathenv"]
+
+
+@pytest.mark.parametrize("make", [gym.make, gym.make_vec])
+def test_a_remote_environment_needs_an_address(make, server, monkeypatch) -> None:
+    with pytest.raises(ors_gym.InvalidRequestError) as caught:
+        make("ors/remote", env_name="math")
+    for way in ("base_url=", "ORS_BASE_URL", 'gym.make("ors/math")'):
+        assert way in str(caught.value)
+    monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+    env = make("ors/remote", env_name="contract")
+    env.reset(seed=0)
+    env.close()
 
 
 def test_an_id_holds_no_key(server: RunningServer, namespace: str) -> None:

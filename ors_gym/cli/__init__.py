@@ -14,6 +14,7 @@ import sys
 from collections.abc import Sequence
 
 from ors_gym.cli import _check, _demo, _eval, _list, _play, _report_show_replay, _serve
+from ors_gym.client._remote_server import find_version
 from ors_gym.display._terminal import clean
 from ors_gym.errors import ORSError
 
@@ -39,10 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="ors-gym", description="Drive ORS servers as Gymnasium environments."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    version = f"ors-gym {find_version()}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
     options = parser.parse_args(arguments)
+    if "run" not in options:
+        parser.print_help()
+        return 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A character that the terminal lacks must not stop a command.

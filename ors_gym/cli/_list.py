@@ -18,6 +18,8 @@ from ors_gym.client import ORSClient
 from ors_gym.display._terminal import say
 from ors_gym.errors import ORSError
 from ors_gym.formats._schemas import describe_schema
+from ors_gym.protocol._dialect import SecretsChannel
+from ors_gym.server._embedded import describe_server
 from ors_gym.types import JSONObject, ToolSpec
 
 
@@ -44,7 +46,7 @@ def _run(options: argparse.Namespace) -> int:
         names = client.list_environments()
         dialect = dataclasses.asdict(client.dialect)
         value = {
-            "server": client.base_url,
+            "server": _name_server(client.base_url),
             "dialect": dialect | {"secrets": dialect["secrets"].value},
             "environments": [_describe(client, name) for name in names],
         }
@@ -53,6 +55,14 @@ def _run(options: argparse.Namespace) -> int:
     else:
         _show(value)
     return 0
+
+
+def _name_server(base_url: str) -> str:
+    """Return the address; for a server that ends with this command, what it serves."""
+    served = describe_server(base_url)
+    if served == "bundled":
+        return "the bundled environments"
+    return base_url if served is None else f"{', '.join(served)}, served for this list"
 
 
 def _describe(client: ORSClient, name: str) -> JSONObject:
@@ -72,10 +82,12 @@ def _count(client: ORSClient, name: str, split: str) -> int | None:
 
 
 def _show(value: JSONObject) -> None:
-    spoken = [name for name, there in value["dialect"].items() if there is True]
     say(value["server"])
-    say(f"  speaks: {', '.join(spoken) or 'the oldest dialect'}")
-    say(f"  secrets: {value['dialect']['secrets']}")
+    dialect = value["dialect"]
+    if dialect["secrets"] == SecretsChannel.NONE.value:
+        say("  takes no secrets (its SDK is older than openreward 0.1.5)")
+    elif dialect["num_tasks"] is False:
+        say("  gives tasks as a whole list only (its SDK is older than 0.1.50)")
     for environment in value["environments"]:
         say(f"\n{environment['name']}")
         for split in environment["splits"]:

@@ -115,7 +115,7 @@ def _client_headers(
     api_key: str | None, headers: Mapping[str, str]
 ) -> tuple[tuple[tuple[str, str], ...], list[str]]:
     """Return the headers of every request, and which of their values are secret."""
-    own = {"User-Agent": f"ors-gym/{_version()}"}
+    own = {"User-Agent": f"ors-gym/{find_version()}"}
     api_key = api_key if api_key is not None else os.environ.get("ORS_API_KEY")
     if api_key:
         own["X-API-Key"] = api_key
@@ -134,7 +134,8 @@ def _client_headers(
     return checked, secrets
 
 
-def _version() -> str:
+def find_version() -> str:
+    """Return the version of ors-gym that is installed."""
     try:
         return metadata.version("ors-gym")
     except metadata.PackageNotFoundError:

@@ -256,13 +256,21 @@ class EpisodeRules(Generic[S]):
                 raise error
             truncated = True
         text = str(error)
+        metadata: dict[str, Any] = {}
         if isinstance(error, ToolRejectedError):
+            if error.original:
+                metadata = {"original_error": error.original}
             names = {tool["name"] for tool in self.tools}
             if call["tool"] not in names and not all(name in text for name in names):
                 text = f"{text}.{list_tools(self.tools)}".replace("..", ".")
             self._note_refusal(f"{call['tool']}: {text}")
         return self._failed_step(
-            call["tool"], call["input"], text, error.kind, truncated=truncated
+            call["tool"],
+            call["input"],
+            text,
+            error.kind,
+            truncated=truncated,
+            metadata=metadata,
         )
 
     def _note_refusal(self, words: str) -> None:
@@ -316,11 +324,14 @@ class EpisodeRules(Generic[S]):
         kind: str,
         *,
         truncated: bool = False,
+        metadata: Mapping[str, Any] | None = None,
     ) -> StepResult:
         seen = self._observe([{"type": "text", "text": text}])
         info = _make_info(self.task, tool, [], seen)
         info["error"] = seen.text
         info["error_kind"] = kind
+        if metadata:
+            info["metadata"] = Metadata(metadata)
         invalid = kind == "invalid_action"
         reward = self._settings.invalid_action_reward if invalid else 0.0
         finished = self.session is not None and self.session.finished

@@ -223,12 +223,19 @@ def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
 def find_server(base_url: str | None) -> str:
     """Return the given address, else ``ORS_BASE_URL``, else the embedded server's.
 
+    An empty address, which ``ors/remote`` has, stands for ``ORS_BASE_URL`` only.
+
     The embedded server is started if it does not run yet.
     """
-    if base_url is not None:
+    if base_url:
         return base_url
     if from_environment := os.environ.get("ORS_BASE_URL"):
         return from_environment
+    if base_url is not None:
+        raise InvalidRequestError(
+            'no server is named: pass base_url="http://host:8080", or set ORS_BASE_URL,'
+            ' or take a bundled environment by its own id, as gym.make("ors/math")'
+        )
     # Imported here, as most users never need it.
     from ors_gym.server import embedded_base_url  # noqa: PLC0415
 

@@ -22,6 +22,7 @@ from ors_gym.errors import (
 )
 from ors_gym.protocol._exchange import Failure, Headers, Limits, Outcome, find_header
 from ors_gym.protocol._reading import parse_json
+from ors_gym.protocol._server_state import ClientSettings
 from ors_gym.protocol._sse import Event, EventDecoder
 
 HEARTBEATS_MISSED: Final = 30.0
@@ -37,6 +38,7 @@ _MARKUP: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _PAGE_EXCERPT: Final = 100
+_KEY_HEADERS: Final = ("x-api-key", "authorization")
 
 
 class BodyReader:
@@ -211,22 +213,61 @@ def _validation_text(item: object) -> str:
     return f"{where}: {message if isinstance(message, str) else '?'}"
 
 
+_LISTED: Final = re.compile(
+    r"'loc': \(([^)]*)\), 'msg': (?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")"
+)
+"""An error of pydantic as both SDKs show it, in the repr of a list."""
+_PRINTED: Final = re.compile(
+    r"^(\S+)\n  (.+?) \[type=\w+, input_value=.*$", re.MULTILINE
+)
+"""An error of pydantic as it prints itself."""
+_COMPLAINT: Final = re.compile(r"^(?:Value error|Assertion failed), ")
+
+
+def read_complaints(refusal: str) -> list[tuple[str, str]]:
+    """Read which arguments pydantic complains of in a refused call, and its words.
+
+    Example:
+        >>> read_complaints("wrong: [{'loc': ('a', 0), 'msg': 'Field required'}]")
+        [('a.0', 'Field required')]
+    """
+    found = [
+        (re.sub(r",\s*", ".", place.replace("'", "").strip(", ")), one or other)
+        for place, one, other in _LISTED.findall(refusal)
+    ]
+    found = found or _PRINTED.findall(refusal)
+    return [(place, _COMPLAINT.sub("", words)) for place, words in found]
+
+
+def shorten_refusal(refusal: str) -> str:
+    """Make one sentence of what pydantic says at length, with its URLs, of a call."""
+    complaints = read_complaints(refusal)
+    if not complaints:
+        return refusal
+    start = re.split(r"[:\n]|\[\{", refusal, maxsplit=1)[0].strip()
+    said = "; ".join(
+        f"{place}: {words}" if place else words for place, words in complaints
+    )
+    return f"{start}: {said}"
+
+
 def _shorten(text: str, length: int = 500) -> str:
     return text if len(text) <= length else f"{text[:length]}..."
 
 
 def status_error(
-    outcome: Outcome, body: bytes, request: str, redact: Callable[[str], str]
+    outcome: Outcome,
+    body: bytes,
+    request: str,
+    redact: Callable[[str], str],
+    settings: ClientSettings,
 ) -> ORSError:
     """Choose the error for a reply with an error status."""
     status = outcome.status
     text = server_text(body, redact)
     said = f"{request} was answered {status}: {text or '(no text)'}"
     if status in (401, 403):
-        return AuthenticationError(
-            f"{said}. Pass api_key= or set ORS_API_KEY to a key that this server takes",
-            status=status,
-        )
+        return AuthenticationError(f"{said}. {_key_advice(settings)}", status=status)
     if status in (301, 302, 303, 307, 308):
         location = redact(find_header(outcome.headers, b"location") or "nowhere")
         return ProtocolError(
@@ -243,6 +284,19 @@ def status_error(
             "(max_concurrent=, num_envs=), or have its owner raise its capacity"
         )
     return ServerError(said, status=status)
+
+
+def _key_advice(settings: ClientSettings) -> str:
+    sent = [name for name, _ in settings.headers if name.lower() in _KEY_HEADERS]
+    if not sent:
+        return (
+            f"No API key was sent to {settings.origin}: pass api_key= or set "
+            "ORS_API_KEY (on the command line --api-key)"
+        )
+    return (
+        f"{settings.origin} refused the key that was sent ({', '.join(sent)}); check "
+        "api_key= or ORS_API_KEY, and that the key is for this server"
+    )
 
 
 def failure_error(outcome: Outcome, request: str) -> ORSError:

@@ -18,6 +18,7 @@ from ors_gym.env import ORSEnv
 from ors_gym.errors import InvalidRequestError, SchemaError, ToolFailedError
 from ors_gym.formats import provider_schema
 from ors_gym.formats._schemas import resolve_schema
+from ors_gym.protocol._replies import read_complaints
 from ors_gym.spaces import ToolCallSpace, narrow_tools
 from ors_gym.types import JSONObject, ToolCall, ToolSpec
 
@@ -157,7 +158,8 @@ class _Player:
             return ""
         self._over = terminated or truncated
         refused = info["error_kind"] == "invalid_action"
-        return " ".join(info["error"].split()) if refused else ""
+        said = info["metadata"].get("original_error", info["error"])
+        return " ".join(said.split()) if refused else ""
 
 
 class _Constraint(NamedTuple):
@@ -279,10 +281,6 @@ class _Search:
         return argument not in blamed
 
 
-_LOCATED: Final = re.compile(
-    r"'loc': \(([^)]*)\), 'msg': (?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")"
-)
-"""An error of pydantic as both SDKs show it, in the repr of a list."""
 _PREFIX: Final = re.compile(r"^(?:Value error|Assertion failed), ")
 
 
@@ -295,7 +293,7 @@ def read_refusal(words: str, arguments: Sequence[str]) -> list[tuple[str, str]]:
     """
     if not words:
         return []
-    located = [(loc, one or other) for loc, one, other in _LOCATED.findall(words)]
+    located = read_complaints(words)
     # As pydantic prints an error, with its line ends as blanks.
     names = "|".join(map(re.escape, arguments))
     printed = rf"(?:^|\s)({names})(?:\.\S+)? (.*?) \[type=\w+, input_value="

@@ -29,6 +29,22 @@ def test_list_as_text(server):
     assert "  tool add(a: integer; b: integer)" in lines
     assert "  tool speak(kind: string; size?: integer, default 5000000)" in lines
     assert "      Add two numbers." in lines
+    assert lines[:3] == [server.base_url, "", "contract"]
+
+
+def test_list_names_no_address_that_ends_with_it(tmp_path):
+    assert run("list").stdout.startswith("the bundled environments\n\nmath\n")
+    (tmp_path / "mine.py").write_text(HELLO)
+    said = run("list", "mine:Hello", cwd=tmp_path, fresh=True).stdout
+    assert said.startswith("mine:Hello, served for this list\n\nhello\n")
+
+
+@pytest.mark.old_sdks
+def test_list_says_what_an_old_server_cannot_do(shared_server):
+    oldest = shared_server("openreward-0.1.0").base_url
+    assert "takes no secrets" in run("list", oldest).stdout
+    older = shared_server("openreward-0.1.22").base_url
+    assert "gives tasks as a whole list only" in run("list", older).stdout
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+import ors_gym
 from ors_gym.cli import main
 from ors_gym.display._terminal import clean
 from tests.cli.running import COMMAND, run
@@ -122,3 +123,16 @@ def test_the_page_names_every_option(
     shown = head.partition("\n## ")[0] + rest.partition("\n## ")[0]
     options = set(re.findall(r"--[a-z][a-z-]+", help_of(capsys, command)))
     assert [option for option in options - {"--help"} if option not in shown] == []
+
+
+def test_the_version_is_that_of_the_package(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"ors-gym {ors_gym.__version__}\n"
+    assert re.match(r"\d+\.\d+", ors_gym.__version__)
+
+
+def test_the_bare_command_prints_the_commands():
+    said = run().stdout
+    assert all(f"\n    {name} " in said for name in ("demo", "list", "eval", "check"))

@@ -21,6 +21,7 @@ from ors_gym.protocol._server_state import (
 
 T = TypeVar("T")
 
+SETTINGS = ClientSettings(base_url="http://h:1/base", origin="http://h:1")
 JSON = ((b"Content-Type", b"application/json"),)
 STREAM = ((b"Content-Type", b"text/event-stream; charset=utf-8"),)
 
@@ -158,7 +159,7 @@ class RecordingServer(Server):
         self.now = 0.0
         numbers = itertools.count()
         super().__init__(
-            ClientSettings(base_url="http://h:1/base", origin="http://h:1", **settings),
+            dataclasses.replace(SETTINGS, **settings),
             # One that was not asked for its dialect yet has told nothing else either.
             ServerKnowledge(dialect, environments if dialect else (), reached=True),
             Hooks(

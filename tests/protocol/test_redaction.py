@@ -13,7 +13,7 @@ from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Outcome
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import server_text, status_error
-from tests.protocol.scripted_exchanges import RecordingServer, open_state
+from tests.protocol.scripted_exchanges import SETTINGS, RecordingServer, open_state
 
 pytestmark = pytest.mark.unit
 
@@ -102,7 +102,9 @@ def test_the_input_of_a_422_is_not_repeated() -> None:
     sent = {"KEY": "short", "OTHER": "swordfish"}
     detail = {"loc": ["body", "secrets"], "msg": message, "input": sent}
     body = json.dumps({"detail": [detail]}).encode()
-    error = status_error(Outcome(status=422), body, "POST /create", Redactor())
+    error = status_error(
+        Outcome(status=422), body, "POST /create", Redactor(), SETTINGS
+    )
     assert f"body.secrets: {message}" in str(error)
     for secret in ("short", "swordfish"):
         assert secret not in str(error)
@@ -116,7 +118,7 @@ def test_no_error_holds_a_secret(status: int) -> None:
     outcome = Outcome(status=status, headers=[(b"Location", b"/?key=swordfish")])
     for shape in (b"%s", b'{"detail": "%s"}', b'["%s"]', b'{"a": "%s"}'):
         body = shape % b"swordfish"
-        error = status_error(outcome, body, "GET /x", redact)
+        error = status_error(outcome, body, "GET /x", redact, SETTINGS)
         assert isinstance(error, ORSError)
         assert b"swordfish" not in pickle.dumps(error)
 

@@ -1,9 +1,12 @@
 """Replies: sinks, and the errors that replies stand for."""
 
+import dataclasses
 import json
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 
 from ors_gym import errors
 from ors_gym.protocol._exchange import Failure, Limits, Outcome
@@ -12,9 +15,10 @@ from ors_gym.protocol._replies import (
     StreamReader,
     failure_error,
     server_text,
+    shorten_refusal,
     status_error,
 )
-from tests.protocol.scripted_exchanges import JSON, STREAM, result_of
+from tests.protocol.scripted_exchanges import JSON, SETTINGS, STREAM, result_of
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +45,7 @@ def expected_error(status: int) -> type[errors.ORSError]:
 @pytest.mark.parametrize("status", range(200, 600))
 def test_every_status_has_its_error(status: int) -> None:
     body = b'{"detail": "because"}'
-    error = status_error(Outcome(status=status), body, "GET /x", str)
+    error = status_error(Outcome(status=status), body, "GET /x", str, SETTINGS)
     assert type(error) is expected_error(status)
     assert "GET /x" in str(error)
     assert getattr(error, "status", status) == status
@@ -49,10 +53,14 @@ def test_every_status_has_its_error(status: int) -> None:
 
 def test_a_redirect_names_where_to() -> None:
     location = (b"Location", b"http://other/" + b"x" * 500)
-    error = status_error(Outcome(status=307, headers=[location]), b"", "GET /x", str)
+    error = status_error(
+        Outcome(status=307, headers=[location]), b"", "GET /x", str, SETTINGS
+    )
     assert "http://other/" in str(error)
     assert len(str(error)) < 400
-    assert "nowhere" in str(status_error(Outcome(status=301), b"", "GET /x", str))
+    assert "nowhere" in str(
+        status_error(Outcome(status=301), b"", "GET /x", str, SETTINGS)
+    )
 
 
 @pytest.mark.parametrize("failure", list(Failure))
@@ -228,3 +236,60 @@ def test_a_cut_end_is_joined_to_its_chunks() -> None:
     reader = reader_of(b'event: chunk\ndata: {"a":\n\nevent: end\ndata:  1}')
     reader.finish()
     assert reader.result == b'{"a": 1}'
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        ((), "No API key was sent to http://h:1: pass api_key="),
+        ((("X-Other", "1"),), "No API key was sent"),
+        ((("X-API-Key", "hunter22"),), "http://h:1 refused the key that was sent (X-A"),
+        (
+            (("authorization", "Bearer hunter22"),),
+            "refused the key that was sent (auth",
+        ),
+    ],
+)
+def test_an_authentication_error_says_whether_a_key_was_sent(sent, said, status):
+    settings = dataclasses.replace(SETTINGS, headers=sent)
+    error = status_error(Outcome(status=status), b"", "GET /x", str, settings)
+    assert said in str(error)
+    assert "hunter22" not in str(error)
+
+
+LISTED = (
+    "Tool input validation error: [{'type': 'int_parsing', 'loc': ('a',), 'msg': "
+    "'Input should be a valid integer', 'input': 'x', 'url': 'https://errors.pydantic"
+    ".dev/2.14/v/int_parsing'}, {'type': 'value_error', 'loc': ('b', 0), 'msg': "
+    "\"Value error, don't\", 'input': 1, 'ctx': {'error': ValueError(\"don't\")}}]"
+)
+PRINTED = """2 validation errors for AddInput
+a
+  Input should be a valid integer [type=int_parsing, input_value='x', input_type=str]
+    For further information visit https://errors.pydantic.dev/2.14/v/int_parsing
+b.0
+  Value error, don't [type=value_error, input_value=1, input_type=int]"""
+SHORT = "a: Input should be a valid integer; b.0: don't"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "short"),
+    [
+        (LISTED, f"Tool input validation error: {SHORT}"),
+        (PRINTED, f"2 validation errors for AddInput: {SHORT}"),
+        ("wrong: [{'loc': (), 'msg': 'no'}]", "wrong: no"),
+        ("'nope' is not a valid tool", "'nope' is not a valid tool"),
+        ("", ""),
+    ],
+)
+def test_what_pydantic_says_at_length_becomes_a_sentence(refusal, short) -> None:
+    assert shorten_refusal(refusal) == short
+    # Once is enough.
+    assert shorten_refusal(short) == short
+
+
+@hypothesis.given(strategies.text())
+def test_any_refusal_can_be_shortened(text: str) -> None:
+    assert isinstance(shorten_refusal(text), str)
+    assert shorten_refusal(f"{LISTED}{text}").startswith("Tool input")

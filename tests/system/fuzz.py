@@ -25,6 +25,7 @@ from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import StreamReader, server_text, status_error
 from ors_gym.protocol._retries import retry_after
 from ors_gym.protocol._sse import EventDecoder
+from tests.protocol.scripted_exchanges import SETTINGS
 
 _STREAM: Final = ((b"content-type", b"text/event-stream"),)
 _LIMITS: Final = Limits(
@@ -231,7 +232,9 @@ def _describe(data: bytes) -> object:
     assert "hello" not in text
     headers = [(b"Retry-After", data), (b"Date", data), (b"Location", data)]
     errors = [
-        status_error(Outcome(status=status, headers=headers), data, "GET /", redact)
+        status_error(
+            Outcome(status=status, headers=headers), data, "GET /", redact, SETTINGS
+        )
         for status in (302, 401, 422, 503)
     ]
     seconds = retry_after(Outcome(status=503, headers=headers))

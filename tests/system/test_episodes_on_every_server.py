@@ -7,6 +7,8 @@ import gymnasium as gym
 import pytest
 
 import ors_gym
+from tests.support.proxy.faults import Answer
+from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
 
 SECRET = "hunter22-\u00e9"
@@ -14,9 +16,8 @@ DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 
 
 def make(server: RunningServer, env_name: str = "Contract", **arguments: Any) -> Any:
-    return gym.make(
-        "ors/remote", env_name=env_name, base_url=server.base_url, **arguments
-    )
+    arguments = {"base_url": server.base_url, **arguments}
+    return gym.make("ors/remote", env_name=env_name, **arguments)
 
 
 def has(server: RunningServer, env_name: str) -> bool:
@@ -297,3 +298,26 @@ def test_what_a_raised_tool_means_is_chosen_by_tool(server: RunningServer) -> No
     assert found.outcomes == 0
     (row,) = found["results"]
     assert "grader is down" in row["error"]
+
+
+def test_a_refused_input_is_told_in_one_sentence(any_server: RunningServer) -> None:
+    env = make(any_server)
+    env.reset(seed=0)
+    observation, *_, info = env.step({"tool": "add", "input": {"a": "x"}})
+    env.close()
+    assert "Tool input validation error: a: Input should be a valid" in observation
+    assert "b: Field required" in observation
+    assert "https://" not in observation
+    assert info["error"] == observation
+    assert "'type': 'int_parsing'" in info["metadata"]["original_error"]
+
+
+def test_a_refused_key_is_told_from_a_missing_one(server: RunningServer) -> None:
+    denied = Answer(401, body=b'{"detail": "no"}')
+    with FaultProxy(server.base_url) as proxy:
+        proxy.plan("", [denied], then="forever")
+        for key, said in (("", "No API key was sent"), ("sk-hunter22", "refused the")):
+            with pytest.raises(ors_gym.AuthenticationError, match=said) as caught:
+                make(server, base_url=proxy.url, api_key=key)
+            assert proxy.url in str(caught.value)
+            assert "hunter22" not in str(caught.value)

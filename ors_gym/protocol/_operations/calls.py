@@ -28,6 +28,7 @@ from ors_gym.protocol._replies import (
     HEARTBEATS_MISSED,
     StreamReader,
     failure_error,
+    shorten_refusal,
     status_error,
 )
 from ors_gym.protocol._requests import call_body, call_head, encode
@@ -157,11 +158,11 @@ def _start(
             return reader
         after_429 = server.settings.repeat_calls_after_429
         if not may_repeat_call(outcome, after_429=after_429):
-            raise _unanswered(state, outcome, reader, refusals)
+            raise _unanswered(server, state, outcome, reader, refusals)
         if outcome.failure is Failure.TLS:
-            raise _never_ran(state, outcome, reader)
+            raise _never_ran(server, state, outcome, reader)
         if not (yield from wait(server, patience, outcome, state.call_head)):
-            raise _never_ran(state, outcome, reader)
+            raise _never_ran(server, state, outcome, reader)
         # Meanwhile the session may have been closed, or a ping may have found it lost.
         state.check_open()
 
@@ -176,6 +177,7 @@ def _finish(reader: StreamReader, outcome: Outcome, state: SessionState) -> None
 
 
 def _unanswered(
+    server: Server,
     state: SessionState,
     outcome: Outcome,
     reader: StreamReader,
@@ -191,7 +193,9 @@ def _unanswered(
             return error
     if complete and outcome.status in refusals:
         state.pending = None
-        return status_error(outcome, reader.body, request, state.redact)
+        return status_error(
+            outcome, reader.body, request, state.redact, server.settings
+        )
     if outcome.failure is Failure.TIMEOUT:
         return CallTimeoutError(
             f"{request} was not answered in time; the tool may have run, or may still "
@@ -200,20 +204,24 @@ def _unanswered(
     if not complete:
         what = failure_error(outcome, request)
     else:
-        what = reader.error or status_error(outcome, reader.body, request, state.redact)
+        what = reader.error or status_error(
+            outcome, reader.body, request, state.redact, server.settings
+        )
     return AmbiguousCallError(
         f"the tool may have run, and its result is lost: {what}. It is not run again; "
         "open a new session"
     )
 
 
-def _never_ran(state: SessionState, outcome: Outcome, reader: StreamReader) -> ORSError:
+def _never_ran(
+    server: Server, state: SessionState, outcome: Outcome, reader: StreamReader
+) -> ORSError:
     """Choose the error for a call that certainly was not run."""
     state.pending = None
     request = f"POST {state.call_head.target}"
     if outcome.failure is not None:
         return failure_error(outcome, request)
-    return status_error(outcome, reader.body, request, state.redact)
+    return status_error(outcome, reader.body, request, state.redact, server.settings)
 
 
 def _resume(
@@ -245,7 +253,7 @@ def _resume(
             return reader
         # A connection that our own deadline cut short says nothing about the server.
         if outcome.failure is not Failure.CONNECT or patience.remaining > 0:
-            said = _obstacle(state, outcome, reader, task_id)
+            said = _obstacle(server, state, outcome, reader, task_id)
         if not (yield from wait(server, patience, outcome, head)):
             break
     if said is not None:
@@ -260,7 +268,11 @@ def _resume(
 
 
 def _obstacle(
-    state: SessionState, outcome: Outcome, reader: StreamReader, task_id: str
+    server: Server,
+    state: SessionState,
+    outcome: Outcome,
+    reader: StreamReader,
+    task_id: str,
 ) -> ORSError | None:
     """Return what keeps a call's result from coming, if it is not time (point 7).
 
@@ -272,7 +284,7 @@ def _obstacle(
     if outcome.failure is not None or outcome.status == 200:
         return None
     note_loss(state, outcome, reader.body)
-    said = status_error(outcome, reader.body, request, state.redact)
+    said = status_error(outcome, reader.body, request, state.redact, server.settings)
     if outcome.status in (401, 429) or outcome.status >= 500:
         return said
     raise AmbiguousCallError(
@@ -317,4 +329,10 @@ def _read_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOu
     state.finished = state.finished or reason == "episode_finished"
     error = value.get("error")
     text = error if isinstance(error, str) else "the server gave no reason"
-    raise ToolRejectedError(state.redact(text), reason=state.redact(reason))
+    text = state.redact(text)
+    short = shorten_refusal(text)
+    raise ToolRejectedError(
+        short,
+        reason=state.redact(reason),
+        original=text if short != text else "",
+    )

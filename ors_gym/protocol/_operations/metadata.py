@@ -70,7 +70,7 @@ def connect(server: Server) -> Operation[None]:
     outcome, body = yield from ask(server, plain_head(*request.split()))
     try:
         if outcome.status != 200:
-            raise status_error(outcome, body, request, server.redact)
+            raise status_error(outcome, body, request, server.redact, server.settings)
         environments = read_environments(parse_json(body, "the reply", server.redact))
     except (AuthenticationError, ServerError):
         raise
@@ -150,7 +150,7 @@ def _connect_to_gateway(server: Server) -> Operation[None]:
 def _check_passing(server: Server, outcome: Outcome, body: bytes, request: str) -> None:
     """Raise for a temporary status, which says nothing of what the server speaks."""
     if may_repeat(outcome):
-        raise status_error(outcome, body, request, server.redact)
+        raise status_error(outcome, body, request, server.redact, server.settings)
 
 
 def resolve_environment(server: Server, name: str) -> Operation[str]:
@@ -302,7 +302,9 @@ def _ask(
     outcome, reply = yield from ask(server, head, encoded)
     if outcome.status == 200:
         return parse_json(reply, f"the reply of {head.target}", server.redact)
-    error = status_error(outcome, reply, f"{method} {head.target}", server.redact)
+    error = status_error(
+        outcome, reply, f"{method} {head.target}", server.redact, server.settings
+    )
     if outcome.status == 400 and body is not None:
         raise UnknownTaskError(f"{error} (asked for {body})", status=400)
     raise error
@@ -365,7 +367,7 @@ def _ask_platform(
     outcome, body = yield from fetch(server, head)
     if outcome.status == 200:
         return parse_json(body, f"the reply of {path}", server.redact)
-    error = status_error(outcome, body, f"GET {path}", server.redact)
+    error = status_error(outcome, body, f"GET {path}", server.redact, server.settings)
     if outcome.status == 404:
         raise InvalidRequestError(
             f"{error}. Ask a client of the platform's API, which has an address of its "

@@ -77,7 +77,9 @@ def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
     if outcome.failure is not None:
         raise failure_error(outcome, f"POST {server.base_url}/create_session")
     if outcome.status != 200:
-        raise status_error(outcome, reader.body, "POST /create_session", server.redact)
+        raise status_error(
+            outcome, reader.body, "POST /create_session", server.redact, server.settings
+        )
     if reader.is_stream:
         raise reader.error or ProtocolError("/create_session named no session id")
     what = "the reply of /create_session"

@@ -185,7 +185,9 @@ def _create_episode(
     if outcome.failure is not None:
         raise failure_error(outcome, f"POST {server.base_url}/create")
     toolset = (options or {}).get("toolset_name")
-    raise _create_error(outcome, reader.body, environment, redact, toolset)
+    raise _create_error(
+        server, outcome, reader.body, environment, redact=redact, toolset=toolset
+    )
 
 
 def _refused_unrun(outcome: Outcome) -> bool:
@@ -198,9 +200,15 @@ def _exists_already(outcome: Outcome, reader: BodyReader) -> bool:
 
 
 def _create_error(
-    outcome: Outcome, body: bytes, environment: str, redact: Any, toolset: object
+    server: Server,
+    outcome: Outcome,
+    body: bytes,
+    environment: str,
+    *,
+    redact: Redactor,
+    toolset: object,
 ) -> ORSError:
-    error = status_error(outcome, body, "POST /create", redact)
+    error = status_error(outcome, body, "POST /create", redact, server.settings)
     said = server_text(body, redact)
     if toolset is not None and outcome.status == 400 and not _TASK.search(body):
         return UnknownToolsetError(f"no toolset {toolset!r} here: {error}", status=400)
@@ -318,7 +326,9 @@ def _tools(
         head = session_head("GET", head.target, state.session_id)
     outcome, body = yield from fetch(server, head, budget=timeout)
     if outcome.status != 200:
-        raise status_error(outcome, body, f"GET {head.target}", state.redact)
+        raise status_error(
+            outcome, body, f"GET {head.target}", state.redact, server.settings
+        )
     value = parse_json(body, f"the reply of {head.target}", state.redact)
     return read_tools(value, server.settings.limits.tools)
 
@@ -332,7 +342,7 @@ def _ask_session(
     if outcome.status == 200:
         return parse_json(body, f"the reply of {path}", state.redact)
     note_loss(state, outcome, body)
-    error = status_error(outcome, body, f"GET {path}", state.redact)
+    error = status_error(outcome, body, f"GET {path}", state.redact, server.settings)
     if outcome.status == 500:
         raise _setup_error(
             f"environment {state.environment!r} failed to set up: "

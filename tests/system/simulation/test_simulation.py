@@ -20,7 +20,7 @@ from ors_gym.protocol._operations import calls
 from ors_gym.protocol._replies import BodyReader, StreamReader
 from ors_gym.protocol._requests import call_body
 from ors_gym.protocol._retries import Patience, Reuse
-from ors_gym.protocol._server_state import SessionState
+from ors_gym.protocol._server_state import Server, SessionState
 from tests.system.simulation.__main__ import main
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.episodes import (
@@ -315,8 +315,8 @@ def forget_the_end(state: SessionState, *rest: Any) -> Any:
     return output
 
 
-def stay_open(state: SessionState, *rest: Any) -> Any:
-    error = real_unanswered(state, *rest)
+def stay_open(server: Server, state: SessionState, *rest: Any) -> Any:
+    error = real_unanswered(server, state, *rest)
     state.pending = None
     return error
 
