@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import gymnasium as gym
 import pytest
@@ -13,7 +14,9 @@ from tests.support.proxy.proxy import FaultProxy
 from tests.support.proxy.scripted import ScriptedServer, json_reply
 from tests.support.servers.process import RunningServer
 
-OPENAPI = {"paths": {"/create": {}, "/{env}/call": {}, "/create_session": {}}}
+OPENAPI: dict[str, Any] = {
+    "paths": {"/create": {}, "/{env}/call": {}, "/create_session": {}}
+}
 
 
 @pytest.fixture

@@ -165,7 +165,6 @@ def test_the_three_signals(any_server: RunningServer) -> None:
         {"tool": "nope", "input": {}},
         {"tool": "add", "input": {"a": "x"}},
         "no call at all",
-        None,
         [{"tool": "add", "input": {}}, {"tool": "add", "input": {}}],
     ):
         observation, reward, terminated, truncated, info = env.step(action)
