@@ -21,6 +21,7 @@ from ors_gym.display._terminal import say
 from ors_gym.display._transcript import Entry
 from ors_gym.env import ORSEnv
 from ors_gym.errors import InvalidRequestError
+from ors_gym.formats._blocks import read_media_type
 from ors_gym.types import Block
 
 _ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
@@ -69,7 +70,7 @@ class _Gallery:
                 self._save_one(block, self._directory)
 
     def _save_one(self, block: Block, directory: pathlib.Path) -> None:
-        ending = _ENDINGS.get(str(block.get("mimeType")), "img")
+        ending = _ENDINGS.get(read_media_type(block), "img")
         path = directory / f"image-{self._saved}.{ending}"
         try:
             data = base64.b64decode(str(block.get("data")), validate=True)

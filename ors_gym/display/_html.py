@@ -14,7 +14,12 @@ from typing import Any, Final, NamedTuple
 
 from ors_gym.display._terminal import clean
 from ors_gym.display._transcript import reward_colour
-from ors_gym.formats._blocks import describe_block, read_image_size, replace_surrogates
+from ors_gym.formats._blocks import (
+    describe_block,
+    read_image_size,
+    read_media_type,
+    replace_surrogates,
+)
 from ors_gym.types import Block
 
 DARK: Final[Mapping[str, str]] = {
@@ -178,10 +183,11 @@ def _show_texts(texts: Sequence[str], kind: str) -> list[str]:
 
 def _show_picture(block: Block, budget: ImageBudget) -> str | None:
     """Return an image as an element that holds it; None if it is not to be shown."""
-    data, media_type = block.get("data"), block.get("mimeType")
+    data = block.get("data")
     if block.get("type") != "image" or not isinstance(data, str):
         return None
-    if not isinstance(media_type, str) or media_type not in _SHOWN_TYPES:
+    media_type = read_media_type(block)
+    if media_type not in _SHOWN_TYPES:
         return None
     # Some servers break the data into lines. The blanks are removed here, since a
     # pattern that allows them takes quadratic time.

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import os
-import pathlib
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ors_gym.display._fonts import columns_of, draw_line, drawable, load_font
 from ors_gym.display._html import DARK
 from ors_gym.display._transcript import Entry, Transcript, reward_colour
-from ors_gym.errors import InvalidRequestError, import_extra
+from ors_gym.errors import import_extra
 from ors_gym.formats._blocks import decode_image, describe_block, require_pillow
 
 if TYPE_CHECKING:
@@ -46,12 +43,6 @@ _MOST_IMAGES: Final = 3
 _MOST_PIXELS: Final = 2**24
 _MOST_ENLARGED: Final = 8
 
-_FONT: Final = pathlib.Path(__file__).with_name("fonts") / "DejaVuSansMono.ttf"
-_FONT_VARIABLE: Final = "ORS_GYM_FONT"
-_MISSING: Final = "\N{WHITE SQUARE}"
-"""What is drawn for a character that the font does not have."""
-_NO_CHARACTER: Final = "\U0010ffff"
-_SELECTORS: Final = range(0xFE00, 0xFE10)
 _LEAST_PART: Final = 0.6
 """A line is broken at a blank only if this part of it would be full."""
 
@@ -88,7 +79,7 @@ def draw_transcript(transcript: Transcript) -> NDArray[np.uint8]:
     for card in reversed(cards):
         card.draw(canvas, image, top)
         top += card.height + _GAP
-    _draw_header(canvas, transcript)
+    _draw_header(canvas, image, transcript)
     return np.array(image)
 
 
@@ -105,7 +96,7 @@ def _newest_cards(entries: Sequence[Entry]) -> list[_Card]:
     return cards
 
 
-def _draw_header(canvas: Any, transcript: Transcript) -> None:
+def _draw_header(canvas: Any, frame: Image, transcript: Transcript) -> None:
     font = load_font(_FONT_SIZE)
     canvas.rectangle((0, 0, _WIDTH, _HEADER), fill=DARK["ground"])
     canvas.line((0, _HEADER, _WIDTH, _HEADER), fill=DARK["line"], width=2)
@@ -126,8 +117,11 @@ def _draw_header(canvas: Any, transcript: Transcript) -> None:
     if len(left) > room:
         left = left[: room - 1] + "…"
     title = drawable(transcript.title, font).replace("\n", " ")
-    canvas.text((_MARGIN, middle), left, font=font, fill=DARK["muted"])
-    canvas.text((_MARGIN, middle), left[: len(title)], font=font, fill=DARK["accent"])
+    at = (_MARGIN, middle)
+    draw_line(canvas, frame, at, left, colour=DARK["muted"], size=_FONT_SIZE)
+    draw_line(
+        canvas, frame, at, left[: len(title)], colour=DARK["accent"], size=_FONT_SIZE
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +146,9 @@ class _Card:
         canvas.rounded_rectangle(box, radius=6, fill=DARK["surface"])
         edge = (_MARGIN, top + 2, _MARGIN + 4, bottom - 2)
         canvas.rectangle(edge, fill=DARK[self.edge])
-        font = load_font(_FONT_SIZE)
         for number, (text, colour) in enumerate(self.lines):
             at = (_MARGIN + 2 * _PADDING, top + _PADDING + number * _LINE)
-            canvas.text(at, text, font=font, fill=DARK[colour])
+            draw_line(canvas, frame, at, text, colour=DARK[colour], size=_FONT_SIZE)
         below = top + _PADDING
         for image in self.images:
             frame.paste(image, (right - _PADDING - image.width, below))
@@ -266,67 +259,7 @@ def _reach(line: str, columns: int) -> int:
     if line.isascii():
         return columns
     for number, character in enumerate(line):
-        columns -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        columns -= columns_of(character)
         if columns < 0:
             return max(number, 1)
     return len(line)
-
-
-def drawable(text: str, font: FreeTypeFont) -> str:
-    r"""Return a text as a font can draw it: one column for each character.
-
-    A square stands for what the font does not have, U+FFFD for control characters.
-    What has no width, such as marks of direction, is left out.
-
-    Example:
-        >>> drawable("a\t中\x07", load_font(18))
-        'a    □ �'
-    """
-    text = text.replace("\r\n", "\n").replace("\t", "    ")
-    if text.isascii() and text.replace("\n", "").isprintable():
-        return text
-    return "".join(_draw_as(character, font) for character in text)
-
-
-@functools.lru_cache(maxsize=4096)
-def _draw_as(character: str, font: FreeTypeFont) -> str:
-    if character == "\n":
-        return character
-    kind = unicodedata.category(character)
-    if kind == "Cf" or ord(character) in _SELECTORS:
-        return ""
-    if kind in ("Cc", "Cs", "Zl", "Zp"):
-        return "\ufffd"
-    if _has(font, character):
-        return character
-    # A wide character takes two columns, whatever is drawn for it.
-    wide = unicodedata.east_asian_width(character) in "WF"
-    return _MISSING + " " if wide else _MISSING
-
-
-def _has(font: FreeTypeFont, character: str) -> bool:
-    if character.isspace():
-        return True
-    return _glyph(font, character) != _glyph(font, _NO_CHARACTER)
-
-
-def _glyph(font: FreeTypeFont, character: str) -> tuple[tuple[int, int], bytes]:
-    mask = font.getmask(character)
-    return mask.size, bytes(mask)
-
-
-def load_font(size: int) -> FreeTypeFont:
-    """Return the font of ``ORS_GYM_FONT``, or the one that comes with the package."""
-    return _load(os.environ.get(_FONT_VARIABLE) or str(_FONT), size)
-
-
-@functools.lru_cache(maxsize=8)
-def _load(path: str, size: int) -> FreeTypeFont:
-    from PIL import ImageFont  # noqa: PLC0415 - an optional dependency
-
-    try:
-        return ImageFont.truetype(path, size)
-    except OSError as error:
-        raise InvalidRequestError(
-            f"{_FONT_VARIABLE} is {path!r}, which is not a font: {error}"
-        ) from None

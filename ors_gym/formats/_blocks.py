@@ -102,7 +102,7 @@ def decode_blocks(
         try:
             image = decode_image(data, max_pixels=max_pixels)
         except ValueError as error:
-            texts.append(f"[image: {_media_type(block)}, unreadable: {error}]")
+            texts.append(f"[image: {read_media_type(block)}, unreadable: {error}]")
             number = len(images) + len(problems)
             problems.append(f"image {number} is unreadable: {error}")
         else:
@@ -122,7 +122,7 @@ def describe_block(block: Block) -> str:
     if data is not None:
         size = read_image_size(data)
         dimensions = f", {size[0]}x{size[1]}" if size else ""
-        return f"[image: {_media_type(block)}{dimensions}]"
+        return f"[image: {read_media_type(block)}{dimensions}]"
     kind = str(block.get("type", "block"))[:_MAX_KIND]
     rest = {key: value for key, value in block.items() if key != "type"}
     try:
@@ -159,8 +159,14 @@ def _image_data(block: Block) -> str | None:
     return data if block.get("type") == "image" and isinstance(data, str) else None
 
 
-def _media_type(block: Block) -> str:
-    return str(block.get("mimeType") or "unknown type")[:_MAX_KIND]
+def read_media_type(block: Block) -> str:
+    """Return what an image is by its first bytes, else by the label of the server.
+
+    Some servers label PNG files ``image/jpeg``, and providers refuse such an image.
+    """
+    data = block.get("data")
+    kind = _find_kind(data) if isinstance(data, str) else None
+    return kind or str(block.get("mimeType") or "unknown type")[:_MAX_KIND]
 
 
 # Without a list Pillow would also try formats that start other programs.
@@ -248,16 +254,26 @@ _JPEG_HEAD_CHARACTERS: Final = 256 * 1024
 
 def read_image_size(data: str) -> tuple[int, int] | None:
     """Return width and height as the header of a file in base64 states them."""
+    kind = _find_kind(data)
+    if kind is None:
+        return None
+    characters = _JPEG_HEAD_CHARACTERS if kind == "image/jpeg" else _HEAD_CHARACTERS
     try:
-        head = _decode_head(data, _HEAD_CHARACTERS)
-        if head.startswith(b"\xff\xd8"):
-            head = _decode_head(data, _JPEG_HEAD_CHARACTERS)
+        head = _decode_head(data, characters)
     except ValueError:
         return None
-    for magic, reader in _SIZE_READERS.items():
-        if head.startswith(magic):
-            size = reader(head)
-            return size if size and all(size) else None
+    size = _SIZE_READERS[kind](head)
+    return size if size and all(size) else None
+
+
+def _find_kind(data: str) -> str | None:
+    try:
+        head = _decode_head(data, _HEAD_CHARACTERS)
+    except ValueError:
+        return None
+    for magic, kind in _KINDS.items():
+        if head.startswith(magic) and (kind != "image/webp" or head[8:12] == b"WEBP"):
+            return kind
     return None
 
 
@@ -283,7 +299,7 @@ def _read_gif_size(head: bytes) -> tuple[int, int] | None:
 
 def _read_webp_size(head: bytes) -> tuple[int, int] | None:
     """RFC 9649, sections 2.5 to 2.7: lossy, lossless and extended files."""
-    if len(head) < 30 or head[8:12] != b"WEBP":
+    if len(head) < 30:
         return None
     kind = head[12:16]
     if kind == b"VP8 " and head[23:26] == b"\x9d\x01\x2a":
@@ -316,9 +332,15 @@ def _read_jpeg_size(head: bytes) -> tuple[int, int] | None:
     return None
 
 
-_SIZE_READERS: Final[Mapping[bytes, Callable[[bytes], tuple[int, int] | None]]] = {
-    b"\x89PNG\r\n\x1a\n": _read_png_size,
-    b"\xff\xd8": _read_jpeg_size,
-    b"GIF8": _read_gif_size,
-    b"RIFF": _read_webp_size,
+_KINDS: Final = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8": "image/jpeg",
+    b"GIF8": "image/gif",
+    b"RIFF": "image/webp",
+}
+_SIZE_READERS: Final[Mapping[str, Callable[[bytes], tuple[int, int] | None]]] = {
+    "image/png": _read_png_size,
+    "image/jpeg": _read_jpeg_size,
+    "image/gif": _read_gif_size,
+    "image/webp": _read_webp_size,
 }

@@ -7,7 +7,12 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal
 
-from ors_gym.formats._blocks import describe_block, render_text, replace_surrogates
+from ors_gym.formats._blocks import (
+    describe_block,
+    read_media_type,
+    render_text,
+    replace_surrogates,
+)
 from ors_gym.formats._tools import provider_tool_name
 from ors_gym.types import Block, JSONObject, ToolCall
 
@@ -334,7 +339,7 @@ def _anthropic_image(block: Block) -> JSONObject | None:
 def _image_source(block: Block) -> tuple[str, str] | None:
     """Return media type and base64, if the block is an image that providers take."""
     data = block.get("data")
-    media_type = _MEDIA_TYPES.get(str(block.get("mimeType")).lower())
+    media_type = _MEDIA_TYPES.get(read_media_type(block).lower())
     if block.get("type") != "image" or not isinstance(data, str) or not media_type:
         return None
     return media_type, data

@@ -91,8 +91,10 @@ def test_an_image_full_of_blanks_is_read_once():
 
 
 @pytest.mark.parametrize("media_type", [{}, [], None, 5, ["image/png"]])
-def test_an_image_without_a_media_type_is_described(media_type):
-    assert "<img" not in html_of({**picture(), "mimeType": media_type})
+def test_an_image_without_a_media_type_is_what_its_bytes_say(media_type):
+    assert "<img" in html_of({**picture(), "mimeType": media_type})
+    unknown = {"type": "image", "data": "AAAA", "mimeType": media_type}
+    assert "<img" not in html_of(unknown)
 
 
 @pytest.mark.parametrize("missing", ["get_ipython", "display_formatter"])

@@ -9,15 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ors_gym
+from ors_gym.display import _fonts
+from ors_gym.display._fonts import drawable, load_font
 from ors_gym.display._html import DARK
-from ors_gym.display._picture import (
-    FRAME_SHAPE,
-    draw_transcript,
-    drawable,
-    fit,
-    load_font,
-    wrap,
-)
+from ors_gym.display._picture import FRAME_SHAPE, draw_transcript, fit, wrap
 from ors_gym.display._transcript import Entry, Transcript
 from tests.display.episodes import picture
 
@@ -101,6 +96,43 @@ def test_a_very_long_text_shows_its_ends():
     lines = fit(text, load_font(18), 40, 9)
     assert (lines[0], lines[-1]) == ("number 0", "number 499999")
     assert any("characters" in line for line in lines)
+
+
+@pytest.fixture
+def fonts_in(monkeypatch):
+    """Let these folders be the only ones that have fonts."""
+    caches = [_fonts.installed_fonts, _fonts._find_fallback, _fonts._draw_as]
+
+    def choose(*folders):
+        monkeypatch.setattr(_fonts, "_FOLDERS", folders)
+        for cache in caches:
+            cache.cache_clear()
+
+    yield choose
+    monkeypatch.undo()
+    for cache in caches:
+        cache.cache_clear()
+
+
+FACE, IDEOGRAPH = "\N{GRINNING FACE}", "\u4e2d"
+
+
+def test_a_character_that_no_font_has_is_shown_by_name(fonts_in, tmp_path):
+    fonts_in(tmp_path)
+    shown = drawable(f"{FACE} {IDEOGRAPH}", load_font(18))
+    assert shown == "[grinning face] [U+4E2D]"
+
+
+def test_an_installed_font_draws_what_ours_lacks(fonts_in, tmp_path):
+    matplotlib = pytest.importorskip("matplotlib")
+    (tmp_path / "broken.ttf").write_text("this is no font")
+    fonts_in(tmp_path, f"{matplotlib.get_data_path()}/fonts/ttf")
+    assert drawable(FACE, load_font(18)) == FACE
+    # The rest of the line stands where it stands after two letters.
+    with_face, with_letters = (draw_transcript(begun(f"{x}|")) for x in (FACE, "nn"))
+    bar = slice(66, 80)
+    assert (with_face[60:120, bar] == with_letters[60:120, bar]).all()
+    assert (with_face != with_letters).any()
 
 
 def test_another_font_can_be_named(monkeypatch):

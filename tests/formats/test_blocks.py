@@ -87,7 +87,7 @@ def test_truncate():
 def test_text_and_images_in_order():
     blue = encode(Image.new("RGB", (1, 4), "blue"), "JPEG")
     decoded = decode_blocks([text_block("Two:"), image_block(RED), image_block(blue)])
-    shown = "Two:\n\n[image: image/png, 3x2]\n\n[image: image/png, 1x4]"
+    shown = "Two:\n\n[image: image/png, 3x2]\n\n[image: image/jpeg, 1x4]"
     assert decoded.text == shown
     first, second = decoded.images
     assert first.dtype == second.dtype == np.uint8

@@ -33,6 +33,8 @@ def image(media_type: str = "image/gif") -> Any:
     return image_block(DATA, media_type)
 
 
+# The head of a kind of file that providers do not take.
+TIFF = image_block("SUkqAA==", "image/tiff")
 OPENAI_IMAGE = {
     "type": "image_url",
     "image_url": {"url": f"data:image/gif;base64,{DATA}"},
@@ -44,27 +46,32 @@ ANTHROPIC_IMAGE = {
 
 
 def test_openai_content():
-    blocks = [text("a\ud800"), image(), {"type": "audio", "s": 1}, image("image/tiff")]
+    blocks = [text("a\ud800"), image(), {"type": "audio", "s": 1}, TIFF]
     assert to_openai_content(blocks) == [
         text("a\ufffd"),
         OPENAI_IMAGE,
         text('[audio: {"s": 1}]'),
-        text("[image: image/tiff, 10x20]"),
+        text("[image: image/tiff]"),
     ]
 
 
 def test_anthropic_content_has_no_blank_text():
-    blocks = [text(""), text(" \n"), text("a\ud800"), image(), image("image/tiff")]
+    blocks = [text(""), text(" \n"), text("a\ud800"), image(), TIFF]
     assert to_anthropic_content(blocks) == [
         text("a\ufffd"),
         ANTHROPIC_IMAGE,
-        text("[image: image/tiff, 10x20]"),
+        text("[image: image/tiff]"),
     ]
 
 
 def test_media_types_are_named_as_the_providers_do():
-    (part,) = to_anthropic_content([image("image/JPG")])
+    (part,) = to_anthropic_content([image_block("AAAA", "image/JPG")])
     assert part["source"]["media_type"] == "image/jpeg"
+
+
+def test_a_wrong_label_is_not_sent_on():
+    assert to_openai_content([image("image/jpeg")]) == [OPENAI_IMAGE]
+    assert to_anthropic_content([image("image/tiff")]) == [ANTHROPIC_IMAGE]
 
 
 RESULTS = [
@@ -123,9 +130,9 @@ def test_anthropic_images_in_results_by_default_or_after_them():
 
 @pytest.mark.parametrize("images", ["user", "tool", None])
 def test_results_without_images_need_no_user_message(images):
-    results = [ToolResult("c1", [text("a"), image("image/tiff")])]
+    results = [ToolResult("c1", [text("a"), TIFF])]
     (message,) = tool_result_messages(results, "openai", images)
-    assert message["content"] == "a\n\n[image: image/tiff, 10x20]"
+    assert message["content"] == "a\n\n[image: image/tiff]"
     assert tool_result_messages([], "openai", images) == []
     assert tool_result_messages([], "anthropic", images) == []
 
