@@ -259,7 +259,8 @@ def tools_card(tools: Sequence[ToolSpec], title: str = "") -> str:
 def _tool_parts(tools: Sequence[ToolSpec]) -> Iterator[str]:
     for tool in tools:
         schema, about = tool.get("input_schema"), tool.get("description")
-        name = tool.get("name", "") + (" (terminal)" if "terminal" in tool else "")
+        ending = " (terminal)" if "terminal" in tool else ""
+        name = f"{tool.get('name', '')}{ending}"
         arguments = "".join(_argument_rows(schema))
         yield (
             '<div class="ors-part ors-edge-accent">'
