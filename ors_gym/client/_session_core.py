@@ -11,6 +11,7 @@ from ors_gym.client.background import Registered, background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
+from ors_gym.protocol._reading import flatten_messages
 from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._server_state import SessionState
 from ors_gym.types import Block, JSONObject, Secrets, TaskSpec, ToolOutput, ToolSpec
@@ -74,6 +75,8 @@ class SessionCore:
         self._is_attached = False
         self._closed = False
         """Whether it was closed before it was opened."""
+        self.conversation: list[JSONObject] | None = None
+        """The prompt as messages with roles, once somebody asked for it."""
         self.tool_options: JSONObject = {}
         """What the server said beside the tools, such as ``terminal_tool``."""
 
@@ -176,19 +179,20 @@ class SessionCore:
 
     def prompt_operation(self) -> Operation[list[Block]]:
         """Return the operation that gets the prompt."""
-        prompt = yield from operations.get_prompt(
-            self.server, self.state, timeout=self._setup_timeout
-        )
-        self._note_set_up()
-        return prompt
+        return flatten_messages((yield from self.messages_operation()))
 
     def messages_operation(self) -> Operation[list[JSONObject]]:
-        """Return the operation that gets the prompt as a conversation."""
-        messages = yield from operations.get_messages(
-            self.server, self.state, timeout=self._setup_timeout
-        )
-        self._note_set_up()
-        return messages
+        """Return the operation that gets the prompt as a conversation.
+
+        A session asks once: in some environments the question begins the game.
+        """
+        state = self.state
+        if self.conversation is None:
+            self.conversation = yield from operations.get_messages(
+                self.server, state, timeout=self._setup_timeout
+            )
+            self._note_set_up()
+        return list(self.conversation)
 
     def _note_set_up(self) -> None:
         registered = background().find(self.state.session_id)

@@ -22,7 +22,7 @@ from ors_gym.env._settings import TaskEnvSettings, find_server, shows_settings
 from ors_gym.env._task_order import Task
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation
-from ors_gym.types import TaskSpec, ToolSpec
+from ors_gym.types import JSONObject, TaskSpec, ToolSpec
 
 if TYPE_CHECKING:
     from ors_gym.display._renderer import Renderer
@@ -65,6 +65,16 @@ class _BaseTaskEnv(Generic[S]):
         """The server's id of the current session, or None."""
         session = self._rules.session
         return session.session_id if session is not None else None
+
+    @property
+    def conversation(self) -> list[JSONObject]:
+        """The prompt of the current session as messages with ``role`` and ``blocks``.
+
+        The observation of the reset is the same as one text. It is one message of the
+        user's unless the environment's prompt is a conversation.
+        """
+        session = self._rules.session
+        return (session.conversation if session is not None else None) or []
 
     @property
     def tools(self) -> list[ToolSpec]:

@@ -92,7 +92,13 @@ class Record:
             return self, _line(self.row(), "the row")
         except InvalidRequestError as error:
             lost = dataclasses.replace(
-                self.episode, prompt=[], tools=[], turns=[], steps=[], group_score=None
+                self.episode,
+                prompt=[],
+                conversation=[],
+                tools=[],
+                turns=[],
+                steps=[],
+                group_score=None,
             )
             lost.end_without_outcome(str(error), "output")
             record = Record(lost, None, self.task)

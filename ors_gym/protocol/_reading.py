@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
 from ors_gym.errors import LimitExceededError, ProtocolError
@@ -259,6 +259,47 @@ def read_messages(value: object) -> list[JSONObject]:
             raise ProtocolError(f"not a message: {_excerpt(turn)}")
         read_blocks(_field(turn, "blocks", "a message"))
     return turns
+
+
+def flatten_messages(messages: Sequence[JSONObject]) -> list[Block]:
+    """Return a conversation as the blocks of a prompt, as ``/prompt`` of openreward.
+
+    A lone message of text and images is its blocks. Otherwise each message begins with
+    its role, and what only a conversation holds becomes text.
+    """
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        blocks = messages[0]["blocks"]
+        if not any(block["type"] in _FLATTENED for block in blocks):
+            return list(blocks)
+    flat: list[Block] = []
+    for message in messages:
+        role = message["role"]
+        flat.append({"type": "text", "text": f"[{role}]", "detail": {"role": role}})
+        for block in message["blocks"]:
+            flat += _flatten(block)
+    return flat
+
+
+_FLATTENED: Final = frozenset({"reasoning", "tool_call", "tool_result"})
+
+
+def _flatten(block: Any) -> list[Block]:
+    kind = block["type"]
+    if kind not in _FLATTENED:
+        return [block]
+    detail: JSONObject = {"type": kind}
+    if kind == "reasoning":
+        text = f"<think>{block.get('text', '')}</think>"
+    elif kind == "tool_call":
+        detail["id"] = block.get("id")
+        called = json.dumps(block.get("input") or {})
+        text = f"[tool_call {block.get('name', '')}] {called}"
+    else:
+        detail["tool_call_id"] = block.get("tool_call_id")
+        text = "[tool_result (error)]" if block.get("is_error") else "[tool_result]"
+    shown = block.get("blocks")
+    rest = shown if kind == "tool_result" and isinstance(shown, list) else []
+    return [{"type": "text", "text": text, "detail": detail}, *rest]
 
 
 def read_scores(value: object) -> list[JSONObject]:

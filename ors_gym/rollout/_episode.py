@@ -38,6 +38,8 @@ class Episode:
         number: Which episode of this task it is, from 0.
         seed: A seed for the policy's own use, if the caller gave one.
         prompt: The blocks of the prompt.
+        conversation: The prompt as messages with ``role`` and ``blocks``, where it is
+            more than one message of the user's.
         tools: The tools of the session, as the server lists them.
         turns: The policy's turns so far.
         steps: What came of their actions.
@@ -70,6 +72,7 @@ class Episode:
     number: int = 0
     seed: int | None = None
     prompt: list[Block] = dataclasses.field(default_factory=list)
+    conversation: list[JSONObject] = dataclasses.field(default_factory=list)
     tools: list[ToolSpec] = dataclasses.field(default_factory=list)
     turns: list[Turn] = dataclasses.field(default_factory=list)
     steps: list[Step] = dataclasses.field(default_factory=list)
@@ -124,6 +127,14 @@ class Episode:
         """End it without an outcome, by an exception that becomes its ``cause``."""
         self.end_without_outcome(str(error) or type(error).__name__, kind)
         self.cause = error
+
+    def set_prompt(
+        self, prompt: Sequence[Block], conversation: Sequence[JSONObject]
+    ) -> None:
+        """Take the prompt, and the conversation that it is where it has roles."""
+        self.prompt = list(prompt)
+        if [message["role"] for message in conversation] not in ([], ["user"]):
+            self.conversation = list(conversation)
 
     def end_without_outcome(self, error: str, kind: str) -> None:
         """End it without an outcome, by an error that is only known as text."""
@@ -326,7 +337,8 @@ def reaches_server(action: Any) -> bool:
 
 def _ors_messages(episode: Episode) -> list[JSONObject]:
     """Return messages of blocks, with tool results in the user's messages."""
-    messages: list[JSONObject] = [{"role": "user", "blocks": list(episode.prompt)}]
+    messages = [dict(message) for message in episode.conversation]
+    messages = messages or [{"role": "user", "blocks": list(episode.prompt)}]
     for turn, steps in turns_with_steps(episode):
         if said := assistant_blocks(turn):
             messages.append({"role": "assistant", "blocks": said})
@@ -340,7 +352,7 @@ def _chat_messages(episode: Episode) -> list[JSONObject]:
 
     A message of that API stays as it is; the calls of another become ``tool_calls``.
     """
-    messages = to_openai_messages(episode.prompt)
+    messages = to_openai_messages(episode.conversation or episode.prompt)
     for turn, steps in turns_with_steps(episode):
         by_id = False
         if _is_chat_message(turn):

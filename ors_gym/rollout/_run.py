@@ -94,10 +94,13 @@ def run_episode(
         task_index=info.get("task_index", -1),
         split=info.get("split", ""),
         seed=seed,
-        prompt=list(info.get("blocks") or [{"type": "text", "text": str(observation)}]),
         tools=list(getattr(env.unwrapped, "tools", [])),
         observation=observation,
         setup_seconds=time.monotonic() - started,
+    )
+    episode.set_prompt(
+        info.get("blocks") or [{"type": "text", "text": str(observation)}],
+        getattr(env.unwrapped, "conversation", []),
     )
     try:
         _play_blocking(env, policy, episode, checked, started)
@@ -548,7 +551,8 @@ async def start_game(
     finally:
         episode.setup_seconds = time.monotonic() - started
     episode.environment = env.environment
-    episode.prompt, episode.tools = list(info["blocks"]), list(env.tools)
+    episode.set_prompt(info["blocks"], env.conversation)
+    episode.tools = list(env.tools)
     reader = TurnReader(env.tools, rules.on_plain_text)
     return play(episode, rules, reader, started)
 

@@ -271,7 +271,6 @@ OPERATIONS: list[Callable[[Server], Any]] = [
     lambda server: operations.start_episode(
         server, "s", "math", ANY_TASK, timeout=20.0
     ),
-    lambda server: operations.get_prompt(server, open_state(), timeout=20.0),
     lambda server: operations.get_messages(server, open_state(), timeout=20.0),
     lambda server: operations.list_task_tools(server, open_state(), timeout=20.0),
     lambda server: operations.call_tool(server, open_state(), "f", {}, timeout=20.0),

@@ -276,7 +276,9 @@ def test_an_id_of_the_caller_is_tried_once(reply, kind, text, discarded):
 
 
 def prompt(state: SessionState, timeout: float = 60.0) -> Any:
-    return operations.get_prompt(RecordingServer(), state, timeout=timeout)
+    server = RecordingServer(UNKNOWN)
+    (message,) = yield from operations.get_messages(server, state, timeout=timeout)
+    return message["blocks"]
 
 
 def test_the_prompt_waits_for_set_up() -> None:
@@ -486,6 +488,5 @@ def test_a_set_up_without_its_secret_says_how_to_pass_one(said, advised) -> None
         Script(refused(500, said)).run(started)
     assert ("secrets={" in str(caught.value)) is advised
     with pytest.raises(SetupFailedError) as caught:
-        prompt = operations.get_prompt(server, open_state(), timeout=9)
-        Script(refused(500, said)).run(prompt)
+        Script(refused(500, said)).run(prompt(open_state(), timeout=9))
     assert ("--secret NAME" in str(caught.value)) is advised

@@ -1,15 +1,23 @@
 """Environments as other people write them, through every door of the package."""
 
+import asyncio
 import json
 from typing import Any, Final
 
 import gymnasium
+import httpx
 import pytest
 from gymnasium.utils.env_checker import check_env
 
 import ors_gym
 from ors_gym.evaluation import evaluate
-from ors_gym.rollout import random_policy
+from ors_gym.rollout import (
+    Episode,
+    LiveEpisode,
+    connect,
+    random_policy,
+    run_episode,
+)
 from ors_gym.testing import check_server
 from ors_gym.wrappers import DiscreteTools
 from tests.cli.running import run
@@ -225,6 +233,53 @@ def test_an_env_whose_calls_are_mostly_refused_warns_once(server, closing):
         # A policy that is wrong half of the time is only a bad policy.
         given = {"a": 1, "b": 2} if number % 2 == 0 else {"a": "one"}
         fine.step({"tool": "add", "input": given})
+
+
+def test_a_conversation_keeps_its_roles_and_is_asked_for_once(newest, closing):
+    env = closing(make(newest, "Interview"))
+    episode = run_episode(
+        env, lambda episode: {"tool": "submit", "input": {"answer": "4"}}, seed=2
+    )
+    messages = episode.messages()
+    roles = ["system", "user", "assistant", "tool", "user", "assistant", "tool"]
+    assert [message["role"] for message in messages] == roles
+    assert messages[2]["tool_calls"][0]["function"]["name"] == "submit"
+    assert (messages[3]["tool_call_id"], messages[3]["content"]) == ("c1", "wrong")
+    assert messages[4]["content"] == "2 + 2 = ?"
+    assert episode.messages("ors")[2]["blocks"][0]["type"] == "reasoning"
+    assert Episode.from_json(episode.to_json()) == episode
+    # Whoever asks again is told the same, and an observation is the same as text.
+    assert len(newest.log("prompt")) == 1
+    env.reset(options={"task_index": 2})
+    with ors_gym.ORSClient(newest.base_url) as client:
+        task: Any = {"split": "train", "index": 2}
+        with client.session("Interview", **task) as session:
+            conversation, prompt = session.get_messages(), session.get_prompt()
+            assert (session.get_messages(), session.get_prompt()) == (
+                conversation,
+                prompt,
+            )
+            assert len(newest.log("prompt")) == 3
+            path = f"{newest.base_url}/interview/prompt"
+            headers = {"X-Session-ID": session.session_id or ""}
+            assert httpx.get(path, headers=headers).json() == prompt
+    assert env.unwrapped.conversation == conversation
+    found = evaluate(
+        *(newest.base_url, "Interview", range(2), random_policy(0)), progress=False
+    )
+    assert found.episodes[0].messages()[:2] == messages[:2]
+
+
+def test_a_framework_of_its_own_loop_is_given_the_roles(newest):
+    async def start() -> list[Any]:
+        async with (
+            connect(newest.base_url) as client,
+            LiveEpisode(client, "Interview", 0) as live,
+        ):
+            return await live.start()
+
+    messages = asyncio.run(start())
+    assert [one["role"] for one in messages[:3]] == ["system", "user", "assistant"]
 
 
 def test_the_contract_check_tells_of_constraints_in_validators(server):

@@ -22,7 +22,6 @@ from ors_gym.protocol._operations.session_ids import create_session
 from ors_gym.protocol._operations.sessions import (
     delete_session,
     get_messages,
-    get_prompt,
     list_task_tools,
     open_session,
     ping,
@@ -35,7 +34,6 @@ __all__ = [
     "create_session",
     "delete_session",
     "get_messages",
-    "get_prompt",
     "get_task",
     "get_task_difficulty",
     "get_task_range",

@@ -47,7 +47,7 @@ from ors_gym.protocol._requests import (
 )
 from ors_gym.protocol._retries import Patience, is_starting, may_repeat
 from ors_gym.protocol._server_state import Server, SessionState
-from ors_gym.types import Block, JSONObject, Secrets, ToolSpec
+from ors_gym.types import JSONObject, Secrets, ToolSpec
 
 _EXISTS: Final = b"Session already exists"
 _TASK: Final = re.compile(rb"Session already exists|Invalid (?:split|index)")
@@ -278,24 +278,19 @@ def _known_task(
     return {"task_spec": spec}
 
 
-def get_prompt(
-    server: Server, state: SessionState, *, timeout: float
-) -> Operation[list[Block]]:
-    """Get the prompt; waits for the set-up to end (docs/wire.md, point 13)."""
-    return read_blocks((yield from _ask_session(server, state, "prompt", timeout)))
-
-
 def get_messages(
     server: Server, state: SessionState, *, timeout: float
 ) -> Operation[list[JSONObject]]:
-    """Get the prompt as turns with ``role`` and ``blocks``.
+    """Get the prompt as messages with ``role`` and ``blocks``.
 
-    A server without conversations gives its prompt as one user turn.
+    It waits for the set-up to end (docs/wire.md, point 13). A server without
+    conversations gives its prompt, which becomes one message of the user's. One that
+    has them calls the same function of the environment for either question.
     """
     if server.dialect.messages:
         value = yield from _ask_session(server, state, "messages", timeout)
         return read_messages(value)
-    blocks = yield from get_prompt(server, state, timeout=timeout)
+    blocks = read_blocks((yield from _ask_session(server, state, "prompt", timeout)))
     return [{"role": "user", "blocks": blocks}]
 
 

@@ -44,7 +44,7 @@ class Exchange:
 
 @dataclasses.dataclass(slots=True)
 class _Plan:
-    path_suffix: str
+    path_suffix: str | tuple[str, ...]
     faults: list[Fault | None]
     forever: bool
     when: Callable[[http1.ReceivedRequest], bool] | None
@@ -84,7 +84,7 @@ class FaultProxy(LoopServer):
 
     def plan(
         self,
-        path_suffix: str = "/call",
+        path_suffix: str | tuple[str, ...] = "/call",
         faults: Sequence[Fault | None] = (),
         then: Literal["pass", "forever"] = "pass",
         when: Callable[[http1.ReceivedRequest], bool] | None = None,

@@ -69,7 +69,9 @@ class _Trial:
             return victim is None or request.session_id == victim
 
         then = "forever" if row.times == "for ever" else "pass"
-        self.proxy.plan(row.path, row.faults, then, fits)  # type: ignore[arg-type]
+        # A server that has conversations is asked for one.
+        path = ("/prompt", "/messages") if row.path == "/prompt" else row.path
+        self.proxy.plan(path, row.faults, then, fits)  # type: ignore[arg-type]
 
     def start(self) -> None:
         self.shown = self.client.start()

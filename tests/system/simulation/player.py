@@ -110,12 +110,12 @@ class Player:
         self._state = state = yield from self._checked(opened, part.setup_timeout)
         client.keep_alive(state)
         server, timeout = client.server, part.setup_timeout
-        got = operations.get_prompt(server, state, timeout=timeout)
-        prompt = yield from self._checked(got, timeout)
+        got = operations.get_messages(server, state, timeout=timeout)
+        (prompt,) = yield from self._checked(got, timeout)
         self._set_up = True
         listed = operations.list_task_tools(server, state, timeout=timeout)
         tools, _ = yield from self._checked(listed, timeout)
-        if prompt[0]["type"] != "text" or tools[0]["name"] != "play":
+        if prompt["blocks"][0]["type"] != "text" or tools[0]["name"] != "play":
             raise ViolationError("not the prompt or the tools of the server")
 
     def _close(self) -> Script:
