@@ -48,6 +48,11 @@ _MANY_REFUSALS: Final = 25
 """Fewer refused calls of an env may be a policy's, and are no reason to warn."""
 
 
+def name_refusals(environment: str) -> str:
+    """Name what is warned of once where most calls of an environment are refused."""
+    return f"refusals of {environment}"
+
+
 class PendingCall(NamedTuple, Generic[S]):
     """An action that was read as a call: what is left is to make it."""
 
@@ -280,7 +285,8 @@ class EpisodeRules(Generic[S]):
         steps = self._steps_before + self._steps + 1
         if self._refused < _MANY_REFUSALS or 2 * self._refused <= steps:
             return
-        if self.catalog and self.catalog.is_first(f"refusals of {self.environment}"):
+        event = name_refusals(self.environment)
+        if self.catalog is not None and self.catalog.is_first(event):
             gymnasium.logger.warn(
                 "%s",
                 f"{self._refused} of {steps} calls of an env of {self.environment} "

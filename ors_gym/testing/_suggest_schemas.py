@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import gymnasium
 
 from ors_gym.env import ORSEnv
+from ors_gym.env._rules import name_refusals
 from ors_gym.errors import InvalidRequestError, SchemaError, ToolFailedError
 from ors_gym.formats import provider_schema
 from ors_gym.formats._schemas import resolve_schema
@@ -148,6 +149,8 @@ class _Player:
             block["text"] for block in info["blocks"] if block["type"] == "text"
         )
         self._over = False
+        # Its calls are meant to be refused, so nobody is warned that most are.
+        env.client.catalog.is_first(name_refusals(env.environment))
 
     def refuse(self, call: ToolCall) -> str:
         if self._over:
