@@ -64,5 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            # The terminal shows ^C; the shell's prompt belongs on a line of its own.
+            print(file=sys.stderr)  # noqa: T201
         return 130
     return code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from ors_gym.cli._common import (
@@ -17,10 +16,10 @@ from ors_gym.cli._common import (
 from ors_gym.client import ORSClient
 from ors_gym.display._terminal import say
 from ors_gym.errors import ORSError
-from ors_gym.formats._schemas import describe_schema
+from ors_gym.formats._schemas import describe_tool
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.server._embedded import describe_server
-from ors_gym.types import JSONObject, ToolSpec
+from ors_gym.types import JSONObject
 
 
 def add_parser(commands: Any) -> None:
@@ -95,20 +94,6 @@ def _show(value: JSONObject) -> None:
             say(f"  split {split['name']} ({split['type']}): {count} tasks")
         for tool in environment["tools"]:
             terminal = ", or plain text: ends the episode" if "terminal" in tool else ""
-            say(f"  tool {_signature(tool)}{terminal}")
+            say(f"  tool {describe_tool(tool)}{terminal}")
             for line in tool["description"].strip().splitlines()[:1]:
                 say(f"      {line}")
-
-
-def _signature(tool: ToolSpec) -> str:
-    """Write a tool as a call, with ``?`` after the name of an optional argument."""
-    schema: Mapping[str, Any] = tool["input_schema"] or {}
-    properties, required = schema.get("properties"), schema.get("required")
-    if not isinstance(properties, Mapping):
-        return f"{tool['name']}()"
-    needed = required if isinstance(required, list) else []
-    fields = [
-        f"{name}{'' if name in needed else '?'}: {describe_schema(field, schema)}"
-        for name, field in properties.items()
-    ]
-    return f"{tool['name']}({'; '.join(fields)})"

@@ -1,14 +1,16 @@
-"""Play in a terminal: choose a tool and give its arguments, line by line."""
+"""Play in a terminal: write a tool call in a line, or give its arguments one by one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 from ors_gym.display._game import Field, Game, list_fields
-from ors_gym.display._terminal import clean, say
+from ors_gym.display._play_prompt import LeaveError, Prompt
+from ors_gym.display._play_written import UnreadError, read_call, read_value
+from ors_gym.display._terminal import say
 from ors_gym.display._transcript import Entry
+from ors_gym.formats._schemas import describe_tool
 from ors_gym.types import JSONObject, ToolCall, ToolSpec
 
 
@@ -21,15 +23,16 @@ def play_in_terminal(
     """
     entry = game.reset(task_index)
     say(entry.text)
+    player = _Player(Prompt())
     while True:
         if on_entry is not None:
             on_entry(entry)
         if game.ended:
             break
         try:
-            call = _ask_for_call(game.tools)
-        except _LeaveError:
-            say("\nleft the episode")
+            call = player.ask(game.tools)
+        except LeaveError:
+            say("left the episode")
             break
         entry = game.step(call)
         say(f"{entry.text}\n[reward {entry.reward:g}]")
@@ -38,75 +41,95 @@ def play_in_terminal(
     return total
 
 
-class _LeaveError(Exception):
-    """Raised when the player has had enough."""
+class _Player:
+    """A person who is asked for one call after another."""
+
+    def __init__(self, prompt: Prompt) -> None:
+        self._prompt = prompt
+        self._seen: Sequence[ToolSpec] = ()
+        self._last = ""
+
+    def ask(self, tools: Sequence[ToolSpec]) -> ToolCall | str:
+        """Return a call, or the text of one in a form that models write."""
+        if list(tools) != self._seen:
+            self._list(tools)
+        names = [tool["name"] for tool in tools]
+        while True:
+            line = self._prompt.ask("> ", names).strip()
+            if line == "q" and line not in names:
+                raise LeaveError
+            if line == "?":
+                self._list(tools)
+                continue
+            if line.startswith(("{", "<")):
+                return line
+            if not line and names:
+                line = self._last if self._last in names else names[0]
+            try:
+                tool, given = read_call(line, tools)
+            except UnreadError as error:
+                say(str(error))
+                continue
+            self._last = tool["name"]
+            return {"tool": tool["name"], "input": self._complete(tool, given)}
+
+    def _list(self, tools: Sequence[ToolSpec]) -> None:
+        self._seen = list(tools)
+        say()
+        for number, tool in enumerate(tools, 1):
+            description = (tool["description"].strip().splitlines() or [""])[0]
+            say(f"  {number}. {describe_tool(tool)}  {description}".rstrip())
+        say("Write a tool and its arguments. Enter: the last tool; ?: tools; q: leave.")
+
+    def _complete(self, tool: ToolSpec, given: JSONObject) -> JSONObject:
+        """Ask for arguments that are missing; for optional ones if none was given."""
+        fields = list_fields(tool)
+        if fields is None:
+            return given or self._ask_for_json()
+        for field in fields:
+            if field.name in given or (given and not field.required):
+                continue
+            text = self._ask_for(field)
+            if text or field.required:
+                given = {**given, field.name: read_value(text, field)}
+        return given
+
+    def _ask_for(self, field: Field) -> str:
+        optional = ", optional" if not field.required else ""
+        if field.kind != "choice":
+            return self._prompt.ask(f"  {field.name} ({_expected(field)}{optional}): ")
+        texts = [_text_of(choice) for choice in field.choices]
+        keys = _keys_of(texts)
+        shown = texts if not keys else [f"{key} {text}" for key, text in keys.items()]
+        listed = texts if keys == dict(zip(texts, texts, strict=True)) else shown
+        question = f"  {field.name} ({', '.join(listed)}{optional}): "
+        return self._prompt.ask(question, texts, keys)
+
+    def _ask_for_json(self) -> JSONObject:
+        while True:
+            text = self._prompt.ask("  input (a JSON object): ")
+            try:
+                value = json.loads(text)
+            except ValueError as error:
+                say(f"  this is not JSON: {error}")
+                continue
+            if isinstance(value, dict):
+                return value
+            say("  this is not a JSON object: write {...}")
 
 
-def _ask_for_call(tools: Sequence[ToolSpec]) -> ToolCall:
-    say()
-    for number, tool in enumerate(tools, 1):
-        description = (tool["description"].strip().splitlines() or [""])[0]
-        say(f"  {number}. {tool['name']}  {description}".rstrip())
-    by_name = {tool["name"]: tool for tool in tools}
-    by_name |= {str(number): tool for number, tool in enumerate(tools, 1)}
-    while True:
-        chosen = _ask("tool (name or number; q to leave): ").strip()
-        if chosen == "q" and chosen not in by_name:
-            raise _LeaveError
-        if chosen in by_name:
-            tool = by_name[chosen]
-            return {"tool": tool["name"], "input": _ask_for_input(tool)}
-        say(
-            f"there is no tool {chosen!r}; write its name or its number "
-            f"(1 to {len(tools)}), or q to leave"
-        )
+def _text_of(choice: object) -> str:
+    return choice if isinstance(choice, str) else json.dumps(choice)
 
 
-def _ask_for_input(tool: ToolSpec) -> JSONObject:
-    """Ask for each argument; an empty answer leaves out an optional one."""
-    fields = list_fields(tool)
-    if fields is None:
-        return _ask_for_json()
-    given = {}
-    for field in fields:
-        optional = "" if field.required else ", optional"
-        text = _ask(f"  {field.name} ({_expected(field)}{optional}): ")
-        if text or field.required:
-            given[field.name] = _read(text, field)
-    return given
-
-
-def _ask_for_json() -> JSONObject:
-    while True:
-        text = _ask("  input (a JSON object): ")
-        try:
-            value = json.loads(text)
-        except ValueError as error:
-            say(f"  this is not JSON: {error}")
-            continue
-        if isinstance(value, dict):
-            return value
-        say("  this is not a JSON object: write {...}")
+def _keys_of(choices: Sequence[str]) -> Mapping[str, str]:
+    """Return a key for each choice: itself, or its number where no digit begins one."""
+    if all(len(text) == 1 for text in choices):
+        return {text: text for text in choices}
+    if len(choices) > 9 or any(text[:1].isdigit() for text in choices):
+        return {}
+    return {str(number): text for number, text in enumerate(choices, 1)}
 
 
 def _expected(field: Field) -> str:
-    if field.kind == "choice":
-        return "one of " + ", ".join(map(json.dumps, field.choices))
     return "JSON or text" if field.kind == "json" else field.kind
-
-
-def _read(text: str, field: Field) -> Any:
-    """Read an argument; what cannot be read is sent as text: the server decides."""
-    if field.kind == "choice" and text in field.choices:
-        return text
-    try:
-        return field.read(text)
-    except ValueError:
-        return text
-
-
-def _ask(question: str) -> str:
-    try:
-        return input(clean(question)).rstrip("\r")
-    except EOFError:
-        raise _LeaveError from None

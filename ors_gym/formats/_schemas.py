@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
-from ors_gym.types import JSONObject
+from ors_gym.types import JSONObject, ToolSpec
 
 _MAX_REFERENCES: Final = 16
 """References and single choices that are followed, since they may form a circle."""
@@ -158,3 +158,23 @@ def _shorten(text: str) -> str:
     if len(text) <= _MAX_CHARACTERS:
         return text
     return text[: _MAX_CHARACTERS - 1] + "…"
+
+
+def describe_tool(tool: ToolSpec) -> str:
+    """Write a tool as a call, with ``?`` after the name of an optional argument.
+
+    Example:
+        >>> schema = {"properties": {"n": {"type": "integer"}}, "required": ["n"]}
+        >>> describe_tool({"name": "guess", "description": "", "input_schema": schema})
+        'guess(n: integer)'
+    """
+    schema: Mapping[str, Any] = tool["input_schema"] or {}
+    properties, required = schema.get("properties"), schema.get("required")
+    if not isinstance(properties, Mapping):
+        return f"{tool['name']}()"
+    needed = required if isinstance(required, list) else []
+    fields = [
+        f"{name}{'' if name in needed else '?'}: {describe_schema(field, schema)}"
+        for name, field in properties.items()
+    ]
+    return f"{tool['name']}({'; '.join(fields)})"

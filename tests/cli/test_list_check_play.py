@@ -6,6 +6,7 @@ import pytest
 
 from ors_gym.client import ORSClient
 from tests.cli.running import HELLO, run
+from tests.support.terminal import Terminal
 
 
 def test_list_tells_all_of_a_server(server):
@@ -106,4 +107,67 @@ def test_play_saves_pictures_and_leaves_optional_arguments_out(server, tmp_path)
     )
     assert (tmp_path / "image-0.png").read_bytes().startswith(b"\x89PNG")
     assert "left the episode" in done.stdout
+    assert server.open_sessions() == set()
+
+
+def test_play_takes_calls_as_they_are_written(server):
+    typed = [
+        *(
+            "add 20 22",
+            "1 b=1 2",
+            "add(a=5, b=6)",
+            'add {"a": 7, "b": 8}',
+            "add 9",
+            "1",
+        ),
+        *('{"tool": "add", "input": {"a": 0, "b": 3}}', "", "4", "5"),
+        *("echo it is what it is", "add 1 2 3", "?", "q"),
+    ]
+    url = ("--url", server.base_url)
+    done = run("play", "contract", *url, typed="\n".join(typed) + "\n")
+    inputs = [entry["input"] for entry in server.log("run")]
+    assert inputs == [
+        *({"a": 20, "b": 22}, {"b": 1, "a": 2}, {"a": 5, "b": 6}, {"a": 7, "b": 8}),
+        *({"a": 9, "b": 1}, {"a": 0, "b": 3}, {"a": 4, "b": 5}),
+        {"text": "it is what it is"},
+    ]
+    assert "add takes a, b; no more" in done.stdout
+    assert done.stdout.count("1. add(a: integer; b: integer)  Add two numbers.") == 2
+    assert "left the episode\ntotal reward: 3.5\n" in done.stdout
+
+
+def test_play_edits_lines_and_takes_a_key_for_a_choice():
+    with Terminal("play", "maze") as terminal:
+        terminal.wait_for("q: leave.\n>")
+        # Back over two letters, one deleted, and one put in its right place.
+        terminal.type("mvoe\x1b[D\x1b[D\x7f\x1b[Cv\r")
+        terminal.wait_for("(1 up, 2 down, 3 left, 4 right):")
+        terminal.type("4")
+        terminal.wait_for("[reward")
+        # The arrow up brings the line back.
+        terminal.type("\x1b[A\x1b[A\r")
+        terminal.wait_for("4 right):", 2)
+        terminal.type("left\r")
+        terminal.wait_for("[reward", 2)
+        # Tab completes the name.
+        seen = terminal.text.count("move")
+        terminal.type("mo\t")
+        terminal.wait_for("move", seen + 1)
+        terminal.type(" right\r")
+        terminal.wait_for("[reward", 3)
+        terminal.type("mo\x03")
+        terminal.wait_for("left the episode\ntotal reward")
+        assert terminal.wait() == 0
+    assert "Traceback" not in terminal.text
+
+
+def test_ctrl_c_while_a_tool_runs_leaves_a_clean_line(server):
+    with Terminal("play", "contract", "--url", server.base_url) as terminal:
+        terminal.wait_for("q: leave.\n>")
+        terminal.type("slow 30\r")
+        server.wait_for("run", 1)
+        terminal.type("\x03")
+        assert terminal.wait() == 130
+    assert terminal.text.endswith("^C\n")
+    assert "Traceback" not in terminal.text
     assert server.open_sessions() == set()

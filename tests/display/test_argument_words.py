@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from ors_gym.cli._list import _signature
 from ors_gym.display._cards import tools_card
 from ors_gym.display._game import list_fields
 from ors_gym.display._play_in_notebook import Form
+from ors_gym.formats._schemas import describe_tool
 
 pytestmark = pytest.mark.unit
 
@@ -74,7 +74,7 @@ KINDS: dict[str, list[tuple[Any, str]]] = {
 def test_every_view_says_the_same(schema, words, kind):
     whole = {"$defs": DEFINITIONS, "properties": {"a": schema}, "required": ["a"]}
     tool: Any = {"name": "go", "description": "", "input_schema": whole}
-    assert _signature(tool) == f"go(a: {words})"
+    assert describe_tool(tool) == f"go(a: {words})"
     escaped = html.escape(words)
     assert f">{escaped}</span>" in tools_card([tool])
     label = Form(widgets, tool).box.children[0].children[0]

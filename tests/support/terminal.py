@@ -16,14 +16,14 @@ from typing import Self
 
 from tests.support.virtual_environments import ROOT
 
-_SECONDS = 60.0
+_SECONDS = 40.0
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|[()][0-9A-B]|[=>])")
 
 
 class Terminal:
     """``python -m ors_gym ARGUMENTS`` in a terminal of so many columns.
 
-    Every wait fails after a minute, with what was shown.
+    Every wait fails after 40 seconds, with what was shown.
     """
 
     def __init__(
