@@ -179,6 +179,11 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
         self._chooser.discard_ahead()
         super().close()
 
+    def discard(self) -> None:
+        """Close the env without waiting: the background deletes its sessions."""
+        self._chooser.discard_ahead()
+        super().discard()
+
     def set_tasks(self, tasks: TaskSet | None) -> None:
         """Narrow the tasks from the next reset on.
 
@@ -321,6 +326,11 @@ class AsyncORSEnv(AsyncTaskEnv):
         """As `ORSEnv.close`, awaitable."""
         self._chooser.discard_ahead()
         await super().close()
+
+    def discard(self) -> None:
+        """As `ORSEnv.discard`."""
+        self._chooser.discard_ahead()
+        super().discard()
 
     def set_tasks(self, tasks: TaskSet | None) -> None:
         """As `ORSEnv.set_tasks`."""

@@ -145,6 +145,12 @@ class _BaseTaskEnv(Generic[S]):
         """Note that a step was given up: the session takes no further call."""
         self._rules.interrupted()
 
+    def discard(self) -> None:
+        """Close the env without waiting: the background deletes its session."""
+        session = self._rules.close()
+        if session is not None:
+            session.discard()
+
     def _forget_episode(self) -> S | None:
         """Forget the episode, and return the session that is to be closed."""
         self._tried = None

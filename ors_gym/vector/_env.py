@@ -142,6 +142,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         self._loop = SlotLoop()
         # The loop and the client do not refer to this object, so it can be collected.
         self._finalizer = weakref.finalize(self, _let_go, self._loop, self._owned)
+        self._is_discarded = False
+        """Whether it was closed without driving the loop."""
         self._warned = False
         """Whether a session that failed to start was warned of."""
         self._slots = self._make_slots(
@@ -350,7 +352,11 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         try:
             yield
         except BaseException:
-            self._give_up(self._loop.busy)
+            if not self._loop.ended:
+                self._give_up(self._loop.busy)
+            elif self._is_discarded:
+                # Else whoever closes the vector env deals with what is busy.
+                self._finalizer()
             raise
 
     def _collect(self, ids: Sequence[int]) -> list[SlotResult]:
@@ -405,9 +411,9 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def _concatenate(self, observations: Sequence[Any]) -> Any:
         return concatenate(self.single_observation_space, observations, self._nothing)
 
-    def _give_up(self, ids: Sequence[int]) -> None:
+    def _give_up(self, ids: Sequence[int], *, closing: bool = False) -> None:
         given_up = set(ids).intersection(self._loop.busy)
-        self._loop.cancel(given_up)
+        self._loop.cancel(given_up, closing=closing)
         for i in given_up:
             self._slots[i].interrupt()
 
@@ -467,12 +473,27 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return self.call("render")
 
     def close_extras(self, **_: Any) -> None:
-        """Delete all sessions, in bounded time; `close` calls it."""
-        self._give_up(self._loop.busy)
+        """Delete all sessions, in bounded time; `close` calls it.
+
+        What waits for an env, in another thread or below the handler of a signal,
+        raises SessionClosedError.
+        """
+        if not self._loop.end():
+            self._discard_all()
+            return
         try:
-            self._loop.run(_close_all(self._slots, self._owned))
+            self._give_up(self._loop.busy, closing=True)
+            self._loop.run(_close_all(self._slots, self._owned), closing=True)
+        except BaseException:
+            self._discard_all()
+            raise
         finally:
             self._finalizer()
+
+    def _discard_all(self) -> None:
+        self._is_discarded = True
+        for slot in self._slots:
+            slot.env.discard()
 
     def __del__(self) -> None:
         """Do not `close`, as older versions of Gymnasium do: no I/O in a finaliser.

@@ -18,10 +18,12 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from ors_gym.client.http._pool import register_for_fork
-from ors_gym.errors import SessionClosedError
+from ors_gym.errors import InvalidRequestError, SessionClosedError
 
 T = TypeVar("T")
 
+_CLOSED: Final = "the vector env was closed; make a new one"
+_END_SECONDS: Final = 5.0
 _CANCEL_SECONDS: Final = 1.0
 _CANCEL_PAUSE: Final = 0.01
 _inherited: Final[list[asyncio.AbstractEventLoop]] = []
@@ -32,10 +34,17 @@ class SlotLoop:
     """Runs the work of numbered slots, at most one piece each.
 
     Where the calling thread runs an event loop already (a notebook, an async trainer),
-    a helper thread drives for as long as a call takes.
+    a helper thread drives for as long as a call takes. Once it was ended, whatever
+    waits for it raises SessionClosedError, but for what is ``closing``.
     """
 
     def __init__(self) -> None:
+        self._turn = threading.Lock()
+        """Held by the thread that drives."""
+        self._driver = 0
+        """The identity of the thread that drove last."""
+        self.ended = False
+        """Whether nobody is to wait any more."""
         self._begin_anew()
         register_for_fork(self)
 
@@ -102,28 +111,48 @@ class SlotLoop:
         self._finished.pop(slot, None)
         return self._tasks.pop(slot).result()
 
-    def cancel(self, slots: Iterable[int]) -> None:
+    def cancel(self, slots: Iterable[int], *, closing: bool = False) -> None:
         """Cancel the work of slots, in bounded time, and drop its results."""
         tasks = [self._tasks.pop(slot) for slot in slots if slot in self._tasks]
         for slot in list(self._finished):
             if slot not in self._tasks:
                 del self._finished[slot]
-        self._cancel_tasks(tasks)
+        self._cancel_tasks(tasks, closing=closing)
 
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
+    def run(self, work: Coroutine[Any, Any, T], *, closing: bool = False) -> T:
         """Run a coroutine to its end; raises SessionClosedError on a closed loop."""
         if self._loop.is_closed():
             work.close()
-            raise SessionClosedError("the vector env was closed; make a new one")
+            raise SessionClosedError(_CLOSED)
         task = self._loop.create_task(work)
         task.add_done_callback(self._stop)
         try:
             while not task.done():
-                self._drive()
+                self._drive(closing=closing)
         except BaseException:
-            self._cancel_tasks([task])
+            if closing or not self.ended:
+                self._cancel_tasks([task], closing=closing)
             raise
         return task.result()
+
+    def end(self) -> bool:
+        """Have whoever waits give up, and tell whether this thread may close what runs.
+
+        It may not inside of what it interrupted: a signal's handler.
+        """
+        self.ended = True
+        try:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        except RuntimeError:
+            # The loop is closed.
+            return False
+        if self._drives_here() or not self._turn.acquire(timeout=_END_SECONDS):
+            return False
+        self._turn.release()
+        return True
+
+    def _drives_here(self) -> bool:
+        return self._turn.locked() and self._driver == threading.get_ident()
 
     def close(self) -> None:
         """Give everything up at once, and log nothing. Closing twice is fine."""
@@ -139,6 +168,7 @@ class SlotLoop:
 
     def reset_after_fork(self) -> None:
         """Start anew in a forked child: the loop and its work are the parent's."""
+        self._turn = threading.Lock()
         if self._loop.is_closed():
             return
         self._selector.disown()
@@ -150,7 +180,9 @@ class SlotLoop:
     def _stop(self, _: object) -> None:
         self._loop.stop()
 
-    def _cancel_tasks(self, tasks: Sequence[asyncio.Task[Any]]) -> None:
+    def _cancel_tasks(
+        self, tasks: Sequence[asyncio.Task[Any]], *, closing: bool
+    ) -> None:
         """Cancel tasks; if they do not end, go on without them on a new loop."""
         for task in tasks:
             task.cancel()
@@ -163,20 +195,28 @@ class SlotLoop:
                 self._begin_anew()
                 return
             self._loop.call_later(pause, self._loop.stop)
-            self._drive()
+            self._drive(closing=closing)
             pause = _CANCEL_PAUSE
         for task in tasks:
             if not task.cancelled():
                 task.exception()
 
-    def _drive(self) -> None:
+    def _drive(self, *, closing: bool = False) -> None:
         """Turn the loop until something stops it."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._loop.run_forever()
-        else:
-            self._drive_in_thread()
+        if self._drives_here():
+            raise InvalidRequestError(
+                "the handler of a signal uses the vector env that it interrupted; only "
+                "close() may be called there"
+            )
+        with self._turn:
+            self._driver = threading.get_ident()
+            if closing or not self.ended:
+                if _is_inside_a_loop():
+                    self._drive_in_thread()
+                else:
+                    self._loop.run_forever()
+        if self.ended and not closing:
+            raise SessionClosedError(_CLOSED)
 
     def _drive_in_thread(self) -> None:
         caught: list[BaseException] = []
@@ -203,6 +243,14 @@ class SlotLoop:
         thread.join()
         if caught:
             raise caught[0]
+
+
+def _is_inside_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _ignore(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

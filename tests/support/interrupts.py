@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 _SAMPLE: Final = random.Random(20)
 
 
-class Interrupted(BaseException):
-    """Raised as a signal handler's exception, told apart from all others."""
+class Interrupted(KeyboardInterrupt):
+    """What the handler of SIGINT raises, told apart from all others."""
 
 
 class Interrupt:
@@ -57,10 +57,20 @@ class Interrupt:
         elif event != "opcode" or frame.f_lasti not in _places(code):
             return self._trace
         self.passed += 1
-        if self.passed == self._at:
+        # CPython swallows what finalisers raise.
+        if self.passed >= self._at > 0 and not self.where and not _finalises(frame):
             self.where = f"{code.co_filename}:{frame.f_lineno} {code.co_qualname}"
             raise Interrupted
         return self._trace
+
+
+def _finalises(frame: FrameType | None) -> bool:
+    """Tell whether a frame runs inside of ``__del__`` or the callback of a weakref."""
+    while frame is not None:
+        if frame.f_code.co_name in ("__del__", "_remove", "_exitfunc"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @functools.cache

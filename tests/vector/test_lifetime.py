@@ -257,6 +257,56 @@ def test_after_ctrl_c_it_can_be_reset(proxy: FaultProxy, way: str) -> None:
         assert envs.step([ADD] * ENVS)[1].tolist() == [0.5] * ENVS
 
 
+def end_once(server: RunningServer, event: str, end: Any) -> threading.Thread:
+    """Have another thread end what waits, as soon as the server is at it."""
+
+    def work() -> None:
+        with contextlib.suppress(TimeoutError):
+            server.wait_for(event, 2 * ENVS if event == "construct" else ENVS)
+        end()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("way", ["reset", "step", "recv", "inside a loop"])
+@pytest.mark.parametrize("by", ["thread", "handler"])
+def test_closing_ends_what_waits(one_server, proxy, way, by):
+    envs = make_vector(proxy.url)
+    envs.reset(seed=0)
+    path = "/create" if way == "reset" else "/call"
+    proxy.plan(path, [Stall(Point.BEFORE_REPLY)], then="forever")
+    before = signal.signal(signal.SIGUSR1, lambda *_: envs.close())
+
+    def end() -> None:
+        if by == "thread":
+            envs.close()
+        else:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    async def step() -> None:
+        envs.step([ADD] * ENVS)
+
+    thread = end_once(one_server, "construct" if way == "reset" else "run", end)
+    with pytest.raises(ors_gym.SessionClosedError, match="closed"):
+        if way == "reset":
+            envs.reset(seed=4)
+        elif way == "recv":
+            envs.send([ADD] * ENVS)
+            envs.recv(ENVS)
+        elif way == "step":
+            envs.step([ADD] * ENVS)
+        else:
+            asyncio.run(step())
+    thread.join()
+    signal.signal(signal.SIGUSR1, before)
+    envs.close()
+    with pytest.raises((ors_gym.EpisodeOverError, ors_gym.SessionClosedError)):
+        envs.step([ADD] * ENVS)
+    one_server.wait_for("teardown", 2 * ENVS if way == "reset" else ENVS)
+
+
 def test_ctrl_c_inside_a_loop_too(proxy: FaultProxy) -> None:
     # A loop without asyncio.run's own handling of Ctrl-C, as a notebook's.
     loop = asyncio.new_event_loop()
