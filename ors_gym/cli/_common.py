@@ -78,6 +78,11 @@ def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
         help="the environment variable that holds the key; default: ORS_API_KEY",
     )
     parser.add_argument(
+        "--share-api-key",
+        action="store_true",
+        help="give the key to the environment too, as its secret api_key",
+    )
+    parser.add_argument(
         "--header",
         type=_read_header,
         action="append",
@@ -103,7 +108,11 @@ def open_client(options: argparse.Namespace, base_url: str) -> ORSClient:
 
 def client_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Return the key and the headers of the command line."""
-    return {"api_key": options.api_key, "headers": dict(options.header)}
+    return {
+        "api_key": options.api_key,
+        "headers": dict(options.header),
+        "share_api_key": options.share_api_key,
+    }
 
 
 def _read_variable(name: str) -> str:

@@ -12,7 +12,7 @@ from ors_gym.cli._common import (
     add_credential_arguments,
     add_environment_arguments,
     add_tool_schemas_argument,
-    client_arguments,
+    open_client,
     open_environment,
 )
 from ors_gym.display._game import Game
@@ -38,14 +38,16 @@ def add_parser(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    with open_environment(options.environment, options.url) as (base_url, name):
+    with (
+        open_environment(options.environment, options.url) as (base_url, name),
+        open_client(options, base_url) as client,
+    ):
         env = ORSEnv(
             name,
-            base_url,
             split=options.split,
             tool_schemas=options.tool_schemas,
             secrets=dict(options.secret),
-            **client_arguments(options),
+            client=client,
         )
         try:
             gallery = _Gallery(options.images)

@@ -14,6 +14,7 @@ from tests.support.servers.process import RunningServer
 SECRET = "hunter22"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()
 CREDENTIALS = ("--api-key", "PLATFORM_KEY", "--secret", "TOKEN:api.mine.org")
+TOLD = {"value": SECRET, "allowed_domains": ["api.mine.org"]}
 
 
 @pytest.fixture
@@ -45,8 +46,17 @@ def test_a_command_behind_a_gateway(gateway, server, command, said) -> None:
     assert all(entry["secrets"] == {"TOKEN": DIGEST} for entry in built)
     assert bool(built) is not command.startswith("list")
     assert server.open_sessions() == set()
-    for told in gateway.secrets_told():
-        assert told["TOKEN"]["allowed_domains"] == ["api.mine.org"]
+    assert all(told == {"TOKEN": TOLD} for told in gateway.secrets_told())
+
+
+@pytest.mark.parametrize(
+    "command", ["play Owner/Name", "eval Owner/Name --tasks 1 --max-turns 1"]
+)
+def test_the_key_is_shared_with_the_environment_if_asked(gateway, command) -> None:
+    given = (*command.split(), "--url", gateway.url, *CREDENTIALS, "--share-api-key")
+    run(*given, typed="q\n")
+    (told,) = gateway.secrets_told()
+    assert told["api_key"]["value"] == told["OPENREWARD_API_KEY"]["value"] == KEY
 
 
 def test_an_evaluation_is_replayed_with_its_secret(gateway, server, tmp_path) -> None:
