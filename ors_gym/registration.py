@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,6 +16,15 @@ __all__ = ["BUNDLED_NAMES", "register_bundled", "register_envs"]
 BUNDLED_NAMES: Final = ("math", "guess", "blackjack", "maze", "sql")
 """The environments of the embedded server: the names of `ors_gym.server.BUNDLED`,
 again, because importing `ors_gym` imports nothing of the server."""
+
+BUNDLED_REWARDS: Final = {
+    "math": (0.0, 1.0),
+    "guess": (-10 / 16, 1.0),
+    "blackjack": (-1.0, 1.0),
+    "maze": (-math.inf, 1.0),
+    "sql": (0.0, 1.0),
+}
+"""The least and the greatest reward of an episode of each, as its rules have it."""
 
 _ENTRY_POINT: Final = "ors_gym.env:ORSEnv"
 _VECTOR_ENTRY_POINT: Final = "ors_gym.vector:ORSVectorEnv"

@@ -20,6 +20,7 @@ from ors_gym.evaluation._statistics import (
     mean_interval,
     rate_interval,
 )
+from ors_gym.registration import BUNDLED_REWARDS
 from ors_gym.rollout import Step
 from ors_gym.types import JSONObject
 
@@ -228,12 +229,21 @@ def check_range(known: Any) -> None:
 
 
 def known_range(head: Mapping[str, Any]) -> Range | None:
-    """Return the range of an episode's reward that the head of a file names."""
+    """Return the range of an episode's reward, as far as the head of a file tells it.
+
+    That of a bundled environment is known, where the run adds no reward of its own.
+    """
     limits = head.get("limits")
-    match limits.get("reward_range") if isinstance(limits, Mapping) else None:
+    limits = limits if isinstance(limits, Mapping) else {}
+    match limits.get("reward_range"):
         case [int() | float() as low, int() | float() as high]:
             return float(low), float(high)
-    return None
+    adds = ("nonterminal_reward", "invalid_action_reward")
+    if head.get("served") != "bundled" or any(limits.get(name) for name in adds):
+        return None
+    if limits.get("reward_reduction") != "sum":
+        return None
+    return BUNDLED_REWARDS.get(str(head.get("environment")))
 
 
 def _rewards(records: Iterable[Record]) -> list[float]:
@@ -258,7 +268,8 @@ def reward_interval(
     elif bounds == ANYTHING:
         basis = "bootstrap, no range of rewards known"
     else:
-        basis = f"bootstrap, rewards within {low:g} and {high:g}"
+        within = f"within {low:g} and" if math.isfinite(low) else "at most"
+        basis = f"bootstrap, rewards {within} {high:g}"
     return mean_interval(sums, counts, confidence, bounds), basis
 
 

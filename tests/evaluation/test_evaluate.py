@@ -9,7 +9,8 @@ import pytest
 from ors_gym import AsyncORSClient, ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
-from ors_gym.rollout import random_policy
+from ors_gym.registration import BUNDLED_NAMES, BUNDLED_REWARDS
+from ors_gym.rollout import random_policy, reference_policy
 from tests.evaluation.contract_evaluations import answer, play, submit
 from tests.support.proxy.faults import Answer
 
@@ -221,3 +222,13 @@ def test_a_run_goes_on_with_more_episodes_per_task(contract, tmp_path):
         run(max_turns=5)
     with pytest.raises(InvalidRequestError, match="policy"):
         run(policy_name="other")
+
+
+@pytest.mark.parametrize("name", BUNDLED_NAMES)
+def test_rewards_of_bundled_environments_are_within_the_range_that_is_known(name):
+    for policy in (random_policy(0), reference_policy()):
+        found = evaluate(None, name, range(8), policy, max_turns=40, progress=False)
+        low, high = BUNDLED_REWARDS[name]
+        assert found.reward_range == (low, high)
+        assert found.outcomes == 8
+        assert all(low <= reward <= high for reward in found.rewards)

@@ -79,6 +79,34 @@ def test_an_interval_leaves_the_known_range_of_rewards_never():
             Evaluation([], reward_range=nonsense)
 
 
+BUNDLED = {
+    "served": "bundled",
+    "environment": "guess",
+    "limits": {"reward_reduction": "sum", "nonterminal_reward": 0.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "basis"),
+    [
+        ({}, "rewards within -0.625 and 1"),
+        ({"environment": "maze"}, "rewards at most 1"),
+        ({"environment": "chess"}, "no range of rewards known"),
+        # Another server's game of that name, and rewards that the run adds itself.
+        ({"served": None}, "no range of rewards known"),
+        ({"limits": {"reward_reduction": "mean"}}, "no range of rewards known"),
+        (
+            {"limits": {"reward_reduction": "sum", "invalid_action_reward": -1.0}},
+            "no range of rewards known",
+        ),
+    ],
+)
+def test_the_range_of_a_bundled_environments_rewards_is_known(changed, basis):
+    found = guesses(head=BUNDLED | changed)
+    assert found.reward_basis == f"bootstrap, {basis}"
+    assert (found.reward_interval.high > 1) == ("no range" in basis)
+
+
 def test_every_order_of_the_rows_has_the_same_figures():
     records = [
         make_record(n % 7, 1.1 * n, split="ab"[n % 2], number=n // 7) for n in range(28)
