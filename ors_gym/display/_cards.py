@@ -6,6 +6,7 @@ A new card is a function here that builds on `ors_gym.display._html`, and a case
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -39,6 +40,9 @@ from ors_gym.types import JSONObject, ToolSpec
 from ors_gym.vector import ORSVectorEnv
 
 _MOST_TASKS: Final = 50
+_MOST_ARGUMENTS: Final = 100
+_MOST_SCHEMA: Final = 50_000
+"""Characters of a schema that a card holds."""
 
 # An episode of very many steps shows its first and its last.
 _FIRST: Final = 40
@@ -87,8 +91,19 @@ def _choose_list_card(values: Sequence[Any], title: str) -> tuple[str, str]:
     return tasks_card(values, title), _indented_json(values)
 
 
-def _indented_json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
+def _indented_json(value: Any, most: int | None = None) -> str:
+    """Write JSON, cut after a number of characters."""
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False, default=str)
+    if most is None:
+        return encoder.encode(value)
+    written = 0
+    parts = []
+    for part in encoder.iterencode(value):
+        parts.append(part)
+        written += len(part)
+        if written > most:
+            return "".join(parts)[:most] + "\n… cut"
+    return "".join(parts)
 
 
 def _count(number: int, noun: str) -> str:
@@ -277,7 +292,7 @@ def _argument_rows(schema: Any) -> Iterator[str]:
         return
     required = schema.get("required")
     needed = required if isinstance(required, list) else []
-    for name, field in properties.items():
+    for name, field in itertools.islice(properties.items(), _MOST_ARGUMENTS):
         words = describe_schema(field, schema)
         if name not in needed:
             words += ", optional"
@@ -287,12 +302,16 @@ def _argument_rows(schema: Any) -> Iterator[str]:
             f'<div class="ors-text-colour"><b>{escape(name)}</b></div>'
             f'<div><span class="ors-muted">{escape(words)}</span>{said}</div>'
         )
+    if len(properties) > _MOST_ARGUMENTS:
+        more = len(properties) - _MOST_ARGUMENTS
+        yield f'<div class="ors-muted">{more:,} more</div>'
 
 
 def _folded_schema(schema: Any) -> str:
     return (
         '<details><summary class="ors-more">schema</summary>'
-        f'<pre class="ors-text">{escape(_indented_json(schema))}</pre></details>'
+        f'<pre class="ors-text">{escape(_indented_json(schema, _MOST_SCHEMA))}</pre>'
+        "</details>"
     )
 
 

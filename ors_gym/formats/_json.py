@@ -45,6 +45,49 @@ def describe_json_fault(error: Exception, start: int = 0) -> str:
     return str(error) if is_constant else "a number has too many digits"
 
 
+def flatten_json(value: Any, *, sort_keys: bool = False) -> list[Any]:
+    """Return plain JSON as a list in which nothing is nested, however deep it was.
+
+    Copying, pickling and comparing a nested value takes recursion, which is bounded.
+
+    Example:
+        >>> flatten_json({"a": [1, {}]})
+        [('{', 'a'), ('[', 2), 1, ('{',)]
+    """
+    flat: list[Any] = []
+    stack = [value]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Mapping):
+            keys = sorted(part) if sort_keys else list(part)
+            flat.append(("{", *keys))
+            stack.extend(part[key] for key in reversed(keys))
+        elif isinstance(part, list | tuple):
+            flat.append(("[", len(part)))
+            stack.extend(reversed(part))
+        else:
+            flat.append(part)
+    return flat
+
+
+def unflatten_json(flat: list[Any]) -> Any:
+    """Return the value that `flatten_json` was given."""
+    stack: list[Any] = []
+    for part in reversed(flat):
+        if not isinstance(part, tuple):
+            stack.append(part)
+        elif part[0] == "{":
+            stack.append({key: stack.pop() for key in part[1:]})
+        else:
+            stack.append([stack.pop() for _ in range(part[1])])
+    return stack.pop()
+
+
+def copy_json(value: Any) -> Any:
+    """Return a deep copy of plain JSON, however deep it is nested."""
+    return unflatten_json(flatten_json(value))
+
+
 class _Fault(Exception):  # noqa: N818 - never leaves this module
     """Why a value is not JSON; the path grows while the error travels up."""
 

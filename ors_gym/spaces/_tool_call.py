@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
+from copy import copy, deepcopy
 from random import Random
-from typing import Any, TypeAlias, cast
+from typing import Any, Self, TypeAlias, cast
 
 import numpy as np
 from gymnasium.spaces import Space, Text
@@ -15,6 +15,7 @@ from gymnasium.vector.utils import batch_differing_spaces, create_empty_array
 from numpy.typing import NDArray
 
 from ors_gym.errors import SchemaError
+from ors_gym.formats._json import flatten_json, unflatten_json
 from ors_gym.spaces._text import DEFAULT_MAX_LENGTH, FreeText
 from ors_gym.spaces.json_schema import CompiledSchema
 from ors_gym.types import ToolCall, ToolSpec
@@ -29,15 +30,16 @@ class ToolCallSpace(Space[ToolCall]):
     """The calls that a set of tools takes: ``{"tool": name, "input": {...}}``.
 
     ``sample()`` draws a tool, then an input that its JSON Schema allows.
-    ``contains()`` asks jsonschema (Draft 2020-12, formats not asserted). A tool without
-    a schema takes ``{}``. The tools of an ORS server may change with the session:
-    ``update()`` replaces them in place and keeps the seed.
+    ``contains()`` asks jsonschema, by the draft that ``$schema`` names, else by
+    2020-12; formats are not asserted. A tool without a schema takes ``{}``. The tools
+    of an ORS server may change with the session: ``update()`` replaces them in place
+    and keeps the seed.
 
     A schema comes from the server, so it is read only when it is needed: one that
     cannot be used raises when it is sampled or checked against. References to other
-    documents are never fetched. A ``pattern`` runs in Python's ``re``, which has no
-    time limit: ``contains()`` of a long text against a hostile pattern can take long,
-    ``sample()`` cannot, and stepping an env uses neither.
+    documents are never fetched. The work of sampling, listing and checking is counted,
+    and so are the steps of a ``pattern``. A schema that causes too much raises, too,
+    and the message names the part. Stepping an env uses no schema.
 
     Args:
         tools: The tools as the server lists them. Two of one name are alternatives.
@@ -108,7 +110,9 @@ class ToolCallSpace(Space[ToolCall]):
             return
         self._identity = identity
         self._schemas = tuple(
-            CompiledSchema(_input_schema(tool), f"tool {tool['name']!r}: input")
+            CompiledSchema(
+                _input_schema(tool), f"tool {tool['name']!r}: input", only_objects=True
+            )
             for tool in listed
         )
 
@@ -249,6 +253,19 @@ class ToolCallSpace(Space[ToolCall]):
         """Return the calls that ``to_jsonable`` was given."""
         return deepcopy(sample_n)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        # Nobody changes the tools, which may be nested too deeply to be copied.
+        copied = copy(self)
+        vars(copied)["_np_random"] = deepcopy(self._np_random, memo)
+        return copied
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Pickle, too, cannot follow what is nested deeply.
+        return {**vars(self), "_tools": flatten_json(self._tools)}
+
+    def __setstate__(self, state: Any) -> None:
+        vars(self).update(state, _tools=tuple(unflatten_json(state["_tools"])))
+
     def __eq__(self, other: object, /) -> bool:
         if self is other:
             return True
@@ -339,13 +356,13 @@ def _input_schema(tool: ToolSpec) -> Any:
 def _identity(tools: tuple[ToolSpec, ...]) -> str | None:
     """Return what makes two lists of tools the same space: names and schemas.
 
-    None if the schemas are not JSON, or nested too deeply.
+    None if the schemas are not JSON.
     """
     pairs = [(tool["name"], tool.get("input_schema")) for tool in tools]
     try:
         # JSON tells 1 from true, which Python's equality does not.
-        return json.dumps(pairs, sort_keys=True)
-    except (TypeError, ValueError, RecursionError):
+        return json.dumps(flatten_json(pairs, sort_keys=True))
+    except (TypeError, ValueError):
         return None
 
 

@@ -1,22 +1,23 @@
 """Values of a JSON Schema: draw one, check one, list them all.
 
-jsonschema validates, by Draft 2020-12. The sampler is our own and follows every
-keyword that pydantic emits. Keywords that it cannot follow (``not``, ``contains``, ...)
-are left to chance and then checked. If chance finds no value, an error names the place
-in the schema.
+jsonschema validates, by the draft that ``$schema`` names, else by 2020-12. The sampler
+is our own. What it cannot aim at (a ``not`` of a pattern, ``unevaluatedProperties``,
+...) is left to chance and then checked. If chance finds no value, an error names the
+place in the schema. All work is counted: a schema that causes too much is an error too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ors_gym.errors import SchemaError
+from ors_gym.formats._json import copy_json, flatten_json, unflatten_json
 from ors_gym.spaces._schema.nodes import (
     Draw,
     Node,
@@ -26,13 +27,16 @@ from ors_gym.spaces._schema.nodes import (
 )
 
 if TYPE_CHECKING:
-    from jsonschema.protocols import (  # type: ignore[import-untyped, unused-ignore]
-        Validator,
-    )
+    from ors_gym.spaces._schema.checking import Checker
+    from ors_gym.spaces._schema.dialects import Document, Scope
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 
-_T = TypeVar("_T")
+_MAX_DRAWS = 4
+"""Draws in which chance may fail before a value that was found once is given."""
+_MAX_FIRST_DRAWS = 20
+_TIMES = 5
+"""How much more work than a draw what is done once may take."""
 
 
 def sample(schema: Any, rng: np.random.Generator) -> Any:
@@ -103,6 +107,7 @@ class CompiledSchema:
     Args:
         schema: The JSON Schema.
         name: What to call it in errors.
+        only_objects: Whether values that are no objects are left out.
 
     Example:
         >>> compiled = CompiledSchema({"type": "integer", "minimum": 3, "maximum": 3})
@@ -110,40 +115,51 @@ class CompiledSchema:
         (3, False)
     """
 
-    def __init__(self, schema: Any, name: str = "schema") -> None:
+    def __init__(
+        self, schema: Any, name: str = "schema", *, only_objects: bool = False
+    ) -> None:
         self.schema = schema
         self.name = name
+        self._only_objects = only_objects
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CompiledSchema:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return CompiledSchema, (self.schema, self.name)
+        state = (flatten_json(self.schema), self.name, self._only_objects)
+        return _compiled_from_flat, state
 
     def prepare(self) -> None:
         """Compile the schema for `draw`, unless it is compiled already."""
-        self._node  # noqa: B018
+        self._witness  # noqa: B018
 
     def draw(self, random: Random) -> Any:
         """Draw a value, with ``random`` as the source of chance."""
         node = self._node
-        return self._place(lambda: node.draw(Draw(random), 0))
+        witness = self._witness
+        with self._bounded():
+            for _ in range(_MAX_DRAWS):
+                with contextlib.suppress(Unusable, RecursionError):
+                    return node.draw(Draw(random), 0)
+        # Chance finds no value for this part of the schema often enough.
+        return copy_json(witness)
 
     def enumerate(self, limit: int) -> list[Any]:
         """List every value, as `enumerate` does."""
         node = self._node
-        return self._place(lambda: list_values(node, limit))
+        with self._bounded(times=_TIMES):
+            return list_values(node, limit)
 
     def is_valid(self, value: Any) -> bool:
         """Return whether the schema allows a value."""
-        return self._is_valid(self._validator, value)
+        with self._bounded(value):
+            return self._checker.is_valid(value)
 
     def problems(self, value: Any) -> list[str]:
         """Say what is wrong with a value, as `validate` does."""
-        validator = self._validator
-        try:
-            errors = self._ask(lambda: list(validator.iter_errors(value)))
-        except OverflowError:
+        with self._bounded(value):
+            errors = self._checker.errors(value)
+        if errors is None:
             return ["#: a number that cannot be divided by a multipleOf"]
         return [
             "/".join(["#", *map(str, error.absolute_path)]) + f": {error.message}"
@@ -155,79 +171,58 @@ class CompiledSchema:
         # Imported here: whoever connects to a server need not sample its tools.
         from ors_gym.spaces._schema.compiler import compile_schema  # noqa: PLC0415
 
-        node = self._place(lambda: compile_schema(self.schema, self._membership))
-        if not node.possible:
-            raise self._error(why_impossible(node))
-        return node
-
-    def _place(self, action: Callable[[], _T]) -> _T:
-        try:
-            return action()
-        except Unusable as reason:
-            raise self._error(reason) from None
-
-    def _error(self, reason: Unusable) -> SchemaError:
-        return SchemaError(f"{self.name}: at {reason.path}: {reason.reason}")
+        with self._bounded(times=_TIMES):
+            node = compile_schema(
+                self._document, self._test, only_objects=self._only_objects
+            )
+            if not node.possible:
+                raise why_impossible(node)
+            return node
 
     @functools.cached_property
-    def _validator(self) -> Validator:
-        """Jsonschema's validator: formats not asserted, nothing fetched."""
-        # Imported here: it takes longer than the rest of the package together.
-        from jsonschema import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
-            Draft202012Validator,
-        )
-        from referencing import Registry  # noqa: PLC0415
+    def _witness(self) -> Any:
+        """Some value, always the same: without one the schema cannot be sampled."""
+        node = self._node
+        with self._bounded(times=_TIMES):
+            for seed in range(_MAX_FIRST_DRAWS - 1):
+                with contextlib.suppress(Unusable, RecursionError):
+                    return node.draw(Draw(Random(seed)), 0)  # noqa: S311
+            # The smallest values have the fewest places to fail at.
+            return node.draw(Draw(Random(0), allowance=0), 0)  # noqa: S311
 
-        # An explicit registry: jsonschema's own fetches remote references.
-        return self._ask(lambda: Draft202012Validator(self.schema, registry=Registry()))
+    @functools.cached_property
+    def _document(self) -> Document:
+        from ors_gym.spaces._schema.dialects import Document  # noqa: PLC0415
 
-    def _membership(self, part: Any) -> Callable[[Any], bool]:
-        """Return a test of a part of this schema, whose references lead into it."""
-        validator = self._validator.evolve(schema=part)
-        return lambda value: self._is_valid(validator, value)
+        return Document(self.schema)
 
-    def _is_valid(self, validator: Validator, value: Any) -> bool:
+    @functools.cached_property
+    def _checker(self) -> Checker:
+        # Imported here: jsonschema takes longer than the rest of the package together.
+        from ors_gym.spaces._schema.checking import Checker  # noqa: PLC0415
+
+        return Checker(self._document)
+
+    def _test(self, schema: Any, scope: Scope) -> Callable[[Any], bool]:
+        return self._checker.test(schema, scope)
+
+    @contextlib.contextmanager
+    def _bounded(self, value: Any = None, *, times: int = 1) -> Iterator[None]:
+        """Bound the work of a block, and name the schema in what it raises."""
+        from ors_gym.spaces._schema.work import budget  # noqa: PLC0415
+
         try:
-            return bool(self._ask(lambda: validator.is_valid(value)))
-        except OverflowError:
-            return False
-
-    def _ask(self, action: Callable[[], _T]) -> _T:
-        """Ask jsonschema; whatever a bad schema makes it raise is a SchemaError."""
-        from jsonschema.exceptions import (  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
-            UnknownType,
-        )
-        from referencing.exceptions import Unresolvable  # noqa: PLC0415
-
-        try:
-            return action()
-        except RecursionError:
-            raise self._too_deep() from None
-        except (
-            AttributeError,
-            LookupError,
-            TypeError,
-            UnknownType,
-            Unresolvable,
-            ValueError,
-            ZeroDivisionError,
-            re.error,
-        ) as error:
-            if isinstance(error, ValueError) and "NaN" in str(error):
-                # jsonschema's multipleOf divides; so it does with huge integers.
-                raise OverflowError from None
+            with budget(self._document, value, times=times):
+                yield
+        except Unusable as reason:
             raise SchemaError(
-                f"{self.name}: this is not a JSON Schema that can be checked: "
-                f"{type(error).__name__}: {error}"
+                f"{self.name}: at {reason.path}: {reason.reason}"
             ) from None
-        except BaseException as error:
-            # What jsonschema's tables, written in Rust, make of a RecursionError.
-            if type(error).__name__ != "PanicException":
-                raise
-            raise self._too_deep() from None
+        except RecursionError:
+            raise SchemaError(f"{self.name}: it is nested too deeply") from None
 
-    def _too_deep(self) -> SchemaError:
-        return SchemaError(
-            f"{self.name}: the schema refers to itself without end, or it or the "
-            f"value is nested too deeply to be checked"
-        )
+
+def _compiled_from_flat(
+    schema: list[Any], name: str, only_objects: bool
+) -> CompiledSchema:
+    return CompiledSchema(unflatten_json(schema), name, only_objects=only_objects)

@@ -199,6 +199,16 @@ def test_a_card_stays_small_whatever_the_episode():
     assert "[image: image/png, 600x600]" in card
 
 
+def test_a_card_stays_small_whatever_the_schema():
+    members = {
+        f"member {n}": {"type": "integer", "title": "x" * 20} for n in range(20_000)
+    }
+    schema: dict[str, Any] = {"properties": members}
+    card = tools_card([{"name": "t", "description": "", "input_schema": schema}])
+    assert "19,900 more" in card
+    assert len(card) < 200_000
+
+
 def test_an_env_shows_its_episode_and_its_tools():
     env = gym.make("ors/maze", render_mode="ansi")
     assert "not reset yet" in str(env_card(env))

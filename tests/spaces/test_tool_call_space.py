@@ -362,3 +362,42 @@ def test_contains_agrees_with_jsonschema_on_mutants(seed: int) -> None:
         members += verdict
     # Mutants on one side only would prove nothing.
     assert 0.1 < members / (MUTANTS // PARTS) < 0.9
+
+
+def test_deep_schemas_are_compared_copied_and_pickled() -> None:
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(2000):
+        schema = {"type": "object", "properties": {"x": schema}}
+    space = ToolCallSpace([tool("deep", schema)], seed=1)
+    for other in (
+        ToolCallSpace([tool("deep", schema)]),
+        copy.copy(space),
+        copy.deepcopy(space),
+        pickle.loads(pickle.dumps(space)),
+    ):
+        assert other == space
+        assert other.sample() in space
+    changed = ToolCallSpace([tool("deep", {**schema, "maxProperties": 0})])
+    assert changed != space
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {},
+        True,
+        {"anyOf": [{"type": "string"}, NUMBER]},
+        {"type": ["object", "null"], "properties": NUMBER["properties"]},
+        {"minLength": 3},
+        {"enum": ["x", {"n": 1}]},
+    ],
+)
+def test_inputs_are_objects_whatever_the_schema(schema: Any) -> None:
+    space = ToolCallSpace([tool("any", schema)], seed=1)
+    assert all(space.sample() in space for _ in range(50))
+
+
+def test_a_schema_without_objects_is_an_error() -> None:
+    for schema in ({"type": "string"}, {"enum": [1, 2]}):
+        with pytest.raises(SchemaError, match="tool 'none': input"):
+            ToolCallSpace([tool("none", schema)]).sample()

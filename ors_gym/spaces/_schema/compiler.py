@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ors_gym.spaces._schema.conjunction import BY_TYPE, HARD, Part, flatten, type_names
+from ors_gym.spaces._schema.complement import complement
+from ors_gym.spaces._schema.conjunction import (
+    BY_TYPE,
+    CHECKED,
+    HARD,
+    Membership,
+    Part,
+    PartKey,
+    flatten,
+    type_names,
+)
 from ors_gym.spaces._schema.containers import array_body, object_body
-from ors_gym.spaces._schema.enums import EnumBody, Membership, enum_body
+from ors_gym.spaces._schema.dialects import NEWEST, Document, Scope
+from ors_gym.spaces._schema.enums import EnumBody, enum_body
 from ors_gym.spaces._schema.nodes import (
     Body,
     CheckedBody,
@@ -19,11 +30,12 @@ from ors_gym.spaces._schema.nodes import (
     measure,
 )
 from ors_gym.spaces._schema.numbers import number_body
-from ors_gym.spaces._schema.regex import Pattern
+from ors_gym.spaces._schema.patterns import Pattern
 from ors_gym.spaces._schema.strings import string_body
 from ors_gym.spaces._schema.unions import (
     AnythingBody,
     DecimalBody,
+    PreferredBody,
     UnionBody,
     are_decimal,
     are_exclusive,
@@ -31,38 +43,56 @@ from ors_gym.spaces._schema.unions import (
 )
 
 _MAX_WORK = 100_000
+_TOO_LARGE = "by the time this part was reached, the schema was too large to be sampled"
+# A `not` is turned round unless that multiplies the cases beyond this.
+_MAX_COMBINATIONS = 64
+_MAX_EXCLUDED = 8
+_MAX_DEPENDENCIES = 4
+_MAX_CONDITIONS = 4
+_BY_CHANCE = "not, by chance"
+"""Marks a part whose ``not`` was turned round, but has yet to be checked."""
 
 
-def compile_schema(schema: Any, membership: Membership) -> Node:
+def compile_schema(
+    document: Document, membership: Membership, *, only_objects: bool = False
+) -> Node:
     """Return the measured node of a schema's values, which may be impossible.
 
     Raises Unusable if the schema is too large. ``membership`` is asked if needed.
     """
-    return _Compiler(schema, membership).run()
+    return _Compiler(document, membership).run(only_objects=only_objects)
 
 
 class _Compiler:
-    def __init__(self, root: Any, membership: Membership) -> None:
-        self._root = root
+    def __init__(self, document: Document, membership: Membership) -> None:
+        self._document = document
         self._membership = membership
-        self._nodes: dict[frozenset[tuple[int, frozenset[str]]], Node] = {}
-        self._decimals: list[Node] = []
+        self._nodes: dict[frozenset[PartKey], Node] = {}
+        self._inner: list[Node] = []
         self._queue: deque[tuple[Node, Sequence[Part]]] = deque()
         self._work = 0
         # Parts are told apart by identity, so our own schemas must live as long.
-        self._made: dict[str, dict[str, Any]] = {}
+        self._made: dict[Any, Part] = {}
+        self._own_scope = Scope(document, NEWEST, None)
 
-    def run(self) -> Node:
-        start = self.node([Part(self._root, "#")])
+    def run(self, *, only_objects: bool) -> Node:
+        root = Part.at(self._document.root, "#", self._document.scope())
+        objects = [self.made({"type": "object"})] if only_objects else []
+        start = self.node([root, *objects])
         while self._queue:
             node, parts = self._queue.popleft()
             try:
                 node.body = self._body(node, parts)
             except Unusable as reason:
-                if self._work > _MAX_WORK:
-                    raise
                 node.body = ImpossibleBody(reason.path, reason.reason)
-        measure([*self._nodes.values(), *self._decimals])
+        nodes = [*self._nodes.values(), *self._inner]
+        measure(nodes)
+        preferred = [n.body for n in nodes if isinstance(n.body, PreferredBody)]
+        for anyhow in (False, True):
+            if not start.possible:
+                for body in preferred:
+                    body.settle(anyhow=anyhow)
+                measure(nodes)
         return start
 
     def node(self, parts: Sequence[Part]) -> Node:
@@ -70,59 +100,146 @@ class _Compiler:
         key = frozenset(part.key for part in parts)
         if key not in self._nodes:
             self._work += 1 + len(parts)
-            if self._work > _MAX_WORK:
-                raise Unusable("#", "the schema is too large to be sampled")
             node = Node(parts[0].path if parts else "#")
             self._nodes[key] = node
             self._queue.append((node, parts))
         return self._nodes[key]
 
-    def made(self, schema: dict[str, Any]) -> Part:
-        """Return a schema of our own as a part."""
-        return Part(self._made.setdefault(repr(schema), schema), "#")
+    def made(self, schema: dict[str, Any], around: Part | None = None) -> Part:
+        """Return a schema of our own as a part; ``around`` has the scope within it."""
+        key = (
+            repr(schema)
+            if around is None
+            else (around.key, *schema, *schema.get("required", ()))
+        )
+        if key not in self._made:
+            self._made[key] = Part(
+                schema,
+                "#" if around is None else around.path,
+                self._own_scope if around is None else around.scope,
+                schema=schema,
+            )
+        return self._made[key]
 
-    def checked(self, body: Body, schemas: list[Any], path: str) -> Body:
+    def negated(self, part: Part) -> Part:
+        """Return the schema of the values that break a schema."""
+        return self.made({"not": part.written}, part)
+
+    def inner(self, body: Body) -> Node:
+        """Return a node that stands for no schema of its own."""
+        node = Node("#")
+        node.body = body
+        self._inner.append(node)
+        return node
+
+    def test(self, part: Part) -> Callable[[Any], bool]:
+        """Return jsonschema's test of whether a schema allows a value."""
+        return self._membership(part.written, part.scope)
+
+    def checked(self, body: Body, parts: Sequence[Part], path: str) -> Body:
         """Return a body of those values that jsonschema finds valid."""
-        tests = [self._membership(schema) for schema in schemas]
+        tests = list(map(self.test, parts))
         return CheckedBody(body, lambda value: all(test(value) for test in tests), path)
 
     def _body(self, node: Node, parts: Sequence[Part]) -> Body:
-        flat = flatten(self._root, parts)
-        # Unions first: each branch is combined with all else that applies.
-        for index, part in enumerate(flat):
-            for keyword in ("anyOf", "oneOf"):
-                if part.has(keyword):
-                    rest = [*flat[:index], part.without(keyword), *flat[index + 1 :]]
-                    return self._union(part, keyword, rest)
-            if part.has("if"):
-                rest = [*flat[:index], part.without("if"), *flat[index + 1 :]]
-                return self._conditional(part, rest)
+        if self._work > _MAX_WORK:
+            raise Unusable(node.path, _TOO_LARGE)
+        flat = flatten(parts)
+        self._work += len(flat)
         if not flat:
             return AnythingBody(node.path)
-        body = self._typed(node, flat)
+        # Unions first: each branch is combined with all else that applies.
+        union = self._split(flat)
+        if union is not None:
+            return union
+        if any("enum" in part.schema or "const" in part.schema for part in flat):
+            return enum_body(self, flat)
+        union = self._depending(flat) or self._excluding(flat)
+        body = union or self._typed(node, flat)
+        if isinstance(body, UnionBody):
+            return body
         for part in flat:
-            hard = sorted(HARD & part.schema.keys())
+            hard = sorted((HARD & part.schema.keys()) - part.done)
+            if CHECKED in part.done:
+                hard.append("if")
             if hard:
-                body = self.checked(body, [part.schema], f"{part.path}/{hard[0]}")
+                body = self.checked(body, [part], f"{part.path}/{hard[0]}")
         return body
 
-    def _union(self, part: Part, keyword: str, rest: list[Part]) -> Body:
-        branches = [
-            part.child(schema, keyword, index)
-            for index, schema in enumerate(part.listing(keyword))
-        ]
+    def _split(self, flat: list[Part]) -> Body | None:
+        """Return the union that some keyword makes of the values, if there is one."""
+        if sum(part.has("if") for part in flat) > _MAX_CONDITIONS:
+            return self._one_condition(flat)
+        for index, part in enumerate(flat):
+            for keyword, split in (
+                ("anyOf", self._union),
+                ("oneOf", self._union),
+                ("if", self._conditional),
+            ):
+                if part.has(keyword):
+                    rest = [*flat[:index], part.without(keyword), *flat[index + 1 :]]
+                    return split(part, rest, keyword)
+        return None
+
+    def _depending(self, flat: list[Part]) -> UnionBody | None:
+        """Return the values without a member that demands more, and those with it."""
+        for index, part in enumerate(flat):
+            schemas = part.mapping("dependentSchemas")
+            if len(schemas) > _MAX_DEPENDENCIES:
+                continue
+            for name, schema in schemas.items():
+                done = f"dependentSchemas/{name}"
+                if done not in part.done:
+                    rest = [*flat[:index], part.without(done), *flat[index + 1 :]]
+                    absent = self.made({"type": "object", "properties": {name: False}})
+                    present = self.made({"type": "object", "required": [name]})
+                    inner = part.child(schema, "dependentSchemas", name)
+                    options = [[*rest, absent], [*rest, present, inner]]
+                    return UnionBody([self.node(option) for option in options])
+        return None
+
+    def _excluding(self, flat: list[Part]) -> UnionBody | None:
+        """Return the union of the values that break what a ``not`` forbids."""
+        found = []
+        combinations = 1
+        for index, part in enumerate(flat):
+            if part.has("not") and _BY_CHANCE not in part.done:
+                inner = part.child(part.schema["not"], "not")
+                entries, complete = complement(self, inner)
+                self._work += len(entries)
+                combinations *= max(1, len(entries))
+                found.append((len(entries), index, entries, complete))
+        if not found or combinations > _MAX_COMBINATIONS:
+            return None
+        _, index, entries, complete = min(found, key=lambda one: one[:2])
+        part = flat[index]
+        rest = [*flat[:index], *flat[index + 1 :]]
+        done = part.without("not" if complete else _BY_CHANCE)
+        options = [self.node([*rest, done, *entry]) for entry in entries]
+        if not complete:
+            options.append(self.node([*rest, done]))
+        elif not options:
+            raise Unusable(f"{part.path}/not", "every value satisfies what it forbids")
+        return UnionBody(options)
+
+    def _union(self, part: Part, rest: list[Part], keyword: str) -> Body:
+        branches = part.children(keyword)
         tag = discriminator(part)
         # A server that goes by a discriminator insists on it, even if it has a default.
         tagged = [self.made({"required": [tag]})] if tag is not None else []
-        options = [self.node([*rest, branch, *tagged]) for branch in branches]
-        if keyword == "anyOf" and not flatten(self._root, rest):
+        exclusive = keyword == "anyOf" or are_exclusive(branches, tag)
+        few = len(branches) <= _MAX_EXCLUDED
+        options = []
+        for branch in branches:
+            others = [one for one in branches if one is not branch]
+            excluded = [] if exclusive or not few else map(self.negated, others)
+            options.append(self.node([*rest, branch, *tagged, *excluded]))
+        if keyword == "anyOf" and not flatten(rest):
             self._join_decimals(branches, options)
         body = UnionBody(options)
-        if keyword == "oneOf" and not are_exclusive(self._root, branches, tag):
-            return self.checked(
-                body, [{"oneOf": part.schema["oneOf"]}], f"{part.path}/oneOf"
-            )
-        return body
+        if exclusive or few:
+            return body
+        return self.checked(body, [part.only("oneOf")], f"{part.path}/oneOf")
 
     def _join_decimals(self, branches: list[Part], options: list[Node]) -> None:
         """Replace pydantic's two branches of a Decimal by a node that draws both."""
@@ -131,37 +248,43 @@ class _Compiler:
                 text = two.text("pattern")
                 pattern = None if text is None else Pattern(text, two.path)
                 number = number_body([one], integer=False)
-                node = Node(one.path)
-                node.body = DecimalBody(number, pattern, one.path)
-                self._decimals.append(node)
-                options[index : index + 2] = [node]
+                body = DecimalBody(number, pattern, one.path)
+                options[index : index + 2] = [self.inner(body)]
                 return
 
-    def _conditional(self, part: Part, rest: list[Part]) -> Body:
-        met = [
-            part.child(part.schema[keyword], keyword)
-            for keyword in ("if", "then")
-            if keyword in part.schema
+    def _conditional(self, part: Part, rest: list[Part], keyword: str) -> Body:
+        condition = part.child(part.schema[keyword], keyword)
+        met, unmet = [*rest, condition], [*rest, self.negated(condition)]
+        for outcome, parts in (("then", met), ("else", unmet)):
+            if outcome in part.schema:
+                parts.append(part.child(part.schema[outcome], outcome))
+        return UnionBody([self.node(met), self.node(unmet)])
+
+    def _one_condition(self, flat: list[Part]) -> UnionBody:
+        """Return the values that meet one condition of many; the others are checked."""
+        checked = [
+            part.without("if", CHECKED) if part.has("if") else part for part in flat
         ]
-        unmet = (
-            [part.child(part.schema["else"], "else")] if "else" in part.schema else []
-        )
-        body = UnionBody([self.node([*rest, *met]), self.node([*rest, *unmet])])
-        condition = {
-            keyword: part.schema[keyword]
-            for keyword in ("if", "then", "else")
-            if keyword in part.schema
-        }
-        return self.checked(body, [condition], f"{part.path}/if")
+        options = [self.node(checked)]
+        for part in flat:
+            if part.has("if"):
+                met = [
+                    part.child(part.schema[keyword], keyword)
+                    for keyword in ("if", "then")
+                    if keyword in part.schema
+                ]
+                options.append(self.node([*checked, *met]))
+        return UnionBody(options)
 
     def _typed(self, node: Node, parts: list[Part]) -> Body:
-        if any("enum" in part.schema or "const" in part.schema for part in parts):
-            return enum_body(self._membership, parts)
         types = frozenset.intersection(*map(type_names, parts))
         if all("type" not in part.schema for part in parts):
-            types = _implied(parts)
-            if not types:
+            implied = _implied(parts)
+            if not implied:
                 return AnythingBody(node.path)
+            # Keywords say nothing of other types, which do if this one is impossible.
+            kinds = (self.made({"type": name}) for name in (implied, "null"))
+            return PreferredBody(*(self.node([*parts, kind]) for kind in kinds))
         if "number" in types:
             types -= {"integer"}
         if not types:
@@ -188,10 +311,10 @@ class _Compiler:
         return number_body(parts, integer=name == "integer")
 
 
-def _implied(parts: list[Part]) -> frozenset[str]:
+def _implied(parts: list[Part]) -> str | None:
     """Return the one type that the keywords are about, where no type is named."""
     keywords = frozenset[str]().union(*(part.schema.keys() for part in parts))
     for name, about in BY_TYPE.items():
         if about & keywords:
-            return frozenset({name})
-    return frozenset()
+            return name
+    return None

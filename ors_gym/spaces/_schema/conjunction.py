@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote
 
-from ors_gym.formats._schemas import follow_reference
+from ors_gym.spaces._schema.dialects import Scope, written_name
 from ors_gym.spaces._schema.nodes import Body, Node, Unusable
 
 _MAX_NESTING = 100
@@ -17,27 +17,42 @@ _MAX_PARTS = 2_000
 TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
 
 HARD = frozenset(
-    {"contains", "dependentRequired", "dependentSchemas", "maxContains", "minContains"}
-    | {"not", "unevaluatedItems", "unevaluatedProperties"}
+    {"contains", "dependentSchemas", "not", "unevaluatedItems"}
+    | {"unevaluatedProperties"}
 )
-"""Keywords that draws ignore and jsonschema then checks."""
+"""Keywords that draws only aim at, and that jsonschema then checks."""
 
 BY_TYPE = {
     "string": {"contentMediaType", "format", "maxLength", "minLength", "pattern"},
     "number": {"exclusiveMaximum", "exclusiveMinimum", "maximum", "minimum"}
     | {"multipleOf"},
-    "object": {"additionalProperties", "maxProperties", "minProperties"}
+    "object": {"additionalProperties", "dependentRequired", "dependentSchemas"}
+    | {"maxProperties", "minProperties"}
     | {"patternProperties", "properties", "propertyNames", "required"},
-    "array": {"items", "maxItems", "minItems", "prefixItems", "uniqueItems"},
+    "array": {
+        "contains",
+        "items",
+        "maxItems",
+        "minItems",
+        "prefixItems",
+        "uniqueItems",
+    },
 }
 """The type that a keyword is about; a value of another type satisfies it."""
 
-_ASSERTIONS = (
+ASSERTIONS = (
     HARD
     | frozenset({"anyOf", "const", "enum", "if", "oneOf", "type"})
     | frozenset[str]().union(*BY_TYPE.values())
 )
 """Keywords that matter to a draw, besides references and ``allOf``."""
+
+
+PartKey: TypeAlias = tuple[int, Any, frozenset[str]]
+
+
+CHECKED = "if, checked"
+"""Marks a part whose ``if`` draws do not aim at, but jsonschema checks."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,33 +63,60 @@ class Part:
     and raise Unusable if its value is not what it must be.
     """
 
-    schema: Any
+    written: Any
+    """The schema as it stands there, in the draft of its scope."""
     path: str
+    scope: Scope
+    """The scope inside of the schema."""
     done: frozenset[str] = frozenset()
     """Keywords that have been dealt with."""
+    schema: Any = None
+    """The schema in the keywords of Draft 2020-12."""
+
+    @classmethod
+    def at(cls, schema: Any, path: str, scope: Scope) -> Part:
+        """Return a schema at a place, with the scope inside of it."""
+        return cls(schema, path, scope, schema=scope.view(schema))
 
     @property
-    def key(self) -> tuple[int, frozenset[str]]:
+    def key(self) -> PartKey:
         """What makes two parts the same."""
-        return id(self.schema), self.done
+        return id(self.written), self.scope.key, self.done
 
     def has(self, keyword: str) -> bool:
         """Return whether a keyword is there and still to be dealt with."""
         return keyword in self.schema and keyword not in self.done
 
-    def without(self, keyword: str) -> Part:
-        """Return this part with one keyword more dealt with."""
-        return Part(self.schema, self.path, self.done | {keyword})
+    def without(self, *keywords: str) -> Part:
+        """Return this part with some keywords more dealt with."""
+        return dataclasses.replace(self, done=self.done.union(keywords))
 
-    def child(self, schema: Any, *keys: str | int) -> Part:
+    def child(self, schema: Any, keyword: str, *keys: str | int) -> Part:
         """Return a schema inside of this one, at these keys, as a part of its own."""
+        name = written_name(self.written, self.schema, keyword)
         escaped = (str(key).replace("~", "~0").replace("/", "~1") for key in keys)
-        return Part(schema, "/".join([self.path, *escaped]))
+        path = "/".join([self.path, name, *escaped])
+        return Part.at(schema, path, self.scope.enter(schema))
+
+    def children(self, keyword: str) -> list[Part]:
+        """Return the schemas in the array of a keyword."""
+        listed = enumerate(self.listing(keyword))
+        return [self.child(schema, keyword, place) for place, schema in listed]
+
+    def only(self, *keywords: str) -> Part:
+        """Return this part with no other keywords."""
+        schema = {key: self.schema[key] for key in keywords if key in self.schema}
+        return dataclasses.replace(self, written=schema, schema=schema)
+
+    def leaving_out(self, *keywords: str) -> Part:
+        """Return this part without some keywords, to be tested."""
+        rest = {key: self.written[key] for key in self.written if key not in keywords}
+        return dataclasses.replace(self, written=rest)
 
     def wrong(self, keyword: str, expected: str) -> Unusable:
         """Return the error of a keyword whose value is not what it must be."""
         return Unusable(
-            f"{self.path}/{keyword}",
+            f"{self.path}/{written_name(self.written, self.schema, keyword)}",
             f"it must be {expected}, not {self.schema[keyword]!r:.100}",
         )
 
@@ -121,14 +163,24 @@ class Part:
         return None if value is None else int(value)
 
 
+Membership: TypeAlias = Callable[[Any, Scope], Callable[[Any], bool]]
+"""From a schema and the scope inside of it to a test of whether it allows a value."""
+
+
 class NodeMaker(Protocol):
     """What `object_body` and `array_body` need of the compiler."""
 
     def node(self, parts: Sequence[Part]) -> Node: ...
 
-    def made(self, schema: dict[str, Any]) -> Part: ...
+    def inner(self, body: Body) -> Node: ...
 
-    def checked(self, body: Body, schemas: list[Any], path: str) -> Body: ...
+    def test(self, part: Part) -> Callable[[Any], bool]: ...
+
+    def made(self, schema: dict[str, Any], around: Part | None = None) -> Part: ...
+
+    def negated(self, part: Part) -> Part: ...
+
+    def checked(self, body: Body, parts: Sequence[Part], path: str) -> Body: ...
 
 
 def largest(values: Iterable[Any]) -> Any:
@@ -152,62 +204,71 @@ def type_names(part: Part) -> frozenset[str]:
     return frozenset(names) | ({"integer"} if "number" in names else frozenset())
 
 
-def flatten(root: Any, parts: Iterable[Part]) -> list[Part]:
+def flatten(parts: Iterable[Part]) -> list[Part]:
     """Return the schemas that some schemas amount to, without references and allOf.
 
     Each is an object that asserts something, and is there once.
     """
-    flattened = _Flattened(root)
+    flattened = _Flattened()
     for part in parts:
         flattened.add(part, ())
     return [part for part in flattened.parts.values() if _asserts(part)]
 
 
 def _asserts(part: Part) -> bool:
-    return any(key in _ASSERTIONS and key not in part.done for key in part.schema)
+    return CHECKED in part.done or any(
+        key in ASSERTIONS and key not in part.done for key in part.schema
+    )
+
+
+_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_UNDONE = frozenset({"allOf", *_REFERENCES})
 
 
 class _Flattened:
-    def __init__(self, root: Any) -> None:
-        self._root = root
-        self.parts: dict[tuple[int, frozenset[str]], Part] = {}
+    def __init__(self) -> None:
+        self.parts: dict[PartKey, Part] = {}
 
-    def add(self, part: Part, above: tuple[int, ...]) -> None:
+    def add(self, part: Part, above: tuple[PartKey, ...]) -> None:
         """Add a schema and those it refers to; ``above`` are those that led to it."""
         if part.schema is True:
             return
         self._refuse(part, above)
-        undone = {"$ref", "allOf"} & part.schema.keys() - part.done
-        flat = Part(part.schema, part.path, part.done | undone)
+        undone = _UNDONE & part.schema.keys() - part.done
+        flat = part.without(*undone) if undone else part
         if flat.key in self.parts:
             return
         self.parts[flat.key] = flat
-        above = (*above, id(part.schema))
-        reference = part.text("$ref") if "$ref" in undone else None
-        if reference is not None:
-            self.add(self._follow(reference, part), above)
+        above = (*above, part.key)
+        for keyword in _REFERENCES:
+            if keyword in undone:
+                self.add(_follow(keyword, part), above)
         if "allOf" in undone:
-            for index, inner in enumerate(part.listing("allOf")):
-                self.add(part.child(inner, "allOf", index), above)
+            for inner in part.children("allOf"):
+                self.add(inner, above)
 
-    def _follow(self, reference: str, part: Part) -> Part:
-        try:
-            target = follow_reference(reference, self._root)
-        except LookupError as error:
-            raise Unusable(f"{part.path}/$ref", str(error)) from None
-        return Part(target, unquote(reference).rstrip("/"))
-
-    def _refuse(self, part: Part, above: tuple[int, ...]) -> None:
+    def _refuse(self, part: Part, above: tuple[PartKey, ...]) -> None:
         if part.schema is False:
             raise Unusable(part.path, "no value is allowed here")
         if not isinstance(part.schema, dict):
             raise Unusable(part.path, f"{part.schema!r:.100} is not a schema")
-        if id(part.schema) in above:
+        if part.key in above:
             raise Unusable(part.path, "the schema refers to itself without end")
         if len(above) > _MAX_NESTING or len(self.parts) > _MAX_PARTS:
             raise Unusable(
                 part.path, "too many schemas within each other apply at once"
             )
-        for keyword in ("$dynamicRef", "$recursiveRef"):
-            if keyword in part.schema:
-                raise Unusable(f"{part.path}/{keyword}", f"{keyword} is not sampled")
+
+
+def _follow(keyword: str, part: Part) -> Part:
+    reference = part.text(keyword) or ""
+    try:
+        if keyword == "$recursiveRef":
+            target, scope = part.scope.follow_recursive()
+        else:
+            target, scope = part.scope.follow(reference)
+    except LookupError as error:
+        raise Unusable(f"{part.path}/{keyword}", str(error)) from None
+    # Within the document the reference itself is the place.
+    path = unquote(reference).rstrip("/")
+    return Part.at(target, path, scope)

@@ -18,19 +18,20 @@ from ors_gym.spaces._schema.nodes import (
     distinct_key,
     list_values,
 )
-from ors_gym.spaces._schema.regex import Pattern
+from ors_gym.spaces._schema.patterns import Pattern
 
 _MAX_PLACES = 10_000
 _ATTEMPTS = 50
 _MAX_REMAINING = 1000
 _MAX_LISTED = 1000
 _MAX_COUNT = 10**12
+_MAX_CONTAINED_PLACES = 50
 _NOTHING = object()
 
 
 def object_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
     """Return the body of the objects that satisfy all of some schemas."""
-    members = _Members(parts)
+    members = _Members(maker, parts)
     if len(members.names) > _MAX_PLACES:
         raise Unusable(
             parts[0].path,
@@ -52,23 +53,29 @@ def object_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
     extras = None
     if not closed and (spoken_of or fewest > len(properties)):
         names = members.extra_names(maker)
-        extras = _Extras(maker.node(names) if names else None, maker.node(extra))
+        values = maker.node(extra)
+        extras = _Extras(maker.node(names) if names else None, values, values)
+        if names:
+            both = [(1, values), (1, maker.node(names))]
+            extras = dataclasses.replace(extras, both=maker.inner(_Needs(both)))
     body = _ObjectBody(
         properties,
         fewest,
         smallest(part.size("maxProperties") for part in parts),
         extras,
-        parts[0].path,
+        dependencies=members.dependencies(),
+        path=parts[0].path,
     )
+    body.need_others(maker)
     if members.entangled():
-        return maker.checked(body, [part.schema for part in parts], parts[0].path)
+        return maker.checked(body, parts, parts[0].path)
     return body
 
 
 class _Members:
     """What the schemas of an object say of its members."""
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, maker: NodeMaker, parts: Sequence[Part]) -> None:
         self._parts = parts
         self._patterns = [
             [
@@ -79,9 +86,38 @@ class _Members:
         ]
         self.required = {name for part in parts for name in part.names("required")}
         named = dict.fromkeys(n for part in parts for n in part.mapping("properties"))
-        self.names = list(named | dict.fromkeys(sorted(self.required)))
+        self._dependencies = [
+            (name, tuple(_names(part, name)))
+            for part in parts
+            for name in part.mapping("dependentRequired")
+        ]
+        known = sorted({name for _, names in self._dependencies for name in names})
+        known = [*named, *sorted(self.required), *known]
         self.patterns = [entry for entries in self._patterns for entry in entries]
         self.speaks_of_names = any("propertyNames" in part.schema for part in parts)
+        self.names = list(dict.fromkeys(known))
+        if self.speaks_of_names:
+            self._forbid_names(maker)
+
+    def _forbid_names(self, maker: NodeMaker) -> None:
+        """Leave out the properties whose names ``propertyNames`` forbids."""
+        for part in self._parts:
+            if "propertyNames" in part.schema:
+                names = part.child(part.schema["propertyNames"], "propertyNames")
+                allowed = set(filter(maker.test(names), self.names))
+                if not self.required <= allowed:
+                    name = min(self.required - allowed)
+                    raise Unusable(
+                        names.path, f"it forbids {name!r}, which is required"
+                    )
+                self.names = [name for name in self.names if name in allowed]
+
+    def dependencies(self) -> dict[str, tuple[str, ...]]:
+        """Return the names that must be there, directly or not, if a name is."""
+        needed: dict[str, dict[str, None]] = {}
+        for name, names in self._dependencies:
+            needed.setdefault(name, {}).update(dict.fromkeys(names))
+        return {name: tuple(_reached(name, needed)) for name in needed}
 
     def named(self, name: str) -> list[Part]:
         """Return the schemas of a member of this name."""
@@ -93,12 +129,11 @@ class _Members:
 
     def entangled(self) -> bool:
         """Return whether patterns and names interact beyond what draws follow."""
-        with_patterns = bool(self.patterns) and (
+        return bool(self.patterns) and (
             len(self.patterns) > 1
             or len(self._parts) > 1
             or any("additionalProperties" in part.schema for part in self._parts)
         )
-        return with_patterns or (self.speaks_of_names and bool(self.names))
 
     def extra(self) -> list[Part]:
         """Return the schemas of a member that no property names."""
@@ -157,6 +192,10 @@ class _Property:
     default: Any = _NOTHING
     """What its absence means, where the schema says so."""
 
+    @property
+    def size(self) -> int:
+        return self.node.size or 0
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Extras:
@@ -165,6 +204,24 @@ class _Extras:
     names: Node | None
     """What their names must be; None if any will do."""
     values: Node
+    both: Node
+    """A node that is possible if such a member is."""
+
+
+class _Needs(Body):
+    """What something needs, for `measure` alone: all of it, or some."""
+
+    def __init__(
+        self, needs: list[tuple[int, Node]], enough: int | None = None
+    ) -> None:
+        self._needs = needs
+        self.enough = enough
+
+    def needs(self) -> list[tuple[int, Node]]:
+        return self._needs
+
+    def draw(self, draw: Draw, depth: int) -> Any:
+        raise NotImplementedError
 
 
 class _ObjectBody(Body):
@@ -176,30 +233,45 @@ class _ObjectBody(Body):
         fewest: int,
         most: int | None,
         extras: _Extras | None,
+        *,
+        dependencies: dict[str, tuple[str, ...]],
         path: str,
     ) -> None:
-        self._required = [member for member in properties if member.required]
-        self._optional = [member for member in properties if not member.required]
+        self._properties = {member.name: member for member in properties}
+        required = {member.name for member in properties if member.required}
+        required.update(*(dependencies.get(name, ()) for name in required))
+        self._required = [one for one in properties if one.name in required]
+        self._optional = [one for one in properties if one.name not in required]
         self._fewest = fewest
         self._most = math.inf if most is None else most
         self._extras = extras
+        self._dependencies = dependencies
         self._path = path
+        self._named = self._properties.keys() | dependencies.keys()
+        self._others: list[tuple[int, Node]] = []
+        self._by_size: list[_Property] | None = None
+        if len(required) > len(self._required):
+            raise Unusable(path, "a member is required that is not allowed")
         if len(self._required) > self._most or fewest > self._most:
             raise Unusable(path, f"more members are required than {most}")
         if fewest > len(properties) and extras is None:
             raise Unusable(path, f"there are no {fewest} members to choose from")
 
-    def needs(self) -> list[tuple[int, Node]]:
-        needs = [(1, member.node) for member in self._required]
+    def need_others(self, maker: NodeMaker) -> None:
+        """Make the smallest object have enough members, whichever are possible."""
         missing = self._fewest - len(self._required)
-        if missing > 0 and self._extras is not None:
-            # Optional members would do as well, but any of them may be impossible.
-            needs.append((missing, self._extras.values))
-            if self._extras.names is not None:
-                needs.append((missing, self._extras.names))
-        elif missing > 0:
-            needs.extend((1, member.node) for member in self._optional[:missing])
-        return needs
+        if missing <= 0:
+            return
+        others = [(1, member.node) for member in self._optional]
+        if self._extras is not None:
+            if not others:
+                self._others = [(missing, self._extras.both)]
+                return
+            others += [(1, self._extras.both)] * missing
+        self._others = [(1, maker.inner(_Needs(others, missing)))]
+
+    def needs(self) -> list[tuple[int, Node]]:
+        return [(1, member.node) for member in self._required] + self._others
 
     def draw(self, draw: Draw, depth: int) -> dict[str, Any]:
         random = draw.random
@@ -207,44 +279,78 @@ class _ObjectBody(Body):
         for member in self._optional:
             if len(result) >= self._most:
                 break
-            if random.random() < 0.5 and draw.is_free(depth) and member.node.possible:
-                draw.allowance -= 1
-                _try(result, member.name, member.node, draw, depth)
+            if random.random() < 0.5 and draw.is_free(depth):
+                self._add(member, result, draw, depth)
         if len(result) < self._fewest or (self._extras and draw.is_free(depth)):
             self._fill(result, draw, depth)
         return result
 
+    def _add(
+        self, member: _Property, result: dict[str, Any], draw: Draw, depth: int
+    ) -> None:
+        """Add an optional member and those that it brings, if all of them are found."""
+        if not member.node.possible or member.name in result:
+            return
+        names = self._dependencies.get(member.name, ())
+        added = {}
+        for name in (member.name, *(name for name in names if name not in result)):
+            if name not in self._properties or not draw.may_fail():
+                return
+            node = self._properties[name].node
+            try:
+                draw.allowance -= 1
+                added[name] = node.draw(draw, depth + 1)
+            except Unusable:
+                draw.failed()
+                return
+        if len(result) + len(added) <= self._most:
+            result.update(added)
+
     def _fill(self, result: dict[str, Any], draw: Draw, depth: int) -> None:
-        if self._extras is not None and self._extras.values.possible:
-            self._add_extras(self._extras, result, draw, depth)
-        else:
-            for member in self._optional:
-                if len(result) >= self._fewest:
-                    break
-                if member.name not in result and member.node.possible:
-                    _try(result, member.name, member.node, draw, depth)
+        others = self._smallest_first()
+        free = draw.is_free(depth)
+        extras = self._extras
+        if extras is not None and not extras.both.possible:
+            extras = None
+        # Where values may not be larger than they must be, recursion has to end.
+        small = (
+            not free and others and extras and others[0].size < (extras.both.size or 0)
+        )
+        if extras is not None and not small:
+            self._add_extras(extras, result, draw, depth)
+        for member in draw.random.sample(others, len(others)) if free else others:
+            if len(result) >= self._fewest:
+                return
+            self._add(member, result, draw, depth)
+        if len(result) < self._fewest and extras is not None:
+            self._add_extras(extras, result, draw, depth)
         if len(result) < self._fewest:
             raise Unusable(
                 self._path, f"no {self._fewest} different members were found"
             )
+
+    def _smallest_first(self) -> list[_Property]:
+        """Return the optional members that are possible, once that is known."""
+        if self._by_size is None:
+            possible = (one for one in self._optional if one.node.possible)
+            self._by_size = sorted(possible, key=lambda one: one.size)
+        return self._by_size
 
     def _add_extras(
         self, extras: _Extras, result: dict[str, Any], draw: Draw, depth: int
     ) -> None:
         wanted = len(result) + draw.random.randint(0, draw.surplus(depth))
         wanted = int(min(max(self._fewest, wanted), self._most))
-        named = {member.name for member in self._optional}
         for _ in range(_ATTEMPTS + 4 * self._fewest):
-            if len(result) >= wanted:
+            if len(result) >= wanted or not draw.may_fail():
                 return
             try:
                 name = self._name(extras, draw, depth)
-            except Unusable as reason:
-                draw.give_up(reason)
-                continue
-            if name not in result and name not in named:
-                draw.allowance -= 1
-                _try(result, name, extras.values, draw, depth)
+                if name not in result and name not in self._named:
+                    draw.allowance -= 1
+                    result[name] = extras.values.draw(draw, depth + 1)
+            except Unusable:
+                draw.failed()
 
     def _name(self, extras: _Extras, draw: Draw, depth: int) -> str:
         if extras.names is None:
@@ -254,7 +360,7 @@ class _ObjectBody(Body):
 
     def count(self, count: Callable[[Node], int]) -> int:
         extras = self._extras
-        if extras is not None and extras.values.possible:
+        if extras is not None and extras.both.possible:
             raise Unusable(self._path, "it may have members of any name")
         total = 1
         for member in self._required:
@@ -271,16 +377,33 @@ class _ObjectBody(Body):
         for values in itertools.product(*choices):
             members = zip(names, values, strict=True)
             result = {name: value for name, value in members if value is not _NOTHING}
-            if self._fewest <= len(result) <= self._most:
+            if self._fewest <= len(result) <= self._most and self._complete(result):
                 yield result
 
+    def _complete(self, result: dict[str, Any]) -> bool:
+        return all(
+            name not in result or all(other in result for other in others)
+            for name, others in self._dependencies.items()
+        )
 
-def _try(result: dict[str, Any], name: str, node: Node, draw: Draw, depth: int) -> None:
-    """Add an optional member, unless chance finds no value for it."""
-    try:
-        result[name] = node.draw(draw, depth + 1)
-    except Unusable as reason:
-        draw.give_up(reason)
+
+def _names(part: Part, name: str) -> list[str]:
+    names = part.mapping("dependentRequired")[name]
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise part.wrong("dependentRequired", "an object of arrays of strings")
+    return names
+
+
+def _reached(name: str, needed: dict[str, dict[str, None]]) -> list[str]:
+    """Return the names that one brings, those that these bring, and so on."""
+    reached = {name: None}
+    queue = [name]
+    while queue:
+        for other in needed.get(queue.pop(), ()):
+            if other not in reached:
+                reached[other] = None
+                queue.append(other)
+    return list(reached)[1:]
 
 
 def _optional_values(member: _Property) -> list[Any]:
@@ -315,14 +438,54 @@ def array_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
 
     rest = at(places)
     closed = any(part.schema is False for part in rest)
+    most = smallest(part.size("maxItems") for part in parts)
+    if closed:
+        most = places if most is None else min(most, places)
+    contained = [
+        _Contained(
+            _fewest_contained(part),
+            [part.child(part.schema["contains"], "contains")],
+        )
+        for part in parts
+        if "contains" in part.schema
+    ]
+    contained = [one for one in contained if one.fewest]
+    if most is not None and sum(one.fewest for one in contained) > most:
+        together = [schema for one in contained for schema in one.schemas]
+        contained = [_Contained(max(one.fewest for one in contained), together)]
+    for one in contained:
+        looked_at = range(places if places <= _MAX_CONTAINED_PLACES else 0)
+        one.places = [maker.node([*at(place), *one.schemas]) for place in looked_at]
+        one.rest = None if closed else maker.node([*rest, *one.schemas])
     return _ArrayBody(
         [maker.node(at(place)) for place in range(places)],
         None if closed else maker.node(rest),
         largest(part.size("minItems") for part in parts) or 0,
-        smallest(part.size("maxItems") for part in parts),
-        parts[0].path,
+        most,
+        contained,
+        path=parts[0].path,
         unique=any(part.schema.get("uniqueItems") is True for part in parts),
     )
+
+
+def _fewest_contained(part: Part) -> int:
+    fewest = part.size("minContains")
+    return 1 if fewest is None else fewest
+
+
+@dataclasses.dataclass(slots=True)
+class _Contained:
+    """Items that an array must have (``contains``), wherever they stand."""
+
+    fewest: int
+    schemas: list[Part]
+    places: list[Node] = dataclasses.field(default_factory=list)
+    """Such an item at each of the first places."""
+    rest: Node | None = None
+
+    def at(self, place: int) -> Node | None:
+        node = self.places[place] if place < len(self.places) else self.rest
+        return node if node is not None and node.possible else None
 
 
 class _ArrayBody(Body):
@@ -334,26 +497,27 @@ class _ArrayBody(Body):
         rest: Node | None,
         fewest: int,
         most: int | None,
-        path: str,
+        contained: list[_Contained],
         *,
+        path: str,
         unique: bool,
     ) -> None:
         self._places = places
         self._rest = rest
-        self._fewest = fewest
+        self._contained = contained
+        self._fewest = max(fewest, sum(one.fewest for one in contained))
         self._most = most
         self._unique = unique
         self._path = path
-        if rest is None:
-            self._most = len(places) if most is None else min(most, len(places))
-        if self._most is not None and fewest > self._most:
-            raise Unusable(path, f"{fewest} items are required, {self._most} allowed")
+        if most is not None and self._fewest > most:
+            raise Unusable(path, f"{self._fewest} items are required, {most} allowed")
 
     def needs(self) -> list[tuple[int, Node]]:
         needs = [(1, node) for node in self._places[: self._fewest]]
         beyond = self._fewest - len(self._places)
         if beyond > 0 and self._rest is not None:
             needs.append((beyond, self._rest))
+        needs += [(one.fewest, one.rest) for one in self._contained if one.rest]
         return needs
 
     def _node(self, place: int) -> Node | None:
@@ -370,8 +534,9 @@ class _ArrayBody(Body):
             length = self._most
         result: list[Any] = []
         seen: set[Any] = set()
+        places = self._place_contained(length, draw)
         for place in range(length):
-            node = self._node(place)
+            node = places.get(place) or self._node(place)
             if node is None:
                 break
             draw.allowance -= 1
@@ -379,10 +544,10 @@ class _ArrayBody(Body):
                 item = node.draw(draw, depth + 1)
                 if self._unique:
                     item = self._distinct(item, node, seen, draw, depth)
-            except Unusable as reason:
-                if place < self._fewest:
+            except Unusable:
+                if place < max(self._fewest, *places, -1):
                     raise
-                draw.give_up(reason)
+                draw.failed()
                 break
             if item is _NOTHING:
                 break
@@ -390,6 +555,21 @@ class _ArrayBody(Body):
         if len(result) < self._fewest:
             raise Unusable(self._path, f"no {self._fewest} different items were found")
         return result
+
+    def _place_contained(self, length: int, draw: Draw) -> dict[int, Node]:
+        """Choose the places of the items that must be there."""
+        placed: dict[int, Node] = {}
+        for one in self._contained:
+            free = [
+                place
+                for place in range(length)
+                if place not in placed and one.at(place) is not None
+            ]
+            for place in draw.random.sample(free, min(one.fewest, len(free))):
+                node = one.at(place)
+                if node is not None:
+                    placed[place] = node
+        return placed
 
     def _distinct(
         self, item: Any, node: Node, seen: set[Any], draw: Draw, depth: int

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from copy import deepcopy
-from typing import Any, TypeAlias
+from typing import Any
 
-from ors_gym.spaces._schema.conjunction import BY_TYPE, Part, type_names
+from ors_gym.formats._json import copy_json
+from ors_gym.spaces._schema.conjunction import ASSERTIONS, NodeMaker, Part, type_names
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_key
-
-Membership: TypeAlias = Callable[[Any], Callable[[Any], bool]]
-"""From a part of the schema to a test of whether it allows a value."""
 
 _MAX_CHECKED_VALUES = 10_000
 
@@ -23,16 +20,16 @@ class EnumBody(Body):
 
     def draw(self, draw: Draw, depth: int) -> Any:  # noqa: ARG002
         value = self._values[int(draw.random.random() * len(self._values))]
-        return deepcopy(value) if isinstance(value, dict | list) else value
+        return copy_json(value) if isinstance(value, dict | list) else value
 
     def count(self, count: Callable[[Node], int]) -> int:  # noqa: ARG002
         return len(self._values)
 
     def values(self) -> Iterator[Any]:
-        return map(deepcopy, self._values)
+        return map(copy_json, self._values)
 
 
-def enum_body(membership: Membership, parts: list[Part]) -> EnumBody:
+def enum_body(maker: NodeMaker, parts: list[Part]) -> EnumBody:
     """Return the body of the values that all lists have and all keywords allow."""
     lists = [part.listing("enum") for part in parts if "enum" in part.schema]
     lists += [[p.schema["const"]] for p in parts if "const" in p.schema]
@@ -42,12 +39,13 @@ def enum_body(membership: Membership, parts: list[Part]) -> EnumBody:
         values = [value for value in values if distinct_key(value) in allowed]
     types = frozenset.intersection(*map(type_names, parts))
     values = [value for value in values if _types_of(value) & types]
-    about = frozenset[str]().union(*BY_TYPE.values())
-    demands = [
-        {key: part.schema[key] for key in about & part.schema.keys()} for part in parts
+    demanding = ASSERTIONS - {"const", "enum", "type"}
+    tests = [
+        maker.test(part.leaving_out("const", "enum"))
+        for part in parts
+        if demanding & part.schema.keys()
     ]
-    if any(demands):
-        tests = [membership(demand) for demand in demands]
+    if tests:
         values = [
             value
             for value in values[:_MAX_CHECKED_VALUES]

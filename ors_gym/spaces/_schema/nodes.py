@@ -55,6 +55,14 @@ class Draw:
         # Fewer the deeper, so that trees stay small.
         return max(0, _MAX_SURPLUS - depth // 2) if self.is_free(depth) else 0
 
+    def may_fail(self) -> bool:
+        """Return whether another value may be tried that chance may not find."""
+        return self.retries > 0
+
+    def failed(self) -> None:
+        """Count an optional value that chance did not find."""
+        self.retries -= _GIVING_UP
+
     def give_up(self, reason: Unusable) -> None:
         """Do without a value that chance did not find; raise if that was too often."""
         self.retries -= _GIVING_UP
@@ -77,8 +85,8 @@ def distinct_key(value: Any) -> Any:
 class Body(ABC):
     """How the values of a node are made."""
 
-    alternatives = False
-    """Whether one of ``needs()`` is enough; otherwise all are needed."""
+    enough: int | None = None
+    """How many of ``needs()`` are enough; all if None."""
 
     def needs(self) -> Iterable[tuple[int, Node]]:
         """Return the nodes that the smallest value contains, and how often each."""
@@ -124,7 +132,7 @@ class CheckedBody(Body):
         self._inner = inner
         self._accepts = accepts
         self._path = path
-        self.alternatives = inner.alternatives
+        self.enough = inner.enough
 
     def needs(self) -> Any:
         return self._inner.needs()
@@ -197,6 +205,7 @@ class _Measure:
         self._depths = dict.fromkeys(nodes, 0)
         self._queue: list[tuple[int, int, Node]] = []
         for node in nodes:
+            node.size = None
             self._add(node)
 
     def _add(self, node: Node) -> None:
@@ -204,7 +213,8 @@ class _Measure:
         for times, need in needs:
             self._users.setdefault(need, []).append((times, node))
         # A union waits for one of its options, even if it has none.
-        self._waiting[node] = 1 if node.body.alternatives else len(needs)
+        enough = node.body.enough
+        self._waiting[node] = len(needs) if enough is None else enough
         if not self._waiting[node] and not isinstance(node.body, ImpossibleBody):
             self._ready(node)
 

@@ -1,167 +1,53 @@
-"""Regular expressions: `Pattern` draws texts that match, by the syntax tree."""
+"""Regular expressions: the syntax tree, and texts that match it."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
-import string
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 from typing import TypeAlias
 
-from ors_gym.spaces._schema.nodes import Unusable
 
-_MAX_LENGTH = 20_000
-_ATTEMPTS = 200
-_EXTRA_REPEATS = 4
-_LETTERS = string.ascii_lowercase + string.ascii_uppercase + string.digits
-# How often a pattern that may match in the middle is put there.
-_AFFIXED = 0.25
-# A pattern with nested repeats can take time exponential in the length of a text that
-# does not match, and `re` cannot be interrupted: such texts stay short.
-_MAX_RISKY_LENGTH = 20
-
-_Accepts: TypeAlias = Callable[[str], bool]
-
-
-class Pattern:
-    """A regular expression to draw from.
-
-    As in a JSON Schema's ``pattern`` it may match anywhere in a text. Draws are made by
-    rule and checked with ``re.search``, as a validator does, so lookarounds and word
-    boundaries work where chance finds them.
-    """
-
-    def __init__(self, pattern: str, path: str) -> None:
-        self._path = path
-        self._pattern = pattern
-        try:
-            self._search = re.compile(pattern).search
-            self._tree = parse(pattern)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise Unusable(
-                path, f"Python's re cannot read the pattern {pattern!r:.200}: {error}"
-            ) from None
-        except UnsupportedPatternError as error:
-            raise Unusable(
-                path, f"the pattern {pattern!r:.200} has {error}, which is not sampled"
-            ) from None
-        self._minimum = self._tree.shortest()
-        self._open_start = not _is_assertion(self._tree, 0)
-        self._open_end = not _is_assertion(self._tree, -1)
-        self._risky = self._tree.is_ambiguous(repeated=False)
-        if self._minimum > _MAX_LENGTH:
-            raise Unusable(
-                path, f"it needs {self._minimum} characters, more than {_MAX_LENGTH}"
-            )
-
-    def matches(self, text: str) -> bool:
-        """Return whether the pattern is found in a text; raise if that may last."""
-        self._refuse_risk(len(text))
-        return self._search(text) is not None
-
-    def _refuse_risk(self, length: int) -> None:
-        if self._risky and length > _MAX_RISKY_LENGTH:
-            raise Unusable(
-                self._path,
-                f"the pattern {self._pattern!r:.200} has nested repeats: looking for "
-                f"it in {length} characters could take for ever",
-            )
-
-    def draw(
-        self,
-        random: Random,
-        shortest: int,
-        longest: int | None,
-        accepts: _Accepts = bool,
-    ) -> str:
-        """Draw a text that matches and that ``accepts``, or raise Unusable."""
-        self._refuse_risk(max(shortest, self._minimum))
-        for attempt in range(_ATTEMPTS):
-            text = self._attempt(random, attempt, shortest, longest)
-            if (
-                len(text) >= shortest
-                and (longest is None or len(text) <= longest)
-                and not (self._risky and len(text) > _MAX_RISKY_LENGTH)
-                and self.matches(text)
-                and (accepts is bool or accepts(text))
-            ):
-                return text
-        raise Unusable(
-            self._path,
-            f"{_ATTEMPTS} attempts gave no text of {shortest} to "
-            f"{'any number of' if longest is None else longest} characters that "
-            f"matches {self._pattern!r:.200} and its siblings",
-        )
-
-    def _attempt(
-        self, random: Random, attempt: int, shortest: int, longest: int | None
-    ) -> str:
-        # Every other attempt aims at a length, which chance alone may rarely hit.
-        target = 0
-        if attempt % 2 and (shortest or longest is not None):
-            top = shortest + 8 if longest is None else min(longest, shortest + 8)
-            target = random.randint(shortest, max(shortest, top))
-        extra = 0 if attempt % 8 == 4 else _EXTRA_REPEATS
-        if attempt % 8 == 6:
-            extra = max(extra, shortest)
-        before = after = ""
-        if self._open_start and random.random() < _AFFIXED:
-            before = word(random, random.randint(1, 3))
-        if self._open_end and random.random() < _AFFIXED:
-            after = word(random, random.randint(1, 3))
-        writer = _Writer(random, extra, target, 8 if self._risky else _MAX_LENGTH)
-        self._tree.write(writer, 0)
-        if self._open_end and target > writer.length:
-            after = word(random, target - writer.length)
-        return "".join([before, *writer.parts, after])
-
-    def count(self) -> int | None:
-        """Return how many texts match at most; None if infinitely many do."""
-        core = _anchored(self._tree)
-        return None if core is None else core.count()
-
-    def texts(self) -> Iterator[str]:
-        """Go through the texts that match, some maybe twice, if ``count`` is known."""
-        core = _anchored(self._tree)
-        if core is not None:
-            yield from filter(self.matches, core.texts())
-
-
-def word(random: Random, length: int) -> str:
-    """Draw a text of letters and digits."""
-    return "".join(random.choices(_LETTERS, k=length))
-
-
-def _is_assertion(tree: _Tree, place: int) -> bool:
+def is_bare(tree: Tree, place: int) -> bool:
     """Return whether a pattern begins (0) or ends (-1) with something of no width."""
-    if isinstance(tree, _Concatenation) and tree.items:
+    if isinstance(tree, Concatenation) and tree.items:
         tree = tree.items[place]
-    return isinstance(tree, _Assertion)
+    return isinstance(tree, Assertion) and tree.item is None
 
 
-def _anchored(tree: _Tree) -> _Tree | None:
+def is_anchored(tree: Tree) -> bool:
+    """Return whether a pattern can match at the beginning of a text only."""
+    if isinstance(tree, Concatenation):
+        return bool(tree.items) and is_anchored(tree.items[0])
+    if isinstance(tree, Alternation):
+        return all(map(is_anchored, tree.options))
+    return isinstance(tree, Assertion) and tree.kind == "^" and "(?" not in tree.source
+
+
+def anchored_core(tree: Tree) -> Tree | None:
     """Return what stands between ``^`` and ``$``, if the pattern is the whole text."""
-    if not isinstance(tree, _Concatenation) or len(tree.items) < 2:
+    if not isinstance(tree, Concatenation) or len(tree.items) < 2:
         return None
     first, *middle, last = tree.items
-    if first != _Assertion("^") or last != _Assertion("$"):
+    if not isinstance(first, Assertion) or not isinstance(last, Assertion):
         return None
-    return _Concatenation(tuple(middle))
+    if (first.kind, last.kind) != ("^", "$"):
+        return None
+    return Concatenation(tuple(middle))
 
 
 _Span: TypeAlias = tuple[int, int]
 """Code points, first and last."""
 
-_FEW_REPEATS = 10
 _MAX_LISTED_REPEATS = 100
 _MANY = 10**12
 
 
 @dataclasses.dataclass(slots=True)
-class _Writer:
+class Writer:
     """One attempt at a text."""
 
     random: Random
@@ -180,7 +66,7 @@ class _Writer:
         self.length += len(text)
 
 
-class _Tree(ABC):
+class Tree(ABC):
     """A regular expression, or a part of one."""
 
     __slots__ = ()
@@ -189,13 +75,12 @@ class _Tree(ABC):
         """Return the least number of characters."""
         return 0
 
-    def is_ambiguous(self, *, repeated: bool) -> bool:
-        """Return whether a choice or a repeat is repeated often.
+    def bits(self, length: int) -> float:  # noqa: ARG002
+        """Return in how many ways ``re`` may match a text of a length, as bits."""
+        return 0.0
 
-        ``re`` may then need time exponential in the length of a text. ``repeated`` says
-        that this part is within such a repeat.
-        """
-        del repeated
+    def is_variable(self) -> bool:
+        """Return whether one text may match in several ways."""
         return False
 
     def count(self) -> int | None:
@@ -207,18 +92,20 @@ class _Tree(ABC):
         return iter(())
 
     @abstractmethod
-    def write(self, writer: _Writer, following: int) -> None:
+    def write(self, writer: Writer, following: int) -> None:
         """Write a text; at least ``following`` characters will come after it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Characters(_Tree):
+class Characters(Tree):
     """One character out of a set."""
 
     spans: tuple[_Span, ...]
     """Code points to draw from."""
     whole: bool = True
     """Whether these are all that the set has, so that it can be listed."""
+    source: str = ""
+    """How it is written, on its own."""
 
     def shortest(self) -> int:
         return 1
@@ -233,7 +120,7 @@ class _Characters(_Tree):
         for low, high in self.spans:
             yield from map(chr, range(low, high + 1))
 
-    def write(self, writer: _Writer, following: int) -> None:  # noqa: ARG002
+    def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
         place = int(writer.random.random() * self._size())
         for low, high in self.spans:
             if place <= high - low:
@@ -243,16 +130,19 @@ class _Characters(_Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Concatenation(_Tree):
+class Concatenation(Tree):
     """One thing after another."""
 
-    items: tuple[_Tree, ...]
+    items: tuple[Tree, ...]
 
     def shortest(self) -> int:
         return sum(item.shortest() for item in self.items)
 
-    def is_ambiguous(self, *, repeated: bool) -> bool:
-        return any(item.is_ambiguous(repeated=repeated) for item in self.items)
+    def bits(self, length: int) -> float:
+        return sum(item.bits(length) for item in self.items)
+
+    def is_variable(self) -> bool:
+        return any(item.is_variable() for item in self.items)
 
     def count(self) -> int | None:
         return _product(item.count() for item in self.items)
@@ -260,7 +150,7 @@ class _Concatenation(_Tree):
     def texts(self) -> Iterator[str]:
         return _joined([item.texts() for item in self.items])
 
-    def write(self, writer: _Writer, following: int) -> None:
+    def write(self, writer: Writer, following: int) -> None:
         lengths = [item.shortest() for item in self.items]
         remaining = following + sum(lengths)
         for item, length in zip(self.items, lengths, strict=True):
@@ -269,18 +159,20 @@ class _Concatenation(_Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Alternation(_Tree):
+class Alternation(Tree):
     """One of several."""
 
-    options: tuple[_Tree, ...]
+    options: tuple[Tree, ...]
 
     def shortest(self) -> int:
         return min(option.shortest() for option in self.options)
 
-    def is_ambiguous(self, *, repeated: bool) -> bool:
-        return repeated or any(
-            option.is_ambiguous(repeated=False) for option in self.options
-        )
+    def bits(self, length: int) -> float:
+        most = max(option.bits(length) for option in self.options)
+        return bits(len(self.options) - 1) + most
+
+    def is_variable(self) -> bool:
+        return True
 
     def count(self) -> int | None:
         return _sum(option.count() for option in self.options)
@@ -288,27 +180,35 @@ class _Alternation(_Tree):
     def texts(self) -> Iterator[str]:
         return itertools.chain.from_iterable(o.texts() for o in self.options)
 
-    def write(self, writer: _Writer, following: int) -> None:
+    def write(self, writer: Writer, following: int) -> None:
         writer.random.choice(self.options).write(writer, following)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Repeat(_Tree):
+class Repeat(Tree):
     """The same again: ``minimum`` to ``maximum`` times (None: any number)."""
 
-    item: _Tree
+    item: Tree
     minimum: int
     maximum: int | None
+    possessive: bool = False
+    """Whether it gives nothing back, as ``a++`` and ``(?>a)`` do."""
 
     def shortest(self) -> int:
         # Nothing, repeated, is still work.
         return self.minimum * max(1, self.item.shortest())
 
-    def is_ambiguous(self, *, repeated: bool) -> bool:
-        if repeated and self.maximum != self.minimum:
-            return True
-        often = self.maximum is None or self.maximum > _FEW_REPEATS
-        return self.item.is_ambiguous(repeated=repeated or often)
+    def bits(self, length: int) -> float:
+        times = max(1, length // max(1, self.item.shortest()))
+        if self.maximum is not None:
+            times = min(times, self.maximum)
+        choices = bits(times - self.minimum) if self.maximum != self.minimum else 0.0
+        inner = self.item.bits(length // max(1, times))
+        # Where one repeat ends and the next begins is a choice of its own.
+        return choices + times * (inner + self.item.is_variable())
+
+    def is_variable(self) -> bool:
+        return self.maximum != self.minimum or self.item.is_variable()
 
     def count(self) -> int | None:
         if self.maximum == 0:
@@ -327,7 +227,7 @@ class _Repeat(_Tree):
         for number in range(self.minimum, self.maximum + 1):
             yield from _joined([single] * number)
 
-    def write(self, writer: _Writer, following: int) -> None:
+    def write(self, writer: Writer, following: int) -> None:
         most = self.minimum + max(writer.extra, writer.target)
         if self.maximum is not None:
             most = min(most, self.maximum)
@@ -344,15 +244,15 @@ class _Repeat(_Tree):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Group(_Concatenation):
+class _Group(Concatenation):
     """What a backreference can refer to, by number or by name."""
 
     number: int
     name: str | None
 
-    def write(self, writer: _Writer, following: int) -> None:
+    def write(self, writer: Writer, following: int) -> None:
         start = len(writer.parts)
-        _Concatenation.write(self, writer, following)
+        Concatenation.write(self, writer, following)
         text = "".join(writer.parts[start:])
         writer.groups[self.number] = text
         if self.name is not None:
@@ -360,23 +260,37 @@ class _Group(_Concatenation):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Backreference(_Tree):
+class _Backreference(Tree):
     """The text of a group again."""
 
     group: int | str
 
-    def write(self, writer: _Writer, following: int) -> None:  # noqa: ARG002
+    def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
         writer.append(writer.groups.get(self.group, ""))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Assertion(_Tree):
+class Assertion(Tree):
     """Something of no width: ``^``, ``$``, or another (``""``), left to ``re``."""
 
     kind: str
+    item: Tree | None = None
+    """What must or must not stand here, if it looks around."""
+    ahead: bool = False
+    """Whether that must stand here, so that it may be ours to write."""
+    source: str = ""
 
-    def write(self, writer: _Writer, following: int) -> None:
-        pass
+    def bits(self, length: int) -> float:
+        return 0.0 if self.item is None else self.item.bits(length)
+
+    def write(self, writer: Writer, following: int) -> None:
+        if self.item is not None and self.ahead and writer.random.random() < 0.5:
+            self.item.write(writer, following)
+
+
+def bits(number: float) -> float:
+    """Return the bits that tell so many things and one apart."""
+    return math.log2(number + 1) if number > 0 else 0.0
 
 
 def _sum(counts: Iterable[int | None]) -> int | None:
@@ -421,7 +335,7 @@ class UnsupportedPatternError(ValueError):
     """Raised when a pattern has a construct that this parser does not know."""
 
 
-def parse(pattern: str) -> _Tree:
+def parse(pattern: str) -> Tree:
     parser = _Parser(pattern)
     tree = parser.alternation()
     if parser.position < len(pattern):
@@ -435,6 +349,8 @@ class _Parser:
         self.position = 0
         self.groups = 0
         self.depth = 0
+        self.wraps: list[str] = []
+        """The beginnings of the groups with flags around."""
 
     def unsupported(self, what: str) -> UnsupportedPatternError:
         return UnsupportedPatternError(f"{what} at character {self.position}")
@@ -462,7 +378,7 @@ class _Parser:
         self.position = stop + len(end)
         return text
 
-    def alternation(self) -> _Tree:
+    def alternation(self) -> Tree:
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise self.unsupported(f"more than {_MAX_DEPTH} nested groups")
@@ -470,25 +386,30 @@ class _Parser:
         while self.accept("|"):
             options.append(self.concatenation())
         self.depth -= 1
-        return options[0] if len(options) == 1 else _Alternation(tuple(options))
+        return options[0] if len(options) == 1 else Alternation(tuple(options))
 
-    def concatenation(self) -> _Tree:
-        items: list[_Tree] = []
+    def concatenation(self) -> Tree:
+        items: list[Tree] = []
         while self.position < len(self.pattern) and not (
             self.peek("|") or self.peek(")")
         ):
-            items.append(self.repetition(self.atom()))
-        return items[0] if len(items) == 1 else _Concatenation(tuple(items))
+            start = self.position
+            atom = self.atom()
+            if isinstance(atom, Characters | Assertion):
+                written = self.pattern[start : self.position]
+                source = "".join([*self.wraps, written, ")" * len(self.wraps)])
+                atom = dataclasses.replace(atom, source=source)
+            items.append(self.repetition(atom))
+        return items[0] if len(items) == 1 else Concatenation(tuple(items))
 
-    def repetition(self, item: _Tree) -> _Tree:
+    def repetition(self, item: Tree) -> Tree:
         while True:
             bounds = self.quantifier()
             if bounds is None:
                 return item
-            # Lazy and possessive repeats match other parts of a text, not other texts.
-            if not self.accept("?"):
-                self.accept("+")
-            item = _Repeat(item, *bounds)
+            # A lazy repeat matches other parts of a text, not other texts.
+            possessive = not self.accept("?") and self.accept("+")
+            item = Repeat(item, *bounds, possessive)
 
     def quantifier(self) -> tuple[int, int | None] | None:
         for sign, bounds in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
@@ -515,10 +436,10 @@ class _Parser:
             raise self.unsupported("too large a number")
         return self.pattern[start : self.position]
 
-    def atom(self) -> _Tree:
+    def atom(self) -> Tree:
         character = self.take()
         if character in "^$":
-            return _Assertion(character)
+            return Assertion(character)
         if character == ".":
             return _prefer_printable(_complement(_LINE_ENDS), whole=False)
         if character == "[":
@@ -529,52 +450,58 @@ class _Parser:
             return self.escape()
         return _one(ord(character))
 
-    def group(self) -> _Tree:
+    def group(self) -> Tree:
         if not self.accept("?"):
             return self.captured(None)
         if self.accept("=") or self.accept("<="):
             # What must stand ahead or behind may be ours to write, or be there anyway.
-            return _Alternation((_Assertion(""), self.closed()))
+            return Assertion("", self.closed(), ahead=True)
         if self.accept("!") or self.accept("<!"):
-            self.closed()
-            return _Assertion("")
+            return Assertion("", self.closed())
         if self.accept("P=") or self.peek("#"):
             name = self.until(")")
             # What begins with # is a comment.
-            return _Concatenation(()) if name[:1] == "#" else _Backreference(name)
+            return Concatenation(()) if name[:1] == "#" else _Backreference(name)
         if self.accept("P<") or self.accept("<"):
             return self.captured(self.until(">"))
         return self.flags()
 
-    def flags(self) -> _Tree:
+    def flags(self) -> Tree:
         """Parse a group that is not captured, with or without flags of its own."""
-        if self.accept(":") or self.accept(">"):
+        if self.accept(":"):
             return self.closed()
+        if self.accept(">"):
+            return Repeat(self.closed(), 1, 1, possessive=True)
         start = self.position
         while self.take() in "aiLmsu-":
             pass
         self.position -= 1
+        wrap = f"(?{self.pattern[start : self.position]}:"
         if self.position > start and self.accept(")"):
-            return _Concatenation(())
+            self.wraps.append(wrap)
+            return Concatenation(())
         if self.position > start and self.accept(":"):
-            return self.closed()
+            self.wraps.append(wrap)
+            item = self.closed()
+            self.wraps.pop()
+            return item
         raise self.unsupported("an unknown kind of group")
 
-    def captured(self, name: str | None) -> _Tree:
+    def captured(self, name: str | None) -> Tree:
         self.groups += 1
         number = self.groups
         return _Group((self.closed(),), number, name)
 
-    def closed(self) -> _Tree:
+    def closed(self) -> Tree:
         item = self.alternation()
         if not self.accept(")"):
             raise self.unsupported("a missing ')'")
         return item
 
-    def escape(self) -> _Tree:
+    def escape(self) -> Tree:
         letter = self.take()
         if letter in _ASSERTIONS:
-            return _Assertion(_ASSERTIONS[letter])
+            return Assertion(_ASSERTIONS[letter])
         if letter in "123456789":
             return _Backreference(int(letter + self.number()))
         if letter == "k" and self.accept("<"):
@@ -606,7 +533,7 @@ class _Parser:
             raise self.unsupported(f"the escape \\{letter}")
         return ord(letter)
 
-    def character_class(self) -> _Tree:
+    def character_class(self) -> Tree:
         negated = self.accept("^")
         spans: list[_Span] = []
         whole = not negated
@@ -643,8 +570,8 @@ class _Parser:
         return ((code, code),), True
 
 
-def _one(code: int) -> _Characters:
-    return _Characters(((code, code),))
+def _one(code: int) -> Characters:
+    return Characters(((code, code),))
 
 
 def _complement(spans: tuple[_Span, ...]) -> tuple[_Span, ...]:
@@ -659,14 +586,14 @@ def _complement(spans: tuple[_Span, ...]) -> tuple[_Span, ...]:
     return tuple(result)
 
 
-def _prefer_printable(spans: tuple[_Span, ...], *, whole: bool) -> _Characters:
+def _prefer_printable(spans: tuple[_Span, ...], *, whole: bool) -> Characters:
     """Draw from printable ASCII where a set that cannot be listed has any."""
     if whole:
-        return _Characters(spans)
+        return Characters(spans)
     low, high = _PRINTABLE
     printable = tuple(
         (max(first, low), min(last, high))
         for first, last in spans
         if first <= high and last >= low
     )
-    return _Characters(printable or spans, whole=False)
+    return Characters(printable or spans, whole=False)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ors_gym.spaces._schema.conjunction import NodeMaker, Part, largest, smallest
 from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable
-from ors_gym.spaces._schema.regex import Pattern, word
+from ors_gym.spaces._schema.patterns import Pattern, word
 
 _MAX_LENGTH = 100_000
 _EXTRA_LENGTH = 12

@@ -8,15 +8,22 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ors_gym.spaces._schema.conjunction import TYPES, Part, flatten, type_names
-from ors_gym.spaces._schema.nodes import Body, Draw, Node, Unusable, distinct_key
+from ors_gym.spaces._schema.nodes import (
+    Body,
+    Draw,
+    ImpossibleBody,
+    Node,
+    Unusable,
+    distinct_key,
+)
 from ors_gym.spaces._schema.numbers import MultiplesBody, RealsBody
-from ors_gym.spaces._schema.regex import Pattern, word
+from ors_gym.spaces._schema.patterns import Pattern, word
 
 
 class UnionBody(Body):
     """One of several nodes, each as likely as the next."""
 
-    alternatives = True
+    enough = 1
 
     def __init__(self, options: Sequence[Node]) -> None:
         self._options = options
@@ -61,6 +68,20 @@ class UnionBody(Body):
         )
 
 
+class PreferredBody(UnionBody):
+    """The first of two nodes, or the second if `settle` finds the first impossible."""
+
+    def __init__(self, first: Node, second: Node) -> None:
+        super().__init__([first])
+        self._second = second
+
+    def settle(self, *, anyhow: bool) -> None:
+        """Turn to the second node if the first is impossible, by itself or anyhow."""
+        (first,) = self._options
+        if not first.possible and (anyhow or isinstance(first.body, ImpossibleBody)):
+            self._options = [self._second]
+
+
 def discriminator(part: Part) -> str | None:
     """Return the member that OpenAPI's ``discriminator`` names (pydantic emits it)."""
     named = part.schema.get("discriminator")
@@ -72,16 +93,23 @@ _MAX_BRANCHES = 100
 _MAX_NESTING = 5
 
 
-def are_exclusive(root: Any, branches: list[Part], tag: str | None) -> bool:
+def are_exclusive(branches: list[Part], tag: str | None) -> bool:
     """Return whether no value satisfies two branches of a ``oneOf``, where that shows.
 
     Every value has the member that ``tag`` names, since a discriminator does.
     """
-    if len(branches) > _MAX_BRANCHES:
-        return False
     try:
-        forms = [_form(root, branch, tag, 0) for branch in branches]
+        forms = [_form(branch, tag, 0) for branch in branches]
     except Unusable:
+        return False
+    if not forms:
+        return True
+    for name in set.intersection(*(set(form.tags) for form in forms)):
+        values = [form.tags[name] for form in forms]
+        distinct = sum(map(len, values)) == len(frozenset[Any]().union(*values))
+        if distinct and (name is None or all(f.types == {"object"} for f in forms)):
+            return True
+    if len(branches) > _MAX_BRANCHES:
         return False
     return all(one.excludes(other) for one, other in itertools.combinations(forms, 2))
 
@@ -91,15 +119,18 @@ class _Form:
     """What the values of a schema have in common."""
 
     types: frozenset[str]
-    tags: dict[str, frozenset[Any]]
-    """For members that every value has: the values that these may have."""
+    tags: dict[str | None, frozenset[Any]]
+    """For members that every value has: the values that these may have.
+
+    None stands for the value itself.
+    """
 
     def excludes(self, other: _Form) -> bool:
         if not self.types & other.types:
             return True
-        if self.types | other.types != {"object"}:
-            return False
         shared = self.tags.keys() & other.tags.keys()
+        if self.types | other.types != {"object"}:
+            shared &= {None}
         return any(not self.tags[name] & other.tags[name] for name in shared)
 
     def narrow(self, inner: list[_Form]) -> None:
@@ -112,22 +143,20 @@ class _Form:
             self.tags[name] = self.tags.get(name, values) & values
 
 
-def _form(root: Any, branch: Part, tag: str | None, depth: int) -> _Form:
+def _form(branch: Part, tag: str | None, depth: int) -> _Form:
     form = _Form(TYPES, {})
-    for part in flatten(root, [branch]):
+    for part in flatten([branch]):
         form.types &= type_names(part)
         required = {*part.names("required"), tag}
-        for name, schema in part.mapping("properties").items():
-            if name in required and isinstance(schema, dict):
-                values = _constants(schema)
+        members = part.mapping("properties").items()
+        for name, schema in [(None, part.schema), *members]:
+            if name is None or (name in required and isinstance(schema, dict)):
+                values = _constants(part.scope.view(schema))
                 if values is not None:
                     form.tags[name] = form.tags.get(name, values) & values
         for keyword in ("anyOf", "oneOf"):
             if keyword in part.schema and depth < _MAX_NESTING:
-                inner = [
-                    _form(root, part.child(schema, keyword, index), tag, depth + 1)
-                    for index, schema in enumerate(part.listing(keyword))
-                ]
+                inner = [_form(one, tag, depth + 1) for one in part.children(keyword)]
                 form.narrow(inner)
     return form
 

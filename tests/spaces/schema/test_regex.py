@@ -1,4 +1,4 @@
-"""Texts drawn from regular expressions."""
+"""Texts drawn from regular expressions, and searches that end."""
 
 import re
 from random import Random
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ors_gym.spaces._schema import regex
 from ors_gym.spaces._schema.nodes import Unusable
-from ors_gym.spaces._schema.regex import Pattern
+from ors_gym.spaces._schema.patterns import Pattern, Search, TooMuchError
 
 pytestmark = pytest.mark.unit
 
@@ -162,3 +162,56 @@ def test_the_parser_refuses_on_its_own() -> None:
     for pattern in ("(", ")", "a\\", "[a", "(?P<x", "(?=a"):
         with pytest.raises(regex.UnsupportedPatternError):
             regex.parse(pattern)
+
+
+# Each takes `re` time exponential, or a high power, of the length of such a text.
+CATASTROPHES = [
+    ("^(a+)+$", "a" * 5000 + "b"),
+    ("^(a|a)*$", "a" * 5000 + "b"),
+    ("^(a|aa)+$", "a" * 5000 + "b"),
+    ("^(a*)*b$", "a" * 5000),
+    ("(.*a){12}", "a" * 11 + "b" * 3000),
+    ("^(a?){40}a{40}$", "a" * 39),
+    ("a*" * 8 + "b", "a" * 2000),
+    ("^([a-z]+-)*[a-z]+$", "a" * 3000 + "_"),
+    (r"^(([a-z])+.)+[A-Z]([a-z])+$", "a" * 1000),
+    (r"^(?!.*--)([a-z0-9]+-?)+$", "a" * 2000 + "!"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "text"), CATASTROPHES)
+def test_a_search_ends_after_counted_steps(pattern: str, text: str) -> None:
+    found = Search(pattern).found(text)
+    # What `re` would say, if it came to an end, shows on a short text.
+    assert found is False
+
+
+def test_a_search_that_no_automaton_can_do_is_refused() -> None:
+    for pattern in (r"^(a+)+\1$", r"^(?>(a|b)*c)+$"):
+        assert Search(pattern).found("b") is False
+        with pytest.raises(TooMuchError, match="for ever"):
+            Search(pattern).found("a" * 5000)
+
+
+SEARCHED = st.recursive(
+    CHARACTERS | st.sampled_from(["^", "$", r"\b", r"\B", "(?=a)", "(?!b)", "(?<=a)"]),
+    lambda inner: st.one_of(
+        compose(inner),
+        st.builds("(?i:{})".format, inner),
+        st.builds("{}?".format, inner),
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@settings(max_examples=300, deadline=None)
+@given(SEARCHED, st.text(alphabet="abAB.é1 \n", max_size=12))
+def test_the_automaton_finds_what_re_finds(pattern: str, text: str) -> None:
+    try:
+        expected = re.search(pattern, text) is not None
+    except re.error:
+        return
+    search = Search(pattern)
+    search.longest_quick = -1
+    assert search.found(text) == expected

@@ -1,0 +1,330 @@
+"""The drafts of JSON Schema, and what a reference means at a place in a schema.
+
+The samplers know one draft, 2020-12. `modernise` writes a schema of an older draft in
+its keywords. `Scope` follows references as jsonschema does, with the same library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ors_gym.formats._schemas import follow_reference
+
+if TYPE_CHECKING:
+    from referencing._core import Resolver
+
+NEWEST = 2020
+_TUPLES = 2019
+_DIALECTS = {
+    "http://json-schema.org/draft-03/schema": 3,
+    "http://json-schema.org/draft-04/schema": 4,
+    "http://json-schema.org/draft-06/schema": 6,
+    "http://json-schema.org/draft-07/schema": 7,
+    "https://json-schema.org/draft/2019-09/schema": 2019,
+    "https://json-schema.org/draft/2020-12/schema": 2020,
+}
+NAMES = {number: name for name, number in _DIALECTS.items()}
+"""What ``$schema`` says in a schema of each draft."""
+_SINCE = {
+    "const": 6,
+    "contains": 6,
+    "propertyNames": 6,
+    "if": 7,
+    "dependentRequired": 2019,
+    "dependentSchemas": 2019,
+    "maxContains": 2019,
+    "minContains": 2019,
+    "unevaluatedItems": 2019,
+    "unevaluatedProperties": 2019,
+    "$dynamicRef": 2020,
+    "prefixItems": 2020,
+}
+"""The draft that brought a keyword, which older ones ignore."""
+
+
+def declared(schema: Any, inherited: int) -> int:
+    """Return the draft that a schema is read by, within one of the draft inherited."""
+    name = schema.get("$schema") if isinstance(schema, dict) else None
+    if not isinstance(name, str):
+        return inherited
+    return _DIALECTS.get(name.removesuffix("#"), inherited)
+
+
+def modernise(schema: dict[str, Any], dialect: int) -> dict[str, Any]:
+    """Return what a schema says, in the keywords of Draft 2020-12.
+
+    ``dependencies`` counts in every draft: the newer ones allow it, for compatibility.
+
+    Example:
+        >>> modernise({"minimum": 1, "exclusiveMinimum": True, "const": 5}, 4)
+        {'exclusiveMinimum': 1}
+        >>> modernise({"items": [{}], "additionalItems": False}, 7)
+        {'prefixItems': [{}], 'items': False}
+    """
+    if dialect <= 7 and schema.get("$ref") is not None:
+        # Its siblings are ignored there.
+        return {"$ref": schema["$ref"]}
+    old = "dependencies" in schema or ("$recursiveRef" in schema)
+    if dialect == NEWEST and not old:
+        return schema
+    view = {key: schema[key] for key in schema if _SINCE.get(key, 0) <= dialect}
+    if dialect != _TUPLES:
+        view.pop("$recursiveRef", None)
+    if dialect == 3:
+        _modernise_draft_3(view)
+    if dialect <= 4:
+        for bound, exclusive in (
+            ("minimum", "exclusiveMinimum"),
+            ("maximum", "exclusiveMaximum"),
+        ):
+            if view.pop(exclusive, False) is True and bound in view:
+                view[exclusive] = view.pop(bound)
+    if dialect <= _TUPLES:
+        rest = view.pop("additionalItems", True)
+        if isinstance(view.get("items"), list):
+            view["prefixItems"] = view.pop("items")
+            view["items"] = rest
+    _split_dependencies(view)
+    return view
+
+
+def _split_dependencies(view: dict[str, Any]) -> None:
+    dependencies = view.pop("dependencies", None)
+    if not isinstance(dependencies, dict):
+        return
+    for name, needed in dependencies.items():
+        of_names = isinstance(needed, list | str)
+        keyword = "dependentRequired" if of_names else "dependentSchemas"
+        there = view.get(keyword)
+        view[keyword] = {
+            **(there if isinstance(there, dict) else {}),
+            name: [needed] if isinstance(needed, str) else needed,
+        }
+
+
+def _modernise_draft_3(view: dict[str, Any]) -> None:
+    view.pop("required", None)
+    properties = view.get("properties")
+    if isinstance(properties, dict):
+        view["required"] = [
+            name
+            for name, schema in properties.items()
+            if isinstance(schema, dict) and schema.get("required") is True
+        ]
+    if "divisibleBy" in view:
+        view["multipleOf"] = view.pop("divisibleBy")
+    if "extends" in view:
+        extended = view.pop("extends")
+        view["allOf"] = extended if isinstance(extended, list) else [extended]
+    if "disallow" in view:
+        view["not"] = {"type": view.pop("disallow")}
+    if view.get("type") == "any" or "any" in view.get("type", ()):
+        del view["type"]
+
+
+_OLD_NAMES = {
+    "prefixItems": "items",
+    "items": "additionalItems",
+    "dependentRequired": "dependencies",
+    "dependentSchemas": "dependencies",
+    "multipleOf": "divisibleBy",
+    "allOf": "extends",
+    "exclusiveMinimum": "minimum",
+    "exclusiveMaximum": "maximum",
+}
+
+
+def written_name(schema: Any, view: Any, keyword: str) -> str:
+    """Return the keyword of a schema that became this one in its modern view."""
+    old = _OLD_NAMES.get(keyword, keyword)
+    moved = view is not schema and view.get(keyword) is not schema.get(keyword)
+    return old if moved and old in schema else keyword
+
+
+class Document:
+    """A whole schema: its draft, and whether its references are plain pointers.
+
+    A schema that names no draft is one of 2020-12, or of 2019-09 if it has arrays of
+    ``items``, which no later draft knows. An ``$id`` that holds a JSON pointer, as
+    jsonschema.net writes them, names nothing, and is dropped.
+    """
+
+    def __init__(self, root: Any) -> None:
+        pointers = [schema for schema in _schemas(root) if _has_pointer_id(schema)]
+        if pointers:
+            root = json.loads(json.dumps(root))
+            for schema in filter(_has_pointer_id, list(_schemas(root))):
+                del schema["$id"]
+        self.root = root
+        self._views: dict[tuple[int, int], Any] = {}
+        self.dialect = declared(root, 0)
+        self.plain = True
+        self.dynamic = False
+        self.name_patterns: set[str] = set()
+        """The patterns of names of members, wherever they stand."""
+        tuples = False
+        for schema in _schemas(root):
+            patterns = schema.get("patternProperties")
+            if isinstance(patterns, dict):
+                self.name_patterns.update(patterns)
+            tuples = tuples or isinstance(schema.get("items"), list)
+            for key in _SCOPED & schema.keys():
+                self.plain = self.plain and schema is root and key in ("$id", "id")
+                self.dynamic = self.dynamic or key in _DYNAMIC
+        if not self.dialect:
+            self.dialect = _TUPLES if tuples else NEWEST
+
+    def view(self, schema: Any, dialect: int) -> Any:
+        """Return the one modern view of a schema, which lives as long as this does."""
+        if not isinstance(schema, dict):
+            return schema
+        key = id(schema), dialect
+        if key not in self._views:
+            self._views[key] = modernise(schema, dialect)
+        return self._views[key]
+
+    @cached_property
+    def resolver(self) -> Resolver[Any]:
+        """Referencing's resolver at the root; it knows all drafts, fetches nothing."""
+        from jsonschema_specifications import (  # type: ignore[import-untyped]  # noqa: PLC0415
+            REGISTRY,
+        )
+
+        resource = _specification(self.dialect).create_resource(self.root)
+        resolver: Resolver[Any] = REGISTRY.resolver_with_root(resource)
+        return resolver
+
+    def place(self, schema: Any) -> str:
+        """Return where a schema stands in the document, as a JSON pointer."""
+        stack: list[tuple[str, Any]] = [("#", self.root)]
+        while stack:
+            path, value = stack.pop()
+            if value is schema:
+                return path
+            items = value.items() if isinstance(value, dict) else enumerate(value)
+            for key, inner in items:
+                if isinstance(inner, dict | list):
+                    escaped = str(key).replace("~", "~0").replace("/", "~1")
+                    stack.append((f"{path}/{escaped}", inner))
+        return "#"
+
+    def scope(self) -> Scope:
+        """Return the scope of the root."""
+        return Scope(self, self.dialect, None if self.plain else self.resolver)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scope:
+    """What a place in a schema inherits: its draft, and where its references start."""
+
+    document: Document
+    dialect: int
+    resolver: Resolver[Any] | None
+    """None in a document of which each reference is a pointer from its root."""
+
+    @property
+    def key(self) -> Any:
+        """What makes one schema mean different things in two scopes."""
+        if not self.document.dynamic or self.resolver is None:
+            return self.dialect
+        # The outermost scope that has an anchor decides, so repetitions say nothing.
+        outwards = [uri for uri, _ in self.resolver.dynamic_scope()]
+        return self.dialect, tuple(dict.fromkeys(reversed(outwards)))
+
+    def view(self, schema: Any) -> Any:
+        """Return a schema of this scope in the keywords of Draft 2020-12."""
+        return self.document.view(schema, self.dialect)
+
+    def enter(self, schema: Any) -> Scope:
+        """Return the scope inside of a schema that stands in this one."""
+        if not isinstance(schema, dict):
+            return self
+        dialect = declared(schema, self.dialect) if "$schema" in schema else None
+        resolver = self.resolver
+        name = "$id" if self.dialect > 4 else "id"
+        if resolver is not None and isinstance(schema.get(name), str):
+            resource = _specification(self.dialect).create_resource(schema)
+            resolver = resolver.in_subresource(resource)
+        if dialect is None and resolver is self.resolver:
+            return self
+        return Scope(self.document, dialect or self.dialect, resolver)
+
+    def follow(self, reference: str) -> tuple[Any, Scope]:
+        """Return what a ``$ref`` or ``$dynamicRef`` leads to, and the scope inside.
+
+        A reference that leads nowhere raises a LookupError, whose message says why.
+        """
+        if self.resolver is None and (reference == "#" or reference[:2] == "#/"):
+            target = follow_reference(reference, self.document.root)
+            return target, self._move(target, None)
+        from referencing import exceptions  # noqa: PLC0415
+
+        resolver = self.resolver or self.document.resolver
+        try:
+            resolved = resolver.lookup(reference)
+        except (exceptions.PointerToNowhere, exceptions.NoSuchAnchor):
+            raise LookupError(
+                f"the reference {reference!r:.200} leads nowhere"
+            ) from None
+        except (exceptions.Unresolvable, AttributeError, TypeError, ValueError):
+            raise LookupError(
+                f"the reference {reference!r:.200} leads out of the schema, and nothing"
+                f" is fetched"
+            ) from None
+        return resolved.contents, self._move(resolved.contents, resolved.resolver)
+
+    def follow_recursive(self) -> tuple[Any, Scope]:
+        """Return what ``$recursiveRef`` leads to, and the scope inside."""
+        from referencing.jsonschema import lookup_recursive_ref  # noqa: PLC0415
+
+        resolved = lookup_recursive_ref(self.resolver or self.document.resolver)
+        return resolved.contents, self._move(resolved.contents, resolved.resolver)
+
+    def _move(self, target: Any, resolver: Resolver[Any] | None) -> Scope:
+        dialect = declared(target, self.dialect)
+        if dialect == self.dialect and resolver is self.resolver:
+            return self
+        return Scope(self.document, dialect, resolver)
+
+
+def _specification(dialect: int) -> Any:
+    from referencing.jsonschema import specification_with  # noqa: PLC0415
+
+    return specification_with(NAMES[dialect])
+
+
+_DYNAMIC = frozenset({"$dynamicAnchor", "$dynamicRef", "$recursiveAnchor"}) | {
+    "$recursiveRef"
+}
+_SCOPED = _DYNAMIC | {"$anchor", "$id", "id"}
+_DATA = frozenset({"const", "default", "enum", "example", "examples"})
+_MAPS = frozenset({"$defs", "definitions", "dependencies", "dependentSchemas"}) | {
+    "patternProperties",
+    "properties",
+}
+
+
+def _schemas(root: Any) -> Iterator[dict[str, Any]]:
+    """Go through the objects that may be schemas, however deep they are nested."""
+    stack = [root]
+    seen: set[int] = set()
+    while stack:
+        schema = stack.pop()
+        if isinstance(schema, list):
+            stack.extend(schema)
+        elif isinstance(schema, dict) and id(schema) not in seen:
+            seen.add(id(schema))
+            yield schema
+            for key, value in schema.items():
+                if key in _MAPS and isinstance(value, dict):
+                    stack.extend(value.values())
+                elif key not in _DATA and isinstance(value, dict | list):
+                    stack.append(value)
+
+
+def _has_pointer_id(schema: dict[str, Any]) -> bool:
+    return isinstance(schema.get("$id"), str) and "#/" in schema["$id"]

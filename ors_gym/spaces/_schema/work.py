@@ -1,0 +1,81 @@
+"""How much work a schema may cause. It is counted, so that it is always the same."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+from ors_gym.spaces._schema.dialects import Document
+from ors_gym.spaces._schema.nodes import Unusable
+
+_MAX_WORK = 20_000
+"""Schemas that are applied in one check at most, or in one draw or compilation."""
+_WORK_PER_VALUE = 20
+"""How many more there may be for each value within the one that is checked."""
+
+
+@dataclasses.dataclass(slots=True)
+class Work:
+    """What is left of a budget, and what was found out with it."""
+
+    document: Document
+    left: int
+    value: Any = None
+    valid: set[tuple[int, int, int]] = dataclasses.field(default_factory=set)
+    """Schemas, values and drafts, by identity, of the check that is going on."""
+
+    def fail(self) -> None:
+        """Pay for a check that went on until there was no room left on the stack."""
+        self.left -= _MAX_WORK // 10
+
+    def spend(self, schema: Any) -> None:
+        """Pay for applying a schema, or raise Unusable, naming it."""
+        if isinstance(schema, dict):
+            sizes = (len(v) for v in schema.values() if isinstance(v, list | dict))
+            self.left -= sum(sizes) // 8
+        self.left -= 1
+        if self.left < 0:
+            if self.value is not None:
+                # A large value may cost more; it is measured only if that matters.
+                self.left += _WORK_PER_VALUE * _count(self.value)
+                self.value = None
+                self.spend(schema)
+                return
+            raise Unusable(
+                self.document.place(schema),
+                "checking a value takes too much work, and it was given up here",
+            )
+
+
+WORK: ContextVar[Work] = ContextVar("work")
+
+
+@contextlib.contextmanager
+def budget(document: Document, value: Any = None, *, times: int = 1) -> Iterator[Work]:
+    """Let all checks within share a budget, unless they share one already."""
+    if (work := WORK.get(None)) is not None:
+        yield work
+        return
+    work = Work(document, _MAX_WORK * times, value)
+    token = WORK.set(work)
+    try:
+        yield work
+    finally:
+        WORK.reset(token)
+
+
+def _count(value: Any) -> int:
+    """Count the values within a value, however deep they are nested."""
+    count = 0
+    stack = [value]
+    while stack:
+        inner = stack.pop()
+        count += 1
+        if isinstance(inner, dict):
+            stack.extend(inner.values())
+        elif isinstance(inner, list):
+            stack.extend(inner)
+    return count
