@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -59,6 +60,8 @@ class Collector:
         self._unreachable = self._forbidden = 0
         for record in self.records.values():
             progress.add(record, done_before=True)
+        if self.records:
+            progress.say(f"{len(self.records)} of {len(plan)} already played")
 
     def next(self) -> Planned | None:
         """Return the next episode to be played, or None to play no more."""
@@ -164,6 +167,11 @@ class ProgressBar:
         else:
             self._bar.set_postfix(self._figures(), refresh=False)
             self._bar.update()
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -34,11 +34,15 @@ def test_on_episode_is_told_and_may_stop_everything(contract):
     assert not contract.open_sessions()
 
 
-def test_a_progress_bar_shows_running_figures(contract, capsys):
-    play(contract, range(4), progress=True)
+def test_a_progress_bar_shows_running_figures(contract, capsys, tmp_path):
+    output = tmp_path / "run.jsonl"
+    play(contract, range(4), progress=True, output=output)
     shown = capsys.readouterr().err
     assert "4/4" in shown
     assert "success=75.0%" in shown
+    assert "already" not in shown
+    play(contract, range(4), progress=True, output=output)
+    assert "4 of 4 already played" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
