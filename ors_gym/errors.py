@@ -36,6 +36,8 @@ from typing import Any, ClassVar
 
 from gymnasium.error import ResetNeeded
 
+from ors_gym._shown_text import clean
+
 __all__ = [
     "AmbiguousCallError",
     "AuthenticationError",
@@ -86,13 +88,23 @@ class ORSError(Exception):
     """Whether the network or the server failed, rather than the caller."""
 
     def __init__(self, message: object = "", **fields: str | int) -> None:
-        super().__init__(str(message))
         if isinstance(message, ORSError):
+            super().__init__(message.message)
             self.__dict__.update(vars(message))
+        else:
+            super().__init__(str(message))
         for name, value in fields.items():
             if not hasattr(type(self), name):
                 raise TypeError(f"{type(self).__name__} has no field {name!r}")
             setattr(self, name, value)
+
+    @property
+    def message(self) -> str:
+        """The message as a model gets it, with whatever characters a server sent."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        return clean(self.message)
 
 
 class ConnectionFailedError(ORSError):

@@ -13,9 +13,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from ors_gym._shown_text import clean
 from ors_gym.cli import _check, _demo, _eval, _list, _play, _report_show_replay, _serve
 from ors_gym.client._remote_server import find_version
-from ors_gym.display._terminal import clean
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]

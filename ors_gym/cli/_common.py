@@ -14,9 +14,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ors_gym._shown_text import clean
 from ors_gym.client import ORSClient
 from ors_gym.client._remote_server import is_secret_header
-from ors_gym.display._terminal import clean, say
+from ors_gym.display._terminal import say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation

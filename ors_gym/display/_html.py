@@ -12,13 +12,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from ors_gym.display._terminal import clean
+from ors_gym._shown_text import clean
 from ors_gym.display._transcript import reward_colour
 from ors_gym.formats._blocks import (
     describe_block,
     read_image_size,
     read_media_type,
-    replace_surrogates,
 )
 from ors_gym.types import Block
 
@@ -110,7 +109,7 @@ def escape(text: object) -> str:
         >>> escape("<b title='x'>")
         '&lt;b title=&#x27;x&#x27;&gt;'
     """
-    return html.escape(clean(replace_surrogates(str(text))))
+    return html.escape(clean(text))
 
 
 def flag(text: str, colour: str) -> str:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ors_gym.display._terminal import clean, say
+from ors_gym._shown_text import clean
+from ors_gym.display._terminal import say
 from ors_gym.errors import MissingExtraError, import_extra
 
 _NO_KEYS: Final[Mapping[str, str]] = {}

@@ -12,8 +12,8 @@ from typing import Any
 import gymnasium
 from gymnasium.vector import VectorEnv
 
+from ors_gym._shown_text import clean
 from ors_gym.display._html import message_card
-from ors_gym.display._terminal import clean
 from ors_gym.types import ToolList
 
 

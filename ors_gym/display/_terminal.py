@@ -1,28 +1,16 @@
-"""Text in a terminal, which the control characters of a server must not steer."""
+"""Lines and episodes in a terminal."""
 
 from __future__ import annotations
 
 import functools
 from typing import Any, Final
 
+from ors_gym._shown_text import clean
 from ors_gym.display._transcript import Entry
 from ors_gym.errors import MissingExtraError, import_extra
 
-_REPLACEMENTS: Final = {
-    code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"
-}
 _COLOURS: Final = {"good": "bold green", "bad": "bold red", "muted": "dim"}
 """A step's `Entry.mood` in the words of rich."""
-
-
-def clean(text: object) -> str:
-    r"""Return a text with U+FFFD for control characters, all but tabs and line ends.
-
-    Example:
-        >>> clean("a\tb\x1b[2J") == "a\tb\ufffd[2J"
-        True
-    """
-    return str(text).translate(_REPLACEMENTS)
 
 
 def say(text: object = "") -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ors_gym._shown_text import clean
 from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.types import Block
 
@@ -67,7 +68,7 @@ class Transcript:
 
     def text(self) -> str:
         """Return the whole episode, its entries separated by blank lines."""
-        return "\n\n".join(map(str, self.entries))
+        return clean("\n\n".join(map(str, self.entries)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

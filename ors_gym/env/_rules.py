@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import gymnasium
 
+from ors_gym._shown_text import warn
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
 from ors_gym.env._opening import Opened
@@ -146,8 +147,7 @@ class EpisodeRules(Generic[S]):
         if self._narrowed_in_vain:
             unlisted = ", ".join(sorted(self._narrowed_in_vain))
             listed = ", ".join(tool["name"] for tool in self.tools) or "no tool"
-            gymnasium.logger.warn(
-                "%s",
+            warn(
                 f"tool_schemas names {unlisted}, which {self.environment} does not "
                 f"list; it lists {listed}",
             )
@@ -158,7 +158,7 @@ class EpisodeRules(Generic[S]):
         self._start(task)
         self._unopened = error
         self._total = None
-        seen = self._observe([{"type": "text", "text": str(error)}])
+        seen = self._observe([{"type": "text", "text": error.message}])
         self._record_prompt(seen, [])
         info = _make_info(self.task, "", [], seen)
         info["error"] = seen.text
@@ -201,7 +201,7 @@ class EpisodeRules(Generic[S]):
         error, self._unopened = self._unopened, None
         if error is not None:
             self._why_no_step = "its session could not be opened"
-            return self._failed_step("", {}, str(error), error.kind, truncated=True)
+            return self._failed_step("", {}, error.message, error.kind, truncated=True)
         session = self._session_in_play()
         call = parse_action(
             action,
@@ -219,8 +219,7 @@ class EpisodeRules(Generic[S]):
         """Warn of the first one: a loop that ends by itself may never look at infos."""
         if self.catalog is None or not self.catalog.is_first("an unreadable action"):
             return
-        gymnasium.logger.warn(
-            "%s",
+        warn(
             f"no tool call could be read in an action for {self.environment}: "
             f"{action.said!r}. {action.message} Further ones are told of in "
             'info["error"] alone.',
@@ -260,7 +259,7 @@ class EpisodeRules(Generic[S]):
             if not error.outage or settings.on_error == "raise":
                 raise error
             truncated = True
-        text = str(error)
+        text = error.message
         metadata: dict[str, Any] = {}
         if isinstance(error, ToolRejectedError):
             if error.original:
@@ -287,8 +286,7 @@ class EpisodeRules(Generic[S]):
             return
         event = name_refusals(self.environment)
         if self.catalog is not None and self.catalog.is_first(event):
-            gymnasium.logger.warn(
-                "%s",
+            warn(
                 f"{self._refused} of {steps} calls of an env of {self.environment} "
                 f"were refused. The first, of {self._first_refusal:.300}. If its "
                 "schemas leave out constraints, pass tool_schemas=, which "

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from ors_gym._shown_text import clean
 from ors_gym.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -149,7 +150,7 @@ class ProgressBar:
             if shown:
                 raise
             return
-        self._bar = bar(total=total, desc=label, unit="episode", smoothing=0.1)
+        self._bar = bar(total=total, desc=clean(label), unit="episode", smoothing=0.1)
 
     def add(self, record: Record, *, done_before: bool = False) -> None:
         """Count an episode; one of an earlier run does not enter the time estimate."""

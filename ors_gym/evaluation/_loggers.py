@@ -8,8 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import gymnasium
-
+from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._result import Evaluation
@@ -105,9 +104,7 @@ class Loggers:
                 # Several episodes may be waiting for the same logger to fail.
                 if logger in self._active:
                     self._active.remove(logger)
-                    # As an argument: a per cent sign in it would be a format.
-                    gymnasium.logger.warn(
-                        "%s",
+                    warn(
                         f"{name_type(logger)} failed, so the rest of this run is not "
                         f"logged to it: {type(error).__name__}: {error}",
                     )

@@ -10,9 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ors_gym.display._terminal import clean
+from ors_gym._shown_text import clean
 from ors_gym.errors import import_extra
-from ors_gym.formats._blocks import replace_surrogates
 
 if TYPE_CHECKING:
     from ors_gym.evaluation._result import Evaluation
@@ -141,7 +140,7 @@ def _label(text: str) -> str:
     """Return a label that matplotlib does not read as a formula."""
     if len(text) > _LONGEST_NAME:
         text = text[: _LONGEST_NAME - 1] + "…"
-    return clean(replace_surrogates(text)).replace("$", r"\$")
+    return clean(text).replace("$", r"\$")
 
 
 def _reach(high: float, low: float) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import sysconfig
 import traceback
@@ -10,6 +9,7 @@ from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from ors_gym._shown_text import clean
 from ors_gym.display._cards import episode_card
 from ors_gym.display._html import ImageBudget, escape, under_one_style
 from ors_gym.errors import MissingExtraError
@@ -40,14 +40,17 @@ _MOST_CHARACTERS: Final = 12_000_000
 
 def as_text(evaluation: Evaluation) -> str:
     lines = [*_summarise(evaluation), *_describe_tools(evaluation.by_tool)]
-    return "\n".join(f"{name:16}{value}" for name, value in lines)
+    # One line for each: the name of a tool must not write lines of its own.
+    return "\n".join(
+        f"{name:16}{' '.join(clean(value).splitlines())}" for name, value in lines
+    )
 
 
 def as_html(evaluation: Evaluation, without: Container[str] = ()) -> str:
     """Return tables of HTML, ``without`` figures that are shown elsewhere."""
     rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        f"<tr><th style='text-align:left'>{escape(name)}</th>"
+        f"<td style='text-align:left'>{escape(value)}</td></tr>"
         for name, value in _summarise(evaluation)
         if name not in without
     )
@@ -70,7 +73,7 @@ def as_page(
     escaped, and it is dark where the reader prefers that. ``comparison`` is one of two
     evaluations, with a name for it.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>"]
+    parts = [f"<h1>{escape(title)}</h1>"]
     if comparison is not None:
         name, found = comparison
         parts += [_heading(name), _scrolling(found._repr_html_())]
@@ -79,7 +82,7 @@ def as_page(
         parts += _section(name, evaluation)
         parts.append(_transcripts(name, evaluation, characters))
     body = under_one_style("\n".join(parts))
-    return _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
+    return _PAGE.format(title=escape(title), style=_STYLE, body=body)
 
 
 def _section(name: str, evaluation: Evaluation) -> list[str]:
@@ -93,14 +96,14 @@ def _section(name: str, evaluation: Evaluation) -> list[str]:
     try:
         return [*parts, _plots(evaluation)]
     except MissingExtraError as error:
-        return [*parts, f"<p>{html.escape(str(error))}</p>"]
+        return [*parts, f"<p>{escape(str(error))}</p>"]
     except ValueError as error:
         # The figures above must not be lost for the pictures.
-        return [*parts, f"<p>It cannot be drawn: {html.escape(str(error))}</p>"]
+        return [*parts, f"<p>It cannot be drawn: {escape(str(error))}</p>"]
 
 
 def _heading(text: str) -> str:
-    return f"<h2>{html.escape(text)}</h2>"
+    return f"<h2>{escape(text)}</h2>"
 
 
 def _scrolling(table: str) -> str:
@@ -117,7 +120,7 @@ def _cards(evaluation: Evaluation) -> str:
     cards = "".join(
         f"<div><dt>{one.name}</dt><dd>{one.value}</dd>"
         f"<dd>{one.interval.replace(' interval', '')}</dd>"
-        f"<dd>{html.escape(one.note)}</dd></div>"
+        f"<dd>{escape(one.note)}</dd></div>"
         for one in shown
     )
     return f'<dl class="cards">{cards}</dl>'
@@ -205,7 +208,7 @@ def _plots(evaluation: Evaluation) -> str:
     light, dark = (draw_parts(evaluation, dark=dark) for dark in (False, True))
     pictures = "".join(
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark[shows]}">'
-        f'<img alt="{html.escape(shows)}" src="{light[shows]}"></picture>'
+        f'<img alt="{escape(shows)}" src="{light[shows]}"></picture>'
         for shows in light
     )
     return f'<div class="plots">{pictures}</div>'
@@ -269,10 +272,10 @@ _PAGE: Final = """\
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{html.escape(_title(name))}</th>" for name in rows[0])
+    head = "".join(f"<th>{escape(_title(name))}</th>" for name in rows[0])
     body = "".join(
         "<tr>"
-        + "".join(f"<td>{html.escape(_cell(value))}</td>" for value in row.values())
+        + "".join(f"<td>{escape(_cell(value))}</td>" for value in row.values())
         + "</tr>"
         for row in rows
     )

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ors_gym._shown_text import clean
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
@@ -62,7 +63,7 @@ class Replay:
 
     def __str__(self) -> str:
         if self.error:
-            return f"could not be replayed: {self.error}"
+            return clean(f"could not be replayed: {self.error}")
         if self.difference is None:
             return f"the same in all {len(self.episode.steps)} steps"
         return f"different: {self.difference}"

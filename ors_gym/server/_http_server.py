@@ -15,6 +15,7 @@ import ors.server
 import uvicorn
 from starlette.responses import JSONResponse
 
+from ors_gym._shown_text import clean
 from ors_gym.server.environments import PlayerMistakeError
 
 if TYPE_CHECKING:
@@ -160,6 +161,6 @@ class _TracebackLog:
         if isinstance(error, PlayerMistakeError):
             return
         where = fields.get("tool") or fields.get("env_name") or ""
-        sys.stderr.write(f"ors_gym server: {event} {where}".rstrip() + "\n")
+        sys.stderr.write(clean(f"ors_gym server: {event} {where}").rstrip() + "\n")
         traceback.print_exception(error)
         sys.stderr.flush()

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import Any, Final, TypeAlias
 
-import gymnasium
-
+from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError, SchemaError
 from ors_gym.formats import provider_schema
 from ors_gym.formats._schemas import resolve_schema
@@ -189,4 +188,4 @@ def _find_value_beyond(before: CompiledSchema, after: CompiledSchema) -> Any:
 
 
 def _warn(text: str) -> None:
-    gymnasium.logger.warn("%s", f"tool_schemas: {text}")
+    warn(f"tool_schemas: {text}")

@@ -7,6 +7,7 @@ import textwrap
 from collections import Counter
 from typing import Final, Literal, TypeAlias
 
+from ors_gym._shown_text import clean
 from ors_gym.types import JSONObject
 
 Status: TypeAlias = Literal["pass", "warn", "fail", "skipped"]
@@ -97,5 +98,5 @@ class Report:
 
 
 def _wrap(text: str) -> list[str]:
-    lines = [textwrap.wrap(line, _TEXT_WIDTH) for line in text.splitlines()]
+    lines = [textwrap.wrap(line, _TEXT_WIDTH) for line in clean(text).splitlines()]
     return [part for line in lines for part in line] or [""]

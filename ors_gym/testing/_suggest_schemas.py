@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import gymnasium
 
+from ors_gym._shown_text import clean
 from ors_gym.env import ORSEnv
 from ors_gym.env._rules import name_refusals
 from ors_gym.errors import InvalidRequestError, SchemaError, ToolFailedError
@@ -56,7 +57,7 @@ class SchemaEvidence:
 
     def __str__(self) -> str:
         (refused, of), (still, of_after) = self.before, self.after
-        return (
+        return clean(
             f"{self.tool}.{self.argument}: {json.dumps(self.schema)}\n"
             f"  refused before: {refused} of {of}; with it: {still} of {of_after}\n"
             f"  read in: {self.words}"
@@ -84,7 +85,7 @@ class SuggestedSchemas:
             f"{tool}: refused, and no schema was found: {words}"
             for tool, words in self.unexplained.items()
         ]
-        return "\n".join(lines)
+        return clean("\n".join(lines))
 
 
 def suggest_schemas(

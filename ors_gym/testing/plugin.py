@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ors_gym._shown_text import clean
 from ors_gym.testing._check_server import check_server
 from ors_gym.testing._checks import CHECKS
 from ors_gym.testing._report import Report
@@ -73,11 +74,11 @@ class ContractItem(pytest.Item):
         """Skip, warn, fail or pass as the check did."""
         finding = self._report()[self.name.removeprefix("ors: ")]
         if finding.status == "skipped":
-            pytest.skip(finding.detail)
+            pytest.skip(clean(finding.detail))
         if finding.status == "warn":
             warnings.warn(pytest.PytestWarning(str(finding)), stacklevel=1)
         if finding.status == "fail":
-            pytest.fail(f"{finding.detail}\n-> {finding.fix}", pytrace=False)
+            pytest.fail(clean(f"{finding.detail}\n-> {finding.fix}"), pytrace=False)
 
     def reportinfo(self) -> tuple[str, None, str]:
         """Say what the test is called."""

@@ -18,6 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
+from ors_gym._shown_text import warn
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import (
     EnvSettings,
@@ -386,7 +387,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             raise error
         if not self._warned:
             self._warned = True
-            gymnasium.logger.warn(
+            warn(
                 f"env {i} of the vector env could not start an episode ({error}). Such "
                 "an episode is truncated; get_attr('failed_starts') counts them"
             )

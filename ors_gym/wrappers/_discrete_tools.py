@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
+from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError, SchemaError
 from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.spaces import ToolCallSpace, ToolCallText
@@ -172,8 +173,7 @@ class CallMenu:
         listed = {call["tool"] for call in self.calls}
         missing = sorted({tool["name"] for tool in space.tools} - listed)
         if missing:
-            gymnasium.logger.warn(
-                "%s",
+            warn(
                 f"the session has tools that were not there when the actions were "
                 f"numbered, and that no action calls: {', '.join(missing)}. Pass "
                 f"calls=[...] with calls of every tool that a session may have",

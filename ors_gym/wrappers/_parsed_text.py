@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils import RecordConstructorArgs
 
+from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError
 
 Parse: TypeAlias = str | Callable[[str], Any]
@@ -189,8 +190,7 @@ class TextReading:
         if quiet or self._warned:
             return
         self._warned = True
-        gymnasium.logger.warn(
-            "%s",
+        warn(
             f"a text cannot be read into {self.space}, so the last value stays: "
             f"{text[:_QUOTED]!r}. Change parse= or space=, or pass default= for such "
             f"texts (further ones are not reported)",

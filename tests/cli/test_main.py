@@ -6,8 +6,8 @@ import subprocess
 import pytest
 
 import ors_gym
+from ors_gym._shown_text import clean
 from ors_gym.cli import main
-from ors_gym.display._terminal import clean
 from tests.cli.running import COMMAND, run
 from tests.system.docs.pages import ROOT
 

@@ -1,0 +1,34 @@
+"""Text that leaves for a person, which a server must not steer."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import gymnasium
+
+_STEERING: Final = re.compile(
+    # Control characters but tabs and line ends: a lone carriage return overwrites.
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)"
+    # Embeddings, overrides and isolates turn the rest of a line around. The marks
+    # U+200E, U+200F and U+061C do no more than a letter, and Arabic texts need them.
+    "|[\u202a-\u202e\u2066-\u2069]"
+    # Lone surrogates, which no encoding can hold.
+    "|[\ud800-\udfff]"
+)
+
+
+def clean(text: object) -> str:
+    r"""Return a text with U+FFFD for each character that steers a terminal or a page.
+
+    Example:
+        >>> clean("a\tb\x1b[2J\u202e") == "a\tb\ufffd[2J\ufffd"
+        True
+    """
+    return _STEERING.sub("\ufffd", str(text))
+
+
+def warn(text: str) -> None:
+    """Warn as Gymnasium does, in the name of the caller."""
+    # As an argument, since a per cent sign in the text would be taken for a format.
+    gymnasium.logger.warn("%s", clean(text), stacklevel=2)
