@@ -47,7 +47,7 @@ class Connection:
         self.reader = reader
         self.last_byte = time.monotonic()
         self.now = self.last_byte
-        """The time after the last read, or of the beginning."""
+        """The time after the last read."""
         self.ended: Failure | OSError | None = None
         """What ended the exchange before its reply was complete, or None."""
         self.reused = False
@@ -67,10 +67,7 @@ class Connection:
         """Send a request; both times are on the clock of `time.monotonic`."""
         self._sink = sink
         self._deadline = deadline
-        if self.now < started:  # noqa: PLR1730 - `max` costs more
-            # It was idle. Otherwise connecting or draining it took some of the time.
-            self.now = started
-        self.last_byte = self.now
+        self.now = self.last_byte = started
         self.reader.begin(sink)
         try:
             self._write(request)
@@ -114,16 +111,22 @@ class Connection:
         # A server that never stops sending never lets a read time out.
         return self.now >= self._deadline and self._expire(self._deadline)
 
-    def settle(self, deadline: float) -> bool:
-        """Read the last reply to its end, and tell if the connection is clean.
+    def is_settled(self) -> bool:
+        """Tell whether the connection is clean.
 
-        It is clean if neither a byte nor the end of the connection follows the reply
-        (docs/wire.md, point 6). The deadline, on the clock of `time.monotonic`, is that
-        of the request which would be sent.
+        It is if the last reply was read to its end and neither a byte nor the end of
+        the connection follows (docs/wire.md, point 6).
+        """
+        return self.reader.drained and not self._poll.poll(0)
+
+    def settle(self, deadline: float) -> bool:
+        """Wait a moment for the reply's end; tell whether the connection is clean.
+
+        The deadline, on the clock of `time.monotonic`, is that of the request which
+        would be sent.
         """
         try:
-            drained = self.reader.drained or self._drain(deadline)
-            return drained and not self._poll.poll(0)
+            return (self.reader.drained or self._drain(deadline)) and self.is_settled()
         except OSError:
             return False
 
@@ -161,7 +164,6 @@ class Connection:
             if not data:
                 return False
             reader.feed(data)
-        self.now = time.monotonic()
         return reader.reusable
 
     def _receive_soon(self, seconds: float) -> bytes:

@@ -151,14 +151,18 @@ class ConnectionPool(BasePool):
     def _begin(self, send: Send, started: float) -> Connection | Outcome:
         """Send a request over an idle connection, or over a new one."""
         request = self._writer.render(send.head, send.body)
-        connection = self._reuse(send, started, started + send.timeout)
-        if connection is None:
-            opened = self._connect(send, started)
-            if isinstance(opened, Outcome):
-                return opened
-            connection = opened
+        began, deadline = started, started + send.timeout
+        connection = self._idle.take(started, send.reuse_within)
+        if connection is None or not connection.is_settled():
+            found = self._reuse(connection, send, deadline)
+            if found is None:
+                found = self._connect(send, started)
+            if isinstance(found, Outcome):
+                return found
+            # It took some of the time.
+            connection, began = found, time.monotonic()
         try:
-            connection.begin(request, send.sink, started, started + send.timeout)
+            connection.begin(request, send.sink, began, deadline)
         except BaseException:
             self._drop(connection)
             raise
@@ -190,12 +194,15 @@ class ConnectionPool(BasePool):
             self._drop(connection)
         return outcome
 
-    def _reuse(self, send: Send, now: float, deadline: float) -> Connection | None:
-        """Take an idle connection that may carry a request."""
-        while (connection := self._idle.take(now, send.reuse_within)) is not None:
+    def _reuse(
+        self, connection: Connection | None, send: Send, deadline: float
+    ) -> Connection | None:
+        """Take an idle connection that may carry a request, this one if it may."""
+        while connection is not None:
             if connection.settle(deadline):
                 return connection
             self._drop(connection)
+            connection = self._idle.take(time.monotonic(), send.reuse_within)
         return None
 
     def _drop(self, connection: Connection) -> None:
@@ -218,7 +225,8 @@ class ConnectionPool(BasePool):
                 while self._is_full() and not self._idle.close_oldest():
                     self._changed.wait(max(deadline - time.monotonic(), 0.0))
                     now = time.monotonic()
-                    if (connection := self._reuse(send, now, deadline)) is not None:
+                    idle = self._idle.take(now, send.reuse_within)
+                    if (connection := self._reuse(idle, send, deadline)) is not None:
                         return connection
                     if now >= deadline:
                         return refuse(describe_full(self.origin, self._limits), started)
