@@ -154,13 +154,14 @@ class ConnectionPool(BasePool):
         began, deadline = started, started + send.timeout
         connection = self._idle.take(started, send.reuse_within)
         if connection is None or not connection.is_settled():
-            found = self._reuse(connection, send, deadline)
-            if found is None:
-                found = self._connect(send, started)
-            if isinstance(found, Outcome):
-                return found
-            # It took some of the time.
-            connection, began = found, time.monotonic()
+            connection = self._reuse(connection, send, deadline)
+            if connection is None:
+                opened = self._connect(send, started)
+                if isinstance(opened, Outcome):
+                    return opened
+                connection = opened
+            # That took some of the time.
+            began = time.monotonic()
         try:
             connection.begin(request, send.sink, began, deadline)
         except BaseException:
