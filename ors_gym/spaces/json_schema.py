@@ -35,7 +35,7 @@ __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 _MAX_DRAWS = 4
 """Draws in which chance may fail before a value that was found once is given."""
 _MAX_FIRST_DRAWS = 20
-_TIMES = 5
+_TIMES = 3
 """How much more work than a draw what is done once may take."""
 
 

@@ -473,7 +473,7 @@ def test_schemas_of_all_kinds_are_sampled(name: str) -> None:
         assert CompiledSchema(schema).is_valid({"a": None})
         assert not CompiledSchema(schema).is_valid({"a": 1})
         return
-    assert drawn(schema)
+    assert drawn(schema, 40)
 
 
 def test_the_draft_decides_what_is_valid() -> None:
@@ -657,6 +657,29 @@ def test_a_large_value_of_a_plain_schema_is_not_too_much() -> None:
     assert CompiledSchema(schema).is_valid(
         [{"a": n, "b": n + 1} for n in range(30_000)]
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "count"),
+    [
+        ({"oneOf": [{"const": n} for n in range(2000)]}, 2000),
+        (
+            {
+                **OBJECT,
+                "oneOf": [member("k", {"const": n}) for n in range(2000)],
+            },
+            2000,
+        ),
+        ({"enum": list(range(3000)), "not": {"enum": list(range(1, 100_000))}}, 1),
+    ],
+)
+def test_long_lists_of_alternatives_are_listed(schema: Any, count: int) -> None:
+    assert len(json_schema.enumerate(schema, 3000)) == count
+    drawn(schema, 3)
+
+
+def test_many_unions_at_once_are_sampled() -> None:
+    assert drawn(entangled(40), 20)
 
 
 def test_no_remote_schema_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from ors_gym.spaces._schema.conjunction import (
     BY_TYPE,
     CHECKED,
     HARD,
+    TYPES,
     Membership,
     Part,
     PartKey,
@@ -47,6 +48,7 @@ _TOO_LARGE = "by the time this part was reached, the schema was too large to be 
 # A `not` is turned round unless that multiplies the cases beyond this.
 _MAX_COMBINATIONS = 64
 _MAX_EXCLUDED = 8
+_MAX_COMBINED = 20_000
 _MAX_DEPENDENCIES = 4
 _MAX_CONDITIONS = 4
 _BY_CHANCE = "not, by chance"
@@ -160,16 +162,16 @@ class _Compiler:
             return body
         for part in flat:
             hard = sorted((HARD & part.schema.keys()) - part.done)
-            if CHECKED in part.done:
-                hard.append("if")
-            if hard:
-                body = self.checked(body, [part], f"{part.path}/{hard[0]}")
+            if hard or CHECKED in part.done:
+                path = f"{part.path}/{hard[0]}" if hard else part.path
+                body = self.checked(body, [part], path)
         return body
 
     def _split(self, flat: list[Part]) -> Body | None:
         """Return the union that some keyword makes of the values, if there is one."""
         if sum(part.has("if") for part in flat) > _MAX_CONDITIONS:
             return self._one_condition(flat)
+        flat = _leave_to_checks(flat)
         for index, part in enumerate(flat):
             for keyword, split in (
                 ("anyOf", self._union),
@@ -227,13 +229,14 @@ class _Compiler:
         tag = discriminator(part)
         # A server that goes by a discriminator insists on it, even if it has a default.
         tagged = [self.made({"required": [tag]})] if tag is not None else []
-        exclusive = keyword == "anyOf" or are_exclusive(branches, tag)
+        types = frozenset.intersection(TYPES, *map(type_names, flatten(rest)))
+        exclusive = keyword == "anyOf" or are_exclusive(branches, tag, types)
         few = len(branches) <= _MAX_EXCLUDED
-        options = []
-        for branch in branches:
-            others = [one for one in branches if one is not branch]
-            excluded = [] if exclusive or not few else map(self.negated, others)
-            options.append(self.node([*rest, branch, *tagged, *excluded]))
+        excluded = [] if exclusive or not few else list(map(self.negated, branches))
+        options = [
+            self.node([*rest, one, *tagged, *excluded[:index], *excluded[index + 1 :]])
+            for index, one in enumerate(branches)
+        ]
         if keyword == "anyOf" and not flatten(rest):
             self._join_decimals(branches, options)
         body = UnionBody(options)
@@ -309,6 +312,20 @@ class _Compiler:
         if name == "null":
             return EnumBody([None])
         return number_body(parts, integer=name == "integer")
+
+
+def _leave_to_checks(flat: list[Part]) -> list[Part]:
+    """Mark the unions that draws cannot aim at, since they would multiply too far."""
+    left = _MAX_COMBINED // len(flat)
+    marked = []
+    for part in flat:
+        for keyword in ("anyOf", "oneOf"):
+            if part.has(keyword):
+                left //= max(1, len(part.listing(keyword)))
+                if not left:
+                    part = part.without(keyword, CHECKED)  # noqa: PLW2901
+        marked.append(part)
+    return marked if left == 0 else flat
 
 
 def _implied(parts: list[Part]) -> str | None:

@@ -20,7 +20,7 @@ from ors_gym.spaces._schema.nodes import (
 )
 from ors_gym.spaces._schema.patterns import Pattern
 
-_MAX_PLACES = 10_000
+_MAX_PLACES = 30_000
 _ATTEMPTS = 50
 _MAX_REMAINING = 1000
 _MAX_LISTED = 1000

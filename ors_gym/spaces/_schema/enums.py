@@ -39,11 +39,14 @@ def enum_body(maker: NodeMaker, parts: list[Part]) -> EnumBody:
         values = [value for value in values if distinct_key(value) in allowed]
     types = frozenset.intersection(*map(type_names, parts))
     values = [value for value in values if _types_of(value) & types]
+    forbidden = {distinct_key(v) for part in parts for v in _forbidden(part)}
+    values = [value for value in values if distinct_key(value) not in forbidden]
     demanding = ASSERTIONS - {"const", "enum", "type"}
     tests = [
-        maker.test(part.leaving_out("const", "enum"))
+        maker.test(part.leaving_out("const", "enum", *done))
         for part in parts
-        if demanding & part.schema.keys()
+        for done in [["not"] if _forbidden(part) else []]
+        if (demanding & part.schema.keys()) - {*done}
     ]
     if tests:
         values = [
@@ -54,6 +57,16 @@ def enum_body(maker: NodeMaker, parts: list[Part]) -> EnumBody:
     if not values:
         raise Unusable(parts[0].path, "none of the values listed is allowed")
     return EnumBody(values)
+
+
+def _forbidden(part: Part) -> list[Any]:
+    """Return the values that a ``not`` lists, where it does nothing else."""
+    inner = part.child(part.schema.get("not"), "not")
+    if not isinstance(inner.schema, dict) or len(inner.schema) != 1:
+        return []
+    return inner.listing("enum") or [
+        inner.schema[key] for key in inner.schema if key == "const"
+    ]
 
 
 _TYPES_OF = {

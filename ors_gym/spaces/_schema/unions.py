@@ -93,13 +93,16 @@ _MAX_BRANCHES = 100
 _MAX_NESTING = 5
 
 
-def are_exclusive(branches: list[Part], tag: str | None) -> bool:
+def are_exclusive(
+    branches: list[Part], tag: str | None, types: frozenset[str] = TYPES
+) -> bool:
     """Return whether no value satisfies two branches of a ``oneOf``, where that shows.
 
-    Every value has the member that ``tag`` names, since a discriminator does.
+    Every value is of one of the ``types``, and has the member that ``tag`` names, since
+    a discriminator does.
     """
     try:
-        forms = [_form(branch, tag, 0) for branch in branches]
+        forms = [_form(branch, tag, 0, types) for branch in branches]
     except Unusable:
         return False
     if not forms:
@@ -143,8 +146,8 @@ class _Form:
             self.tags[name] = self.tags.get(name, values) & values
 
 
-def _form(branch: Part, tag: str | None, depth: int) -> _Form:
-    form = _Form(TYPES, {})
+def _form(branch: Part, tag: str | None, depth: int, types: frozenset[str]) -> _Form:
+    form = _Form(types, {})
     for part in flatten([branch]):
         form.types &= type_names(part)
         required = {*part.names("required"), tag}
@@ -156,7 +159,8 @@ def _form(branch: Part, tag: str | None, depth: int) -> _Form:
                     form.tags[name] = form.tags.get(name, values) & values
         for keyword in ("anyOf", "oneOf"):
             if keyword in part.schema and depth < _MAX_NESTING:
-                inner = [_form(one, tag, depth + 1) for one in part.children(keyword)]
+                branches = part.children(keyword)
+                inner = [_form(one, tag, depth + 1, types) for one in branches]
                 form.narrow(inner)
     return form
 
