@@ -95,7 +95,8 @@ def _needs_proxy(settings: ClientSettings) -> bool:
     if not settings.trust_env:
         return False
     origin = Origin(settings.base_url)
-    if urllib.request.proxy_bypass(origin.host):
+    # A key that is sent to a loopback server is in the clear, for a proxy to read.
+    if origin.is_loopback or urllib.request.proxy_bypass(origin.host):
         return False
     proxies = urllib.request.getproxies()
     return origin.scheme in proxies or "all" in proxies

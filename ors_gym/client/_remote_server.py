@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import os
 import time
@@ -90,7 +89,7 @@ def make_settings(
     origin = Origin(base_url)
     base_url = base_url.rstrip("/")
     sent, secrets = _client_headers(api_key, headers or {})
-    secure = allow_insecure or origin.scheme == "https" or _is_loopback(origin.host)
+    secure = allow_insecure or origin.scheme == "https" or origin.is_loopback
     if secrets and not secure:
         # docs/wire.md, point 19.
         raise InsecureTransportError(
@@ -146,12 +145,3 @@ def find_version() -> str:
 def is_secret_header(name: str) -> bool:
     """Return whether a header's value is kept out of messages and off plain http."""
     return any(word in name.lower() for word in _SECRET_WORDS)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

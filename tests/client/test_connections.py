@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+import ors_gym
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
 from ors_gym.client._remote_server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
@@ -19,6 +20,7 @@ from tests.client.http.exchanges import (
     post,
 )
 from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
+from tests.support.servers.process import RunningServer
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
 
@@ -188,3 +190,21 @@ def test_through_a_proxy(monkeypatch: pytest.MonkeyPatch):
         assert describe(outcome, sink) == "200 second"
         line = proxy.requests[0].head.split(b"\r\n")[0]
         assert line == b"POST http://server.invalid/math/call HTTP/1.1"
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY"])
+def test_no_proxy_sees_what_is_sent_to_this_machine(
+    server: RunningServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def ask() -> list[str]:
+        async with ors_gym.AsyncORSClient(url, api_key="k3y", trust_env=True) as client:
+            return await client.list_environments()
+
+    with raw_server([SECOND]) as proxy:
+        for other in ("NO_PROXY", "no_proxy"):
+            monkeypatch.delenv(other, raising=False)
+        monkeypatch.setenv(name, proxy.url)
+        for url in (server.base_url, f"http://my.localhost:{server.port}"):
+            with ors_gym.ORSClient(url, api_key="k3y", trust_env=True) as client:
+                assert client.list_environments() == asyncio.run(ask())
+        assert not proxy.requests

@@ -80,6 +80,16 @@ class Origin:
         self.authority = name if self.port == _PORTS[self.scheme] else f"{self}"
         """What the Host header says (RFC 9110, section 7.2)."""
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether what is sent stays on this machine: never by a resolver or a proxy.
+
+        A name at or below ``localhost`` is not looked up (RFC 6761, section 6.3).
+        """
+        if self.literal is not None:
+            return self.literal.is_loopback
+        return self.host == "localhost" or self.host.endswith(".localhost")
+
     def __str__(self) -> str:
         name = f"[{self.host}]" if ":" in self.host else self.host
         return f"{name}:{self.port}"
@@ -141,7 +151,7 @@ def connect(
 
     The deadline is on the clock of `time.monotonic`.
     """
-    addresses = _literal_address(origin) or _read_addresses(
+    addresses = _known_addresses(origin) or _read_addresses(
         socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     )
     for address, share, last in _attempts(addresses, deadline):
@@ -183,7 +193,7 @@ async def connect_async(
     """Do what `connect` does, on the running event loop; the socket never blocks."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(deadline - time.monotonic()):
-        addresses = _literal_address(origin) or await _look_up(loop, origin)
+        addresses = _known_addresses(origin) or await _look_up(loop, origin)
     for address, share, last in _attempts(addresses, deadline):
         try:
             async with asyncio.timeout(share):
@@ -216,10 +226,16 @@ async def _connect_to_async(
     return connected
 
 
-def _literal_address(origin: Origin) -> list[_Address] | None:
-    """Return the one address of a host that is an address, or None for a name."""
+def _known_addresses(origin: Origin) -> list[_Address] | None:
+    """Return the addresses of a host that nobody has to look up, else None."""
     if origin.literal is None:
-        return None
+        if not origin.is_loopback:
+            return None
+        # Whatever a resolver would say of it, since keys are sent there in the clear.
+        return [
+            (socket.AF_INET6, ("::1", origin.port)),
+            (socket.AF_INET, ("127.0.0.1", origin.port)),
+        ]
     family = socket.AF_INET if origin.literal.version == 4 else socket.AF_INET6
     return [(family, (origin.host, origin.port))]
 

@@ -73,3 +73,28 @@ def test_any_text_is_an_origin_or_refused(text: str):
     assert Origin(f"http://{origin}{origin.prefix}").authority == origin.authority
     assert origin.authority.isascii()
     assert not set(origin.authority) & set("\r\n @/?#")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("[::1]", True),
+        ("localhost", True),
+        ("LOCALHOST", True),
+        ("a.b.localhost", True),
+        # The system looks these up, and may find anything.
+        ("localhost.", False),
+        ("localhost.example", False),
+        ("notlocalhost", False),
+        ("127.1", False),
+        ("2130706433", False),
+        ("127.0.0.1.nip.io", False),
+        ("0.0.0.0", False),
+        ("10.0.0.1", False),
+        ("[fe80::1]", False),
+    ],
+)
+def test_what_stays_on_this_machine(host: str, is_loopback: bool):
+    assert Origin(f"http://{host}:80").is_loopback is is_loopback

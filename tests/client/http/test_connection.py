@@ -197,13 +197,29 @@ def test_a_refused_port_was_not_sent_to(kind: str):
     assert place in outcome.detail
 
 
-def test_a_name_with_several_addresses(kind: str):
-    # "localhost" may be ::1 first, where nobody listens.
+@pytest.mark.parametrize("name", ["localhost", "key.stealer.localhost", "LocalHost"])
+def test_localhost_is_this_machine_whatever_a_resolver_says(kind, name, monkeypatch):
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    # ::1 is tried first, where nobody listens.
     with (
         raw_server([SECOND]) as server,
-        connect(kind, f"http://localhost:{server.port}") as exchange,
+        connect(kind, f"http://{name}:{server.port}") as exchange,
     ):
         assert ask(exchange) == "200 second"
+
+
+def test_a_name_with_several_addresses(kind: str, monkeypatch):
+    with raw_server([SECOND]) as server:
+        found = [
+            (family, socket.SOCK_STREAM, 6, "", (host, server.port))
+            for family, host in (
+                (socket.AF_INET6, "::1"),
+                (socket.AF_INET, "127.0.0.1"),
+            )
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        with connect(kind, f"http://host.test:{server.port}") as exchange:
+            assert ask(exchange) == "200 second"
 
 
 def _has_ipv6() -> bool:

@@ -47,8 +47,8 @@ class RunningServer:
 
     @property
     def named_url(self) -> str:
-        """The base URL with a name in it, which has to be looked up."""
-        return f"http://localhost:{self.port}"
+        """The base URL with a name that has to be looked up, as localhost has not."""
+        return f"http://127.1:{self.port}"
 
     @property
     def pid(self) -> int:
