@@ -75,7 +75,7 @@ def test_the_bootstrap_interval_holds_the_mean(tasks, episodes, monkeypatch):
         ("exponential", 15, 0.92),
         ("exponential", 30, 0.93),
         ("bimodal", 30, 0.93),
-        ("binary", 30, 0.93),
+        ("two values", 30, 0.93),
         # What few tasks do not show, no interval can know.
         ("log-normal", 30, 0.91),
     ],
@@ -88,11 +88,12 @@ def test_the_bootstrap_interval_bears_skew(name, tasks, at_least, monkeypatch):
     rewards, truth = {
         "exponential": (random.exponential(size=shape), 1.0),
         "bimodal": (signs + random.normal(0, 0.1, shape), 0.6),
-        "binary": ((random.random(shape) < 0.5) * 1.0, 0.5),
+        "two values": ((random.random(shape) < 0.5) * 1.0, 0.5),
         "log-normal": (random.lognormal(size=shape), math.exp(0.5)),
     }[name]
     found = [mean_interval(one, np.ones(tasks)) for one in rewards]
-    assert at_least <= coverage(truth, found) <= 0.985
+    # Few values in any order are few resamples: their coverage goes in steps.
+    assert at_least <= coverage(truth, found) <= 0.99
 
 
 def test_an_interval_of_very_many_tasks_is_the_normal_one():
