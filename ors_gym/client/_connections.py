@@ -175,8 +175,8 @@ class _BaseHttpxConnections:
         headers += [line for line in self._headers if line[0].lower() not in own]
         headers += send.head.headers
         if send.reuse_within < _FRESH_SECONDS:
-            # A call or a /create. httpx cannot promise that an idle connection is fresh
-            # enough, so none stays idle after one (docs/wire.md, point 6).
+            # A call. httpx cannot promise that an idle connection is fresh enough, so
+            # none stays idle after a call (docs/wire.md, point 6).
             headers.append(("connection", "close"))
         connect = min(_CONNECT_SECONDS, send.timeout)
         idle = send.sink.idle_timeout

@@ -266,7 +266,7 @@ class EpisodeRules(Generic[S]):
                 metadata = {"original_error": error.original}
             names = {tool["name"] for tool in self.tools}
             if call["tool"] not in names and not all(name in text for name in names):
-                text = f"{text.removesuffix('.')}.{list_tools(self.tools)}"
+                text = f"{text}.{list_tools(self.tools)}".replace("..", ".")
             self._note_refusal(f"{call['tool']}: {text}")
         return self._failed_step(
             call["tool"],

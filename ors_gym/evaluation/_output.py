@@ -238,15 +238,15 @@ class Output:
             record = _read_record(value, self.path)
             rows.pop(record.key, None)
             rows[record.key] = record, line
-        first = first or new
         kept = {
             key: (record, line)
             for key, (record, line) in rows.items()
             if record.has_outcome or key not in planned
         }
-        size = len(first) + sum(len(line) for _, line in kept.values())
-        if size != os.fstat(self._file).st_size:
-            self._rewrite([first, *(line for _, line in kept.values())])
+        lines = [first or new, *(line for _, line in kept.values())]
+        # A torn head may be as long as a whole one.
+        if first is None or sum(map(len, lines)) != os.fstat(self._file).st_size:
+            self._rewrite(lines)
         return {key: record for key, (record, _) in kept.items()}
 
     def _rewrite(self, lines: Iterable[bytes]) -> None:

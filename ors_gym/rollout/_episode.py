@@ -210,9 +210,10 @@ class Episode:
             InvalidRequestError: If it is no episode.
         """
         try:
-            fields = dict(value)
-            fields["turns"] = [Turn(**turn) for turn in fields.get("turns", ())]
-            fields["steps"] = [Step(**step) for step in fields.get("steps", ())]
+            fields = dict(_checked(value))
+            turns, steps = fields.get("turns", ()), fields.get("steps", ())
+            fields["turns"] = [Turn(**_checked(turn)) for turn in turns]
+            fields["steps"] = [Step(**_checked(step)) for step in steps]
             return cls(**fields)
         except (TypeError, ValueError, AttributeError) as error:
             raise InvalidRequestError(f"this is no episode: {error}") from None
@@ -313,6 +314,32 @@ class Step:
         if self.error_kind in UNPAID_ERROR_KINDS:
             return self.reward != 0
         return not self.reward_is_null
+
+
+_OF_OBJECTS: Final = ("prompt", "conversation", "tools", "turns", "steps", "blocks")
+_TYPES: Final[dict[str, Any]] = {
+    **dict.fromkeys(("environment", "split", "stop_reason", "error"), str),
+    **dict.fromkeys(("error_kind", "call_id", "tool"), str),
+    **dict.fromkeys(("task_index", "number", "turn"), int),
+    **dict.fromkeys(("seconds", "setup_seconds", "reward"), int | float),
+    **dict.fromkeys(("metadata", "group_score"), dict | None),
+    **dict.fromkeys((*_OF_OBJECTS, "call_ids"), list),
+    "total_reward": int | float | None,
+    "seed": int | None,
+    "input": dict,
+}
+"""The types of fields of episodes, turns and steps, by their names."""
+
+
+def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return fields as they were read from JSON; a TypeError names a wrong one."""
+    for name, value in fields.items():
+        fits = isinstance(value, _TYPES.get(name, object))
+        if fits and name in _OF_OBJECTS:
+            fits = all(isinstance(item, dict) for item in value)
+        if not fits:
+            raise TypeError(f"its {name} is {value!r:.60}")
+    return fields
 
 
 def turns_with_steps(episode: Episode) -> Iterator[tuple[Turn, list[Step]]]:

@@ -302,22 +302,6 @@ def _prompt(subject: Subject) -> list[Block]:
         return session.get_prompt()
 
 
-@_check("prompt asked again", "session")
-def check_prompt_asked_again(subject: Subject) -> Verdict:
-    """Whether the question changes something, as where it begins a game."""
-    with subject.session() as session:
-        session.get_prompt()
-        session_id = session.session_id or ""
-        first, second = (_ask_for_prompt(subject, session_id) for _ in range(2))
-    if first.value != second.value:
-        return warned(
-            "a session that is asked twice gives two prompts",
-            "begin the game in setup(), and let get_prompt() only tell of it: a client "
-            "asks again where a reply was lost",
-        )
-    return passed("a session that is asked twice gives the same prompt")
-
-
 @_check("session tools", "session")
 def check_session_tools(subject: Subject) -> Verdict:
     return _judge_tools(subject.task_tools)
@@ -493,45 +477,6 @@ def _find_problem(played: Played) -> str:
     if not isinstance(output.get("blocks"), list):
         return f"blocks are {output.get('blocks')!r:.100}"
     return ""
-
-
-@_check("failed calls", "call")
-def check_failed_calls(subject: Subject) -> Verdict:
-    """Whether a tool raises, as a judge does whose grader is down."""
-    for played in subject.episode.played:
-        if played.outcome == "raised":
-            tool = played.call["tool"]
-            return warned(
-                f"{tool} raised: {' '.join(played.text.split()):.160}",
-                "say what the policy can cause in the output. If a service "
-                "behind the tool is down, no reward is right: tell users to set "
-                f"on_tool_error={{{tool!r}: 'raise'}}",
-            )
-    return passed("no tool raised")
-
-
-_ANSWER_WORDS: Final = (
-    *("answer", "expected", "gold", "ground_truth"),
-    *("reference", "solution", "target"),
-)
-
-
-@_check("answers in metadata", "call")
-def check_answers_in_metadata(subject: Subject) -> Verdict:
-    """Whether what a client may log or show beside a reply holds the answer."""
-    named = {
-        f"{name} of {played.call['tool']}"
-        for played in subject.episode.played
-        for name in played.output.get("metadata") or {}
-        if any(word in str(name).lower() for word in _ANSWER_WORDS)
-    }
-    if named:
-        return warned(
-            f"the metadata seem to hold the answer: {', '.join(sorted(named))}",
-            "leave it out: ors_gym shows metadata to no policy and writes none down "
-            "unless asked, but other clients do",
-        )
-    return passed("no metadata is named as an answer is")
 
 
 @_check("refused calls", "call")

@@ -81,6 +81,16 @@ def test_a_file_cut_at_any_byte_loses_and_doubles_nothing(path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_torn_head_of_the_length_of_a_whole_one_is_replaced(path):
+    write(path)
+    whole = path.read_bytes()
+    # As of another server, whose address has one character more.
+    path.write_bytes(whole.replace(b'"server":"a"', b'"server":"ab"')[:-1])
+    assert len(path.read_bytes()) == len(whole)
+    write(path, ONE)
+    assert read_output(path) == (HEAD, [ONE])
+
+
 @contextlib.contextmanager
 def files_up_to(size: int) -> Iterator[None]:
     """Let no file grow further, as on a full disk: a write stops in its middle."""

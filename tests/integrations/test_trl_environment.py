@@ -50,37 +50,6 @@ def test_specs_that_are_given_stay_out_of_the_rows(one_server):
         rollout.reset(task_index=3)
 
 
-def test_a_game_that_its_prompt_begins_and_no_best_move(one_server):
-    rollout = trl_environment(
-        "Nim", one_server.base_url, tasks=[0]
-    ).environment_factory()
-    said = [rollout.reset(task_index=0), rollout.take(count=1), rollout.take(count=4)]
-    assert said[0] == ("Game 1. Player 1 takes 1: 8 are left. Who takes the last wins.")
-    assert "4 are left" in said[1]
-    assert not any("expected" in str(one) for one in said)
-    rollout.reset(task_index=0)
-    # No session is asked twice, as the second game in one would say.
-    assert {entry["games"] for entry in one_server.log("prompt")} == {1}
-
-
-def test_a_judge_with_a_key_that_is_down_leaves_no_reward(one_server):
-    key: Any = {"secrets": {"openai_api_key": "sk-hunter22"}, "tasks": [0, 1]}
-    made = trl_environment(
-        "Debate", one_server.base_url, on_tool_error={"submit": "raise"}, **key
-    )
-    rollout = made.environment_factory()
-    assert rollout.reset(task_index=0) == "Argue: 0 + 0 = ?"
-    said = [rollout.argue(answer="because"), rollout.submit(answer="0")]
-    assert said == ["noted", "judged"]
-    assert rollout.get_reward() == 1.0
-    rollout.reset(task_index=1)
-    rollout.submit(answer="2")
-    assert rollout.get_reward() is None
-    assert "hunter22" not in repr(made) + json.dumps(made.train_dataset.to_list())
-    with pytest.raises(errors.SetupFailedError, match="secrets="):
-        trl_environment("Debate", one_server.base_url, tasks=[0])
-
-
 def test_columns_are_there_by_name_only(one_server):
     made = contract(one_server.base_url, tasks=[7, 2], columns=["question"])
     rows = made.train_dataset.to_list()

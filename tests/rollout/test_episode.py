@@ -121,7 +121,16 @@ def test_an_episode_has_an_outcome_or_an_error(episode):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "3", '{"environment": 1, "turns": 2}', "{}"]
+    "text",
+    [
+        *("", "[]", "3", '{"environment": 1, "turns": 2}', "{}"),
+        *(
+            '{"environment": "a", "task_index": {}}',
+            '{"environment": "a", "steps": [1]}',
+        ),
+        *('{"environment": "a", "prompt": [1]}', '{"environment": "a", "error": null}'),
+        '{"environment": "a", "turns": [{"actions": [], "call_ids": 1}]}',
+    ],
 )
 def test_what_is_no_episode_is_refused(text):
     with pytest.raises(InvalidRequestError, match="no episode"):

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 from typing import Any, Final
 
 import gymnasium
@@ -281,124 +280,6 @@ def test_a_framework_of_its_own_loop_is_given_the_roles(newest):
 
     messages = asyncio.run(start())
     assert [one["role"] for one in messages[:3]] == ["system", "user", "assistant"]
-
-
-def best_move(episode: Any) -> Any:
-    left = int(re.findall(r"(\d+) are left", episode.text)[-1])
-    return {"tool": "take", "input": {"count": left % 4 or 1}}
-
-
-MODES: Final = pytest.mark.parametrize(
-    "modes",
-    [{}, {"action_mode": "text"}, {"observation_mode": "dict"}],
-    ids=["tool_call", "text", "dict"],
-)
-
-
-@MODES
-def test_a_game_that_the_prompt_begins_is_begun_once(server, closing, modes):
-    env = closing(make(server, "Nim", **modes))
-    episode = run_episode(env, best_move, seed=0)
-    assert episode.prompt[0]["text"].startswith("Game 1. Player 1 takes 1: 8 are left")
-    assert [step.reward_is_null for step in episode.steps] == [True, False]
-    # It is not told of the best move: nobody can win from 8.
-    assert "expected" not in episode.to_json() + repr(episode.messages())
-    env.reset(seed=0)
-    *_, info = env.step('{"tool": "take", "input": {"count": 1}}')
-    assert info["metadata"]["expected"] == 0
-    assert {entry["games"] for entry in server.log("prompt")} == {1}
-    play(env)
-
-
-def test_a_game_in_a_vector_env_and_in_an_evaluation(server, closing, tmp_path):
-    envs = closing(ors_gym.ORSVectorEnv("Nim", server.base_url, num_envs=3))
-    observations, _ = envs.reset(seed=0)
-    assert all(text.startswith("Game 1.") for text in observations)
-    envs.action_space.seed(0)
-    for _ in range(12):
-        _, rewards, ends, *_ = envs.step(envs.action_space.sample())
-        assert not (rewards[ends] % 0.5).any()
-    url, output = server.base_url, tmp_path / "run.jsonl"
-    found = evaluate(*(url, "Nim", range(3), best_move), output=output, progress=False)
-    assert found.outcomes == 3
-    assert "expected" not in output.read_text()
-    assert {entry["games"] for entry in server.log("prompt")} == {1}
-    with ors_gym.ORSClient(url) as client:
-        session_id = client.create_session()
-        client.create_episode(session_id, "Nim", split="train", index=0)
-        assert client.get_prompt(session_id, "Nim") == client.get_prompt(
-            session_id, "Nim"
-        )
-        client.delete_episode(session_id)
-
-
-def test_the_check_and_the_command_line_of_a_game(server):
-    report = check_server(server.base_url, "Nim")
-    assert report["prompt asked again"].status == "warn"
-    assert "expected of take" in report["answers in metadata"].detail
-    assert report.ok, str(report)
-    command = ("eval", "nim", "--url", server.base_url, "--tasks", "2", "--json")
-    assert json.loads(run(*command).stdout)["stop_reasons"] == {"finished": 2}
-
-
-KEY: Final = {"openai_api_key": "sk-hunter22"}
-
-
-def argue(episode: Any) -> Any:
-    if not episode.steps:
-        return {"tool": "argue", "input": {"answer": "because"}}
-    return {"tool": "submit", "input": {"answer": str(2 * episode.task_index)}}
-
-
-@MODES
-def test_a_judge_needs_its_key_and_fails_now_and_then(server, closing, modes):
-    url = server.base_url
-    with pytest.raises(ors_gym.SetupFailedError, match="secrets="):
-        closing(make(server, "Debate", **modes)).reset()
-    env = closing(make(server, "Debate", secrets=KEY, **modes))
-    right = run_episode(env, argue, options={"task_index": 0})
-    down = run_episode(env, argue, options={"task_index": 1}, max_turns=2)
-    assert (right.total_reward, right.stop_reason) == (1.0, "finished")
-    assert (down.total_reward, down.steps[1].error_kind) == (0.0, "tool_failed")
-    assert "503" in down.steps[1].error
-    assert "reference_answer" not in right.to_json() + repr(right.messages())
-    env.reset(options={"task_index": 0})
-    *_, info = env.step('{"tool": "submit", "input": {"answer": "no"}}')
-    assert info["metadata"]["reference_answer"] == "reference 0"
-    assert "hunter22" not in repr(env) + repr(env.spec) + url
-
-
-def test_a_judge_in_a_vector_env_and_in_an_evaluation(server, closing, tmp_path):
-    url, output = server.base_url, tmp_path / "run.jsonl"
-    with pytest.raises(ors_gym.SetupFailedError):
-        closing(ors_gym.ORSVectorEnv("Debate", url, num_envs=2)).reset()
-    envs = closing(ors_gym.ORSVectorEnv("Debate", url, num_envs=2, secrets=KEY))
-    envs.reset(seed=0)
-    submit = {"tool": "submit", "input": {"answer": "0"}}
-    _, rewards, ends, _, infos = envs.step([submit, submit])
-    assert (rewards.tolist(), ends.tolist()) == ([1.0, 0.0], [True, False])
-    assert list(infos["error_kind"]) == ["", "tool_failed"]
-    # A judge that is down is no outcome where the user says so.
-    judged = {"secrets": KEY, "on_tool_error": {"submit": "raise"}}
-    options: Any = {"max_turns": 2, "output": output, "progress": False, **judged}
-    found = evaluate(url, "Debate", range(3), argue, **options)
-    assert [row["total_reward"] for row in found.results] == [1.0, None, 1.0]
-    said = output.read_text()
-    assert not any(word in said for word in ("reference_", "hunter22"))
-
-
-def test_the_check_and_the_command_line_of_a_judge(server, monkeypatch):
-    url = server.base_url
-    assert "secrets=" in check_server(url, "Debate")["set-up"].detail
-    report = check_server(url, "Debate", secrets=KEY, task_index=1)
-    assert "503" in report["failed calls"].detail
-    report = check_server(url, "Debate", secrets=KEY)
-    assert "reference_answer of submit" in report["answers in metadata"].detail
-    monkeypatch.setenv("openai_api_key", KEY["openai_api_key"])
-    command = ("eval", "debate", "--url", url, "--tasks", "3", "--max-turns", "9")
-    done = run(*command, "--secret", "openai_api_key", "--json")
-    assert "error" not in json.loads(done.stdout)["stop_reasons"]
-    assert "--secret" in run(*command, code=1).stdout
 
 
 def test_the_contract_check_tells_of_constraints_in_validators(server):

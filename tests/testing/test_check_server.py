@@ -11,8 +11,7 @@ from tests.support.servers.process import start_server
 from tests.testing.contract_table import CALLS, read_table
 
 RUNS_TOOLS: Final = (
-    *("event stream", "results", "failed calls", "answers in metadata"),
-    *("refused calls", "terminal tool", "resume"),
+    *("event stream", "results", "refused calls", "terminal tool", "resume"),
     *("unknown task_id", "unknown tool"),
     *("invalid input", "call after the end", "pings during a call", "heartbeats"),
 )

@@ -54,11 +54,6 @@ class BlocksPings(Sums):
             return super().ping(session_id)
 
 
-def with_metadata(result: dict[str, Any]) -> dict[str, Any]:
-    metadata = {"Reference_Answer": 2}
-    return {**result, "output": {**result["output"], "metadata": metadata}}
-
-
 Fault: TypeAlias = tuple[dict[str, str], dict[str, Any]]
 SILENT: Final = {"thinks": 0.3, "heartbeat": always(b"")}
 SHOWN: Final = (200, Sums().prompt())
@@ -102,10 +97,7 @@ FAULTS: Final[list[Fault]] = [
         new_id=lambda sums: sums.given[0] if len(sums.given) == 1 else uuid.uuid4().hex,
     ),
     warns("set-up", prepares=0.01),
-    (
-        {"prompt": "warn", "prompt asked again": "warn"},
-        {"prompt": lambda _: [{"type": "text", "text": uuid.uuid4().hex}]},
-    ),
+    warns("prompt", prompt=lambda _: [{"type": "text", "text": uuid.uuid4().hex}]),
     warns("prompt", prompt=always([])),
     fails("session tools", task_tools=[UNSATISFIABLE]),
     warns("ping", ping=always((200, {}))),
@@ -148,14 +140,7 @@ FAULTS: Final[list[Fault]] = [
         ran=lambda sums, text, paid, **end: Sums.ran(sums, text, paid > 0, **end),
     ),
     warns("refused calls", think=lambda sums: sums.refused("busy")),
-    (
-        {"failed calls": "warn", "refused calls": "warn"},
-        {"think": always("the grader is down")},
-    ),
-    warns(
-        "answers in metadata",
-        ran=lambda *given, **end: with_metadata(Sums.ran(*given, **end)),
-    ),
+    warns("refused calls", think=always("the grader is down")),
     warns(
         "terminal tool",
         beside_tools={"terminal_tool": {"name": "think", "description": "Think."}},

@@ -1,14 +1,11 @@
 """The background's connections: shared by clients, and few."""
 
-import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 import ors_gym
-from ors_gym.client.background import background
 from tests.support.processes import run_python
 from tests.support.servers.process import RunningServer
 from tests.system.faults.scripted_ors import scripted_ors
@@ -62,36 +59,3 @@ def test_only_clients_with_the_same_headers_share_connections(key: str) -> None:
 
 def _reaches(deletes: Callable[..., list[int]], count: int) -> bool:
     return len(deletes(path="/delete_session")) >= count
-
-
-def test_deletes_left_by_a_client_go_through_its_proxy(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    # The proxy stands in for the server, whose name nobody can look up.
-    with scripted_ors() as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy.url)
-        url = "http://server.invalid:80"
-        with ors_gym.ORSClient(url, trust_env=True) as client:
-            session = client.session("box", split="train", index=0).open()
-            session.get_prompt()
-            with background_held():
-                session.close(wait=False)
-                client.close()
-        proxy.await_that(
-            lambda: any(each.path.endswith("/delete") for each in list(proxy.requests)),
-            "nothing was deleted",
-        )
-
-
-@contextlib.contextmanager
-def background_held() -> Iterator[None]:
-    """Keep the background's loop busy, so that what is noted waits."""
-    release = threading.Event()
-    loop = background()._thread.start()
-    loop.call_soon_threadsafe(release.wait, 20)
-    try:
-        yield
-    finally:
-        release.set()

@@ -1,17 +1,12 @@
-"""Feed readers what no server should send: ``python -m tests.system.fuzz SECONDS``.
+"""Feed readers what no server should send.
 
 Each input is a known reply, mutated, or bytes at random. A reader may answer with a
 value or with one of our errors; anything else is a failure, printed with the input that
 shows it again. How a stream is cut into pieces must make no difference.
 """
 
-import argparse
-import dataclasses
 import itertools
 import json
-import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Final
@@ -26,6 +21,7 @@ from ors_gym.protocol._replies import StreamReader, server_text, status_error
 from ors_gym.protocol._retries import retry_after
 from ors_gym.protocol._sse import EventDecoder
 from tests.protocol.scripted_exchanges import SETTINGS
+from tests.system.fuzz.tally import FuzzError, Tally
 
 _STREAM: Final = ((b"content-type", b"text/event-stream"),)
 _LIMITS: Final = Limits(
@@ -56,7 +52,7 @@ _VALUES: Final[list[Any]] = [
         "components": {"schemas": {"CreateSession": _SCHEMA}},
     },
 ]
-_ODD: Final[list[Any]] = [
+ODD: Final[list[Any]] = [
     *(None, True, 0, -1, 1.5, 10**400, "", "hello"),
     *([], {}, [[]], {"": None}),
 ]
@@ -83,23 +79,12 @@ _TOKENS: Final = [
 ]
 
 
-class FuzzError(AssertionError):
-    """Raised when a reader fails; holds the input."""
-
-
-@dataclasses.dataclass(slots=True)
-class Tally:
-    inputs: int = 0
-    seconds: float = 0.0
-    outcomes: Counter[str] = dataclasses.field(default_factory=Counter)
-
-
 def mutate(random: Random) -> bytes:
     chance = random.random()
     if chance < 0.05:
         return random.randbytes(random.randrange(60))
     if chance < 0.4:
-        return json.dumps(_misshape(random.choice(_VALUES), random)).encode()
+        return json.dumps(misshape(random.choice(_VALUES), random)).encode()
     data = bytearray(random.choice(_SEEDS))
     for _ in range(random.choice((0, 1, 1, 2, 3, 5, 8))):
         place = random.randrange(len(data) + 1)
@@ -121,18 +106,18 @@ def mutate(random: Random) -> bytes:
     return bytes(data[:6000])
 
 
-def _misshape(value: Any, random: Random) -> Any:
+def misshape(value: Any, random: Random, odd: Sequence[Any] = ODD) -> Any:
     """Put something odd somewhere into a value."""
     if random.random() < 0.15:
-        return random.choice(_ODD)
+        return random.choice(odd)
     if isinstance(value, dict) and value:
         name = random.choice(list(value))
         if random.random() < 0.1:
             return {key: item for key, item in value.items() if key != name}
-        return {**value, name: _misshape(value[name], random)}
+        return {**value, name: misshape(value[name], random, odd)}
     if isinstance(value, list) and value:
         place = random.randrange(len(value))
-        return [*value[:place], _misshape(value[place], random), *value[place:]]
+        return [*value[:place], misshape(value[place], random, odd), *value[place:]]
     return value
 
 
@@ -270,28 +255,20 @@ WHOLE: Final[dict[str, Callable[[bytes], object]]] = {
 }
 """Readers that take all at once."""
 
-TARGETS: Final = (*STREAMED, *WHOLE)
 
-
-def fuzz(seconds: float, seed: int, most: int | None = None) -> Tally:
-    random = Random(seed)
-    tally = Tally()
-    began = time.monotonic()
-    while tally.inputs != most and time.monotonic() - began < seconds:
-        data = mutate(random)
-        for name, read_pieces in STREAMED.items():
-            whole = _guarded(name, read_pieces, [data] if data else [])
-            pieces = cut(data, random)
-            again = _guarded(name, read_pieces, pieces)
-            if whole != again:
-                raise FuzzError(f"{name}: {pieces!r}\ngives {again!r}\nnot {whole!r}")
-            tally.outcomes[f"{name}: {whole[0]}"] += 1
-        for name, read in WHOLE.items():
-            told = _guarded(name, read, data)
-            tally.outcomes[f"{name}: {told[0]}"] += 1
-        tally.inputs += 1
-    tally.seconds = time.monotonic() - began
-    return tally
+def play(random: Random, tally: Tally) -> None:
+    """Feed one input to every reader."""
+    data = mutate(random)
+    for name, read_pieces in STREAMED.items():
+        whole = _guarded(name, read_pieces, [data] if data else [])
+        pieces = cut(data, random)
+        again = _guarded(name, read_pieces, pieces)
+        if whole != again:
+            raise FuzzError(f"{name}: {pieces!r}\ngives {again!r}\nnot {whole!r}")
+        tally.outcomes[f"{name}: {whole[0]}"] += 1
+    for name, read in WHOLE.items():
+        told = _guarded(name, read, data)
+        tally.outcomes[f"{name}: {told[0]}"] += 1
 
 
 def _guarded(name: str, read: Callable[[Any], Any], data: Any) -> Any:
@@ -301,28 +278,3 @@ def _guarded(name: str, read: Callable[[Any], Any], data: Any) -> Any:
         return [error.kind]
     except Exception as error:
         raise FuzzError(f"{name}: {type(error).__name__}: {error}\n{data!r}") from error
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Fuzz as long as the command line says; 1 if a reader failed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.system.fuzz")
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--seed", type=int, default=None)
-    given = parser.parse_args(arguments)
-    seed = time.time_ns() if given.seed is None else given.seed
-    try:
-        tally = fuzz(given.seconds, seed)
-    except FuzzError as error:
-        sys.stdout.write(f"seed {seed}: {error}\n")
-        return 1
-    counts = json.dumps(dict(sorted(tally.outcomes.items())), indent=1)
-    rate = tally.inputs / max(tally.seconds, 1e-9)
-    sys.stdout.write(
-        f"seed {seed}: {tally.inputs:,} inputs in {tally.seconds:.1f} s "
-        f"({rate:,.0f}/s), each to {len(TARGETS)} readers\n{counts}\n"
-    )
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
