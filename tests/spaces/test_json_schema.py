@@ -436,6 +436,11 @@ OF_ALL_KINDS: dict[str, Any] = {
         "type": "string",
         "not": {"anyOf": [{"minLength": 3}, {"maxLength": 1}]},
     },
+    "not anyOf of many": {
+        **OBJECT,
+        "properties": {str(n): FLAG for n in range(150)},
+        "not": {"anyOf": [{"required": [str(n)]} for n in range(1, 150)]},
+    },
     "if of a rare value": {
         "type": "integer",
         "if": {"maximum": 10**9},

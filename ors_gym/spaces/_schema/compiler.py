@@ -213,6 +213,15 @@ class _Compiler:
                 found.append((len(entries), index, entries, complete))
         if not found or combinations > _MAX_COMBINATIONS:
             return None
+        plain = {i: entries[0] for n, i, entries, whole in found if n == 1 and whole}
+        if plain:
+            # All at once: a `not` of many alternatives is one of each.
+            turned = [
+                part.without("not") if index in plain else part
+                for index, part in enumerate(flat)
+            ]
+            added = [part for entry in plain.values() for part in entry]
+            return UnionBody([self.node([*turned, *added])])
         _, index, entries, complete = min(found, key=lambda one: one[:2])
         part = flat[index]
         rest = [*flat[:index], *flat[index + 1 :]]
