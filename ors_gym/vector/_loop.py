@@ -184,18 +184,25 @@ class SlotLoop:
         self, tasks: Sequence[asyncio.Task[Any]], *, closing: bool
     ) -> None:
         """Cancel tasks; if they do not end, go on without them on a new loop."""
+        if not tasks:
+            return
         for task in tasks:
             task.cancel()
         deadline = time.monotonic() + _CANCEL_SECONDS
         pause = 0.0
-        while not all(task.done() for task in tasks):
+        while True:
+            # One more turn for those that are done: until its callbacks have run, the
+            # loop keeps the traceback of an interrupt, and so whoever waited, alive.
+            done = all(task.done() for task in tasks)
+            self._loop.call_later(pause, self._loop.stop)
+            self._drive(closing=closing)
+            if done:
+                break
             if time.monotonic() > deadline:
                 # An interrupt during a turn may have lost what the tasks wait for.
                 self.close()
                 self._begin_anew()
                 return
-            self._loop.call_later(pause, self._loop.stop)
-            self._drive(closing=closing)
             pause = _CANCEL_PAUSE
         for task in tasks:
             if not task.cancelled():

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import ors_gym
 from ors_gym.client.background import background
+from ors_gym.vector._loop import SlotLoop
 from tests.support.interrupts import Interrupt, Interrupted, count_places
 from tests.support.servers.process import RunningServer, start_server
 
@@ -75,6 +76,9 @@ def strike(kind: str, server: RunningServer, place: int) -> Iterator[str]:
     holder.clear()
     gc.collect()
     background().delete_all()
+    loops = [each for each in gc.get_objects() if isinstance(each, SlotLoop)]
+    if loops:
+        yield "the loop of a vector env was left"
     if left := server.open_sessions():
         yield f"{len(left)} sessions were left"
 
