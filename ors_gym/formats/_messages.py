@@ -55,6 +55,22 @@ def to_openai_messages(prompt: Sequence[JSONObject | Block]) -> list[JSONObject]
     return messages
 
 
+def join_system_messages(
+    before: Sequence[JSONObject], messages: Sequence[JSONObject]
+) -> list[JSONObject]:
+    """Return one conversation after another, with one system message at its beginning.
+
+    Many chat templates refuse a second one.
+    """
+    both = [*before, *messages]
+    system = [one["content"] for one in both if one["role"] == "system"]
+    if len(system) < 2:
+        return both
+    rest = [one for one in both if one["role"] != "system"]
+    text = "\n\n".join(filter(None, system))
+    return [{"role": "system", "content": text}, *rest]
+
+
 def to_anthropic_messages(prompt: Sequence[JSONObject | Block]) -> JSONObject:
     """Return a prompt as arguments for Anthropic's messages.
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import to_openai_tools
+from ors_gym.formats._messages import join_system_messages
 from ors_gym.formats._schemas import find_reference
 from ors_gym.integrations import (
     SECRET_ARGUMENTS,
@@ -173,7 +174,8 @@ def ors_solver(
         ):
             opening = await live.start()
             if system_prompt is not None:
-                opening = [{"role": "system", "content": system_prompt}, *opening]
+                own = {"role": "system", "content": system_prompt}
+                opening = join_system_messages([own], opening)
             state.messages = [_to_inspect(message) for message in opening]
             try:
                 await _play(state, live)

@@ -23,6 +23,7 @@ from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import describe_tools
 from ors_gym.formats._json import to_plain_json
+from ors_gym.formats._messages import join_system_messages
 from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, choose_indexes
 from ors_gym.rollout import Episode
 from ors_gym.rollout._live import LiveEpisode, connect, split_connection
@@ -121,7 +122,7 @@ class ORSTextEnv(BaseTextEnv):
             if self._tools_in_prompt:
                 messages = _with_tools(messages, self.episode.tools)
         where = {"task_index": self.episode.task_index, "split": self.episode.split}
-        return [*messages, *asked], where
+        return join_system_messages(messages, asked), where
 
     def step(self, action: str) -> BaseTextEnvStepOutput:
         """Play one turn.

@@ -23,6 +23,7 @@ from ors_gym.errors import (
 )
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import replace_surrogates
+from ors_gym.formats._messages import join_system_messages
 from ors_gym.formats._tools import provider_tool_name
 from ors_gym.protocol._reading import STRICT_DECODER
 from ors_gym.rollout._episode import Episode, Turn
@@ -162,7 +163,8 @@ class ChatPolicy:
     def _request(self, episode: Episode) -> dict[str, Any]:
         messages = [_as_sent(message) for message in episode.messages()]
         if self.system_prompt is not None:
-            messages.insert(0, {"role": "system", "content": self.system_prompt})
+            own = {"role": "system", "content": self.system_prompt}
+            messages = join_system_messages([own], messages)
         request = {"seed": episode.seed, **self.parameters}
         request = {name: one for name, one in request.items() if one is not None}
         tools = episode.state.get(_TOOLS_IN_STATE)

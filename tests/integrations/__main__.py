@@ -68,7 +68,9 @@ def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
         ensure_venv("ors-sdk-0.1.0")
     except VenvBuildError as error:
         return 1, str(error)
-    filters = "\n".join(("error", *group.warnings))
+    # As in setup.cfg.
+    unreadable = "ignore:.*no tool call could be read:UserWarning"
+    filters = "\n".join(("error", unreadable, *group.warnings))
     command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     command += ["-o", f"addopts={_ADDOPTS}", "-o", f"filterwarnings={filters}"]
     command += ["-m", "slow" if slow else "not slow"]

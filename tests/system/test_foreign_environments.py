@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import ors_gym
 from ors_gym.evaluation import evaluate
+from ors_gym.formats._messages import join_system_messages
 from ors_gym.rollout import (
     Episode,
     LiveEpisode,
@@ -279,6 +280,9 @@ def test_a_framework_of_its_own_loop_is_given_the_roles(newest):
             return await live.start()
 
     messages = asyncio.run(start())
+    joined = join_system_messages([{"role": "system", "content": "Mine."}], messages)
+    assert joined[0] == {"role": "system", "content": "Mine.\n\nBe brief."}
+    assert joined[1:] == messages[1:]
     assert [one["role"] for one in messages[:3]] == ["system", "user", "assistant"]
 
 
