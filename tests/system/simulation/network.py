@@ -343,9 +343,11 @@ class Network:
     def _note_break(self, exchange: Exchange) -> None:
         if exchange.process.waiting is not exchange.send:
             return  # nobody saw it
-        # What was under way already at the last one broke with it.
-        if not self.breaks or exchange.started > self.breaks[-1]:
-            self.breaks.append(self.clock.now)
+        # What was under way already at the last one broke with it. Subtracted as the
+        # client does it: at the same moment, rounding decides.
+        now = self.clock.now
+        if not self.breaks or now - (now - exchange.started) > self.breaks[-1]:
+            self.breaks.append(now)
 
     def _connect(self, exchange: Exchange) -> Connection:
         """Take the idle connection used last, or a new one."""

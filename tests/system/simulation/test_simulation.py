@@ -134,6 +134,12 @@ def as_before(seed: int, vocabulary: int) -> Episode:
     )
 
 
+# The same, with connections that are closed.
+@pytest.mark.parametrize("seed", [28476])
+def test_a_seed_that_failed_over_connections_that_live(seed: int) -> None:
+    checked(random_episode(seed))
+
+
 def test_a_call_is_not_repeated_after_its_session_was_closed() -> None:
     part = Part(calls=(Call(),), closed_at=3.0)
     report = Episode(parts=(part,), forever=(4, Fault.GATE_429)).play()
