@@ -168,7 +168,7 @@ class _Step:
     def call(self) -> ToolOutput:
         """Call the tool without a network and without HTTP."""
         operation = self.session.call_operation(_TOOL, _INPUT, None)
-        return run_blocking(operation, self.play)
+        return run_blocking(operation, self.play, self.session.redact)
 
     def exchange(self) -> None:
         """Exchange on a connection of ours, and look at nothing."""

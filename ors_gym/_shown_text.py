@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import gymnasium
 
@@ -32,3 +34,19 @@ def warn(text: str) -> None:
     """Warn as Gymnasium does, in the name of the caller."""
     # As an argument, since a per cent sign in the text would be taken for a format.
     gymnasium.logger.warn("%s", clean(text), stacklevel=2)
+
+
+def even_half_made(show: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Let a `__repr__` do without attributes that its object does not have yet.
+
+    A traceback may show an object whose constructor raised.
+    """
+
+    @functools.wraps(show)
+    def show_what_there_is(self: Any) -> str:
+        try:
+            return show(self)
+        except AttributeError:
+            return f"<{type(self).__name__}, half made>"
+
+    return show_what_there_is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from ors_gym.cli._common import (
@@ -44,6 +45,7 @@ def _run(options: argparse.Namespace) -> int:
     with open_server(target) as base_url, open_client(options, base_url) as client:
         names = client.list_environments()
         dialect = dataclasses.asdict(client.dialect)
+        redact = client.settings.redact
         value = {
             "server": _name_server(client.base_url),
             "dialect": dialect | {"secrets": dialect["secrets"].value},
@@ -52,7 +54,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.json:
         say_json(value)
     else:
-        _show(value)
+        _show(value, redact)
     return 0
 
 
@@ -80,20 +82,24 @@ def _count(client: ORSClient, name: str, split: str) -> int | None:
         return None
 
 
-def _show(value: JSONObject) -> None:
-    say(value["server"])
+def _show(value: JSONObject, redact: Callable[[str], str]) -> None:
+    def tell(text: str) -> None:
+        # A server may give a key as a name.
+        say(redact(text))
+
+    tell(value["server"])
     dialect = value["dialect"]
     if dialect["secrets"] == SecretsChannel.NONE.value:
-        say("  takes no secrets (its SDK is older than openreward 0.1.5)")
+        tell("  takes no secrets (its SDK is older than openreward 0.1.5)")
     elif dialect["num_tasks"] is False:
-        say("  gives tasks as a whole list only (its SDK is older than 0.1.50)")
+        tell("  gives tasks as a whole list only (its SDK is older than 0.1.50)")
     for environment in value["environments"]:
-        say(f"\n{environment['name']}")
+        tell(f"\n{environment['name']}")
         for split in environment["splits"]:
             count = "?" if split["tasks"] is None else split["tasks"]
-            say(f"  split {split['name']} ({split['type']}): {count} tasks")
+            tell(f"  split {split['name']} ({split['type']}): {count} tasks")
         for tool in environment["tools"]:
             terminal = ", or plain text: ends the episode" if "terminal" in tool else ""
-            say(f"  tool {describe_tool(tool)}{terminal}")
+            tell(f"  tool {describe_tool(tool)}{terminal}")
             for line in tool["description"].strip().splitlines()[:1]:
-                say(f"      {line}")
+                tell(f"      {line}")

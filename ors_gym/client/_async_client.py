@@ -14,6 +14,7 @@ from ors_gym.client._run_operation import AsyncExchange, run_async
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
+from ors_gym.protocol._redaction import hide
 from ors_gym.types import (
     Block,
     JSONObject,
@@ -45,7 +46,7 @@ class AsyncSession(SessionCore):
 
     async def open(self) -> Self:
         """As `Session.open`, awaitable."""
-        self.adopt(await run_async(self.open_operation(), self._exchange))
+        self.adopt(await run_async(self.open_operation(), self._exchange, self.redact))
         return self
 
     async def __aenter__(self) -> Self:
@@ -56,42 +57,44 @@ class AsyncSession(SessionCore):
 
     async def get_prompt(self) -> list[Block]:
         """As `Session.get_prompt`, awaitable."""
-        return await run_async(self.prompt_operation(), self._exchange)
+        return await run_async(self.prompt_operation(), self._exchange, self.redact)
 
     async def get_messages(self) -> list[JSONObject]:
         """As `Session.get_messages`, awaitable."""
-        return await run_async(self.messages_operation(), self._exchange)
+        return await run_async(self.messages_operation(), self._exchange, self.redact)
 
     async def list_tools(self) -> list[ToolSpec]:
         """As `Session.list_tools`, awaitable."""
-        return await run_async(self.tools_operation(), self._exchange)
+        return await run_async(self.tools_operation(), self._exchange, self.redact)
 
     async def call_tool(
         self, tool: str, input: Mapping[str, Any], *, timeout: float | None = None
     ) -> ToolOutput:
         """As `Session.call_tool`, awaitable."""
         return await run_async(
-            self.call_operation(tool, input, timeout), self._exchange
+            self.call_operation(tool, input, timeout), self._exchange, self.redact
         )
 
     async def resume_call(
         self, task_id: str, *, timeout: float | None = None
     ) -> ToolOutput:
         """As `Session.resume_call`, awaitable."""
-        return await run_async(self.resume_operation(task_id, timeout), self._exchange)
+        return await run_async(
+            self.resume_operation(task_id, timeout), self._exchange, self.redact
+        )
 
     async def score_group(
         self, candidates: Sequence[Mapping[str, Any]], *, timeout: float | None = None
     ) -> list[JSONObject]:
         """As `Session.score_group`, awaitable."""
         return await run_async(
-            self.score_operation(candidates, timeout), self._exchange
+            self.score_operation(candidates, timeout), self._exchange, self.redact
         )
 
     async def close(self, *, wait: bool = True) -> None:
         """As `Session.close`, awaitable."""
         if wait:
-            await run_async(self.close_operation(), self._exchange)
+            await run_async(self.close_operation(), self._exchange, self.redact)
         else:
             self.discard()
 
@@ -136,7 +139,9 @@ class AsyncORSClient(
 
     async def run(self, operation: Operation[T]) -> T:
         """As `ORSClient.run`, awaitable."""
-        return await run_async(operation, self._connections.exchange)
+        return await run_async(
+            operation, self._connections.exchange, self._server.settings.redact
+        )
 
     async def list_environments(self) -> list[str]:
         """As `ORSClient.list_environments`, awaitable."""
@@ -196,6 +201,7 @@ class AsyncORSClient(
         secrets: Secrets | None = None,
     ) -> JSONObject:
         """As `ORSClient.create_episode`, awaitable."""
+        secrets = hide(secrets)
         task = task_request(task_spec, split, index)
         return await self.run(self._create_episode(session_id, env, task, secrets))
 

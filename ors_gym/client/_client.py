@@ -14,6 +14,7 @@ from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
+from ors_gym.protocol._redaction import hide
 from ors_gym.types import (
     Block,
     JSONObject,
@@ -49,7 +50,7 @@ class Session(SessionCore):
         Raises:
             ORSError: If it cannot be opened; nothing is left on the server then.
         """
-        self.adopt(run_blocking(self.open_operation(), self._exchange))
+        self.adopt(run_blocking(self.open_operation(), self._exchange, self.redact))
         return self
 
     def __enter__(self) -> Self:
@@ -67,7 +68,7 @@ class Session(SessionCore):
         Raises:
             SetupFailedError: If the set-up raised.
         """
-        return run_blocking(self.prompt_operation(), self._exchange)
+        return run_blocking(self.prompt_operation(), self._exchange, self.redact)
 
     def get_messages(self) -> list[JSONObject]:
         """Get the prompt as a conversation.
@@ -75,7 +76,7 @@ class Session(SessionCore):
         Returns:
             Turns with ``role`` and ``blocks``; on older servers, one user turn.
         """
-        return run_blocking(self.messages_operation(), self._exchange)
+        return run_blocking(self.messages_operation(), self._exchange, self.redact)
 
     def list_tools(self) -> list[ToolSpec]:
         """List the tools of this session; ask after the prompt.
@@ -83,7 +84,7 @@ class Session(SessionCore):
         Returns:
             The tools, the terminal one among them.
         """
-        return run_blocking(self.tools_operation(), self._exchange)
+        return run_blocking(self.tools_operation(), self._exchange, self.redact)
 
     def call_tool(
         self, tool: str, input: Mapping[str, Any], *, timeout: float | None = None
@@ -105,7 +106,9 @@ class Session(SessionCore):
             CallTimeoutError: If the time passed.
             SessionLostError: If the server no longer has the session.
         """
-        return run_blocking(self.call_operation(tool, input, timeout), self._exchange)
+        return run_blocking(
+            self.call_operation(tool, input, timeout), self._exchange, self.redact
+        )
 
     def resume_call(self, task_id: str, *, timeout: float | None = None) -> ToolOutput:
         """Wait longer for a call that timed out.
@@ -120,7 +123,9 @@ class Session(SessionCore):
         Raises:
             AmbiguousCallError: If the server no longer has the result.
         """
-        return run_blocking(self.resume_operation(task_id, timeout), self._exchange)
+        return run_blocking(
+            self.resume_operation(task_id, timeout), self._exchange, self.redact
+        )
 
     def score_group(
         self, candidates: Sequence[Mapping[str, Any]], *, timeout: float | None = None
@@ -137,7 +142,9 @@ class Session(SessionCore):
         Raises:
             InvalidRequestError: If the server cannot score groups.
         """
-        return run_blocking(self.score_operation(candidates, timeout), self._exchange)
+        return run_blocking(
+            self.score_operation(candidates, timeout), self._exchange, self.redact
+        )
 
     def close(self, *, wait: bool = True) -> None:
         """Delete the session on the server, in bounded time. Closing twice is fine.
@@ -147,7 +154,7 @@ class Session(SessionCore):
                 the session otherwise, and if the server does not answer.
         """
         if wait:
-            run_blocking(self.close_operation(), self._exchange)
+            run_blocking(self.close_operation(), self._exchange, self.redact)
         else:
             self.discard()
 
@@ -165,7 +172,8 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         api_key: Sent as ``X-API-Key``; the variable ``ORS_API_KEY`` if None.
         headers: Sent with every request, such as a gateway's authorization.
         timeout: Seconds for a request that is neither a call nor part of set-up.
-        trust_env: Whether proxies of the environment are used, through httpx.
+        trust_env: Whether proxies of the environment are used, through httpx, for a
+            server on another machine.
         allow_insecure: Whether a key or a secret may travel over plain http to
             another machine.
         limits: Bounds on what a server may send.
@@ -213,7 +221,9 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         Args:
             operation: The operation, such as one of `catalog`.
         """
-        return run_blocking(operation, self._connections.exchange)
+        return run_blocking(
+            operation, self._connections.exchange, self._server.settings.redact
+        )
 
     def list_environments(self) -> list[str]:
         """List the environments of the server.
@@ -386,6 +396,7 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
             ConnectionFailedError: If nobody knows whether it was started; the id is
                 of no use then.
         """
+        secrets = hide(secrets)
         task = task_request(task_spec, split, index)
         return self.run(self._create_episode(session_id, env, task, secrets))
 

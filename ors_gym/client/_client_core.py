@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
+from ors_gym._shown_text import even_half_made
 from ors_gym.client._remote_server import RemoteServer, make_settings
 from ors_gym.client._session_core import (
     CALL_TIMEOUT,
@@ -20,6 +21,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect
 from ors_gym.protocol._exchange import Limits, Operation
+from ors_gym.protocol._redaction import hide
 from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._server_state import (
     ClientSettings,
@@ -56,6 +58,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         repeat_calls_after_429: bool = True,
         on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
+        api_key, headers = hide(api_key), hide(headers)
         settings = make_settings(
             base_url,
             api_key=api_key,
@@ -130,6 +133,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         client._server.retries.subscribe(other._server.retries.tell)
         return client
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
 

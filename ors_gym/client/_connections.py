@@ -22,6 +22,7 @@ from typing import Any, Final, Protocol
 
 import httpx
 
+from ors_gym._shown_text import even_half_made
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.http._address import Origin
 from ors_gym.client.http._async_pool import AsyncConnectionPool
@@ -158,6 +159,7 @@ class _BaseHttpxConnections:
         self._limits = settings.limits
         self._url = f"{self.origin.scheme}://{self.origin.authority}"
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self._url}')"
 

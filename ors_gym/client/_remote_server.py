@@ -13,7 +13,7 @@ from ors_gym.client._run_operation import AsyncExchange
 from ors_gym.client.http._address import Origin
 from ors_gym.errors import InsecureTransportError, InvalidRequestError
 from ors_gym.protocol._exchange import Head, Limits
-from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._redaction import Redactor, hide, secrets_of_header
 from ors_gym.protocol._retries import Retry
 from ors_gym.protocol._server_state import ClientSettings, Hooks, Server
 
@@ -86,6 +86,7 @@ def make_settings(
     repeat_calls_after_429: bool = True,
 ) -> ClientSettings:
     """Make settings of the arguments of a client; see `ORSClient`."""
+    api_key, headers = hide(api_key), hide(headers)
     origin = Origin(base_url)
     base_url = base_url.rstrip("/")
     sent, secrets = _client_headers(api_key, headers or {})
@@ -115,7 +116,8 @@ def _client_headers(
 ) -> tuple[tuple[tuple[str, str], ...], list[str]]:
     """Return the headers of every request, and which of their values are secret."""
     own = {"User-Agent": f"ors-gym/{find_version()}"}
-    api_key = api_key if api_key is not None else os.environ.get("ORS_API_KEY")
+    if api_key is None:
+        api_key = hide(os.environ.get("ORS_API_KEY"))
     if api_key:
         own["X-API-Key"] = api_key
     for name, value in headers.items():
@@ -124,13 +126,13 @@ def _client_headers(
         own = {key: own[key] for key in own if key.lower() != name.lower()}
         own[name] = value
     checked = Head("GET", "/", tuple(own.items())).headers
-    secrets: list[str] = []
-    for name, value in checked:
-        if is_secret_header(name):
-            # A server may repeat the credentials without their scheme, say "Bearer".
-            scheme, _, credentials = value.partition(" ")
-            secrets += [value, credentials] if credentials else [scheme]
-    return checked, secrets
+    secrets = [
+        part
+        for name, value in checked
+        if is_secret_header(name)
+        for part in secrets_of_header(value)
+    ]
+    return checked, hide(secrets)
 
 
 def find_version() -> str:

@@ -7,7 +7,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias, TypeVar
 
+from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation, Outcome, Send
+from ors_gym.protocol._redaction import Redactor
 
 T = TypeVar("T")
 
@@ -17,8 +19,8 @@ AsyncExchange: TypeAlias = Callable[[Send], Awaitable[Outcome]]
 """Does one exchange on an event loop."""
 
 
-def run_blocking(operation: Operation[T], exchange: Exchange) -> T:
-    """Run an operation to its end in this thread."""
+def run_blocking(operation: Operation[T], exchange: Exchange, redact: Redactor) -> T:
+    """Run an operation to its end in this thread; its error tells no secret."""
     try:
         step = next(operation)
         while True:
@@ -32,12 +34,17 @@ def run_blocking(operation: Operation[T], exchange: Exchange) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except ORSError as error:
+        redact.clear(error)
+        raise
     finally:
         # Whatever interrupted the exchange, the operation settles its session's state.
         operation.close()
 
 
-async def run_async(operation: Operation[T], exchange: AsyncExchange) -> T:
+async def run_async(
+    operation: Operation[T], exchange: AsyncExchange, redact: Redactor
+) -> T:
     """Run an operation to its end on the running event loop, as `run_blocking` does."""
     try:
         step = next(operation)
@@ -52,5 +59,8 @@ async def run_async(operation: Operation[T], exchange: AsyncExchange) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except ORSError as error:
+        redact.clear(error)
+        raise
     finally:
         operation.close()

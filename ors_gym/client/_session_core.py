@@ -6,12 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ors_gym._shown_text import even_half_made
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background import Registered, background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._reading import flatten_messages
+from ors_gym.protocol._redaction import hide
 from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._server_state import SessionState
 from ors_gym.types import Block, JSONObject, Secrets, TaskSpec, ToolOutput, ToolSpec
@@ -63,8 +65,8 @@ class SessionCore:
         """The server; behind a gateway, the deployment."""
         self._environment = environment
         self._task = task
-        self._secrets = secrets
-        self._env_overrides = env_overrides
+        self._secrets: Secrets | None = hide(secrets)
+        self._env_overrides: Mapping[str, str] | None = hide(env_overrides)
         if toolset is not None:
             create_options = {**(create_options or {}), "toolset_name": toolset}
         self._create_options = create_options
@@ -72,6 +74,8 @@ class SessionCore:
         self._call_timeout = call_timeout
         self._setup_timeout = setup_timeout
         self._state: SessionState | None = None
+        self.redact = self.server.redact
+        """Hides the secrets of the client, and once it is open those of the session."""
         self._is_attached = False
         self._closed = False
         """Whether it was closed before it was opened."""
@@ -80,6 +84,7 @@ class SessionCore:
         self.tool_options: JSONObject = {}
         """What the server said beside the tools, such as ``terminal_tool``."""
 
+    @even_half_made
     def __repr__(self) -> str:
         state = self._state
         if self._is_closed or state is None:
@@ -122,8 +127,7 @@ class SessionCore:
             )
         if self._state.closed:
             raise SessionClosedError(
-                f"session {self._state.session_id} of {self._environment!r} was "
-                "closed; open a new session"
+                f"{self.redact(self._state.name)} was closed; open a new session"
             )
         return self._state
 
@@ -139,6 +143,7 @@ class SessionCore:
     def adopt(self, state: SessionState) -> None:
         """Take an episode that was just created, and keep it alive from now on."""
         self._state = state
+        self.redact = state.redact
         background().note_open(state.session_id)
 
     def attach(self, session_id: str, environment: str) -> None:
@@ -172,7 +177,9 @@ class SessionCore:
             self.adopt((yield from self.open_operation()))
             prompt = yield from self.prompt_operation()
             tools = yield from self.tools_operation()
-        except BaseException:
+        except BaseException as error:
+            # Whoever runs this knows the secrets of the client only.
+            self.redact.clear(error)
             self.discard()
             raise
         return prompt, tools

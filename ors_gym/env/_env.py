@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
+from ors_gym._shown_text import even_half_made
 from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
@@ -217,6 +218,7 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
             spec.kwargs = without_secrets(spec.kwargs)
         self._spec = spec
 
+    @even_half_made
     def __str__(self) -> str:
         return f"<ORSEnv {self.environment!r} at {self.base_url}>"
 
@@ -344,6 +346,7 @@ class AsyncORSEnv(AsyncTaskEnv):
         """Return the splits of the environment."""
         return await self.client.run(self._chooser.list_splits())
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"<AsyncORSEnv {self.environment!r} at {self.base_url}>"
 

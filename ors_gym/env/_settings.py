@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 import numbers
 import os
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from ors_gym.client._remote_server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._redaction import hide_arguments
 from ors_gym.spaces._narrow_tools import ToolSchemas, check_tool_schemas
 from ors_gym.types import Secrets, TerminalToolAs
 
@@ -152,10 +154,16 @@ def shows_settings(
 ) -> Callable[[F], F]:
     """Let a constructor's signature show each setting in place of ``**arguments``.
 
-    ``defaults`` are those that differ from the defaults of the settings.
+    ``defaults`` are those that differ from the defaults of the settings. The
+    constructor gets secrets that no traceback shows.
     """
 
     def decorate(constructor: F) -> F:
+        @functools.wraps(constructor)
+        def construct(*positional: Any, **named: Any) -> None:
+            named = hide_arguments(named)
+            constructor(*positional, **named)
+
         signature = inspect.signature(constructor)
         parameters = {
             name: parameter
@@ -170,10 +178,10 @@ def shows_settings(
                 annotation=field.type,
             )
             parameters.setdefault(field.name, shown)
-        constructor.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        construct.__signature__ = signature.replace(  # type: ignore[attr-defined]
             parameters=list(parameters.values())
         )
-        return constructor
+        return cast(F, construct)
 
     return decorate
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 from ors_gym.errors import InsecureTransportError, InvalidRequestError
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._exchange import Head
+from ors_gym.protocol._redaction import HiddenBytes, HiddenText, hide
 from ors_gym.protocol._server_state import Server
 from ors_gym.types import JSONObject, Secrets
 
@@ -122,7 +123,7 @@ def create_request(
     elif channel is SecretsChannel.HEADER:
         headers += secrets_header(secrets)
     head = server.address(Head("POST", "/create", headers))
-    return head, encode(body, "the task")
+    return head, HiddenBytes(encode(body, "the task"))
 
 
 def secrets_header(secrets: Mapping[str, JSONObject]) -> list[tuple[str, str]]:
@@ -130,7 +131,7 @@ def secrets_header(secrets: Mapping[str, JSONObject]) -> list[tuple[str, str]]:
     if not secrets:
         return []
     value = base64.b64encode(encode(secrets, "the secrets")).decode()
-    return [("X-Secrets", value)]
+    return [("X-Secrets", HiddenText(value))]
 
 
 def read_secrets(server: Server, secrets: Secrets) -> dict[str, JSONObject]:
@@ -138,7 +139,7 @@ def read_secrets(server: Server, secrets: Secrets) -> dict[str, JSONObject]:
 
     Raises unless they can be sent, and safely (docs/wire.md, points 1 and 19).
     """
-    found = {name: _read_secret(name, given) for name, given in secrets.items()}
+    found = {name: _read_secret(name, given) for name, given in hide(secrets).items()}
     if server.settings.share_api_key:
         key = {"value": _api_key(server), "allowed_domains": [*_platform_hosts(server)]}
         found |= dict.fromkeys(_SHARED_KEY, key)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Final, Self
 
+from ors_gym._shown_text import even_half_made
 from ors_gym.errors import (
     InvalidRequestError,
     SessionClosedError,
@@ -156,6 +157,7 @@ class Server:
         """Have a session deleted that may exist and that nobody will use."""
         self.hooks.discard(self, session_id)
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.base_url!r})"
 

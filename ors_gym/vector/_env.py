@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
-from ors_gym._shown_text import warn
+from ors_gym._shown_text import even_half_made, warn
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import (
     EnvSettings,
@@ -98,6 +98,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         "render_modes": ["ansi", "rgb_array"],
         "render_fps": 1,
     }
+
+    __repr__ = even_half_made(VectorEnv.__repr__)
 
     @shows_settings(EnvSettings, on_error="truncate")
     def __init__(

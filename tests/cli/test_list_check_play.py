@@ -6,7 +6,9 @@ import pytest
 
 from ors_gym.client import ORSClient
 from tests.cli.running import HELLO, run
+from tests.support.proxy import scripted
 from tests.support.terminal import Terminal
+from tests.system.faults.scripted_ors import scripted_ors
 
 
 def test_list_tells_all_of_a_server(server):
@@ -171,3 +173,12 @@ def test_ctrl_c_while_a_tool_runs_leaves_a_clean_line(server):
     assert terminal.text.endswith("^C\n")
     assert "Traceback" not in terminal.text
     assert server.open_sessions() == set()
+
+
+def test_list_shows_no_key_that_is_a_name(monkeypatch):
+    monkeypatch.setenv("ORS_API_KEY", "k3y-0123456789")
+    names = scripted.json_reply(["k3y-0123456789"])
+    with scripted_ors(list_environments=lambda _: names) as server:
+        told = run("list", server.url).stdout
+    assert "[redacted]" in told
+    assert "k3y" not in told

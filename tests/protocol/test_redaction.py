@@ -2,16 +2,20 @@
 
 import base64
 import html
+import html.entities
 import json
 import pickle
 import re
+from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ors_gym.errors import ORSError
+from ors_gym.errors import AmbiguousCallError, ORSError, ToolRejectedError
 from ors_gym.protocol._exchange import Outcome
-from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._redaction import HiddenBytes, Redactor, hide, secrets_of_header
 from ors_gym.protocol._replies import server_text, status_error
 from tests.protocol.scripted_exchanges import SETTINGS, RecordingServer, open_state
 
@@ -45,6 +49,107 @@ def test_every_form_is_hidden(secret: str) -> None:
         assert form not in told, name
         assert told.startswith("before")
         assert told.endswith("after")
+
+
+def _as_entities(text: str) -> str:
+    return "".join(c if c.isalnum() else f"&#{ord(c):03};" for c in text)
+
+
+def _as_named_entities(text: str) -> str:
+    names = {character: name for name, character in html.entities.html5.items()}
+    return "".join(f"&{names[c]}" if c in names else c for c in text)
+
+
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "JSON": lambda text: json.dumps(text)[1:-1],
+    "JSON without escapes": lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    "JSON for HTML": lambda text: re.sub(
+        "[<>&'/]", lambda c: f"\\u{ord(c[0]):04X}", json.dumps(text)[1:-1]
+    ),
+    "repr": lambda text: repr(text)[1:-1],
+    "bytes": lambda text: repr(text.encode())[2:-1],
+    "HTML": html.escape,
+    "HTML in an element": lambda text: html.escape(text, quote=False),
+    "HTML by number": _as_entities,
+    "HTML by name": _as_named_entities,
+    "percent": lambda text: quote(text, safe=""),
+    "percent in lower case": lambda text: re.sub(
+        "%..", lambda found: found[0].lower(), quote(text)
+    ),
+    "form": quote_plus,
+}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("inner", ESCAPES)
+@pytest.mark.parametrize("outer", ESCAPES)
+def test_what_was_escaped_twice_is_hidden(secret: str, inner: str, outer: str) -> None:
+    form = ESCAPES[outer](ESCAPES[inner](secret))
+    assert Redactor([secret])(f"<{form}>") == "<[redacted]>"
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=20),
+    st.lists(st.sampled_from(sorted(ESCAPES)), max_size=3),
+)
+def test_however_it_was_escaped_it_is_hidden(secret: str, escapes: list[str]) -> None:
+    form = secret
+    for name in escapes:
+        form = ESCAPES[name](form)
+    assert Redactor([secret])(form) == "[redacted]"
+
+
+@pytest.mark.parametrize("sign", ["\\", "%25", "&amp;", "&#", "\\u0026", "%5c", "0"])
+def test_a_server_cannot_make_it_slow(sign: str) -> None:
+    redact = Redactor(["'\\\\'\\\\'&%\"\\" * 4])
+    text = sign * (2**16 // len(sign))
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "parts"),
+    [
+        ("hunter22", {"hunter22"}),
+        ("Bearer hunter22==", {"hunter22=="}),
+        ("a passphrase of words", {"a passphrase of words"}),
+        ("sid=hunter22; csrf=sword%2Ffish", {"hunter22", "sword%2Ffish", "sword/fish"}),
+        ('Digest username="u", response="hunter22"', {"hunter22"}),
+        ("Basic dXNlcjpodW50ZXIyMg==", {"dXNlcjpodW50ZXIyMg==", "hunter22"}),
+        ("Basic no base64", set()),
+    ],
+)
+def test_what_is_secret_in_a_header(value: str, parts: set[str]) -> None:
+    found = set(secrets_of_header(value))
+    assert {value, *parts} <= found
+    assert "words" not in found
+
+
+def test_an_error_and_what_led_to_it_are_cleared() -> None:
+    try:
+        try:
+            raise AmbiguousCallError("call hunter22", task_id="hunter22")
+        except ORSError as first:
+            raise ToolRejectedError("so \x1bhunter22", reason="hunter22") from first
+    except ORSError as error:
+        Redactor(["hunter22"]).clear(error)
+        assert error.message == "so \x1b[redacted]"
+        for link in (error, error.__cause__):
+            assert "hunter22" not in f"{link} {vars(link)} {link!r}"
+            assert b"hunter22" not in pickle.dumps(link)
+
+
+def test_held_secrets_do_not_show_themselves() -> None:
+    held = hide(
+        {"A": "hunter22", "B": ("hunter22", ["hunter22.org"]), "C": ["hunter22"]}
+    )
+    assert "hunter22" not in repr(held) + repr(HiddenBytes(b"hunter22"))
+    for part in (slice(None, 4), slice(1, None)):
+        assert "unt" not in repr(held["A"][part])
+        assert "unt" not in repr(HiddenBytes(b"hunter22")[part])
+    assert held["A"] == "hunter22"
+    assert json.loads(json.dumps(held))["B"] == ["hunter22", ["hunter22.org"]]
+    assert pickle.loads(pickle.dumps(held)) == held
+    assert hide(None) is None
 
 
 @pytest.mark.parametrize("secret", SECRETS)

@@ -40,7 +40,7 @@ class BackgroundConnections:
             connections = self._servers[key] = _ServerConnections(server)
         connections.users += 1
         try:
-            return await run_async(operation, connections.exchange)
+            return await run_async(operation, connections.exchange, server.redact)
         finally:
             connections.users -= 1
             connections.idle_since = time.monotonic()

@@ -13,6 +13,7 @@ from httptools import HttpParserError, HttpResponseParser
 from ors_gym.client.http._address import Origin
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Headers, Limits, Sink
+from ors_gym.protocol._redaction import HiddenBytes
 
 _FRAMING: Final = frozenset(
     {"connection", "content-length", "expect", "transfer-encoding", "upgrade"}
@@ -40,11 +41,12 @@ class RequestWriter:
         if rendered is None or rendered[0] is not self:
             rendered = head.rendered = (self, self._render_head(head))
         if body is not None:
-            return b"%bcontent-length: %d\r\n\r\n%b" % (rendered[1], len(body), body)
+            parts = (rendered[1], len(body), body)
+            return HiddenBytes(b"%bcontent-length: %d\r\n\r\n%b" % parts)
         if head.method in _BODILESS_METHODS:
-            return rendered[1] + b"\r\n"
+            return HiddenBytes(rendered[1] + b"\r\n")
         # A server may wait for a body where none is announced (RFC 9110, section 8.6).
-        return rendered[1] + b"content-length: 0\r\n\r\n"
+        return HiddenBytes(rendered[1] + b"content-length: 0\r\n\r\n")
 
     def _render_head(self, head: Head) -> bytes:
         """Render all but the body's length."""
@@ -56,7 +58,7 @@ class RequestWriter:
             lines.extend(headers)
         request_line = f"{head.method} {self._origin.prefix}{head.target} HTTP/1.1\r\n"
         rest = "".join(f"{name}: {value}\r\n" for name, value in lines)
-        return (request_line + rest).encode("latin-1")
+        return HiddenBytes((request_line + rest).encode("latin-1"))
 
 
 def _refuse_framing(headers: Sequence[tuple[str, str]]) -> None:

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, Protocol, Self, TypeVar
 
+from ors_gym._shown_text import even_half_made
 from ors_gym.client.http._address import Origin, connect, default_ssl_context
 from ors_gym.client.http._connection import Connection, TLSConnection
 from ors_gym.client.http._failures import (
@@ -66,6 +67,7 @@ class BasePool(abc.ABC):
     def from_settings(cls, settings: ClientSettings) -> Self:
         return cls(settings.base_url, headers=settings.headers, limits=settings.limits)
 
+    @even_half_made
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self.origin.scheme}://{self.origin}')"
 

@@ -95,7 +95,7 @@ def wait(
         reason = outcome.failure.value
     else:
         reason = "starting" if is_starting(outcome) else f"status {outcome.status}"
-    request = f"{head.method} {head.target}"
+    request = server.redact(f"{head.method} {head.target}")
     server.hooks.on_retry(Retry(request, reason, patience.attempts, delay))
     patience.spend((yield Pause(delay)))
     return True

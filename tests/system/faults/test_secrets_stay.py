@@ -1,6 +1,10 @@
 """What a server says, it may have from us: nothing secret is in what we show of it."""
 
+import asyncio
 import base64
+import contextlib
+import html
+import io
 import json
 import logging
 import pickle
@@ -10,8 +14,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+import rich.console
+import rich.traceback
+from IPython.core.ultratb import VerboseTB
 
 import ors_gym
+from ors_gym.client import AsyncSession, Session
+from ors_gym.client._connections import HttpxConnections
+from ors_gym.client._remote_server import RemoteServer
+from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._connection import Connection
+from ors_gym.client.http._pool import ConnectionPool
+from ors_gym.env import TaskEnv
 from tests.support.proxy import scripted
 from tests.support.proxy.http1 import ReceivedRequest
 from tests.system.faults.scripted_ors import TASK_ID, scripted_ors, scripted_session
@@ -19,6 +33,8 @@ from tests.system.faults.scripted_ors import TASK_ID, scripted_ors, scripted_ses
 KEY = "key-0123456789abcdef"
 SECRET = 'p4ss "word"/\u00e9+&'
 TOKEN = "token-fedcba9876543210"
+
+COOKIES = ("c00kie-123456", "other-654321")
 
 X_SECRETS = base64.b64encode(json.dumps({"DB": {"value": SECRET}}).encode()).decode()
 FORMS = [
@@ -31,6 +47,12 @@ FORMS = [
     urllib.parse.quote_plus(SECRET),
     base64.b64encode(SECRET.encode()).decode(),
     base64.b64encode(KEY.encode()).decode(),
+    html.escape(SECRET),
+    html.escape(SECRET).replace("&quot;", "&#34;"),
+    urllib.parse.quote(urllib.parse.quote(SECRET)),
+    json.dumps(json.dumps(SECRET))[3:-3],
+    html.escape(html.escape(SECRET)),
+    *COOKIES,
 ]
 SAID = "refused: " + " | ".join(FORMS)
 
@@ -84,6 +106,19 @@ def traceback_page(_: ReceivedRequest) -> scripted.RawReply:
     return scripted.html_reply(f"<pre>Traceback: {SAID}</pre>", 500)
 
 
+def names_the_session(_: ReceivedRequest) -> scripted.RawReply:
+    events = scripted.event_stream(("task_id", KEY), ("end", ""))
+    return scripted.stream_reply(events)
+
+
+def names_the_call(request: ReceivedRequest) -> scripted.RawReply:
+    if "task_id" in request.json:
+        return scripted.stream_reply(
+            scripted.event_stream(("error", "unknown task_id"))
+        )
+    return scripted.stream_reply(scripted.event_stream(("task_id", KEY)), then="close")
+
+
 def redirects(_: ReceivedRequest) -> scripted.RawReply:
     query = urllib.parse.quote(SECRET, safe="")
     return scripted.status_reply(
@@ -114,10 +149,18 @@ ECHOES: Mapping[str, Mapping[str, scripted.Handler]] = {
     "a tool's traceback": {"call": traceback_page},
     "a result that is none": {"call": tool_ends("end", SAID)},
     "a call's 422": {"call": validation_error},
+    "a session named by the key": {
+        "create_session": names_the_session,
+        "call": says_json(410),
+    },
+    "a call named by the key": {"call": names_the_call},
 }
 
 
-HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+HEADERS = {
+    "Authorization": f"Bearer {TOKEN}",
+    "Cookie": "sid={}; csrf={}".format(*COOKIES),
+}
 OPTIONS: Any = {"secrets": {"DB": SECRET}, "setup_timeout": 1.0, "call_timeout": 5}
 
 
@@ -191,3 +234,133 @@ def test_the_hook_for_retries_sees_no_secret(log: pytest.LogCaptureFixture) -> N
     check_clean(repr(told))
     check_clean(log.text)
     assert "prompt" in log.text
+
+
+def test_an_environment_named_by_a_key_is_not_told(
+    log: pytest.LogCaptureFixture,
+) -> None:
+    def says(value: Any) -> scripted.Handler:
+        return lambda _: scripted.json_reply(value)
+
+    told: list[Any] = []
+    splits = [{"name": KEY, "type": "test"}, {"name": TOKEN, "type": "test"}]
+    replaced = {
+        "list_environments": says([KEY, TOKEN]),
+        "splits": says(splits),
+        "prompt": lambda _: scripted.json_reply({"detail": KEY}, 503),
+    }
+    with (
+        scripted_ors(**replaced) as server,
+        ors_gym.ORSClient(
+            server.url, api_key=KEY, headers=HEADERS, on_retry=told.append
+        ) as client,
+    ):
+        for play in (
+            lambda: client.list_tools("box"),
+            lambda: ors_gym.ORSEnv(KEY, client=client).reset(),
+            lambda: client.session(KEY, {}, setup_timeout=1).__enter__().get_prompt(),
+        ):
+            with pytest.raises(ors_gym.ORSError) as caught:
+                play()
+            assert "[redacted]" in str(caught.value)
+            check_error(caught.value, log)
+    assert told
+    check_clean(repr(told))
+
+
+def show_locals(error: BaseException) -> str:
+    """Return the error as IPython and rich show it, without the frames of this file."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    assert trace is not None
+    shown = io.StringIO()
+    rich.console.Console(file=shown, width=400).print(
+        rich.traceback.Traceback.from_exception(
+            type(error),
+            error,
+            trace,
+            show_locals=True,
+            locals_max_length=1000,
+            locals_max_string=50,
+            max_frames=0,
+        )
+    )
+    assert "locals" in shown.getvalue()
+    ipython = VerboseTB(theme_name="nocolor").text(type(error), error, trace)
+    return shown.getvalue() + ipython
+
+
+def open_session(url: str) -> None:
+    client = ors_gym.ORSClient(url, api_key=KEY, headers=HEADERS)
+    client.session("box", split="train", index=0, **OPTIONS).open()
+
+
+def create_episode(url: str) -> None:
+    client = ors_gym.ORSClient(url, api_key=KEY, headers=HEADERS)
+    secrets = OPTIONS["secrets"]
+    client.create_episode("an-id", "box", split="train", index=0, secrets=secrets)
+
+
+def reset_env(url: str) -> None:
+    given: Any = {"api_key": KEY, "headers": HEADERS, **OPTIONS}
+    ors_gym.ORSEnv("box", url, **given).reset(seed=0)
+
+
+def reset_async_env(url: str) -> None:
+    given: Any = {"api_key": KEY, "headers": HEADERS, **OPTIONS}
+    asyncio.run(ors_gym.AsyncORSEnv("box", url, **given).reset(seed=0))
+
+
+def reset_vector_env(url: str) -> None:
+    given: Any = {"api_key": KEY, "headers": HEADERS, **OPTIONS}
+    given |= {"client_options": {"headers": HEADERS}, "on_error": "raise"}
+    with contextlib.closing(ors_gym.ORSVectorEnv("box", url, 2, **given)) as envs:
+        envs.reset(seed=0)
+
+
+WAYS = [open_session, create_episode, reset_env, reset_async_env, reset_vector_env]
+
+
+@pytest.mark.parametrize("play", WAYS)
+def test_a_traceback_with_locals_shows_nothing_secret(play: Any) -> None:
+    with (
+        scripted_ors(create=says_json(400)) as server,
+        pytest.raises(ors_gym.ORSError) as caught,
+    ):
+        play(server.url)
+    check_clean(show_locals(caught.value))
+
+
+@pytest.mark.parametrize("play", WAYS)
+def test_nor_does_one_of_a_client_that_was_not_made(play: Any) -> None:
+    with pytest.raises(ors_gym.InsecureTransportError) as caught:
+        play("http://192.0.2.1")
+    check_clean(show_locals(caught.value))
+
+
+def test_nor_does_one_of_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(connection: Connection, request: bytes) -> None:
+        if b"/create HTTP" in bytes(request):
+            raise KeyboardInterrupt
+        write(connection, request)
+
+    write = Connection._write
+    monkeypatch.setattr(Connection, "_write", interrupt)
+    with scripted_ors() as server, pytest.raises(KeyboardInterrupt) as caught:
+        open_session(server.url)
+    check_clean(show_locals(caught.value))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(ors_gym.ORSClient, ors_gym.AsyncORSClient, Session, AsyncSession),
+        *(ors_gym.ORSEnv, ors_gym.AsyncORSEnv, ors_gym.ORSVectorEnv, TaskEnv),
+        *(ConnectionPool, AsyncConnectionPool, HttpxConnections, RemoteServer),
+    ],
+)
+def test_what_is_half_made_can_be_shown(kind: Any) -> None:
+    made = kind.__new__(kind)
+    assert kind.__name__ in repr(made)
+    assert kind.__name__ in str(made)
