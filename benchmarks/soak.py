@@ -155,23 +155,32 @@ def _end_of(truncated: object, info: dict[str, Any]) -> str:
 
 
 def _play_blocking(url: str, ledger: _Ledger, seed: int) -> None:
-    with contextlib.closing(
-        ors_gym.ORSEnv("contract", url, prefetch=bool(seed % 2), **_ENV)
-    ) as env:
-        end = "none yet"
-        while not ledger.over:
-            try:
-                if end:
-                    env.reset(seed=None if end != "none yet" else seed)
-                number = ledger.draw()
-                text, reward, _, truncated, info = env.step(_add(number))
-            except ors_gym.ORSError as error:
-                end = f"{error.kind}"
-            else:
-                end = _end_of(truncated, info)
-                ledger.note(number, text, float(reward), info["error_kind"])
+    """Play an env, made anew if the server's answer to its first question is broken."""
+    while not ledger.over:
+        try:
+            env = ors_gym.ORSEnv("contract", url, prefetch=bool(seed % 2), **_ENV)
+        except ors_gym.ORSError as error:
+            ledger.ends[f"env: {error.kind} at the start"] += 1
+            continue
+        with contextlib.closing(env):
+            _play_env(env, ledger)
+
+
+def _play_env(env: ors_gym.ORSEnv, ledger: _Ledger) -> None:
+    end = "none yet"
+    while not ledger.over:
+        try:
             if end:
-                ledger.ends[f"env: {end}"] += 1
+                env.reset()
+            number = ledger.draw()
+            text, reward, _, truncated, info = env.step(_add(number))
+        except ors_gym.ORSError as error:
+            end = f"{error.kind}"
+        else:
+            end = _end_of(truncated, info)
+            ledger.note(number, text, float(reward), info["error_kind"])
+        if end:
+            ledger.ends[f"env: {end}"] += 1
 
 
 async def _play_async(client: ors_gym.AsyncORSClient, ledger: _Ledger) -> None:
