@@ -22,6 +22,7 @@ import random
 import resource
 import signal
 import statistics
+import sys
 import threading
 import time
 import warnings
@@ -484,6 +485,24 @@ def _audit(
 
 
 @contextlib.contextmanager
+def _noting_what_finalisers_raise(ledger: _Ledger) -> Iterator[None]:
+    """Take down what nobody can catch, but for an interrupt that strikes there."""
+
+    def note(unraisable: Any) -> None:
+        error = unraisable.exc_value
+        if isinstance(error, _Interrupted):
+            ledger.counts["interrupts of finalisers"] += 1
+        else:
+            ledger.wrong.append(f"{unraisable.object!r} raised {error!r}")
+
+    before, sys.unraisablehook = sys.unraisablehook, note
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextlib.contextmanager
 def _few_descriptors() -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, _DESCRIPTORS), hard))
@@ -527,7 +546,7 @@ def soak(
         ledger = _Ledger(seconds)
         restarts = _Restarts(server, ledger, restart_every)
         started = time.monotonic()
-        with _Memory() as memory:
+        with _noting_what_finalisers_raise(ledger), _Memory() as memory:
             _play(proxy.url, ledger, sessions, restarts)
         report.seconds = time.monotonic() - started
         report.memory = memory.quarters()

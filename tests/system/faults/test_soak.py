@@ -14,7 +14,7 @@ def test_a_minute_of_everything_at_once(name: str) -> None:
     assert not report.wrong, report.as_markdown()
     assert report.broken > 0.005 * report.exchanges
     assert report.shown > 1000
-    assert report.counts.keys() == {"evaluations", "forks", "interrupts", "restarts"}
+    assert report.counts.keys() >= {"evaluations", "forks", "interrupts", "restarts"}
 
 
 @pytest.mark.slow
