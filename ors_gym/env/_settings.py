@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import math
 import numbers
@@ -14,7 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, cast, get_args
 from ors_gym.client._remote_server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol._redaction import hide_arguments
+from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.spaces._narrow_tools import ToolSchemas, check_tool_schemas
 from ors_gym.types import Secrets, TerminalToolAs
 
@@ -159,11 +158,7 @@ def shows_settings(
     """
 
     def decorate(constructor: F) -> F:
-        @functools.wraps(constructor)
-        def construct(*positional: Any, **named: Any) -> None:
-            named = hide_arguments(named)
-            constructor(*positional, **named)
-
+        construct = takes_secrets(constructor)
         signature = inspect.signature(constructor)
         parameters = {
             name: parameter

@@ -25,6 +25,7 @@ from ors_gym.evaluation._player import Player, Settings, Success, name_success
 from ors_gym.evaluation._ray import connect, play_on_ray
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
+from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
@@ -111,6 +112,7 @@ _OWN_OPTIONS: Final = Options.__annotations__.keys() - _EnvOptions.__annotations
 """Options that are not arguments of the env."""
 
 
+@takes_secrets
 def evaluate(
     client: AnyClient,
     env_name: str,
@@ -161,6 +163,7 @@ def evaluate(
     return job.evaluation()
 
 
+@takes_secrets
 async def parallel_evaluate(
     client: AnyClient,
     env_name: str,

@@ -6,18 +6,22 @@ import base64
 import binascii
 import bisect
 import collections
+import functools
 import html
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, SupportsIndex
+from typing import Any, Final, ParamSpec, SupportsIndex, TypeVar
 from urllib.parse import unquote
 
 from ors_gym.errors import ORSError
 
-SECRET_ARGUMENTS: Final = ("api_key", "secrets", "env_overrides", "headers")
+_SECRET_ARGUMENTS: Final = ("api_key", "secrets", "env_overrides", "headers")
 """The arguments of envs and clients that hold secrets."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _MASK: Final = "[redacted]"
 _SHORTEST: Final = 4
 """Shorter values would blot out ordinary words, and are no secrets."""
@@ -311,17 +315,31 @@ def hide(value: Any) -> Any:
     return value
 
 
-def hide_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an env or a client with those hidden that are secret.
+def takes_secrets(function: Callable[P, R]) -> Callable[P, R]:
+    """Hide the named arguments of a function or a constructor that are secret.
 
     Example:
-        >>> hide_arguments({"env_name": "math", "api_key": "hunter22"})
-        {'env_name': 'math', 'api_key': [redacted]}
+        >>> @takes_secrets
+        ... def show(**arguments):
+        ...     return arguments
+        >>> show(env_name="math", client_options={"api_key": "hunter22"})
+        {'env_name': 'math', 'client_options': {'api_key': [redacted]}}
     """
+
+    @functools.wraps(function)
+    def call(*arguments: P.args, **named: P.kwargs) -> R:
+        # In the place of what was given, which a traceback would show here.
+        named = _hide_arguments(named)  # type: ignore[assignment]
+        return function(*arguments, **named)
+
+    return call
+
+
+def _hide_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     hidden = {
-        name: hide(value) if name in SECRET_ARGUMENTS else value
+        name: hide(value) if name in _SECRET_ARGUMENTS else value
         for name, value in arguments.items()
     }
     if isinstance(hidden.get("client_options"), Mapping):
-        hidden["client_options"] = hide_arguments(hidden["client_options"])
+        hidden["client_options"] = _hide_arguments(hidden["client_options"])
     return hidden

@@ -16,6 +16,7 @@ from ors_gym import errors
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.errors import EpisodeOverError, ORSError
+from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._episode import Episode, StopReason
 from ors_gym.rollout._play import Game
 from ors_gym.rollout._rules import Rules, take_rules
@@ -97,6 +98,7 @@ class LiveEpisode:
         ('finished', 0.0)
     """
 
+    @takes_secrets
     def __init__(
         self,
         client: AsyncORSClient,

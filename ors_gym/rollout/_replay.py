@@ -10,6 +10,7 @@ from ors_gym._shown_text import clean
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._rules import OUTAGES, Rules
 from ors_gym.rollout._run import AnyClient, EpisodePlayer, borrow_async
@@ -69,6 +70,7 @@ class Replay:
         return f"different: {self.difference}"
 
 
+@takes_secrets
 def replay(
     client: AnyClient,
     episode: Episode,
@@ -104,6 +106,7 @@ def replay(
     )
 
 
+@takes_secrets
 async def replay_async(
     client: AnyClient,
     episode: Episode,

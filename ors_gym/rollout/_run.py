@@ -27,6 +27,7 @@ from ors_gym.env._opening import find_task
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
+from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._policies import (
@@ -161,6 +162,7 @@ def _environment_of(env: gymnasium.Env[Any, Any]) -> str:
     return env.spec.id if env.spec is not None else type(env.unwrapped).__name__
 
 
+@takes_secrets
 async def run_episode_async(
     client: AnyClient,
     env_name: str,
@@ -217,6 +219,7 @@ async def run_episode_async(
     return episode
 
 
+@takes_secrets
 async def run_group(
     client: AnyClient,
     env_name: str,
@@ -389,6 +392,7 @@ class EpisodeRunner:
         ['steps', 'success', 'task', 'total_reward']
     """
 
+    @takes_secrets
     def __init__(
         self,
         client: AnyClient,

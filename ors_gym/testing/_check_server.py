@@ -9,6 +9,7 @@ from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.protocol._dialect import DEPLOYMENT_HEADER, split_deployment
+from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.spaces import ToolSchemas
 from ors_gym.testing._checks import CHECKS, Check
 from ors_gym.testing._report import Finding, Report
@@ -16,6 +17,7 @@ from ors_gym.testing._subject import Subject, Verdict, failed, skipped
 from ors_gym.types import Secrets, ToolCall
 
 
+@takes_secrets
 def check_server(
     base_url: str,
     env_name: str | None = None,

@@ -63,6 +63,13 @@ def test_the_files_that_a_text_names_are_there(name: str) -> None:
         assert (ROOT / target).exists(), target
 
 
+def test_each_promise_names_its_tests() -> None:
+    promised, _ = (ROOT / "SECURITY.md").read_text().split("## Not promised")
+    promises = re.split(r"^- ", promised, flags=re.MULTILINE)[1:]
+    assert promises
+    assert [promise for promise in promises if "](tests/" not in promise] == []
+
+
 def test_the_page_for_authors_names_each_check() -> None:
     text = (DOCS / "environments.md").read_text()
     assert [check.name for check in CHECKS if f"`{check.name}`" not in text] == []

@@ -26,6 +26,7 @@ from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._connection import Connection
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.env import TaskEnv
+from ors_gym.rollout import random_policy, run_episode_async
 from tests.support.proxy import scripted
 from tests.support.proxy.http1 import ReceivedRequest
 from tests.system.faults.scripted_ors import TASK_ID, scripted_ors, scripted_session
@@ -319,7 +320,16 @@ def reset_vector_env(url: str) -> None:
         envs.reset(seed=0)
 
 
-WAYS = [open_session, create_episode, reset_env, reset_async_env, reset_vector_env]
+def run_rollout(url: str) -> None:
+    client = ors_gym.AsyncORSClient(url, api_key=KEY, headers=HEADERS)
+    policy = random_policy(0)
+    asyncio.run(run_episode_async(client, "box", 0, policy, **OPTIONS))
+
+
+WAYS = [
+    *(open_session, create_episode, run_rollout),
+    *(reset_env, reset_async_env, reset_vector_env),
+]
 
 
 @pytest.mark.parametrize("play", WAYS)
