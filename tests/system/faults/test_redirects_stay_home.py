@@ -153,8 +153,13 @@ def test_within_the_origin_it_is_followed_once() -> None:
     with scripted_session(prompt=hop, first=lambda _: last) as (server, session):
         assert session.get_prompt() == prompt
         server.handlers = {**server.handlers, "*/first": hop}
-        with pytest.raises(ors_gym.ProtocolError, match="redirected"):
-            session.get_prompt()
+        # A session asks for its prompt once.
+        with (
+            ors_gym.ORSClient(server.url) as client,
+            client.session("box", split="train", index=0) as another,
+            pytest.raises(ors_gym.ProtocolError, match="redirected"),
+        ):
+            another.get_prompt()
         assert not [r for r in server.requests if r.path.endswith("second")]
 
 
