@@ -12,6 +12,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from ors_gym._shown_text import clean
 from ors_gym.cli import _check, _demo, _eval, _list, _play, _report_show_replay, _serve
@@ -37,8 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Traceback (most recent call last):
         SystemExit: 2
     """
-    parser = argparse.ArgumentParser(
-        prog="ors-gym", description="Drive ORS servers as Gymnasium environments."
+    parser = _Parser(
+        prog="ors-gym",
+        description="Drive ORS servers as Gymnasium environments.",
+        epilog="ors-gym COMMAND --help shows the options of a command.",
     )
     version = f"ors-gym {find_version()}"
     parser.add_argument("--version", action="version", version=version)
@@ -69,3 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(file=sys.stderr)  # noqa: T201
         return 130
     return code
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave out the usage: a screen of options would hide what is wrong."""
+        self.exit(2, f"{self.prog}: error: {message}\nSee {self.prog} --help\n")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_command,
     add_credential_arguments,
     add_json_flag,
     add_tool_schemas_argument,
     client_arguments,
+    is_name,
     open_client,
     open_server,
+    say_aside,
     say_json,
 )
 from ors_gym.display._terminal import say
@@ -23,15 +25,25 @@ _NOTICE = "ors-gym: this runs tools of the server (--no-calls for none)"
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "check", help="check a server against the contract; runs some of its tools"
+    parser = add_command(
+        commands,
+        "check",
+        "check a server against the standard; runs some of its tools",
+        "http://localhost:8080",
     )
-    parser.add_argument("target", metavar="URL", help="address, or module:Class")
+    parser.add_argument(
+        "target",
+        metavar="URL|environment",
+        help="address, module:Class to serve it, or the name of an environment at "
+        "ORS_BASE_URL or of a bundled one",
+    )
     parser.add_argument(
         "environment", nargs="?", help="all that the server has if not given"
     )
     parser.add_argument("--split", help="default: train, or the first")
-    parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
+    parser.add_argument(
+        "--task", type=int, default=0, metavar="N", help="its index; default: 0"
+    )
     calls = parser.add_mutually_exclusive_group()
     calls.add_argument("--no-calls", action="store_true", help="run no tool")
     calls.add_argument(
@@ -42,7 +54,11 @@ def add_parser(commands: Any) -> None:
         "drawn from the schemas if not given",
     )
     parser.add_argument(
-        "--call-timeout", type=float, default=30.0, help="seconds; default: 30"
+        "--call-timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="default: 30",
     )
     add_tool_schemas_argument(parser)
     add_credential_arguments(parser)
@@ -64,11 +80,16 @@ def _read_calls(text: str) -> list[Any]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if not options.no_calls:
-        print(_NOTICE, file=sys.stderr, flush=True)  # noqa: T201
     reports = []
-    with open_server(options.target) as base_url:
-        for name in _choose(base_url, options):
+    server: str | None = options.target
+    environment: str | None = options.environment
+    if environment is None and is_name(options.target):
+        server, environment = None, options.target.removeprefix("ors/")
+    with open_server(server) as base_url:
+        names = [environment] if environment else _list_names(base_url, options)
+        if not options.no_calls:
+            say_aside(_NOTICE)
+        for name in names:
             report = check_server(
                 base_url,
                 name,
@@ -90,8 +111,6 @@ def _run(options: argparse.Namespace) -> int:
     return 0 if all(report.ok for report in reports) else 1
 
 
-def _choose(base_url: str, options: argparse.Namespace) -> list[str]:
-    if options.environment is not None:
-        return [options.environment]
+def _list_names(base_url: str, options: argparse.Namespace) -> list[str]:
     with open_client(options, base_url) as client:
         return client.list_environments()

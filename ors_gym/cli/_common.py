@@ -53,6 +53,19 @@ def _finite(value: Any) -> Any:
     return value
 
 
+def add_command(
+    commands: Any, name: str, does: str, example: str
+) -> argparse.ArgumentParser:
+    """Add a command, with a help that says what it does and shows it."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
+        epilog=f"Example: ors-gym {name} {example}",
+    )
+    return parser
+
+
 def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a command name an environment, for `open_environment`, and its split."""
     parser.add_argument("environment", help="its name, or module:Class to serve it")
@@ -230,6 +243,16 @@ def open_server(target: str | None) -> Iterator[str]:
         )
 
 
+def is_name(target: str) -> bool:
+    """Say whether a target is an environment's name, not a server or a class.
+
+    Example:
+        >>> is_name("math"), is_name("Owner/Name"), is_name("host:80"), is_name("m:C")
+        (True, True, False, False)
+    """
+    return ":" not in target
+
+
 def _is_address(target: str) -> bool:
     return "://" in target
 
@@ -247,13 +270,19 @@ def is_class(target: str) -> bool:
 def require_module(reference: str) -> None:
     """Check that the module of ``module:Class`` can be imported, also from here."""
     import_from_here()
-    module = reference.partition(":")[0]
+    module, _, name = reference.partition(":")
     try:
         found = importlib.util.find_spec(module)
-    except (ModuleNotFoundError, ValueError):
-        # The package of the module is missing, or the name is empty.
+    except (ImportError, ValueError):
+        # The package of the module is missing, or this is no name of a module.
         found = None
     if found is None and module not in sys.modules:
+        path = pathlib.PurePath(module)
+        if path.suffix == ".py" or len(path.parts) > 1:
+            raise InvalidRequestError(
+                f"{module!r} is a file; name its module, as {path.stem}:{name}, and "
+                "run in its directory"
+            )
         raise InvalidRequestError(
             f"module {module!r} cannot be imported (run in its directory)"
         )

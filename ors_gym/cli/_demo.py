@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final, Self
 
+from ors_gym.cli._common import add_command
 from ors_gym.display._terminal import say
 from ors_gym.env import ORSEnv
 from ors_gym.errors import needs_extra
@@ -56,11 +57,18 @@ class _Score:
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "demo", help="play the bundled environments, at random and well"
+    parser = add_command(
+        commands,
+        "demo",
+        "play the bundled environments, at random and well",
+        "--episodes 2",
     )
     parser.add_argument(
-        "--episodes", type=int, default=5, help="per player and environment; default: 5"
+        "--episodes",
+        type=int,
+        default=5,
+        metavar="N",
+        help="per player and environment; default: 5",
     )
     parser.set_defaults(run=_run)
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import argparse
 import importlib
 import pathlib
+import shlex
 from typing import Any, Final
 
 from ors_gym.cli._common import (
+    add_command,
     add_credential_arguments,
     add_environment_arguments,
     add_json_flag,
     add_tool_schemas_argument,
-    import_from_here,
     open_client,
     open_environment,
     read_range,
     read_reward_range,
+    require_module,
     say_aside,
     say_json,
     summarize,
@@ -24,6 +26,7 @@ from ors_gym.cli._common import (
 from ors_gym.display._terminal import say
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.evaluation import evaluate
+from ors_gym.evaluation._report import find_place
 from ors_gym.rollout import Policy, random_policy, reference_policy
 from ors_gym.rollout._chat_policy import ChatPolicy
 
@@ -35,7 +38,12 @@ _LOGGERS: Final = {
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("eval", help="evaluate a policy on many tasks")
+    parser = add_command(
+        commands,
+        "eval",
+        "evaluate a policy on many tasks",
+        "math --policy reference --tasks 100 --output run.jsonl",
+    )
     add_environment_arguments(parser)
     parser.add_argument(
         "--policy",
@@ -53,11 +61,23 @@ def add_parser(commands: Any) -> None:
         metavar="N|a:b",
         help="the first N, or from a up to b; default: the whole split",
     )
-    parser.add_argument("--episodes-per-task", type=int, default=1, metavar="N")
     parser.add_argument(
-        "--max-turns", type=int, default=100, help="of an episode; default: 100"
+        "--episodes-per-task", type=int, default=1, metavar="N", help="default: 1"
     )
-    parser.add_argument("--max-concurrent", type=int, default=8, metavar="N")
+    parser.add_argument(
+        "--max-turns",
+        type=int,
+        default=100,
+        metavar="N",
+        help="of an episode; default: 100",
+    )
+    parser.add_argument(
+        "--max-concurrent",
+        type=int,
+        default=8,
+        metavar="N",
+        help="episodes at the same time; default: 8",
+    )
     parser.add_argument(
         "--engine",
         choices=("local", "ray"),
@@ -70,7 +90,13 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="processes of the cluster; default: one per CPU",
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of --policy random; default: 0",
+    )
     parser.add_argument(
         "--reward-range",
         type=read_reward_range,
@@ -135,7 +161,11 @@ def _run(options: argparse.Namespace) -> int:
         say(found)
     if options.output is not None:
         path = pathlib.Path(options.output).absolute()
-        say_aside(f"wrote {path}; ors-gym report FILE --html PAGE shows its episodes")
+        page = shlex.quote(str(pathlib.Path(options.output).with_suffix(".html")))
+        say_aside(
+            f"wrote {path}\nto see its episodes: "
+            f"ors-gym report {shlex.quote(options.output)} --html {page}"
+        )
     # A policy that never made a call was not evaluated.
     called = any(episode.unreadable is None for episode in found.episodes)
     return 0 if found.outcomes and called and not found.stopped else 1
@@ -172,15 +202,17 @@ def _make_logger(name: str) -> Any:
 def _load(what: str, reference: str) -> Any:
     """Import ``module:name``, also from the working directory."""
     module, _, attribute = reference.partition(":")
-    import_from_here()
+    require_module(reference)
     try:
         found = getattr(importlib.import_module(module), attribute)
     except MissingExtraError:
         raise
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:
+        # Whatever the code of the module raises when it is imported.
         raise InvalidRequestError(
-            f"the {what} {reference!r} cannot be loaded: {error}"
-        ) from None
+            f"the {what} {reference!r} cannot be loaded: "
+            f"{type(error).__name__}: {error}{find_place(error)}"
+        ) from error
     if not callable(found):
         raise InvalidRequestError(f"the {what} {reference!r} cannot be called")
     return found

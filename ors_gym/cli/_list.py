@@ -8,15 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_command,
     add_credential_arguments,
     add_json_flag,
+    is_name,
     open_client,
     open_server,
     say_json,
 )
 from ors_gym.client import ORSClient
 from ors_gym.display._terminal import say
-from ors_gym.errors import ORSError
+from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.formats._schemas import describe_tool
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.server._embedded import describe_server
@@ -24,26 +26,39 @@ from ors_gym.types import JSONObject
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "list", help="list a server's environments, their splits, tasks and tools"
+    parser = add_command(
+        commands,
+        "list",
+        "list a server's environments, their splits, tasks and tools",
+        "http://localhost:8080",
     )
-    server = parser.add_mutually_exclusive_group()
-    server.add_argument(
+    parser.add_argument(
         "target",
         nargs="?",
-        metavar="URL",
-        help="address, or module:Class; ORS_BASE_URL or the bundled ones by default",
+        metavar="URL|environment",
+        help="address, module:Class to serve it, or one environment's name; "
+        "ORS_BASE_URL or the bundled environments by default",
     )
-    server.add_argument("--url", help="the same, as the other commands take it")
+    parser.add_argument("--url", help="the address, as the other commands take it")
     add_credential_arguments(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    target = options.url if options.target is None else options.target
-    with open_server(target) as base_url, open_client(options, base_url) as client:
-        names = client.list_environments()
+    target: str | None = options.target
+    name = None
+    if target is not None and is_name(target):
+        name, target = target.removeprefix("ors/"), None
+    if target is not None and options.url is not None:
+        raise InvalidRequestError(
+            f"the server is named twice, as {target} and as --url {options.url}"
+        )
+    with (
+        open_server(target or options.url) as base_url,
+        open_client(options, base_url) as client,
+    ):
+        names = client.list_environments() if name is None else [name]
         dialect = dataclasses.asdict(client.dialect)
         redact = client.settings.redact
         value = {
@@ -97,7 +112,8 @@ def _show(value: JSONObject, redact: Callable[[str], str]) -> None:
         tell(f"\n{environment['name']}")
         for split in environment["splits"]:
             count = "?" if split["tasks"] is None else split["tasks"]
-            tell(f"  split {split['name']} ({split['type']}): {count} tasks")
+            kind = "" if split["type"] == split["name"] else f" ({split['type']})"
+            tell(f"  split {split['name']}{kind}: {count} tasks")
         for tool in environment["tools"]:
             terminal = ", or plain text: ends the episode" if "terminal" in tool else ""
             tell(f"  tool {describe_tool(tool)}{terminal}")

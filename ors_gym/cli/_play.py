@@ -9,6 +9,7 @@ import pathlib
 from typing import Any, Final
 
 from ors_gym.cli._common import (
+    add_command,
     add_credential_arguments,
     add_environment_arguments,
     add_tool_schemas_argument,
@@ -28,9 +29,13 @@ _ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser("play", help="play an episode in the terminal")
+    parser = add_command(
+        commands, "play", "play an episode in the terminal", "maze --split test"
+    )
     add_environment_arguments(parser)
-    parser.add_argument("--task", type=int, default=0, help="its index; default: 0")
+    parser.add_argument(
+        "--task", type=int, default=0, metavar="N", help="its index; default: 0"
+    )
     parser.add_argument("--images", metavar="DIR", help="where to save pictures")
     add_tool_schemas_argument(parser)
     add_credential_arguments(parser)

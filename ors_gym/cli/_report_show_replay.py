@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ors_gym.cli._common import (
+    add_command,
     add_credential_arguments,
     add_json_flag,
     open_client,
@@ -32,12 +33,20 @@ from ors_gym.types import JSONObject
 
 
 def add_parser(commands: Any) -> None:
-    report = commands.add_parser(
-        "report", help="show the figures of an evaluation, or compare two"
+    report = add_command(
+        commands,
+        "report",
+        "show the figures of an evaluation, or compare two",
+        "run.jsonl --html report.html",
     )
-    show = commands.add_parser("show", help="show an episode of an evaluation")
-    again = commands.add_parser(
-        "replay", help="send an episode's calls again and compare what comes back"
+    show = add_command(
+        commands, "show", "show an episode of an evaluation", "run.jsonl --row 3"
+    )
+    again = add_command(
+        commands,
+        "replay",
+        "send an episode's calls again and compare what comes back",
+        "run.jsonl --row 3",
     )
     for parser, run in ((report, _report), (show, _show), (again, _replay)):
         parser.add_argument("file", help="the output of an evaluation")
@@ -51,7 +60,11 @@ def add_parser(commands: Any) -> None:
     )
     for parser in (show, again):
         parser.add_argument(
-            "--row", type=int, default=0, help="which episode; default: 0, the first"
+            "--row",
+            type=int,
+            default=0,
+            metavar="N",
+            help="which episode; default: 0, the first",
         )
     add_credential_arguments(again)
     again.add_argument(
@@ -112,7 +125,8 @@ def _show(options: argparse.Namespace) -> int:
         return 0
     for name, value in record.result().items():
         if value not in ("", None):
-            say(f"{name:14}{value}")
+            shown = f"{value:.4g}" if isinstance(value, float) else value
+            say(f"{name:14}{shown}")
     say(f"\n{_write_down(record.episode)}")
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any, Final
 
-from ors_gym.cli._common import is_class, require_module
+from ors_gym.cli._common import add_command, is_class, require_module
 from ors_gym.errors import InvalidRequestError
 from ors_gym.registration import BUNDLED_NAMES
 
@@ -13,8 +13,11 @@ _LAST_PORT: Final = 65535
 
 
 def add_parser(commands: Any) -> None:
-    parser = commands.add_parser(
-        "serve", help="serve the bundled environments, or your own, until Ctrl-C"
+    parser = add_command(
+        commands,
+        "serve",
+        "serve the bundled environments, or your own, until Ctrl-C",
+        "my_module:MyEnvironment --port 9000",
     )
     parser.add_argument(
         "environments",
@@ -22,7 +25,9 @@ def add_parser(commands: Any) -> None:
         metavar="module:Class",
         help="environment classes to serve; the bundled ones if none is named",
     )
-    parser.add_argument("--port", type=_read_port, default=8080, help="default: 8080")
+    parser.add_argument(
+        "--port", type=_read_port, default=8080, metavar="N", help="default: 8080"
+    )
     parser.set_defaults(run=_run)
 
 

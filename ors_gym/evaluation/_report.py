@@ -413,7 +413,7 @@ def _describe_first_error(records: Sequence[Record]) -> str:
         error = " ".join(episode.error.split())
         if len(error) > _LONGEST:
             error = error[:_LONGEST] + "..."
-        place = _find_place(episode.cause) if episode.error_kind == "policy" else ""
+        place = find_place(episode.cause) if episode.error_kind == "policy" else ""
         return f"task {record.key[1]}: {error}{place}"
     return ""
 
@@ -431,7 +431,7 @@ def _describe_all_failed(records: Sequence[Record]) -> str:
     return f"the policy {what} in every episode, so there are no figures"
 
 
-def _find_place(cause: BaseException | None) -> str:
+def find_place(cause: BaseException | None) -> str:
     """Return the innermost line of the user's own code, in brackets."""
     if cause is None:
         return ""

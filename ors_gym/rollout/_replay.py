@@ -66,7 +66,8 @@ class Replay:
         if self.error:
             return clean(f"could not be replayed: {self.error}")
         if self.difference is None:
-            return f"the same in all {len(self.episode.steps)} steps"
+            steps = len(self.episode.steps)
+            return f"the same: the prompt and {steps} step{'s' * (steps != 1)}"
         return f"different: {self.difference}"
 
 
@@ -99,7 +100,7 @@ def replay(
         >>> from ors_gym.rollout import random_policy, run_episode_async
         >>> play = run_episode_async(None, "math", 3, random_policy(0), max_turns=1)
         >>> print(replay(None, asyncio.run(play)))
-        the same in all 1 steps
+        the same: the prompt and 1 step
     """
     return run_and_wait(
         replay_async(client, episode, task=task, elsewhere=True, **env_arguments)

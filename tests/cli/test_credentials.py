@@ -30,7 +30,7 @@ def gateway(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("list URL --header X-Deployment=Owner/Name", "split train (train): 12 tasks"),
+        ("list URL --header X-Deployment=Owner/Name", "split train: 12 tasks"),
         ("check URL Owner/Name --no-calls", "pass    set-up"),
         ("check URL contract --no-calls --header X-Deployment=Owner/Name", "set-up"),
         ("eval Owner/Name --url URL --tasks 1 --max-turns 1", "episodes"),

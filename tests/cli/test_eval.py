@@ -68,7 +68,10 @@ def test_eval_says_what_came_of_the_calls_and_which_file_it_wrote(server, tmp_pa
         "add: 12 calls, 7 refused",
     ):
         assert said in done.stdout
-    assert f"wrote {output}; ors-gym report" in done.stderr
+    told = done.stderr.partition("to see its episodes: ors-gym ")[2].split()
+    assert f"wrote {output}\n" in done.stderr
+    assert run(*told).stdout == done.stdout
+    assert output.with_suffix(".html").exists()
     # The file says the same as the run that wrote it.
     assert run("report", str(output)).stdout == done.stdout
     found = Evaluation.load(output).metrics("")

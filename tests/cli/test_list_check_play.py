@@ -28,11 +28,30 @@ def test_list_tells_all_of_a_server(server):
 
 def test_list_as_text(server):
     lines = run("list", server.base_url).stdout.splitlines()
-    assert "  split train (train): 12 tasks" in lines
+    assert "  split train: 12 tasks" in lines
     assert "  tool add(a: integer; b: integer)" in lines
     assert "  tool speak(kind: string; size?: integer, default 5000000)" in lines
     assert "      Add two numbers." in lines
     assert lines[:3] == [server.base_url, "", "contract"]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("list {0}", "\n\n{0}\n"),
+        ("list {0} --url URL", "\n\n{0}\n"),
+        ("check {0} --no-calls", "'{0}' at "),
+    ],
+)
+def test_one_environment_is_named_as_in_the_other_commands(
+    server, command, said, monkeypatch
+):
+    if "URL" not in command:
+        monkeypatch.setenv("ORS_BASE_URL", server.base_url)
+    words = command.format("contract").replace("URL", server.base_url).split()
+    output = run(*words).stdout
+    assert said.format("contract") in output
+    assert "brokensetup" not in output
 
 
 def test_list_names_no_address_that_ends_with_it(tmp_path):

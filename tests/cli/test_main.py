@@ -42,7 +42,6 @@ def test_a_server_cannot_steer_the_terminal():
         ("eval math --tasks none", "names no tasks"),
         ("eval math --tasks 5:5", "names no tasks"),
         ("eval math --tasks=-1:5", "names no tasks"),
-        ("list http://h --url http://h", "not allowed with"),
         ("serve --port 99999", "a port is 0 to 65535"),
         ("serve --port=-1", "a port is 0 to 65535"),
         ("replay", "file"),
@@ -53,7 +52,12 @@ def test_what_cannot_be_read_is_code_2(arguments, said, capsys):
     with pytest.raises(SystemExit) as end:
         main(arguments.split())
     assert end.value.code == 2
-    assert said in capsys.readouterr().err
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    # A screen of options would hide it.
+    assert complaint.startswith("ors-gym")
+    assert complaint.endswith("--help\n")
+    assert len(complaint.splitlines()) == 2
 
 
 URL = "http://127.0.0.1:1"
@@ -63,11 +67,18 @@ URL = "http://127.0.0.1:1"
     ("arguments", "said"),
     [
         (f"list {URL}", "127.0.0.1:1"),
-        ("list nowhere", "module:Class"),
+        (f"list nowhere --url {URL}", "127.0.0.1:1"),
+        (f"list {URL} --url {URL}", "named twice"),
+        (
+            "eval math --url nowhere",
+            "neither an address (http://host:port) nor a class",
+        ),
         (f"list --url {URL}", "Is the server running, and is this"),
         ("check no_such_module:Class", "module 'no_such_module' cannot be imported"),
         ("check 127.0.0.1:9", "address with http://: http://127.0.0.1:9\n"),
         (f'check {URL} x --calls {{"tol":1}}', "not a tool call"),
+        ("check ../mine:Class", "'../mine' is a file; name its module, as mine:Class"),
+        ("serve mine.py:Class", "'mine.py' is a file; name its module, as mine:Class"),
         ("play no_such.module:C", "'no_such.module' cannot be imported (run in"),
         (f"play math --url {URL}", "127.0.0.1:1"),
         ("serve no_such_module:C", "module 'no_such_module' cannot be imported"),
@@ -79,6 +90,7 @@ URL = "http://127.0.0.1:1"
         ("eval math --policy json:clever", "clever"),
         ("eval math --policy json:__name__", "cannot be called"),
         ("eval math --policy no_such_module:f", "no_such_module"),
+        ("eval math --policy mine.py:f", "name its module, as mine:f"),
         ("report /no/such/file.jsonl", "/no/such/file.jsonl"),
         ("show /no/such/file.jsonl", "/no/such/file.jsonl"),
     ],
@@ -89,6 +101,14 @@ def test_a_mistake_is_explained_with_code_1(arguments, said, capsys):
     assert error.startswith("ors-gym: ") or "check" in arguments
     assert "Traceback" not in error
     assert said in error
+
+
+def test_a_policy_that_cannot_be_imported_is_told_with_its_place(tmp_path):
+    (tmp_path / "mine.py").write_text("\n\nclever = cleverness\n")
+    done = run("eval", "math", "--policy", "mine:clever", code=1, cwd=tmp_path)
+    said = "cannot be loaded: NameError: name 'cleverness' is not defined ("
+    assert said in done.stderr
+    assert done.stderr.endswith("mine.py:3)\n")
 
 
 def test_a_mistake_is_explained_in_a_process_of_its_own():
@@ -113,6 +133,18 @@ def test_the_page_has_a_section_for_each_command(
     assert set(re.findall(r"^    (\w+)  ", help_of(capsys), re.MULTILINE)) == set(
         COMMANDS
     )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_its_help_says_what_it_does_and_shows_it(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    said = help_of(capsys, command)
+    assert f"Example: ors-gym {command} " in said
+    assert max(map(len, said.splitlines())) <= 80
+    # Every option says what it is.
+    assert not re.findall(r"^  --[a-z-]+(?: \S+)?$(?!\n {8})", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -30,7 +30,7 @@ def test_show_writes_an_episode_down(evaluated):
 
 
 def test_replay_finds_what_is_no_longer_the_same(server, evaluated):
-    assert run("replay", str(evaluated)).stdout == "the same in all 1 steps\n"
+    assert run("replay", str(evaluated)).stdout == "the same: the prompt and 1 step\n"
     head, *rows = evaluated.read_text().splitlines()
     row = json.loads(rows[0])
     row["trajectory"]["steps"][0]["reward"] = 0.25
@@ -58,7 +58,7 @@ def test_what_was_played_is_started_again(tmp_path):
         head = head_of(tmp_path / "a.jsonl")
         assert head["served"] == served
         done = run("replay", "a.jsonl", cwd=tmp_path)
-        assert done.stdout == "the same in all 1 steps\n"
+        assert done.stdout == "the same: the prompt and 1 step\n"
         (tmp_path / "a.jsonl").unlink()
 
 
@@ -77,7 +77,7 @@ def test_a_server_that_is_gone_is_no_difference(server, evaluated, monkeypatch):
     # Another server of the same environment can be named, in both ways.
     run("replay", str(evaluated), "--url", server.base_url)
     monkeypatch.setenv("ORS_BASE_URL", server.base_url)
-    assert run("replay", str(evaluated)).stdout == "the same in all 1 steps\n"
+    assert run("replay", str(evaluated)).stdout == "the same: the prompt and 1 step\n"
     monkeypatch.setenv("ORS_BASE_URL", "http://127.0.0.1:9")
     run("replay", str(evaluated), code=2)
 
@@ -88,7 +88,7 @@ def test_a_replay_has_the_arguments_of_the_run(server, tmp_path):
     arguments |= {"output": output, "split": "train", "progress": False}
     call = {"tool": "nobody", "input": {}}
     evaluate_here(server.base_url, "contract", [0], lambda _: call, **arguments)
-    assert run("replay", str(output)).stdout == "the same in all 2 steps\n"
+    assert run("replay", str(output)).stdout == "the same: the prompt and 2 steps\n"
 
 
 @pytest.mark.parametrize(
