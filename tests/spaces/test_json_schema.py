@@ -495,6 +495,88 @@ def test_the_draft_decides_what_is_valid() -> None:
     assert CompiledSchema({**DRAFT_4, "const": 1}).is_valid(2)
 
 
+ROOT_OF_A: dict[str, Any] = {"$ref": "#/$defs/a"}
+BAD: dict[str, Any] = {"$ref": "https://example.com/x"}
+CIRCULAR: list[tuple[dict[str, Any], Any, Any]] = [
+    ({"anyOf": [{"$ref": "#"}, {"type": "integer"}]}, 5, "x"),
+    ({"anyOf": [{"not": {"$ref": "#"}}, {"type": "integer"}]}, 5, ...),
+    ({"anyOf": [{"type": "null", "not": {"$ref": "#"}}, {"const": 1}]}, 1, "x"),
+    ({"allOf": [{"anyOf": [{"$ref": "#"}, FLAG]}, {"const": True}]}, True, False),
+    (
+        {"properties": {"a": {"anyOf": [{"$ref": "#/properties/a"}, FLAG]}}},
+        {},
+        {"a": 1},
+    ),
+    (
+        {
+            "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}, FLAG]}, "b": ROOT_OF_A},
+            "anyOf": [ROOT_OF_A],
+        },
+        True,
+        5,
+    ),
+    ({"$dynamicAnchor": "a", "anyOf": [{"$dynamicRef": "#a"}, FLAG]}, True, 5),
+    (
+        {
+            "$schema": "https://json-schema.org/draft/2019-09/schema",
+            "$recursiveAnchor": True,
+            "anyOf": [{"$recursiveRef": "#"}, FLAG],
+        },
+        True,
+        5,
+    ),
+    ({**DRAFT_4, "anyOf": [{"$ref": "#"}, FLAG]}, True, 5),
+    ({"anyOf": [BAD, {"$ref": 5}, FLAG]}, True, ...),
+    ({"oneOf": [FLAG, {"const": True}, BAD]}, ..., True),
+]
+
+
+@pytest.mark.parametrize(("schema", "valid", "invalid"), CIRCULAR)
+def test_other_branches_decide_where_one_leads_nowhere_or_round_in_a_circle(
+    schema: Any, valid: Any, invalid: Any
+) -> None:
+    compiled = CompiledSchema(schema)
+    for value in [valid] * (valid is not ...) + drawn_if_any(compiled):
+        assert compiled.is_valid(value)
+    if invalid is not ...:
+        assert not compiled.is_valid(invalid)
+
+
+def drawn_if_any(compiled: CompiledSchema) -> list[Any]:
+    try:
+        return [compiled.draw(Random(n)) for n in range(20)]
+    except SchemaError:
+        return []
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"not": {"$ref": "#"}},
+        {"oneOf": [{"$ref": "#"}, {}]},
+        {"if": {"$ref": "#"}, "then": False},
+    ],
+)
+def test_a_paradox_is_an_error(schema: Any) -> None:
+    with pytest.raises(SchemaError, match="without end"):
+        CompiledSchema(schema).is_valid(5)
+
+
+@pytest.mark.parametrize("name", [5, {}, "http://[", None])
+def test_what_names_nothing_is_dropped(name: Any) -> None:
+    inner = {"$id": name, "$anchor": name, "$ref": "#/$defs/a"}
+    part = member("a", inner)
+    schema = {"$id": name, "$defs": {"a": {"const": 3}}, **part}
+    compiled = CompiledSchema(schema)
+    assert compiled.draw(Random(1))["a"] == 3
+    assert not compiled.is_valid({"a": 4})
+
+
+def test_a_bool_for_items_leaves_additional_items_unsaid() -> None:
+    schema = {**DRAFT_7, "items": True, "additionalItems": False}
+    assert CompiledSchema(schema).is_valid([1])
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -883,7 +965,7 @@ def test_a_list_of_any_schema_is_valid_and_distinct(schema: Any, seed: int) -> N
             {"type": "strange"},
             {"minimum": "3"},
             {"pattern": "("},
-            {"$ref": "#"},
+            {"not": {"$ref": "#"}},
         ),
         *({"$ref": "#/nowhere"}, {"multipleOf": 0}, {"properties": 3}, {"items": [5]}),
         {"required": 5},

@@ -3,10 +3,16 @@
 jsonschema has the last word on what is valid. A hostile schema can keep it busy for
 ever, so its validators are extended: each schema that is applied costs work, what was
 found valid once is not looked at again, and a pattern is searched for by `Search`.
+
+A schema may refer to itself for the same value, and then jsonschema never ends. Here
+such a reference is no proof that the value is valid: ``{"anyOf": [{"$ref": "#"}, S]}``
+allows what S allows. Behind a ``not``, where that would be a paradox, other branches
+of the union decide; if none does, the schema is Unusable.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -17,13 +23,31 @@ from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import UnknownType, ValidationError
 from referencing.exceptions import Unresolvable
 
-from ors_gym.spaces._schema.dialects import NAMES, Document, Scope
+from ors_gym.spaces._schema.dialects import NAMES, Document, Scope, scope_key
 from ors_gym.spaces._schema.nodes import Unusable, distinct_key
 from ors_gym.spaces._schema.patterns import TooMuchError, search
-from ors_gym.spaces._schema.work import WORK, budget
+from ors_gym.spaces._schema.work import WORK, Work, budget
 
 _FEW_ITEMS = 200
 _T = TypeVar("_T")
+
+
+class _CircularError(RecursionError):
+    """Raised where a schema forbids a value if it allows it, and the reverse."""
+
+
+_MALFORMED = (
+    AttributeError,
+    LookupError,
+    TypeError,
+    UnknownType,
+    Unresolvable,
+    ValueError,
+    ZeroDivisionError,
+    re.error,
+)
+"""What jsonschema raises at a part that is not a schema, or leads out of it."""
+_UNDECIDED = (_CircularError, *_MALFORMED)
 
 
 class Checker:
@@ -71,16 +95,7 @@ def _ask(action: Callable[[], _T]) -> _T | None:
         return action()
     except RecursionError:
         raise _too_deep() from None
-    except (
-        AttributeError,
-        LookupError,
-        TypeError,
-        UnknownType,
-        Unresolvable,
-        ValueError,
-        ZeroDivisionError,
-        re.error,
-    ) as error:
+    except _MALFORMED as error:
         if isinstance(error, ValueError) and "NaN" in str(error):
             # jsonschema's multipleOf divides; so it does with huge integers.
             return None
@@ -113,7 +128,10 @@ def _counted(name: str) -> Any:
     """Return jsonschema's validator of a draft, extended to count and to remember."""
     stock: Any = validators.validator_for({"$schema": name}, Draft202012Validator)
     own = {
+        "additionalItems": _additional_items,
         "additionalProperties": _additional_properties,
+        "anyOf": _any_of,
+        "oneOf": _one_of,
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "unevaluatedProperties": _unevaluated_properties,
@@ -126,6 +144,7 @@ def _counted(name: str) -> Any:
     }
     counted: Any = validators.extend(stock, replaced)  # type: ignore[no-untyped-call]
     extended_evolve, extended_descend = counted.evolve, counted.descend
+    extended_is_valid = counted.is_valid
 
     def evolve(self: Any, **changes: Any) -> Any:
         schema = changes.setdefault("schema", self.schema)
@@ -138,25 +157,74 @@ def _counted(name: str) -> Any:
                 changes[field.alias] = getattr(self, field.name)
         return _counted(kind.ID_OF(kind.META_SCHEMA))(**changes)
 
-    def descend(self: Any, instance: Any, schema: Any, *args: Any, **named: Any) -> Any:
-        errors = extended_descend(self, instance, schema, *args, **named)
+    def descend(self: Any, instance: Any, schema: Any, **places: Any) -> Any:
+        errors = extended_descend(self, instance, schema, **places)
+        resolver = places.get("resolver") or self._resolver
         work = WORK.get()
-        if work.document.dynamic:
-            return errors
-        key = id(schema), id(instance), id(counted)
-        return iter(()) if key in work.valid else _remember(errors, key, work.valid)
+        scope = scope_key(resolver) if work.document.dynamic else ()
+        key = id(schema), id(instance), id(counted), scope
+        return iter(()) if key in work.valid else _remember(errors, key, work)
 
-    counted.evolve, counted.descend = evolve, descend
+    def is_valid(self: Any, instance: Any) -> Any:
+        with WORK.get().deciding():
+            return extended_is_valid(self, instance)
+
+    counted.evolve, counted.descend, counted.is_valid = evolve, descend, is_valid
     return counted
 
 
-def _remember(errors: Any, key: tuple[int, int, int], valid: Any) -> Any:
+def _remember(errors: Any, key: Any, work: Work) -> Any:
+    """Go through the errors of a schema and a value that are not under check yet."""
+    decisions = work.open.get(key)
+    if decisions is not None:
+        if decisions != work.decisions:
+            raise _CircularError
+        yield ValidationError("the schema refers to itself without end")
+        return
+    work.open[key] = work.decisions
     found = False
-    for error in errors:
-        found = True
-        yield error
+    try:
+        for error in errors:
+            found = True
+            yield error
+    except _UNDECIDED:
+        # What is wrong with one part is wrong, whatever the next would say.
+        if not found:
+            raise
+    finally:
+        del work.open[key]
     if not found:
-        valid.add(key)
+        work.valid.add(key)
+
+
+def _any_of(stock: Any, validator: Any, branches: Any, instance: Any, _: Any) -> Any:
+    try:
+        errors = list(stock(validator, branches, instance, _) or ())
+    except _UNDECIDED:
+        if not _count_valid(validator, branches, instance):
+            raise
+        errors = []
+    yield from errors
+
+
+def _one_of(stock: Any, validator: Any, branches: Any, instance: Any, _: Any) -> Any:
+    with WORK.get().deciding():
+        try:
+            errors = list(stock(validator, branches, instance, _) or ())
+        except _UNDECIDED:
+            if _count_valid(validator, branches, instance) <= 1:
+                raise
+            errors = [ValidationError(f"{instance!r} is valid under several schemas")]
+    yield from errors
+
+
+def _count_valid(validator: Any, branches: Any, instance: Any) -> int:
+    """Count the branches that allow a value, without those that cannot be decided."""
+    count = 0
+    for branch in branches:
+        with contextlib.suppress(*_UNDECIDED):
+            count += not list(validator.descend(instance, branch))
+    return count
 
 
 def _found(pattern: str, text: str, schema: Any, keyword: str) -> bool:
@@ -185,6 +253,14 @@ def _pattern_properties(
                 yield from validator.descend(
                     value, inner, path=name, schema_path=pattern
                 )
+
+
+def _additional_items(
+    stock: Any, validator: Any, value: Any, instance: Any, schema: Any
+) -> Any:
+    if isinstance(schema.get("items"), list):
+        # Beside another `items` it says nothing; jsonschema raises if that is a bool.
+        yield from stock(validator, value, instance, schema) or ()
 
 
 def _additional_properties(

@@ -87,6 +87,9 @@ class _Compiler:
                 node.body = self._body(node, parts)
             except Unusable as reason:
                 node.body = ImpossibleBody(reason.path, reason.reason)
+        if self._document.circular:
+            # What a circle allows is jsonschema's to say: a `not` may stand in it.
+            start.body = self.checked(start.body, [root], "#")
         nodes = [*self._nodes.values(), *self._inner]
         measure(nodes)
         preferred = [n.body for n in nodes if isinstance(n.body, PreferredBody)]

@@ -228,6 +228,7 @@ _UNDONE = frozenset({"allOf", *_REFERENCES})
 class _Flattened:
     def __init__(self) -> None:
         self.parts: dict[PartKey, Part] = {}
+        self._done: dict[Any, frozenset[str]] = {}
 
     def add(self, part: Part, above: tuple[PartKey, ...]) -> None:
         """Add a schema and those it refers to; ``above`` are those that led to it."""
@@ -239,6 +240,10 @@ class _Flattened:
         if flat.key in self.parts:
             return
         self.parts[flat.key] = flat
+        again = self._done.setdefault(flat.key[:2], flat.done)
+        if again != flat.done:
+            # A part of a schema led back to the schema.
+            part.scope.document.circular = True
         above = (*above, part.key)
         for keyword in _REFERENCES:
             if keyword in undone:
@@ -253,6 +258,7 @@ class _Flattened:
         if not isinstance(part.schema, dict):
             raise Unusable(part.path, f"{part.schema!r:.100} is not a schema")
         if part.key in above:
+            part.scope.document.circular = True
             raise Unusable(part.path, "the schema refers to itself without end")
         if len(above) > _MAX_NESTING or len(self.parts) > _MAX_PARTS:
             raise Unusable(

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ors_gym.formats._schemas import follow_reference
 
@@ -149,21 +150,23 @@ class Document:
     """A whole schema: its draft, and whether its references are plain pointers.
 
     A schema that names no draft is one of 2020-12, or of 2019-09 if it has arrays of
-    ``items``, which no later draft knows. An ``$id`` that holds a JSON pointer, as
-    jsonschema.net writes them, names nothing, and is dropped.
+    ``items``, which no later draft knows. An ``$id`` that is no URL, or holds a JSON
+    pointer, as jsonschema.net writes them, names nothing, and is dropped.
     """
 
     def __init__(self, root: Any) -> None:
-        pointers = [schema for schema in _schemas(root) if _has_pointer_id(schema)]
-        if pointers:
+        if any(map(_empty_names, _schemas(root))):
             root = json.loads(json.dumps(root))
-            for schema in filter(_has_pointer_id, list(_schemas(root))):
-                del schema["$id"]
+            for schema in list(_schemas(root)):
+                for key in _empty_names(schema):
+                    del schema[key]
         self.root = root
         self._views: dict[tuple[int, int], Any] = {}
         self.dialect = declared(root, 0)
         self.plain = True
         self.dynamic = False
+        self.circular = False
+        """Whether a schema was seen to refer to itself for the same value."""
         self.name_patterns: set[str] = set()
         """The patterns of names of members, wherever they stand."""
         tuples = False
@@ -231,9 +234,7 @@ class Scope:
         """What makes one schema mean different things in two scopes."""
         if not self.document.dynamic or self.resolver is None:
             return self.dialect
-        # The outermost scope that has an anchor decides, so repetitions say nothing.
-        outwards = [uri for uri, _ in self.resolver.dynamic_scope()]
-        return self.dialect, tuple(dict.fromkeys(reversed(outwards)))
+        return self.dialect, scope_key(self.resolver)
 
     def view(self, schema: Any) -> Any:
         """Return a schema of this scope in the keywords of Draft 2020-12."""
@@ -291,6 +292,13 @@ class Scope:
         return Scope(self.document, dialect, resolver)
 
 
+def scope_key(resolver: Resolver[Any]) -> tuple[str, ...]:
+    """Return what of the way to a place decides where dynamic references lead."""
+    # The outermost scope that has an anchor decides, so repetitions say nothing.
+    outwards = [uri for uri, _ in resolver.dynamic_scope()]
+    return tuple(dict.fromkeys(reversed(outwards)))
+
+
 def _specification(dialect: int) -> Any:
     from referencing.jsonschema import specification_with  # noqa: PLC0415
 
@@ -301,6 +309,7 @@ _DYNAMIC = frozenset({"$dynamicAnchor", "$dynamicRef", "$recursiveAnchor"}) | {
     "$recursiveRef"
 }
 _SCOPED = _DYNAMIC | {"$anchor", "$id", "id"}
+_NAMES = frozenset({"$anchor", "$dynamicAnchor", "$id", "id"})
 _DATA = frozenset({"const", "default", "enum", "example", "examples"})
 _MAPS = frozenset({"$defs", "definitions", "dependencies", "dependentSchemas"}) | {
     "patternProperties",
@@ -326,5 +335,16 @@ def _schemas(root: Any) -> Iterator[dict[str, Any]]:
                     stack.append(value)
 
 
-def _has_pointer_id(schema: dict[str, Any]) -> bool:
-    return isinstance(schema.get("$id"), str) and "#/" in schema["$id"]
+def _empty_names(schema: dict[str, Any]) -> list[str]:
+    """List the keywords that should name a schema, but hold no name."""
+    return [key for key in _NAMES & schema.keys() if not _is_name(key, schema[key])]
+
+
+def _is_name(key: str, name: Any) -> bool:
+    if not isinstance(name, str):
+        return False
+    try:
+        urlsplit(name)
+    except ValueError:
+        return False
+    return key != "$id" or "#/" not in name

@@ -24,8 +24,21 @@ class Work:
     document: Document
     left: int
     value: Any = None
-    valid: set[tuple[int, int, int]] = dataclasses.field(default_factory=set)
-    """Schemas, values and drafts, by identity, of the check that is going on."""
+    valid: set[Any] = dataclasses.field(default_factory=set)
+    """Schemas, values, drafts and scopes, by identity, of the check that goes on."""
+    open: dict[Any, int] = dataclasses.field(default_factory=dict)
+    """The same of those that are being looked at, each with the decisions around it."""
+    decisions: int = 0
+    """How many decisions, like that of a ``not``, depend on what is looked at now."""
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Look at something of which validity may make the whole invalid."""
+        self.decisions += 1
+        try:
+            yield
+        finally:
+            self.decisions -= 1
 
     def fail(self) -> None:
         """Pay for a check that went on until there was no room left on the stack."""

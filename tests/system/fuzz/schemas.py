@@ -1,8 +1,9 @@
 """Give schemas that no author should write to the space, the cards and the formats.
 
-Each input is a schema of a real kind, mutated, or drawn keyword by keyword. It is
-refused with an error of ours, or every sample of it is valid in jsonschema's eyes and
-in the space. Nothing takes longer than some seconds.
+Each input is a schema of a real kind, mutated, or drawn keyword by keyword, of one of
+several drafts. It is refused with an error of ours, or every sample of it is valid in
+the space and in the eyes of jsonschema's validator of that draft. Nothing takes longer
+than some seconds.
 """
 
 import contextlib
@@ -14,6 +15,8 @@ from types import FrameType
 from typing import Any, Final
 
 from jsonschema import Draft202012Validator
+from jsonschema.validators import validator_for
+from referencing import Registry
 
 from ors_gym.display._cards import tools_card
 from ors_gym.errors import ORSError
@@ -54,7 +57,30 @@ _SEEDS: Final[list[Any]] = [
         "then": {"required": ["b"]},
         "not": {"required": ["c"]},
     },
+    {"anyOf": [{"$ref": "#"}, {}]},
+    {"$defs": {"x": {"anyOf": [{"$ref": "#"}, {"not": {}}]}}, "$ref": "#/$defs/x"},
+    {
+        "$id": "http://x/y/",
+        "$defs": {"x": {"$id": "z", "$anchor": "a", "type": "integer"}},
+        "properties": {"a": {"$ref": "z#a"}, "b": {"$ref": "z"}},
+        "required": ["a", "b"],
+    },
+    {"$dynamicAnchor": "a", "properties": {"x": {"$dynamicRef": "#a"}}},
+    {"$recursiveAnchor": True, "properties": {"x": {"$recursiveRef": "#"}}},
+    {
+        "definitions": {"x": {"id": "#a", "$id": "#a", "enum": [1, "b"]}},
+        "properties": {"a": {"$ref": "#a"}},
+        "dependencies": {"a": ["b"], "b": {"minProperties": 3}},
+    },
+    {"properties": {"a": {"items": [{"const": 1}], "additionalItems": False}}},
+    {"properties": {"a": {"minimum": 1, "exclusiveMinimum": True}}, "required": ["a"]},
 ]
+_DRAFTS: Final = (
+    "http://json-schema.org/draft-04/schema#",
+    "http://json-schema.org/draft-07/schema#",
+    "https://json-schema.org/draft/2019-09/schema",
+    "https://json-schema.org/draft/2020-12/schema",
+)
 _ODD: Final[list[Any]] = [
     *(None, True, False, 0, -1, 1.5, 1e308, "", "a", "^(a+)+$", "(", "#", "#/$defs/x"),
     *([], {}, [[]], {"": None}, {"type": "object"}, {"$ref": "#"}, {"not": {}}),
@@ -62,7 +88,7 @@ _ODD: Final[list[Any]] = [
     *({"anyOf": [{"type": "integer"}] * 3}, {"contains": {"const": 1}}, "2020-01-01"),
 ]
 _TYPES: Final = ("string", "integer", "number", "boolean", "null", "array", "object")
-_METASCHEMA: Final = Draft202012Validator(Draft202012Validator.META_SCHEMA)
+_REFERENCES: Final = ("#", "#/$defs/x", "#/definitions/x", "#/properties/a", "#a", "z")
 _WORDS: Final = ("a", "b", "x", "^a", "[ab]{1,3}", "", "$ref")
 
 
@@ -87,7 +113,10 @@ def mutate(random: Random) -> Any:
     for _ in range(random.choice((0, 1, 1, 2, 4))):
         schema = misshape(schema, random, _ODD)
     # What a server sends is an object.
-    return schema if isinstance(schema, dict) else {"properties": {"a": schema}}
+    schema = schema if isinstance(schema, dict) else {"properties": {"a": schema}}
+    if random.random() < 0.6:
+        return {**schema, "$schema": random.choice(_DRAFTS)}
+    return schema
 
 
 def _draw(random: Random, depth: int) -> Any:
@@ -121,6 +150,11 @@ def _draw(random: Random, depth: int) -> Any:
         **dict.fromkeys(("propertyNames", "if", "then", "else"), inner),
         **dict.fromkeys(("minimum", "maximum", "multipleOf", "minLength"), small),
         **dict.fromkeys(("maxLength", "minItems", "maxItems", "minProperties"), small),
+        **dict.fromkeys(("exclusiveMinimum", "additionalItems"), inner),
+        **dict.fromkeys(("unevaluatedItems", "unevaluatedProperties"), inner),
+        **dict.fromkeys(("$defs", "definitions", "dependencies"), named),
+        **dict.fromkeys(("$ref", "$dynamicRef"), lambda: random.choice(_REFERENCES)),
+        **dict.fromkeys(("$id", "$anchor"), word),
     }
     names = random.sample(sorted(makers), random.randrange(4))
     return {name: makers[name]() for name in names}
@@ -128,7 +162,8 @@ def _draw(random: Random, depth: int) -> Any:
 
 def _try(tool: ToolSpec, random: Random) -> str:
     schema = tool["input_schema"] or {}
-    well_formed = not list(_METASCHEMA.iter_errors(schema))
+    validator = validator_for(schema, default=Draft202012Validator)
+    well_formed = validator(validator.META_SCHEMA).is_valid(schema)
     kind = "well formed" if well_formed else "malformed"
     try:
         space = ToolCallSpace([tool], seed=random.randrange(1000))
@@ -145,11 +180,16 @@ def _try(tool: ToolSpec, random: Random) -> str:
         # It can be sampled, though jsonschema cannot check it.
         return f"{kind}: {error.kind} by the check"
     # What a schema means that is none is anybody's guess.
-    if well_formed:
-        judge = Draft202012Validator(schema)
+    if not well_formed:
+        return f"{kind}: sampled"
+    judge = validator(schema, registry=Registry())
+    try:
         strangers += [call for call in calls if not judge.is_valid(call["input"])]
-        if strangers:
-            raise FuzzError(f"schema: {strangers[0]} is not valid\n{json.dumps(tool)}")
+    except Exception:  # noqa: BLE001
+        # Circles, and branches that it looks at in vain before the one that counts.
+        kind = "beyond jsonschema"
+    if strangers:
+        raise FuzzError(f"schema: {strangers[0]} is not valid\n{json.dumps(tool)}")
     return f"{kind}: sampled"
 
 
