@@ -167,7 +167,10 @@ def _run(options: argparse.Namespace) -> int:
             f"ors-gym report {shlex.quote(options.output)} --html {page}"
         )
     # A policy that never made a call was not evaluated.
-    called = any(episode.unreadable is None for episode in found.episodes)
+    called = any(
+        episode.unreadable is None and not episode.gave_up_at_once
+        for episode in found.episodes
+    )
     return 0 if found.outcomes and called and not found.stopped else 1
 
 

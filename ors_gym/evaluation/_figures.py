@@ -149,6 +149,11 @@ def find_warnings(records: Sequence[Record], known: Range | None) -> list[str]:
             f'call; the first was "{words}". A call is '
             '{"tool": ..., "input": {...}}, or text with one'
         )
+    if records and all(one.episode.gave_up_at_once for one in records):
+        found.append(
+            f"the policy returned None in place of a first call in all {len(records)} "
+            "episodes, which gives up. Does it return its call?"
+        )
     if said := _describe_failures(calls, "calls"):
         found.append(said)
     else:

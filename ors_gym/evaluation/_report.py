@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sysconfig
+import textwrap
 import traceback
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
     from ors_gym.evaluation._result import Evaluation
 
 _WARNING: Final = "WARNING"
-_ON_CARDS: Final = ("success rate", "reward", "steps", _WARNING)
+_NOTES: Final = {"success rate": "success means", "reward": "reward interval"}
+"""How a line is called that holds the note of a figure."""
+_ON_CARDS: Final = ("success rate", "reward", "steps", *_NOTES.values(), _WARNING)
 """What a page shows by itself, and not once more in its table."""
 _OURS: Final = str(Path(__file__).parents[1])
 _STANDARD: Final = sysconfig.get_path("stdlib")
 _LONGEST: Final = 400
 _SHORT: Final = 24
+_WIDTH: Final = 80
+"""Columns of the text."""
 
 
 _MOST_TOOLS: Final = 10
@@ -40,9 +45,17 @@ _MOST_CHARACTERS: Final = 12_000_000
 
 def as_text(evaluation: Evaluation) -> str:
     lines = [*_summarise(evaluation), *_describe_tools(evaluation.by_tool)]
-    # One line for each: the name of a tool must not write lines of its own.
+    # Further lines are indented: a tool's name must not write a line of its own.
     return "\n".join(
-        f"{name:16}{' '.join(clean(value).splitlines())}" for name, value in lines
+        textwrap.fill(
+            " ".join(clean(value).splitlines()),
+            _WIDTH,
+            initial_indent=f"{name:16}",
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for name, value in lines
     )
 
 
@@ -306,7 +319,9 @@ def _summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
         lines.append(("policy", str(head.get("policy"))))
     lines.append(("episodes", _count(evaluation)))
     main, hint = _main_figures(evaluation)
-    lines += [(one.name, _in_one_line(one)) for one in main]
+    for one in main:
+        lines.append((one.name, f"{one.value}  {one.interval}".rstrip()))
+        lines += [(_NOTES[one.name], one.note)] if one.note else []
     if evaluation.outcomes and not figures.is_binary(evaluation.rewards):
         lines.append(("rewards", figures.describe_rewards(evaluation.rewards)))
     if hint:
@@ -335,11 +350,6 @@ class _Figure(NamedTuple):
     """What the figure means, or how its interval was found."""
 
 
-def _in_one_line(figure: _Figure) -> str:
-    note = f"({figure.note})" if figure.note else ""
-    return "  ".join(filter(None, (figure.value, figure.interval, note)))
-
-
 def _main_figures(evaluation: Evaluation) -> tuple[list[_Figure], str]:
     """Return the figures, and a hint.
 
@@ -355,14 +365,17 @@ def _main_figures(evaluation: Evaluation) -> tuple[list[_Figure], str]:
         ("reward", evaluation.avg_reward, "reward_interval", ".3f"),
         ("steps", evaluation.avg_steps, "steps_interval", ".2f"),
     ):
-        note = f"success: {rule}" if name == "success rate" and rule else ""
+        note = rule if name == "success rate" else ""
         try:
             interval = f"{percent} {getattr(evaluation, own):{form}}"
             if name == "reward" and evaluation.outcomes:
                 note = evaluation.reward_basis
         except MissingExtraError as error:
             interval, hint = "", str(error)
-        shown.append(_Figure(name, f"{value:{form}}", interval, note))
+        if math.isnan(value):
+            shown.append(_Figure(name, "unknown", "no episode has an outcome"))
+        else:
+            shown.append(_Figure(name, f"{value:{form}}", interval, note))
     return shown, hint
 
 

@@ -123,6 +123,11 @@ class Episode:
         turn = self.turns[0]
         return message_text(turn.message) or str(turn.actions[0] if actions else "")
 
+    @property
+    def gave_up_at_once(self) -> bool:
+        """Whether its policy returned None in place of a first turn."""
+        return self.stop_reason == "policy_stopped" and not self.turns
+
     def fail(self, error: BaseException, kind: str) -> None:
         """End it without an outcome, by an exception that becomes its ``cause``."""
         self.end_without_outcome(str(error) or type(error).__name__, kind)

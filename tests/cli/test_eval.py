@@ -8,6 +8,7 @@ import pytest
 from ors_gym.display._terminal import say
 from ors_gym.evaluation import Evaluation, EvaluationLogger
 from tests.cli.running import evaluate, run
+from tests.evaluation.contract_evaluations import unfold
 from tests.rollout.chat_server import running_chat_server
 
 
@@ -28,11 +29,15 @@ def test_eval_without_an_outcome_fails(server, evaluated):
 
 
 def test_eval_without_a_readable_call_fails(server, evaluated):
+    folder = evaluated.parent
     command = ("eval", "contract", "--url", server.base_url, "--tasks", "2")
-    done = run(*command, "--policy", "players:mute", cwd=evaluated.parent, code=1)
-    assert '2 of 2 episodes ended without a readable call; the first was "guess 8"' in (
-        done.stdout
-    )
+    for policy, said in (
+        ("mute", '2 of 2 episodes ended without a readable call; the first was "gues'),
+        ("forgetful", "None in place of a first call in all 2 episodes, which gives u"),
+    ):
+        done = run(*command, "--policy", f"players:{policy}", cwd=folder, code=1)
+        assert said in unfold(done.stdout)
+        assert "success rate    0.0%" in done.stdout
 
 
 def test_eval_of_a_split_and_a_range(server):
@@ -61,9 +66,9 @@ def test_eval_says_what_came_of_the_calls_and_which_file_it_wrote(server, tmp_pa
     )
     done = run(*options, "--reward-range", "0:2")
     for said in (
-        "WARNING         7 of 12 calls were refused. The first, of add: ",
-        "(success: finished and total_reward > 0)",
-        "(bootstrap, rewards within 0 and 2)",
+        "WARNING         7 of 12 calls were refused. The first, of add: Tool input\n",
+        "success means   finished and total_reward > 0",
+        "reward interval bootstrap, rewards within 0 and 2",
         "rewards         0.5 in 2, 1.5 in 1",
         "add: 12 calls, 7 refused",
     ):

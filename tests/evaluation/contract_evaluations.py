@@ -30,6 +30,11 @@ def play(
     return evaluate(server.base_url, "Contract", tasks, policy, **options)
 
 
+def unfold(text: str) -> str:
+    """Put the lines of a figure into one, as they are without the terminal's width."""
+    return text.replace("\n" + " " * 16, " ")
+
+
 def make_record(
     index: int,
     reward: float | None = 1.0,

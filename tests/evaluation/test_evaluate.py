@@ -11,7 +11,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.registration import BUNDLED_NAMES, BUNDLED_REWARDS
 from ors_gym.rollout import random_policy, reference_policy
-from tests.evaluation.contract_evaluations import answer, play, submit
+from tests.evaluation.contract_evaluations import answer, play, submit, unfold
 from tests.support.proxy.faults import Answer
 
 
@@ -59,7 +59,7 @@ def test_a_policy_without_a_readable_call_is_told_of(contract):
     assert len(warned) == 1
     said = '20 of 20 episodes ended without a readable call; the first was "guess 8"'
     assert said in found.warnings[0]
-    assert said in str(found)
+    assert said in unfold(str(found))
 
     def some(episode):
         return submit(episode) if episode.steps or episode.task_index else {"tool": 8}
@@ -67,7 +67,7 @@ def test_a_policy_without_a_readable_call_is_told_of(contract):
     assert not play(contract, range(2), some).warnings
     with pytest.warns(UserWarning, match="null"):
         found = play(contract, [0], lambda episode: '{"tool": null}', max_turns=1)
-    assert 'the first was "{"tool": null}"' in str(found)
+    assert 'the first was "{"tool": null}"' in unfold(str(found))
 
 
 def test_a_policy_that_raises_is_a_row_and_no_outcome(contract):

@@ -8,7 +8,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._report import as_page
 from ors_gym.rollout import Step
-from tests.evaluation.contract_evaluations import make_record
+from tests.evaluation.contract_evaluations import make_record, unfold
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +68,7 @@ def test_an_interval_leaves_the_known_range_of_rewards_never():
     # A range that is wrong is not used, and said to be wrong.
     wrong = guesses(reward_range=(0, 0.9))
     assert wrong.reward_interval == unknown.reward_interval
-    assert "a reward of 1 is outside reward_range" in str(wrong)
+    assert "a reward of 1 is outside reward_range" in unfold(str(wrong))
     lost = guesses(reward_range=(-0.625, 1))
     for record in lost.records[1:]:
         record.episode.total_reward = -0.625
@@ -156,7 +156,8 @@ def test_calls_that_mostly_go_wrong_are_a_warning(steps, said):
     assert len(found.warnings) == len(said)
     for warning, words in zip(found.warnings, said, strict=True):
         assert words in warning
-        assert f"WARNING         {words}" in str(found)
+        assert f"WARNING         {words}" in unfold(str(found))
+        assert max(map(len, str(found).splitlines())) <= 80
         assert words in as_page("x", {"run": found})
 
 
@@ -199,7 +200,7 @@ def test_rewards_that_are_not_0_or_1_are_told_with_the_rule_of_success(rewards, 
     head = {"limits": {"success": "finished and total_reward > 0"}}
     records = [make_record(n, reward) for n, reward in enumerate(rewards)]
     text = str(Evaluation(records, head=head))
-    assert "(success: finished and total_reward > 0)\nreward" in text
+    assert "\nsuccess means   finished and total_reward > 0\nreward  " in text
     assert said in text if said else "\nrewards" not in text
 
 
