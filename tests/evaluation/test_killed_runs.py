@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import sys
@@ -80,6 +81,8 @@ def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
         try:
             wait_for_rows(output, 5, process)
             process.send_signal(signal.SIGSTOP)
+            # A row may be written until the process has really stopped.
+            assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
             size = output.stat().st_size
             with pytest.raises(InvalidRequestError, match="another evaluation is wri"):
                 run(url, "math", output, 100, 3)
