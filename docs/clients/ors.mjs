@@ -17,6 +17,8 @@
  */
 
 /** @typedef {{type: string, text?: string, data?: string, mimeType?: string, detail?: unknown}} Block */
+/** @typedef {{role: string, blocks: Block[]}} Message A turn of a prompt with roles; its blocks may also be
+ *   `reasoning`, `tool_call` and `tool_result`. */
 /** @typedef {{name: string, description: string, input_schema: Record<string, unknown> | null, terminal?: boolean}} Tool */
 /** @typedef {{name: string, type: string}} Split */
 /** @typedef {Record<string, unknown>} Fields */
@@ -24,7 +26,7 @@
 /** @typedef {{ok: true, blocks: Block[], metadata: Fields | null, reward: number | null, finished: boolean}} ToolOutput */
 /** @typedef {{ok: false, kind: "invalid_action" | "tool_failed", error: string, reason: string}} ToolError */
 /** @typedef {"none" | "body" | "required body" | "header"} SecretsChannel */
-/** @typedef {{secrets: SecretsChannel, createSession?: boolean, byIndex?: boolean, numTasks?: boolean, taskTools?: boolean, deleteSession?: boolean}} Dialect */
+/** @typedef {{secrets: SecretsChannel, createSession?: boolean, byIndex?: boolean, numTasks?: boolean, taskTools?: boolean, messages?: boolean, deleteSession?: boolean}} Dialect */
 /** @typedef {{status: number, headers: Headers, failure: "" | "connect" | "broken" | "timeout", detail: string}} Outcome */
 /** @typedef {{secrets?: Record<string, string>, createOptions?: Fields, sessionOptions?: Fields, timeout?: number}} SessionOptions */
 
@@ -326,7 +328,7 @@ export class ORSClient {
     const id = await this.#create(dialect, body, headers, sessionOptions, budget, redact);
     const session = new Session(this, id, name, redact, dialect.deleteSession === true);
     try {
-      await session.start(budget, dialect.taskTools === true);
+      await session.start(budget, dialect);
     } catch (error) {
       await session.close();
       throw error;
@@ -533,7 +535,9 @@ export class ORSClient {
 
 /** One episode. Made by `ORSClient.openSession`. */
 export class Session {
-  /** @type {Block[]} */
+  /** @type {Message[]} The prompt with its roles; one turn of the user's where it has none. */
+  messages = [];
+  /** @type {Block[]} The same as text and images. */
   prompt = [];
   /** @type {Tool[]} */
   tools = [];
@@ -567,9 +571,13 @@ export class Session {
   }
 
   /** Wait for set-up: the prompt does; the tools are asked for after it, since their list does not wait.
-   * @param {Budget} budget @param {boolean} taskTools */
-  async start(budget, taskTools) {
-    this.prompt = readBlocks(await this.#get("prompt", budget));
+   * @param {Budget} budget @param {Dialect} dialect */
+  async start(budget, { messages, taskTools }) {
+    // Once, and only one of the two: in some environments the question begins the game.
+    this.messages = messages
+      ? readMessages(await this.#get("messages", budget))
+      : [{ role: "user", blocks: readBlocks(await this.#get("prompt", budget)) }];
+    this.prompt = flatten(this.messages);
     this.tools = readTools(await this.#get(taskTools ? "task_tools" : "tools", budget));
   }
 
@@ -756,6 +764,7 @@ function readOpenapi(document) {
     byIndex: properties.includes("split") && properties.includes("index"),
     numTasks: known.has("/{}/num_tasks") && known.has("/{}/task"),
     taskTools: known.has("/{}/task_tools"),
+    messages: known.has("/{}/messages"),
     deleteSession: known.has("/delete_session"),
   };
 }
@@ -788,6 +797,42 @@ function readBlocks(value) {
     }
     return /** @type {Block} */ (/** @type {unknown} */ (block));
   });
+}
+
+/** @param {unknown} value @returns {Message[]} */
+function readMessages(value) {
+  return list(value, "/messages").map((item) => {
+    const message = fields(item);
+    const { role } = message;
+    if (typeof role !== "string") throw protocol("a message has no role");
+    return { ...message, role, blocks: readBlocks(message.blocks) };
+  });
+}
+
+const FLATTENED = new Set(["reasoning", "tool_call", "tool_result"]);
+
+/** A conversation as blocks, as `/prompt` gives it: each message begins with its role.
+ * @param {Message[]} messages @returns {Block[]} */
+function flatten(messages) {
+  const [first] = messages;
+  const plain = messages.length === 1 && first.role === "user" && !first.blocks.some((block) => FLATTENED.has(block.type));
+  if (plain) return first.blocks;
+  return messages.flatMap(({ role, blocks }) => [
+    { type: "text", text: `[${role}]`, detail: { role } },
+    ...blocks.flatMap(flattenBlock),
+  ]);
+}
+
+/** @param {Block} block @returns {Block[]} */
+function flattenBlock(block) {
+  if (!FLATTENED.has(block.type)) return [block];
+  const { type, text, id, name, input, tool_call_id, is_error, blocks } = /** @type {any} */ (block);
+  if (type === "reasoning") return [{ type: "text", text: `<think>${text ?? ""}</think>`, detail: { type } }];
+  if (type === "tool_call") {
+    return [{ type: "text", text: `[tool_call ${name ?? ""}] ${JSON.stringify(input ?? {})}`, detail: { type, id } }];
+  }
+  const said = is_error ? "[tool_result (error)]" : "[tool_result]";
+  return [{ type: "text", text: said, detail: { type, tool_call_id } }, ...(Array.isArray(blocks) ? blocks : [])];
 }
 
 /** Read a listing; the terminal tool, which servers name beside it, is the last.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,6 +15,7 @@ from ors_gym.client._run_operation import AsyncExchange, run_async
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
+from ors_gym.protocol._reading import flatten_messages
 from ors_gym.protocol._redaction import hide
 from ors_gym.types import (
     Block,
@@ -43,6 +45,7 @@ class AsyncSession(SessionCore):
     ) -> None:
         super().__init__(server, environment, task, **options)
         self._exchange = exchange
+        self._asking = asyncio.Lock()
 
     async def open(self) -> Self:
         """As `Session.open`, awaitable."""
@@ -57,11 +60,13 @@ class AsyncSession(SessionCore):
 
     async def get_prompt(self) -> list[Block]:
         """As `Session.get_prompt`, awaitable."""
-        return await run_async(self.prompt_operation(), self._exchange, self.redact)
+        return flatten_messages(await self.get_messages())
 
     async def get_messages(self) -> list[JSONObject]:
         """As `Session.get_messages`, awaitable."""
-        return await run_async(self.messages_operation(), self._exchange, self.redact)
+        async with self._asking:
+            asking = self.messages_operation()
+            return await run_async(asking, self._exchange, self.redact)
 
     async def list_tools(self) -> list[ToolSpec]:
         """As `Session.list_tools`, awaitable."""

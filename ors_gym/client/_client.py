@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
@@ -14,6 +15,7 @@ from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
+from ors_gym.protocol._reading import flatten_messages
 from ors_gym.protocol._redaction import hide
 from ors_gym.types import (
     Block,
@@ -40,6 +42,7 @@ class Session(SessionCore):
     ) -> None:
         super().__init__(server, environment, task, **options)
         self._exchange = exchange
+        self._asking = threading.Lock()
 
     def open(self) -> Self:
         """Open the session on the server, unless `__enter__` did.
@@ -68,7 +71,7 @@ class Session(SessionCore):
         Raises:
             SetupFailedError: If the set-up raised.
         """
-        return run_blocking(self.prompt_operation(), self._exchange, self.redact)
+        return flatten_messages(self.get_messages())
 
     def get_messages(self) -> list[JSONObject]:
         """Get the prompt as a conversation.
@@ -76,7 +79,9 @@ class Session(SessionCore):
         Returns:
             Turns with ``role`` and ``blocks``; on older servers, one user turn.
         """
-        return run_blocking(self.messages_operation(), self._exchange, self.redact)
+        with self._asking:
+            asking = self.messages_operation()
+            return run_blocking(asking, self._exchange, self.redact)
 
     def list_tools(self) -> list[ToolSpec]:
         """List the tools of this session; ask after the prompt.

@@ -277,7 +277,8 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
             _, name = yield from operations.locate(self._server, env)
             session = self._make_session(env, {})
             session.attach(session_id, name)
-            self._sessions[session_id] = session
+            # Two that looked at the same time share one, which asks once.
+            session = self._sessions.setdefault(session_id, session)
         return session
 
     def _ping(self, session_id: str) -> Operation[bool]:

@@ -175,7 +175,7 @@ class SessionCore:
         """
         try:
             self.adopt((yield from self.open_operation()))
-            prompt = yield from self.prompt_operation()
+            prompt = flatten_messages((yield from self.messages_operation()))
             tools = yield from self.tools_operation()
         except BaseException as error:
             # Whoever runs this knows the secrets of the client only.
@@ -184,14 +184,11 @@ class SessionCore:
             raise
         return prompt, tools
 
-    def prompt_operation(self) -> Operation[list[Block]]:
-        """Return the operation that gets the prompt."""
-        return flatten_messages((yield from self.messages_operation()))
-
     def messages_operation(self) -> Operation[list[JSONObject]]:
         """Return the operation that gets the prompt as a conversation.
 
-        A session asks once: in some environments the question begins the game.
+        A session asks once: in some environments the question begins the game. So
+        the clients run one of these operations at a time.
         """
         state = self.state
         if self.conversation is None:

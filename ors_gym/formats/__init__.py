@@ -5,6 +5,7 @@
 - Tools: `to_openai_tools`, `to_anthropic_tools`, `describe_tools` (a system message for
   Hermes and Qwen), and `provider_tool_name` and `provider_schema` behind them.
 - Messages: `to_openai_messages` and `to_anthropic_messages` write a prompt,
+  `to_template_messages` makes its messages those of a chat template,
   `tool_result_messages` the results of an assistant turn; the other ``to_...``
   functions write one call or the content of one message.
 - Blocks: `render_text` writes a prompt or an output as text, `decode_blocks` also
@@ -33,6 +34,7 @@ from ors_gym.formats._messages import (
     to_openai_content,
     to_openai_messages,
     to_openai_tool_call,
+    to_template_messages,
     tool_result_messages,
 )
 from ors_gym.formats._tools import (
@@ -66,5 +68,6 @@ __all__ = [
     "to_openai_messages",
     "to_openai_tool_call",
     "to_openai_tools",
+    "to_template_messages",
     "tool_result_messages",
 ]

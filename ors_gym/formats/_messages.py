@@ -27,8 +27,9 @@ def to_openai_messages(prompt: Sequence[JSONObject | Block]) -> list[JSONObject]
 
     Returns:
         ``ChatCompletionMessageParam`` dicts. Content without images is one string,
-        which chat templates of text models take as well. Reasoning is left out, since
-        the API has no place for it.
+        which chat templates of text models take as well. Reasoning is
+        ``reasoning_content`` of an assistant's message, the name that vLLM, SGLang and
+        chat templates give it. OpenAI's own API has no place for it and refuses it.
 
     Example:
         >>> to_openai_messages([{"type": "text", "text": "Hi"}])
@@ -42,6 +43,8 @@ def to_openai_messages(prompt: Sequence[JSONObject | Block]) -> list[JSONObject]
         messages += tool_result_messages(results)
         if role == "assistant":
             message: JSONObject = {"role": role, "content": render_text(rest)}
+            if thoughts := _reasoning(blocks):
+                message["reasoning_content"] = thoughts
             if calls:
                 message["content"] = message["content"] or None
                 message["tool_calls"] = [to_openai_tool_call(*call) for call in calls]
@@ -53,6 +56,75 @@ def to_openai_messages(prompt: Sequence[JSONObject | Block]) -> list[JSONObject]
             content = parts if has_images and role == "user" else render_text(rest)
             messages.append({"role": role, "content": content})
     return messages
+
+
+def has_roles(conversation: Sequence[JSONObject]) -> bool:
+    """Return whether a prompt is more than one message of the user's."""
+    return [message["role"] for message in conversation] not in ([], ["user"])
+
+
+def to_template_messages(messages: Sequence[JSONObject]) -> list[JSONObject]:
+    """Return chat messages as chat templates of Hugging Face take them.
+
+    Args:
+        messages: Messages of OpenAI's chat completions.
+
+    Returns:
+        The same, with the arguments of calls as objects in place of JSON text, and
+        with the tool's name in each result of a call.
+
+    Example:
+        >>> call = to_openai_tool_call({"tool": "add", "input": {"a": 1}}, "c1")
+        >>> said = {"role": "assistant", "content": "", "tool_calls": [call]}
+        >>> result = {"role": "tool", "tool_call_id": "c1", "content": "1"}
+        >>> said, result = to_template_messages([said, result])
+        >>> said["tool_calls"][0]["function"], result["name"]
+        ({'name': 'add', 'arguments': {'a': 1}}, 'add')
+    """
+    names = called_names(messages)
+    converted = []
+    for message in messages:
+        shown = dict(message)
+        if calls := message.get("tool_calls"):
+            shown["content"] = message.get("content") or ""
+            shown["tool_calls"] = [_with_object(call) for call in calls]
+        if message["role"] == "tool":
+            shown["name"] = names.get(message["tool_call_id"], "")
+        converted.append(shown)
+    return converted
+
+
+def with_calls_as_text(message: JSONObject) -> JSONObject:
+    """Return a message for a chat template that knows no tools, nor reasoning.
+
+    Its calls are text, as `describe_tools` has models write them.
+    """
+    calls = [_with_object(call)["function"] for call in message.get("tool_calls") or ()]
+    if not calls:
+        return {k: one for k, one in message.items() if k != "reasoning_content"}
+    written = [f"<tool_call>\n{json.dumps(call)}\n</tool_call>" for call in calls]
+    text = "\n".join(filter(None, (message.get("content"), *written)))
+    return {"role": message["role"], "content": text}
+
+
+def called_names(messages: Iterable[JSONObject]) -> dict[str, str]:
+    """Return the name of the tool that each id of a call stands for."""
+    return {
+        call["id"]: call["function"]["name"]
+        for message in messages
+        for call in message.get("tool_calls") or ()
+    }
+
+
+def _with_object(call: JSONObject) -> JSONObject:
+    function = call["function"]
+    arguments = function["arguments"]
+    try:
+        arguments = json.loads(arguments) if isinstance(arguments, str) else arguments
+    except (ValueError, RecursionError):
+        # As a model wrote it, who reads beside it what was wrong.
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def join_system_messages(
@@ -138,6 +210,11 @@ def _results(blocks: Iterable[Any]) -> list[ToolResult]:
         for block in blocks
         if block.get("type") == "tool_result"
     ]
+
+
+def _reasoning(blocks: Iterable[Any]) -> str:
+    thoughts = [b.get("text") for b in blocks if b.get("type") == "reasoning"]
+    return "\n\n".join(text for text in thoughts if isinstance(text, str) and text)
 
 
 def _call(block: Any) -> tuple[ToolCall, str]:

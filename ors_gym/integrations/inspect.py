@@ -7,12 +7,12 @@ ORS server. The second half of this module translates messages and tools.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import to_openai_tools
-from ors_gym.formats._messages import join_system_messages
+from ors_gym.formats._messages import called_names, join_system_messages
 from ors_gym.formats._schemas import find_reference
 from ors_gym.integrations import (
     SECRET_ARGUMENTS,
@@ -36,6 +36,7 @@ with needs_extra("inspect", "ors_gym.integrations.inspect"):
         ChatMessageUser,
         Content,
         ContentImage,
+        ContentReasoning,
         ContentText,
         GenerateConfig,
         get_model,
@@ -176,7 +177,7 @@ def ors_solver(
             if system_prompt is not None:
                 own = {"role": "system", "content": system_prompt}
                 opening = join_system_messages([own], opening)
-            state.messages = [_to_inspect(message) for message in opening]
+            state.messages = _to_inspect(opening)
             try:
                 await _play(state, live)
             finally:
@@ -211,7 +212,7 @@ async def _play(state: TaskState, live: LiveEpisode) -> None:
             return
         state.messages.append(state.output.message)
         told = await live.take(_from_inspect(state.output.message))
-        state.messages.extend(_to_inspect(message) for message in told)
+        state.messages.extend(_to_inspect(told))
 
 
 def _outcome_of(live: LiveEpisode) -> dict[str, Any]:
@@ -245,16 +246,27 @@ def ors_scorer() -> Scorer:
     return score
 
 
-def _to_inspect(message: JSONObject) -> ChatMessage:
-    """Convert a message of ``Episode.messages()`` to Inspect's class."""
+def _to_inspect(messages: Sequence[JSONObject]) -> list[ChatMessage]:
+    """Convert messages of ``Episode.messages()`` to Inspect's classes."""
+    names = called_names(messages)
+    return [_convert(message, names) for message in messages]
+
+
+def _convert(message: JSONObject, names: Mapping[str, str]) -> ChatMessage:
     role, content = message["role"], _content(message.get("content"))
     if role == "tool":
-        return ChatMessageTool(content=content, tool_call_id=message["tool_call_id"])
+        answered = message["tool_call_id"]
+        return ChatMessageTool(
+            content=content, tool_call_id=answered, function=names.get(answered)
+        )
     if role == "system":
         return ChatMessageSystem(content=content)
     if role == "user":
         return ChatMessageUser(content=content)
     calls = [_to_call(call) for call in message.get("tool_calls") or ()]
+    if thoughts := message.get("reasoning_content"):
+        said = [ContentText(text=content)] if isinstance(content, str) else content
+        content = [ContentReasoning(reasoning=thoughts), *said]
     return ChatMessageAssistant(content=content, tool_calls=calls or None)
 
 

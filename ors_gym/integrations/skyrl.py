@@ -21,9 +21,9 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError, needs_extra
-from ors_gym.formats import describe_tools
+from ors_gym.formats import describe_tools, to_template_messages
 from ors_gym.formats._json import to_plain_json
-from ors_gym.formats._messages import join_system_messages
+from ors_gym.formats._messages import join_system_messages, with_calls_as_text
 from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, choose_indexes
 from ors_gym.rollout import Episode
 from ors_gym.rollout._live import LiveEpisode, connect, split_connection
@@ -66,7 +66,8 @@ class ORSTextEnv(BaseTextEnv):
         ``api_key``, ``headers`` and ``client_options``; the arguments of
         `LiveEpisode`, such as ``secrets`` or ``reward_reduction``;
         ``tools_in_prompt`` (True);
-        ``observation_role``: ``tool``, or ``user`` for chat templates without tools;
+        ``observation_role``: ``tool``, or ``user`` for chat templates without tools,
+        to which the calls of a prompt with roles are text, too;
         ``pay_at_end`` (False): pay the whole reward with the last step, for
         ``generator.step_wise_trajectories``, where SkyRL uses only the last reward.
 
@@ -122,7 +123,8 @@ class ORSTextEnv(BaseTextEnv):
             if self._tools_in_prompt:
                 messages = _with_tools(messages, self.episode.tools)
         where = {"task_index": self.episode.task_index, "split": self.episode.split}
-        return join_system_messages(messages, asked), where
+        told = to_template_messages(join_system_messages(messages, asked))
+        return [self._shown(message) for message in told], where
 
     def step(self, action: str) -> BaseTextEnvStepOutput:
         """Play one turn.
@@ -175,9 +177,11 @@ class ORSTextEnv(BaseTextEnv):
             raise
 
     def _shown(self, message: JSONObject) -> JSONObject:
-        if self._role == "user" and message["role"] == "tool":
+        if self._role != "user":
+            return message
+        if message["role"] == "tool":
             return {"role": "user", "content": message["content"]}
-        return message
+        return with_calls_as_text(message)
 
 
 def _known(settings: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The tinker cookbook: groups of rollouts of one task, for its RL trainer.
 
 `ORSGroupBuilder` is all that a trainer needs; its environments are `ORSMessageEnv`.
-`ors_tools` and `ors_reward` serve the cookbook's own ``build_agent_tool_env`` instead.
+`ors_messages`, `ors_tools` and `ors_reward` serve the cookbook's own
+``build_agent_tool_env`` instead.
 """
 
 from __future__ import annotations
@@ -15,13 +16,25 @@ from typing import Any, Final
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import EpisodeOverError, InvalidRequestError, ORSError, needs_extra
 from ors_gym.formats import describe_tools, to_openai_tools
+from ors_gym.formats._messages import (
+    called_names,
+    join_system_messages,
+    with_calls_as_text,
+)
 from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, make_client
-from ors_gym.rollout import Episode, StopReason, Turn
+from ors_gym.rollout import StopReason, Turn
 from ors_gym.rollout._episode import not_run
 from ors_gym.rollout._live import LiveEpisode
 from ors_gym.types import JSONObject
 
-__all__ = ["ORSGroupBuilder", "ORSMessageEnv", "ORSTool", "ors_reward", "ors_tools"]
+__all__ = [
+    "ORSGroupBuilder",
+    "ORSMessageEnv",
+    "ORSTool",
+    "ors_messages",
+    "ors_reward",
+    "ors_tools",
+]
 
 with needs_extra("tinker", "ors_gym.integrations.tinker"):
     from tinker_cookbook.renderers import Renderer
@@ -190,27 +203,14 @@ class ORSMessageEnv(MessageEnv):
         """Open the session.
 
         Returns:
-            Messages that describe the tools, then the environment's prompt.
+            As `ors_messages`.
 
         Raises:
             ORSError: If the episode cannot be set up.
         """
-        opening = await self.live.start()
-        self._history = self._describe_tools()
-        self._tell(opening)
-        return self._history
-
-    def _describe_tools(self) -> list[Message]:
-        tools = self.live.episode.tools
-        specs = [tool["function"] for tool in to_openai_tools(tools)]
-        try:
-            told: list[Message] = self._renderer.create_conversation_prefix_with_tools(
-                specs, self._system_prompt
-            )
-        except NotImplementedError:
-            words = list(filter(None, (self._system_prompt, describe_tools(tools))))
-            told = [Message(role="system", content="\n\n".join(words))] if words else []
-        return list(told)
+        await self.live.start()
+        self._history = ors_messages(self.live, self._renderer, self._system_prompt)
+        return list(self._history)
 
     async def step(self, message: Message) -> MessageStepResult:
         """Play one turn.
@@ -226,14 +226,44 @@ class ORSMessageEnv(MessageEnv):
             ORSError: For an outage.
         """
         self._history.append(message)
-        self._tell(await self.live.take(_answer_of(message)))
+        told = await self.live.take(_answer_of(message))
+        names = called_names(self.live.episode.messages())
+        self._history += [_to_message(one, names) for one in told]
         done = self.live.ended
         return MessageStepResult(
             reward=0.0, episode_done=done, next_messages=list(self._history)
         )
 
-    def _tell(self, messages: Sequence[JSONObject]) -> None:
-        self._history += [_to_message(one, self.live.episode) for one in messages]
+
+def ors_messages(
+    live: LiveEpisode, renderer: Renderer, system_prompt: str = ""
+) -> list[Message]:
+    """Return the beginning of an episode's conversation.
+
+    Args:
+        live: The episode, which has started.
+        renderer: Describes the tools to the model, if it has a way to do so.
+        system_prompt: The beginning of the conversation.
+
+    Returns:
+        One system message, with ``system_prompt``, that of the environment and the
+        tools; then the environment's prompt.
+    """
+    opening = live.episode.messages()
+    own = [{"role": "system", "content": system_prompt}]
+    system, *rest = join_system_messages(own, opening)
+    names = called_names(rest)
+    tools = live.episode.tools
+    specs = [tool["function"] for tool in to_openai_tools(tools)]
+    try:
+        told: list[Message] = renderer.create_conversation_prefix_with_tools(
+            specs, system["content"]
+        )
+    except NotImplementedError:
+        words = list(filter(None, (system["content"], describe_tools(tools))))
+        told = [Message(role="system", content="\n\n".join(words))] if words else []
+        rest = [with_calls_as_text(message) for message in rest]
+    return [*told, *(_to_message(one, names) for one in rest)]
 
 
 def ors_tools(live: LiveEpisode) -> list[ORSTool]:
@@ -305,7 +335,9 @@ class ORSTool(Tool):
             why = not_run(self._live.episode.stop_reason)
             said = {"role": "tool", "content": why}
             told = [{**said, "tool_call_id": input.call_id or ""}]
-        messages = [_to_message(one, self._live.episode) for one in told]
+        answered = [one["tool_call_id"] for one in told if one["role"] == "tool"]
+        names = dict.fromkeys(answered, self.name)
+        messages = [_to_message(one, names) for one in told]
         return ToolResult(messages=messages, should_stop=self._live.ended)
 
 
@@ -348,13 +380,19 @@ def _answer_of(message: Message) -> Any:
     return Turn(actions, message=text) if actions else text
 
 
-def _to_message(message: JSONObject, episode: Episode) -> Message:
-    """Convert a chat message to the cookbook's, with the tool's name in an answer."""
-    told = Message(role=message["role"], content=_content(message.get("content")))
+def _to_message(message: JSONObject, names: Mapping[str, str]) -> Message:
+    """Convert a chat message to the cookbook's, with the tool's name in an answer.
+
+    ``names`` are those of the tools, by the ids of their calls.
+    """
+    content = _content(message.get("content"))
+    if thoughts := message.get("reasoning_content"):
+        said = [{"type": "text", "text": content}] if content else []
+        content = [{"type": "thinking", "thinking": thoughts}, *said]
+    told = Message(role=message["role"], content=content)
     if message["role"] == "tool":
         told["tool_call_id"] = message["tool_call_id"]
-        steps = [s for s in episode.steps if s.call_id == message["tool_call_id"]]
-        told["name"] = steps[-1].tool if steps else ""
+        told["name"] = names.get(message["tool_call_id"], "")
     calls = [ToolCall.model_validate(call) for call in message.get("tool_calls") or ()]
     if calls:
         told["tool_calls"] = calls

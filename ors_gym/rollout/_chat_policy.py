@@ -68,7 +68,9 @@ class ChatPolicy:
         api_key: The key. If None, it is ``OPENAI_API_KEY``; with ``base_url`` no key
             is needed. ``""`` keeps the environment's key from ``base_url``. No repr,
             record or message holds it.
-        system_prompt: A message before the environment's prompt.
+        system_prompt: A message before the environment's prompt. The environment's
+            own system message is joined to it. Reasoning in that prompt is sent as
+            ``reasoning_content``, except to OpenAI, which would refuse it.
         timeout: Seconds that one request may take.
         max_retries: How often a request is repeated at most.
         **parameters: Any other parameters of ``chat.completions.create``:
@@ -162,6 +164,16 @@ class ChatPolicy:
 
     def _request(self, episode: Episode) -> dict[str, Any]:
         messages = [_as_sent(message) for message in episode.messages()]
+        if self._service.host.endswith(_REFUSE_REASONING):
+            # Only the environment's prompt has any: these servers give none.
+            messages = [
+                {
+                    name: one
+                    for name, one in message.items()
+                    if name != "reasoning_content"
+                }
+                for message in messages
+            ]
         if self.system_prompt is not None:
             own = {"role": "system", "content": self.system_prompt}
             messages = join_system_messages([own], messages)
@@ -242,6 +254,8 @@ def _digest(value: Any) -> str:
 
 
 _KEY: Final = "OPENAI_API_KEY"
+_REFUSE_REASONING: Final = ("OpenAI", "api.openai.com", ".openai.azure.com")
+"""Hosts that refuse a request with a field that they do not know."""
 _ADDRESS: Final = "OPENAI_BASE_URL"
 _NO_KEY: Final = "none"
 """Sent to servers that ask for no key: the library insists on one."""

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._blocks import render_text
-from ors_gym.formats._messages import to_openai_messages
+from ors_gym.formats._messages import has_roles, to_openai_messages
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 StopReason: TypeAlias = Literal[
@@ -138,7 +138,7 @@ class Episode:
     ) -> None:
         """Take the prompt, and the conversation that it is where it has roles."""
         self.prompt = list(prompt)
-        if [message["role"] for message in conversation] not in ([], ["user"]):
+        if has_roles(conversation):
             self.conversation = list(conversation)
 
     def end_without_outcome(self, error: str, kind: str) -> None:

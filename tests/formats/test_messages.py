@@ -12,12 +12,16 @@ from hypothesis import strategies as st
 
 from ors_gym.formats import (
     ToolResult,
+    parse_action,
+    provider_tool_name,
     to_anthropic_content,
     to_anthropic_messages,
     to_openai_content,
     to_openai_messages,
+    to_template_messages,
     tool_result_messages,
 )
+from ors_gym.formats._messages import with_calls_as_text
 from tests.formats.images import image_block
 
 pytestmark = pytest.mark.unit
@@ -179,6 +183,7 @@ def test_conversation_for_openai():
     assert roles[6:] == ["assistant", "tool", "assistant"]
     assert messages[0]["content"] == "Be brief.\n\n[image: image/gif, 10x20]"
     assert messages[2]["content"] == "I look."
+    assert messages[2]["reasoning_content"] == "unsigned\n\nsigned"
     (call,) = messages[2]["tool_calls"]
     assert call["id"] == messages[3]["tool_call_id"] == "c1"
     assert json.loads(call["function"]["arguments"]) == {"a": 1}
@@ -186,6 +191,30 @@ def test_conversation_for_openai():
     assert messages[5]["content"] == "Well?"
     assert messages[6]["content"] is None
     assert messages[8] == {"role": "assistant", "content": "[image: image/gif, 10x20]"}
+
+
+def test_conversation_for_a_chat_template():
+    told = to_template_messages(to_openai_messages(CONVERSATION))
+    call = told[2]["tool_calls"][0]["function"]
+    assert (call["arguments"], told[3]["name"]) == ({"a": 1}, call["name"])
+    assert told[6]["content"] == ""
+    assert told[0] == to_openai_messages(CONVERSATION)[0]
+    odd = {"id": "x", "type": "function", "function": {"name": "a", "arguments": "{"}}
+    said = {"role": "assistant", "content": "", "tool_calls": [odd]}
+    assert to_template_messages([said]) == [said]
+
+
+def test_conversation_for_a_template_without_tools():
+    told = [with_calls_as_text(one) for one in to_openai_messages(CONVERSATION)]
+    name = provider_tool_name("look.at")
+    call = json.dumps({"name": name, "arguments": {"a": 1}})
+    assert told[2] == {
+        "role": "assistant",
+        "content": f"I look.\n<tool_call>\n{call}\n</tool_call>",
+    }
+    assert parse_action(told[6]["content"]) == {"tool": name, "input": {"a": 1}}
+    thought = {"role": "assistant", "content": "a", "reasoning_content": "b"}
+    assert with_calls_as_text(thought) == {"role": "assistant", "content": "a"}
 
 
 def test_conversation_for_anthropic():

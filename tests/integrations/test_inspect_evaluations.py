@@ -14,7 +14,13 @@ from typing import Any
 import inspect_ai
 import pytest
 from inspect_ai.log import EvalLog, EvalSample
-from inspect_ai.model import ChatMessageAssistant, ModelOutput, ModelUsage, get_model
+from inspect_ai.model import (
+    ChatMessageAssistant,
+    ChatMessageTool,
+    ModelOutput,
+    ModelUsage,
+    get_model,
+)
 from inspect_ai.tool import ToolCall
 
 from ors_gym import AsyncORSClient
@@ -116,6 +122,27 @@ def test_a_conversation_is_logged_with_every_call_answered(tidy_server, tmp_path
     assert [part.type for content in contents for part in content].count("image") == 1
     assert value_of(sample) == sum(filter(None, tidy_server.rewards()))
     assert tidy_server.runs("add") == 1
+
+
+def test_a_prompt_with_roles_keeps_them(newest, tmp_path):
+    task = inspect.ors_task(
+        "Interview", newest.base_url, tasks=[2], system_prompt="Mine."
+    )
+    model = mock([say([call("submit", answer="4")])])
+    (sample,) = samples_of(evaluate(task, model, tmp_path))
+    system, asked, said, result, question, *_ = sample.messages
+    assert (system.role, system.text) == ("system", "Mine.\n\nBe brief.")
+    assert (asked.role, asked.text) == ("user", "Is it 7?")
+    assert isinstance(said, ChatMessageAssistant)
+    assert isinstance(said.content, list)
+    assert [part.type for part in said.content] == ["reasoning", "text"]
+    (made,) = list(said.tool_calls or [])
+    assert (made.id, made.function, made.arguments) == ("c1", "submit", {"answer": "7"})
+    assert isinstance(result, ChatMessageTool)
+    assert (result.tool_call_id, result.function) == ("c1", "submit")
+    assert (result.text, question.text) == ("wrong", "2 + 2 = ?")
+    assert value_of(sample) == 1.0
+    assert len(newest.log("prompt")) == 1
 
 
 def test_limits_of_inspect_end_an_episode_that_keeps_its_reward(tidy_server, tmp_path):

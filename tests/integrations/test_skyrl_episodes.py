@@ -89,6 +89,29 @@ def test_a_whole_game_is_played_from_a_dataset_of_all_tasks(bundled):
     env.close()
 
 
+@pytest.mark.parametrize("role", ["tool", "user"])
+def test_a_prompt_with_roles_keeps_them(newest, role):
+    settings: Any = {"observation_role": role, "tools_in_prompt": False}
+    (row,) = ors_rows("Interview", newest.base_url, tasks=[2], **settings)
+    env = make(row)
+    told, _ = env.init(row["prompt"])
+    assert told[0]["content"] == f"{row['prompt'][0]['content']}\n\nBe brief."
+    assert [one["role"] for one in told[1:]] == ["user", "assistant", role, "user"]
+    said, result = told[2:4]
+    call = {"name": "submit", "arguments": {"answer": "7"}}
+    if role == "tool":
+        assert said["tool_calls"][0]["function"] == call
+        assert said["reasoning_content"] == "Let me try."
+        assert result["name"] == "submit"
+    else:
+        written = f"<tool_call>\n{json.dumps(call)}\n</tool_call>"
+        assert said == {"role": "assistant", "content": f"I try.\n{written}"}
+    assert (result["content"], told[4]["content"]) == ("wrong", "2 + 2 = ?")
+    assert env.step(write("submit", answer="4"))["reward"] == 1.0
+    env.close()
+    assert len(newest.log("prompt")) == 1
+
+
 def test_the_reward_is_paid_once_whatever_reduces_it(tidy_server):
     texts = [write("add", a=1, b=2), write("echo", text="x"), write("add", a=2, b=2)]
     paid = {}

@@ -31,7 +31,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ors_gym.errors import InvalidRequestError, SessionLostError
-from ors_gym.integrations.tinker import ORSGroupBuilder, ors_reward, ors_tools
+from ors_gym.integrations.tinker import (
+    ORSGroupBuilder,
+    ors_messages,
+    ors_reward,
+    ors_tools,
+)
 from ors_gym.rollout import LiveEpisode, connect
 from tests.support.servers.process import start_server
 
@@ -141,6 +146,45 @@ def test_a_group_of_one_task_is_played_and_becomes_training_data(one_server, ren
     assert len({entry["task"] for entry in ready}) == 1
 
 
+def interview(server: Any, renderer: Any) -> ORSGroupBuilder:
+    return ORSGroupBuilder(
+        *("Interview", 2, renderer, 1, server.base_url), system_prompt="Mine."
+    )
+
+
+def test_a_prompt_with_roles_keeps_them(newest, renderer):
+    policy = Sampler(lambda _: [write("submit", answer="4")])
+    group = roll(interview(newest, renderer), policy)
+    assert group.get_total_rewards() == [1.0]
+    opening = policy.seen[0]
+    assert opening.startswith("<|im_start|>system\nMine.\n\nBe brief.\n\n# Tools")
+    assert opening.count("<|im_start|>system") == 1
+    call = write("submit", answer="7")
+    turns = ["user\nIs it 7?", f"assistant\nI try.\n{call}"]
+    turns.append("user\n<tool_response>\nwrong\n</tool_response>")
+    turns.append("user\n2 + 2 = ?")
+    told = "".join(f"<|im_start|>{turn}<|im_end|>\n" for turn in turns)
+    assert opening.endswith(f"<|im_end|>\n{told}<|im_start|>assistant\n")
+    assert len(newest.log("prompt")) == 1
+
+
+def test_reasoning_and_names_of_tools_reach_the_renderer(newest, renderer):
+    async def work() -> Any:
+        async with (
+            connect(newest.base_url) as client,
+            LiveEpisode(client, "Interview", 2) as live,
+        ):
+            await live.start()
+            return ors_messages(live, renderer)
+
+    _, _, said, result, _ = asyncio.run(work())
+    thinking, text = said["content"]
+    assert thinking == {"type": "thinking", "thinking": "Let me try."}
+    assert text == {"type": "text", "text": "I try."}
+    assert said["tool_calls"][0].function.name == result["name"] == "submit"
+    assert (result["tool_call_id"], result["content"]) == ("c1", "wrong")
+
+
 @pytest.mark.parametrize(
     ("texts", "reward", "reason"),
     [
@@ -216,7 +260,7 @@ def test_a_builder_travels_without_its_secrets_and_connections(one_server, rende
         assert SECRET not in str(caught.value)
 
 
-def test_a_renderer_that_knows_no_tools_is_told_of_them_in_words(one_server):
+def test_a_renderer_that_knows_no_tools_is_told_of_them_in_words(one_server, newest):
     renderer = get_renderer("role_colon", make_tokenizer(), model_name=NAME)
 
     class Colon(Sampler):
@@ -231,6 +275,11 @@ def test_a_renderer_that_knows_no_tools_is_told_of_them_in_words(one_server):
     group = roll(builder_for(one_server, renderer), policy)
     assert group.get_total_rewards() == [1.0]
     assert '<tools>\n{"type": "function"' in policy.seen[0]
+    roll(interview(newest, renderer), policy)
+    _, opening = policy.seen
+    assert opening.startswith("System: Mine.\n\nBe brief.\n\n")
+    said = f"Assistant: I try.\n{write('submit', answer='7')}"
+    assert f"User: Is it 7?\n\n{said}\n\nTool: wrong\n\nUser: 2 + 2 = ?" in opening
 
 
 def test_the_tools_serve_the_cookbooks_own_environment(tidy_server, renderer):
@@ -242,12 +291,10 @@ def test_the_tools_serve_the_cookbooks_own_environment(tidy_server, renderer):
             connect(tidy_server.base_url) as client,
             LiveEpisode(client, "Contract", 0) as live,
         ):
-            prompt = await live.start()
+            await live.start()
             tools = ors_tools(live)
             assert all(isinstance(tool, Tool) for tool in tools)
-            specs = [tool.to_spec() for tool in tools]
-            prefix = renderer.create_conversation_prefix_with_tools(specs)
-            opening = [*prefix, *prompt]
+            opening = ors_messages(live, renderer)
             env = build_agent_tool_env(renderer, list(tools), opening, ors_reward(live))
             return await do_single_rollout(policy, env)
 

@@ -1,13 +1,17 @@
 """What TRL trains on: rows of tasks without answers, and rollouts with tools."""
 
+import base64
+import copy
 import gc
 import inspect
+import io
 import json
 import pickle
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import pytest
+from PIL import Image
 
 from ors_gym import errors
 from ors_gym.integrations.trl import (
@@ -15,14 +19,55 @@ from ors_gym.integrations.trl import (
     combine_environments,
     trl_environment,
 )
+from ors_gym.integrations.trl._environment import join_turns
 from tests.support.proxy.faults import Answer, Point, Reset
 from tests.support.servers.process import RunningServer
 
 GROUP = "training"
 
 
+def _draw() -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (2, 1)).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+PNG = _draw()
+
+
 def contract(url: str, **arguments: Any) -> TRLEnvironment:
     return trl_environment("Contract", url, **{"tasks": [0], **arguments})
+
+
+def test_who_copies_a_row_is_told_the_prompt_as_text_or_raises(newest):
+    made = trl_environment("Interview", newest.base_url, tasks=[2])
+    rollout, row = made.environment_factory(), made.train_dataset[0]
+    told = rollout.reset(task_index=row["task_index"])
+    assert told.startswith("[system]\n\nBe brief.")
+    (reward,) = made.reward_funcs
+    assert reward(environments=[rollout], prompts=[row["prompt"]]) == [0.0]
+    assert rollout.reset(**copy.deepcopy(row)) == "2 + 2 = ?"
+    with pytest.raises(errors.InvalidRequestError, match="a copy of the row"):
+        reward(environments=[rollout], prompts=[row["prompt"]])
+    rollout.reset(**row)
+    assert reward(environments=[rollout], prompts=[row["prompt"]]) == [0.0]
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_turns_of_a_row_and_of_an_environment(images):
+    shown = {"type": "image", "data": PNG, "mimeType": "image/png"}
+    asked: Any = [
+        {"role": "user", "blocks": [{"type": "text", "text": "Look."}, shown]}
+    ]
+    own = [{"role": "user", "content": "First:"}]
+    first, second = join_turns(own, [*asked, *asked], images=images)[:2]
+    assert first == own[0]
+    if images:
+        text, image = second["content"]
+        assert text == {"type": "text", "text": "Look."}
+        assert image["image"].size == (2, 1)
+    else:
+        assert second["content"] == "Look.\n\n[image: image/png, 2x1]"
 
 
 def test_a_row_for_each_task_and_no_answer_in_any(one_server):

@@ -161,6 +161,40 @@ def test_two_environments_in_one_run(one_server, tmp_path):
     assert "extra" not in tools["Contract"]
 
 
+@pytest.mark.parametrize("combined", [False, True])
+def test_a_prompt_with_roles_is_trained_on_with_them(newest, tmp_path, combined):
+    url = newest.base_url
+    made = trl_environment(
+        "Interview", url, tasks=range(2), system_prompt="Mine.", num_generations=2
+    )
+    if combined:
+        made = combine_environments(made)
+    rows = made.train_dataset.to_list()
+    newest.mark()
+    # Twice over the rows: what a rollout was told does not stay in them.
+    right = call_text("submit", {"answer": "0"})
+    trainer = make(made, [right, WRONG], tmp_path, steps=2)
+    trainer.train()
+    assert made.train_dataset.to_list() == rows
+    prompts = [prompt for batch in trainer.batches for prompt in batch["prompts"]]
+    assert len(prompts) == 2 * 2 * GENERATIONS
+    assert {prompt[-1]["content"] for prompt in prompts} == {"0 + 0 = ?", "1 + 1 = ?"}
+    for system, *turns in prompts:
+        assert system == {"role": "system", "content": "Mine.\n\nBe brief."}
+        roles = [turn["role"] for turn in turns]
+        assert roles == ["user", "assistant", "tool", "user"]
+        said, result = turns[1:3]
+        assert (said["content"], said["reasoning_content"]) == ("I try.", "Let me try.")
+        (call,) = said["tool_calls"]
+        assert call["function"] == {"name": "submit", "arguments": {"answer": "7"}}
+        assert (result["name"], result["content"]) == ("submit", "wrong")
+    rewards = [reward for batch in trainer.batches for reward in batch["rewards"]]
+    assert sum(rewards) == sum(newest.rewards()) > 0
+    # A session for each rollout; one that a group opened ahead was asked as well.
+    sessions = {entry["session"] for entry in newest.log("prompt")}
+    assert len(newest.log("prompt")) == len(sessions) == len(prompts)
+
+
 def test_no_reward_of_an_outage_reaches_the_loss(proxy, tmp_path):
     made = trl_environment("Contract", proxy.url, tasks=range(2))
     trainer = make(made, [RIGHT, WRONG], tmp_path, steps=2)

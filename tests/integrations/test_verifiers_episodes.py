@@ -83,6 +83,26 @@ def test_a_model_plays_with_the_tools_of_the_session(tidy_server, chat):
     assert "submit" in {tool["function"]["name"] for tool in offered}
 
 
+def test_a_prompt_with_roles_keeps_them(newest, chat):
+    answer = {"calls": [["b", "submit", '{"answer": "4"}']]}
+    # The model's server counts the assistant's turns, of which there is one already.
+    model = chat.script({}, answer)
+    taskset = {"env_name": "Interview", "tasks": [2]}
+    episode = play(make_env(newest.base_url, taskset=taskset), chat, model)
+    (trace,) = episode.traces
+    assert trace.reward == 1.0
+    (branch,) = trace.branches
+    roles = ["system", "user", "assistant", "tool", "user", "assistant"]
+    assert [message.role for message in branch.messages] == roles
+    assert branch.messages[2].reasoning_content == "Let me try."
+    sent = chat.requests(model)[0]["body"]["messages"]
+    assert [message["role"] for message in sent] == roles[:-1]
+    assert sent[2]["reasoning_content"] == "Let me try."
+    assert sent[2]["tool_calls"][0]["id"] == sent[3]["tool_call_id"] == "c1"
+    assert (sent[3]["content"], sent[4]["content"]) == ("wrong", "2 + 2 = ?")
+    assert len(newest.log("prompt")) == 1
+
+
 def test_episodes_at_once_are_sessions_of_their_own(tidy_server, chat):
     model = chat.script(ADD, SUBMIT)
     episodes = play(make_env(tidy_server.base_url), chat, model, episodes=3)

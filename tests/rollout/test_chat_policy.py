@@ -81,6 +81,26 @@ def test_the_message_is_kept_verbatim_with_what_it_cost(chat, contract):
     assert turn.actions == [{"tool": "submit", "input": {"answer": "0"}}]
 
 
+@pytest.mark.parametrize(
+    ("base_url", "sent"),
+    [
+        (None, False),
+        ("https://api.openai.com/v1", False),
+        ("https://mine.openai.azure.com/v1", False),
+        ("http://127.0.0.1:8000/v1", True),
+    ],
+)
+def test_reasoning_of_a_prompt_is_sent_to_who_takes_it(base_url, sent, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    episode = Episode("x")
+    thought = {"type": "reasoning", "text": "Hm."}
+    episode.set_prompt([], [{"role": "assistant", "blocks": [thought]}])
+    policy = ChatPolicy("model", base_url=base_url, api_key=KEY)
+    (message,) = policy._request(episode)["messages"]
+    assert ("reasoning_content" in message) == sent
+    assert message["role"] == "assistant"
+
+
 def test_images_of_tools_come_back_in_a_user_message(chat, contract):
     policy = policy_of(chat, {"calls": [call("image")]}, SUBMIT)
     assert play(contract, policy).finished

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import gymnasium
@@ -11,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 import ors_gym
 from ors_gym.evaluation import evaluate
+from ors_gym.formats import render_text
 from ors_gym.formats._messages import join_system_messages
 from ors_gym.rollout import (
     Episode,
@@ -246,6 +249,7 @@ def test_a_conversation_keeps_its_roles_and_is_asked_for_once(newest, closing):
     assert [message["role"] for message in messages] == roles
     assert messages[2]["tool_calls"][0]["function"]["name"] == "submit"
     assert (messages[3]["tool_call_id"], messages[3]["content"]) == ("c1", "wrong")
+    assert messages[2]["reasoning_content"] == "Let me try."
     assert messages[4]["content"] == "2 + 2 = ?"
     assert episode.messages("ors")[2]["blocks"][0]["type"] == "reasoning"
     assert Episode.from_json(episode.to_json()) == episode
@@ -269,6 +273,82 @@ def test_a_conversation_keeps_its_roles_and_is_asked_for_once(newest, closing):
         *(newest.base_url, "Interview", range(2), random_policy(0)), progress=False
     )
     assert found.episodes[0].messages()[:2] == messages[:2]
+
+
+def test_of_a_prompt_and_a_conversation_only_the_conversation_is_asked_for(
+    newest, closing
+):
+    env = closing(make(newest, "Tutor"))
+    observation, _ = env.reset(options={"task_index": 2})
+    assert observation.startswith("[system]\n\nBe brief.\n\n[user]\n\nIs it 7?")
+    assert len(env.unwrapped.conversation) == 4
+    with ors_gym.ORSClient(newest.base_url) as client:
+        task: Any = {"split": "train", "index": 2}
+        with client.session("Tutor", **task) as session:
+            assert render_text(session.get_prompt()) == observation
+            assert session.get_messages() == env.unwrapped.conversation
+    assert len(newest.log("prompt")) == 2
+    assert not newest.log("plain prompt")
+
+
+SLOW: Final[Any] = {"task_spec": {"id": "slow", "setup_seconds": 0.3}}
+"""Its set-up lasts until whoever asks for the prompt is there."""
+
+
+@pytest.mark.parametrize("attached", [False, True])
+def test_threads_that_ask_at_once_ask_the_server_once(server, attached):
+    with (
+        ors_gym.ORSClient(server.base_url) as owner,
+        ors_gym.ORSClient(server.base_url) as client,
+        owner.session("Nim", **SLOW) as session,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        together = threading.Barrier(4)
+
+        def ask(number: int) -> Any:
+            together.wait()
+            if attached:
+                return client.get_prompt(session.session_id, "Nim")
+            if number % 2:
+                return session.get_messages()[0]["blocks"]
+            return session.get_prompt()
+
+        first, *others = pool.map(ask, range(4))
+    assert others == [first] * 3
+    assert [entry["games"] for entry in server.log("prompt")] == [1]
+
+
+def test_tasks_that_ask_at_once_ask_the_server_once_and_one_may_give_up(server):
+    async def work() -> Any:
+        async with (
+            ors_gym.AsyncORSClient(server.base_url) as client,
+            client.session("Nim", **SLOW) as session,
+        ):
+            given_up = asyncio.ensure_future(session.get_prompt())
+            await asyncio.sleep(0)
+            asking = [session.get_prompt(), session.get_messages()]
+            others = asyncio.gather(*asking)
+            await asyncio.sleep(0)
+            given_up.cancel()
+            prompt, conversation = await others
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            return prompt == conversation[0]["blocks"]
+
+    assert asyncio.run(work())
+    assert len(server.log("prompt")) <= 2
+    server.mark()
+
+    async def ask_all() -> list[Any]:
+        async with (
+            ors_gym.AsyncORSClient(server.base_url) as client,
+            client.session("Nim", **SLOW) as session,
+        ):
+            return await asyncio.gather(*(session.get_prompt() for _ in range(4)))
+
+    first, *others = asyncio.run(ask_all())
+    assert others == [first] * 3
+    assert [entry["games"] for entry in server.log("prompt")] == [1]
 
 
 def test_a_framework_of_its_own_loop_is_given_the_roles(newest):

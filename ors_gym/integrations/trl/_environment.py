@@ -20,9 +20,16 @@ from ors_gym.errors import (
     SetupFailedError,
     UnknownTaskError,
 )
-from ors_gym.formats import MAX_PIXELS, decode_blocks
+from ors_gym.formats import (
+    MAX_PIXELS,
+    decode_blocks,
+    render_text,
+    to_openai_messages,
+    to_template_messages,
+)
 from ors_gym.formats._actions import InvalidAction
 from ors_gym.formats._blocks import require_pillow
+from ors_gym.formats._messages import has_roles, join_system_messages
 from ors_gym.formats._tools import find_text_tool, tools_for_models
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
@@ -62,17 +69,23 @@ class Rollout:
         self._rewards: list[float] = []
         self._finished = False
         self._invalid_actions = 0
+        # How many messages the trainer's prompt has; 0 if nobody knows.
+        self._told = 0
         # Why no more tools run; "" while the episode goes on.
         self._over = "call reset() first"
         # Whether there is no outcome: not begun, or ended by an outage.
         self._lost = True
 
-    def reset(self, *, task_index: int, **_: Any) -> Content | None:
+    def reset(self, *, task_index: int, prompt: Any = None, **_: Any) -> Content | None:
         """Start the episode of a row of the dataset, and return its prompt.
 
-        The trainer appends the prompt to the row's own. It is None if an outage or a
-        failed set-up left the rollout without an episode, and so without a reward. Any
-        other error, such as a wrong key, is raised: training cannot go on.
+        The trainer appends the prompt to the last message of the row's own. A prompt
+        with roles goes into ``prompt``, the row's own list, which the trainer reads
+        after this; returned is what belongs into its last message.
+
+        It is None if an outage or a failed set-up left the rollout without an episode,
+        and so without a reward. Any other error, such as a wrong key, is raised:
+        training cannot go on.
         """
         factory = self._factory
         self._leave()
@@ -89,6 +102,13 @@ class Rollout:
             return None
         self._over, self._lost = "", False
         factory.check_tools(self._env.tools)
+        conversation = self._env.conversation
+        if isinstance(prompt, list) and has_roles(conversation):
+            prompt[:] = join_turns(prompt, conversation, images=factory.images)
+            self._told = len(prompt)
+            content: Content = prompt[-1]["content"]
+            prompt[-1] = {**prompt[-1], "content": ""}
+            return content
         return make_content(observation, info["blocks"], images=factory.images)
 
     @property
@@ -298,6 +318,7 @@ class EpisodeReward:
         self,
         environments: Sequence[Any] | None = None,
         completions: Sequence[Any] | None = None,
+        prompts: Sequence[Any] | None = None,
         log_metric: Callable[[str, float], None] | None = None,
         **_: Any,
     ) -> list[float | None]:
@@ -308,6 +329,13 @@ class EpisodeReward:
                 "environment_factory= to GRPOTrainer"
             )
         own = [one for one in environments if self._is_own(one)]
+        for one, prompt in zip(environments, prompts or (), strict=False):
+            if self._is_own(one) and len(prompt) < one._told:  # noqa: SLF001 - hidden
+                raise InvalidRequestError(
+                    f"{self.name}: its prompt has roles, and this version of TRL gives "
+                    "reset() a copy of the row's prompt, so the model saw the last "
+                    "message only. Use a version that docs/frameworks.md names"
+                )
         said = zip(environments, completions or (), strict=False)
         answered = [(one, text) for one, text in said if self._is_own(one)]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -338,6 +366,31 @@ def _count(rollouts: Sequence[Rollout]) -> dict[str, float]:
         key: sum(outcome[key] for outcome in counted) / len(counted)
         for key in counted[0]
     }
+
+
+def join_turns(
+    own: Sequence[JSONObject], conversation: Sequence[JSONObject], *, images: bool
+) -> list[JSONObject]:
+    """Return a row's own messages and then an environment's, for a chat template.
+
+    The row's own user message is left out if it is empty, as ours is.
+    """
+    said = own if own and own[-1].get("content") else own[:-1]
+    turns = to_template_messages(to_openai_messages(conversation))
+    for turn in turns:
+        if isinstance(turn["content"], list):
+            blocks = [_block_of(part) for part in turn["content"]]
+            turn["content"] = make_content(render_text(blocks), blocks, images=images)
+    return join_system_messages(said, turns)
+
+
+def _block_of(part: JSONObject) -> Block:
+    """Undo `to_openai_content` for one part."""
+    if part["type"] != "image_url":
+        return {"type": "text", "text": part["text"]}
+    media_type, _, data = part["image_url"]["url"].partition(";base64,")
+    media_type = media_type.removeprefix("data:")
+    return {"type": "image", "data": data, "mimeType": media_type}
 
 
 def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content:

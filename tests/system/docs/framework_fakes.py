@@ -36,6 +36,10 @@ class Letters:
         parts = [f"<|im_start|>tools\n{json.dumps(tools)}<|im_end|>\n"] if tools else []
         for message in messages:
             said = message["content"]
+            for call in message.get("tool_calls") or ():
+                said += "\n" + write(
+                    call["function"]["name"], **call["function"]["arguments"]
+                )
             parts.append(f"<|im_start|>{message['role']}\n{said}<|im_end|>\n")
         text = "".join(parts)
         if add_generation_prompt:

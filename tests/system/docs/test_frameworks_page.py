@@ -96,8 +96,8 @@ def test_the_common_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()
 
 
-def play_sample(recipe: Any) -> fakes.Sample:
-    sample = fakes.Sample(dict(TASK))
+def play_sample(recipe: Any, task: Any = TASK) -> fakes.Sample:
+    sample = fakes.Sample(dict(task))
     args = types.SimpleNamespace(sglang_router_ip="router", sglang_router_port=1)
     params = {"max_new_tokens": 10_000}
     if "compute_request_payload" not in vars(recipe):
@@ -144,8 +144,50 @@ def test_samples_are_played_anew_after_an_outage(recipe, sampler, mortal):
     assert mortal.open_sessions() == set()
 
 
-def play_verl(recipe: Any) -> Any:
-    return asyncio.run(recipe.ORSAgentLoop().run({}, extra_info=TASK))
+def play_verl(recipe: Any, task: Any = TASK) -> Any:
+    return asyncio.run(recipe.ORSAgentLoop().run({}, extra_info=task))
+
+
+INTERVIEW = {"env_name": "Interview", "task_index": 2}
+TOLD = [
+    ("system", "Be brief."),
+    ("user", "Is it 7?"),
+    ("assistant", f"I try.\n{fakes.write('submit', answer='7')}"),
+    ("tool", "wrong"),
+    ("user", "2 + 2 = ?"),
+]
+
+
+@only(*RECIPES)
+def test_a_prompt_with_roles_keeps_them(recipe, sampler, newest, monkeypatch):
+    monkeypatch.setenv("ORS_BASE_URL", newest.base_url)
+    sampler.texts = ["", fakes.write("submit", answer="4")]
+    name = recipe.__name__.removeprefix("recipe_")
+    told = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in TOLD)
+    if name == "verl":
+        assert play_verl(recipe, INTERVIEW).reward_score == 1.0
+    elif name in ("slime", "miles"):
+        assert play_sample(recipe, INTERVIEW).reward == 1.0
+    elif name == "rllm":
+        submit = {"calls": [["b", "submit", '{"answer": "4"}']]}
+        # The gateway counts the assistant's turns, of which there is one already.
+        roles, episode = play_rllm(recipe, {}, submit, task=INTERVIEW)
+        assert (roles, episode.trajectories[0].reward) == ([r for r, _ in TOLD], 1.0)
+    else:
+        # It is text only: the roles are words in it.
+        opening = asyncio.run(reset_once(recipe.ORSServer()))
+        words = "[system]\n\nBe brief.\n\n[user]\n\nIs it 7?\n\n[assistant]\n\n"
+        assert opening.startswith(words)
+    if sampler.seen:
+        assert sampler.seen[0].endswith(f"{told}<|im_start|>assistant\n")
+    assert len(newest.log("prompt")) == 1
+    assert newest.open_sessions() == set()
+
+
+async def reset_once(server: Any) -> Any:
+    opening, _ = await server.reset(INTERVIEW, "s")
+    await server.close_session("s")
+    return opening
 
 
 @only("verl")
@@ -222,21 +264,24 @@ def test_an_outage_fails_the_request_and_closes_the_session(recipe, mortal):
     asyncio.run(work())
 
 
-def play_rllm(recipe: Any, *replies: dict[str, Any]) -> Any:
+def play_rllm(recipe: Any, *replies: dict[str, Any], task: Any = TASK) -> Any:
+    """Return the roles that the gateway was sent first, and rllm's episode."""
     with running_chat_server() as gateway:
         model = gateway.script(*replies)
         config = types.SimpleNamespace(model=model, base_url=gateway.base_url)
-        task = types.SimpleNamespace(metadata=dict(TASK))
-        return task, asyncio.run(recipe.play(task, config))
+        given = types.SimpleNamespace(metadata=dict(task))
+        episode = asyncio.run(recipe.play(given, config))
+        sent = gateway.requests(model)[0]["body"]["messages"]
+        return [message["role"] for message in sent], episode
 
 
 @only("rllm")
 def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) -> None:
     add = {"calls": [["a", "add", '{"a": 1, "b": 2}']]}
     submit = {"calls": [["b", "submit", '{"answer": "0"}']]}
-    task, episode = play_rllm(recipe, add, submit)
+    _, episode = play_rllm(recipe, add, submit)
     assert (episode.trajectories[0].reward, episode.metrics["turns"]) == (1.5, 2)
-    assert recipe.score(task, episode) == (1.5, True)
+    assert recipe.score(None, episode) == (1.5, True)
 
 
 @only("rllm")

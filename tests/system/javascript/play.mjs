@@ -32,7 +32,8 @@ async function play(session) {
     if (told.resume && result.taskId) result = await attempt(() => session.resumeCall(result.taskId));
     results.push(result);
   }
-  return { prompt: session.prompt, tools: session.tools, finished: session.finished, results };
+  const { messages, prompt, tools, finished } = session;
+  return { messages, prompt, tools, finished, results };
 }
 
 const client = new ORSClient(told.url, told.client);

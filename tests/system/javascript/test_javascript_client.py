@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 
+from ors_gym import ORSClient
 from ors_gym.protocol._sse import EventDecoder
 from ors_gym.server import serve
 from tests.support.processes import run
@@ -125,6 +126,8 @@ def test_an_episode_on_every_server(any_server: RunningServer) -> None:
     assert {"name": "train", "type": "train"} in offered["splits"]
     assert (offered["count"], offered["task"]["id"]) == (12, "train-2")
     assert text_of({"blocks": episode["prompt"]}) == "3 + 3 = ?"
+    (message,) = episode["messages"]
+    assert (message["role"], message["blocks"]) == ("user", episode["prompt"])
     assert {tool["name"] for tool in episode["tools"]} >= {"add", "submit"}
     results = episode["results"]
     any_server.check_spoken(*map(text_of, results[: len(kinds)]))
@@ -136,6 +139,24 @@ def test_an_episode_on_every_server(any_server: RunningServer) -> None:
     assert any_server.runs() == len(calls) + 1
     any_server.wait_for("teardown")
     assert any_server.open_sessions() == set()
+
+
+def test_a_prompt_with_roles_is_asked_for_once(newest: RunningServer) -> None:
+    told = play(newest.base_url, "Interview", task=FIRST, calls=[SUBMIT])["episode"]
+    with (
+        ORSClient(newest.base_url) as client,
+        client.session("Interview", split="train", index=3) as session,
+    ):
+        assert told["messages"] == session.get_messages()
+        prompt = session.get_prompt()
+    assert len(newest.log("prompt")) == 2
+    # Only the blanks in the input of a call are not those of the server.
+    spread = [block["text"].replace('":"', '": "') for block in told["prompt"]]
+    assert spread == [block["text"] for block in prompt]
+    assert [one.get("detail") for one in told["prompt"]] == [
+        one.get("detail") for one in prompt
+    ]
+    assert told["results"][0]["reward"] == 1.0
 
 
 def test_a_finished_episode_is_not_paid_twice(server: RunningServer) -> None:

@@ -182,7 +182,14 @@ if hasattr(Base, "get_messages"):
             right = params.answer == self.spec.get("answer")
             return self.done("submit", "ok", reward=float(right), finished=True)
 
-    FOREIGN.append(Interview)
+    class Tutor(Interview):
+        """Its author wrote a prompt beside the conversation."""
+
+        def get_prompt(self) -> Any:
+            self.note("plain prompt")
+            return [TextBlock(text="The question alone.")]
+
+    FOREIGN += [Interview, Tutor]
 
 if hasattr(sdk, "terminal"):
 
