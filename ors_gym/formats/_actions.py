@@ -477,8 +477,9 @@ def check_is_action(action: object, giver: str) -> None:
     if isinstance(action, str | Mapping | list | tuple | InvalidAction):
         return
     called = " (was it called?)" if callable(action) else ""
+    given = "None" if action is None else name_type(action)
     raise InvalidArgumentError(
-        f"{giver} {name_type(action)}, which is no action{called}. An action is "
+        f"{giver} {given}, which is no action{called}. An action is "
         '{"tool": ..., "input": {...}}, a tool call of a chat API, or text with a call'
     )
 

@@ -27,6 +27,7 @@ from ors_gym.env._opening import find_task
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
+from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
@@ -605,7 +606,7 @@ async def borrow_async(
     if isinstance(client, ORSClient | AsyncORSClient):
         own = AsyncORSClient.from_client(client)
     else:
-        own = AsyncORSClient(find_server(client))
+        own = AsyncORSClient(_find_address(client))
     async with own:
         yield own
 
@@ -619,6 +620,16 @@ def borrow_blocking(client: AnyClient) -> Iterator[ORSClient]:
     if isinstance(client, AsyncORSClient):
         own = ORSClient.from_client(client)
     else:
-        own = ORSClient(find_server(client))
+        own = ORSClient(_find_address(client))
     with own:
         yield own
+
+
+def _find_address(client: str | None) -> str:
+    if client is None or isinstance(client, str):
+        return find_server(client)
+    # An env, for example: what plays a policy opens envs of its own.
+    raise InvalidRequestError(
+        f"client is {name_type(client)}; it takes an ORSClient, an AsyncORSClient, a "
+        "server's address, or None for the one at ORS_BASE_URL or the bundled one"
+    )

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.responses import JSONResponse
 
 from ors_gym._shown_text import clean
+from ors_gym.errors import InvalidRequestError
 from ors_gym.server.environments import PlayerMistakeError
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ def build_server(
         if not (
             isinstance(environment, type) and issubclass(environment, ors.Environment)
         ):
-            raise TypeError(f"{environment!r} is not a subclass of ors.Environment")
+            raise InvalidRequestError(
+                f"{environment!r} is not a subclass of ors.Environment"
+            )
     # Users who set the SDK's own variable want the SDK's own log.
     if "ORS_LOG_LEVEL" not in os.environ:
         _show_only_tracebacks()

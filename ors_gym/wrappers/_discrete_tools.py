@@ -15,8 +15,8 @@ from gymnasium.utils import RecordConstructorArgs
 from numpy.typing import NDArray
 
 from ors_gym._shown_text import warn
-from ors_gym.errors import InvalidRequestError, SchemaError
-from ors_gym.formats._actions import InvalidAction, parse_action
+from ors_gym.errors import InvalidArgumentError, InvalidRequestError, SchemaError
+from ors_gym.formats._actions import InvalidAction, name_type, parse_action
 from ors_gym.spaces import ToolCallSpace, ToolCallText
 from ors_gym.types import ToolCall, ToolSpec
 
@@ -33,10 +33,10 @@ class DiscreteTools(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs
     step, has a 1 for each call that this session's tools take
     (``env.action_space.sample(info["action_mask"])`` draws one of them).
 
-    A number that is masked or out of range is an invalid action, and so is an action
-    that is not a number: nothing is sent, the observation says what is wrong,
-    ``info["error_kind"]`` is ``invalid_action``, and the reward is the env's
-    ``invalid_action_reward``.
+    A number that is masked or out of range is an invalid action: nothing is sent, the
+    observation says what is wrong, ``info["error_kind"]`` is ``invalid_action``, and
+    the reward is the env's ``invalid_action_reward``. An action that is no whole number
+    raises `InvalidRequestError`.
 
     Args:
         env: An env whose actions are tool calls (``ToolCallSpace``, or
@@ -157,7 +157,11 @@ class CallMenu:
         try:
             number = operator.index(action)  # type: ignore[arg-type]  # raises TypeError
         except TypeError:
-            return _invalid(f"{action!r:.50} is not a whole number", len(self))
+            # Only a mistake in code gives this, and it would repeat for ever.
+            raise InvalidArgumentError(
+                f"the action is {name_type(action)}, {action!r:.50}; DiscreteTools "
+                f"takes a whole number, 0..{len(self) - 1}"
+            ) from None
         if not 0 <= number < len(self):
             return _invalid(f"there is no action {number}", len(self))
         call = self.calls[number]

@@ -1,13 +1,14 @@
 """What evaluate takes, and what it does with policies and failures."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
 import pytest
 
-from ors_gym import AsyncORSClient, ORSClient
-from ors_gym.errors import InvalidRequestError
+from ors_gym import AsyncORSClient, ORSClient, ORSEnv
+from ors_gym.errors import InvalidRequestError, UnknownEnvironmentError
 from ors_gym.evaluation import Evaluation, evaluate, parallel_evaluate
 from ors_gym.registration import BUNDLED_NAMES, BUNDLED_REWARDS
 from ors_gym.rollout import random_policy, reference_policy
@@ -200,6 +201,15 @@ def test_a_forgotten_client_is_named():
     words = r"the order is evaluate\(client, env_name, tasks, policy\)"
     with pytest.raises(InvalidRequestError, match=words):
         evaluate("guess", range(2), random_policy(0))  # type: ignore[arg-type]
+
+
+def test_an_env_in_place_of_a_client_and_an_id_in_place_of_a_name_are_told(contract):
+    with contextlib.closing(ORSEnv("contract", contract.base_url)) as env:
+        words = "client is a ORSEnv; it takes an ORSClient"
+        with pytest.raises(InvalidRequestError, match=words):
+            evaluate(env, "contract", [0], submit)  # type: ignore[arg-type]
+    with pytest.raises(UnknownEnvironmentError, match=r"Did you mean 'contract'\?$"):
+        evaluate(contract.base_url, "ors/contract", [0], submit)
 
 
 def test_secrets_are_not_written(contract, tmp_path):

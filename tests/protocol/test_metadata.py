@@ -130,16 +130,17 @@ def test_names_are_found_in_any_case(environments, name, found):
 
 
 @pytest.mark.parametrize(
-    ("environments", "text"),
+    ("name", "environments", "text"),
     [
-        (("Math", "guess"), r"it has 'Math', 'guess'$"),
-        (tuple(f"e{i}" for i in range(25)), "and 5 more"),
+        ("x", ("Math", "guess"), r"it has 'Math', 'guess'$"),
+        ("maths", ("Math", "guess"), r"\. Did you mean 'Math'\?$"),
+        ("x", tuple(f"e{i}" for i in range(25)), "and 5 more"),
     ],
 )
-def test_an_unknown_name(environments: tuple[str, ...], text: str) -> None:
+def test_an_unknown_name(name: str, environments: tuple[str, ...], text: str) -> None:
     server = RecordingServer(environments=environments)
     with pytest.raises(UnknownEnvironmentError, match=text):
-        Script().run(operations.resolve_environment(server, "x"))
+        Script().run(operations.resolve_environment(server, name))
 
 
 def test_tools_and_splits() -> None:

@@ -270,7 +270,6 @@ def test_a_tool_that_raises_leaves_its_session(module: str):
     ("reference", "message"),
     [
         ("no_module:Class", "ModuleNotFoundError: No module named 'no_module'"),
-        ("{module}:NotAnEnvironment", "is not a subclass of ors.Environment"),
         ("{module}:Other", "has no tools defined"),
     ],
 )
@@ -280,6 +279,12 @@ def test_an_environment_that_cannot_be_served_is_an_error_with_its_traceback(
     said = refusal_of(reference.format(module=module))
     assert message in said
     assert "Traceback (most recent call last)" in said
+
+
+def test_another_class_is_refused_without_a_traceback(module: str):
+    said = refusal_of(f"{module}:NotAnEnvironment")
+    assert said.endswith("NotAnEnvironment'> is not a subclass of ors.Environment")
+    assert "Traceback" not in said
 
 
 def test_a_class_that_is_not_there_is_an_error_that_names_those_that_are(module: str):

@@ -145,9 +145,7 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(server, closing):
 
 
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
-@pytest.mark.parametrize(
-    "action", [2, -1, 10**30, 0.0, None, "0", "hello", ADD, [0], np.array([0, 1])]
-)
+@pytest.mark.parametrize("action", [2, -1, 10**30])
 def test_what_is_no_number_of_a_call_is_invalid(server, mode, action, closing):
     # With plain_text="submit" a text would be an answer, and end the episode.
     base = make(server, "TaskTools", action_mode=mode, plain_text="submit")
@@ -158,6 +156,21 @@ def test_what_is_no_number_of_a_call_is_invalid(server, mode, action, closing):
     assert observation.endswith(" Choose one of 0..1.")
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert info["error_kind"] == "invalid_action"
+    assert server.runs() == 0
+    assert env.step(1)[0] == "y"
+
+
+@pytest.mark.parametrize(
+    "action", [0.0, None, "0", "hello", ADD, [0], np.array([0, 1])]
+)
+def test_what_is_no_number_is_a_mistake_in_code_and_raises(server, action, closing):
+    base = make(server, "TaskTools", plain_text="submit")
+    env = closing(DiscreteTools(base, [SUBMIT, AFTER]))
+    env.reset(seed=0)
+    with pytest.raises(
+        ors_gym.InvalidRequestError, match=r"takes a whole number, 0\.\.1$"
+    ):
+        env.step(action)
     assert server.runs() == 0
     assert env.step(1)[0] == "y"
 

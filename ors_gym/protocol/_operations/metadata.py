@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -184,9 +185,15 @@ def _spelling(server: Server, name: str) -> str:
             return known
     shown = ", ".join(repr(known) for known in server.known.environments[:20])
     more = len(server.known.environments) - 20
+    # "ors/guess" is the id of gym.make, and "guess" the name that the server gives.
+    near = difflib.get_close_matches(
+        name.rpartition("/")[2], server.known.environments, n=1
+    )
     raise UnknownEnvironmentError(
         f"the server at {server.base_url} has no environment {name!r}; it has "
-        f"{shown}" + (f" and {more} more" if more > 0 else "")
+        f"{shown}"
+        + (f" and {more} more" if more > 0 else "")
+        + (f". Did you mean {near[0]!r}?" if near else "")
     )
 
 
