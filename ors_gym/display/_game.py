@@ -15,7 +15,7 @@ from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.formats._blocks import render_text
-from ors_gym.formats._schemas import describe_schema, resolve_schema
+from ors_gym.formats._schemas import bundle_schema, describe_schema, resolve_schema
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces._tool_call import ToolCallText
 from ors_gym.types import Block, JSONObject, ToolSpec
@@ -113,7 +113,7 @@ def list_fields(tool: ToolSpec) -> list[Field] | None:
         >>> [(field.name, field.kind, field.required) for field in list_fields(tool)]
         [('n', 'integer', True)]
     """
-    root = tool["input_schema"]
+    root = bundle_schema(tool["input_schema"])
     if root is None:
         return []
     schema = resolve_schema(root, root, without_null=True)

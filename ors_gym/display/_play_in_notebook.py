@@ -13,7 +13,7 @@ from ors_gym.display._cards import conversation_card
 from ors_gym.display._game import Field, Game, list_fields
 from ors_gym.display._html import Fact, compact_json, escape, message_card, reward_fact
 from ors_gym.display._show import find_shell
-from ors_gym.formats._schemas import describe_schema
+from ors_gym.formats._schemas import bundle_schema, describe_schema
 from ors_gym.spaces.json_schema import validate
 from ors_gym.types import JSONObject, ToolSpec
 
@@ -214,7 +214,7 @@ class Form:
         self._whole = fields is None
         self._fields = fields or []
         if fields is None:
-            schema = tool["input_schema"] or {}
+            schema = bundle_schema(tool["input_schema"] or {})
             self._fields = [
                 Field("", schema, describe_schema(schema, schema), True, "json")
             ]

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
+from ors_gym.formats._drafts import (
+    LISTED_PARTS,
+    NAMED_PARTS,
+    REFERENCES,
+    SINGLE_PARTS,
+    Document,
+    Scope,
+    follow_reference,
+)
 from ors_gym.types import JSONObject, ToolSpec
 
 _MAX_REFERENCES: Final = 16
 """References and single choices that are followed, since they may form a circle."""
+_MAX_DEFINITIONS: Final = 1000
+"""Schemas that a bundle has: one for each way to come to a dynamic reference."""
+_LAST_ID: Final = 4
+"""The last draft in which ``id`` names a schema."""
+_LEFT_OUT: Final = frozenset({"$anchor", "$defs", "$dynamicAnchor", "$id"}) | {
+    "$recursiveAnchor",
+    "definitions",
+}
 _MAX_CHARACTERS: Final = 200
 _BOUNDS: Final = {
     "minimum": "at least {}",
@@ -27,27 +46,96 @@ _BOUNDS: Final = {
 _EXCLUSIVE: Final = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
-def follow_reference(reference: str, root: Any) -> Any:
-    """Return what a ``$ref`` names within a schema (RFC 6901, sections 4 and 6).
+def bundle_schema(schema: Any) -> Any:
+    """Return a schema of which every reference is a pointer that providers follow.
 
-    Other documents are never fetched. A reference that leads nowhere raises a
-    LookupError, whose message says why.
+    They know ``#`` and ``#/$defs/...``, but no ``$id``, ``$anchor`` or ``$dynamicRef``,
+    nor places such as ``#/anyOf/0`` once a union is merged. What a reference means is
+    the sampler's to say: `Scope.refer`. One that leads nowhere stays. A schema that
+    has no others is returned as it is.
+
+    Example:
+        >>> way = {"$id": "way", "$anchor": "a", "enum": ["up", "down"]}
+        >>> properties = {"to": {"$ref": "way#a"}}
+        >>> bundle_schema({"$defs": {"Way": way}, "properties": properties})
+        {'properties': {'to': {'$ref': '#/$defs/a'}}, '$defs': {'a': {'enum': ['up', \
+'down']}}}
     """
-    if not reference.startswith("#") or reference[1:2] not in ("", "/"):
-        raise LookupError(
-            f"the reference {reference!r:.200} leads out of the schema; only references"
-            ' that begin with "#/" are followed, and nothing is fetched'
-        )
-    target = root
-    for step in reference.split("/")[1:]:
-        key = unquote(step).replace("~1", "/").replace("~0", "~")
-        if isinstance(target, Mapping) and key in target:
-            target = target[key]
-        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
-            target = target[int(key)]
+    document = Document(schema)
+    return _Bundler(document).run() if not document.bundled else schema
+
+
+class _Bundler:
+    """Copies the schemas that are in use, and each that is referred to once."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._definitions: JSONObject = {}
+        self._pointers: dict[Any, str] = {}
+        self._waiting: list[tuple[JSONObject, Scope, JSONObject]] = []
+
+    def run(self) -> JSONObject:
+        root, scope = self._document.root, self._document.scope()
+        self._pointers[id(root), scope.key] = "#"
+        result: JSONObject = self._copy(root, scope)
+        # One after the other: a schema may be nested more deeply than calls may be.
+        while self._waiting:
+            self._fill(*self._waiting.pop())
+        if self._definitions:
+            result["$defs"] = self._definitions
+        return result
+
+    def _copy(self, schema: Any, scope: Scope) -> Any:
+        if not isinstance(schema, dict):
+            return schema
+        copy: JSONObject = {}
+        self._waiting.append((schema, scope, copy))
+        return copy
+
+    def _enter(self, schema: Any, scope: Scope) -> Any:
+        if isinstance(schema, list):
+            return [self._copy(one, scope.enter(one)) for one in schema]
+        return self._copy(schema, scope.enter(schema))
+
+    def _fill(self, schema: JSONObject, scope: Scope, copy: JSONObject) -> None:
+        known = scope.view(schema)
+        for key, value in schema.items():
+            if key in REFERENCES and key in known:
+                self._refer(key, value, scope, copy)
+            elif key in NAMED_PARTS and isinstance(value, dict):
+                copy[key] = {name: self._enter(v, scope) for name, v in value.items()}
+            elif key in LISTED_PARTS or key in SINGLE_PARTS:
+                copy[key] = self._enter(value, scope)
+            elif key not in _LEFT_OUT and (key != "id" or scope.dialect > _LAST_ID):
+                copy[key] = value
+
+    def _refer(self, key: str, reference: Any, scope: Scope, copy: JSONObject) -> None:
+        try:
+            target, inside = scope.refer(key, reference)
+        except LookupError:
+            copy[key] = reference
+            return
+        if not isinstance(target, dict | bool):
+            copy[key] = reference
+            return
+        place = id(target), inside.key
+        if place not in self._pointers:
+            if len(self._definitions) >= _MAX_DEFINITIONS:
+                return
+            name = self._free_name(reference)
+            self._pointers[place] = f"#/$defs/{name}"
+            self._definitions[name] = self._copy(target, inside)
+        pointer = self._pointers[place]
+        if "$ref" in copy:
+            copy["allOf"] = [*copy.get("allOf", ()), {"$ref": pointer}]
         else:
-            raise LookupError(f"the reference {reference!r:.200} leads nowhere")
-    return target
+            copy["$ref"] = pointer
+
+    def _free_name(self, reference: str) -> str:
+        words = re.findall(r"[A-Za-z0-9_.-]+", unquote(reference))
+        name = words[-1] if words else "schema"
+        names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
+        return next(one for one in names if one not in self._definitions)
 
 
 def find_reference(reference: object, root: Any) -> Any:
@@ -168,13 +256,14 @@ def describe_tool(tool: ToolSpec) -> str:
         >>> describe_tool({"name": "guess", "description": "", "input_schema": schema})
         'guess(n: integer)'
     """
-    schema: Mapping[str, Any] = tool["input_schema"] or {}
+    root = bundle_schema(tool["input_schema"])
+    schema = resolve_schema(root, root)
     properties, required = schema.get("properties"), schema.get("required")
     if not isinstance(properties, Mapping):
         return f"{tool['name']}()"
     needed = required if isinstance(required, list) else []
     fields = [
-        f"{name}{'' if name in needed else '?'}: {describe_schema(field, schema)}"
+        f"{name}{'' if name in needed else '?'}: {describe_schema(field, root)}"
         for name, field in properties.items()
     ]
     return f"{tool['name']}({'; '.join(fields)})"

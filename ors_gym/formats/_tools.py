@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.formats._blocks import replace_surrogates
-from ors_gym.formats._schemas import find_reference
+from ors_gym.formats._schemas import bundle_schema, find_reference
 from ors_gym.types import JSONObject, ToolSpec
 
 
@@ -165,7 +165,8 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
     and an object without ``properties`` (its function calling guide). Anthropic
     requires ``"type": "object"`` and refuses the same unions (its tool use guide).
     Pydantic writes such schemas for unions and for recursive models. Below the
-    outermost level nothing changes.
+    outermost level nothing changes, but references by ``$id``, ``$anchor`` and the
+    like, which no provider follows, lead to ``$defs``.
 
     Args:
         schema: A tool's ``input_schema``; None means that it takes no arguments.
@@ -185,7 +186,7 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
         {'type': 'object', 'properties': {'a': {}, 'b': {}}, 'required': ['a']}
     """
     # Quicker than deepcopy, and able to copy any depth that could be read.
-    result = json.loads(json.dumps(schema)) if schema else {}
+    result = json.loads(json.dumps(bundle_schema(schema))) if schema else {}
     if not result.keys() & _REFUSED_KEYWORDS:
         properties = _as_object(result.get("properties"))
         return {**result, "type": "object", "properties": properties}

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError, SchemaError
 from ors_gym.formats import provider_schema
-from ors_gym.formats._schemas import resolve_schema
+from ors_gym.formats._schemas import bundle_schema, resolve_schema
 from ors_gym.spaces.json_schema import CompiledSchema
 from ors_gym.types import JSONObject, ToolSpec
 
@@ -107,7 +107,8 @@ def _narrow_listing(listed: str, tool_schemas: str) -> str:
 
 
 def _narrow_tool(tool: ToolSpec, parts: JSONObject) -> JSONObject:
-    schema = tool["input_schema"] or {"type": "object", "additionalProperties": False}
+    nothing = {"type": "object", "additionalProperties": False}
+    schema = bundle_schema(tool["input_schema"] or nothing)
     known = provider_schema(schema)["properties"]
     narrowed = _narrow_object(schema, schema, parts)
     for name, part in parts.items():

@@ -27,8 +27,8 @@ from ors_gym.spaces._schema.nodes import (
 )
 
 if TYPE_CHECKING:
+    from ors_gym.formats._drafts import Document, Scope
     from ors_gym.spaces._schema.checking import Checker
-    from ors_gym.spaces._schema.dialects import Document, Scope
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 
@@ -192,7 +192,7 @@ class CompiledSchema:
 
     @functools.cached_property
     def _document(self) -> Document:
-        from ors_gym.spaces._schema.dialects import Document  # noqa: PLC0415
+        from ors_gym.formats._drafts import Document  # noqa: PLC0415
 
         return Document(self.schema)
 

@@ -188,10 +188,10 @@ class _Search:
         self._prompt = prompt
         self._calls = calls
         self._seed = seed
-        schema = tool["input_schema"]
+        schema = provider_schema(tool["input_schema"])
         self._arguments = {
             name: resolve_schema(part, schema, without_null=True)
-            for name, part in provider_schema(schema)["properties"].items()
+            for name, part in schema["properties"].items()
         }
         self._before = self._after = (0, 0)
 

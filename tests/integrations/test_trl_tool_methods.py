@@ -184,6 +184,31 @@ def test_a_recursive_schema_is_told_as_a_whole():
     assert json.loads(told.description.partition(IN_TOOL)[2]) == _schema_of("tree")
 
 
+def test_references_by_name_are_told_as_what_they_lead_to():
+    schema = {
+        "$id": "http://x/y",
+        "type": "object",
+        "properties": {"to": {"$ref": "way#a"}, "far": {"$ref": "#far"}},
+        "required": ["to", "far"],
+        "additionalProperties": False,
+        "$defs": {
+            "W": {
+                "$id": "way",
+                "$defs": {"Q": {"$anchor": "a", "enum": ["up", "down"]}},
+            },
+            "F": {"$anchor": "far", "type": "integer", "minimum": 3},
+        },
+    }
+    told = Told(schema)
+    hints = typing.get_type_hints(told.method)
+    assert hints == {"to": typing.Literal["up", "down"], "far": int}
+    assert told.restore()["properties"]["far"] == {"type": "integer", "minimum": 3}
+    assert "anchor" not in json.dumps([told.description, told.parameters])
+    restored, original = CompiledSchema(told.restore()), CompiledSchema(schema)
+    for value in [*_draw(schema, "named"), {"to": "left", "far": 3}]:
+        assert restored.is_valid(value) == original.is_valid(value)
+
+
 def test_a_default_is_told_and_never_sent():
     schema = {"properties": {"n": {"type": "integer", "default": 5}}}
     told = Told(schema)

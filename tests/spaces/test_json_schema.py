@@ -657,6 +657,7 @@ HOSTILE: dict[str, Any] = {
     "long array": {"type": "array", "minItems": 10**9, "items": {"type": "null"}},
     "many places": {"type": "array", "prefixItems": [{}] * 100_000},
     "many members": {"type": "object", "minProperties": 10**9},
+    "many members or these": {"properties": {"a": {}}, "minProperties": 1e308},
     "evil pattern": {"type": "string", "pattern": "^(?=.*!)(a+)+$"},
     "evil pattern, long": {"type": "string", "pattern": "^(a+)+b$", "minLength": 5000},
     "two evil patterns": {
@@ -969,6 +970,7 @@ def test_a_list_of_any_schema_is_valid_and_distinct(schema: Any, seed: int) -> N
         ),
         *({"$ref": "#/nowhere"}, {"multipleOf": 0}, {"properties": 3}, {"items": [5]}),
         {"required": 5},
+        {"not": {"dependentRequired": {"a": [[]]}}},
     ],
 )
 def test_what_is_no_schema_is_an_error_when_checked(schema: Any) -> None:

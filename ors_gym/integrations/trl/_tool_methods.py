@@ -19,7 +19,8 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, Union
 
 from ors_gym.formats import provider_schema
 from ors_gym.formats._blocks import replace_surrogates
-from ors_gym.formats._schemas import find_reference
+from ors_gym.formats._drafts import LISTED_PARTS, NAMED_PARTS, SINGLE_PARTS
+from ors_gym.formats._schemas import bundle_schema, find_reference
 from ors_gym.formats._tools import tools_for_models
 from ors_gym.types import JSONObject, ToolSpec
 
@@ -72,7 +73,8 @@ def merge_tools(listings: Iterable[Iterable[ToolSpec]]) -> list[BoundTool]:
 
 
 def _make_method(name: str, tool: BoundTool, call: CallTool) -> Callable[..., Any]:
-    schemas = [provider_schema(schema) for schema in tool.schemas]
+    bundled = list(map(bundle_schema, tool.schemas))
+    schemas = list(map(provider_schema, bundled))
     listed = dict.fromkeys(name for one in schemas for name in _property_names(one))
     safe = safe_names(listed, "arg", [_RECEIVER])
     real = {one: listed_name for listed_name, one in safe.items()}
@@ -89,8 +91,8 @@ def _make_method(name: str, tool: BoundTool, call: CallTool) -> Callable[..., An
     method.__signature__ = _signature(parameters)  # type: ignore[attr-defined]
     complete = all(parameter.complete for parameter in parameters.values())
     remark = ""
-    if not complete or len(schemas) > 1 or not all(map(_is_plain, tool.schemas)):
-        shown = " or ".join(_to_json(schema or {}) for schema in tool.schemas)
+    if not complete or len(schemas) > 1 or not all(map(_is_plain, bundled)):
+        shown = " or ".join(_to_json(schema or {}) for schema in bundled)
         remark = f"JSON Schema of the arguments: {shown}"
     method.__doc__ = _google_docstring(
         tool.description if tool.description.split() else f"The tool {name}.",
@@ -304,15 +306,6 @@ _MAX_DEPTH: Final = 24
 # Characters of one parameter's schema. A longer one is shown with its references.
 _MAX_TEXT: Final = 2000
 
-# Keywords that hold schemas: by name, in a list, or a single one.
-_NAMED_PARTS: Final = frozenset({"dependentSchemas", "patternProperties", "properties"})
-_LISTED_PARTS: Final = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
-
-_SINGLE_PARTS: Final = frozenset(
-    {"additionalProperties", "contains", "else", "if", "items", "not"}
-    | {"propertyNames", "then", "unevaluatedItems", "unevaluatedProperties"}
-)
-
 # Keywords that a schema without references does not need.
 _LEFT_OUT: Final = frozenset({"$defs", "definitions", "discriminator", "title"})
 
@@ -362,11 +355,11 @@ def _follow(schema: Mapping[str, Any], root: JSONObject, depth: int) -> JSONObje
 
 
 def _expand_part(key: str, value: Any, root: JSONObject, depth: int) -> Any:
-    if key in _NAMED_PARTS and isinstance(value, Mapping):
+    if key in NAMED_PARTS and isinstance(value, Mapping):
         return {name: _expand(part, root, depth) for name, part in value.items()}
-    if key in _LISTED_PARTS and isinstance(value, list):
+    if key in LISTED_PARTS and isinstance(value, list):
         return [_expand(part, root, depth) for part in value]
-    return _expand(value, root, depth) if key in _SINGLE_PARTS else value
+    return _expand(value, root, depth) if key in SINGLE_PARTS else value
 
 
 def _describe(schema: Any, root: JSONObject, depth: int = 0) -> str:

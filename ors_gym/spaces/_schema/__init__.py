@@ -1,7 +1,6 @@
 """How values of a JSON Schema are drawn: from keywords to samplers.
 
     compiler     a schema to a graph of nodes, once; which file below draws what
-    dialects     the drafts of JSON Schema, and what a reference means at a place
     conjunction  references and allOf undone: the schemas that a value must satisfy
     complement   not: the schemas of the values that break a schema
     nodes        the graph: what a node is, what a draw is, sizes, lists of all values

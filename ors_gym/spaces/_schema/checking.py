@@ -23,7 +23,7 @@ from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import UnknownType, ValidationError
 from referencing.exceptions import Unresolvable
 
-from ors_gym.spaces._schema.dialects import NAMES, Document, Scope, scope_key
+from ors_gym.formats._drafts import NAMES, Document, Scope, scope_key
 from ors_gym.spaces._schema.nodes import Unusable, distinct_key
 from ors_gym.spaces._schema.patterns import TooMuchError, search
 from ors_gym.spaces._schema.work import WORK, Work, budget

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ors_gym.formats._drafts import NEWEST, Document, Scope
 from ors_gym.spaces._schema.complement import complement
 from ors_gym.spaces._schema.conjunction import (
     BY_TYPE,
@@ -20,7 +21,6 @@ from ors_gym.spaces._schema.conjunction import (
     type_names,
 )
 from ors_gym.spaces._schema.containers import array_body, object_body
-from ors_gym.spaces._schema.dialects import NEWEST, Document, Scope
 from ors_gym.spaces._schema.enums import EnumBody, enum_body
 from ors_gym.spaces._schema.nodes import (
     Body,

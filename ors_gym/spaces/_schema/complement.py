@@ -124,7 +124,8 @@ def _break_not(maker: NodeMaker, part: Part) -> _Entries:  # noqa: ARG001
 
 def _break_dependent_required(maker: NodeMaker, part: Part) -> _Entries:
     for name, needed in part.mapping("dependentRequired").items():
-        for other in needed if isinstance(needed, list) else ():
+        names = needed if isinstance(needed, list) else []
+        for other in filter(lambda one: isinstance(one, str), names):
             absent = {"properties": {other: False}, "required": [name]}
             yield [maker.made({"type": "object", **absent})]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import unquote
 
-from ors_gym.spaces._schema.dialects import Scope, written_name
+from ors_gym.formats._drafts import REFERENCES, Scope, written_name
 from ors_gym.spaces._schema.nodes import Body, Node, Unusable
 
 _MAX_NESTING = 100
@@ -221,8 +221,7 @@ def _asserts(part: Part) -> bool:
     )
 
 
-_REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
-_UNDONE = frozenset({"allOf", *_REFERENCES})
+_UNDONE = frozenset({"allOf", *REFERENCES})
 
 
 class _Flattened:
@@ -245,7 +244,7 @@ class _Flattened:
             # A part of a schema led back to the schema.
             part.scope.document.circular = True
         above = (*above, part.key)
-        for keyword in _REFERENCES:
+        for keyword in REFERENCES:
             if keyword in undone:
                 self.add(_follow(keyword, part), above)
         if "allOf" in undone:
@@ -269,10 +268,7 @@ class _Flattened:
 def _follow(keyword: str, part: Part) -> Part:
     reference = part.text(keyword) or ""
     try:
-        if keyword == "$recursiveRef":
-            target, scope = part.scope.follow_recursive()
-        else:
-            target, scope = part.scope.follow(reference)
+        target, scope = part.scope.refer(keyword, reference)
     except LookupError as error:
         raise Unusable(f"{part.path}/{keyword}", str(error)) from None
     # Within the document the reference itself is the place.

@@ -22,6 +22,7 @@ from ors_gym.spaces._schema.patterns import Pattern
 
 _MAX_PLACES = 30_000
 _ATTEMPTS = 50
+_MAX_MEMBERS = 50_000
 _MAX_REMAINING = 1000
 _MAX_LISTED = 1000
 _MAX_COUNT = 10**12
@@ -267,7 +268,7 @@ class _ObjectBody(Body):
             if not others:
                 self._others = [(missing, self._extras.both)]
                 return
-            others += [(1, self._extras.both)] * missing
+            others += [(1, self._extras.both)] * min(missing, _MAX_MEMBERS)
         self._others = [(1, maker.inner(_Needs(others, missing)))]
 
     def needs(self) -> list[tuple[int, Node]]:

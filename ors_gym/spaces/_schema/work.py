@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-from ors_gym.spaces._schema.dialects import Document
+from ors_gym.formats._drafts import Document
 from ors_gym.spaces._schema.nodes import Unusable
 
 _MAX_WORK = 20_000

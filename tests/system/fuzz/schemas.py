@@ -2,8 +2,8 @@
 
 Each input is a schema of a real kind, mutated, or drawn keyword by keyword, of one of
 several drafts. It is refused with an error of ours, or every sample of it is valid in
-the space and in the eyes of jsonschema's validator of that draft. Nothing takes longer
-than some seconds.
+the space and in the eyes of jsonschema's validator of that draft, as it is and with its
+references bundled. Nothing takes longer than some seconds.
 """
 
 import contextlib
@@ -19,8 +19,10 @@ from jsonschema.validators import validator_for
 from referencing import Registry
 
 from ors_gym.display._cards import tools_card
+from ors_gym.display._game import list_fields
 from ors_gym.errors import ORSError
-from ors_gym.formats._schemas import describe_tool
+from ors_gym.formats import to_openai_tools
+from ors_gym.formats._schemas import bundle_schema, describe_tool
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolSpec
 from tests.system.fuzz.replies import misshape
@@ -101,6 +103,8 @@ def play(random: Random, tally: Tally) -> None:
             tally.outcomes[f"schema: {_try(tool, random)}"] += 1
             tools_card([tool])
             describe_tool(tool)
+            list_fields(tool)
+            to_openai_tools([tool])
     except FuzzError:
         raise
     except Exception as error:
@@ -182,9 +186,10 @@ def _try(tool: ToolSpec, random: Random) -> str:
     # What a schema means that is none is anybody's guess.
     if not well_formed:
         return f"{kind}: sampled"
-    judge = validator(schema, registry=Registry())
     try:
-        strangers += [call for call in calls if not judge.is_valid(call["input"])]
+        for form in (schema, bundle_schema(schema)):
+            judge = validator(form, registry=Registry())
+            strangers += [call for call in calls if not judge.is_valid(call["input"])]
     except Exception:  # noqa: BLE001
         # Circles, and branches that it looks at in vain before the one that counts.
         kind = "beyond jsonschema"

@@ -1,6 +1,7 @@
 """The drafts of JSON Schema, and what a reference means at a place in a schema.
 
-The samplers know one draft, 2020-12. `modernise` writes a schema of an older draft in
+The samplers and checks go by it, and what is shown and sent to providers does. The
+samplers know one draft, 2020-12. `modernise` writes a schema of an older draft in
 its keywords. `Scope` follows references as jsonschema does, with the same library.
 """
 
@@ -8,12 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
-
-from ors_gym.formats._schemas import follow_reference
+from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
     from referencing._core import Resolver
@@ -146,6 +145,29 @@ def written_name(schema: Any, view: Any, keyword: str) -> str:
     return old if moved and old in schema else keyword
 
 
+def follow_reference(reference: str, root: Any) -> Any:
+    """Return what a ``$ref`` names within a schema (RFC 6901, sections 4 and 6).
+
+    Other documents are never fetched. A reference that leads nowhere raises a
+    LookupError, whose message says why.
+    """
+    if not reference.startswith("#") or reference[1:2] not in ("", "/"):
+        raise LookupError(
+            f"the reference {reference!r:.200} leads out of the schema; only references"
+            ' that begin with "#/" are followed, and nothing is fetched'
+        )
+    target = root
+    for step in reference.split("/")[1:]:
+        key = unquote(step).replace("~1", "/").replace("~0", "~")
+        if isinstance(target, Mapping) and key in target:
+            target = target[key]
+        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+            target = target[int(key)]
+        else:
+            raise LookupError(f"the reference {reference!r:.200} leads nowhere")
+    return target
+
+
 class Document:
     """A whole schema: its draft, and whether its references are plain pointers.
 
@@ -169,15 +191,21 @@ class Document:
         """Whether a schema was seen to refer to itself for the same value."""
         self.name_patterns: set[str] = set()
         """The patterns of names of members, wherever they stand."""
+        self.bundled = True
+        """Whether each reference is a pointer to the root or one of its definitions."""
         tuples = False
         for schema in _schemas(root):
             patterns = schema.get("patternProperties")
             if isinstance(patterns, dict):
                 self.name_patterns.update(patterns)
             tuples = tuples or isinstance(schema.get("items"), list)
+            reference = schema.get("$ref", "#")
+            if isinstance(reference, str) and reference != "#":
+                self.bundled = self.bundled and reference.startswith(_DEFINITIONS)
             for key in _SCOPED & schema.keys():
                 self.plain = self.plain and schema is root and key in ("$id", "id")
                 self.dynamic = self.dynamic or key in _DYNAMIC
+        self.bundled = self.bundled and self.plain
         if not self.dialect:
             self.dialect = _TUPLES if tuples else NEWEST
 
@@ -254,11 +282,7 @@ class Scope:
             return self
         return Scope(self.document, dialect or self.dialect, resolver)
 
-    def follow(self, reference: str) -> tuple[Any, Scope]:
-        """Return what a ``$ref`` or ``$dynamicRef`` leads to, and the scope inside.
-
-        A reference that leads nowhere raises a LookupError, whose message says why.
-        """
+    def _follow(self, reference: str) -> tuple[Any, Scope]:
         if self.resolver is None and (reference == "#" or reference[:2] == "#/"):
             target = follow_reference(reference, self.document.root)
             return target, self._move(target, None)
@@ -278,8 +302,20 @@ class Scope:
             ) from None
         return resolved.contents, self._move(resolved.contents, resolved.resolver)
 
-    def follow_recursive(self) -> tuple[Any, Scope]:
-        """Return what ``$recursiveRef`` leads to, and the scope inside."""
+    def refer(self, keyword: str, reference: Any) -> tuple[Any, Scope]:
+        """Return what a keyword of `REFERENCES` leads to, and the scope inside.
+
+        A reference that leads nowhere raises a LookupError, whose message says why.
+        """
+        if keyword == "$recursiveRef":
+            return self._follow_recursive()
+        if not isinstance(reference, str):
+            raise LookupError(  # noqa: TRY004  # as for all that leads nowhere
+                f"it must be a string, not {reference!r:.100}"
+            )
+        return self._follow(reference)
+
+    def _follow_recursive(self) -> tuple[Any, Scope]:
         from referencing.jsonschema import lookup_recursive_ref  # noqa: PLC0415
 
         resolved = lookup_recursive_ref(self.resolver or self.document.resolver)
@@ -305,16 +341,27 @@ def _specification(dialect: int) -> Any:
     return specification_with(NAMES[dialect])
 
 
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+NAMED_PARTS = frozenset({"dependencies", "dependentSchemas", "patternProperties"}) | {
+    "properties"
+}
+"""Keywords that hold schemas by name."""
+LISTED_PARTS = frozenset({"allOf", "anyOf", "oneOf", "prefixItems"})
+"""Keywords that hold schemas in a list."""
+SINGLE_PARTS = frozenset(
+    {"additionalItems", "additionalProperties", "contains", "else", "extends", "if"}
+    | {"items", "not", "propertyNames", "then", "unevaluatedItems"}
+    | {"unevaluatedProperties"}
+)
+"""Keywords that hold one schema, or in an older draft several."""
+_DEFINITIONS = ("#/$defs/", "#/definitions/", "#/properties/")
 _DYNAMIC = frozenset({"$dynamicAnchor", "$dynamicRef", "$recursiveAnchor"}) | {
     "$recursiveRef"
 }
 _SCOPED = _DYNAMIC | {"$anchor", "$id", "id"}
 _NAMES = frozenset({"$anchor", "$dynamicAnchor", "$id", "id"})
 _DATA = frozenset({"const", "default", "enum", "example", "examples"})
-_MAPS = frozenset({"$defs", "definitions", "dependencies", "dependentSchemas"}) | {
-    "patternProperties",
-    "properties",
-}
+_MAPS = NAMED_PARTS | {"$defs", "definitions"}
 
 
 def _schemas(root: Any) -> Iterator[dict[str, Any]]:
