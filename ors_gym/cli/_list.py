@@ -59,12 +59,14 @@ def _run(options: argparse.Namespace) -> int:
         open_client(options, base_url) as client,
     ):
         names = client.list_environments() if name is None else [name]
+        environments = [_describe(client, name) for name in names]
+        # The dialect is learned with the first answer.
         dialect = dataclasses.asdict(client.dialect)
         redact = client.settings.redact
         value = {
             "server": _name_server(client.base_url),
             "dialect": dialect | {"secrets": dialect["secrets"].value},
-            "environments": [_describe(client, name) for name in names],
+            "environments": environments,
         }
     if options.json:
         say_json(value)

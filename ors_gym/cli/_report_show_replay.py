@@ -77,7 +77,17 @@ def add_parser(commands: Any) -> None:
 def _report(options: argparse.Namespace) -> int:
     found = _load(options.file)
     other = None if options.other is None else _load(options.other)
+    if options.json:
+        value = summarize(found)
+        if other is not None:
+            value["comparison"] = dataclasses.asdict(found.compare(other))
+        say_json(value)
+    elif other is None:
+        _say_figures(options.file, found)
+    else:
+        _say_both(options, found, other)
     if options.html is not None:
+        # Last: plots take longer than all the rest.
         page = _as_page(found, other, options)
         try:
             written = pathlib.Path(options.html).absolute()
@@ -85,21 +95,17 @@ def _report(options: argparse.Namespace) -> int:
         except OSError as error:
             raise InvalidRequestError(f"the page cannot be written: {error}") from None
         say_aside(f"wrote {written}")
-    if options.json:
-        value = summarize(found)
-        if other is not None:
-            value["comparison"] = dataclasses.asdict(found.compare(other))
-        say_json(value)
-        return 0
-    if other is None:
-        _say_figures(options.file, found)
-        return 0
+    return 0
+
+
+def _say_both(
+    options: argparse.Namespace, found: Evaluation, other: Evaluation
+) -> None:
     if found.records and other.records:
         say(f"{options.file} minus {options.other}\n{found.compare(other)}")
     for path, one in ((options.file, found), (options.other, other)):
         say(f"\n{path}")
         _say_figures(path, one)
-    return 0
 
 
 def _say_figures(path: str, evaluation: Evaluation) -> None:

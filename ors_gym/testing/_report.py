@@ -13,7 +13,7 @@ from ors_gym.types import JSONObject
 Status: TypeAlias = Literal["pass", "warn", "fail", "skipped"]
 
 _NAME_WIDTH: Final = 22
-_TEXT_WIDTH: Final = 96
+_TEXT_WIDTH: Final = 80 - 8 - _NAME_WIDTH
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,9 +38,9 @@ def test_list_as_text(server):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("list {0}", "\n\n{0}\n"),
-        ("list {0} --url URL", "\n\n{0}\n"),
-        ("check {0} --no-calls", "'{0}' at "),
+        ("list {0}", "URL\n\n{0}\n"),
+        ("list {0} --url URL", "URL\n\n{0}\n"),
+        ("check {0} --no-calls", "'{0}' at URL"),
     ],
 )
 def test_one_environment_is_named_as_in_the_other_commands(
@@ -48,9 +48,13 @@ def test_one_environment_is_named_as_in_the_other_commands(
 ):
     if "URL" not in command:
         monkeypatch.setenv("ORS_BASE_URL", server.base_url)
-    words = command.format("contract").replace("URL", server.base_url).split()
-    output = run(*words).stdout
-    assert said.format("contract") in output
+    command, said = (
+        text.format("contract").replace("URL", server.base_url)
+        for text in (command, said)
+    )
+    output = run(*command.split()).stdout
+    assert said in output
+    assert max(map(len, output.splitlines())) <= 80
     assert "brokensetup" not in output
 
 
