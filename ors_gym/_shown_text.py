@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import os
 import re
+import sysconfig
 from collections.abc import Callable
 from typing import Any, Final
 
 import gymnasium
 
+_OURS: Final = os.path.dirname(__file__) + os.sep  # noqa: PTH120 - as in tracebacks
+_STANDARD: Final = sysconfig.get_path("stdlib") + os.sep
 _STEERING: Final = re.compile(
     # Control characters but tabs and line ends: a lone carriage return overwrites.
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]|\r(?!\n)"
@@ -31,9 +36,18 @@ def clean(text: object) -> str:
 
 
 def warn(text: str) -> None:
-    """Warn as Gymnasium does, in the name of the caller."""
+    """Warn as Gymnasium does, in the name of the user's line, if there is one."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and not is_users_code(frame.f_code.co_filename):
+        frame, level = frame.f_back, level + 1
     # As an argument, since a per cent sign in the text would be taken for a format.
-    gymnasium.logger.warn("%s", clean(text), stacklevel=2)
+    gymnasium.logger.warn("%s", clean(text), stacklevel=level if frame else 2)
+
+
+def is_users_code(file: str) -> bool:
+    """Say whether a file is neither ours nor a library's."""
+    installed = "site-packages" in file or "dist-packages" in file
+    return not installed and not file.startswith((_OURS, _STANDARD, "<frozen"))
 
 
 def even_half_made(show: Callable[[Any], str]) -> Callable[[Any], str]:

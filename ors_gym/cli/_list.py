@@ -115,7 +115,8 @@ def _show(value: JSONObject, redact: Callable[[str], str]) -> None:
         for split in environment["splits"]:
             count = "?" if split["tasks"] is None else split["tasks"]
             kind = "" if split["type"] == split["name"] else f" ({split['type']})"
-            tell(f"  split {split['name']}{kind}: {count} tasks")
+            tasks = "task" if count == 1 else "tasks"
+            tell(f"  split {split['name']}{kind}: {count} {tasks}")
         for tool in environment["tools"]:
             terminal = ", or plain text: ends the episode" if "terminal" in tool else ""
             tell(f"  tool {describe_tool(tool)}{terminal}")

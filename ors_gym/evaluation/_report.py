@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import sysconfig
 import textwrap
 import traceback
 from collections.abc import Container, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from ors_gym._shown_text import clean
+from ors_gym._shown_text import clean, is_users_code
 from ors_gym.display._cards import episode_card
 from ors_gym.display._html import ImageBudget, escape, under_one_style
 from ors_gym.errors import MissingExtraError
@@ -27,8 +25,6 @@ _NOTES: Final = {"success rate": "success means", "reward": "reward interval"}
 """How a line is called that holds the note of a figure."""
 _ON_CARDS: Final = ("success rate", "reward", "steps", *_NOTES.values(), _WARNING)
 """What a page shows by itself, and not once more in its table."""
-_OURS: Final = str(Path(__file__).parents[1])
-_STANDARD: Final = sysconfig.get_path("stdlib")
 _LONGEST: Final = 400
 _SHORT: Final = 24
 _WIDTH: Final = 80
@@ -450,8 +446,6 @@ def find_place(cause: BaseException | None) -> str:
         return ""
     frames = traceback.extract_tb(cause.__traceback__)
     for frame in reversed(frames):
-        name = frame.filename
-        installed = "site-packages" in name or "dist-packages" in name
-        if not installed and not name.startswith((_OURS, _STANDARD, "<frozen")):
-            return f" ({name}:{frame.lineno})"
+        if is_users_code(frame.filename):
+            return f" ({frame.filename}:{frame.lineno})"
     return ""

@@ -81,6 +81,8 @@ def test_the_first_unreadable_action_warns_and_no_other(one_server: Any) -> None
         for _ in range(2):
             infos = envs.step(["guess 8", "guess 9"])[4]
     (said,) = [str(one.message) for one in warned]
+    # Through Gymnasium's and our own code, in the name of the user's line.
+    assert warned[0].filename == __file__
     assert "'guess 8'" in said
     assert '{"tool": "<name>", "input": {...}}. Tools: add, ' in said
     assert all("holds no tool call" in error for error in infos["error"])
