@@ -145,8 +145,7 @@ def _messages(episode: Episode) -> Iterator[tuple[Any, Step | None]]:
     """Yield the messages of an episode, each result with its step."""
     prompt = dataclasses.replace(episode, turns=[], steps=[]).messages()
     for message in prompt:
-        make = _SAID.get(message["role"], openreward.UserMessage)
-        yield make(content=message_text(message)), None
+        yield from ((told, None) for told in _told(message))
     for turn, steps in turns_with_steps(episode):
         yield from ((said, None) for said in _said(turn))
         for step, action in zip(steps, turn.actions, strict=False):
@@ -155,6 +154,25 @@ def _messages(episode: Episode) -> Iterator[tuple[Any, Step | None]]:
                 yield openreward.ToolResult(content=text, call_id=step.call_id), step
             else:
                 yield openreward.UserMessage(content=text), step
+
+
+def _told(message: JSONObject) -> Iterator[Any]:
+    """Yield what one message of a prompt holds."""
+    text = message_text(message)
+    if message["role"] == "tool":
+        yield openreward.ToolResult(content=text, call_id=message["tool_call_id"])
+        return
+    if thoughts := message.get("reasoning_content"):
+        yield openreward.ReasoningItem(content=thoughts)
+    calls = message.get("tool_calls") or ()
+    if text or not calls:
+        make = _SAID.get(message["role"], openreward.UserMessage)
+        yield make(content=text)
+    for call in calls:
+        function = call["function"]
+        yield openreward.ToolCall(
+            name=function["name"], content=function["arguments"], call_id=call["id"]
+        )
 
 
 def _said(turn: Turn) -> Iterator[Any]:

@@ -245,6 +245,28 @@ def test_the_platform_gets_a_rollout_for_each_outcome(server, platform):
     assert platform.keys == {"key of the platform"}
 
 
+def test_the_platform_gets_a_prompt_with_its_roles(newest, platform):
+    evaluate(
+        *(newest.base_url, "Interview", [2], lambda _: "?"),
+        max_turns=1,
+        log_to=OpenRewardLogger("my run"),
+        progress=False,
+    )
+    said = [e for e in platform.events if "index" in e]
+    said.sort(key=lambda event: event["index"])
+    told = [(event["type"], event["content"]) for event in said[:7]]
+    assert told == [
+        ("system_message", "Be brief."),
+        ("user_message", "Is it 7?"),
+        ("reasoning", "Let me try."),
+        ("assistant_message", "I try."),
+        ("tool_call", '{"answer": "7"}'),
+        ("tool_result", "wrong"),
+        ("user_message", "2 + 2 = ?"),
+    ]
+    assert said[4]["callId"] == said[5]["callId"] == "c1"
+
+
 def test_a_platform_that_takes_nothing_is_warned_of(server, platform):
     platform.refuses = True
     with pytest.warns(UserWarning, match="did not take the rollout; is the key right"):
