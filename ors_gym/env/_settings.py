@@ -31,6 +31,8 @@ OnToolError: TypeAlias = Literal["observe", "raise", "truncate"]
 """What becomes of a tool that raised: an observation, an exception, or the end."""
 UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
 """Stands for the secrets of an unpickled env, which must not run without them."""
+CONNECTION: Final = ("api_key", "headers", "client_options")
+"""Arguments of an env that its own client is made with."""
 _LEFT_OUT: Final = ("api_key", "secrets", "env_overrides", "client", "transport")
 
 
@@ -128,6 +130,10 @@ class TaskEnvSettings:
             "api_key": self.api_key,
             "headers": self.headers,
         }
+
+    def of_client(self) -> dict[str, Any]:
+        """Return the arguments of an env that is given the client of these settings."""
+        return {k: v for k, v in vars(self).items() if k not in CONNECTION}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -243,3 +249,13 @@ def find_server(base_url: str | None) -> str:
     from ors_gym.server import embedded_base_url  # noqa: PLC0415
 
     return embedded_base_url()
+
+
+def refuse_connection(arguments: Mapping[str, Any]) -> None:
+    """Refuse, beside a client, the arguments that a client is made with."""
+    for name in CONNECTION:
+        if arguments.get(name) is not None:
+            raise InvalidRequestError(
+                f"{name}= is of no use beside a client, which has its own: pass it to "
+                "ORSClient or AsyncORSClient"
+            )

@@ -18,7 +18,12 @@ from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
 from ors_gym.client._session_core import SessionCore
 from ors_gym.env._opening import Opened, Opening, find_task, open_session
 from ors_gym.env._rules import EpisodeRules, PendingCall, ResetResult, StepResult
-from ors_gym.env._settings import TaskEnvSettings, find_server, shows_settings
+from ors_gym.env._settings import (
+    TaskEnvSettings,
+    find_server,
+    refuse_connection,
+    shows_settings,
+)
 from ors_gym.env._task_order import Task
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation
@@ -222,6 +227,8 @@ class TaskEnv(_BaseTaskEnv[Session]):
         if client is None:
             arguments = self._settings.client_arguments()
             client = self._owned = ORSClient(find_server(base_url), **arguments)
+        else:
+            refuse_connection(arguments)
         self.client = client
         self._rules.catalog = client.catalog
 
@@ -430,6 +437,8 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
         if client is None:
             arguments = self._settings.client_arguments()
             client = self._owned = AsyncORSClient(find_server(base_url), **arguments)
+        else:
+            refuse_connection(arguments)
         self.client = client
         self._rules.catalog = client.catalog
 

@@ -27,14 +27,10 @@ from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout import Episode, Policy
+from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
-from ors_gym.rollout._run import (
-    AnyClient,
-    borrow_async,
-    make_rollout_env,
-    run_together,
-)
+from ors_gym.rollout._run import make_rollout_env, run_together
 from ors_gym.spaces import ToolSchemas
 from ors_gym.types import JSONObject, Secrets, TerminalToolAs
 
@@ -45,8 +41,14 @@ _PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
 
 
 class _EnvOptions(TypedDict, total=False):
-    """Arguments of `ORSEnv` that an evaluation takes too."""
+    """Arguments of `ORSEnv` that an evaluation takes too.
 
+    The first three make the client where only an address is given.
+    """
+
+    api_key: str | None
+    headers: Mapping[str, str] | None
+    client_options: Mapping[str, Any] | None
     secrets: Secrets | None
     toolset: str | None
     env_overrides: Mapping[str, str] | None
@@ -230,6 +232,10 @@ class _Job:
         check_range(options.get("reward_range"))
         policy_factory = options.get("policy_factory")
         self._options = options
+        # Unknown options go to the env as well, which refuses them.
+        self._connection, env_arguments = split_connection(
+            {k: v for k, v in options.items() if k not in _OWN_OPTIONS}
+        )
         self._settings = Settings(
             env_name=env_name,
             make_policy=choose_policy(policy, policy_factory),
@@ -237,12 +243,7 @@ class _Job:
             max_concurrent=max_concurrent,
             seed=options.get("seed"),
             success=options.get("success"),
-            # Unknown options go to the env as well, which refuses them.
-            env_arguments={
-                name: value
-                for name, value in options.items()
-                if name not in _OWN_OPTIONS
-            },
+            env_arguments=env_arguments,
         )
         self._client = client
         self._loggers = read_loggers(options.get("log_to"))
@@ -259,7 +260,9 @@ class _Job:
     async def run(self, *, elsewhere: bool = False) -> None:
         """Play what is left; ``elsewhere`` means on another loop than the client's."""
         options = self._options
-        async with borrow_async(self._client, elsewhere=elsewhere) as client:
+        async with borrow_async(
+            self._client, self._connection, elsewhere=elsewhere
+        ) as client:
             settings = self._settings
             # Refuses wrong arguments before anything is played.
             make_rollout_env(client, settings.env_name, **settings.env_arguments)

@@ -12,8 +12,7 @@ from typing import Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
-from ors_gym.rollout._live import connect
-from ors_gym.rollout._run import borrow_blocking
+from ors_gym.rollout._clients import borrow_blocking, connect
 
 # Makes the client where more than an address is needed, such as a key.
 ClientFactory: TypeAlias = Callable[[], AsyncORSClient]

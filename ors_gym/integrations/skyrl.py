@@ -26,7 +26,8 @@ from ors_gym.formats._json import to_plain_json
 from ors_gym.formats._messages import join_system_messages, with_calls_as_text
 from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, choose_indexes
 from ors_gym.rollout import Episode
-from ors_gym.rollout._live import LiveEpisode, connect, split_connection
+from ors_gym.rollout._clients import connect, split_connection
+from ors_gym.rollout._live import LiveEpisode
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["ORSTextEnv", "ors_rows"]
@@ -94,6 +95,7 @@ class ORSTextEnv(BaseTextEnv):
                 f"observation_role is {self._role!r}; it must be 'tool' or 'user'"
             )
         connection, given = split_connection(given)
+        connection["base_url"] = given.pop("base_url", None)
         self._live = _make(connection, given)
         self._paid = 0.0
 

@@ -26,7 +26,8 @@ from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
 from ors_gym.integrations import SECRET_ARGUMENTS
 from ors_gym.rollout._chat_policy import ChatPolicy
-from ors_gym.rollout._live import LiveEpisode, connect
+from ors_gym.rollout._clients import connect
+from ors_gym.rollout._live import LiveEpisode
 
 __all__ = [
     "ORSData",

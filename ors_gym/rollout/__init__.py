@@ -8,8 +8,9 @@ A policy is called with the `Episode` so far and returns an action, a list of ac
 from __future__ import annotations
 
 from ors_gym.rollout._chat_policy import ChatPolicy
+from ors_gym.rollout._clients import connect
 from ors_gym.rollout._episode import Episode, Step, StopReason, Turn
-from ors_gym.rollout._live import LiveEpisode, connect
+from ors_gym.rollout._live import LiveEpisode
 from ors_gym.rollout._policies import Policy, random_policy, reference_policy
 from ors_gym.rollout._replay import Difference, Replay, replay, replay_async
 from ors_gym.rollout._rules import RewardReduction, Rules, reduce_rewards

@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 
 from ors_gym import errors
 from ors_gym.client import AsyncORSClient
-from ors_gym.env._settings import find_server
 from ors_gym.errors import EpisodeOverError, ORSError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._episode import Episode, StopReason
@@ -23,47 +22,9 @@ from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.rollout._run import advance, make_rollout_env, start_game
 from ors_gym.types import JSONObject
 
-_CONNECTION: Final = ("api_key", "base_url", "client_options", "headers")
-
 _BY_KIND: Final[dict[str, type[ORSError]]] = {
     error.kind: error for name in errors.__all__ if (error := getattr(errors, name))
 }
-
-
-def connect(
-    base_url: str | None = None,
-    *,
-    api_key: str | None = None,
-    headers: Mapping[str, str] | None = None,
-    client_options: Mapping[str, Any] | None = None,
-) -> AsyncORSClient:
-    """Make a client by the arguments that `ORSEnv` takes for its own.
-
-    Args:
-        base_url: The server's address; else ``ORS_BASE_URL``, else the embedded one.
-        api_key: Sent as ``X-API-Key``.
-        headers: Sent with every request.
-        client_options: What `AsyncORSClient` takes besides.
-
-    Raises:
-        InvalidRequestError: If the address or a header cannot be right.
-
-    Example:
-        >>> connect("http://127.0.0.1:8080")
-        AsyncORSClient('http://127.0.0.1:8080')
-    """
-    return AsyncORSClient(
-        find_server(base_url),
-        **{**(client_options or {}), "api_key": api_key, "headers": headers},
-    )
-
-
-def split_connection(
-    arguments: Mapping[str, Any],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split arguments into those of `connect` and those of a `LiveEpisode`."""
-    connection = {k: v for k, v in arguments.items() if k in _CONNECTION}
-    return connection, {k: v for k, v in arguments.items() if k not in _CONNECTION}
 
 
 class LiveEpisode:

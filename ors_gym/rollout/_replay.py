@@ -11,9 +11,10 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._redaction import takes_secrets
+from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
 from ors_gym.rollout._rules import OUTAGES, Rules
-from ors_gym.rollout._run import AnyClient, EpisodePlayer, borrow_async
+from ors_gym.rollout._run import EpisodePlayer
 
 _COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
 _SHOWN = 200
@@ -148,8 +149,9 @@ async def replay_async(
     async def policy(_: Episode) -> Turn | None:
         return next(turns, None)
 
+    connection, env_arguments = split_connection(env_arguments)
     async with (
-        borrow_async(client, elsewhere=elsewhere) as own,
+        borrow_async(client, connection, elsewhere=elsewhere) as own,
         EpisodePlayer(own, episode.environment, rules, env_arguments) as player,
     ):
         await player.play(again, wanted, policy)

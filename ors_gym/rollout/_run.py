@@ -6,29 +6,25 @@ import asyncio
 import functools
 import inspect
 import time
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Iterator,
-    Mapping,
-    Sequence,
-)
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, Self, TypeAlias, Unpack
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Self, Unpack
 
 import gymnasium
 from gymnasium.spaces import Text
 
-from ors_gym.client import AsyncORSClient, ORSClient
+from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import outcome_of, run_and_wait
 from ors_gym.env import AsyncTaskEnv, ORSEnv
 from ors_gym.env._opening import find_task
-from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
-from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
+from ors_gym.rollout._clients import (
+    AnyClient,
+    borrow_async,
+    borrow_blocking,
+    split_connection,
+)
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._policies import (
@@ -40,9 +36,6 @@ from ors_gym.rollout._policies import (
 from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
-
-AnyClient: TypeAlias = ORSClient | AsyncORSClient | str | None
-"""A client, a server's address, or None for ``ORS_BASE_URL`` or the embedded server."""
 
 _ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
     {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
@@ -210,8 +203,9 @@ async def run_episode_async(
         True
     """
     rules = rules or take_rules(arguments)
+    connection, arguments = split_connection(arguments)
     async with (
-        borrow_async(client) as own,
+        borrow_async(client, connection) as own,
         EpisodePlayer(own, env_name, rules, arguments) as player,
     ):
         found = await player.env.find_task(task, split=split)
@@ -273,7 +267,8 @@ async def run_group(
         raise InvalidRequestError("n must be at least 1")
     make_policy = choose_policy(policy, policy_factory)
     rules = rules or take_rules(arguments)
-    async with borrow_async(client) as own:
+    connection, arguments = split_connection(arguments)
+    async with borrow_async(client, connection) as own:
         found = await own.run(find_task(own.catalog, env_name, task, split))
         episodes = [
             Episode(
@@ -406,6 +401,7 @@ class EpisodeRunner:
         self.client = client
         self.env_name = env_name
         self._split = split
+        self._connection, arguments = split_connection(arguments)
         self._arguments = {"max_episode_steps": max_steps, **arguments}
         self.episode: Episode | None = None
         """The latest episode, with its turns and errors."""
@@ -423,7 +419,7 @@ class EpisodeRunner:
         Raises:
             ORSError: After an outage too, since there is no result then.
         """
-        with borrow_blocking(self.client) as client:
+        with borrow_blocking(self.client, self._connection) as client:
             split = self._split
             if isinstance(task, Mapping):
                 options: dict[str, Any] = {"task": dict(task)}
@@ -589,47 +585,3 @@ def make_rollout_env(
         return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
     except TypeError as error:
         raise InvalidRequestError(f"unknown argument: {error}") from None
-
-
-@asynccontextmanager
-async def borrow_async(
-    client: AnyClient, *, elsewhere: bool = False
-) -> AsyncIterator[AsyncORSClient]:
-    """Give an async client of this event loop: the user's, or one for the block.
-
-    ``elsewhere`` says that an async client of the user's belongs to another loop, so
-    its connections cannot be used here.
-    """
-    if isinstance(client, AsyncORSClient) and not elsewhere:
-        yield client
-        return
-    if isinstance(client, ORSClient | AsyncORSClient):
-        own = AsyncORSClient.from_client(client)
-    else:
-        own = AsyncORSClient(_find_address(client))
-    async with own:
-        yield own
-
-
-@contextmanager
-def borrow_blocking(client: AnyClient) -> Iterator[ORSClient]:
-    """Give a blocking client: the user's, or one for the block."""
-    if isinstance(client, ORSClient):
-        yield client
-        return
-    if isinstance(client, AsyncORSClient):
-        own = ORSClient.from_client(client)
-    else:
-        own = ORSClient(_find_address(client))
-    with own:
-        yield own
-
-
-def _find_address(client: str | None) -> str:
-    if client is None or isinstance(client, str):
-        return find_server(client)
-    # An env, for example: what plays a policy opens envs of its own.
-    raise InvalidRequestError(
-        f"client is {name_type(client)}; it takes an ORSClient, an AsyncORSClient, a "
-        "server's address, or None for the one at ORS_BASE_URL or the bundled one"
-    )

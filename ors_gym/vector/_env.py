@@ -23,6 +23,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import (
     EnvSettings,
     find_server,
+    refuse_connection,
     shows_settings,
     without_secrets,
 )
@@ -142,6 +143,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 find_server(base_url), **settings.client_arguments()
             )
             self._owned = client
+        else:
+            refuse_connection(arguments)
         self._loop = SlotLoop()
         # The loop and the client do not refer to this object, so it can be collected.
         self._finalizer = weakref.finalize(self, _let_go, self._loop, self._owned)

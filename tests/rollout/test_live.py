@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import pytest
 
 from ors_gym.errors import EpisodeOverError, ORSError, SessionLostError
-from ors_gym.rollout._live import LiveEpisode, connect
+from ors_gym.rollout._clients import connect
+from ors_gym.rollout._live import LiveEpisode
 from tests.rollout import contract_episodes
 from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, scripted
 from tests.rollout.scripted_env import call, chat_call

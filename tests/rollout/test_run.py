@@ -19,6 +19,7 @@ from ors_gym.rollout import (
 )
 from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, play, scripted
 from tests.rollout.scripted_env import call
+from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import start_server
 
 OPENREWARD = "openreward-0.1.167"
@@ -283,3 +284,45 @@ def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
 
     ends = [episode.stop_reason for episode in asyncio.run(main())]
     assert ends == ["policy_stopped", "policy_stopped"]
+
+
+CONNECTION = {"api_key": "KEY-hunter22", "headers": {"X-Team": "blue"}}
+
+
+def play_with(way: str, client: Any) -> None:
+    """Play an episode in one of the ways that take a client or an address."""
+    work: Any = (client, "contract", 0)
+    if way == "run_episode_async":
+        asyncio.run(run_episode_async(*work, scripted(SUBMIT), **CONNECTION))
+    elif way == "run_group":
+        asyncio.run(run_group(*work, scripted(SUBMIT), n=1, **CONNECTION))
+    elif way == "evaluate":
+        options: Any = {"split": "train", "progress": False, **CONNECTION}
+        evaluate(client, "contract", [0], scripted(SUBMIT), **options)
+    else:
+        runner = EpisodeRunner(client, "contract", split="train", **CONNECTION)
+        runner.select_action = scripted(SUBMIT)  # type: ignore[method-assign]
+        runner.run_episode(0)
+
+
+WAYS = ["run_episode_async", "run_group", "evaluate", "EpisodeRunner"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_key_and_headers_reach_the_server_of_an_address(contract, way):
+    with FaultProxy(contract.base_url) as proxy:
+        play_with(way, proxy.url)
+        requests = proxy.requests()
+    assert requests
+    for request in requests:
+        assert request.header("x-api-key") == "KEY-hunter22", request.path
+        assert request.header("x-team") == "blue", request.path
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_key_beside_a_client_is_refused(contract, way):
+    with (
+        ORSClient(contract.base_url) as client,
+        pytest.raises(errors.InvalidRequestError, match="api_key= is of no use beside"),
+    ):
+        play_with(way, client)
