@@ -289,7 +289,7 @@ def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
 CONNECTION = {"api_key": "KEY-hunter22", "headers": {"X-Team": "blue"}}
 
 
-def play_with(way: str, client: Any) -> None:
+def play_with(way, client):
     """Play an episode in one of the ways that take a client or an address."""
     work: Any = (client, "contract", 0)
     if way == "run_episode_async":
@@ -301,7 +301,7 @@ def play_with(way: str, client: Any) -> None:
         evaluate(client, "contract", [0], scripted(SUBMIT), **options)
     else:
         runner = EpisodeRunner(client, "contract", split="train", **CONNECTION)
-        runner.select_action = scripted(SUBMIT)  # type: ignore[method-assign]
+        runner.select_action = scripted(SUBMIT)
         runner.run_episode(0)
 
 
