@@ -286,23 +286,26 @@ def test_a_plain_policy_runs_in_a_thread_and_a_second_one_beside_it(contract):
     assert ends == ["policy_stopped", "policy_stopped"]
 
 
-CONNECTION = {"api_key": "KEY-hunter22", "headers": {"X-Team": "blue"}}
+CONNECTION: Any = {"api_key": "KEY-hunter22", "headers": {"X-Team": "blue"}}
 
 
-def play_with(way, client):
+class Submitting(EpisodeRunner):
+    def select_action(self, observation: Any) -> Any:
+        return SUBMIT
+
+
+def play_with(way: str, client: Any) -> None:
     """Play an episode in one of the ways that take a client or an address."""
-    work: Any = (client, "contract", 0)
+    policy, split = scripted(SUBMIT), "train"
+    arguments: Any = {"split": split, **CONNECTION}
     if way == "run_episode_async":
-        asyncio.run(run_episode_async(*work, scripted(SUBMIT), **CONNECTION))
+        asyncio.run(run_episode_async(client, "contract", 0, policy, **arguments))
     elif way == "run_group":
-        asyncio.run(run_group(*work, scripted(SUBMIT), n=1, **CONNECTION))
+        asyncio.run(run_group(client, "contract", 0, policy, n=1, **arguments))
     elif way == "evaluate":
-        options: Any = {"split": "train", "progress": False, **CONNECTION}
-        evaluate(client, "contract", [0], scripted(SUBMIT), **options)
+        evaluate(client, "contract", [0], policy, progress=False, **arguments)
     else:
-        runner = EpisodeRunner(client, "contract", split="train", **CONNECTION)
-        runner.select_action = scripted(SUBMIT)
-        runner.run_episode(0)
+        Submitting(client, "contract", **arguments).run_episode(0)
 
 
 WAYS = ["run_episode_async", "run_group", "evaluate", "EpisodeRunner"]
