@@ -18,8 +18,10 @@ from jsonschema.validators import (  # type: ignore[import-untyped, unused-ignor
 from referencing import Registry
 
 from ors_gym.errors import SchemaError
+from ors_gym.formats._drafts import Document
 from ors_gym.spaces import json_schema
-from ors_gym.spaces._schema.nodes import distinct_key
+from ors_gym.spaces._schema.nodes import Unusable, distinct_key
+from ors_gym.spaces._schema.work import budget
 from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
 
 pytestmark = pytest.mark.unit
@@ -738,6 +740,25 @@ def test_what_is_too_much_is_named() -> None:
     compiled = CompiledSchema({"properties": {"wide": wide}}, "tool 'x': input")
     with pytest.raises(SchemaError, match=r"at #/properties/wide/.*too much work"):
         compiled.is_valid({"wide": [10_000] * 20})
+
+
+@pytest.mark.parametrize(
+    ("values", "most"), [(10, 20_200), (10_000, 80_000), (100_000, 320_000)]
+)
+def test_a_larger_value_may_cost_more_within_a_limit(values: int, most: int) -> None:
+    document = Document({})
+    applied = 0
+    with budget(document, [None] * (values - 1)) as work, pytest.raises(Unusable):
+        while applied < 10**6:
+            work.spend(True)
+            applied += 1
+    assert applied == most
+
+
+def test_a_union_stops_at_the_first_branch_that_allows_the_value() -> None:
+    branches = [{"type": "integer"}] * 2 + [{"not": LARGE_NOT}] * 50
+    assert CompiledSchema({"items": {"anyOf": branches}}).is_valid([1] * 2000)
+    assert not CompiledSchema({"items": {"oneOf": branches}}).is_valid([1])
 
 
 def test_a_large_value_of_a_plain_schema_is_not_too_much() -> None:

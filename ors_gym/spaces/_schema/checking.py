@@ -12,7 +12,6 @@ of the union decide; if none does, the schema is Unusable.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import re
 from collections.abc import Callable
@@ -197,33 +196,37 @@ def _remember(errors: Any, key: Any, work: Work) -> Any:
         work.valid.add(key)
 
 
-def _any_of(stock: Any, validator: Any, branches: Any, instance: Any, _: Any) -> Any:
-    try:
-        errors = list(stock(validator, branches, instance, _) or ())
-    except _UNDECIDED:
-        if not _count_valid(validator, branches, instance):
-            raise
-        errors = []
-    yield from errors
+def _any_of(_: Any, validator: Any, branches: Any, instance: Any, __: Any) -> Any:
+    if not _count_valid(validator, branches, instance, 1):
+        yield ValidationError(f"{instance!r} is not valid under any of the schemas")
 
 
-def _one_of(stock: Any, validator: Any, branches: Any, instance: Any, _: Any) -> Any:
+def _one_of(_: Any, validator: Any, branches: Any, instance: Any, __: Any) -> Any:
     with WORK.get().deciding():
-        try:
-            errors = list(stock(validator, branches, instance, _) or ())
-        except _UNDECIDED:
-            if _count_valid(validator, branches, instance) <= 1:
-                raise
-            errors = [ValidationError(f"{instance!r} is valid under several schemas")]
-    yield from errors
+        count = _count_valid(validator, branches, instance, 2)
+    if count == 0:
+        yield ValidationError(f"{instance!r} is not valid under any of the schemas")
+    elif count > 1:
+        yield ValidationError(f"{instance!r} is valid under several of the schemas")
 
 
-def _count_valid(validator: Any, branches: Any, instance: Any) -> int:
-    """Count the branches that allow a value, without those that cannot be decided."""
+def _count_valid(validator: Any, branches: Any, instance: Any, enough: int) -> int:
+    """Count the branches that allow a value, up to so many.
+
+    jsonschema would keep all errors of all branches. A branch that cannot be decided
+    only matters if the others are not enough.
+    """
     count = 0
+    undecided: Exception | None = None
     for branch in branches:
-        with contextlib.suppress(*_UNDECIDED):
-            count += not list(validator.descend(instance, branch))
+        try:
+            count += next(validator.descend(instance, branch), None) is None
+        except _UNDECIDED as error:
+            undecided = error
+        if count == enough:
+            return count
+    if undecided is not None:
+        raise undecided
     return count
 
 
