@@ -57,15 +57,13 @@ class Work:
             sizes = (len(v) for v in schema.values() if isinstance(v, list | dict))
             self.left -= sum(sizes) // 8
         self.left -= 1
+        if self.left < 0 and self.value is not None:
+            # A large value may cost more; it is measured only if that matters.
+            count = _count(self.value)
+            most = max(_MAX_WORK_OF_VALUES, _WORK_OF_ANY_VALUE * count)
+            self.left += min(_WORK_PER_VALUE * count, most)
+            self.value = None
         if self.left < 0:
-            if self.value is not None:
-                # A large value may cost more; it is measured only if that matters.
-                count = _count(self.value)
-                most = max(_MAX_WORK_OF_VALUES, _WORK_OF_ANY_VALUE * count)
-                self.left += min(_WORK_PER_VALUE * count, most)
-                self.value = None
-                self.spend(schema)
-                return
             raise Unusable(
                 self.document.place(schema),
                 "checking a value takes too much work, and it was given up here",
