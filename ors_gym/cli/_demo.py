@@ -128,7 +128,8 @@ class _ProgressBar:
 
     def begin(self, what: str) -> None:
         """Say what is played now."""
-        self._bar.update(self._task, description=what)
+        # At once: a short turn would be over before the bar is drawn again.
+        self._bar.update(self._task, description=what, refresh=True)
 
     def advance(self) -> None:
         """Count an episode."""

@@ -182,7 +182,7 @@ _HEX: Final = "[0-9A-Fa-f]"
 _LETTERS: Final = {"n": "\n", "r": "\r", "t": "\t", "b": "\b", "f": "\f"}
 _BACKSLASH: Final = (
     rf"\\u[Dd][89ABab]{_HEX}{{2}}\\u[Dd][C-Fc-f]{_HEX}{{2}}"
-    rf"|\\u{_HEX}{{4}}|\\U000{_HEX}{{5}}|\\[\"'\\/nrtbf]|"
+    rf"|\\u{_HEX}{{4}}|\\U00(?:0{_HEX}|10){_HEX}{{4}}|\\[\"'\\/nrtbf]|"
 )
 
 

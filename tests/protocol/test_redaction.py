@@ -10,7 +10,7 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ors_gym.errors import AmbiguousCallError, ORSError, ToolRejectedError
@@ -88,6 +88,7 @@ def test_what_was_escaped_twice_is_hidden(secret: str, inner: str, outer: str) -
     assert Redactor([secret])(f"<{form}>") == "<[redacted]>"
 
 
+@example("000\U00100000", ["repr"])
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=4, max_size=20),
     st.lists(st.sampled_from(sorted(ESCAPES)), max_size=3),
