@@ -14,12 +14,18 @@ ADD = {"tool": "add", "input": {"a": 1, "b": 2}}
 
 
 class Restarter:
+    """Restarts a server now and then, but never before it has answered a call again.
+
+    On a busy machine it could otherwise be down for longer than any client waits.
+    """
+
     def __init__(self, server: RunningServer, seconds: float, seed: int) -> None:
         self._server = server
         self._seconds = seconds
         self._random = random.Random(seed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
+        self.answered = threading.Event()
         self.restarts = 0
 
     def __enter__(self) -> Self:
@@ -28,11 +34,14 @@ class Restarter:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
+        self.answered.set()
         self._thread.join(timeout=60)
 
     def _work(self) -> None:
         while not self._stop.wait(self._seconds * (0.5 + self._random.random())):
+            self.answered.wait(60)
             self._server.restart()
+            self.answered.clear()
             self.restarts += 1
 
 
@@ -52,6 +61,7 @@ def train(
                 break
             assert reward == 0.5
             shown += 1
+            restarter.answered.set()
             if truncated:
                 ends["limit"] += 1
                 break
