@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
@@ -231,17 +231,24 @@ class Document:
 
     def place(self, schema: Any) -> str:
         """Return where a schema stands in the document, as a JSON pointer."""
+        return self._places.get(id(schema), "#")
+
+    @cached_property
+    def _places(self) -> dict[int, str]:
+        places = {id(self.root): "#"}
         stack: list[tuple[str, Any]] = [("#", self.root)]
         while stack:
             path, value = stack.pop()
-            if value is schema:
-                return path
-            items = value.items() if isinstance(value, dict) else enumerate(value)
+            if isinstance(value, dict):
+                items: Iterable[tuple[Any, Any]] = value.items()
+            else:
+                items = enumerate(value if isinstance(value, list) else ())
             for key, inner in items:
-                if isinstance(inner, dict | list):
+                if isinstance(inner, dict | list) and id(inner) not in places:
                     escaped = str(key).replace("~", "~0").replace("/", "~1")
-                    stack.append((f"{path}/{escaped}", inner))
-        return "#"
+                    places[id(inner)] = f"{path}/{escaped}"
+                    stack.append((places[id(inner)], inner))
+        return places
 
     def scope(self) -> Scope:
         """Return the scope of the root."""

@@ -746,7 +746,7 @@ def test_what_is_too_much_is_named() -> None:
     ("values", "most"), [(10, 20_200), (10_000, 80_000), (100_000, 320_000)]
 )
 def test_a_larger_value_may_cost_more_within_a_limit(values: int, most: int) -> None:
-    document = Document({})
+    document = Document(True)
     applied = 0
     with budget(document, [None] * (values - 1)) as work, pytest.raises(Unusable):
         while applied < 10**6:
@@ -759,6 +759,15 @@ def test_a_union_stops_at_the_first_branch_that_allows_the_value() -> None:
     branches = [{"type": "integer"}] * 2 + [{"not": LARGE_NOT}] * 50
     assert CompiledSchema({"items": {"anyOf": branches}}).is_valid([1] * 2000)
     assert not CompiledSchema({"items": {"oneOf": branches}}).is_valid([1])
+
+
+def test_places_of_a_large_schema_are_found_once() -> None:
+    document = Document({"enum": [[n] for n in range(20_000)]})
+    start = time.process_time()
+    for inner in document.root["enum"]:
+        assert document.place(inner) == f"#/enum/{inner[0]}"
+    # A guard against quadratic time, which would take minutes; not a measurement.
+    assert time.process_time() - start < 30
 
 
 def test_a_large_value_of_a_plain_schema_is_not_too_much() -> None:
