@@ -1,6 +1,7 @@
 """Fixtures for the whole suite: real servers, one of each kind per worker."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,6 +19,10 @@ from tests.support.virtual_environments import VenvBuildError
 # How long an example takes says more of a busy machine than of the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")
+
+# A shell that runs the tests in its background lets them ignore Ctrl-C, and so would
+# the processes that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Imports a server SDK, which is there in that SDK's own environment only.
 collect_ignore = ["support/servers/contract"]

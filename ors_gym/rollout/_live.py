@@ -49,6 +49,7 @@ class LiveEpisode:
         InvalidRequestError: If an argument cannot be right.
 
     Example:
+        >>> from ors_gym.rollout import connect
         >>> async def play():
         ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
         ...         await live.start()
