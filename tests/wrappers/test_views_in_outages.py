@@ -11,7 +11,11 @@ from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import DiscreteTools, ParsedText, vector
 from tests.support.servers.process import start_server
 
-pytestmark = pytest.mark.slow
+# Sessions that do not start are warned of; here they are meant not to.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*could not start an episode"),
+]
 
 CALLS = [
     {"tool": "add", "input": {"a": 20, "b": 3}},

@@ -87,6 +87,8 @@ def test_pages_open_right_on_screens_and_phones(site: Path, chromium: Chromium) 
 def test_search_works_without_a_network(site: Path, chromium: Chromium) -> None:
     with served(site) as origin, chromium.open(f"{origin}index.html") as page:
         page.do(lambda tab: tab.fill("input[name=query]", "curricula"))
-        page.do(lambda tab: tab.wait_for_selector(".md-search-result__item"))
+        # The index of the whole site is made first, which takes a while on a busy machine.
+        found = ".md-search-result__item"
+        page.do(lambda tab: tab.wait_for_selector(found, timeout=90_000))
         assert "Curricula" in page.text(".md-search-result__list")
         assert page.errors == []
