@@ -168,18 +168,19 @@ def test_play_edits_lines_and_takes_a_key_for_a_choice():
         terminal.type("mvoe\x1b[D\x1b[D\x7f\x1b[Cv\r")
         terminal.wait_for("(1 up, 2 down, 3 left, 4 right):")
         terminal.type("4")
-        terminal.wait_for("[reward")
+        # What comes before the next prompt is echoed by the terminal, not edited.
+        terminal.wait_for("]\n>")
         # The arrow up brings the line back.
         terminal.type("\x1b[A\x1b[A\r")
         terminal.wait_for("4 right):", 2)
         terminal.type("left\r")
-        terminal.wait_for("[reward", 2)
+        terminal.wait_for("]\n>", 2)
         # Tab completes the name.
         seen = terminal.text.count("move")
         terminal.type("mo\t")
         terminal.wait_for("move", seen + 1)
         terminal.type(" right\r")
-        terminal.wait_for("[reward", 3)
+        terminal.wait_for("]\n>", 3)
         terminal.type("mo\x03")
         terminal.wait_for("left the episode\ntotal reward")
         assert terminal.wait() == 0

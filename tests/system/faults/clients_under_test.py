@@ -208,11 +208,19 @@ class _Env(ClientUnderTest):
             try:
                 self._env.step(_COUNT)
             except (ors_gym.EpisodeOverError, ors_gym.SessionClosedError):
-                self._env.reset()
+                self._reset_unhurried()
             else:
                 return "an episode went on after its end"
         again = self.call("count", {})
         return "" if again.outcome == RESULT else f"no episode follows: {again}"
+
+    def _reset_unhurried(self) -> None:
+        """Reset the env, once more where a row's short time is over on a busy machine."""
+        assert self._env is not None
+        try:
+            self._env.reset()
+        except ors_gym.ConnectionFailedError:
+            self._env.reset()
 
     def close(self) -> None:
         if self._env is not None:
