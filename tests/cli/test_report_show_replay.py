@@ -47,6 +47,7 @@ def head_of(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text().splitlines()[0]))
 
 
+@pytest.mark.slow
 def test_what_was_played_is_started_again(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     for played, served in (

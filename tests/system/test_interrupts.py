@@ -9,6 +9,7 @@ from tests.system.interrupts import MAKERS, describe, places_of
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 # Interrupted in a finaliser, CPython says so and goes on.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MAKERS)
 def test_an_interrupt_anywhere_leaves_nothing(one_server, kind):
     count = places_of(kind, one_server)

@@ -17,7 +17,7 @@ from tests.system.docs.pages import ROOT, python_blocks, run_page
 DOCS = ROOT / "docs"
 OWN_TESTS = {"frameworks.md"}  # in test_frameworks_page.py
 PAGES = sorted({page.name for page in DOCS.glob("*.md")} - OWN_TESTS)
-SLOW = {"index.md", "recipes.md"}
+SLOW = {"environments.md", "index.md", "recipes.md", "training.md"}
 EXPECTED = {"index.md": "success rate", "environments.md": "0 fail", "wire.md": "1.0"}
 LINK = re.compile(r"\]\(((?!http|#)[^)#]+)")
 

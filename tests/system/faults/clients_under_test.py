@@ -215,7 +215,7 @@ class _Env(ClientUnderTest):
         return "" if again.outcome == RESULT else f"no episode follows: {again}"
 
     def _reset_unhurried(self) -> None:
-        """Reset the env, once more where a row's short time is over on a busy machine."""
+        """Reset the env, twice where a row's short time is over on a busy machine."""
         assert self._env is not None
         try:
             self._env.reset()
