@@ -159,6 +159,8 @@ def test_a_process_that_ends_meanwhile_leaves_no_session(
         child.stdin.write(b"step\n")
         child.stdin.flush()
         proxy.wait_for(2, "/create")
+        # Else the delete may come first, and no second session is ever made.
+        one_server.wait_for("construct", 2)
         child.communicate(b"end\n", timeout=30)
     assert child.returncode == 0
     # The session of the episode, and the one after it.
