@@ -20,6 +20,7 @@ from ors_gym.env._opening import Opening
 from ors_gym.env._rules import ResetResult
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task
+from ors_gym.rollout._clients import split_connection
 
 # The most tasks whose sessions wait for a rollout; the oldest are given up.
 _MOST_GROUPS: Final = 8
@@ -41,7 +42,7 @@ class Sessions:
         settings = TaskEnvSettings(env_name=env_name, **arguments)
         self.client = ORSClient(base_url, **settings.client_arguments())
         self._env_name = env_name
-        self._arguments = arguments
+        _, self._arguments = split_connection(arguments)
         self._group = group
         self._lock = threading.Lock()
         self._waiting: _Waiting = {}
