@@ -45,6 +45,16 @@ def add_parser(commands: Any) -> None:
         "math --policy reference --tasks 100 --output run.jsonl",
     )
     add_environment_arguments(parser)
+    _add_policy_arguments(parser)
+    _add_extent_arguments(parser)
+    _add_result_arguments(parser)
+    add_tool_schemas_argument(parser)
+    add_credential_arguments(parser)
+    add_json_flag(parser)
+    parser.set_defaults(run=_run)
+
+
+def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy",
         default="random",
@@ -55,6 +65,23 @@ def add_parser(commands: Any) -> None:
         metavar="URL",
         help="the model's API, such as http://host:8000/v1; default: OPENAI_BASE_URL",
     )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of --policy random; default: 0",
+    )
+    parser.add_argument(
+        "--terminal-tool-as",
+        choices=("both", "tool", "text"),
+        default="both",
+        help="how a model reaches the tool that ends the episode; default: both",
+    )
+
+
+def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add how much is played, and where."""
     parser.add_argument(
         "--tasks",
         type=read_range,
@@ -90,13 +117,9 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         help="processes of the cluster; default: one per CPU",
     )
-    parser.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="of --policy random; default: 0",
-    )
+
+
+def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reward-range",
         type=read_reward_range,
@@ -108,13 +131,6 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="JSON lines; the same command again plays only what is missing",
     )
-    add_tool_schemas_argument(parser)
-    parser.add_argument(
-        "--terminal-tool-as",
-        choices=("both", "tool", "text"),
-        default="both",
-        help="how a model reaches the tool that ends the episode; default: both",
-    )
     parser.add_argument(
         "--log-to",
         action="append",
@@ -122,9 +138,6 @@ def add_parser(commands: Any) -> None:
         metavar="LOGGER",
         help=f"{', '.join(_LOGGERS)}, or module:function; may be given several times",
     )
-    add_credential_arguments(parser)
-    add_json_flag(parser)
-    parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
