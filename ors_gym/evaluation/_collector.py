@@ -18,7 +18,7 @@ from ors_gym.errors import (
     import_extra,
 )
 from ors_gym.evaluation._loggers import Loggers
-from ors_gym.evaluation._output import Output, Record, describe_failure
+from ors_gym.evaluation._output import OUTPUT, Output, Record
 from ors_gym.evaluation._plan import Key, Plan, Planned
 from ors_gym.rollout import Episode
 
@@ -85,7 +85,9 @@ class Collector:
                     await asyncio.to_thread(output.sync)
             except OSError as error:
                 # What was played so far is worth more than an exception.
-                self.stopped = self.stopped or describe_failure(output.path, error)
+                self.stopped = self.stopped or OUTPUT.describe_failure(
+                    output.path, error
+                )
         self._progress.add(record)
         await self._loggers.log_episode(record)
         if self._on_episode is not None:

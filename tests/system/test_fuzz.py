@@ -4,7 +4,8 @@ from unittest.mock import patch
 
 import pytest
 
-from ors_gym.evaluation import _output as output
+from ors_gym import _json_lines as lines
+from ors_gym.evaluation._output import Output
 from ors_gym.protocol import _replies as replies
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces.json_schema import CompiledSchema
@@ -66,13 +67,13 @@ def test_a_reader_that_minds_the_cut_is_found() -> None:
 @pytest.mark.parametrize(
     ("broken", "found"),
     [
-        (patch.object(output, "_is_torn", lambda *_: True), "something else was taken"),
-        (patch.object(output.Output, "_cut_back", lambda _: None), "a torn row"),
+        (patch.object(lines, "_is_torn", lambda *_: True), "something else was taken"),
+        (patch.object(Output, "_cut_back", lambda _: None), "a torn row"),
         (
-            patch.object(output.Output, "_rewrite", lambda *_: None),
+            patch.object(Output, "_rewrite", lambda *_: None),
             "damaged|torn|twice",
         ),
-        (patch.object(output, "decode_json", lambda _: {}), "is no output file"),
+        (patch.object(lines, "decode_json", lambda _: {}), "is no output file"),
     ],
 )
 def test_an_output_that_loses_or_destroys_is_found(broken, found) -> None:
