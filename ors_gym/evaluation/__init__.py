@@ -5,9 +5,9 @@ from __future__ import annotations
 from ors_gym.evaluation._evaluate import Options, evaluate, parallel_evaluate
 from ors_gym.evaluation._figures import Comparison
 from ors_gym.evaluation._loggers import EvaluationLogger
-from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.evaluation._statistics import Interval, pass_at_k, pass_hat_k
+from ors_gym.rollout._output import Record
 
 __all__ = [
     "Comparison",

@@ -18,9 +18,10 @@ from ors_gym.errors import (
     import_extra,
 )
 from ors_gym.evaluation._loggers import Loggers
-from ors_gym.evaluation._output import OUTPUT, Output, Record
-from ors_gym.evaluation._plan import Key, Plan, Planned
+from ors_gym.evaluation._plan import Plan
 from ors_gym.rollout import Episode
+from ors_gym.rollout._output import OUTPUT, Output, Record
+from ors_gym.rollout._planned import Key, Planned
 
 _PATIENCE: Final = 2
 """The run stops after this many times ``max_concurrent`` episodes in a row that found

@@ -19,18 +19,18 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import Collector, ProgressBar
 from ors_gym.evaluation._figures import check_range
 from ors_gym.evaluation._loggers import EvaluationLogger, read_loggers
-from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
-from ors_gym.evaluation._player import Player, Settings, Success, name_success
 from ors_gym.evaluation._ray import connect, play_on_ray
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
+from ors_gym.rollout._output import FORMAT, Output, Success, name_success
+from ors_gym.rollout._player import make_rollout_env
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
-from ors_gym.rollout._run import make_rollout_env, run_together
+from ors_gym.rollout._scheduler import Scheduler, Settings
 from ors_gym.spaces import ToolSchemas
 from ors_gym.types import JSONObject, Secrets, TerminalToolAs
 
@@ -361,13 +361,13 @@ async def _play_here(
     collector: Collector, client: AsyncORSClient, settings: Settings
 ) -> None:
     """Play all that is left on this event loop."""
-    async with contextlib.aclosing(Player(client, settings)) as player:
+    async with contextlib.aclosing(Scheduler(client, settings)) as scheduler:
 
         async def work() -> None:
             while (planned := collector.next()) is not None:
-                await collector.keep(planned, await player.play(planned))
+                await collector.keep(planned, await scheduler.play_record(planned))
 
-        await run_together([work] * settings.max_concurrent)
+        await scheduler.run(work)
 
 
 def _read_ray_options(options: Options) -> tuple[int | None, Mapping[str, Any]] | None:

@@ -12,7 +12,6 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._statistics import (
     ANYTHING,
     Interval,
@@ -22,6 +21,7 @@ from ors_gym.evaluation._statistics import (
 )
 from ors_gym.registration import BUNDLED_REWARDS
 from ors_gym.rollout import Step
+from ors_gym.rollout._output import Record
 from ors_gym.types import JSONObject
 
 Value: TypeAlias = Callable[[Record], float]

@@ -10,9 +10,9 @@ from typing import Any
 
 from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation._output import Record
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
+from ors_gym.rollout._output import Record
 from ors_gym.types import JSONObject
 
 

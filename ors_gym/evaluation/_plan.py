@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -12,33 +9,10 @@ from typing import Any, TypeAlias
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task, choose_split
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
+from ors_gym.rollout._planned import Key, Planned, read_task
 
 Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
 """Indexes, task specs, pairs of split and index; None for a whole split."""
-Key: TypeAlias = tuple[str, int | str, int]
-"""An episode's identity: split, index or digest of the task, number."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Planned:
-    """One episode to be played: the ``number``-th of its task, from 0."""
-
-    task: Task
-    number: int
-
-    @property
-    def key(self) -> Key:
-        return identify(self.task.split, self.task.index, self.task.spec, self.number)
-
-
-def identify(
-    split: str, index: int, spec: Mapping[str, Any] | None, number: int
-) -> Key:
-    """Return an episode's key, which is the same in every process."""
-    if spec is None:
-        return split, index, number
-    text = json.dumps(spec, sort_keys=True, allow_nan=False)
-    return split, hashlib.sha256(text.encode()).hexdigest(), number
 
 
 class Plan:
@@ -97,7 +71,7 @@ async def make_plan(
         split = choose_split(await client.list_splits(env_name), split)
     if listed is None:
         listed = list(range(await count(split or "")))
-    chosen = [_read_task(one, split) for one in listed]
+    chosen = [read_task(one, split) for one in listed]
     for task in chosen:
         if task.spec is not None:
             continue
@@ -110,27 +84,3 @@ async def make_plan(
     splits = {task.split for task in chosen}
     only = splits.pop() if len(splits) == 1 else split
     return Plan(chosen, episodes_per_task, only or None)
-
-
-def _read_task(one: Any, split: str | None) -> Task:
-    if isinstance(one, Task):
-        return one
-    if isinstance(one, Mapping):
-        try:
-            json.dumps(spec := dict(one), allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise UnknownTaskError(f"a task spec is JSON, but {error}") from None
-        return Task(split or "", -1, spec)
-    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str):
-        return Task(one[0], _read_index(one[1]))
-    return Task(split or "", _read_index(one))
-
-
-def _read_index(value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise UnknownTaskError(
-            f"a task is an index, a task spec (a dict) or (split, index), not "
-            f"{value!r:.200}"
-        )
-    index: int = value.__index__()
-    return index

@@ -21,10 +21,10 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError, import_extra
 from ors_gym.evaluation._collector import Collector
-from ors_gym.evaluation._output import Record
-from ors_gym.evaluation._plan import Key, Planned
-from ors_gym.evaluation._player import Player, Settings
 from ors_gym.rollout import Episode
+from ors_gym.rollout._output import Record
+from ors_gym.rollout._planned import Key, Planned
+from ors_gym.rollout._scheduler import Scheduler, Settings
 from ors_gym.types import JSONObject
 
 _PURPOSE: Final = 'engine="ray"'
@@ -260,7 +260,7 @@ class Worker:
     def __init__(self, job: bytes, gate: Any) -> None:
         self._client_settings, self._settings = pickle.loads(job)  # noqa: S301
         self._gate = gate
-        self._player: Player | None = None
+        self._scheduler: Scheduler | None = None
         self._playing: set[asyncio.Future[Record]] = set()
         self._watching: asyncio.Task[None] | None = None
 
@@ -286,12 +286,12 @@ class Worker:
         return {"row": [record.encode()[1].decode()], "cause": [cause]}
 
     async def _play(self, planned: Planned) -> Record | None:
-        if self._player is None or self._watching is None:
+        if self._scheduler is None or self._watching is None:
             # Not in the constructor: the client belongs to this event loop.
             client = AsyncORSClient.from_settings(self._client_settings)
-            self._player = Player(client, self._settings)
+            self._scheduler = Scheduler(client, self._settings)
             self._watching = asyncio.create_task(self._watch())
-        playing = asyncio.ensure_future(self._player.play(planned))
+        playing = asyncio.ensure_future(self._scheduler.play_record(planned))
         self._playing.add(playing)
         await asyncio.wait([playing])
         self._playing.discard(playing)

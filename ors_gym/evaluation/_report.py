@@ -17,8 +17,8 @@ from ors_gym.evaluation._plots import draw_parts
 
 if TYPE_CHECKING:
     from ors_gym.evaluation._figures import Comparison
-    from ors_gym.evaluation._output import Record
     from ors_gym.evaluation._result import Evaluation
+    from ors_gym.rollout._output import Record
 
 _WARNING: Final = "WARNING"
 _NOTES: Final = {"success rate": "success means", "reward": "reward interval"}

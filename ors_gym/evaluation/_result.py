@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from ors_gym.evaluation import _figures as figures
 from ors_gym.evaluation._figures import Comparison, compare
-from ors_gym.evaluation._output import Record, read_output
 from ors_gym.evaluation._statistics import (
     Interval,
     interval_if_possible,
@@ -22,6 +21,7 @@ from ors_gym.evaluation._statistics import (
     rate_interval,
 )
 from ors_gym.rollout import Episode
+from ors_gym.rollout._output import Record, read_output
 from ors_gym.types import JSONObject
 
 _KEYS: Final = ("success_rate", "avg_reward", "avg_steps", "results")

@@ -18,8 +18,8 @@ from ors_gym.errors import EpisodeOverError, ORSError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._episode import Episode, StopReason
 from ors_gym.rollout._play import Game
+from ors_gym.rollout._player import advance, make_rollout_env, start_game
 from ors_gym.rollout._rules import Rules, take_rules
-from ors_gym.rollout._run import advance, make_rollout_env, start_game
 from ors_gym.types import JSONObject
 
 _BY_KIND: Final[dict[str, type[ORSError]]] = {

@@ -13,8 +13,8 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
+from ors_gym.rollout._player import EpisodePlayer
 from ors_gym.rollout._rules import OUTAGES, Rules
-from ors_gym.rollout._run import EpisodePlayer
 
 _COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
 _SHOWN = 200

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
+import contextlib
 import inspect
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Self, Unpack
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Unpack
 
 import gymnasium
 from gymnasium.spaces import Text
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.client.background import outcome_of, run_and_wait
-from ors_gym.env import AsyncTaskEnv, ORSEnv
+from ors_gym.client.background import run_and_wait
+from ors_gym.env import ORSEnv
 from ors_gym.env._opening import find_task
 from ors_gym.env._task_order import Task
-from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
+from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import (
     AnyClient,
@@ -26,21 +25,18 @@ from ors_gym.rollout._clients import (
     split_connection,
 )
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
+from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._play import StepEnv, TurnReader, play, resume
+from ors_gym.rollout._player import EpisodePlayer, make_rollout_env
 from ors_gym.rollout._policies import (
     Policy,
-    PolicyCaller,
     choose_policy,
     raise_of_policy,
 )
 from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
+from ors_gym.rollout._scheduler import Scheduler, Settings
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
-
-_ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
-    {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
-)
-"""Arguments of an env that every rollout sets itself."""
 
 
 def run_episode(
@@ -270,73 +266,26 @@ async def run_group(
     connection, arguments = split_connection(arguments)
     async with borrow_async(client, connection) as own:
         found = await own.run(find_task(own.catalog, env_name, task, split))
-        episodes = [
-            Episode(
-                env_name,
-                found.index,
-                found.split,
-                number,
-                None if seed is None else seed + number,
-            )
-            for number in range(n)
-        ]
-        players = [EpisodePlayer(own, env_name, rules, arguments) for _ in episodes]
-        await run_together(
-            [
-                functools.partial(_play, player, episode, found, make_policy)
-                for player, episode in zip(players, episodes, strict=True)
-            ]
+        planned = [Planned(found, number) for number in range(n)]
+        settings = Settings(
+            env_name=env_name,
+            make_policy=make_policy,
+            rules=rules,
+            max_concurrent=n,
+            seed=seed,
+            env_arguments=arguments,
         )
+        async with contextlib.aclosing(Scheduler(own, settings)) as scheduler:
+            episodes = [scheduler.new_episode(one) for one in planned]
+            left = iter(zip(planned, episodes, strict=True))
+
+            async def work() -> None:
+                await scheduler.play(*next(left))
+
+            await scheduler.run(work)
         if score_group:
             await _score(own, env_name, found, episodes, arguments)
     return episodes
-
-
-async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Run async functions at once; what one raises cancels the others.
-
-    Not with a task group: it takes a task that cancelled itself for a usual end.
-
-    Raises:
-        ORSError: If one cancelled itself.
-        BaseException: What one raised.
-    """
-    tasks = [asyncio.create_task(_carry(work)) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        errors = [error for task in done if (error := task.exception())]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # else asyncio says that nobody asked
-    for carried in errors:
-        error = carried.args[0]
-        if isinstance(error, asyncio.CancelledError):
-            raise ORSError("a callback cancelled the task that it ran in") from error
-        raise error
-
-
-async def _carry(work: Callable[[], Awaitable[None]]) -> None:
-    outcome = await outcome_of(work())
-    if outcome.error is not None:
-        raise _CarriedError(outcome.error)
-
-
-class _CarriedError(Exception):
-    """Carries what a function raised out of its task, where a task cannot."""
-
-
-async def _play(
-    player: EpisodePlayer,
-    episode: Episode,
-    task: Task,
-    make_policy: Callable[[], Policy],
-) -> None:
-    async with player:
-        await player.play(episode, task, make_policy())
 
 
 async def _score(
@@ -459,129 +408,3 @@ class EpisodeRunner:
 
     def _policy(self, episode: Episode) -> Any:
         return self.select_action(episode.blocks)
-
-
-class EpisodePlayer:
-    """Plays one episode after another, in one env and with one thread for policies."""
-
-    def __init__(
-        self,
-        client: AsyncORSClient,
-        env_name: str,
-        rules: Rules,
-        env_arguments: Mapping[str, Any],
-    ) -> None:
-        self.env = make_rollout_env(client, env_name, **env_arguments)
-        self._rules = rules
-        self._caller = PolicyCaller()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.close()
-
-    async def play(self, episode: Episode, task: Task, policy: Policy) -> None:
-        """Play an episode and fill it in. Its session is deleted, whatever happens.
-
-        Outages are recorded. A mistake of the caller, and what the policy raised, is
-        recorded and raised.
-        """
-        started = time.monotonic()
-        deadline = self._rules.deadline
-        self._caller.begin_episode()
-        try:
-            async with asyncio.timeout(deadline):
-                await self._play(episode, task, policy, started)
-        except TimeoutError as error:
-            if deadline is None or time.monotonic() - started < deadline:
-                # It is not ours, but the policy's own.
-                episode.fail(error, "policy")
-                raise
-            if episode.stop_reason == "":
-                self._rules.conclude(episode, "deadline")
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            if episode.stop_reason == "":
-                episode.end_without_outcome(_describe(error), "policy")
-                episode.cause = error
-            raise
-        finally:
-            episode.seconds = time.monotonic() - started
-            await self.env.leave()
-
-    async def _play(
-        self, episode: Episode, task: Task, policy: Policy, started: float
-    ) -> None:
-        env = self.env
-        try:
-            game = await start_game(episode, env, task, self._rules, started)
-        except ORSError as error:
-            episode.fail(error, error.kind)
-            if isinstance(error, InvalidRequestError | AuthenticationError):
-                # The caller's mistake, whatever the task.
-                raise
-            return
-        try:
-            asked = await advance(game, env, None)
-            while asked:
-                answer = await self._caller.call(policy, episode)
-                asked = await advance(game, env, answer)
-        finally:
-            game.close()
-
-    async def close(self) -> None:
-        """Close the env, and let the thread end as soon as its function returns."""
-        self._caller.close()
-        await self.env.close()
-
-
-def _describe(error: BaseException) -> str:
-    text = str(error)
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
-
-
-async def start_game(
-    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, started: float
-) -> Game:
-    """Open the session of an episode, and fill in what the episode begins with."""
-    try:
-        episode.observation, info = await env.open(task)
-    finally:
-        episode.setup_seconds = time.monotonic() - started
-    episode.environment = env.environment
-    episode.set_prompt(info["blocks"], env.conversation)
-    episode.tools = list(env.tools)
-    reader = TurnReader(env.tools, rules.on_plain_text)
-    return play(episode, rules, reader, started)
-
-
-async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
-    """Play until the policy is to be asked (True), or the episode is over.
-
-    ``answer`` is what the policy returned; None at the beginning.
-    """
-    request = resume(game, answer)
-    while isinstance(request, StepEnv):
-        try:
-            result = await env.step(request.action)
-        except ORSError as error:
-            request = resume(game, error=error)
-        else:
-            request = resume(game, result)
-    return request is not None
-
-
-def make_rollout_env(
-    client: AsyncORSClient, env_name: str, **arguments: Any
-) -> AsyncTaskEnv:
-    """Make the env of a rollout: an outage ends an episode, and does not raise."""
-    for name in _ARGUMENTS_OF_ROLLOUTS:
-        if name in arguments:
-            raise InvalidRequestError(f"a rollout does not take {name}=")
-    try:
-        return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
-    except TypeError as error:
-        raise InvalidRequestError(f"unknown argument: {error}") from None

@@ -10,9 +10,9 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.evaluation import Options, Record
 from ors_gym.evaluation import evaluate as evaluate_here
-from ors_gym.evaluation._output import FORMAT, Output
 from ors_gym.rollout import Episode
 from ors_gym.rollout._episode import Step
+from ors_gym.rollout._output import FORMAT, Output
 from ors_gym.types import Block
 from tests.cli.running import HELLO, evaluate, run
 from tests.conftest import CURRENT

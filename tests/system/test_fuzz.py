@@ -5,8 +5,8 @@ from unittest.mock import patch
 import pytest
 
 from ors_gym import _json_lines as lines
-from ors_gym.evaluation._output import Output
 from ors_gym.protocol import _replies as replies
+from ors_gym.rollout._output import Output
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces.json_schema import CompiledSchema
 from tests.protocol.scripted_exchanges import STREAM

@@ -25,8 +25,8 @@ from ors_gym.errors import (
 from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
 from ors_gym.integrations.trl._tool_methods import merge_tools
 from ors_gym.rollout._clients import split_connection
+from ors_gym.rollout._player import make_rollout_env
 from ors_gym.rollout._rules import RewardReduction, check_reward_rule
-from ors_gym.rollout._run import make_rollout_env
 from ors_gym.types import TaskSpec, ToolSpec
 
 # Arguments of `ORSEnv` that `trl_environment` takes.

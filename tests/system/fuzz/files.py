@@ -18,8 +18,8 @@ from unittest.mock import patch
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Record
-from ors_gym.evaluation._output import FORMAT, Output, read_output
-from ors_gym.evaluation._plan import Key
+from ors_gym.rollout._output import FORMAT, Output, read_output
+from ors_gym.rollout._planned import Key
 from tests.evaluation.contract_evaluations import make_record
 from tests.system.fuzz.replies import misshape
 from tests.system.fuzz.tally import FuzzError, Tally

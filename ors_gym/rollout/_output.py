@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ors_gym._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation._plan import Key, identify
-from ors_gym.rollout import Episode
+from ors_gym.rollout._episode import Episode
+from ors_gym.rollout._planned import Key, identify
 from ors_gym.types import JSONObject
 
 FORMAT: Final = "ors_gym.evaluation/1"
@@ -25,6 +25,11 @@ OUTPUT: Final = LinesFormat(
 )
 _MAY_CHANGE: Final = ("server", "served", "created", "version")
 """Fields of the head that need not be the same where a run goes on."""
+
+
+Success: TypeAlias = float | Callable[[Episode], bool] | None
+"""The least reward of a success, or a function that judges the episode; None for
+finished with a reward above 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +121,26 @@ class Record:
         if not isinstance(task, dict | None):
             raise InvalidRequestError("the row's task is no object")
         return cls(Episode.from_dict(trajectory), success, task)
+
+
+def is_success(success: Success, episode: Episode) -> bool | None:
+    """Judge an episode; None if it has no outcome."""
+    if episode.total_reward is None:
+        return None
+    if success is None:
+        return episode.finished and episode.total_reward > 0
+    if callable(success):
+        return bool(success(episode))
+    return episode.total_reward >= success
+
+
+def name_success(success: Success) -> str:
+    """Describe how success is judged, for the head of an output file."""
+    if success is None:
+        return "finished and total_reward > 0"
+    if callable(success):
+        return str(getattr(success, "__qualname__", type(success).__qualname__))
+    return f"total_reward >= {float(success):g}"
 
 
 def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]:

@@ -11,8 +11,8 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record
-from ors_gym.evaluation._output import FORMAT, Output, read_output
-from ors_gym.evaluation._plan import Key
+from ors_gym.rollout._output import FORMAT, Output, read_output
+from ors_gym.rollout._planned import Key
 from tests.evaluation.contract_evaluations import make_record
 
 pytestmark = pytest.mark.unit

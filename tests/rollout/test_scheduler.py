@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.evaluation import _player, evaluate, parallel_evaluate
-from ors_gym.evaluation._player import Pace
+from ors_gym.evaluation import evaluate, parallel_evaluate
 from ors_gym.protocol._retries import Retry
-from ors_gym.rollout import Episode
+from ors_gym.rollout import Episode, _scheduler
+from ors_gym.rollout._scheduler import Pace
 from tests.testing.small_server import Answer, Sums, serving
 
 MOST = 4
@@ -72,7 +72,7 @@ paces: list[CountingPace] = []
 
 def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
     """The second is still told of 429 after the first, which began before, ended."""
-    monkeypatch.setattr(_player, "Pace", CountingPace)
+    monkeypatch.setattr(_scheduler, "Pace", CountingPace)
     paces.clear()
     busy = Busy()
 

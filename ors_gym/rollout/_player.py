@@ -1,0 +1,148 @@
+"""Plays one episode after another over one client: opens, asks, steps and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Any, Final, Self
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.env import AsyncTaskEnv
+from ors_gym.env._task_order import Task
+from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
+from ors_gym.rollout._episode import Episode
+from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
+from ors_gym.rollout._policies import Policy, PolicyCaller
+from ors_gym.rollout._rules import Rules
+
+_ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
+    {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
+)
+"""Arguments of an env that every rollout sets itself."""
+
+
+class EpisodePlayer:
+    """Plays one episode after another, in one env and with one thread for policies."""
+
+    def __init__(
+        self,
+        client: AsyncORSClient,
+        env_name: str,
+        rules: Rules,
+        env_arguments: Mapping[str, Any],
+    ) -> None:
+        self.env = make_rollout_env(client, env_name, **env_arguments)
+        self._rules = rules
+        self._caller = PolicyCaller()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def play(self, episode: Episode, task: Task, policy: Policy) -> None:
+        """Play an episode and fill it in. Its session is deleted, whatever happens.
+
+        Outages are recorded. A mistake of the caller, and what the policy raised, is
+        recorded and raised.
+        """
+        started = time.monotonic()
+        deadline = self._rules.deadline
+        self._caller.begin_episode()
+        try:
+            async with asyncio.timeout(deadline):
+                await self._play(episode, task, policy, started)
+        except TimeoutError as error:
+            if deadline is None or time.monotonic() - started < deadline:
+                # It is not ours, but the policy's own.
+                episode.fail(error, "policy")
+                raise
+            if episode.stop_reason == "":
+                self._rules.conclude(episode, "deadline")
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            if episode.stop_reason == "":
+                episode.end_without_outcome(_describe(error), "policy")
+                episode.cause = error
+            raise
+        finally:
+            episode.seconds = time.monotonic() - started
+            await self.env.leave()
+
+    async def _play(
+        self, episode: Episode, task: Task, policy: Policy, started: float
+    ) -> None:
+        env = self.env
+        try:
+            game = await start_game(episode, env, task, self._rules, started)
+        except ORSError as error:
+            episode.fail(error, error.kind)
+            if isinstance(error, InvalidRequestError | AuthenticationError):
+                # The caller's mistake, whatever the task.
+                raise
+            return
+        try:
+            asked = await advance(game, env, None)
+            while asked:
+                answer = await self._caller.call(policy, episode)
+                asked = await advance(game, env, answer)
+        finally:
+            game.close()
+
+    async def close(self) -> None:
+        """Close the env, and let the thread end as soon as its function returns."""
+        self._caller.close()
+        await self.env.close()
+
+
+def _describe(error: BaseException) -> str:
+    text = str(error)
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+async def start_game(
+    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, started: float
+) -> Game:
+    """Open the session of an episode, and fill in what the episode begins with."""
+    try:
+        episode.observation, info = await env.open(task)
+    finally:
+        episode.setup_seconds = time.monotonic() - started
+    episode.environment = env.environment
+    episode.set_prompt(info["blocks"], env.conversation)
+    episode.tools = list(env.tools)
+    reader = TurnReader(env.tools, rules.on_plain_text)
+    return play(episode, rules, reader, started)
+
+
+async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
+    """Play until the policy is to be asked (True), or the episode is over.
+
+    ``answer`` is what the policy returned; None at the beginning.
+    """
+    request = resume(game, answer)
+    while isinstance(request, StepEnv):
+        try:
+            result = await env.step(request.action)
+        except ORSError as error:
+            request = resume(game, error=error)
+        else:
+            request = resume(game, result)
+    return request is not None
+
+
+def make_rollout_env(
+    client: AsyncORSClient, env_name: str, **arguments: Any
+) -> AsyncTaskEnv:
+    """Make the env of a rollout: an outage ends an episode, and does not raise."""
+    for name in _ARGUMENTS_OF_ROLLOUTS:
+        if name in arguments:
+            raise InvalidRequestError(f"a rollout does not take {name}=")
+    try:
+        return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
+    except TypeError as error:
+        raise InvalidRequestError(f"unknown argument: {error}") from None

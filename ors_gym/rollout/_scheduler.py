@@ -1,0 +1,182 @@
+"""The scheduler of rollouts: which are under way, and how many at once.
+
+`evaluate` and `run_group` stand on it. It decides when a rollout may begin, over which
+env it is played, and what an error in one means for the others. What is played next,
+and what becomes of it, is its callers'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from ors_gym.client import AsyncORSClient
+from ors_gym.client.background import outcome_of
+from ors_gym.errors import ORSError
+from ors_gym.protocol._retries import Retry
+from ors_gym.rollout._episode import Episode
+from ors_gym.rollout._output import Record, Success, is_success
+from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._player import EpisodePlayer
+from ors_gym.rollout._policies import Policy
+from ors_gym.rollout._rules import Rules
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How rollouts are played."""
+
+    env_name: str
+    make_policy: Callable[[], Policy]
+    rules: Rules
+    max_concurrent: int
+    seed: int | None = None  # ``episode.seed`` is this plus the episode's number
+    success: Success = None
+    env_arguments: Mapping[str, Any]
+
+
+class Scheduler:
+    """Plays rollouts over one client, on one event loop."""
+
+    def __init__(self, client: AsyncORSClient, settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+        self._pace = Pace(settings.max_concurrent)
+        self._free: list[EpisodePlayer] = []
+        self._unsubscribe = client.subscribe_to_retries(self._pace.note)
+
+    async def aclose(self) -> None:
+        """Let go of the client; no episode may be under way."""
+        self._unsubscribe()
+        while self._free:
+            await self._free.pop().close()
+
+    async def run(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Run a worker for each episode that may be under way; see `run_together`."""
+        await run_together([work] * self._settings.max_concurrent)
+
+    def new_episode(self, planned: Planned) -> Episode:
+        """Return the record that a rollout begins with."""
+        task, seed = planned.task, self._settings.seed
+        return Episode(
+            self._settings.env_name,
+            task.index,
+            task.split,
+            planned.number,
+            None if seed is None else seed + planned.number,
+        )
+
+    async def play(self, planned: Planned, episode: Episode) -> None:
+        """Play a rollout as soon as the pace allows one more, and fill its record in.
+
+        Raises:
+            BaseException: The caller's mistake, and what the policy raised.
+        """
+        settings = self._settings
+        await self._pace.begin()
+        if self._free:
+            player = self._free.pop()
+        else:
+            player = EpisodePlayer(
+                self._client, settings.env_name, settings.rules, settings.env_arguments
+            )
+        try:
+            await player.play(episode, planned.task, settings.make_policy())
+        finally:
+            self._free.append(player)
+            self._pace.end()
+
+    async def play_record(self, planned: Planned) -> Record:
+        """Play a rollout; failures are records.
+
+        So is what is to end the run, such as a SystemExit of the policy: the record's
+        ``episode.cause``.
+        """
+        episode = self.new_episode(planned)
+        try:
+            await self.play(planned, episode)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - the caller raises what ends the run
+            if episode.stop_reason != "error":
+                episode.fail(error, "policy")
+        success = None
+        try:
+            success = is_success(self._settings.success, episode)
+        except Exception as error:  # noqa: BLE001 - the episode is lost, not the run
+            episode.fail(error, "success")
+        return Record(episode, success, planned.task.spec)
+
+
+class Pace:
+    """The number of episodes at once: halved where the server says 429, then raised.
+
+    Additive increase and multiplicative decrease, as TCP does it (RFC 5681, section
+    3.1). After it was halved, ``limit`` episodes have to end before it is halved again
+    or rises. From then on it rises by one for every ``limit`` episodes that end.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.limit = float(most)
+        self._most = most
+        self._under_way = 0
+        self._to_end_first = 0
+        self._changed = asyncio.Event()
+
+    def note(self, retry: Retry) -> None:
+        if "429" in retry.reason and self._to_end_first <= 0:
+            self.limit = max(1.0, self.limit / 2)
+            self._to_end_first = int(self.limit)
+
+    async def begin(self) -> None:
+        """Wait until one more episode may be played, and count it."""
+        while self._under_way >= int(self.limit):
+            self._changed.clear()
+            await self._changed.wait()
+        self._under_way += 1
+
+    def end(self) -> None:
+        self._under_way -= 1
+        self._to_end_first -= 1
+        if self._to_end_first <= 0 and self.limit < self._most:
+            self.limit = min(float(self._most), self.limit + 1 / self.limit)
+        self._changed.set()
+
+
+async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Run async functions at once; what one raises cancels the others.
+
+    Not with a task group: it takes a task that cancelled itself for a usual end.
+
+    Raises:
+        ORSError: If one cancelled itself.
+        BaseException: What one raised.
+    """
+    tasks = [asyncio.create_task(_carry(work)) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        errors = [error for task in done if (error := task.exception())]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # else asyncio says that nobody asked
+    for carried in errors:
+        error = carried.args[0]
+        if isinstance(error, asyncio.CancelledError):
+            raise ORSError("a callback cancelled the task that it ran in") from error
+        raise error
+
+
+async def _carry(work: Callable[[], Awaitable[None]]) -> None:
+    outcome = await outcome_of(work())
+    if outcome.error is not None:
+        raise _CarriedError(outcome.error)
+
+
+class _CarriedError(Exception):
+    """Carries what a function raised out of its task, where a task cannot."""
