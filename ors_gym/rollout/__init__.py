@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
-from ors_gym.rollout._episode import Episode, Step, StopReason, Turn
+from ors_gym.rollout._episode import Attempt, Episode, Step, StopReason, Turn
 from ors_gym.rollout._live import LiveEpisode
 from ors_gym.rollout._policies import Policy, random_policy, reference_policy
 from ors_gym.rollout._replay import Difference, Replay, replay, replay_async
@@ -22,6 +22,7 @@ from ors_gym.rollout._run import (
 )
 
 __all__ = [
+    "Attempt",
     "ChatPolicy",
     "Difference",
     "Episode",

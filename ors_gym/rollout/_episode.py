@@ -54,6 +54,8 @@ class Episode:
         setup_seconds: How long its set-up took.
         group_score: The score that the server gave it within its group, with
             `run_group`.
+        attempts: Earlier attempts to play it, which outages ended, with
+            `stream_groups`.
         state: For the policy's use. Not part of the JSON form.
         observation: The env's latest observation. Not part of the JSON form.
         cause: The exception that ended it. Not part of the JSON form.
@@ -83,6 +85,7 @@ class Episode:
     seconds: float = 0.0
     setup_seconds: float = 0.0
     group_score: JSONObject | None = None
+    attempts: list[Attempt] = dataclasses.field(default_factory=list)
     state: dict[str, Any] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
@@ -205,6 +208,7 @@ class Episode:
         written = {name: value for name, value in fields if name not in _NOT_WRITTEN}
         written["turns"] = [dict(vars(turn)) for turn in self.turns]
         written["steps"] = [dict(vars(step)) for step in self.steps]
+        written["attempts"] = [dict(vars(attempt)) for attempt in self.attempts]
         return written
 
     @classmethod
@@ -219,6 +223,8 @@ class Episode:
             turns, steps = fields.get("turns", ()), fields.get("steps", ())
             fields["turns"] = [Turn(**_checked(turn)) for turn in turns]
             fields["steps"] = [Step(**_checked(step)) for step in steps]
+            attempts = fields.get("attempts", ())
+            fields["attempts"] = [Attempt.from_dict(one) for one in attempts]
             return cls(**fields)
         except (TypeError, ValueError, AttributeError) as error:
             raise InvalidRequestError(f"this is no episode: {error}") from None
@@ -258,6 +264,9 @@ class Turn:
             usage.
         call_ids: The ids of the calls, one for each action; filled in by the episode.
         seconds: How long the policy took; filled in by the episode.
+        version: Which version of the weights it was played with: what ``version()``
+            of `stream_groups` returned when the policy was asked, unless the policy
+            says it itself.
 
     Example:
         >>> Turn({"tool": "submit", "input": {}}, extra={"tokens": 12}).extra
@@ -269,6 +278,7 @@ class Turn:
     extra: Any = None
     call_ids: list[str] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+    version: Any = None
 
 
 @dataclasses.dataclass
@@ -319,6 +329,34 @@ class Step:
         if self.error_kind in UNPAID_ERROR_KINDS:
             return self.reward != 0
         return not self.reward_is_null
+
+
+@dataclasses.dataclass(frozen=True)
+class Attempt:
+    """An attempt to play an episode that came to no outcome.
+
+    Args:
+        kind: The error's kind, as ``Episode.error_kind``.
+        error: The error's text.
+        time: When it ended, in seconds since 1970.
+        seconds: How long it took.
+        steps: How many steps were taken.
+    """
+
+    kind: str
+    error: str
+    time: float
+    seconds: float
+    steps: int
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Make an attempt from plain JSON values; a TypeError where that is none."""
+        made = cls(**value)
+        texts = isinstance(made.kind, str) and isinstance(made.error, str)
+        if not texts or not isinstance(made.steps, int):
+            raise TypeError(f"an attempt of it is {value!r:.60}")
+        return cls(made.kind, made.error, +made.time, +made.seconds, made.steps)
 
 
 _OF_OBJECTS: Final = ("prompt", "conversation", "tools", "turns", "steps", "blocks")

@@ -277,6 +277,7 @@ class TurnReader:
             _to_json(message, "message"),
             _to_json(given.extra, "extra"),
             [action.id for action in planned],
+            version=_to_json(given.version, "version"),
         )
         return turn, planned
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.rollout import Episode, Turn, run_episode
+from ors_gym.rollout import Attempt, Episode, Turn, run_episode
 from tests.rollout.scripted_env import ScriptedEnv
 
 pytestmark = pytest.mark.unit
@@ -135,3 +135,21 @@ def test_an_episode_has_an_outcome_or_an_error(episode):
 def test_what_is_no_episode_is_refused(text):
     with pytest.raises(InvalidRequestError, match="no episode"):
         Episode.from_json(text)
+
+
+def test_attempts_and_versions_are_part_of_the_json():
+    lost = Attempt("connection", "no route", 1.5e9, 2.0, 3)
+    episode = Episode("maze", attempts=[lost])
+    episode.turns.append(Turn([], version=7, call_ids=[]))
+    again = Episode.from_json(episode.to_json())
+    assert again == episode
+    assert (again.attempts, again.turns[0].version) == ([lost], 7)
+
+
+@pytest.mark.parametrize("change", [{"kind": 1}, {"steps": "3"}, {"time": "now"}])
+def test_what_is_no_attempt_is_no_episode(change):
+    written = Episode("maze").to_dict()
+    attempt = {"kind": "a", "error": "", "time": 1, "seconds": 1, "steps": 0}
+    written["attempts"] = [attempt | change]
+    with pytest.raises(InvalidRequestError, match="no episode"):
+        Episode.from_dict(written)
