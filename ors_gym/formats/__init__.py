@@ -31,6 +31,7 @@ from ors_gym.formats._messages import (
     to_anthropic_content,
     to_anthropic_messages,
     to_anthropic_tool_call,
+    to_mcp_content,
     to_openai_content,
     to_openai_messages,
     to_openai_tool_call,
@@ -42,6 +43,7 @@ from ors_gym.formats._tools import (
     provider_schema,
     provider_tool_name,
     to_anthropic_tools,
+    to_mcp_tools,
     to_openai_tools,
 )
 
@@ -64,6 +66,8 @@ __all__ = [
     "to_anthropic_messages",
     "to_anthropic_tool_call",
     "to_anthropic_tools",
+    "to_mcp_content",
+    "to_mcp_tools",
     "to_openai_content",
     "to_openai_messages",
     "to_openai_tool_call",

@@ -1,4 +1,4 @@
-"""Prompts, calls and results as messages of OpenAI and Anthropic."""
+"""Prompts, calls and results as messages of OpenAI, Anthropic and MCP."""
 
 from __future__ import annotations
 
@@ -396,6 +396,24 @@ def to_anthropic_content(blocks: Iterable[Block]) -> list[JSONObject]:
     return [part for part in parts if part["type"] == "image" or part["text"].strip()]
 
 
+def to_mcp_content(blocks: Iterable[Block]) -> list[JSONObject]:
+    """Return blocks as content blocks of MCP.
+
+    Args:
+        blocks: Blocks of a prompt or an output. Kinds that are neither text nor image
+            are described as text.
+
+    Returns:
+        ``TextContent`` and ``ImageContent`` as JSON. An image has the media type of
+        its first bytes, whatever label the server gave it.
+
+    Example:
+        >>> to_mcp_content([{"type": "text", "text": "Hi"}])
+        [{'type': 'text', 'text': 'Hi'}]
+    """
+    return [_mcp_image(block) or _text_part(block) for block in blocks]
+
+
 _MEDIA_TYPES: Final = {
     "image/gif": "image/gif",
     "image/jpeg": "image/jpeg",
@@ -408,6 +426,14 @@ _MEDIA_TYPES: Final = {
 
 def _text_part(block: Block) -> JSONObject:
     return {"type": "text", "text": replace_surrogates(describe_block(block))}
+
+
+def _mcp_image(block: Block) -> JSONObject | None:
+    data = block.get("data")
+    if block.get("type") != "image" or not isinstance(data, str):
+        return None
+    media_type = replace_surrogates(read_media_type(block))
+    return {"type": "image", "data": replace_surrogates(data), "mimeType": media_type}
 
 
 def _openai_image(block: Block) -> JSONObject | None:

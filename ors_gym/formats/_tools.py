@@ -66,6 +66,33 @@ def to_anthropic_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
     ]
 
 
+def to_mcp_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
+    """Return tools as MCP lists them, with names and schemas unchanged.
+
+    Args:
+        tools: The tools as the server lists them.
+
+    Returns:
+        ``Tool`` as JSON. Only what MCP requires is added: ``"type": "object"``.
+
+    Example:
+        >>> look = {"name": "look", "description": "Look.", "input_schema": None}
+        >>> to_mcp_tools([look])[0]["inputSchema"]
+        {'type': 'object'}
+    """
+    listed = [
+        {
+            "name": tool["name"],
+            "description": tool["description"],
+            "inputSchema": {**(tool["input_schema"] or {}), "type": "object"},
+        }
+        for tool in tools
+    ]
+    text = json.dumps(listed, ensure_ascii=False)
+    encodable = replace_surrogates(text)
+    return listed if encodable is text else list(json.loads(encodable))
+
+
 def tools_for_models(tools: Iterable[ToolSpec]) -> list[ToolSpec]:
     """Leave out a terminal tool that a model reaches by plain text alone."""
     return [tool for tool in tools if tool.get("terminal") != "text"]

@@ -16,7 +16,7 @@ from ors_gym import errors
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import EpisodeOverError, ORSError
 from ors_gym.protocol._redaction import takes_secrets
-from ors_gym.rollout._episode import Episode, StopReason
+from ors_gym.rollout._episode import Episode, Step, StopReason
 from ors_gym.rollout._play import Game
 from ors_gym.rollout._player import advance, make_rollout_env, start_game
 from ors_gym.rollout._rules import Rules, take_rules
@@ -135,23 +135,44 @@ class LiveEpisode:
             ORSError: For an outage. The episode then has no reward.
         """
         async with self._turn:
-            episode = self.episode
-            if self._game is None or self.ended:
-                why = f"ended ({episode.stop_reason})" if self.ended else "not started"
-                raise EpisodeOverError(f"the episode takes no turn: it has {why}")
-            before = len(episode.messages())
-            try:
-                await self._go_on(answer)
-            except BaseException as error:
-                await self._break_off(error)
-                raise
-            finally:
-                episode.seconds = time.monotonic() - self._began
-            if episode.total_reward is None:
-                kind = _BY_KIND.get(episode.error_kind, ORSError)
-                raise episode.cause or kind(episode.error)
-            told = episode.messages()[before:]
-            return told[1:] if told and told[0]["role"] == "assistant" else told
+            before = len(self.episode.messages())
+            await self._play_turn(answer)
+        told = self.episode.messages()[before:]
+        return told[1:] if told and told[0]["role"] == "assistant" else told
+
+    async def step(self, answer: Any) -> list[Step]:
+        """As `take`, for who shows the steps in a form of their own.
+
+        Args:
+            answer: As for `take`.
+
+        Returns:
+            What came of the turn's actions, as far as they were run.
+
+        Raises:
+            EpisodeOverError: If it has not started, or has ended.
+            ORSError: For an outage. The episode then has no reward.
+        """
+        async with self._turn:
+            before = len(self.episode.steps)
+            await self._play_turn(answer)
+            return self.episode.steps[before:]
+
+    async def _play_turn(self, answer: Any) -> None:
+        episode = self.episode
+        if self._game is None or self.ended:
+            why = f"ended ({episode.stop_reason})" if self.ended else "not started"
+            raise EpisodeOverError(f"the episode takes no turn: it has {why}")
+        try:
+            await self._go_on(answer)
+        except BaseException as error:
+            await self._break_off(error)
+            raise
+        finally:
+            episode.seconds = time.monotonic() - self._began
+        if episode.total_reward is None:
+            kind = _BY_KIND.get(episode.error_kind, ORSError)
+            raise episode.cause or kind(episode.error)
 
     async def _go_on(self, answer: Any) -> None:
         """Play until the next turn is wanted, or the episode is over."""
