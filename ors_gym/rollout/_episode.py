@@ -56,6 +56,8 @@ class Episode:
             `run_group`.
         attempts: Earlier attempts to play it, which outages ended, with
             `stream_groups`.
+        extra: Any JSON of the policy's own about the whole episode. Numbers in its
+            ``usage``, such as ``input_tokens`` and ``cost_usd``, are figures too.
         state: For the policy's use. Not part of the JSON form.
         observation: The env's latest observation. Not part of the JSON form.
         cause: The exception that ended it. Not part of the JSON form.
@@ -86,6 +88,7 @@ class Episode:
     setup_seconds: float = 0.0
     group_score: JSONObject | None = None
     attempts: list[Attempt] = dataclasses.field(default_factory=list)
+    extra: Any = None
     state: dict[str, Any] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
@@ -194,7 +197,17 @@ class Episode:
         }
         if self.total_reward is not None:
             figures["total_reward"] = self.total_reward
+        figures |= self._usage()
         return {name: float(value) for name, value in figures.items()}
+
+    def _usage(self) -> dict[str, float]:
+        usage = self.extra.get("usage") if isinstance(self.extra, Mapping) else None
+        listed = usage.items() if isinstance(usage, Mapping) else ()
+        return {
+            name: value
+            for name, value in listed
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
 
     def _repr_html_(self) -> str:
         # Playing an episode needs nothing of how a notebook shows it.

@@ -71,6 +71,7 @@ class EpisodePlayer:
         finally:
             episode.seconds = time.monotonic() - started
             await self.env.leave()
+            await self._caller.end(policy, episode)
 
     async def _play(
         self, episode: Episode, task: Task, policy: Policy, started: float

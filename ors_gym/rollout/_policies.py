@@ -23,7 +23,8 @@ from ors_gym.types import ToolCall
 
 Policy: TypeAlias = Callable[[Episode], Any]
 """Takes an episode; returns an action, a list of actions, a `Turn`, None, or an
-awaitable of one of these."""
+awaitable of one of these. If it has a method ``end_episode(episode)``, plain or async,
+that is called once the episode is over, however it ended."""
 
 _SPACE: Final = "ors_gym.random_policy"
 _PLAYER: Final = "ors_gym.reference_policy"
@@ -63,6 +64,12 @@ class PolicyCaller:
             raise
         answer = _answer_of(outcome)
         return await self._await(answer) if inspect.isawaitable(answer) else answer
+
+    async def end(self, policy: Policy, episode: Episode) -> None:
+        """Tell a policy that wants to know that its episode is over."""
+        end = find_end(policy)
+        if end is not None:
+            await self.call(end, episode)
 
     async def _await(self, answer: Awaitable[Any]) -> Any:
         """Wait for an answer in a task, so that a policy may cancel no task of ours."""
@@ -159,6 +166,12 @@ def is_async(policy: Any) -> bool:
     """Say whether calling a policy returns an awaitable without blocking."""
     call = getattr(policy, "__call__", None)  # noqa: B004 - its kind is asked for
     return inspect.iscoroutinefunction(policy) or inspect.iscoroutinefunction(call)
+
+
+def find_end(policy: Policy) -> Callable[[Episode], Any] | None:
+    """Return what a policy wants called at the end of an episode."""
+    end: Callable[[Episode], Any] | None = getattr(policy, "end_episode", None)
+    return end
 
 
 def choose_policy(

@@ -31,6 +31,7 @@ from ors_gym.rollout._player import EpisodePlayer, make_rollout_env
 from ors_gym.rollout._policies import (
     Policy,
     choose_policy,
+    find_end,
     raise_of_policy,
 )
 from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
@@ -97,6 +98,8 @@ def run_episode(
         _play_blocking(env, policy, episode, checked, started)
     finally:
         episode.seconds = time.monotonic() - started
+        if (end := find_end(policy)) is not None:
+            _ask_blocking(end, episode)
     return episode
 
 

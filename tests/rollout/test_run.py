@@ -1,6 +1,7 @@
 """Episodes on real servers: one by one, in groups, and by a runner."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -229,6 +230,61 @@ class Submitter(EpisodeRunner):
     def select_action(self, observation):
         assert observation[0]["text"]
         return call("submit", answer=self.answer)
+
+
+class Watcher:
+    """A policy that keeps how each of its episodes ended."""
+
+    def __init__(self, *actions: Any) -> None:
+        self._actions = actions
+        self.ends: list[str] = []
+
+    def __call__(self, episode: Episode) -> Any:
+        action = self._actions[len(episode.turns)]
+        if isinstance(action, BaseException):
+            raise action
+        return action
+
+    def end_episode(self, episode: Episode) -> Any:
+        self.ends.append(episode.stop_reason)
+        episode.extra = {"usage": {"input_tokens": 3, "model": "x", "cached": True}}
+
+
+class AsyncWatcher(Watcher):
+    async def __call__(self, episode):
+        return super().__call__(episode)
+
+    async def end_episode(self, episode):
+        super().end_episode(episode)
+
+
+@pytest.mark.parametrize("kind", [Watcher, AsyncWatcher])
+@pytest.mark.parametrize(
+    ("action", "reason"),
+    [
+        (SUBMIT, "finished"),
+        (None, "policy_stopped"),
+        (ADD, "max_turns"),
+        (call("slow", seconds=30.0), "deadline"),
+        (OSError("no model"), "error"),
+    ],
+)
+def test_a_policy_is_told_once_that_its_episode_is_over(contract, kind, action, reason):
+    policy = kind(action)
+    limits: Any = {"max_turns": 1, "deadline": 2.0 if reason == "deadline" else 60.0}
+    found = evaluate(
+        contract.base_url, "Contract", [0], policy, progress=False, **limits
+    )
+    (episode,) = found.episodes
+    assert episode.stop_reason == reason
+    assert policy.ends == [reason]
+    assert episode.metrics()["input_tokens"] == 3
+    assert {"model", "cached"}.isdisjoint(episode.metrics())
+    assert Episode.from_json(episode.to_json()).extra == episode.extra
+    if reason in ("finished", "policy_stopped"):
+        with contextlib.closing(ORSEnv("Contract", contract.base_url)) as env:
+            run_episode(env, policy)
+        assert policy.ends == [reason, reason]
 
 
 def test_an_episode_runner_plays_tasks_and_indexes(contract):
