@@ -1,7 +1,8 @@
 """Rollouts: one episode, a group of them, and what is kept of each.
 
 A policy is called with the `Episode` so far and returns an action, a list of actions, a
-`Turn`, or None to give up. Everything that plays episodes (`run_episode`, `run_group`,
+`Turn`, or None to give up. `TokenPolicy` makes one of an engine that samples token ids.
+Everything that plays episodes (`run_episode`, `run_group`,
 `ors_gym.evaluation`, the adapters of training frameworks) goes by the same rules.
 """
 
@@ -9,9 +10,24 @@ from __future__ import annotations
 
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
-from ors_gym.rollout._episode import Attempt, Episode, Step, StopReason, Turn
+from ors_gym.rollout._episode import (
+    Attempt,
+    Episode,
+    Step,
+    Stop,
+    StopReason,
+    Turn,
+)
 from ors_gym.rollout._live import LiveEpisode
 from ors_gym.rollout._policies import Policy, random_policy, reference_policy
+from ors_gym.rollout._renderers import (
+    Parsed,
+    Rendered,
+    Renderer,
+    TemplateRenderer,
+    as_renderer,
+    check_prefix_preserving,
+)
 from ors_gym.rollout._replay import Difference, Replay, replay, replay_async
 from ors_gym.rollout._rules import RewardReduction, Rules, reduce_rewards
 from ors_gym.rollout._run import (
@@ -20,6 +36,8 @@ from ors_gym.rollout._run import (
     run_episode_async,
     run_group,
 )
+from ors_gym.rollout._token_policy import TokenPolicy, run_token_episode
+from ors_gym.rollout._tokens import Generated, TokenSequence, TurnTokens
 
 __all__ = [
     "Attempt",
@@ -27,14 +45,25 @@ __all__ = [
     "Difference",
     "Episode",
     "EpisodeRunner",
+    "Generated",
     "LiveEpisode",
+    "Parsed",
     "Policy",
+    "Rendered",
+    "Renderer",
     "Replay",
     "RewardReduction",
     "Rules",
     "Step",
+    "Stop",
     "StopReason",
+    "TemplateRenderer",
+    "TokenPolicy",
+    "TokenSequence",
     "Turn",
+    "TurnTokens",
+    "as_renderer",
+    "check_prefix_preserving",
     "connect",
     "random_policy",
     "reduce_rewards",
@@ -44,4 +73,5 @@ __all__ = [
     "run_episode",
     "run_episode_async",
     "run_group",
+    "run_token_episode",
 ]

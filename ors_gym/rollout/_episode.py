@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeAlias
@@ -10,10 +11,18 @@ from typing import Any, Final, Literal, Self, TypeAlias
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._blocks import render_text
 from ors_gym.formats._messages import has_roles, to_openai_messages
+from ors_gym.rollout._tokens import TokenSequence, TurnTokens, make_sequences
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 StopReason: TypeAlias = Literal[
-    "", "finished", "max_turns", "max_steps", "policy_stopped", "deadline", "error"
+    "",
+    "finished",
+    "max_turns",
+    "max_steps",
+    "max_tokens",
+    "policy_stopped",
+    "deadline",
+    "error",
 ]
 """Why an episode ended; ``""`` while it goes on."""
 
@@ -44,8 +53,9 @@ class Episode:
         turns: The policy's turns so far.
         steps: What came of their actions.
         stop_reason: Why it ended: ``finished`` (by the server), ``max_turns``,
-            ``max_steps`` (truncated by the env), ``policy_stopped``, ``deadline``, or
-            ``error`` (an outage, a failed set-up, a policy that raised).
+            ``max_steps`` (truncated by the env), ``max_tokens`` (the model's context
+            has no room for a turn), ``policy_stopped``, ``deadline``, or ``error`` (an
+            outage, a failed set-up, a policy that raised).
         total_reward: The reward so far, and in the end. None where there is no
             outcome: after an outage, a failed set-up, or an error of the policy.
         error: The error's text, where ``stop_reason`` is ``error``.
@@ -172,11 +182,38 @@ class Episode:
         """
         return _chat_messages(self) if format == "openai" else _ors_messages(self)
 
+    def sequences(self, max_tokens: int | None = None) -> list[TokenSequence]:
+        """Return what a loss takes, for an episode whose turns have tokens.
+
+        Args:
+            max_tokens: The longest sequence. A longer one is cut between two turns, or
+                inside its last turn if that ran no call, and says so (``truncated``).
+                If not even its first turn fits, only the prompt is left of it.
+
+        Returns:
+            One sequence, or several where a chat template rewrote what came before;
+            none if there was no turn. Each holds what the model read and sampled, id
+            for id. The rewards at the ends of turns are those of their calls;
+            ``nonterminal_reward`` and ``reward_reduction`` are in ``reward`` alone.
+
+        Raises:
+            InvalidRequestError: If a turn has no tokens.
+
+        Example:
+            >>> tokens = TurnTokens([1, 2], [3], [-0.5], starts_sequence=True)
+            >>> episode = Episode("math", turns=[Turn(["4"], tokens=tokens)])
+            >>> (sequence,) = episode.sequences()
+            >>> sequence.ids, sequence.mask, sequence.logprobs
+            ([1, 2, 3], [0, 0, 1], [0.0, 0.0, -0.5])
+        """
+        return make_sequences(self, max_tokens)
+
     def metrics(self) -> dict[str, float]:
         """Return flat figures, for Weights & Biases, TensorBoard and the like.
 
         Returns:
-            Floats by name; ``total_reward`` is left out where there is none.
+            Floats by name; ``total_reward`` and ``sampled_tokens`` are left out where
+            there are none.
 
         Example:
             >>> Episode("math").metrics()["steps"]
@@ -195,6 +232,9 @@ class Episode:
             "policy_seconds": sum(turn.seconds for turn in self.turns),
             "tool_seconds": sum(step.seconds for step in self.steps),
         }
+        if any(turn.tokens for turn in self.turns):
+            played = [turn.tokens for turn in self.turns if turn.tokens]
+            figures["sampled_tokens"] = sum(len(tokens.ids) for tokens in played)
         if self.total_reward is not None:
             figures["total_reward"] = self.total_reward
         figures |= self._usage()
@@ -219,7 +259,7 @@ class Episode:
         """Return it as plain JSON values, without ``state``."""
         fields = vars(self).items()
         written = {name: value for name, value in fields if name not in _NOT_WRITTEN}
-        written["turns"] = [dict(vars(turn)) for turn in self.turns]
+        written["turns"] = [turn.to_dict() for turn in self.turns]
         written["steps"] = [dict(vars(step)) for step in self.steps]
         written["attempts"] = [dict(vars(attempt)) for attempt in self.attempts]
         return written
@@ -234,7 +274,7 @@ class Episode:
         try:
             fields = dict(_checked(value))
             turns, steps = fields.get("turns", ()), fields.get("steps", ())
-            fields["turns"] = [Turn(**_checked(turn)) for turn in turns]
+            fields["turns"] = [Turn.from_dict(turn) for turn in turns]
             fields["steps"] = [Step(**_checked(step)) for step in steps]
             attempts = fields.get("attempts", ())
             fields["attempts"] = [Attempt.from_dict(one) for one in attempts]
@@ -273,8 +313,8 @@ class Turn:
             read, the text where there was no call, and ``{"invalid": reason}`` where
             a call could not be read.
         message: The assistant's message, verbatim: text, or a message of a chat API.
-        extra: Any JSON of the policy's own, such as token ids, log-probabilities or
-            usage.
+        extra: Any JSON of the policy's own, such as a model's usage.
+        tokens: What the model read and sampled, for a policy of tokens.
         call_ids: The ids of the calls, one for each action; filled in by the episode.
         seconds: How long the policy took; filled in by the episode.
         version: Which version of the weights it was played with: what ``version()``
@@ -282,8 +322,8 @@ class Turn:
             says it itself.
 
     Example:
-        >>> Turn({"tool": "submit", "input": {}}, extra={"tokens": 12}).extra
-        {'tokens': 12}
+        >>> Turn({"tool": "submit", "input": {}}, extra={"usage": 12}).extra
+        {'usage': 12}
     """
 
     actions: Any
@@ -292,6 +332,42 @@ class Turn:
     call_ids: list[str] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
     version: Any = None
+    tokens: TurnTokens | None = None
+
+    def to_dict(self) -> JSONObject:
+        """Return it as plain JSON values; without ``tokens`` where there are none."""
+        written = dict(vars(self))
+        if self.tokens is None:
+            del written["tokens"]
+        else:
+            written["tokens"] = self.tokens.to_dict()
+        return written
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        """Make a turn from `to_dict`'s values; a TypeError says what is wrong."""
+        fields = dict(_checked(value))
+        if (tokens := fields.get("tokens")) is not None:
+            fields["tokens"] = TurnTokens.from_dict(tokens)
+        return cls(**fields)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stop:
+    """What a policy returns in place of a turn to end the episode and say why.
+
+    The episode keeps what it earned. None is ``Stop("policy_stopped")``.
+
+    Args:
+        reason: The ``stop_reason``: ``policy_stopped``, or ``max_tokens`` if the
+            model's context has no room for another turn.
+
+    Example:
+        >>> Stop("max_tokens").reason
+        'max_tokens'
+    """
+
+    reason: Literal["policy_stopped", "max_tokens"] = "policy_stopped"
 
 
 @dataclasses.dataclass
@@ -378,7 +454,7 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("error_kind", "call_id", "tool"), str),
     **dict.fromkeys(("task_index", "number", "turn"), int),
     **dict.fromkeys(("seconds", "setup_seconds", "reward"), int | float),
-    **dict.fromkeys(("metadata", "group_score"), dict | None),
+    **dict.fromkeys(("metadata", "group_score", "tokens"), dict | None),
     **dict.fromkeys((*_OF_OBJECTS, "call_ids"), list),
     "total_reward": int | float | None,
     "seed": int | None,
@@ -437,15 +513,42 @@ def _chat_messages(episode: Episode) -> list[JSONObject]:
     """
     messages = to_openai_messages(episode.conversation or episode.prompt)
     for turn, steps in turns_with_steps(episode):
-        by_id = False
-        if _is_chat_message(turn):
-            messages.append(dict(turn.message))
-            by_id = bool(turn.message.get("tool_calls"))
-        elif said := assistant_blocks(turn):
-            messages += to_openai_messages([{"role": "assistant", "blocks": said}])
-        if answers := list(_answers(turn, steps, episode.stop_reason, by_id=by_id)):
-            messages += to_openai_messages([{"role": "user", "blocks": answers}])
+        said, answers = _messages_of_turn(turn, steps, episode.stop_reason)
+        messages += [*said, *answers]
     return messages
+
+
+def messages_of_last_turn(
+    episode: Episode,
+) -> tuple[list[JSONObject], list[JSONObject]]:
+    """Return what the last turn adds to the conversation: the message, its answers.
+
+    The cost is that of the turn, however long the episode is.
+    """
+    if not episode.turns:
+        return [], []
+    number = len(episode.turns) - 1
+    of_turn = itertools.takewhile(
+        lambda step: step.turn == number, reversed(episode.steps)
+    )
+    steps = list(of_turn)[::-1]
+    return _messages_of_turn(episode.turns[-1], steps, episode.stop_reason)
+
+
+def _messages_of_turn(
+    turn: Turn, steps: Sequence[Step], end: str
+) -> tuple[list[JSONObject], list[JSONObject]]:
+    said: list[JSONObject] = []
+    by_id = False
+    if _is_chat_message(turn):
+        said = [dict(turn.message)]
+        by_id = bool(turn.message.get("tool_calls"))
+    elif blocks := assistant_blocks(turn):
+        said = to_openai_messages([{"role": "assistant", "blocks": blocks}])
+    answers = list(_answers(turn, steps, end, by_id=by_id))
+    if not answers:
+        return said, []
+    return said, to_openai_messages([{"role": "user", "blocks": answers}])
 
 
 def assistant_blocks(turn: Turn) -> list[JSONObject]:

@@ -16,7 +16,12 @@ from ors_gym import errors
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import EpisodeOverError, ORSError
 from ors_gym.protocol._redaction import takes_secrets
-from ors_gym.rollout._episode import Episode, Step, StopReason
+from ors_gym.rollout._episode import (
+    Episode,
+    Step,
+    StopReason,
+    messages_of_last_turn,
+)
 from ors_gym.rollout._play import Game
 from ors_gym.rollout._player import advance, make_rollout_env, start_game
 from ors_gym.rollout._rules import Rules, take_rules
@@ -135,10 +140,11 @@ class LiveEpisode:
             ORSError: For an outage. The episode then has no reward.
         """
         async with self._turn:
-            before = len(self.episode.messages())
+            before = len(self.episode.turns)
             await self._play_turn(answer)
-        told = self.episode.messages()[before:]
-        return told[1:] if told and told[0]["role"] == "assistant" else told
+            if len(self.episode.turns) == before:
+                return []
+            return messages_of_last_turn(self.episode)[1]
 
     async def step(self, answer: Any) -> list[Step]:
         """As `take`, for who shows the steps in a form of their own.

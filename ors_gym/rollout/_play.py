@@ -26,6 +26,7 @@ from ors_gym.formats._json import to_plain_json
 from ors_gym.rollout._episode import (
     Episode,
     Step,
+    Stop,
     Turn,
     is_recorded_call,
     message_text,
@@ -95,8 +96,8 @@ def _play_turn(
     answer = yield _ASK_POLICY
     seconds = time.monotonic() - asked
     read = reader.read(answer, len(episode.turns))
-    if read is None:
-        rules.conclude(episode, "policy_stopped")
+    if isinstance(read, Stop):
+        rules.conclude(episode, read.reason)
         return
     turn, actions = read
     turn.seconds = seconds
@@ -249,18 +250,20 @@ class TurnReader:
         self._submit = plain_text == "submit"
         self._raw = raw
 
-    def read(self, answer: Any, number: int) -> tuple[Turn, list[PlannedAction]] | None:
-        """Return the turn to record and its actions; None if the policy gives up.
+    def read(self, answer: Any, number: int) -> tuple[Turn, list[PlannedAction]] | Stop:
+        """Return the turn to record and its actions; or why the policy stops.
 
         The turn's ``number`` makes the ids of calls that have none. Raises
         `InvalidRequestError` for what only a mistake in the policy's code returns.
         """
+        if isinstance(answer, Stop):
+            return answer
         given = answer if isinstance(answer, Turn) else Turn(answer)
         actions, message = given.actions, given.message
         if actions is None:
             actions = message
         if actions is None:
-            return None
+            return Stop()
         if self._raw:
             listed = actions if isinstance(actions, list) else [actions]
             planned = [PlannedAction("", one, _record(one)) for one in listed]
@@ -278,6 +281,7 @@ class TurnReader:
             _to_json(given.extra, "extra"),
             [action.id for action in planned],
             version=_to_json(given.version, "version"),
+            tokens=given.tokens,
         )
         return turn, planned
 

@@ -22,8 +22,8 @@ from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolCall
 
 Policy: TypeAlias = Callable[[Episode], Any]
-"""Takes an episode; returns an action, a list of actions, a `Turn`, None, or an
-awaitable of one of these. If it has a method ``end_episode(episode)``, plain or async,
+"""Takes an episode; returns an action, a list of actions, a `Turn`, `Stop` or None, or
+an awaitable of one of these. If it has a method ``end_episode(episode)``, plain or async,
 that is called once the episode is over, however it ended."""
 
 _SPACE: Final = "ors_gym.random_policy"
@@ -164,6 +164,9 @@ def raise_of_policy(error: BaseException) -> NoReturn:
 
 def is_async(policy: Any) -> bool:
     """Say whether calling a policy returns an awaitable without blocking."""
+    own = getattr(policy, "is_async", None)
+    if isinstance(own, bool):
+        return own
     call = getattr(policy, "__call__", None)  # noqa: B004 - its kind is asked for
     return inspect.iscoroutinefunction(policy) or inspect.iscoroutinefunction(call)
 
