@@ -26,7 +26,7 @@ from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.formats._messages import join_system_messages
 from ors_gym.formats._tools import provider_tool_name
 from ors_gym.protocol._reading import STRICT_DECODER
-from ors_gym.rollout._episode import Episode, Turn
+from ors_gym.rollout._episode import Episode, Stop, Turn
 from ors_gym.types import JSONObject
 
 _OWN_PARAMETERS: Final = frozenset(
@@ -59,7 +59,7 @@ class ChatPolicy:
     The ``openai`` package retries a failing model server and heeds ``Retry-After``. If
     the server still fails, the policy raises: the episode ends without an outcome, and
     the model never reads of it. A conversation that outgrows the model's context is an
-    outcome: the policy stops.
+    outcome: the episode ends as ``max_tokens``.
 
     Args:
         model: The model's name on the server.
@@ -135,15 +135,15 @@ class ChatPolicy:
     def __repr__(self) -> str:
         return f"ChatPolicy({self.policy_name!r}, host={self._service.host!r})"
 
-    async def __call__(self, episode: Episode) -> Turn | None:
-        """Return the model's next turn, or None where its context is full."""
+    async def __call__(self, episode: Episode) -> Turn | Stop:
+        """Return the model's next turn, or `Stop` where its context is full."""
         try:
             answer = await self._service.complete(self._request(episode))
         except _ContextFullError:
             if not episode.turns:
                 # The prompt alone is too long: no policy could play this task.
                 raise
-            return None
+            return Stop("max_tokens")
         choice, message = _read_answer(answer, self._service.host)
         extra = {
             name: answer[name]

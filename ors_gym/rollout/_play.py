@@ -33,6 +33,7 @@ from ors_gym.rollout._episode import (
     reaches_server,
 )
 from ors_gym.rollout._rules import OUTAGES, OnPlainText, Rules, RunningReward
+from ors_gym.rollout._tokens import TurnTokens
 from ors_gym.types import ToolSpec
 
 _MOST_NUDGES: Final = 3
@@ -281,7 +282,7 @@ class TurnReader:
             _to_json(given.extra, "extra"),
             [action.id for action in planned],
             version=_to_json(given.version, "version"),
-            tokens=given.tokens,
+            tokens=_check_tokens(given.tokens),
         )
         return turn, planned
 
@@ -332,6 +333,14 @@ def _record(action: Any) -> Any:
         return to_plain_json(action)
     except ValueError:
         return repr(action)[:_LONGEST_REPR]
+
+
+def _check_tokens(tokens: Any) -> TurnTokens | None:
+    if tokens is None or isinstance(tokens, TurnTokens):
+        return tokens
+    raise InvalidRequestError(
+        f"a Turn's tokens are a TurnTokens, not {type(tokens).__name__}"
+    )
 
 
 def _to_json(value: Any, name: str) -> Any:

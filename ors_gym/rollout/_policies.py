@@ -23,8 +23,8 @@ from ors_gym.types import ToolCall
 
 Policy: TypeAlias = Callable[[Episode], Any]
 """Takes an episode; returns an action, a list of actions, a `Turn`, `Stop` or None, or
-an awaitable of one of these. If it has a method ``end_episode(episode)``, plain or async,
-that is called once the episode is over, however it ended."""
+an awaitable of one of these. If it has a method ``end_episode(episode)``, plain or
+async, that is called once the episode is over, however it ended."""
 
 _SPACE: Final = "ors_gym.random_policy"
 _PLAYER: Final = "ors_gym.reference_policy"

@@ -161,8 +161,10 @@ _CALL: Final[JSONObject] = {
 }
 _THINK: Final = "<think>"
 _END_THINK: Final = "</think>"
-_HIDDEN: Final = "\U000f0000"
-"""Stands before a character that names a marker which is mere text of a message."""
+_HIDDEN: Final = "zq1q"
+"""Begins the word for a marker that is mere text of a message; letters and digits
+alone, so that no filter of a template changes it."""
+_HIDDEN_WORD: Final = re.compile(_HIDDEN + r"(\d{4})z")
 _SHOWN: Final = 40
 
 
@@ -496,9 +498,9 @@ class TemplateRenderer:
 class _Markers:
     """The special tokens of a template, and how the text of a message is kept of them.
 
-    A marker that a message spells out goes through the template as two characters
-    that no message has. It is written again in the template's output, and cut there,
-    so that the tokenizer finds no marker in either part.
+    A marker that a message spells out goes through the template as a word. It is
+    written again in the template's output, and cut there, so that the tokenizer finds
+    no marker in either part.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -516,59 +518,60 @@ class _Markers:
         self.ids = {text: number for text, number, _ in chosen}
         self.known_ids = frozenset(self.ids.values())
         self.all = _any_of(self.ids)
-        self._texts = sorted(self.ids)
-        self._special = _any_of(text for text, _, special in chosen if special)
+        # The beginning of such a word is hidden like a marker.
+        self._texts = [_HIDDEN, *sorted(self.ids)]
+        self._places = {text: place for place, text in enumerate(self._texts)}
+        self._hidden = _any_of(self._texts)
+        special_ones = (text for text, _, special in chosen if special)
+        self._hidden_of_model = _any_of([_HIDDEN, *special_ones])
 
     def hide_in_message(self, message: JSONObject) -> JSONObject:
         """Hide the markers of a message; reasoning and calls of the model's stay."""
-        special_only = message["role"] == "assistant"
-        hidden: JSONObject = self.hide(message, self._special if special_only else None)
+        of_model = message["role"] == "assistant"
+        hidden: JSONObject = _replace_strings(
+            message, self._hidden_of_model if of_model else self._hidden, self._name
+        )
         return hidden
 
-    def hide(self, value: Any, pattern: re.Pattern[str] | None = None) -> Any:
+    def hide(self, value: Any) -> Any:
         """Hide the markers of all strings in a JSON value."""
-        pattern = pattern or self.all
-        if isinstance(value, str):
-            if _HIDDEN in value:
-                value = value.replace(_HIDDEN, _HIDDEN * 2)
-            return pattern.sub(self._name, value)
-        if isinstance(value, Mapping):
-            return {
-                self.hide(key, pattern): self.hide(one, pattern)
-                for key, one in value.items()
-            }
-        if isinstance(value, list | tuple):
-            return [self.hide(one, pattern) for one in value]
-        return value
+        return _replace_strings(value, self._hidden, self._name)
 
     def _name(self, marker: re.Match[str]) -> str:
-        return _HIDDEN + chr(ord(_HIDDEN) + 1 + self._texts.index(marker.group()))
+        return f"{_HIDDEN}{self._places[marker.group()]:04}z"
 
     def reveal(self, text: str) -> list[str]:
         """Write the hidden markers again, and cut the text inside of each."""
-        if _HIDDEN not in text:
-            return [text]
-        parts = [""]
-        pieces = text.split(_HIDDEN)
-        parts[-1] += pieces[0]
-        place = 1
-        while place < len(pieces):
-            piece = pieces[place]
-            if not piece and place + 1 < len(pieces):
-                # Twice the character was one in the message.
-                parts[-1] += _HIDDEN + pieces[place + 1]
-                place += 2
-                continue
-            marker = self._texts[ord(piece[0]) - ord(_HIDDEN) - 1]
-            parts[-1] += marker[0]
-            parts.append(marker[1:] + piece[1:])
-            place += 1
+        first, *rest = _HIDDEN_WORD.split(text)
+        parts = [first]
+        for place, after in zip(rest[::2], rest[1::2], strict=True):
+            marker = self._texts[int(place)]
+            if marker == _HIDDEN:
+                parts[-1] += marker + after
+            else:
+                parts[-1] += marker[0]
+                parts.append(marker[1:] + after)
         return parts
+
+
+def _replace_strings(
+    value: Any, pattern: re.Pattern[str], name: Callable[[re.Match[str]], str]
+) -> Any:
+    if isinstance(value, str):
+        return pattern.sub(name, value)
+    if isinstance(value, Mapping):
+        return {
+            _replace_strings(key, pattern, name): _replace_strings(one, pattern, name)
+            for key, one in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_replace_strings(one, pattern, name) for one in value]
+    return value
 
 
 def _any_of(texts: Any) -> re.Pattern[str]:
     ordered = sorted(texts, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, ordered)) or r"(?!)")
+    return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
 
 
 def _with_plain_content(message: JSONObject) -> JSONObject:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ors_gym import ORSEnv, errors
-from ors_gym.rollout import Episode, run_episode, run_group
+from ors_gym.rollout import Episode, Turn, run_episode, run_group
 from ors_gym.rollout._chat_policy import ChatPolicy
 from tests.evaluation.contract_evaluations import play as evaluate_contract
 from tests.rollout.chat_server import USAGE, ChatServer, running_chat_server
@@ -188,7 +188,7 @@ def test_a_seed_of_the_policy_goes_before_the_episodes(chat, contract, given, se
 def test_without_tools_none_are_passed(chat):
     policy = policy_of(chat, TEXT, tool_choice="auto")
     turn = asyncio.run(policy(HELLO))
-    assert turn is not None
+    assert isinstance(turn, Turn)
     assert turn.message["content"] == "Hi"
     assert not {"tools", "tool_choice"} & chat.requests(policy.model)[0]["body"].keys()
 
@@ -313,7 +313,7 @@ def test_keys_come_from_the_environment_unless_one_is_given(chat, monkeypatch):
         ChatPolicy("m")
     monkeypatch.setenv("OPENAI_BASE_URL", chat.base_url)
     turn = asyncio.run(ChatPolicy(chat.script(TEXT))(HELLO))
-    assert turn is not None
+    assert isinstance(turn, Turn)
     assert turn.message["content"] == "Hi"
 
 
@@ -341,7 +341,7 @@ def test_an_outage_of_the_model_is_a_row_without_an_outcome(chat, contract, tmp_
 def test_a_full_context_is_an_outcome_once_there_was_a_turn(chat, contract):
     full = [400, {"error": {"code": "context_length_exceeded", "message": "long"}}]
     episode = play(contract, policy_of(chat, COUNT, failing(full)))
-    assert (episode.stop_reason, episode.total_reward) == ("policy_stopped", 1.0)
+    assert (episode.stop_reason, episode.total_reward) == ("max_tokens", 1.0)
     raised, _ = ask(chat, failing(full))
     assert isinstance(raised, errors.InvalidRequestError)
 

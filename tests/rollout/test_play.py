@@ -10,7 +10,7 @@ import pytest
 
 from ors_gym import errors
 from ors_gym.formats import InvalidAction
-from ors_gym.rollout import Turn, run_episode
+from ors_gym.rollout import Stop, Turn, run_episode
 from ors_gym.rollout._play import TurnReader
 from tests.rollout.scripted_env import (
     FINISH,
@@ -226,8 +226,8 @@ class Dumped:
     [Dumped(), np.array("text"), (submit(),), {}, [], [8], "", InvalidAction("no")],
 )
 def test_what_a_model_or_its_library_can_return_is_read(answer):
-    assert TurnReader(TOOLS).read(answer, 0) is not None
-    assert TurnReader(TOOLS).read(Turn(answer), 0) is not None
+    assert isinstance(TurnReader(TOOLS).read(answer, 0), tuple)
+    assert isinstance(TurnReader(TOOLS).read(Turn(answer), 0), tuple)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_what_no_model_can_return_is_a_mistake_of_the_policy(answer):
 @pytest.mark.parametrize("answer", [8, np.zeros(3), len])
 def test_a_wrapper_takes_whatever_actions_it_likes(answer):
     read = TurnReader(TOOLS, raw=True).read(answer, 0)
-    assert read is not None
+    assert not isinstance(read, Stop)
     _, planned = read
     assert planned[0].action is answer
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def episodes(draw) -> Episode:
     turns, steps = [], []
     for number, tokens in enumerate(draw(st.lists(turns_of_tokens(), max_size=6))):
         calls = draw(st.integers(0, 2))
-        actions = [{"tool": "look", "input": {}}] * calls or ["text"]
+        actions: list[Any] = [{"tool": "look", "input": {}}] * calls or ["text"]
         call_ids = [f"c{place}" for place in range(len(actions))]
         turns.append(Turn(actions, call_ids=call_ids, tokens=tokens))
         for place in range(len(actions)):
@@ -87,7 +88,7 @@ def test_the_sequences_are_what_was_read_and_sampled(episode):
         assert not sequence.truncated
 
 
-def _versions(tokens):
+def _versions(tokens: TurnTokens) -> list[int]:
     if isinstance(tokens.version, list):
         return tokens.version
     return [-1 if tokens.version is None else tokens.version] * len(tokens.ids)
@@ -168,10 +169,13 @@ def test_what_are_no_tokens_is_no_episode(tokens):
 
 
 def test_an_engine_may_give_arrays():
-    given = Generated(np.array([1, 2]), np.array([-1.0, 0.0]), version=np.int64(3))
+    ids: Any = np.array([1, 2])
+    logprobs: Any = np.array([-1.0, 0.0])
+    version: Any = np.int64(3)
+    given = Generated(ids, logprobs, version=version)
     assert (given.ids, given.logprobs, given.version) == ([1, 2], [-1.0, 0.0], 3)
     assert all(type(one) is int for one in [*given.ids, given.version])
-    assert Generated([1], version=np.array([4])).version == [4]
+    assert Generated(ids, version=ids).version == [1, 2]
 
 
 @pytest.mark.parametrize(
