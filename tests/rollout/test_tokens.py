@@ -19,11 +19,11 @@ ids = st.lists(st.integers(0, 2**20), max_size=6)
 
 @st.composite
 def turns_of_tokens(draw) -> TurnTokens:
-    sampled = draw(ids)
+    sampled = draw(ids)  # none, if the engine said nothing
     count = len(sampled)
     numbers = st.floats(-50, 0, allow_nan=False)
     return TurnTokens(
-        draw(ids),
+        draw(ids) or [0],  # a turn is begun, if by nothing else
         sampled,
         draw(st.none() | st.lists(numbers, min_size=count, max_size=count)),
         draw(st.sampled_from(["stop", "length", "abort"])),
