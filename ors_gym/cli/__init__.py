@@ -15,13 +15,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from ors_gym._shown_text import clean
-from ors_gym.cli import _check, _demo, _eval, _list, _play, _report_show_replay, _serve
+from ors_gym.cli import (
+    _check,
+    _demo,
+    _eval,
+    _list,
+    _mcp,
+    _play,
+    _report_show_replay,
+    _serve,
+)
 from ors_gym.client._remote_server import find_version
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]
 
-_COMMANDS = (_demo, _serve, _list, _play, _eval, _report_show_replay, _check)
+_COMMANDS = (_demo, _serve, _list, _play, _eval, _mcp, _report_show_replay, _check)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

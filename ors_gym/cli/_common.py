@@ -12,7 +12,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from ors_gym._shown_text import clean
 from ors_gym.client import ORSClient
@@ -24,6 +24,8 @@ from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._figures import check_range
 from ors_gym.spaces._narrow_tools import check_tool_schemas
 from ors_gym.types import JSONObject
+
+_LAST_PORT: Final = 65535
 
 
 def say_json(value: Any) -> None:
@@ -70,7 +72,11 @@ def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a command name an environment, for `open_environment`, and its split."""
     parser.add_argument("environment", help="its name, or module:Class to serve it")
     parser.add_argument(
-        "--url", help="default: ORS_BASE_URL, or the bundled environments"
+        "--url",
+        "--base-url",
+        dest="url",
+        metavar="URL",
+        help="default: ORS_BASE_URL, or the bundled environments",
     )
     parser.add_argument("--split", help="default: train, or the only one")
 
@@ -87,7 +93,7 @@ def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument(
         "--api-key",
-        type=_read_variable,
+        type=read_variable,
         metavar="VARIABLE",
         help="the environment variable that holds the key; default: ORS_API_KEY",
     )
@@ -129,7 +135,13 @@ def client_arguments(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _read_variable(name: str) -> str:
+def read_variable(name: str) -> str:
+    """Read the value of an environment variable.
+
+    Example:
+        >>> read_variable("PATH") == os.environ["PATH"]
+        True
+    """
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         # It may be the key itself, so it is not repeated.
         raise argparse.ArgumentTypeError(
@@ -169,7 +181,7 @@ def _read_secret(text: str) -> tuple[str, str | tuple[str, list[str]]]:
             f"others could read {name} among the arguments; write NAME for the "
             "variable of that name, or NAME=@FILE"
         )
-    value = _read_file(source[1:]) if equals else _read_variable(name)
+    value = _read_file(source[1:]) if equals else read_variable(name)
     return name, (value, domains.split(",")) if colon else value
 
 
@@ -292,6 +304,18 @@ def import_from_here() -> None:
     """Let modules of the working directory be imported, as ``python -m`` does."""
     if "" not in sys.path:
         sys.path.insert(0, "")
+
+
+def read_port(text: str) -> int:
+    """Read the number of a port; 0 is any free one.
+
+    Example:
+        >>> read_port("8080")
+        8080
+    """
+    if not text.isdecimal() or int(text) > _LAST_PORT:
+        raise argparse.ArgumentTypeError(f"a port is 0 to {_LAST_PORT}")
+    return int(text)
 
 
 def read_range(text: str) -> range:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, Final
+from typing import Any
 
-from ors_gym.cli._common import add_command, is_class, require_module
+from ors_gym.cli._common import add_command, is_class, read_port, require_module
 from ors_gym.errors import InvalidRequestError
 from ors_gym.registration import BUNDLED_NAMES
-
-_LAST_PORT: Final = 65535
 
 
 def add_parser(commands: Any) -> None:
@@ -26,19 +24,9 @@ def add_parser(commands: Any) -> None:
         help="environment classes to serve; the bundled ones if none is named",
     )
     parser.add_argument(
-        "--port", type=_read_port, default=8080, metavar="N", help="default: 8080"
+        "--port", type=read_port, default=8080, metavar="N", help="default: 8080"
     )
     parser.set_defaults(run=_run)
-
-
-def _read_port(text: str) -> int:
-    try:
-        port = int(text)
-    except ValueError:
-        port = -1
-    if not 0 <= port <= _LAST_PORT:
-        raise argparse.ArgumentTypeError(f"a port is 0 to {_LAST_PORT}")
-    return port
 
 
 def _check_class(reference: str) -> None:

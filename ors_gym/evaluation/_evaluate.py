@@ -320,30 +320,52 @@ class _Job:
 
     def _describe(self, client: AsyncORSClient, name: str, plan: Plan) -> JSONObject:
         """Return the head of an output file."""
-        # Imported here, as most users never need it.
-        from ors_gym.server._embedded import describe_server  # noqa: PLC0415
-
         settings = self._settings
-        arguments = {
-            argument: _digest(value) if argument in _PRIVATE_ARGUMENTS else value
-            for argument, value in settings.env_arguments.items()
-            if value is not None and argument not in _SECRET_ARGUMENTS
+        judged: JSONObject = {
+            "seed": settings.seed,
+            "success": name_success(settings.success),
         }
-        limits = dataclasses.asdict(settings.rules)
-        limits |= {"seed": settings.seed, "success": name_success(settings.success)}
         if (rewards := self._options.get("reward_range")) is not None:
-            limits["reward_range"] = list(rewards)
-        return {
-            "format": FORMAT,
-            "server": client.base_url,
-            "served": describe_server(client.base_url),
-            "environment": name,
-            "split": plan.split,
-            "policy": self._policy_name,
-            "limits": limits | arguments,
-            "created": datetime.now(UTC).isoformat(),
-            "version": metadata.version("ors-gym"),
-        }
+            judged["reward_range"] = list(rewards)
+        return describe_run(
+            client,
+            environment=name,
+            split=plan.split,
+            policy=self._policy_name,
+            limits=dataclasses.asdict(settings.rules) | judged,
+            env_arguments=settings.env_arguments,
+        )
+
+
+def describe_run(
+    client: AsyncORSClient,
+    *,
+    environment: str,
+    split: str | None,
+    policy: str,
+    limits: JSONObject,
+    env_arguments: Mapping[str, Any],
+) -> JSONObject:
+    """Return the head of an output file."""
+    # Imported here, as most users never need it.
+    from ors_gym.server._embedded import describe_server  # noqa: PLC0415
+
+    arguments = {
+        argument: _digest(value) if argument in _PRIVATE_ARGUMENTS else value
+        for argument, value in env_arguments.items()
+        if value is not None and argument not in _SECRET_ARGUMENTS
+    }
+    return {
+        "format": FORMAT,
+        "server": client.base_url,
+        "served": describe_server(client.base_url),
+        "environment": environment,
+        "split": split,
+        "policy": policy,
+        "limits": limits | arguments,
+        "created": datetime.now(UTC).isoformat(),
+        "version": metadata.version("ors-gym"),
+    }
 
 
 def read_env_arguments(head: Mapping[str, Any]) -> JSONObject:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib import metadata
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -37,7 +37,7 @@ a request 30 seconds or more."""
 _PROGRESS_EVERY: Final = 5.0
 """Seconds between two notifications of progress."""
 _RESULTS_KEPT: Final = 32
-"""The latest results that a client which lost one gets again."""
+"""The latest results, which a client that lost one can ask for again."""
 
 Context: TypeAlias = ServerRequestContext[Any, Any]
 _Key: TypeAlias = tuple[str, str | int]
@@ -59,26 +59,32 @@ class Played(Protocol):
 class Face:
     """Shows one episode to agents.
 
-    ``starting`` ends when the episode is set up, or raises an `ORSError`; None if it
-    is set up already.
+    ``start`` sets the episode up when the first agent asks for something; None if it
+    is set up already. ``when_over`` is called once it is over, before an agent hears.
     """
 
     def __init__(
-        self, live: Played, starting: asyncio.Future[Any] | None = None
+        self,
+        live: Played,
+        start: Callable[[], Awaitable[object]] | None = None,
+        when_over: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.live = live
         self.ended = asyncio.Event()
-        """Set when the episode has ended, or could not be set up."""
-        self._starting = starting
-        self._calls: OrderedDict[_Key, _Call] = OrderedDict()
-        self._told_early: list[Context] = []
-        """Who was told of the tools before the set-up was done."""
+        """Set when the episode is over, or could not be set up."""
+        self._start = start
+        self._when_over = when_over
+        self._starting: asyncio.Future[None] | None = None
+        self._calls: dict[_Key, _Call] = {}
+        self._latest: deque[_Call] = deque()
+        """The calls whose results are kept."""
+        self._asked_last: _Call | None = None
+        """The latest request, if it was a call."""
+        self._announcements: list[asyncio.Task[None]] = []
         self._bus = InMemorySubscriptionBus()
         self.server = self._make_server()
-        if starting is None:
-            self._note_started()
-        else:
-            self._announcing = asyncio.ensure_future(self._announce(starting))
+        if start is None:
+            self._show_prompt()
 
     def _make_server(self) -> _Server:
         server = _Server(
@@ -87,7 +93,7 @@ class Face:
             get_tool_input_schema=self._find_schema,
             on_subscriptions_listen=ListenHandler(self._bus),
         )
-        server.middleware.append(self._wait_before_greeting)
+        server.middleware.append(self._greet)
         add = server.add_request_handler
         add("tools/list", types.PaginatedRequestParams, self._list_tools)
         add("tools/call", types.CallToolRequestParams, self._call_tool)
@@ -98,65 +104,69 @@ class Face:
         return server
 
     async def close(self) -> None:
-        """Give up the calls that are under way."""
-        tasks: list[asyncio.Task[Any]] = [
-            call.task for call in self._calls.values() if not call.task.done()
-        ]
+        """Give up what is under way; a call that is may have run."""
+        tasks: list[asyncio.Future[Any]] = [*self._announcements]
+        tasks += [call.task for call in self._latest if call.task is not None]
         if self._starting is not None:
-            tasks += [self._announcing]
+            tasks.append(self._starting)
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        self.ended.set()
+        await self._note_end()
+
+    async def _note_end(self) -> None:
+        if not self.ended.is_set():
+            self.ended.set()
+            if self._when_over is not None:
+                await self._when_over()
 
     # The set-up
 
-    async def _announce(self, starting: asyncio.Future[Any]) -> None:
-        """Tell who was told of no tools, once the session's own are known."""
-        await asyncio.wait([starting])
-        self._note_started()
-        for context in self._told_early:
-            await context.session.send_tool_list_changed()
-        self._told_early.clear()
-        await self._bus.publish(ToolsListChanged())
+    async def _begin(self, start: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await start()
+        except ORSError:
+            await self._note_end()
+            raise
+        self._show_prompt()
 
-    def _note_started(self) -> None:
+    def _show_prompt(self) -> None:
         self.server.instructions = render_text(self.live.episode.prompt) or None
-        if self.live.ended:
-            self.ended.set()
 
     async def _wait_for_start(self, patience: float | None = None) -> bool:
-        """Say whether the episode is set up; raise if it cannot be."""
-        starting = self._starting
-        if starting is None:
+        """Say whether the episode is set up; raise the error if it cannot be."""
+        if self._start is None:
             return True
-        await asyncio.wait([starting], timeout=patience)
-        if not starting.done():
-            return False
-        error = (
-            asyncio.CancelledError() if starting.cancelled() else starting.exception()
-        )
-        if error is not None:
-            raise MCPError(
-                types.INTERNAL_ERROR, f"the episode cannot be set up: {error}"
-            )
-        self._note_started()
-        return True
+        if self._starting is None:
+            self._starting = asyncio.ensure_future(self._begin(self._start))
+        await asyncio.wait([self._starting], timeout=patience)
+        if self._starting.done():
+            self._starting.result()
+        return self._starting.done()
 
-    async def _wait_before_greeting(
-        self, ctx: Context, call_next: CallNext
-    ) -> HandlerResult:
+    async def _greet(self, ctx: Context, call_next: CallNext) -> HandlerResult:
         """Have the prompt before a client is given the server's instructions."""
-        if ctx.method in ("initialize", "server/discover"):
-            await self._wait_for_start(_PATIENCE)
-        return await call_next(ctx)
+        if ctx.method != "tools/call":
+            self._asked_last = None
+        try:
+            if ctx.method in ("initialize", "server/discover"):
+                await self._wait_for_start(_PATIENCE)
+            return await call_next(ctx)
+        except ORSError as error:
+            raise MCPError(types.INTERNAL_ERROR, str(error)) from None
+
+    async def _announce(self, context: Context) -> None:
+        """Tell a client that was told of no tools once the session's own are known."""
+        await self._wait_for_start()
+        await context.session.send_tool_list_changed()
+        await self._bus.publish(ToolsListChanged())
 
     # What the agent reads
 
     async def _list_tools(self, context: Context, _: object) -> HandlerResult:
         if not await self._wait_for_start(_PATIENCE):
-            self._told_early.append(context)
+            self._announcements.append(asyncio.create_task(self._announce(context)))
         tools = to_mcp_tools(self.live.episode.tools)
         return types.ListToolsResult.model_validate({"tools": tools})
 
@@ -219,12 +229,15 @@ class Face:
     ) -> HandlerResult:
         """Answer a call, which a client may have sent before."""
         call = self._find_call(context, params)
+        task = call.task
+        if task is None:
+            return _refuse(f"{params.name} was run; its result is no longer kept.")
         call.waiting += 1
         try:
-            return await _wait_with_progress(context, call.task, params.name)
+            return await _wait_with_progress(context, task, params.name)
         except asyncio.CancelledError:
             if call.waiting == 1:
-                call.task.cancel()
+                task.cancel()
             raise
         finally:
             call.waiting -= 1
@@ -232,23 +245,36 @@ class Face:
     def _find_call(
         self, context: Context, params: types.CallToolRequestParams
     ) -> _Call:
-        """Find the call that a request is the repetition of, or begin one.
+        """Find the call that a request repeats, or begin a new one.
 
-        Within a session a client uses the id of a request once (MCP, "Requests").
+        Within a session a client uses the id of a request once (MCP, "Requests"), so
+        a second request with it is the first one again. From 2026-07-28 on there is no
+        session over HTTP, and every program that plays the episode counts from 1. There
+        a call repeats one that is the same, if that is under way or nothing else was
+        asked since: a program that has just started asks for the tools first.
         """
-        key = _identify(context)
-        asked = (params.name, params.arguments or {})
+        request = context.request
+        session = "" if request is None else request.headers.get("mcp-session-id", "")
+        key = session, context.request_id or 0
+        asked = params.name, params.arguments or {}
         known = self._calls.get(key)
-        if known is not None and known.asked == asked:
-            return known
-        task = asyncio.ensure_future(self._run(*asked))
-        call = self._calls[key] = _Call(asked, task)
-        self._calls.move_to_end(key)
-        while (
-            len(self._calls) > _RESULTS_KEPT
-            and next(iter(self._calls.values())).task.done()
-        ):
-            self._calls.popitem(last=False)
+        if known is not None:
+            if request is not None and not session:
+                is_recent = known is self._asked_last or known.is_under_way
+                if is_recent and known.asked == asked:
+                    return known
+            elif known.asked == asked:
+                return known
+            else:
+                raise MCPError(
+                    types.INVALID_REQUEST,
+                    f"the request id {context.request_id!r} was used for another call",
+                )
+        call = _Call(asked, asyncio.create_task(self._run(*asked)))
+        self._calls[key] = self._asked_last = call
+        self._latest.append(call)
+        if len(self._latest) > _RESULTS_KEPT and not self._latest[0].is_under_way:
+            self._latest.popleft().task = None
         return call
 
     async def _run(self, name: str, arguments: JSONObject) -> types.CallToolResult:
@@ -260,18 +286,14 @@ class Face:
                 return _refuse(_describe_end(live.episode))
             steps = await live.step({"tool": name, "input": arguments})
         except ORSError as error:
-            text = (
-                f"{error} {_describe_end(live.episode)}" if live.ended else str(error)
-            )
-            return _refuse(text)
+            return _refuse(f"{error}. {_describe_end(live.episode)}")
         finally:
             if live.ended:
-                self.ended.set()
+                await self._note_end()
         if not steps:
             return _refuse(_describe_end(live.episode))
         step = steps[-1]
-        is_error = step.error_kind not in ("", "broken_image")
-        return _result(step.reply, is_error=is_error)
+        return _result(step.reply, is_error=step.error_kind not in ("", "broken_image"))
 
 
 @dataclasses.dataclass(slots=True)
@@ -279,8 +301,13 @@ class _Call:
     """A call of a tool, and who waits for it."""
 
     asked: tuple[str, JSONObject]
-    task: asyncio.Task[types.CallToolResult]
+    task: asyncio.Task[types.CallToolResult] | None
+    """None once the result is no longer kept."""
     waiting: int = 0
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.task is not None and not self.task.done()
 
 
 class _Server(Server[Any]):
@@ -298,16 +325,6 @@ class _Server(Server[Any]):
             experimental_capabilities,
             extensions,
         )
-
-
-def _identify(context: Context) -> _Key:
-    """Return what a client repeats when it repeats a request: its session and the id.
-
-    From 2026-07-28 on there is no session over HTTP, and a request repeats the latest
-    one where all of it is the same.
-    """
-    headers = {} if context.request is None else context.request.headers
-    return headers.get("mcp-session-id", ""), context.request_id or 0
 
 
 async def _wait_with_progress(

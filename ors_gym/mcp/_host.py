@@ -6,33 +6,20 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, Self
 
-import uvicorn
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-from mcp.server.transport_security import (
-    TransportSecurityMiddleware,
-    TransportSecuritySettings,
-)
-from starlette.requests import Request
-from starlette.responses import Response
 
-from ors_gym.mcp._events import Events
+from ors_gym._web import describe_address, listen, refuse
 from ors_gym.mcp._face import Face, Played
+from ors_gym.mcp._http import run_face, run_http_server
 from ors_gym.rollout import Episode
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
-_WEB_PAGES: Final = TransportSecuritySettings(
-    allowed_hosts=[f"{name}:*" for name in _LOOPBACK],
-    allowed_origins=[f"http://{name}:*" for name in _LOOPBACK],
-)
-"""Refuses web pages, also one whose own name resolves to 127.0.0.1 (DNS rebinding)."""
-_SHUTDOWN_SECONDS: Final = 2
+_HOST: Final = "127.0.0.1"
 
 
 class ServedEpisode:
@@ -76,13 +63,12 @@ class EpisodeHost:
 
     def __init__(self) -> None:
         self._served: dict[bytes, StreamableHTTPSessionManager] = {}
-        self._security = TransportSecurityMiddleware(_WEB_PAGES)
         self._base_url = ""
         self._stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        listener = socket.create_server(("127.0.0.1", 0))
-        self._base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener = listen(_HOST, 0)
+        self._base_url = describe_address(_HOST, listener)
         await self._stack.enter_async_context(run_http_server(self, listener))
         return self
 
@@ -111,87 +97,14 @@ class EpisodeHost:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request."""
-        request = Request(scope, receive)
-        refusal = await self._security.validate_request(
-            request, is_post=request.method == "POST"
-        )
         token, _, rest = scope["path"].removeprefix("/").partition("/")
         # By its digest, so that the time of the comparison says nothing of the token.
         manager = self._served.get(_digest(token)) if rest == "mcp" else None
-        if refusal is not None:
-            await refusal(scope, receive, send)
-        elif manager is None:
-            nothing = Response("no episode is served here", status_code=404)
-            await nothing(scope, receive, send)
+        if manager is None:
+            await refuse(send, 404, "no episode is served here")
         else:
             await manager.handle_request(scope, receive, send)
 
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-
-
-@contextlib.asynccontextmanager
-async def run_face(face: Face) -> AsyncIterator[StreamableHTTPSessionManager]:
-    """Serve an episode over HTTP, to as many sessions as an agent opens for it."""
-    manager = StreamableHTTPSessionManager(
-        face.server, event_store=Events(), session_idle_timeout=None
-    )
-    ready, closing = asyncio.Event(), asyncio.Event()
-
-    async def run() -> None:
-        # In a task of its own: it must be left by the task that entered it.
-        async with manager.run():
-            ready.set()
-            await closing.wait()
-
-    running = asyncio.create_task(run())
-    try:
-        await ready.wait()
-        yield manager
-    finally:
-        await face.close()
-        closing.set()
-        await running
-
-
-@contextlib.asynccontextmanager
-async def run_http_server(
-    application: EpisodeHost, listener: socket.socket
-) -> AsyncIterator[None]:
-    """Run an HTTP server on this event loop."""
-    config = uvicorn.Config(
-        application,
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        ws="none",
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    server = _EmbeddedServer(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        await server.accepting.wait()
-        yield
-    finally:
-        server.should_exit = True
-        await running
-
-
-class _EmbeddedServer(uvicorn.Server):
-    """Says when it takes requests, and leaves signals to the program around it."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, and say so."""
-        await super().startup(sockets=sockets)
-        self.accepting.set()
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
-        yield

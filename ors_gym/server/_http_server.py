@@ -13,23 +13,18 @@ import ors
 import ors.environment
 import ors.server
 import uvicorn
-from starlette.responses import JSONResponse
 
 from ors_gym._shown_text import clean
+from ors_gym._web import LOOPBACK, WebPageGuard
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server.environments import PlayerMistakeError
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
 # Both SDKs keep an idle connection for 60 s (docs/wire.md, "Dialects").
 _KEEP_ALIVE_SECONDS: Final = 60
 _SHUTDOWN_SECONDS: Final = 2
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-_REFUSED: Final = (
-    "This server listens on the loopback interface and answers only requests to "
-    "127.0.0.1, ::1 or localhost that no web page of another origin sent."
-)
 
 
 def build_server(
@@ -55,7 +50,7 @@ def build_server(
     if "ORS_LOG_LEVEL" not in os.environ:
         _show_only_tracebacks()
     application: ASGIApp = ors.Server(list(environments)).app
-    if host in _LOOPBACK:
+    if host in LOOPBACK:
         application = WebPageGuard(application)
     config = uvicorn.Config(
         application,
@@ -70,37 +65,6 @@ def build_server(
     return StartReportingServer(config, on_start)
 
 
-class WebPageGuard:
-    """Refuses what web pages send to a server that only this machine should reach.
-
-    A page can send requests to 127.0.0.1 from the browser of this machine. One whose
-    own name resolves to 127.0.0.1 (DNS rebinding) could also read the replies, and so
-    the tasks with their answers. Such requests name a foreign host, or an origin.
-    """
-
-    def __init__(self, application: ASGIApp) -> None:
-        self._application = application
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, or refuse it with 403."""
-        if scope["type"] == "http":
-            headers = dict(scope["headers"])
-            host = headers.get(b"host", b"").decode("latin-1").lower()
-            origin = headers.get(b"origin", b"").decode("latin-1").lower()
-            foreign = _without_port(host) not in _LOOPBACK
-            if foreign or (origin and origin != f"{scope['scheme']}://{host}"):
-                refusal = JSONResponse({"detail": _REFUSED}, status_code=403)
-                await refusal(scope, receive, send)
-                return
-        await self._application(scope, receive, send)
-
-
-def _without_port(host: str) -> str:
-    name, colon, port = host.rpartition(":")
-    name = name if colon and port.isdecimal() else host
-    return name.removeprefix("[").removesuffix("]")
-
-
 class StartReportingServer(uvicorn.Server):
     """A uvicorn server that calls a function once it takes requests."""
 
@@ -113,23 +77,6 @@ class StartReportingServer(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             self._on_start()
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """Listen on an address; port 0 is any free one."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is given by number because asyncio turns Nagle's algorithm off only
-    # for a socket that names TCP. With it, a reply of two writes would wait 40 ms for
-    # an acknowledgement.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _show_only_tracebacks() -> None:

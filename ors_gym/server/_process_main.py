@@ -18,6 +18,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
+from ors_gym._web import open_socket
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server._class_transfer import load_environment
 
@@ -35,10 +36,7 @@ def main() -> None:
     try:
         request = owner.read_request()
         # The SDK is slow to import, and may fail: the owner is told of it.
-        from ors_gym.server._http_server import (  # noqa: PLC0415
-            build_server,
-            open_socket,
-        )
+        from ors_gym.server._http_server import build_server  # noqa: PLC0415
 
         listener = open_socket(_HOST, request["port"])
         port = listener.getsockname()[1]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ors_gym._web import describe_address, listen
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.server._class_transfer import describe_environment, import_environment
 from ors_gym.server._process import ServerProcess
@@ -83,14 +84,8 @@ def run(
         raise InvalidRequestError(
             f"Cannot serve: {type(error).__name__}: {error}"
         ) from error
-    try:
-        listener = _http_server.open_socket(host, port)
-    except OSError as error:
-        raise InvalidRequestError(
-            f"Cannot serve on {host} port {port}: {error}"
-        ) from error
-    shown_host = f"[{host}]" if ":" in host else host
-    base_url = f"http://{shown_host}:{listener.getsockname()[1]}"
+    listener = listen(host, port)
+    base_url = describe_address(host, listener)
     with listener:
         try:
             server = _http_server.build_server(

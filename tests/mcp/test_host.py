@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client
-from mcp_types import TextContent
 
 from ors_gym.mcp import EpisodeHost, ServedEpisode
 from ors_gym.rollout import LiveEpisode, connect
+from tests.mcp.agents import call
 
 
 def run_hosted(server: Any, script: Callable[..., Awaitable[Any]], n: int = 1) -> Any:
@@ -31,13 +31,6 @@ def run_hosted(server: Any, script: Callable[..., Awaitable[Any]], n: int = 1) -
                 return await serve_all(host, lives, [*served, one])
 
     return asyncio.run(work())
-
-
-async def call(agent: Client, tool: str, **arguments: Any) -> tuple[bool, str]:
-    """Call a tool; return whether that failed, and the text of the result."""
-    result = await agent.call_tool(tool, arguments)
-    assert isinstance(result.content[0], TextContent)
-    return result.is_error, result.content[0].text
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
@@ -83,7 +76,7 @@ def test_nobody_finds_an_episode_without_its_address(contract):
         refused = [
             (base[:-1] + "/mcp", {}, 404),
             (base.rpartition("/")[0] + "/mcp", {}, 404),
-            (served.url, {"Host": "rebound.example:80"}, 421),
+            (served.url, {"Host": "rebound.example:80"}, 403),
             (served.url, {"Origin": "http://page.example"}, 403),
         ]
         async with httpx.AsyncClient() as http:

@@ -1,0 +1,124 @@
+"""An episode over HTTP, and the HTTP server that carries many of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Final
+
+import uvicorn
+from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from mcp_types import JSONRPCMessage
+
+from ors_gym._web import TokenGuard, WebPageGuard
+from ors_gym.mcp._face import Face
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_SHUTDOWN_SECONDS: Final = 2
+_EVENTS_KEPT: Final = 256
+"""The latest messages that are kept. They share their text with the episode."""
+
+
+@contextlib.asynccontextmanager
+async def run_face(face: Face) -> AsyncIterator[StreamableHTTPSessionManager]:
+    """Serve an episode over HTTP, to as many sessions as an agent opens for it."""
+    manager = StreamableHTTPSessionManager(
+        face.server, event_store=_Events(), session_idle_timeout=None
+    )
+    ready, closing = asyncio.Event(), asyncio.Event()
+
+    async def run() -> None:
+        # In a task of its own: it must be left by the task that entered it.
+        async with manager.run():
+            ready.set()
+            await closing.wait()
+
+    running = asyncio.create_task(run())
+    try:
+        await ready.wait()
+        yield manager
+    finally:
+        await face.close()
+        closing.set()
+        await running
+
+
+class _Events(EventStore):
+    """Keeps what was sent, for a client whose connection broke before it came."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._kept: OrderedDict[str, tuple[str, JSONRPCMessage | None]] = OrderedDict()
+
+    async def store_event(self, stream_id: str, message: JSONRPCMessage | None) -> str:
+        """Keep a message, and return its id."""
+        self._count += 1
+        self._kept[str(self._count)] = (stream_id, message)
+        if len(self._kept) > _EVENTS_KEPT:
+            self._kept.popitem(last=False)
+        return str(self._count)
+
+    async def replay_events_after(
+        self, last_event_id: str, send_callback: EventCallback
+    ) -> str | None:
+        """Send the later messages of the stream that an id belongs to."""
+        if last_event_id not in self._kept:
+            return None
+        stream, _ = self._kept[last_event_id]
+        for event_id, (stream_id, message) in list(self._kept.items()):
+            is_later = int(event_id) > int(last_event_id)
+            if stream_id == stream and is_later and message is not None:
+                await send_callback(EventMessage(message, event_id))
+        return stream
+
+
+@contextlib.asynccontextmanager
+async def run_http_server(
+    application: ASGIApp, listener: socket.socket, *, token: str | None = None
+) -> AsyncIterator[None]:
+    """Run an HTTP server on this loop, for this machine or for who has the token."""
+    if token is None:
+        application = WebPageGuard(application)
+    else:
+        application = TokenGuard(application, token)
+    config = uvicorn.Config(
+        application,
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    server = _EmbeddedServer(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        await server.accepting.wait()
+        yield
+    finally:
+        server.should_exit = True
+        await running
+
+
+class _EmbeddedServer(uvicorn.Server):
+    """Says when it takes requests, and leaves signals to the program around it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.accepting = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as uvicorn does, and say so."""
+        await super().startup(sockets=sockets)
+        self.accepting.set()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield

@@ -1,0 +1,323 @@
+"""Environments for agents over HTTP: sessions, tasks, rows, and who may play."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+import ors_gym.server
+from ors_gym.errors import InvalidRequestError, UnknownTaskError
+from ors_gym.evaluation import evaluate
+from ors_gym.mcp import serve, serve_async
+from tests.mcp.agents import Wire, authorized, call, within_a_minute
+from tests.mcp.secretive import ANSWER, REWARD
+from tests.rollout.contract_episodes import ADD, SUBMIT, scripted
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()[1:]]
+
+
+async def play(address: str, *, mode: str = "legacy") -> None:
+    async with Client(address, mode=mode) as agent:
+        assert await call(agent, "add", a=1, b=2) == (False, "3")
+        await call(agent, "submit", answer="0")
+
+
+def test_the_row_is_that_of_an_evaluation(contract, tmp_path):
+    played, evaluated = tmp_path / "played.jsonl", tmp_path / "evaluated.jsonl"
+    with serve("Contract", contract.base_url, task=0, output=played) as address:
+        asyncio.run(play(address))
+    evaluate(
+        contract.base_url,
+        "Contract",
+        [0],
+        scripted(ADD, SUBMIT),
+        output=evaluated,
+        policy_name="mcp",
+        progress=False,
+    )
+
+    def strip(value: Any) -> Any:
+        """Take out the times, which differ, but not that they are there."""
+        if isinstance(value, dict):
+            times = {"seconds", "setup_seconds", "created"}
+            return {k: None if k in times else strip(v) for k, v in value.items()}
+        return [strip(one) for one in value] if isinstance(value, list) else value
+
+    both = [
+        [strip(json.loads(line)) for line in path.read_text().splitlines()]
+        for path in (played, evaluated)
+    ]
+    assert both[0] == both[1]
+    assert both[0][1]["total_reward"] == 1.5
+
+
+def test_each_agent_plays_a_task_of_its_own(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    async def work() -> None:
+        async with serve_async("Contract", contract.base_url, output=output) as url:
+            await asyncio.gather(*(play(url) for _ in range(4)))
+
+    within_a_minute(work())
+    assert sorted(row["task_index"] for row in rows(output)) == [0, 1, 2, 3]
+    assert contract.runs("add") == 4
+    assert contract.open_sessions() == set()
+    # Whoever goes on later plays what has no row yet.
+    with serve("Contract", contract.base_url, output=output) as address:
+        asyncio.run(play(address))
+    assert rows(output)[-1]["task_index"] == 4
+
+
+def test_agents_of_one_task_have_rows_of_their_own(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+    for _ in range(2):
+        with serve("Contract", contract.base_url, task=2, output=output) as address:
+            asyncio.run(play(address))
+            asyncio.run(play(address))
+    listed = [(row["task_index"], row["episode"]) for row in rows(output)]
+    assert listed == [(2, 0), (2, 1), (2, 2), (2, 3)]
+
+
+def test_a_program_that_only_looks_leaves_no_row_and_takes_no_task(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    async def work() -> None:
+        async with serve_async("Contract", contract.base_url, output=output) as url:
+            async with Client(url) as agent:
+                await agent.list_tools()
+            await play(url)
+
+    within_a_minute(work())
+    assert [row["task_index"] for row in rows(output)] == [0]
+
+
+def test_who_leaves_amid_an_episode_has_a_row_of_it_at_once(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    async def work() -> None:
+        async with serve_async("Contract", contract.base_url, output=output) as url:
+            async with Client(url) as agent:
+                await call(agent, "add", a=1, b=2)
+                assert rows(output) == []
+            [row] = rows(output)
+            assert row["stop_reason"] == "policy_stopped"
+            assert row["total_reward"] == 0.5
+            assert contract.open_sessions() == set()
+
+    within_a_minute(work())
+
+
+def test_an_address_with_a_name_is_one_episode_for_all_versions(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    async def work() -> None:
+        async with serve_async("Contract", contract.base_url, output=output) as url:
+            for number, mode in enumerate(("auto", "2026-07-28", "legacy"), 1):
+                async with Client(f"{url}/anna", mode=mode) as agent:
+                    assert await call(agent, "count") == (False, str(number))
+            async with Client(f"{url}/bertil") as agent:
+                assert await call(agent, "count") == (False, "1")
+
+    within_a_minute(work())
+    assert [(row["task_index"], row["steps"]) for row in rows(output)] == [
+        (0, 3),
+        (1, 1),
+    ]
+
+
+def test_a_version_without_sessions_is_told_what_to_do(contract):
+    async def work() -> None:
+        async with (
+            serve_async("Contract", contract.base_url) as url,
+            Client(url, mode="2026-07-28") as agent,
+        ):
+            with pytest.raises(MCPError, match="mcp/NAME"):
+                await agent.list_tools()
+
+    within_a_minute(work())
+    assert contract.log("ready") == []
+
+
+def test_an_agent_that_asks_for_nothing_has_left(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    async def work() -> None:
+        async with (
+            serve_async(
+                "Contract", contract.base_url, output=output, idle_timeout=0.2
+            ) as url,
+            httpx.AsyncClient() as http,
+        ):
+            session = await begin(http, url)
+            await post(http, url, session, 2, "add", a=1, b=2)
+            await asyncio.to_thread(contract.wait_for, "teardown")
+            late = await post(http, url, session, 3, "add", a=1, b=2)
+            assert late.status_code == 404
+
+    within_a_minute(work())
+    assert contract.open_sessions() == set()
+    assert contract.runs("add") == 1
+
+
+def test_no_more_agents_than_allowed_play_at_once(contract):
+    async def work() -> None:
+        async with serve_async("Contract", contract.base_url, max_sessions=1) as url:
+            async with Client(url, mode="legacy"):
+                async with httpx.AsyncClient() as http:
+                    reply = await http.post(url, json=INITIALIZE, headers=ACCEPT)
+                assert reply.status_code == 503
+            await play(url)
+
+    within_a_minute(work())
+
+
+def test_what_begins_no_session_opens_none(contract):
+    async def work() -> None:
+        async with (
+            serve_async("Contract", contract.base_url, max_sessions=1) as url,
+            httpx.AsyncClient(headers=ACCEPT) as http,
+        ):
+            for _ in range(3):
+                assert (await http.post(url, json={})).status_code == 400
+                assert (await http.post(url, content=b"{")).status_code == 400
+                assert (await http.get(url)).status_code == 405
+                assert (await http.get(url[:-4])).status_code == 404
+                assert (await post(http, url, "x", 1, "add")).status_code == 404
+                assert (await http.get(f"{url}/nobody")).status_code == 405
+            await play(url)
+
+    within_a_minute(work())
+    assert len(contract.log("ready")) == 1
+
+
+def test_web_pages_cannot_play(contract):
+    async def work() -> None:
+        async with (
+            serve_async("Contract", contract.base_url) as url,
+            httpx.AsyncClient(headers=ACCEPT) as http,
+        ):
+            for headers in (
+                {"Host": "page.example"},
+                {"Origin": "http://page.example"},
+            ):
+                reply = await http.post(url, json=INITIALIZE, headers=headers)
+                assert reply.status_code == 403
+
+    within_a_minute(work())
+    assert contract.log("ready") == []
+
+
+def test_a_token_is_needed_where_other_machines_may_ask(contract):
+    with (
+        pytest.raises(InvalidRequestError, match="token="),
+        serve("Contract", contract.base_url, host="0.0.0.0"),
+    ):
+        pass
+
+    async def work() -> None:
+        async with serve_async(
+            "Contract", contract.base_url, host="0.0.0.0", token="t-secret"
+        ) as url:
+            address = url.replace("0.0.0.0", "127.0.0.1")
+            async with httpx.AsyncClient(headers=ACCEPT) as http:
+                for given in ({}, {"Authorization": "Bearer t-secre"}):
+                    reply = await http.post(address, json=INITIALIZE, headers=given)
+                    assert reply.status_code == 401
+            async with authorized(address, "t-secret") as agent:
+                assert await call(agent, "add", a=1, b=2) == (False, "3")
+
+    within_a_minute(work())
+
+
+def test_mistakes_are_said_before_anybody_plays(contract, tmp_path):
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"task": 1000}, UnknownTaskError, "no task 1000"),
+        ({"split": "nowhere"}, UnknownTaskError, "no split"),
+        ({"nonsense": 1}, InvalidRequestError, "nonsense"),
+        ({"output": tmp_path}, InvalidRequestError, "no file"),
+    ]
+    for arguments, error, words in wrong:
+        with (
+            pytest.raises(error, match=words),
+            serve("Contract", contract.base_url, **arguments),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_nothing_that_is_sent_tells_of_the_reward(tmp_path, mode):
+    output = tmp_path / "run.jsonl"
+
+    async def work(base_url: str) -> bytes:
+        async with (
+            serve_async("Secretive", base_url, output=output) as url,
+            Wire(f"{url}/anna") as wire,
+        ):
+            async with Client(wire.url, mode=mode) as agent:
+                await agent.list_tools()
+                await agent.get_prompt("task")
+                await agent.read_resource("ors://prompt")
+                for tool, given in (
+                    ("guess", {"word": "x"}),
+                    ("guess", {"word": "fail"}),
+                    ("guess", {}),
+                    ("nonsense", {}),
+                    ("give_up", {}),
+                    ("give_up", {}),
+                ):
+                    await agent.call_tool(tool, given)
+            return bytes(wire.said)
+
+    with ors_gym.server.serve("tests.mcp.secretive:Secretive") as base_url:
+        said = within_a_minute(work(base_url))
+    assert said.count(b"Noted.") == 2
+    assert b"The episode is over" in said
+    for secret in (b"reward", str(REWARD)[2:].encode(), ANSWER.encode(), b"expected"):
+        assert secret not in said.lower()
+    [row] = rows(output)
+    assert row["total_reward"] == pytest.approx(2 * REWARD)
+
+
+ACCEPT = {"Accept": "application/json, text/event-stream"}
+INITIALIZE = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "initialize",
+    "params": {
+        "protocolVersion": "2025-11-25",
+        "capabilities": {},
+        "clientInfo": {"name": "test", "version": "1"},
+    },
+}
+
+
+async def begin(http: httpx.AsyncClient, url: str) -> str:
+    reply = await http.post(url, json=INITIALIZE, headers=ACCEPT)
+    return reply.headers["mcp-session-id"]
+
+
+async def post(
+    http: httpx.AsyncClient,
+    url: str,
+    session: str,
+    number: int,
+    tool: str,
+    **given: Any,
+) -> httpx.Response:
+    return await http.post(
+        url,
+        headers={**ACCEPT, "Mcp-Session-Id": session},
+        json={
+            "jsonrpc": "2.0",
+            "id": number,
+            "method": "tools/call",
+            "params": {"name": tool, "arguments": given},
+        },
+    )
