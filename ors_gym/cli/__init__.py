@@ -19,6 +19,7 @@ from ors_gym.cli import (
     _check,
     _demo,
     _eval,
+    _export,
     _list,
     _mcp,
     _play,
@@ -30,7 +31,17 @@ from ors_gym.errors import ORSError
 
 __all__ = ["main"]
 
-_COMMANDS = (_demo, _serve, _list, _play, _eval, _mcp, _report_show_replay, _check)
+_COMMANDS = (
+    _demo,
+    _serve,
+    _list,
+    _play,
+    _eval,
+    _mcp,
+    _report_show_replay,
+    _export,
+    _check,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

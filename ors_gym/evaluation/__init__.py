@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ors_gym.evaluation._evaluate import Options, evaluate, parallel_evaluate
+from ors_gym.evaluation._export import Exported, ExportFormat, export
 from ors_gym.evaluation._figures import Comparison
 from ors_gym.evaluation._loggers import EvaluationLogger
 from ors_gym.evaluation._result import Evaluation
@@ -13,10 +14,13 @@ __all__ = [
     "Comparison",
     "Evaluation",
     "EvaluationLogger",
+    "ExportFormat",
+    "Exported",
     "Interval",
     "Options",
     "Record",
     "evaluate",
+    "export",
     "parallel_evaluate",
     "pass_at_k",
     "pass_hat_k",

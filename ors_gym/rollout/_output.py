@@ -154,7 +154,7 @@ def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]
         if head is None:
             head = OUTPUT.check_head(value, path)
         else:
-            record = _read_record(value, path)
+            record = read_record(value, path)
             records[record.key] = record
     if head is None:
         raise InvalidRequestError(f"{path} is empty; there is no evaluation in it")
@@ -199,7 +199,7 @@ class Output(LinesFile):
             _refuse_other_settings(before, self._head, self.path)
         found: dict[Key, tuple[Record, bytes]] = {}
         for value, line in rows:
-            record = _read_record(value, self.path)
+            record = read_record(value, self.path)
             found.pop(record.key, None)
             found[record.key] = record, line
         kept = {
@@ -211,7 +211,7 @@ class Output(LinesFile):
         return [line for _, line in kept.values()]
 
 
-def _read_record(value: Any, path: str | os.PathLike[str]) -> Record:
+def read_record(value: Any, path: str | os.PathLike[str]) -> Record:
     if not isinstance(value, dict):
         raise OUTPUT.damaged(path, "a row is no object")
     try:

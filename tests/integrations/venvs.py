@@ -69,6 +69,18 @@ GROUPS: Final[dict[str, Group]] = {
             ("default:::(wandb|mlflow|openreward|pydantic)",),
             needs_torch=False,
         ),
+        Group(
+            "export",
+            (
+                "pyarrow==26.0.1",
+                "datasets==5.2.0",
+                "minari[hdf5]==0.5.4",
+                "atif==1.8.0",
+                "tqdm>=4.66",
+            ),
+            ("default:::(datasets|pyarrow|minari|h5py|fsspec|multiprocess)",),
+            needs_torch=False,
+        ),
         Group("rllib", ("ray[rllib]==2.60.0",), ("default:::(ray|torch|gymnasium)",)),
     )
 }
