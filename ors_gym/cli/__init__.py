@@ -23,6 +23,7 @@ from ors_gym.cli import (
     _list,
     _mcp,
     _play,
+    _record,
     _report_show_replay,
     _serve,
 )
@@ -34,6 +35,7 @@ __all__ = ["main"]
 _COMMANDS = (
     _demo,
     _serve,
+    _record,
     _list,
     _play,
     _eval,

@@ -14,7 +14,7 @@ def add_parser(commands: Any) -> None:
     parser = add_command(
         commands,
         "serve",
-        "serve the bundled environments, or your own, until Ctrl-C",
+        "serve the bundled environments, your own or a recording, until Ctrl-C",
         "my_module:MyEnvironment --port 9000",
     )
     parser.add_argument(
@@ -25,6 +25,11 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--port", type=read_port, default=8080, metavar="N", help="default: 8080"
+    )
+    parser.add_argument(
+        "--cassette",
+        metavar="FILE",
+        help="serve what ors-gym record kept, in place of environments",
     )
     parser.set_defaults(run=_run)
 
@@ -48,7 +53,12 @@ def _run(options: argparse.Namespace) -> int:
 
     for reference in options.environments:
         _check_class(reference)
-    run(options.environments, port=options.port, on_start=_announce)
+    run(
+        options.environments,
+        port=options.port,
+        cassette=options.cassette,
+        on_start=_announce,
+    )
     return 0
 
 

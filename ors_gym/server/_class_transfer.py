@@ -54,6 +54,22 @@ def describe_environment(environment: object) -> dict[str, str]:
     return described
 
 
+def describe_application(reference: str, **arguments: Any) -> dict[str, Any]:
+    """Write an ASGI application to serve in place of environments, for `load_served`.
+
+    ``reference`` names its class, as ``"module:Class"``; the arguments are JSON.
+    """
+    return {"application": reference, "arguments": arguments}
+
+
+def load_served(described: Sequence[dict[str, Any]]) -> Any:
+    """Load environments, or the one application in their place."""
+    match described:
+        case [{"application": reference, "arguments": arguments}]:
+            return import_environment(reference)(**arguments)
+    return [load_environment(one) for one in described]
+
+
 def load_environment(described: dict[str, str]) -> type[Any]:
     """Load what `describe_environment` wrote."""
     if "reference" in described:

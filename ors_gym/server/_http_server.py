@@ -28,7 +28,7 @@ _SHUTDOWN_SECONDS: Final = 2
 
 
 def build_server(
-    environments: Sequence[type[Any]],
+    served: Sequence[type[Any]] | ASGIApp,
     *,
     host: str,
     on_start: Callable[[], None],
@@ -36,20 +36,11 @@ def build_server(
 ) -> StartReportingServer:
     """Build a server to run on an open socket; every reply carries the headers.
 
-    Where `host` is an address of the loopback interface, web pages are refused. The SDK
+    It serves environments, or an ASGI application that is given in their place. Where
+    `host` is an address of the loopback interface, web pages are refused. The SDK
     raises a ValueError if a class has no tool or no split, or two have the same name.
     """
-    for environment in environments:
-        if not (
-            isinstance(environment, type) and issubclass(environment, ors.Environment)
-        ):
-            raise InvalidRequestError(
-                f"{environment!r} is not a subclass of ors.Environment"
-            )
-    # Users who set the SDK's own variable want the SDK's own log.
-    if "ORS_LOG_LEVEL" not in os.environ:
-        _show_only_tracebacks()
-    application: ASGIApp = ors.Server(list(environments)).app
+    application = served if callable(served) else _serve_environments(served)
     if host in LOOPBACK:
         application = WebPageGuard(application)
     config = uvicorn.Config(
@@ -63,6 +54,21 @@ def build_server(
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     return StartReportingServer(config, on_start)
+
+
+def _serve_environments(environments: Sequence[Any]) -> ASGIApp:
+    for environment in environments:
+        if not (
+            isinstance(environment, type) and issubclass(environment, ors.Environment)
+        ):
+            raise InvalidRequestError(
+                f"{environment!r} is not a subclass of ors.Environment"
+            )
+    # Users who set the SDK's own variable want the SDK's own log.
+    if "ORS_LOG_LEVEL" not in os.environ:
+        _show_only_tracebacks()
+    application: ASGIApp = ors.Server(list(environments)).app
+    return application
 
 
 class StartReportingServer(uvicorn.Server):

@@ -43,13 +43,13 @@ _fork_lock = threading.RLock()
 
 
 class ServerProcess:
-    """A process that serves environments, as `describe_environment` writes them.
+    """A process that serves what `describe_environment` or its twin writes.
 
     It listens on the loopback interface; port 0 is any free one. If an environment
     cannot be loaded, the error holds the traceback of the process.
     """
 
-    def __init__(self, environments: list[dict[str, str]], port: int = 0) -> None:
+    def __init__(self, environments: list[dict[str, Any]], port: int = 0) -> None:
         self.identity = secrets.token_hex(8)
         self.names = [one.get("reference", one.get("name")) for one in environments]
         """What it serves, as ``"module:Class"``; None for a class without a name."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym._web import open_socket
 from ors_gym.errors import InvalidRequestError
-from ors_gym.server._class_transfer import load_environment
+from ors_gym.server._class_transfer import load_served
 
 if TYPE_CHECKING:
     from ors_gym.server._http_server import StartReportingServer
@@ -41,7 +41,7 @@ def main() -> None:
         listener = open_socket(_HOST, request["port"])
         port = listener.getsockname()[1]
         server = build_server(
-            [load_environment(environment) for environment in request["environments"]],
+            load_served(request["environments"]),
             host=_HOST,
             on_start=lambda: owner.report(port=port),
             headers=[(name, value) for name, value in request["headers"].items()],

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ors_gym._web import describe_address, listen
 from ors_gym.errors import InvalidRequestError, needs_extra
-from ors_gym.server._class_transfer import describe_environment, import_environment
+from ors_gym.server._class_transfer import (
+    describe_application,
+    describe_environment,
+    import_environment,
+    load_served,
+)
 from ors_gym.server._process import ServerProcess
 from ors_gym.server.environments import BUNDLED
 
+PLAYER: Final = "ors_gym.testing._cassettes.player:Player"
+"""Plays a cassette. It stands above this package, so it is named and not imported."""
+
 
 @contextmanager
-def serve(*environments: str | type[Any], port: int | None = None) -> Iterator[str]:
-    """Serve environments from a process of their own.
+def serve(
+    *environments: str | type[Any],
+    port: int | None = None,
+    cassette: str | os.PathLike[str] | None = None,
+) -> Iterator[str]:
+    """Serve environments, or a recorded server, from a process of their own.
 
     The process ends with the block. It also ends with this process, in whatever way
     this process ends.
@@ -27,14 +40,17 @@ def serve(*environments: str | type[Any], port: int | None = None) -> Iterator[s
             of ``__main__``, or strings ``"module:Class"``; the bundled environments if
             there are none. The first is the server's default.
         port: The port, or None for any free one.
+        cassette: A file of ``ors-gym record``: it is served in place of environments,
+            and none of them is needed.
 
     Yields:
         The base URL, on the loopback interface.
 
     Raises:
         MissingExtraError: If the extra ``server`` is not installed.
-        InvalidRequestError: If an environment cannot be loaded or served, or the port
-            is in use; the message holds the traceback of the process.
+        InvalidRequestError: If an environment or the cassette cannot be loaded or
+            served, or the port is in use; the message holds the traceback of the
+            process.
         ConnectionFailedError: If the process ended or was silent.
 
     Example:
@@ -42,8 +58,23 @@ def serve(*environments: str | type[Any], port: int | None = None) -> Iterator[s
         ...     base_url.startswith("http://127.0.0.1:")
         True
     """
+    if cassette is not None:
+        _check_alone(environments)
+        path = os.path.abspath(cassette)  # noqa: PTH100 - no link is followed
+        described = [describe_application(PLAYER, path=path)]
+    else:
+        served = environments or BUNDLED.values()
+        described = [describe_environment(one) for one in served]
+    with serve_described(described, port) as base_url:
+        yield base_url
+
+
+@contextmanager
+def serve_described(
+    described: list[dict[str, Any]], port: int | None = None
+) -> Iterator[str]:
+    """Serve what `describe_environment` or `describe_application` wrote."""
     require_extra()
-    described = [describe_environment(one) for one in environments or BUNDLED.values()]
     process = ServerProcess(described, port or 0)
     try:
         yield process.base_url
@@ -56,15 +87,19 @@ def run(
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
+    cassette: str | os.PathLike[str] | None = None,
     on_start: Callable[[str], None] | None = None,
 ) -> None:
-    """Serve environments from this process, until Ctrl-C or SIGTERM.
+    """Serve environments, or a recorded server, from this process.
+
+    It serves until Ctrl-C or SIGTERM.
 
     Args:
         environments: Environment classes of ors-sdk or strings ``"module:Class"``; the
             bundled environments if there are none.
         host: The address to listen on.
         port: The port, or 0 for any free one.
+        cassette: A file of ``ors-gym record`` to serve in place of environments.
         on_start: Called with the base URL once the server takes requests.
 
     Raises:
@@ -72,14 +107,32 @@ def run(
         InvalidRequestError: If a class cannot be loaded or served, or the port is in
             use.
     """
+    if cassette is not None:
+        _check_alone(environments)
+        described = describe_application(PLAYER, path=os.fspath(cassette))
+        run_served(lambda: load_served([described]), host, port, on_start)
+        return
+    run_served(
+        lambda: [
+            import_environment(one) if isinstance(one, str) else one
+            for one in environments or BUNDLED.values()
+        ],
+        *(host, port, on_start),
+    )
+
+
+def run_served(
+    load: Callable[[], Any],
+    host: str,
+    port: int,
+    on_start: Callable[[str], None] | None = None,
+) -> None:
+    """Serve from this process what a function loads, as `run` does."""
     require_extra()
     from ors_gym.server import _http_server  # noqa: PLC0415 - imports the SDK
 
     try:
-        classes = [
-            import_environment(one) if isinstance(one, str) else one
-            for one in environments or BUNDLED.values()
-        ]
+        served = load()
     except (ImportError, ValueError) as error:
         raise InvalidRequestError(
             f"Cannot serve: {type(error).__name__}: {error}"
@@ -89,7 +142,7 @@ def run(
     with listener:
         try:
             server = _http_server.build_server(
-                classes,
+                served,
                 host=host,
                 on_start=lambda: on_start(base_url) if on_start else None,
             )
@@ -98,6 +151,13 @@ def run(
         # uvicorn raises Ctrl-C once more after it has shut down.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
+
+
+def _check_alone(environments: Sequence[object]) -> None:
+    if environments:
+        raise InvalidRequestError(
+            "a cassette is served by itself; leave out the environments, or cassette="
+        )
 
 
 def require_extra() -> None:

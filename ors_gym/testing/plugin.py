@@ -1,24 +1,42 @@
-"""A plugin for pytest: ``pytest --ors-url URL`` adds one test for each check.
+"""A plugin for pytest: the contract check as tests, and cassettes as a fixture.
+
+``pytest --ors-url URL`` adds one test for each check. The fixture `ors_cassette`
+records a server once, and plays the recording from then on.
 
 Where it is not installed as an entry point: ``pytest -p ors_gym.testing.plugin``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import re
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, Final, Self
 
 import pytest
 
 from ors_gym._shown_text import clean
+from ors_gym.env._settings import find_server
+from ors_gym.server import serve
+from ors_gym.testing._cassettes.control import record
 from ors_gym.testing._check_server import check_server
 from ors_gym.testing._checks import CHECKS
 from ors_gym.testing._report import Report
 
-__all__ = ["ContractItem", "pytest_addoption", "pytest_collection_modifyitems"]
+__all__ = [
+    "Cassettes",
+    "ContractItem",
+    "ors_cassette",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_runtest_makereport",
+]
+
+_FAILED: Final = pytest.StashKey[bool]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +51,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=json.loads,
         metavar="JSON",
         help='the calls of one episode: [{"tool": ..., "input": {...}}, ...]',
+    )
+    group.addoption(
+        "--ors-record",
+        choices=("once", "none", "all"),
+        default="once",
+        help="cassettes: record those that are missing (default), none, or all anew",
     )
 
 
@@ -83,3 +107,92 @@ class ContractItem(pytest.Item):
     def reportinfo(self) -> tuple[str, None, str]:
         """Say what the test is called."""
         return "contract", None, self.name
+
+
+@pytest.fixture
+def ors_cassette(request: pytest.FixtureRequest) -> Iterator[Cassettes]:
+    """Give a function that returns the address of a recorded server.
+
+    Example:
+        >>> def test_my_agent(ors_cassette):
+        ...     base_url = ors_cassette("http://localhost:8080")
+        ...     assert play_with_my_agent(base_url) > 0
+    """
+    with Cassettes(request) as cassettes:
+        yield cassettes
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note whether a test failed: its recording is not kept then."""
+    report = yield
+    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    return report
+
+
+class Cassettes:
+    """The recorded servers of one test.
+
+    A cassette that is missing is recorded, and kept if the test passes. From then on it
+    is played, and neither the server nor its environments are needed. It is in the
+    folder ``cassettes`` beside the test's file. ``--ors-record=none`` fails where one
+    is missing, as is right for CI; ``--ors-record=all`` records anew.
+    """
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._node = request.node
+        self._mode = request.config.getoption("ors_record")
+        self._open: dict[Path, str] = {}
+        self._new: dict[Path, Path] = {}
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        for path, new in self._new.items():
+            if self._node.stash.get(_FAILED, False):
+                new.unlink(missing_ok=True)
+            elif new.exists():
+                new.replace(path)
+
+    def __call__(self, server: str | type[Any] | None = None, *, name: str = "") -> str:
+        """Return the address of a server that is recorded, or played.
+
+        Args:
+            server: What to record: an address, an environment class or
+                ``"module:Class"`` to serve meanwhile, or None for ``ORS_BASE_URL`` or
+                the bundled environments.
+            name: Tells the cassettes of a test that needs several.
+
+        Returns:
+            The base URL.
+        """
+        path = self.path(name)
+        if path not in self._open:
+            missing = not path.exists()
+            if missing and self._mode == "none":
+                pytest.fail(f"there is no cassette {path}; run without --ors-record")
+            if missing or self._mode == "all":
+                self._open[path] = self._record(server, path)
+            else:
+                self._open[path] = self._stack.enter_context(serve(cassette=path))
+        return self._open[path]
+
+    def path(self, name: str = "") -> Path:
+        """Return where a cassette of the test is."""
+        test = self._node.nodeid.partition("::")[2].replace("::", ".")
+        test = re.sub(r"[^\w.=-]+", "_", test).strip("_")
+        file = f"{test}-{name}.jsonl" if name else f"{test}.jsonl"
+        folder: Path = self._node.path.parent / "cassettes" / self._node.path.stem
+        return folder / file
+
+    def _record(self, server: str | type[Any] | None, path: Path) -> str:
+        new = self._new[path] = path.with_name(f"{path.name}.new")
+        new.unlink(missing_ok=True)
+        if isinstance(server, type) or (server and "://" not in server):
+            server = self._stack.enter_context(serve(server))
+        return self._stack.enter_context(record(find_server(server), new))

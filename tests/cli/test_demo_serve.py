@@ -69,3 +69,36 @@ def test_serve_an_environment_of_ones_own(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_server_is_recorded_and_served_from_its_cassette(contract, tmp_path):
+    def play(*arguments: str) -> object:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments], stdout=subprocess.PIPE, text=True, cwd=tmp_path
+        )
+        try:
+            assert process.stdout is not None
+            with process.stdout as lines:
+                url = re.findall(r"http://\S+", lines.readline())[0]
+                env = ors_gym.ORSEnv("contract", url)
+                env.reset(options={"task_index": 1})
+                action = {"tool": "submit", "input": {"answer": "2"}}
+                result = env.step(action)[:3]
+                env.close()
+                process.send_signal(signal.SIGINT)
+                assert process.wait(timeout=30) in (0, 130)
+        finally:
+            process.kill()
+            process.wait()
+        return result
+
+    recorded = play("record", contract.base_url, "it.jsonl")
+    contract.mark()
+    assert play("serve", "--port", "0", "--cassette", "it.jsonl") == recorded
+    assert contract.log() == []
+    said = run("serve", "json:X", "--cassette", "it.jsonl", code=1).stderr
+    assert "a cassette is served by itself" in said
+    said = run("serve", "--cassette", "none.jsonl", code=1, cwd=tmp_path).stderr
+    assert "none.jsonl cannot be read" in said
+    said = run("record", "http://h?x=1", "it.jsonl", code=1, cwd=tmp_path).stderr
+    assert "a query" in said
