@@ -21,6 +21,7 @@ from ors_gym.errors import (
     CallTimeoutError as CallTimeoutError,
     ConnectionFailedError as ConnectionFailedError,
     EpisodeOverError as EpisodeOverError,
+    IncompleteGroupError as IncompleteGroupError,
     InsecureTransportError as InsecureTransportError,
     InvalidArgumentError as InvalidArgumentError,
     InvalidRequestError as InvalidRequestError,
@@ -68,6 +69,7 @@ if TYPE_CHECKING:
         run_episode as run_episode,
         run_episode_async as run_episode_async,
         run_group as run_group,
+        stream_groups as stream_groups,
     )
     from ors_gym.spaces import FreeText as FreeText, ToolCallSpace as ToolCallSpace
     from ors_gym.vector import ORSVectorEnv as ORSVectorEnv
@@ -95,6 +97,7 @@ _LAZY_NAMES: Final = {
         "run_episode",
         "run_episode_async",
         "run_group",
+        "stream_groups",
     ),
     "spaces": ("FreeText", "ToolCallSpace"),
     "vector": ("ORSVectorEnv",),

@@ -21,6 +21,7 @@
     ├── ToolFailedError             the tool raised; the session is alive
     ├── ToolRejectedError           the server refused the call; nothing ran
     ├── EpisodeOverError            step before reset, after the end, after close
+    ├── IncompleteGroupError        a group of rollouts lacks outcomes
     └── MissingExtraError           an optional dependency is not installed
 
 An error holds a message and plain fields, nothing of an HTTP library. So it can be
@@ -44,6 +45,7 @@ __all__ = [
     "CallTimeoutError",
     "ConnectionFailedError",
     "EpisodeOverError",
+    "IncompleteGroupError",
     "InsecureTransportError",
     "InvalidArgumentError",
     "InvalidRequestError",
@@ -250,6 +252,12 @@ class EpisodeOverError(ORSError, ResetNeeded):
     """Raised when an env is stepped before a reset, after its end, or closed."""
 
     kind = "episode_over"
+
+
+class IncompleteGroupError(ORSError):
+    """Raised when outages left a group of rollouts short of outcomes."""
+
+    kind = "incomplete_group"
 
 
 class MissingExtraError(ORSError, ImportError):

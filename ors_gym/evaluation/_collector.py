@@ -81,7 +81,8 @@ class Collector:
         self._stop_if_pointless(record.episode)
         if output is not None:
             try:
-                record = self.records[planned.key] = output.append(record)
+                [record] = output.append(record)
+                self.records[planned.key] = record
                 if output.needs_sync:
                     await asyncio.to_thread(output.sync)
             except OSError as error:

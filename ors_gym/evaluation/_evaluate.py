@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any, Final, Literal, TypedDict, Unpack
 
 from ors_gym.client import AsyncORSClient
@@ -26,18 +22,20 @@ from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
-from ors_gym.rollout._output import FORMAT, Output, Success, name_success
+from ors_gym.rollout._output import (
+    PRIVATE_ARGUMENTS,
+    SECRET_ARGUMENTS,
+    Output,
+    Success,
+    describe_run,
+    name_success,
+)
 from ors_gym.rollout._player import make_rollout_env
 from ors_gym.rollout._policies import choose_policy, name_policy
 from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.rollout._scheduler import Scheduler, Settings
 from ors_gym.spaces import ToolSchemas
 from ors_gym.types import JSONObject, Secrets, TerminalToolAs
-
-_SECRET_ARGUMENTS: Final = ("secrets", "env_overrides")
-"""Arguments of an env that an output file says nothing of."""
-_PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
-"""Arguments that it holds a digest of: enough to see a change."""
 
 
 class _EnvOptions(TypedDict, total=False):
@@ -321,10 +319,7 @@ class _Job:
     def _describe(self, client: AsyncORSClient, name: str, plan: Plan) -> JSONObject:
         """Return the head of an output file."""
         settings = self._settings
-        judged: JSONObject = {
-            "seed": settings.seed,
-            "success": name_success(settings.success),
-        }
+        judged: JSONObject = {"success": name_success(settings.success)}
         if (rewards := self._options.get("reward_range")) is not None:
             judged["reward_range"] = list(rewards)
         return describe_run(
@@ -332,45 +327,14 @@ class _Job:
             environment=name,
             split=plan.split,
             policy=self._policy_name,
-            limits=dataclasses.asdict(settings.rules) | judged,
+            limits=settings.limits() | judged,
             env_arguments=settings.env_arguments,
         )
 
 
-def describe_run(
-    client: AsyncORSClient,
-    *,
-    environment: str,
-    split: str | None,
-    policy: str,
-    limits: JSONObject,
-    env_arguments: Mapping[str, Any],
-) -> JSONObject:
-    """Return the head of an output file."""
-    # Imported here, as most users never need it.
-    from ors_gym.server._embedded import describe_server  # noqa: PLC0415
-
-    arguments = {
-        argument: _digest(value) if argument in _PRIVATE_ARGUMENTS else value
-        for argument, value in env_arguments.items()
-        if value is not None and argument not in _SECRET_ARGUMENTS
-    }
-    return {
-        "format": FORMAT,
-        "server": client.base_url,
-        "served": describe_server(client.base_url),
-        "environment": environment,
-        "split": split,
-        "policy": policy,
-        "limits": limits | arguments,
-        "created": datetime.now(UTC).isoformat(),
-        "version": metadata.version("ors-gym"),
-    }
-
-
 def read_env_arguments(head: Mapping[str, Any]) -> JSONObject:
     """Return the arguments of an env that the head of an output file holds."""
-    hidden = {*_SECRET_ARGUMENTS, *_PRIVATE_ARGUMENTS}
+    hidden = {*SECRET_ARGUMENTS, *PRIVATE_ARGUMENTS}
     limits = head.get("limits")
     return {
         name: value
@@ -403,8 +367,3 @@ def _read_ray_options(options: Options) -> tuple[int | None, Mapping[str, Any]] 
     if actors is not None and actors < 1:
         raise InvalidRequestError("actors must be at least 1")
     return None if engine == "local" else (actors, actor_options or {})
-
-
-def _digest(value: Mapping[str, Any]) -> str:
-    text = json.dumps(value, sort_keys=True, default=repr)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -14,9 +14,15 @@ from typing import Any, Final, Self
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
-from ors_gym.evaluation._evaluate import describe_run
 from ors_gym.rollout import Episode, LiveEpisode, Rules
-from ors_gym.rollout._output import Output, Record, Success, is_success, name_success
+from ors_gym.rollout._output import (
+    Output,
+    Record,
+    Success,
+    describe_run,
+    is_success,
+    name_success,
+)
 from ors_gym.rollout._player import make_rollout_env
 from ors_gym.types import JSONObject
 

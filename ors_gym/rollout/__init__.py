@@ -18,6 +18,7 @@ from ors_gym.rollout._episode import (
     StopReason,
     Turn,
 )
+from ors_gym.rollout._groups import Group
 from ors_gym.rollout._live import LiveEpisode
 from ors_gym.rollout._policies import Policy, random_policy, reference_policy
 from ors_gym.rollout._renderers import (
@@ -36,6 +37,7 @@ from ors_gym.rollout._run import (
     run_episode_async,
     run_group,
 )
+from ors_gym.rollout._streams import GroupStream, stream_groups
 from ors_gym.rollout._token_policy import TokenPolicy, run_token_episode
 from ors_gym.rollout._tokens import Generated, TokenSequence, TurnTokens
 
@@ -46,6 +48,8 @@ __all__ = [
     "Episode",
     "EpisodeRunner",
     "Generated",
+    "Group",
+    "GroupStream",
     "LiveEpisode",
     "Parsed",
     "Policy",
@@ -74,4 +78,5 @@ __all__ = [
     "run_episode_async",
     "run_group",
     "run_token_episode",
+    "stream_groups",
 ]

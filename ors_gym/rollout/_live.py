@@ -8,7 +8,6 @@ outages and the reward are those of every other rollout.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
@@ -22,7 +21,7 @@ from ors_gym.rollout._episode import (
     StopReason,
     messages_of_last_turn,
 )
-from ors_gym.rollout._play import Game
+from ors_gym.rollout._play import Clock, Game
 from ors_gym.rollout._player import advance, make_rollout_env, start_game
 from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.types import JSONObject
@@ -85,7 +84,7 @@ class LiveEpisode:
         self._env = make_rollout_env(client, env_name, **arguments)
         self._game: Game | None = None
         self._turn = asyncio.Lock()
-        self._began = time.monotonic()
+        self._clock = Clock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,12 +107,12 @@ class LiveEpisode:
             ORSError: If there is no such task, or it cannot be set up.
         """
         episode, env = self.episode, self._env
-        self._began = time.monotonic()
+        self._clock = Clock()
         try:
             task, split = self._task
             found = await env.find_task(task, split=split)
             episode.task_index, episode.split = found.index, found.split
-            self._game = await start_game(episode, env, found, self._rules, self._began)
+            self._game = await start_game(episode, env, found, self._rules, self._clock)
         except ORSError as error:
             episode.fail(error, error.kind)
             raise
@@ -175,7 +174,7 @@ class LiveEpisode:
             await self._break_off(error)
             raise
         finally:
-            episode.seconds = time.monotonic() - self._began
+            episode.seconds = self._clock.seconds
         if episode.total_reward is None:
             kind = _BY_KIND.get(episode.error_kind, ORSError)
             raise episode.cause or kind(episode.error)

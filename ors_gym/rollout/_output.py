@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from ors_gym._json_lines import LinesFile, LinesFormat, encode_line
+from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._planned import Key, identify
@@ -26,6 +30,10 @@ OUTPUT: Final = LinesFormat(
 _MAY_CHANGE: Final = ("server", "served", "created", "version")
 """Fields of the head that need not be the same where a run goes on."""
 
+SECRET_ARGUMENTS: Final = ("secrets", "env_overrides")
+"""Arguments of an env that an output file says nothing of."""
+PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
+"""Arguments that it holds a digest of: enough to see a change."""
 
 Success: TypeAlias = float | Callable[[Episode], bool] | None
 """The least reward of a success, or a function that judges the episode; None for
@@ -143,6 +151,42 @@ def name_success(success: Success) -> str:
     return f"total_reward >= {float(success):g}"
 
 
+def describe_run(
+    client: AsyncORSClient,
+    *,
+    environment: str,
+    split: str | None,
+    policy: str,
+    limits: JSONObject,
+    env_arguments: Mapping[str, Any],
+) -> JSONObject:
+    """Return the head of an output file."""
+    # Imported here, as most users never need it.
+    from ors_gym.server._embedded import describe_server  # noqa: PLC0415
+
+    arguments = {
+        argument: _digest(value) if argument in PRIVATE_ARGUMENTS else value
+        for argument, value in env_arguments.items()
+        if value is not None and argument not in SECRET_ARGUMENTS
+    }
+    return {
+        "format": FORMAT,
+        "server": client.base_url,
+        "served": describe_server(client.base_url),
+        "environment": environment,
+        "split": split,
+        "policy": policy,
+        "limits": limits | arguments,
+        "created": datetime.now(UTC).isoformat(),
+        "version": metadata.version("ors-gym"),
+    }
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps(value, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]:
     """Read the head and the records of an output file, in the order of the file.
 
@@ -178,8 +222,8 @@ class Output(LinesFile):
         """The episodes that need not be played again, by their keys."""
         super().__init__(path, OUTPUT, head)
 
-    def append(self, record: Record) -> Record:
-        """Write an episode, so that other processes see it at once.
+    def append(self, *records: Record) -> list[Record]:
+        """Write episodes at once, so that other processes see them.
 
         Returns:
             What was written: an episode that is not JSON has lost its outcome.
@@ -187,9 +231,9 @@ class Output(LinesFile):
         Raises:
             OSError: If it cannot be written. The file holds whole rows even then.
         """
-        record, line = record.encode()
-        self.append_line(line)
-        return record
+        encoded = [record.encode() for record in records]
+        self.append_line(b"".join(line for _, line in encoded))
+        return [record for record, _ in encoded]
 
     def _take_over(
         self, before: JSONObject | None, rows: Iterator[tuple[Any, bytes]]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -58,22 +57,34 @@ _ASK_POLICY: Final = AskPolicy()
 Game: TypeAlias = Generator[AskPolicy | StepEnv, Any, None]
 
 
-def play(
-    episode: Episode, rules: Rules, reader: TurnReader, started: float = 0.0
-) -> Game:
-    """Play an episode that is set up, from ``started`` as `time.monotonic` counts.
+class Clock:
+    """The time of an episode since it was begun, less what it was held up for."""
+
+    def __init__(self) -> None:
+        self._since = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._since
+
+    def hold_up(self, seconds: float) -> None:
+        """Leave seconds out that are over."""
+        self._since += seconds
+
+
+def play(episode: Episode, rules: Rules, reader: TurnReader, clock: Clock) -> Game:
+    """Play an episode that is set up.
 
     An outage that the env raises ends the episode; any other `ORSError` is raised.
     """
-    until = math.inf if rules.deadline is None else started + rules.deadline
     running = RunningReward(rules.reward_reduction)
     while not episode.stop_reason:
         if rules.max_turns is not None and len(episode.turns) >= rules.max_turns:
             rules.conclude(episode, "max_turns")
-        elif time.monotonic() >= until:
+        elif _is_late(rules, clock):
             rules.conclude(episode, "deadline")
         else:
-            yield from _play_turn(episode, rules, reader, until, running)
+            yield from _play_turn(episode, rules, reader, running, clock)
 
 
 def resume(
@@ -86,16 +97,20 @@ def resume(
         return None
 
 
+def _is_late(rules: Rules, clock: Clock) -> bool:
+    return rules.deadline is not None and clock.seconds >= rules.deadline
+
+
 def _play_turn(
     episode: Episode,
     rules: Rules,
     reader: TurnReader,
-    until: float,
     running: RunningReward,
+    clock: Clock,
 ) -> Game:
-    asked = time.monotonic()
+    asked = clock.seconds
     answer = yield _ASK_POLICY
-    seconds = time.monotonic() - asked
+    seconds = clock.seconds - asked
     read = reader.read(answer, len(episode.turns))
     if isinstance(read, Stop):
         rules.conclude(episode, read.reason)
@@ -108,7 +123,7 @@ def _play_turn(
         return
     text_ends_it = rules.on_plain_text == "stop" or _was_nudged_enough(episode)
     for action in actions:
-        if time.monotonic() >= until:
+        if _is_late(rules, clock):
             rules.conclude(episode, "deadline")
         elif action.is_plain_text and text_ends_it:
             rules.conclude(episode, "policy_stopped")

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, Self
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.env import AsyncTaskEnv
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
-from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._play import Game, StepEnv, TurnReader, play, resume
+from ors_gym.rollout._episode import Episode, Turn
+from ors_gym.rollout._play import Clock, Game, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._policies import Policy, PolicyCaller
 from ors_gym.rollout._rules import Rules
 
@@ -20,6 +21,68 @@ _ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
     {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
 )
 """Arguments of an env that every rollout sets itself."""
+
+
+class Turns:
+    """Which turns may be played now, and with which version of the weights.
+
+    While it is paused, no policy is asked. Those that were asked before go on.
+    """
+
+    def __init__(self, version: Callable[[], Any] | None = None) -> None:
+        self._version = version
+        self._asked = 0
+        self._open: asyncio.Future[None] | None = None
+        self._idle: list[asyncio.Future[None]] = []
+
+    @property
+    def paused(self) -> bool:
+        return self._open is not None
+
+    def pause(self) -> asyncio.Future[None]:
+        """Hold every further turn; the future is done once none is played."""
+        loop = asyncio.get_running_loop()
+        if self._open is None:
+            self._open = loop.create_future()
+        idle: asyncio.Future[None] = loop.create_future()
+        if self._asked:
+            self._idle.append(idle)
+        else:
+            idle.set_result(None)
+        return idle
+
+    def resume(self) -> None:
+        if self._open is not None:
+            self._open.set_result(None)
+            self._open = None
+
+    async def hold(self) -> None:
+        """Wait while it is paused."""
+        while self._open is not None:
+            await asyncio.shield(self._open)
+
+    async def ask_version(self) -> Any:
+        if self._version is None:
+            return None
+        version = self._version()
+        return await version if inspect.isawaitable(version) else version
+
+    async def ask(self, caller: PolicyCaller, policy: Policy, episode: Episode) -> Any:
+        """Ask a policy; the version is in the turn that it returns."""
+        self._asked += 1
+        try:
+            version = await self.ask_version()
+            answer = await caller.call(policy, episode)
+        finally:
+            self._asked -= 1
+            while self._idle and not self._asked:
+                idle = self._idle.pop()
+                if not idle.done():
+                    idle.set_result(None)
+        if version is None:
+            return answer
+        turn = answer if isinstance(answer, Turn) else Turn(answer)
+        return turn if turn.version is not None else replace(turn, version=version)
 
 
 class EpisodePlayer:
@@ -31,9 +94,11 @@ class EpisodePlayer:
         env_name: str,
         rules: Rules,
         env_arguments: Mapping[str, Any],
+        turns: Turns | None = None,
     ) -> None:
         self.env = make_rollout_env(client, env_name, **env_arguments)
         self._rules = rules
+        self._turns = turns or Turns()
         self._caller = PolicyCaller()
 
     async def __aenter__(self) -> Self:
@@ -48,14 +113,14 @@ class EpisodePlayer:
         Outages are recorded. A mistake of the caller, and what the policy raised, is
         recorded and raised.
         """
-        started = time.monotonic()
+        clock = Clock()
         deadline = self._rules.deadline
         self._caller.begin_episode()
         try:
-            async with asyncio.timeout(deadline):
-                await self._play(episode, task, policy, started)
+            async with asyncio.timeout(deadline) as limit:
+                await self._play(episode, task, policy, clock, limit)
         except TimeoutError as error:
-            if deadline is None or time.monotonic() - started < deadline:
+            if deadline is None or clock.seconds < deadline:
                 # It is not ours, but the policy's own.
                 episode.fail(error, "policy")
                 raise
@@ -69,16 +134,31 @@ class EpisodePlayer:
                 episode.cause = error
             raise
         finally:
-            episode.seconds = time.monotonic() - started
+            episode.seconds = clock.seconds
             await self.env.leave()
             await self._caller.end(policy, episode)
 
+    async def _hold(self, clock: Clock, limit: asyncio.Timeout) -> None:
+        """Wait while no turn may be played, and put the deadline off by that."""
+        since, until = clock.seconds, limit.when()
+        limit.reschedule(None)
+        await self._turns.hold()
+        held = clock.seconds - since
+        clock.hold_up(held)
+        if until is not None:
+            limit.reschedule(until + held)
+
     async def _play(
-        self, episode: Episode, task: Task, policy: Policy, started: float
+        self,
+        episode: Episode,
+        task: Task,
+        policy: Policy,
+        clock: Clock,
+        limit: asyncio.Timeout,
     ) -> None:
-        env = self.env
+        env, turns = self.env, self._turns
         try:
-            game = await start_game(episode, env, task, self._rules, started)
+            game = await start_game(episode, env, task, self._rules, clock)
         except ORSError as error:
             episode.fail(error, error.kind)
             if isinstance(error, InvalidRequestError | AuthenticationError):
@@ -88,7 +168,9 @@ class EpisodePlayer:
         try:
             asked = await advance(game, env, None)
             while asked:
-                answer = await self._caller.call(policy, episode)
+                if turns.paused:
+                    await self._hold(clock, limit)
+                answer = await turns.ask(self._caller, policy, episode)
                 asked = await advance(game, env, answer)
         finally:
             game.close()
@@ -106,18 +188,18 @@ def _describe(error: BaseException) -> str:
 
 
 async def start_game(
-    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, started: float
+    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, clock: Clock
 ) -> Game:
     """Open the session of an episode, and fill in what the episode begins with."""
     try:
         episode.observation, info = await env.open(task)
     finally:
-        episode.setup_seconds = time.monotonic() - started
+        episode.setup_seconds = clock.seconds
     episode.environment = env.environment
     episode.set_prompt(info["blocks"], env.conversation)
     episode.tools = list(env.tools)
     reader = TurnReader(env.tools, rules.on_plain_text)
-    return play(episode, rules, reader, started)
+    return play(episode, rules, reader, clock)
 
 
 async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:

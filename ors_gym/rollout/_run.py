@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Unpack
 
@@ -26,7 +25,7 @@ from ors_gym.rollout._clients import (
 )
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._planned import Planned
-from ors_gym.rollout._play import StepEnv, TurnReader, play, resume
+from ors_gym.rollout._play import Clock, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._player import EpisodePlayer, make_rollout_env
 from ors_gym.rollout._policies import (
     Policy,
@@ -79,7 +78,7 @@ def run_episode(
         ('finished', 0.0, 1)
     """
     checked = Rules(**rules)
-    started = time.monotonic()
+    clock = Clock()
     observation, info = env.reset(seed=seed, options=options)
     episode = Episode(
         _environment_of(env),
@@ -88,16 +87,16 @@ def run_episode(
         seed=seed,
         tools=list(getattr(env.unwrapped, "tools", [])),
         observation=observation,
-        setup_seconds=time.monotonic() - started,
+        setup_seconds=clock.seconds,
     )
     episode.set_prompt(
         info.get("blocks") or [{"type": "text", "text": str(observation)}],
         getattr(env.unwrapped, "conversation", []),
     )
     try:
-        _play_blocking(env, policy, episode, checked, started)
+        _play_blocking(env, policy, episode, checked, clock)
     finally:
-        episode.seconds = time.monotonic() - started
+        episode.seconds = clock.seconds
         if (end := find_end(policy)) is not None:
             _ask_blocking(end, episode)
     return episode
@@ -108,7 +107,7 @@ def _play_blocking(
     policy: Policy,
     episode: Episode,
     rules: Rules,
-    started: float,
+    clock: Clock,
 ) -> None:
     space = env.action_space
     reader = TurnReader(
@@ -117,7 +116,7 @@ def _play_blocking(
         # A wrapper with another action space turns its own actions into calls.
         raw=not isinstance(space, ToolCallSpace | Text),
     )
-    game = play(episode, rules, reader, started)
+    game = play(episode, rules, reader, clock)
     try:
         request = resume(game)
         while request is not None:

@@ -1,27 +1,29 @@
 """The scheduler of rollouts: which are under way, and how many at once.
 
-`evaluate` and `run_group` stand on it. It decides when a rollout may begin, over which
-env it is played, and what an error in one means for the others. What is played next,
-and what becomes of it, is its callers'.
+`evaluate`, `run_group` and `stream_groups` stand on it. It decides when a rollout may
+begin, over which env it is played, whether it is played again, and what an error in one
+means for the others. What is played next, and what becomes of it, is its callers'.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import outcome_of
-from ors_gym.errors import ORSError
+from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.protocol._retries import Retry
-from ors_gym.rollout._episode import Episode
+from ors_gym.rollout._episode import Attempt, Episode
 from ors_gym.rollout._output import Record, Success, is_success
 from ors_gym.rollout._planned import Planned
-from ors_gym.rollout._player import EpisodePlayer
+from ors_gym.rollout._player import EpisodePlayer, Turns
 from ors_gym.rollout._policies import Policy
 from ors_gym.rollout._rules import Rules
+from ors_gym.types import JSONObject
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,13 +38,24 @@ class Settings:
     success: Success = None
     env_arguments: Mapping[str, Any]
 
+    def limits(self) -> JSONObject:
+        """Return what the head of an output file says of them."""
+        return dataclasses.asdict(self.rules) | {"seed": self.seed}
+
 
 class Scheduler:
-    """Plays rollouts over one client, on one event loop."""
+    """Plays rollouts over one client, on one event loop.
 
-    def __init__(self, client: AsyncORSClient, settings: Settings) -> None:
+    `Pace` says how many play at once, and ``turns`` which of their turns may be played
+    now: limits of a run belong there.
+    """
+
+    def __init__(
+        self, client: AsyncORSClient, settings: Settings, turns: Turns | None = None
+    ) -> None:
         self._client = client
         self._settings = settings
+        self._turns = turns or Turns()
         self._pace = Pace(settings.max_concurrent)
         self._free: list[EpisodePlayer] = []
         self._unsubscribe = client.subscribe_to_retries(self._pace.note)
@@ -80,13 +93,52 @@ class Scheduler:
             player = self._free.pop()
         else:
             player = EpisodePlayer(
-                self._client, settings.env_name, settings.rules, settings.env_arguments
+                self._client,
+                settings.env_name,
+                settings.rules,
+                settings.env_arguments,
+                self._turns,
             )
         try:
             await player.play(episode, planned.task, settings.make_policy())
         finally:
             self._free.append(player)
             self._pace.end()
+
+    async def play_to_an_outcome(self, planned: Planned, attempts: int) -> Episode:
+        """Play a rollout, and again on a new session while it comes to no outcome.
+
+        Returns:
+            The last attempt; the earlier ones are in ``episode.attempts``.
+
+        Raises:
+            BaseException: The caller's mistake, at once; and what the policy raised at
+                the last attempt, unless it was an outage of its own.
+        """
+        earlier: list[Attempt] = []
+        while True:
+            episode = self.new_episode(planned)
+            episode.attempts = list(earlier)
+            is_last = len(earlier) + 1 >= attempts
+            try:
+                await self.play(planned, episode)
+            except (InvalidRequestError, AuthenticationError):
+                raise
+            except Exception as error:
+                is_outage = isinstance(error, ORSError) and error.outage
+                if is_last and not is_outage:
+                    raise
+            if is_last or episode.total_reward is not None:
+                return episode
+            earlier.append(
+                Attempt(
+                    episode.error_kind,
+                    episode.error,
+                    time.time(),
+                    episode.seconds,
+                    len(episode.steps),
+                )
+            )
 
     async def play_record(self, planned: Planned) -> Record:
         """Play a rollout; failures are records.
@@ -174,6 +226,10 @@ async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
 
 async def _carry(work: Callable[[], Awaitable[None]]) -> None:
     outcome = await outcome_of(work())
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        # From outside: by the others' failure, or by the end of the event loop.
+        raise asyncio.CancelledError
     if outcome.error is not None:
         raise _CarriedError(outcome.error)
 

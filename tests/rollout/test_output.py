@@ -146,7 +146,7 @@ def test_a_row_that_is_not_json_is_written_without_its_outcome(path):
         record = make_record(7)
         record.episode.steps[0].metadata = metadata
         with Output(path, HEAD, ()) as output:
-            kept = output.append(record)
+            [kept] = output.append(record)
             output.append(ONE)
         assert kept.key == record.key
         assert not kept.has_outcome
