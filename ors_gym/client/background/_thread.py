@@ -38,6 +38,9 @@ _LINGER_SECONDS: Final = 5.0
 """How long the thread stays without work: a new thread for each session costs more."""
 _STOP_SECONDS: Final = 2.0
 _CLEANUP_SECONDS: Final = 30.0
+_SIGNAL_SECONDS: Final = 0.5
+"""How often a thread that waits looks for signals. One that strikes just before a lock
+is waited for, or in another thread, does not end the wait for the lock."""
 _EXIT_SECONDS: Final = 5.0
 _OPENING_EXIT_SECONDS: Final = 1.0
 """How long a process that exits waits for the sessions that it is opening."""
@@ -248,21 +251,28 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
     def cancel() -> None:
         for task in tasks:
             task.cancel()
-        if not tasks:
-            end(None)
+        if all(task.done() for task in tasks):
+            end(None)  # again, where the interrupt struck just after the wait
 
     try:
         loop.call_soon_threadsafe(start)
-        done.get()
+        while not _is_put(done, _SIGNAL_SECONDS):
+            pass
     except BaseException:
         loop.call_soon_threadsafe(cancel)
-        try:
-            done.get(timeout=_CLEANUP_SECONDS)
-        except queue.Empty:
+        if not _is_put(done, _CLEANUP_SECONDS):
             # Something blocks the loop: the next call needs another.
             _thread_for_blocking_calls.abandon()
         raise
     return tasks[0].result().get()
+
+
+def _is_put(done: queue.SimpleQueue[None], seconds: float) -> bool:
+    try:
+        done.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    return True
 
 
 class Outcome(NamedTuple, Generic[T]):

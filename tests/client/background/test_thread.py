@@ -58,6 +58,17 @@ def test_ctrl_c_cancels_the_work_and_waits_for_its_cleanup() -> None:
     assert steps == ["cancelled", "cleaned up"]
 
 
+def test_a_signal_that_does_not_end_the_wait_is_seen_all_the_same() -> None:
+    async def work() -> None:
+        # The waiting thread notices it as little as one that strikes just before it
+        # begins to wait.
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_and_wait(work())
+
+
 @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
 def test_what_would_stop_the_loop_is_raised_here_alone(error: BaseException) -> None:
     before = run_and_wait(running_loop())
