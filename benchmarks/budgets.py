@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
 from benchmarks.rows import Row
+from tests.integrations.venvs import GROUPS
 from tests.support.servers.process import start_server
+from tests.support.virtual_environments import ROOT, ensure
 
 __all__ = ["PARTS", "Part"]
 
@@ -209,6 +212,26 @@ def first_episodes(rounds: int) -> Part:
     return Part(first_episode.measure(max(2, rounds // 2)))
 
 
+def tokens(rounds: int) -> Part:
+    """Measure rendering and bookkeeping, where `transformers` and torch are."""
+    python = ensure(GROUPS["training"].recipe)
+    with tempfile.TemporaryDirectory() as directory:
+        kept = pathlib.Path(directory, "rows.json")
+        command = [str(python), "-m", "benchmarks.tokens", "--json", str(kept)]
+        single = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [*command, "--rounds", str(rounds)],
+            env={**single, "PYTHONPATH": str(ROOT)},
+            cwd=ROOT,
+            check=False,  # it exits with 1 where a budget is not met
+            stdout=subprocess.DEVNULL,
+        )
+        found = json.loads(kept.read_text())
+    for row in found:
+        del row["met"]
+    return Part([Row(**row) for row in found])
+
+
 PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "one": one_session,
     "large": large_result,
@@ -220,5 +243,6 @@ PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "spaces": action_spaces,
     "import": imports,
     "first": first_episodes,
+    "tokens": tokens,
 }
 """Everything that is measured, by name, in order."""

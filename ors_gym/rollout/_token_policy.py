@@ -132,7 +132,8 @@ class TokenPolicy:
         """Return the next turn, `Stop` where it has no room, or an awaitable of one."""
         talk = self._talk(episode)
         prompt = self._next_prompt(talk, episode)
-        ids = prompt.before + prompt.added
+        # A new list, since the engine may keep it.
+        ids = [*(() if prompt.starts_sequence else talk.ids), *prompt.added]
         room = self.max_new_tokens
         if self.max_tokens is not None:
             room = min(room, self.max_tokens - len(ids))
@@ -161,7 +162,8 @@ class TokenPolicy:
                 f"generate returned {len(sampled)} ids; it was asked for {room} at most"
             )
         said = self.renderer.parse(sampled)
-        talk.ids = prompt.before
+        if prompt.starts_sequence:
+            talk.ids = []
         talk.ids += prompt.added
         talk.ids += sampled
         talk.ended = bool(sampled) and sampled[-1] in self._stop_ids
@@ -212,7 +214,7 @@ class TokenPolicy:
         rendered = _as_rendered(reply)
         ending = [] if talk.ended else self._stop_ids[:1]
         mm = talk.mm if rendered.mm is None else [*talk.mm, rendered.mm]
-        return _Prompt(list(talk.ids), ending + rendered.ids, messages, mm, rendered.mm)
+        return _Prompt(ending + rendered.ids, messages, mm, rendered.mm)
 
     def _opening(self, episode: Episode) -> list[JSONObject]:
         messages = episode.messages()
@@ -225,9 +227,7 @@ class TokenPolicy:
         tools = to_openai_tools(episode.tools)
         rendered = _as_rendered(self.renderer.render(messages, tools))
         mm = [] if rendered.mm is None else [rendered.mm]
-        return _Prompt(
-            [], rendered.ids, messages, mm, rendered.mm, starts_sequence=True
-        )
+        return _Prompt(rendered.ids, messages, mm, rendered.mm, starts_sequence=True)
 
     def _is_rewritten(self, messages: list[JSONObject], episode: Episode) -> bool:
         find = getattr(self.renderer, "find_rewrite", None)
@@ -250,7 +250,6 @@ class _Talk:
 class _Prompt:
     """What the model reads in its next turn."""
 
-    before: list[int]
     added: list[int]
     messages: list[JSONObject]
     mm: list[Any]

@@ -101,16 +101,16 @@ class TurnTokens:
         """Make it from the values of `to_dict`; a TypeError says what is wrong."""
         tokens = cls(**value)
         for name in ("prompt_ids", "ids"):
-            if not _all_are(int, getattr(tokens, name)):
+            if not _all_are({int}, getattr(tokens, name)):
                 raise TypeError(f"the {name} of a turn's tokens are no list of ids")
-        if tokens.logprobs is not None and not _all_are(int | float, tokens.logprobs):
+        if tokens.logprobs is not None and not _all_are({int, float}, tokens.logprobs):
             raise TypeError("the logprobs of a turn's tokens are no list of numbers")
         _check(tokens)
         return tokens
 
 
-def _all_are(kind: Any, values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(one, kind) for one in values)
+def _all_are(kinds: set[type], values: Any) -> bool:
+    return isinstance(values, list) and set(map(type, values)) <= kinds
 
 
 def _check(tokens: Generated | TurnTokens) -> None:

@@ -1,0 +1,119 @@
+"""Renderers of the ``renderers`` package and of tinker-cookbook, in a policy."""
+
+from typing import Any, Final
+
+import pytest
+from renderers.configs import Qwen3RendererConfig
+from renderers.qwen3 import Qwen3Renderer
+from tinker_cookbook.renderers.llama3 import Llama3Renderer
+from tinker_cookbook.renderers.qwen3 import Qwen3Renderer as CookbookQwen3Renderer
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.formats import to_openai_tools
+from ors_gym.rollout import (
+    Episode,
+    Generated,
+    TokenPolicy,
+    as_renderer,
+    check_prefix_preserving,
+    run_episode,
+)
+from tests.integrations.chat_tokenizers import SMOLLM2, train_tokenizer
+from tests.rollout.scripted_env import TOOLS, ScriptedEnv
+
+GROUP = "agents"
+
+_MARKERS: Final = (
+    "{# <think> </think> <tool_call> </tool_call> <tool_response> </tool_response> "
+    "<|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> #}"
+)
+TOKENIZER: Any = train_tokenizer(SMOLLM2 + _MARKERS)
+CALL: Final = (
+    '<tool_call>\n{"name": "submit", "arguments": {"answer": "4"}}\n</tool_call>'
+)
+SAID: Final = f"<think>\n2 + 2\n</think>\n\nSo:\n{CALL}"
+
+
+def bridging(**options: Any) -> Any:
+    return Qwen3Renderer(TOKENIZER, Qwen3RendererConfig(**options))
+
+
+RENDERERS: Final = {
+    "renderers, qwen3": bridging(thinking_retention="all"),
+    "cookbook, qwen3": CookbookQwen3Renderer(
+        TOKENIZER, strip_thinking_from_history=False
+    ),
+    "cookbook, llama3": Llama3Renderer(TOKENIZER),
+}
+
+
+class Engine:
+    def __init__(self, *script: str) -> None:
+        self.script = list(script)
+        self.log: list[tuple[list[int], list[int]]] = []
+
+    def __call__(self, ids: Any, *, stop: Any, **_: Any) -> Generated:
+        text = self.script.pop(0)
+        sampled = [*TOKENIZER.encode(text, add_special_tokens=False), stop[0]]
+        self.log.append((list(ids), sampled))
+        return Generated(sampled, [-1.0] * len(sampled))
+
+
+def check_exact(episode: Episode, engine: Engine) -> None:
+    log = iter(engine.log)
+    for sequence in episode.sequences():
+        for _ in sequence.turns:
+            read, sampled = next(log)
+            end = len(read) + len(sampled)
+            assert sequence.ids[:end] == read + sampled
+            assert sequence.mask[len(read) : end] == [1] * len(sampled)
+    assert next(log, None) is None
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+def test_an_episode_is_exact_and_its_calls_are_read(name: str) -> None:
+    check_prefix_preserving(RENDERERS[name])
+    said = CALL if name.endswith("llama3") else SAID
+    engine = Engine(said, "Four?", said)
+    env = ScriptedEnv({"reward": 0.5}, {}, {"reward": 1.0, "finished": True})
+    episode = run_episode(env, TokenPolicy(engine, RENDERERS[name]))
+    assert episode.stop_reason == "finished"
+    calls = [step.input for step in episode.steps if step.tool]
+    assert calls == [{"answer": "4"}, {"answer": "4"}]
+    check_exact(episode, engine)
+    assert len(episode.sequences()) == 1
+    # What is appended is what the renderer writes of a whole conversation.
+    text = TOKENIZER.decode(engine.log[-1][0])
+    assert "reply" in text
+    assert "<tool_call>" in text
+
+
+@pytest.mark.parametrize(
+    "renderer",
+    [
+        bridging(),
+        bridging(thinking_retention="tool_cycle"),
+        CookbookQwen3Renderer(TOKENIZER),
+    ],
+)
+def test_one_that_drops_reasoning_is_refused_or_splits(renderer: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="does not keep what came before"):
+        check_prefix_preserving(renderer)
+    engine = Engine(SAID, "Four?", SAID)
+    env = ScriptedEnv({}, {}, {"finished": True})
+    policy = TokenPolicy(engine, renderer, on_rewrite="split")
+    episode = run_episode(env, policy)
+    check_exact(episode, engine)
+    assert len(episode.sequences()) > 1
+
+
+def test_calls_that_cannot_be_read_are_told_of() -> None:
+    renderer = as_renderer(RENDERERS["renderers, qwen3"])
+    encode = TOKENIZER.encode
+    broken = '<tool_call>\n{"name": submit}\n</tool_call>'
+    parsed = renderer.parse(encode(f"Look.\n{CALL}\n{broken}<|im_end|>"))
+    assert len(parsed.calls) == 2
+    assert renderer.parse(encode("plain")).calls == "plain"
+    tools = to_openai_tools(TOOLS)
+    prompt = renderer.render([{"role": "user", "content": "2 + 2?"}], tools)
+    assert "submit" in TOKENIZER.decode(prompt)
