@@ -281,7 +281,7 @@ def test_what_trl_has_is_used() -> None:
     renderer = TemplateRenderer(
         tokenizer,
         chat_template=get_training_chat_template(tokenizer),
-        parse=lambda ids: parse_response(tokenizer, ids),
+        parse=lambda ids: parse_response(tokenizer, ids, prefix=[]),
     )
     check_prefix_preserving(renderer)
     said = f"<think>\nHm.\n</think>\n\n{_CALLS[0]}<|im_end|>"
