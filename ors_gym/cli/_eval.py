@@ -8,6 +8,8 @@ import pathlib
 import shlex
 from typing import Any, Final
 
+from ors_gym.agents import AgentProgram, CommandPolicy, read_programs
+from ors_gym.agents._programs import is_secret_name
 from ors_gym.cli._common import (
     add_command,
     add_credential_arguments,
@@ -18,6 +20,7 @@ from ors_gym.cli._common import (
     open_environment,
     read_range,
     read_reward_range,
+    read_variable,
     require_module,
     say_aside,
     say_json,
@@ -55,10 +58,33 @@ def add_parser(commands: Any) -> None:
 
 
 def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    policies = parser.add_mutually_exclusive_group()
+    policies.add_argument(
         "--policy",
         default="random",
         help="random (the default), reference, openai:MODEL, or module:function",
+    )
+    policies.add_argument(
+        "--agent",
+        metavar="PROGRAM",
+        help="a program plays over MCP: claude, codex, gemini, opencode, or a command "
+        "such as 'codex exec --model gpt-5.1'",
+    )
+    parser.add_argument(
+        "--agent-env",
+        type=_read_agent_variable,
+        action="append",
+        default=[],
+        metavar="NAME|NAME=VALUE",
+        help="a variable that the agent is given: yours of that name, or a value",
+    )
+    parser.add_argument(
+        "--agent-programs",
+        type=_read_agent_programs,
+        default={},
+        metavar="FILE",
+        help="programs that --agent knows by name too, in the form of "
+        "ors_gym/agents/programs.toml",
     )
     parser.add_argument(
         "--model-url",
@@ -97,6 +123,12 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
         default=100,
         metavar="N",
         help="of an episode; default: 100",
+    )
+    parser.add_argument(
+        "--deadline",
+        type=float,
+        metavar="SECONDS",
+        help="of an episode, set-up included; default: none",
     )
     parser.add_argument(
         "--max-concurrent",
@@ -155,6 +187,7 @@ def _run(options: argparse.Namespace) -> int:
             max_concurrent=options.max_concurrent,
             episodes_per_task=options.episodes_per_task,
             max_turns=options.max_turns,
+            deadline=options.deadline,
             split=options.split,
             seed=options.seed,
             secrets=dict(options.secret),
@@ -162,7 +195,7 @@ def _run(options: argparse.Namespace) -> int:
             tool_schemas=options.tool_schemas,
             terminal_tool_as=options.terminal_tool_as,
             output=options.output,
-            policy_name=options.policy,
+            policy_name=None if options.agent else options.policy,
             log_to=loggers,
             engine=options.engine,
             actors=options.actors,
@@ -188,6 +221,12 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _find_policy(options: argparse.Namespace) -> Policy:
+    if options.agent is not None:
+        return CommandPolicy(
+            options.agent_programs.get(options.agent, options.agent),
+            env={name: v for name, v in options.agent_env if v is not None},
+            pass_env=[name for name, v in options.agent_env if v is None],
+        )
     name: str = options.policy
     if name == "random":
         return random_policy(options.seed)
@@ -203,6 +242,26 @@ def _find_policy(options: argparse.Namespace) -> Policy:
         )
     policy: Policy = _load("policy", name)
     return policy
+
+
+def _read_agent_variable(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        read_variable(name)
+        return name, None
+    if is_secret_name(name):
+        raise argparse.ArgumentTypeError(
+            f"others could read {name} among the arguments; write {name} for the "
+            "variable of that name"
+        )
+    return name, value
+
+
+def _read_agent_programs(path: str) -> dict[str, AgentProgram]:
+    try:
+        return read_programs(path)
+    except InvalidRequestError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _make_logger(name: str) -> Any:

@@ -125,7 +125,9 @@ class Collector:
 
 
 def _is_final(error: ORSError, kind: str) -> bool:
-    """Say whether no episode can do better: a wrong key, or no such model."""
+    """Say whether no episode can do better: a wrong key, no such model or program."""
+    if isinstance(error, MissingExtraError):
+        return kind == "policy"
     if isinstance(error, AuthenticationError):
         # A 403 may concern one conversation only, as gateways filter its content.
         return error.status in (0, 401)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 import traceback
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ors_gym._shown_text import clean, is_users_code
@@ -327,14 +327,27 @@ def _summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
         first = _describe_first_error(evaluation.records)
         counts = _listed(evaluation.errors)
         lines.append(("errors", f"{counts}; not in the figures. First, {first}"))
+    lines += _describe_costs(evaluation)
+    if evaluation.stopped:
+        lines.append(("stopped", evaluation.stopped))
+    return lines
+
+
+def _describe_costs(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    """Describe how long it took, and what the policy says that it used."""
     for what in ("tool", "policy"):
         values = evaluation.latency[what]
         if not math.isnan(values["p50"]):
             shown = ", ".join(f"{q} {_seconds(s)}" for q, s in values.items())
-            lines.append((f"{what} latency", shown))
-    if evaluation.stopped:
-        lines.append(("stopped", evaluation.stopped))
-    return lines
+            yield f"{what} latency", shown
+    if used := evaluation.usage:
+        yield (
+            "used",
+            ", ".join(
+                f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}"
+                for name, value in used.items()
+            ),
+        )
 
 
 class _Figure(NamedTuple):

@@ -126,7 +126,8 @@ class Evaluation(Mapping[str, Any]):
 
         With ``task_index`` (or ``task``, where it has no index), ``split``,
         ``episode``, ``total_reward``, ``steps``, ``success``, ``stop_reason``,
-        ``error``, ``error_kind`` and ``seconds``.
+        ``error``, ``error_kind`` and ``seconds``, and with ``usage`` where the policy
+        says what it used.
         """
         return [record.result() for record in self.records]
 
@@ -184,6 +185,11 @@ class Evaluation(Mapping[str, Any]):
     def errors(self) -> dict[str, int]:
         """The number of episodes that an error ended, by the error's kind."""
         return figures.count_errors(self.records)
+
+    @cached_property
+    def usage(self) -> dict[str, float]:
+        """What the episodes used together, such as tokens, where policies say it."""
+        return figures.sum_usage(self.records)
 
     @property
     def stop_reasons(self) -> dict[str, int]:
@@ -279,6 +285,7 @@ class Evaluation(Mapping[str, Any]):
             flat["reward_median"] = statistics.median(rewards)
         flat |= {f"errors/{kind}": count for kind, count in self.errors.items()}
         flat |= figures.tool_metrics(self.records)
+        flat |= {f"usage/{name}": value for name, value in self.usage.items()}
         for what, values in self.latency.items():
             flat |= {f"{what}_seconds_{q}": value for q, value in values.items()}
         return {

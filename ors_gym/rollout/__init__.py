@@ -8,6 +8,8 @@ Everything that plays episodes (`run_episode`, `run_group`,
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
 from ors_gym.rollout._episode import (
@@ -41,9 +43,13 @@ from ors_gym.rollout._streams import GroupStream, stream_groups
 from ors_gym.rollout._token_policy import TokenPolicy, run_token_episode
 from ors_gym.rollout._tokens import Generated, TokenSequence, TurnTokens
 
+if TYPE_CHECKING:
+    from ors_gym.agents import CommandPolicy
+
 __all__ = [
     "Attempt",
     "ChatPolicy",
+    "CommandPolicy",
     "Difference",
     "Episode",
     "EpisodeRunner",
@@ -80,3 +86,12 @@ __all__ = [
     "run_token_episode",
     "stream_groups",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CommandPolicy":
+        # It stands on the rollouts, and needs an extra.
+        from ors_gym.agents import CommandPolicy  # noqa: PLC0415
+
+        return CommandPolicy
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -67,7 +67,7 @@ class Episode:
         attempts: Earlier attempts to play it, which outages ended, with
             `stream_groups`.
         extra: Any JSON of the policy's own about the whole episode. Numbers in its
-            ``usage``, such as ``input_tokens`` and ``cost_usd``, are figures too.
+            ``usage``, such as ``input_tokens`` and ``cost_usd``, are in `metrics`.
         state: For the policy's use. Not part of the JSON form.
         observation: The env's latest observation. Not part of the JSON form.
         cause: The exception that ended it. Not part of the JSON form.
@@ -237,10 +237,12 @@ class Episode:
             figures["sampled_tokens"] = sum(len(tokens.ids) for tokens in played)
         if self.total_reward is not None:
             figures["total_reward"] = self.total_reward
-        figures |= self._usage()
+        figures |= self.usage
         return {name: float(value) for name, value in figures.items()}
 
-    def _usage(self) -> dict[str, float]:
+    @property
+    def usage(self) -> dict[str, float]:
+        """The numbers in the ``usage`` of its ``extra``: what the policy used."""
         usage = self.extra.get("usage") if isinstance(self.extra, Mapping) else None
         listed = usage.items() if isinstance(usage, Mapping) else ()
         return {

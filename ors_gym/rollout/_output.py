@@ -77,6 +77,7 @@ class Record:
             row: JSONObject = {"task_index": episode.task_index}
         else:
             row = {"task": self.task}
+        used = {"usage": episode.usage} if episode.usage else {}
         return row | {
             "split": episode.split,
             "episode": episode.number,
@@ -87,6 +88,7 @@ class Record:
             "error": episode.error,
             "error_kind": episode.error_kind,
             "seconds": episode.seconds,
+            **used,
         }
 
     def row(self) -> JSONObject:
@@ -110,6 +112,7 @@ class Record:
                 turns=[],
                 steps=[],
                 group_score=None,
+                extra=None,
             )
             lost.end_without_outcome(str(error), "output")
             record = Record(lost, None, self.task)

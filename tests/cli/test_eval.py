@@ -1,15 +1,18 @@
 """``eval``: what it plays, prints and keeps."""
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
+from ors_gym.cli import main
 from ors_gym.display._terminal import say
 from ors_gym.evaluation import Evaluation, EvaluationLogger
 from tests.cli.running import evaluate, run
 from tests.evaluation.contract_evaluations import unfold
 from tests.rollout.chat_server import running_chat_server
+from tests.support.virtual_environments import ROOT
 
 
 def test_eval_again_plays_nothing_twice(server, evaluated):
@@ -50,6 +53,48 @@ def test_eval_of_a_split_and_a_range(server):
     assert "contract, split test" in done.stdout
     tasks = [entry["task"] for entry in server.log("run")]
     assert sorted(tasks) == ["test-1", "test-1", "test-2", "test-2"]
+
+
+def test_eval_plays_with_an_agent(server, tmp_path):
+    agent = ROOT / "tests" / "agents" / "small_agent.py"
+    notes = tmp_path / "notes"
+    notes.touch()
+    programs = tmp_path / "mine.toml"
+    command = [sys.executable, "-S", str(agent), "play"]
+    programs.write_text(
+        f"[mine]\ncommand = {command}\n[mine.usage]\nline = {{type = 'used'}}\n"
+        "input_tokens = ['tokens.in']\n"
+    )
+    done = run(
+        *("eval", "contract", "--url", server.base_url, "--tasks", "1"),
+        *("--agent", "mine", "--agent-programs", programs, "--deadline", "60"),
+        *("--agent-env", f"NOTES={notes}", "--agent-env", "PATH"),
+        *("--output", "run.jsonl"),
+        cwd=tmp_path,
+        fresh=True,
+    )
+    assert "success rate    100.0%" in done.stdout
+    assert "input_tokens 11" in done.stdout
+    head, row = map(json.loads, (tmp_path / "run.jsonl").read_text().splitlines())
+    assert head["policy"].startswith("python")
+    assert row["usage"] == {"input_tokens": 11}
+    assert "exit_code" in row["trajectory"]["extra"]
+    assert not done.stderr.count("Task was destroyed")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--agent", "claude", "--policy", "reference"), "not allowed with"),
+        (("--agent-env", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
+        (("--agent-env", "MY_API_KEY=x"), "others could read MY_API_KEY"),
+        (("--agent-programs", "none.toml"), "none.toml: "),
+    ],
+)
+def test_eval_refuses_arguments_of_an_agent(arguments, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["eval", "math", *arguments])
+    assert said in capsys.readouterr().err
 
 
 def submit(episode: Any) -> dict[str, Any]:

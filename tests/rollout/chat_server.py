@@ -1,4 +1,6 @@
-"""A scripted server that speaks OpenAI's chat completions, run as a child process.
+"""A scripted server of models, run as a child process.
+
+It speaks OpenAI's chat completions, and the dialects of `model_dialects`.
 
 A script is a list of replies. ``POST /script/NAME`` registers one, and requests for the
 model NAME are answered by it: the reply's place is the number of the assistant's
@@ -12,8 +14,9 @@ messages in the request, so that episodes at once do not mix. A reply is an obje
 - ``drop``: true to close the connection without an answer
 - any other key: put into the choice
 
-What OpenAI would refuse is refused with status 400. ``GET /log/NAME`` gives the
-requests.
+In the other dialects a reply is ``text`` and ``calls``, and a request without tools,
+such as one for a title, is answered with text. What OpenAI would refuse of a chat is
+refused with status 400. ``GET /log/NAME`` gives the requests.
 """
 
 import collections
@@ -28,6 +31,10 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from tests.rollout import model_dialects
+from tests.support.virtual_environments import ROOT
+
+JSON = "application/json"
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
 
@@ -109,8 +116,31 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send(200, {})
         elif self.path == "/v1/chat/completions":
             self.complete(given)
+        elif found := model_dialects.find_dialect(self.path.partition("?")[0]):
+            self.answer(*found, given)
         else:
             self.send(404, {"error": {"message": f"no {self.path}"}})
+
+    def answer(
+        self, dialect: model_dialects.Dialect, match: Any, request: dict[str, Any]
+    ) -> None:
+        asked = dialect.read(match, request)
+        script = self.scripts.get(asked.model, [])
+        with self.lock:
+            self.log[asked.model].append({"body": request, "tools": asked.tools})
+        if not asked.tools:
+            reply = {"text": "A title"}
+        elif asked.place < len(script):
+            reply = script[asked.place]
+        else:
+            error = {"message": f"no reply {asked.place} of {asked.model!r}"}
+            self.send(404, {"error": error})
+            return
+        if asked.stream:
+            events = model_dialects.write_events(dialect, asked, reply)
+            self.send(200, events, {"Content-Type": "text/event-stream"})
+        else:
+            self.send(200, dialect.write(asked, reply))
 
     def complete(self, request: dict[str, Any]) -> None:
         model = request["model"]
@@ -144,9 +174,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send(self, status: int, body: Any, headers: Any = ()) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
-        for name, value in dict(headers).items():
+        for name, value in {"Content-Type": JSON, **dict(headers)}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
@@ -177,9 +206,9 @@ class ChatServer:
 
 @contextlib.contextmanager
 def running_chat_server() -> Iterator[ChatServer]:
-    command = [sys.executable, "-B", __file__]
+    command = [sys.executable, "-B", "-m", "tests.rollout.chat_server"]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as child:
         assert child.stdin is not None and child.stdout is not None
         try:

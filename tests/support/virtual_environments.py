@@ -63,7 +63,7 @@ def ensure(recipe: Recipe) -> Path:
     if complete.exists() and interpreter.exists():
         return interpreter
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(directory.with_name(f"{directory.name}.lock")):
+    with locked(directory.with_name(f"{directory.name}.lock")):
         if not (complete.exists() and interpreter.exists()):
             shutil.rmtree(directory, ignore_errors=True)
             _build(recipe, directory, interpreter)
@@ -72,7 +72,7 @@ def ensure(recipe: Recipe) -> Path:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock that ends with the process, however that ends."""
     with path.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)

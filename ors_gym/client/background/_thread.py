@@ -37,6 +37,7 @@ _TICK_SECONDS: Final = 0.5
 _LINGER_SECONDS: Final = 5.0
 """How long the thread stays without work: a new thread for each session costs more."""
 _STOP_SECONDS: Final = 2.0
+_CANCEL_SECONDS: Final = 1.0
 _CLEANUP_SECONDS: Final = 30.0
 _SIGNAL_SECONDS: Final = 0.5
 """How often a thread that waits looks for signals. One that strikes just before a lock
@@ -381,11 +382,21 @@ class LoopThread:
             else:
                 loop.run_until_complete(self._work())
         finally:
+            loop.run_until_complete(_cancel_tasks())
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
             with self._lock:
                 if self.loop is loop:
                     self.loop = self._thread = None
+
+
+async def _cancel_tasks() -> None:
+    """Cancel what a library left on the loop, as `asyncio.run` does."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
 
 
 def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:

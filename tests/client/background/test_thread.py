@@ -136,3 +136,23 @@ def test_a_forked_child_has_a_thread_of_its_own() -> None:
     thread.stop(10)
     assert thread.loop is None
     assert loop.is_closed()
+
+
+def test_what_a_library_leaves_on_the_loop_is_cancelled_at_its_end() -> None:
+    ends: list[str] = []
+    left: set[asyncio.Task[None]] = set()
+    thread = LoopThread("ors_gym-test")
+
+    async def leave() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ends.append("cancelled")
+
+    async def begin() -> None:
+        left.add(asyncio.create_task(leave()))
+        await asyncio.sleep(0)
+
+    asyncio.run_coroutine_threadsafe(begin(), thread.start()).result(10)
+    thread.stop(10)
+    assert ends == ["cancelled"]

@@ -17,6 +17,7 @@ CAPTIONS: Final = {
     "__main__": "python -m ors_gym",
     "cli": "the command line",
     "integrations": "training frameworks",
+    "agents": "agent programs as policies",
     "mcp": "episodes for agents that speak MCP",
     "evaluation": "many episodes, figures",
     "testing": "contract check of servers",

@@ -1,0 +1,215 @@
+"""Agent programs: how each is run, connected to an episode, and read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import pathlib
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Self
+
+from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._reading import STRICT_DECODER
+
+SERVER_NAME: Final = "ors"
+"""The name that agents know the MCP server by."""
+_BUILT_IN: Final = pathlib.Path(__file__).with_name("programs.toml")
+_SECRET_NAME: Final = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_MOST_USED: Final = 1e15
+_PLACEHOLDERS: Final = ("prompt", "mcp_url", "mcp_config", "directory")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentProgram:
+    """A program that plays through MCP: how it is run, and how its output is read.
+
+    ``{prompt}``, ``{mcp_url}``, ``{mcp_config}`` and ``{directory}`` in arguments,
+    ``env`` and ``files`` stand for the prompt, the address of the episode, a JSON file
+    that names this address, and the working directory. Without ``{prompt}`` in the
+    command, the program reads the prompt from its standard input.
+
+    Args:
+        command: The program and its first arguments.
+        arguments: Groups of arguments that follow. A group is left out if its option
+            is in the command already.
+        files: Files of the working directory, by name.
+        env: Environment variables that it is given.
+        pass_env: Names of variables that it is given as they are; ``*`` stands for any
+            characters.
+        usage: Which lines of its output tell what it used: ``line`` has what such a
+            line of JSON holds, and any other name a list of places in it, whose numbers
+            are added up.
+        install: How it is installed.
+        tried_with: The version that it was tried with.
+
+    Raises:
+        InvalidRequestError: If there is no command.
+
+    Example:
+        >>> import dataclasses
+        >>> from ors_gym.agents import AGENT_PROGRAMS
+        >>> claude = AGENT_PROGRAMS["claude"]
+        >>> dataclasses.replace(claude, env={**claude.env, "BASH_MAX": "1"}).command
+        ('claude', '-p')
+    """
+
+    command: tuple[str, ...]
+    arguments: tuple[tuple[str, ...], ...] = ()
+    files: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    env: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    pass_env: tuple[str, ...] = ()
+    usage: Mapping[str, Any] | None = None
+    install: str = ""
+    tried_with: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.command or not all(isinstance(one, str) for one in self.command):
+            raise InvalidRequestError("an agent's command is a list of texts")
+
+    @property
+    def name(self) -> str:
+        """The program's name without its directory."""
+        return os.path.basename(self.command[0])  # noqa: PTH119 - a text, not a path
+
+    @property
+    def full_command(self) -> tuple[str, ...]:
+        """The command, and the arguments that it does not have already."""
+        groups = (one for one in self.arguments if not _has_option(self.command, one))
+        return (*self.command, *(argument for group in groups for argument in group))
+
+    @classmethod
+    def find(cls, command: str | Sequence[str] | AgentProgram) -> AgentProgram:
+        """Return a program by its name, or for a command.
+
+        A command whose program is one of `AGENT_PROGRAMS` is given what that needs.
+
+        Raises:
+            InvalidRequestError: If there is no such program.
+        """
+        if isinstance(command, AgentProgram):
+            return command
+        if isinstance(command, str):
+            if command in AGENT_PROGRAMS:
+                return AGENT_PROGRAMS[command]
+            try:
+                command = shlex.split(command)
+            except ValueError as error:
+                raise InvalidRequestError(
+                    f"the agent's command cannot be read: {error}"
+                ) from None
+        own = cls(command=tuple(command))
+        known = AGENT_PROGRAMS.get(own.name)
+        return own if known is None else dataclasses.replace(known, command=own.command)
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Self:
+        """Make a program from its table, as ``programs.toml`` has it."""
+        names = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(table.keys() - names):
+            raise InvalidRequestError(f"an agent program has no {unknown[0]!r}")
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in table.items()
+        }
+        fields["arguments"] = tuple(map(tuple, fields.get("arguments", ())))
+        return cls(**fields)
+
+
+def _has_option(command: Sequence[str], group: Sequence[str]) -> bool:
+    """Say whether a command has a group's option, or the key of ``-c key=value``."""
+    option, *values = group
+    key = values[0].partition("=")[0] + "=" if values and "=" in values[0] else ""
+    return any(
+        argument.startswith(f"{option}=")
+        or (argument == option and following.startswith(key))
+        for argument, following in zip(command, [*command[1:], ""], strict=True)
+    )
+
+
+def read_programs(path: str | os.PathLike[str]) -> dict[str, AgentProgram]:
+    """Read agent programs from a TOML file, by name.
+
+    Args:
+        path: A file with a table for each program, in the form of
+            ``ors_gym/agents/programs.toml``.
+
+    Returns:
+        The programs.
+
+    Raises:
+        InvalidRequestError: If the file cannot be read, or describes no programs.
+
+    Example:
+        >>> import ors_gym.agents
+        >>> place = pathlib.Path(ors_gym.agents.__file__).with_name("programs.toml")
+        >>> list(read_programs(place))
+        ['claude', 'codex', 'gemini', 'opencode']
+    """
+    try:
+        tables = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return {name: AgentProgram.from_dict(table) for name, table in tables.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InvalidRequestError(f"{os.fspath(path)}: {error}") from None
+
+
+AGENT_PROGRAMS: Final[dict[str, AgentProgram]] = read_programs(_BUILT_IN)
+"""The programs that are known by name. Entries may be added and replaced."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Say whether a variable of that name is likely to hold a secret."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Put values in the place of ``{name}``, and leave other braces alone."""
+    parts = text.split("{")
+    filled = [parts[0]]
+    for part in parts[1:]:
+        name, brace, rest = part.partition("}")
+        if brace and name in _PLACEHOLDERS:
+            filled.append(values[name] + rest)
+        else:
+            filled.append("{" + part)
+    return "".join(filled)
+
+
+class UsageReader:
+    """Adds up what a program says that it used, line by line of its output."""
+
+    def __init__(self, rule: Mapping[str, Any] | None) -> None:
+        self._places = dict(rule or {})
+        self._line: Mapping[str, Any] = self._places.pop("line", {})
+        self._marks = [str(value).encode() for value in self._line.values()]
+        self.usage: dict[str, float] = {}
+
+    def read(self, line: bytes) -> None:
+        """Take a line of the output; whatever is no such line is passed over."""
+        if not self._places or not all(mark in line for mark in self._marks):
+            return
+        try:
+            value = STRICT_DECODER.decode(line.decode())
+        except (ValueError, RecursionError):
+            return
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, Mapping) and self._line.items() <= one.items():
+                self._add(one)
+
+    def _add(self, told: Mapping[str, Any]) -> None:
+        for name, places in self._places.items():
+            numbers = [
+                number for place in places for number in _numbers_at(told, place)
+            ]
+            if numbers:
+                self.usage[name] = self.usage.get(name, 0) + sum(numbers)
+
+
+def _numbers_at(told: Any, place: str) -> Iterator[float]:
+    for name in place.split("."):
+        told = told.get(name) if isinstance(told, Mapping) else None
+    is_number = isinstance(told, int | float) and not isinstance(told, bool)
+    if is_number and 0 <= told < _MOST_USED:
+        yield told

@@ -1,0 +1,1 @@
+"""Agent programs as policies: their data, their processes, and real ones."""
