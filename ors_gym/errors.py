@@ -20,6 +20,7 @@
     │   └── CallTimeoutError        ... because the deadline passed
     ├── ToolFailedError             the tool raised; the session is alive
     ├── ToolRejectedError           the server refused the call; nothing ran
+    ├── ReplayDiffersError          an environment does not answer as before
     ├── EpisodeOverError            step before reset, after the end, after close
     ├── IncompleteGroupError        a group of rollouts lacks outcomes
     └── MissingExtraError           an optional dependency is not installed
@@ -53,6 +54,7 @@ __all__ = [
     "MissingExtraError",
     "ORSError",
     "ProtocolError",
+    "ReplayDiffersError",
     "SchemaError",
     "ServerError",
     "SessionClosedError",
@@ -246,6 +248,16 @@ class ToolRejectedError(ORSError):
     """The server's reason, such as ``not_found``, or ``""`` if it gives none."""
     original: str = ""
     """The server's own words where the message is a shorter form of them."""
+
+
+class ReplayDiffersError(ORSError):
+    """Raised when an environment does not answer as in the episode that is revived."""
+
+    kind = "replay_differs"
+    step: int = -1
+    """The number of the step, from 0; -1 for the prompt."""
+    what: str = ""
+    """What differs: ``prompt``, a field of the step, or ``steps`` for their number."""
 
 
 class EpisodeOverError(ORSError, ResetNeeded):

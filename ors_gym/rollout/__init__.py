@@ -31,7 +31,15 @@ from ors_gym.rollout._renderers import (
     as_renderer,
     check_prefix_preserving,
 )
-from ors_gym.rollout._replay import Difference, Replay, replay, replay_async
+from ors_gym.rollout._replay import (
+    Difference,
+    Replay,
+    RevivedEpisode,
+    replay,
+    replay_async,
+    revive,
+    revive_async,
+)
 from ors_gym.rollout._rules import RewardReduction, Rules, reduce_rewards
 from ors_gym.rollout._run import (
     EpisodeRunner,
@@ -62,6 +70,7 @@ __all__ = [
     "Rendered",
     "Renderer",
     "Replay",
+    "RevivedEpisode",
     "RewardReduction",
     "Rules",
     "Step",
@@ -80,6 +89,8 @@ __all__ = [
     "reference_policy",
     "replay",
     "replay_async",
+    "revive",
+    "revive_async",
     "run_episode",
     "run_episode_async",
     "run_group",

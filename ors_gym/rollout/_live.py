@@ -23,7 +23,8 @@ from ors_gym.rollout._episode import (
 )
 from ors_gym.rollout._play import Clock, Game
 from ors_gym.rollout._player import advance, make_rollout_env, start_game
-from ors_gym.rollout._rules import Rules, take_rules
+from ors_gym.rollout._policies import Policy, PolicyCaller
+from ors_gym.rollout._rules import OUTAGES, Rules, take_rules
 from ors_gym.types import JSONObject
 
 _BY_KIND: Final[dict[str, type[ORSError]]] = {
@@ -162,6 +163,40 @@ class LiveEpisode:
             before = len(self.episode.steps)
             await self._play_turn(answer)
             return self.episode.steps[before:]
+
+    async def play(self, policy: Policy) -> Episode:
+        """Let a policy play on to the end.
+
+        Args:
+            policy: As for `run_episode_async`.
+
+        Returns:
+            The episode. An outage ends it without a reward.
+
+        Raises:
+            EpisodeOverError: If it has not started.
+            Exception: What the policy raises.
+        """
+        caller = PolicyCaller()
+        try:
+            while not self.ended:
+                await self.step(await self._ask(caller, policy))
+        except ORSError:
+            if self.episode.error_kind not in OUTAGES:
+                raise
+        finally:
+            await caller.end(policy, self.episode)
+            caller.close()
+        return self.episode
+
+    async def _ask(self, caller: PolicyCaller, policy: Policy) -> Any:
+        if self._game is None:
+            raise EpisodeOverError("no policy is asked: the episode has not started")
+        try:
+            return await caller.call(policy, self.episode)
+        except BaseException as error:
+            await self._break_off(error)
+            raise
 
     async def _play_turn(self, answer: Any) -> None:
         episode = self.episode

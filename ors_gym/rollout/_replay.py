@@ -1,20 +1,25 @@
-"""Play an episode again, to see whether the environment does the same."""
+"""Play an episode again: all of it to compare, or its beginning to go on from there."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from typing import Any, Self
 
 from ors_gym._shown_text import clean
 from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, ReplayDiffersError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
+from ors_gym.rollout._live import LiveEpisode
 from ors_gym.rollout._player import EpisodePlayer
-from ors_gym.rollout._rules import OUTAGES, Rules
+from ors_gym.rollout._policies import Policy
+from ors_gym.rollout._rules import OUTAGES, Rules, take_rules
+from ors_gym.types import JSONObject
 
 _COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
 _SHOWN = 200
@@ -126,22 +131,9 @@ async def replay_async(
         elsewhere: Whether an async client belongs to another event loop.
         **env_arguments: As for `replay`.
     """
-    if task is None and episode.task_index < 0:
-        raise InvalidRequestError(
-            "the episode was played on a task without an index; pass it as task="
-        )
-    if episode.error_kind in OUTAGES and not episode.prompt:
-        raise InvalidRequestError(
-            f"nothing was played in this episode, so nothing can be compared: "
-            f"{episode.error}"
-        )
-    if task is not None:
-        wanted = Task(episode.split, -1, dict(task))
-    else:
-        wanted = Task(episode.split, episode.task_index)
+    wanted = _find_task(episode, task)
     turns = _repeated_turns(episode)
-    # Compared where the episode has it.
-    rules = Rules(keep_metadata=any(step.metadata for step in episode.steps))
+    rules = Rules(keep_metadata=_has_metadata(episode))
     again = Episode(
         episode.environment, wanted.index, wanted.split, episode.number, episode.seed
     )
@@ -158,15 +150,232 @@ async def replay_async(
     return Replay(again, *_compare(episode, again))
 
 
-def _repeated_turns(episode: Episode) -> Iterator[Turn]:
-    """Yield the turns, each with the actions that led to a step."""
+@takes_secrets
+def revive(
+    episode: Episode,
+    step: int,
+    *,
+    client: AnyClient = None,
+    task: Mapping[str, Any] | None = None,
+    **arguments: Any,
+) -> RevivedEpisode:
+    """Play the first actions of an episode again, to go on from there.
+
+    Each reply has to be what it was. The session is open afterwards: try another
+    action, let a policy play on, and revive the same step again for the next branch.
+
+    Args:
+        episode: The episode.
+        step: How many of its actions are played; 0 for the prompt alone.
+        client: A client or a server's address; its connections are not used.
+        task: The task itself, where the episode has no index.
+        **arguments: ``rules``, or the arguments of `Rules`; and the arguments of
+            `ORSEnv` that the episode was played with.
+
+    Returns:
+        The episode so far, to be closed by the caller. It is a context manager.
+
+    Raises:
+        ReplayDiffersError: If the environment does not answer as before. It names the
+            first difference, and the session is deleted.
+        InvalidRequestError: If the episode has no such step, or was over before it; or
+            if the task is not known.
+        ORSError: If the server, the environment or the task is gone.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import reference_policy, run_episode_async
+        >>> def low(episode):
+        ...     return {"tool": "guess", "input": {"number": 1}}
+        >>> play = run_episode_async(None, "guess", 3, low, max_turns=3)
+        >>> episode = asyncio.run(play)
+        >>> with revive(episode, step=2) as again:
+        ...     again.play(reference_policy()).stop_reason
+        'finished'
+    """
+    return RevivedEpisode(
+        revive_async(
+            episode, step, client=client, task=task, elsewhere=True, **arguments
+        )
+    )
+
+
+@takes_secrets
+@contextlib.asynccontextmanager
+async def revive_async(
+    episode: Episode,
+    step: int,
+    *,
+    client: AnyClient = None,
+    task: Mapping[str, Any] | None = None,
+    elsewhere: bool = False,
+    rules: Rules | None = None,
+    **arguments: Any,
+) -> AsyncIterator[LiveEpisode]:
+    """Do what `revive` does on the running event loop, as an async context manager.
+
+    Many branches can be open at once, also of one client.
+
+    Args:
+        episode: As for `revive`.
+        step: As for `revive`.
+        client: As for `revive`, but an async client's connections are used.
+        task: As for `revive`.
+        elsewhere: Whether an async client belongs to another event loop.
+        rules: When it ends, in place of keyword arguments for that.
+        **arguments: As for `revive`.
+
+    Yields:
+        The `LiveEpisode`, which takes the next turn. It is closed at the end.
+    """
+    before = _first_steps(episode, step)
+    wanted = _find_task(episode, task)
+    connection, arguments = split_connection(arguments)
+    rules = rules or take_rules(arguments)
+    if _has_metadata(episode):
+        rules = dataclasses.replace(rules, keep_metadata=True)
+    async with (
+        borrow_async(client, connection, elsewhere=elsewhere) as own,
+        LiveEpisode(
+            own,
+            episode.environment,
+            wanted.index if wanted.spec is None else wanted.spec,
+            split=wanted.split,
+            number=episode.number,
+            rules=rules,
+            **arguments,
+        ) as live,
+    ):
+        now = live.episode
+        now.seed = episode.seed
+        await live.start()
+        if episode.prompt != now.prompt:
+            _refuse(Difference(-1, "prompt", episode.prompt, now.prompt))
+        for turn in _repeated_turns(episode, step):
+            if not live.ended:
+                await live.step(turn)
+                _refuse(_compare_steps(before[: len(now.steps)], now.steps)[0])
+        _refuse(_compare_steps(before, now.steps)[0])
+        yield live
+
+
+class RevivedEpisode:
+    """An episode that goes on from a step of another, for code without an event loop.
+
+    Args:
+        opening: What `revive_async` returned.
+    """
+
+    def __init__(self, opening: AbstractAsyncContextManager[LiveEpisode]) -> None:
+        self._stack = AsyncExitStack()
+        self._live = run_and_wait(self._stack.enter_async_context(opening))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def episode(self) -> Episode:
+        """What happened so far, the steps that were played again among it."""
+        return self._live.episode
+
+    @property
+    def ended(self) -> bool:
+        """Whether no further turn is taken."""
+        return self._live.ended
+
+    def take(self, answer: Any) -> list[JSONObject]:
+        """Play one turn, and return the messages that answer it; see `LiveEpisode`.
+
+        Args:
+            answer: As for ``LiveEpisode.take``.
+        """
+        return run_and_wait(self._live.take(answer))
+
+    def play(self, policy: Policy) -> Episode:
+        """Let a policy play on to the end, and return the episode.
+
+        Args:
+            policy: As for ``LiveEpisode.play``.
+        """
+        return run_and_wait(self._live.play(policy))
+
+    def close(self) -> None:
+        """Delete the session. Closing twice is fine."""
+        run_and_wait(self._stack.aclose())
+
+
+def _find_task(episode: Episode, task: Mapping[str, Any] | None) -> Task:
+    """Return the task of an episode of which something was played."""
+    if task is None and episode.task_index < 0:
+        raise InvalidRequestError(
+            "the episode was played on a task without an index; pass it as task="
+        )
+    if episode.error_kind in OUTAGES and not episode.prompt:
+        raise InvalidRequestError(
+            f"nothing was played in this episode, so nothing can be compared: "
+            f"{episode.error}"
+        )
+    if task is not None:
+        return Task(episode.split, -1, dict(task))
+    return Task(episode.split, episode.task_index)
+
+
+def _has_metadata(episode: Episode) -> bool:
+    """Say whether the metadata of steps was kept, so that it is compared."""
+    return any(step.metadata for step in episode.steps)
+
+
+def _first_steps(episode: Episode, count: int) -> Sequence[Step]:
+    """Return the steps to be played again, after which the episode has to go on."""
+    if not 0 <= count <= len(episode.steps):
+        raise InvalidRequestError(
+            f"step is {count}, but the episode has {len(episode.steps)} steps; 0 is "
+            "the prompt alone"
+        )
+    for number, step in enumerate(episode.steps[:count]):
+        if step.finished or step.truncated:
+            why = step.error or "finished" * step.finished or "truncated"
+            raise InvalidRequestError(
+                f"the episode ended with step {number} ({why}), so nothing goes on "
+                f"after it; pass step={number}, or less"
+            )
+    return episode.steps[:count]
+
+
+def _refuse(difference: Difference | None) -> None:
+    if difference is not None:
+        raise ReplayDiffersError(
+            f"the environment does not answer as before: {difference}",
+            step=difference.step,
+            what=difference.what,
+        )
+
+
+def _repeated_turns(episode: Episode, count: int | None = None) -> Iterator[Turn]:
+    """Yield the turns with the actions that led to the first ``count`` steps, or all.
+
+    A turn that is cut has neither a message nor tokens: they are of all its actions.
+    """
+    left = len(episode.steps) if count is None else count
     for turn, steps in turns_with_steps(episode):
         actions = [
             {"tool": step.tool, "input": step.input} if step.tool else kept
-            for step, kept in zip(steps, turn.actions, strict=False)
+            for step, kept in zip(steps[:left], turn.actions, strict=False)
         ]
-        if actions:
-            yield Turn(actions, turn.message, turn.extra)
+        left -= len(actions)
+        if len(actions) < len(steps):
+            yield from [Turn(actions)] * bool(actions)
+        elif actions:
+            yield Turn(
+                actions,
+                turn.message,
+                turn.extra,
+                version=turn.version,
+                tokens=turn.tokens,
+            )
 
 
 def _compare(before: Episode, now: Episode) -> tuple[Difference | None, str]:
@@ -178,11 +387,13 @@ def _compare(before: Episode, now: Episode) -> tuple[Difference | None, str]:
         return None if same else Difference(-1, "set-up", "done", now.error), ""
     if before.prompt != now.prompt:
         return Difference(-1, "prompt", before.prompt, now.prompt), ""
-    return _compare_steps(before, now)
+    return _compare_steps(before.steps, now.steps)
 
 
-def _compare_steps(before: Episode, now: Episode) -> tuple[Difference | None, str]:
-    for number, (old, new) in enumerate(zip(before.steps, now.steps, strict=False)):
+def _compare_steps(
+    before: Sequence[Step], now: Sequence[Step]
+) -> tuple[Difference | None, str]:
+    for number, (old, new) in enumerate(zip(before, now, strict=False)):
         if old.error_kind in OUTAGES:
             # Nobody knows what it would have been.
             return None, ""
@@ -192,8 +403,8 @@ def _compare_steps(before: Episode, now: Episode) -> tuple[Difference | None, st
             was, is_now = _value(old, name), _value(new, name)
             if was != is_now:
                 return Difference(number, name, was, is_now), ""
-    if len(before.steps) != len(now.steps):
-        counts = len(before.steps), len(now.steps)
+    if len(before) != len(now):
+        counts = len(before), len(now)
         return Difference(min(counts), "steps", *counts), ""
     return None, ""
 
