@@ -401,7 +401,7 @@ def to_mcp_content(blocks: Iterable[Block]) -> list[JSONObject]:
 
     Args:
         blocks: Blocks of a prompt or an output. Kinds that are neither text nor image
-            are described as text.
+            are described as text, and so is an image of no known kind.
 
     Returns:
         ``TextContent`` and ``ImageContent`` as JSON. An image has the media type of
@@ -429,11 +429,11 @@ def _text_part(block: Block) -> JSONObject:
 
 
 def _mcp_image(block: Block) -> JSONObject | None:
-    data = block.get("data")
-    if block.get("type") != "image" or not isinstance(data, str):
+    data, media_type = block.get("data"), read_media_type(block)
+    is_image = block.get("type") == "image" and media_type.startswith("image/")
+    if not is_image or not isinstance(data, str) or not f"{data}{media_type}".isascii():
         return None
-    media_type = replace_surrogates(read_media_type(block))
-    return {"type": "image", "data": replace_surrogates(data), "mimeType": media_type}
+    return {"type": "image", "data": data, "mimeType": media_type}
 
 
 def _openai_image(block: Block) -> JSONObject | None:

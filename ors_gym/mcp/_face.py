@@ -30,6 +30,8 @@ PROMPT: Final = "task"
 """The name of the MCP prompt."""
 RESOURCE: Final = "ors://prompt"
 """The address of the MCP resource that is the prompt."""
+STOP_REASON: Final = "ors_gym/stop_reason"
+"""In the metadata of the results of the last call and later ones: why it ended."""
 _DESCRIPTION: Final = "What is to be done."
 _PATIENCE: Final = 20.0
 """Seconds for which a client that connects or lists waits for the set-up. Clients give
@@ -282,18 +284,28 @@ class Face:
         live = self.live
         try:
             await self._wait_for_start()
-            if live.ended:
-                return _refuse(_describe_end(live.episode))
-            steps = await live.step({"tool": name, "input": arguments})
+            steps = (
+                []
+                if live.ended
+                else await live.step({"tool": name, "input": arguments})
+            )
         except ORSError as error:
-            return _refuse(f"{error}. {_describe_end(live.episode)}")
+            return _refuse(f"{error}. {self._describe_end()}", self._meta())
         finally:
             if live.ended:
                 await self._note_end()
         if not steps:
-            return _refuse(_describe_end(live.episode))
-        step = steps[-1]
-        return _result(step.reply, is_error=step.error_kind not in ("", "broken_image"))
+            return _refuse(self._describe_end(), self._meta())
+        is_error = steps[-1].error_kind not in ("", "broken_image")
+        return _result(steps[-1].reply, self._meta(), is_error=is_error)
+
+    def _describe_end(self) -> str:
+        why = self.live.episode.stop_reason
+        return f"The episode is over ({why}): no further call is run."
+
+    def _meta(self) -> JSONObject | None:
+        """Tell a program, not a model, that this was the last call."""
+        return {STOP_REASON: self.live.episode.stop_reason} if self.live.ended else None
 
 
 @dataclasses.dataclass(slots=True)
@@ -344,14 +356,12 @@ async def _wait_with_progress(
         )
 
 
-def _result(blocks: Iterable[Block], *, is_error: bool) -> types.CallToolResult:
-    content = {"content": to_mcp_content(blocks), "isError": is_error}
+def _result(
+    blocks: Iterable[Block], meta: JSONObject | None = None, *, is_error: bool
+) -> types.CallToolResult:
+    content = {"content": to_mcp_content(blocks), "isError": is_error, "_meta": meta}
     return types.CallToolResult.model_validate(content)
 
 
-def _refuse(text: str) -> types.CallToolResult:
-    return _result([{"type": "text", "text": text}], is_error=True)
-
-
-def _describe_end(episode: Episode) -> str:
-    return f"The episode is over ({episode.stop_reason}): no further call is run."
+def _refuse(text: str, meta: JSONObject | None = None) -> types.CallToolResult:
+    return _result([{"type": "text", "text": text}], meta, is_error=True)

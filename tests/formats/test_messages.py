@@ -16,6 +16,7 @@ from ors_gym.formats import (
     provider_tool_name,
     to_anthropic_content,
     to_anthropic_messages,
+    to_mcp_content,
     to_openai_content,
     to_openai_messages,
     to_template_messages,
@@ -269,3 +270,16 @@ PROMPTS = BLOCKS | st.lists(
 def test_any_prompt_becomes_json_that_can_be_encoded(prompt):
     for messages in (to_openai_messages(prompt), to_anthropic_messages(prompt)):
         json.dumps(messages, allow_nan=False)
+
+
+def test_mcp_content_is_text_and_images():
+    mislabelled = {"type": "image", "data": DATA, "mimeType": "image/jpeg"}
+    unlabelled = {"type": "image", "data": "AAAA"}
+    assert to_mcp_content(
+        [{"type": "text", "text": "a\ud800"}, mislabelled, unlabelled, {"type": "film"}]
+    ) == [
+        {"type": "text", "text": "a\ufffd"},
+        {"type": "image", "data": DATA, "mimeType": "image/gif"},
+        {"type": "text", "text": "[image: unknown type]"},
+        {"type": "text", "text": "[film: {}]"},
+    ]

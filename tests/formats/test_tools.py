@@ -227,3 +227,24 @@ def test_no_property_is_lost_and_none_is_required_that_was_not(
     for instance in instances:
         if validator.is_valid(instance) and schema.keys() & REFUSED:
             assert set(result.get("required", ())) <= instance.keys()
+
+
+def test_mcp_lists_names_and_schemas_as_they_are():
+    odd: Any = {
+        "name": "größer als",
+        "description": "",
+        "input_schema": {**ADD["input_schema"], "x-mine": [1, None], "title": "A"},
+    }
+    listed = formats.to_mcp_tools([ADD, LOOK, odd])
+    assert [tool["name"] for tool in listed] == ["add", "look", "größer als"]
+    schemas = [tool["inputSchema"] for tool in listed]
+    assert schemas == [ADD["input_schema"], {"type": "object"}, odd["input_schema"]]
+
+
+def test_mcp_lists_nothing_that_cannot_be_encoded():
+    schema = {"properties": {"\ud800": {"enum": ["a\udfff"]}}}
+    tool: Any = {"name": "a\ud800", "description": "b\udc00", "input_schema": schema}
+    [listed] = formats.to_mcp_tools([tool])
+    json.dumps(listed, ensure_ascii=False).encode()
+    assert listed["name"] == "a\ufffd"
+    assert listed["inputSchema"]["type"] == "object"

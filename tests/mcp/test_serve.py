@@ -15,6 +15,7 @@ from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import evaluate
 from ors_gym.mcp import serve, serve_async
 from tests.mcp.agents import Wire, authorized, call, within_a_minute
+from tests.mcp.requests import ACCEPT, begin, call_of, post
 from tests.mcp.secretive import ANSWER, REWARD
 from tests.rollout.contract_episodes import ADD, SUBMIT, scripted
 
@@ -171,7 +172,9 @@ def test_no_more_agents_than_allowed_play_at_once(contract):
         async with serve_async("Contract", contract.base_url, max_sessions=1) as url:
             async with Client(url, mode="legacy"):
                 async with httpx.AsyncClient() as http:
-                    reply = await http.post(url, json=INITIALIZE, headers=ACCEPT)
+                    reply = await http.post(
+                        url, json=call_of("initialize"), headers=ACCEPT
+                    )
                 assert reply.status_code == 503
             await play(url)
 
@@ -207,7 +210,9 @@ def test_web_pages_cannot_play(contract):
                 {"Host": "page.example"},
                 {"Origin": "http://page.example"},
             ):
-                reply = await http.post(url, json=INITIALIZE, headers=headers)
+                reply = await http.post(
+                    url, json=call_of("initialize"), headers=headers
+                )
                 assert reply.status_code == 403
 
     within_a_minute(work())
@@ -228,7 +233,9 @@ def test_a_token_is_needed_where_other_machines_may_ask(contract):
             address = url.replace("0.0.0.0", "127.0.0.1")
             async with httpx.AsyncClient(headers=ACCEPT) as http:
                 for given in ({}, {"Authorization": "Bearer t-secre"}):
-                    reply = await http.post(address, json=INITIALIZE, headers=given)
+                    reply = await http.post(
+                        address, json=call_of("initialize"), headers=given
+                    )
                     assert reply.status_code == 401
             async with authorized(address, "t-secret") as agent:
                 assert await call(agent, "add", a=1, b=2) == (False, "3")
@@ -283,41 +290,3 @@ def test_nothing_that_is_sent_tells_of_the_reward(tmp_path, mode):
         assert secret not in said.lower()
     [row] = rows(output)
     assert row["total_reward"] == pytest.approx(2 * REWARD)
-
-
-ACCEPT = {"Accept": "application/json, text/event-stream"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 1,
-    "method": "initialize",
-    "params": {
-        "protocolVersion": "2025-11-25",
-        "capabilities": {},
-        "clientInfo": {"name": "test", "version": "1"},
-    },
-}
-
-
-async def begin(http: httpx.AsyncClient, url: str) -> str:
-    reply = await http.post(url, json=INITIALIZE, headers=ACCEPT)
-    return reply.headers["mcp-session-id"]
-
-
-async def post(
-    http: httpx.AsyncClient,
-    url: str,
-    session: str,
-    number: int,
-    tool: str,
-    **given: Any,
-) -> httpx.Response:
-    return await http.post(
-        url,
-        headers={**ACCEPT, "Mcp-Session-Id": session},
-        json={
-            "jsonrpc": "2.0",
-            "id": number,
-            "method": "tools/call",
-            "params": {"name": tool, "arguments": given},
-        },
-    )
