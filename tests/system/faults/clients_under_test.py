@@ -1,17 +1,23 @@
-"""The five ways to call a tool that the matrix of faults compares."""
+"""The ways to call a tool that the matrix of faults compares."""
 
 import abc
 import asyncio
+import concurrent.futures
 import dataclasses
+import queue
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import ors_gym
+from ors_gym.rollout import Episode, Group, stream_groups
 from ors_gym.vector import ORSVectorEnv
 from tests.support.proxy.proxy import FaultProxy
 
 RESULT: Final = "result"
 _PLENTY: Final = 20.0
+_LONGEST: Final = 110.0
+"""Seconds after which a test has hung."""
 _COUNT: Final = {"tool": "count", "input": {}}
 _IN_DOUBT: Final = ("ambiguous_call", "timeout", "session_lost", "protocol")
 """What a session does not go on after."""
@@ -305,11 +311,118 @@ class VectorEnv(ClientUnderTest):
             self._envs.close()
 
 
+class _Driven:
+    """A policy that does what another thread says, and tells it what came of that.
+
+    No attempt but the first begins before ``go_on`` is set.
+    """
+
+    def __init__(self) -> None:
+        self.told: queue.Queue[Shown | None] = queue.Queue()
+        """None where the policy is to act, else what its action led to."""
+        self.actions: asyncio.Queue[Any] = asyncio.Queue()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, episode: Episode) -> Any:
+        step = episode.steps[-1] if episode.steps else None
+        if step is None:
+            self.told.put(None)
+        else:
+            text = "\n\n".join(block["text"] for block in step.blocks)
+            self.told.put(Shown(step.error_kind or RESULT, text, step.reward))
+        return await self.actions.get()
+
+    async def end_episode(self, episode: Episode) -> None:
+        if episode.total_reward is None:
+            self.told.put(Shown(episode.error_kind, episode.error))
+            await self.go_on.wait()
+
+
+class StreamOfGroups(ClientUnderTest):
+    """`stream_groups`, of one group of one rollout."""
+
+    name = "stream_groups"
+
+    def __init__(self, url: str, options: Options) -> None:
+        super().__init__(url, options)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self._policy = _Driven()
+        given: Any = options.timeouts
+        self._stream = stream_groups(
+            *(url, "contract", [0], self._policy),
+            n=1,
+            split="train",
+            client_options=dict(options.for_client),
+            **given,
+        )
+        self._taken: concurrent.futures.Future[Group] | None = None
+        self._paid = 0.0
+
+    @property
+    def victim(self) -> str | None:
+        return None  # it has one session
+
+    def open(self) -> Shown | None:
+        self._taken = asyncio.run_coroutine_threadsafe(self._take(), self._loop)
+        return self._hear()
+
+    async def _take(self) -> Group:
+        try:
+            return await anext(self._stream)
+        except ors_gym.ORSError as error:
+            self._policy.told.put(_failed(error))
+            raise
+
+    def _hear(self) -> Shown | None:
+        return self._policy.told.get(timeout=_LONGEST)
+
+    def _act(self, action: Any) -> None:
+        self._loop.call_soon_threadsafe(self._policy.actions.put_nowait, action)
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
+        self._act({"tool": tool, "input": dict(arguments)})
+        shown = self._hear()
+        assert shown is not None
+        self._paid = shown.reward if shown.outcome == RESULT else 0.0
+        return shown
+
+    def after(self, shown: Shown, proxy: FaultProxy) -> str:
+        """Let the group end: with an outcome, whatever happened before."""
+        self._loop.call_soon_threadsafe(self._policy.go_on.set)
+        assert self._taken is not None
+        if shown.outcome == "authentication":
+            return "" if self._taken.exception(_LONGEST) else "it went on"
+        lost = [] if shown.outcome == RESULT else [shown.outcome]
+        if lost:
+            while (again := self._hear()) is not None:
+                lost.append(again.outcome)  # a row's short time is over
+            self._act(_COUNT)
+            self._paid = 1.0
+        self._act(None)
+        [episode] = self._taken.result(_LONGEST)
+        if [one.kind for one in episode.attempts] != lost:
+            return f"{lost} is recorded as {episode.attempts}"
+        if episode.total_reward != self._paid:
+            return f"{episode.total_reward} for what paid {self._paid}"
+        return ""
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._policy.go_on.set)
+        closing = self._stream.aclose()
+        asyncio.run_coroutine_threadsafe(closing, self._loop).result(_LONGEST)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
 CLIENTS: Final[Sequence[type[ClientUnderTest]]] = (
     BlockingSession,
     AsyncioSession,
     RaisingEnv,
     TruncatingEnv,
     VectorEnv,
+    StreamOfGroups,
 )
 """All of them, in the order in which the table names them."""
