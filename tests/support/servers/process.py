@@ -134,6 +134,11 @@ class RunningServer:
             fields["event"] = event
         return [e for e in entries if all(e.get(k) == v for k, v in fields.items())]
 
+    def whole_log(self) -> list[bytes]:
+        """Return the lines since the beginning, whatever the mark."""
+        lines = self._log_path.read_bytes().splitlines(keepends=True)
+        return [line for line in lines if line.endswith(b"\n")]
+
     def runs(self, tool: str | None = None, **fields: Any) -> int:
         if tool is not None:
             fields["tool"] = tool
