@@ -52,6 +52,8 @@ _PASSED: Final = (
 _NEVER_BY_PATTERN: Final = ("ORS_", "OPENREWARD_")
 _LOOPBACK: Final = "127.0.0.1,localhost"
 _IN_STATE: Final = "ors_gym.CommandPolicy"
+_GUARD_SECONDS: Final = 10.0
+"""Longer than the guard of a process needs to end it."""
 _LAST_WORDS: Final = 500
 
 
@@ -168,18 +170,19 @@ class CommandPolicy:
             if episode.stop_reason in ("", "deadline", "error"):
                 player.process.end()
             await player.process.wait(self._exit_timeout)
-            player.process.end()
-            await player.process.wait()
-            episode.extra = player.report()
         finally:
             player.process.end()
+            await player.process.wait(_GUARD_SECONDS)
+            episode.extra = player.report()
             await player.resources.aclose()
 
     async def _start(self, episode: Episode) -> _Player:
         async with contextlib.AsyncExitStack() as stack:
             seat = _Seat(episode)
             host = await stack.enter_async_context(_import_host()())
-            served = await stack.enter_async_context(host.serve(seat))
+            served = await stack.enter_async_context(
+                host.serve(seat, instructions=False)
+            )
             place = _Place(self._directory, episode)
             stack.push_async_callback(asyncio.to_thread, place.remove)
             values = await asyncio.to_thread(self._furnish, place, episode, served.url)

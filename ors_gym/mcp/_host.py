@@ -76,18 +76,24 @@ class EpisodeHost:
         await self._stack.aclose()
 
     @contextlib.asynccontextmanager
-    async def serve(self, live: Played) -> AsyncIterator[ServedEpisode]:
+    async def serve(
+        self, live: Played, *, instructions: bool = True
+    ) -> AsyncIterator[ServedEpisode]:
         """Serve an episode that has started, for as long as the block runs.
 
         Args:
             live: A `LiveEpisode`; it is not closed here. Or any object with its
                 ``episode``, ``ended`` and ``step``.
+            instructions: Whether the prompt is the server's instructions too. An agent
+                that is told it by other means would read it twice.
 
         Yields:
             The episode and its address.
         """
         token = secrets.token_urlsafe(32)
         face = Face(live)
+        if not instructions:
+            face.server.instructions = None
         async with run_face(face) as manager:
             self._served[_digest(token)] = manager
             try:

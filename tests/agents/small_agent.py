@@ -82,6 +82,12 @@ def play() -> None:
     sys.stdout.write(json.dumps([{"type": "used", "tokens": {"in": 1e999}}]))
 
 
+def look() -> None:
+    """Say which files there are, and how they begin."""
+    files = {path.name: path.read_bytes()[:8].hex() for path in Path.cwd().iterdir()}
+    note(files=files, prompt=sys.stdin.read())
+
+
 def leave() -> None:
     """Exit at once."""
 

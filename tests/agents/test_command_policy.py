@@ -134,6 +134,13 @@ def test_what_an_agent_is_given_is_chosen(contract, agent, tmp_path, monkeypatch
     assert not Path(agent.notes[-5]["cwd"]).exists()
 
 
+def test_pictures_of_the_prompt_are_files(agent):
+    found = evaluate(None, "maze", [0], agent.policy("look"), progress=False)
+    assert found.episodes[0].stop_reason == "policy_stopped"
+    assert agent.note("files") == {"picture-1.png": b"\x89PNG\r\n\x1a\n".hex()}
+    assert agent.note("prompt").endswith("The pictures are in the files picture-1.png.")
+
+
 WAYS = {
     # what it does: why the episode ends, its reward, the calls that ran
     "leave": ("policy_stopped", 0.0, []),

@@ -111,7 +111,11 @@ def test_a_program_plays_an_episode_to_its_end(
     assert usage["output_tokens"] == turns * OUTPUT
     assert (usage.get("cost_usd", 0) > 0) is (name in ("claude", "opencode"))
     assert KEY not in output.read_text()
+    first = next(one for one in chat.requests(model) if one["tools"])
+    asked = first["tools"]
+    # It read the prompt once.
+    words = json.dumps(episode.prompt[0]["text"].splitlines()[0])[1:-1]
+    assert json.dumps(first["body"]).count(words) == 1
     # It had the tools of the environment only, but for what Codex does not give up.
-    asked = next(one["tools"] for one in chat.requests(model) if one["tools"])
     listed = tuple(tool["name"] for tool in episode.tools)
     assert {tool for tool in asked if not tool.endswith(listed)} == KEPT[name]
