@@ -16,6 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -70,28 +71,28 @@ class LinesFormat:
     def read(self, path: Path) -> Iterator[tuple[Any, bytes]]:
         """Yield each whole line, decoded and as it is."""
         with path.open("rb") as file:
-            if file.peek(1)[:1] not in (b"{", b""):
-                # It may be a large file without any line.
-                raise self.not_ours(path)
-            for number, line in enumerate(file, 1):
-                if not line.endswith(b"\n"):
-                    starts = (self.start,) if number == 1 else self.rows
-                    if not _is_torn(line, starts):
-                        raise (
-                            self.not_ours(path)
-                            if number == 1
-                            else self.damaged(
-                                path, f"line {number} is no row, and has no end"
-                            )
-                        )
+            yield from self.read_on(file, path)
+
+    def read_on(
+        self, file: BufferedReader, path: Path, first: int = 1
+    ) -> Iterator[tuple[Any, bytes]]:
+        """Yield each whole line from where an open file stands: its ``first`` one."""
+        if first == 1 and file.peek(1)[:1] not in (b"{", b""):
+            # It may be a large file without any line.
+            raise self.not_ours(path)
+        for number, line in enumerate(file, first):
+            if not line.endswith(b"\n"):
+                starts = (self.start,) if number == 1 else self.rows
+                if _is_torn(line, starts):
                     return
-                try:
-                    value = decode_json(line.decode())
-                except ValueError as error:
-                    raise self.damaged(
-                        path, f"line {number} is not JSON: {error}"
-                    ) from None
-                yield value, line
+                said = f"line {number} is no row, and has no end"
+                raise self.not_ours(path) if number == 1 else self.damaged(path, said)
+            try:
+                value = decode_json(line.decode())
+            except ValueError as error:
+                said = f"line {number} is not JSON: {error}"
+                raise self.damaged(path, said) from None
+            yield value, line
 
     @contextlib.contextmanager
     def explain(self, path: Path) -> Iterator[None]:
@@ -139,10 +140,17 @@ class LinesFile(ABC):
         if first:
             self._form.check_head(before, self.path)
         kept = self._take_over(before, found)
-        lines = [first or new, *kept]
+        head = first or new
+        if before is not None and (renewed := self._renew(before)) != before:
+            head = encode_line(renewed, "the head")
+        lines = [head, *kept]
         # A torn head may be as long as a whole one.
-        if not first or sum(map(len, lines)) != os.fstat(self._file).st_size:
+        if head != first or sum(map(len, lines)) != os.fstat(self._file).st_size:
             self._rewrite(lines)
+
+    def _renew(self, before: JSONObject) -> JSONObject:
+        """Return the head of a file that goes on; here the one it had."""
+        return before
 
     @abstractmethod
     def _take_over(

@@ -57,12 +57,28 @@ def describe_address(host: str, listener: socket.socket) -> str:
     return f"http://{shown_host}:{listener.getsockname()[1]}"
 
 
+def is_foreign(host: str, origin: str, scheme: str = "http") -> bool:
+    """Say whether a request's headers ``Host`` and ``Origin`` are not the server's own.
+
+    A page can send requests to 127.0.0.1 from the browser of this machine. One whose
+    own name resolves to 127.0.0.1 (DNS rebinding) could also read the replies. Such
+    requests name a foreign host, or an origin.
+
+    Example:
+        >>> is_foreign("localhost:80", ""), is_foreign("evil.example:80", "")
+        (False, True)
+        >>> is_foreign("127.0.0.1:80", "http://127.0.0.1:81")
+        True
+    """
+    host, origin = host.lower(), origin.lower()
+    foreign = _without_port(host) not in LOOPBACK
+    return foreign or origin not in ("", f"{scheme}://{host}")
+
+
 class WebPageGuard:
     """Refuses what web pages send to a server that only this machine should reach.
 
-    A page can send requests to 127.0.0.1 from the browser of this machine. One whose
-    own name resolves to 127.0.0.1 (DNS rebinding) could also read the replies, and so
-    the tasks with their answers. Such requests name a foreign host, or an origin.
+    They could read the tasks with their answers.
     """
 
     def __init__(self, application: ASGIApp) -> None:
@@ -72,10 +88,9 @@ class WebPageGuard:
         """Pass a request on, or refuse it with 403."""
         if scope["type"] == "http":
             headers = dict(scope["headers"])
-            host = headers.get(b"host", b"").decode("latin-1").lower()
-            origin = headers.get(b"origin", b"").decode("latin-1").lower()
-            foreign = _without_port(host) not in LOOPBACK
-            if foreign or (origin and origin != f"{scope['scheme']}://{host}"):
+            host = headers.get(b"host", b"").decode("latin-1")
+            origin = headers.get(b"origin", b"").decode("latin-1")
+            if is_foreign(host, origin, scope["scheme"]):
                 await refuse(send, 403, _REFUSED)
                 return
         await self._application(scope, receive, send)

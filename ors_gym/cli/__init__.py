@@ -26,6 +26,7 @@ from ors_gym.cli import (
     _record,
     _report_show_replay,
     _serve,
+    _view,
 )
 from ors_gym.client._remote_server import find_version
 from ors_gym.errors import ORSError
@@ -41,6 +42,7 @@ _COMMANDS = (
     _eval,
     _mcp,
     _report_show_replay,
+    _view,
     _export,
     _check,
 )

@@ -26,7 +26,7 @@ from ors_gym.display._terminal import say
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation._evaluate import read_env_arguments
-from ors_gym.evaluation._report import as_page
+from ors_gym.evaluation._page import as_page
 from ors_gym.formats._blocks import render_text
 from ors_gym.rollout import Episode, Replay, replay
 from ors_gym.types import JSONObject

@@ -96,10 +96,9 @@ def _frame(inside: str) -> str:
     return f'<div class="ors-card mathjax_ignore tex2jax_ignore">{_STYLE}{inside}</div>'
 
 
-def under_one_style(page: str) -> str:
-    """Return HTML with cards in it with the style sheet of the first of them only."""
-    before, style, after = page.partition(_STYLE)
-    return before + style + after.replace(_STYLE, "")
+def without_style(card: str) -> str:
+    """Return a card for a page that has `CARD_STYLE` already."""
+    return card.replace(_STYLE, "")
 
 
 def escape(text: object) -> str:
@@ -292,4 +291,12 @@ def _themes() -> str:
     )
 
 
-_STYLE: Final = f"<style>{_themes()}{_RULES}</style>"
+CARD_STYLE: Final = f"{_themes()}{_RULES}"
+"""The style sheet that every card brings with it."""
+PAGE_STYLE: Final = (
+    f":root{{{_variables(LIGHT)};color-scheme:light}}\n"
+    "@media (prefers-color-scheme:dark){"
+    f":root{{{_variables(DARK)};color-scheme:dark}}}}\n"
+)
+"""The colours of the cards for a whole page."""
+_STYLE: Final = f"<style>{CARD_STYLE}</style>"

@@ -8,6 +8,7 @@ from ors_gym.evaluation._figures import Comparison
 from ors_gym.evaluation._loggers import EvaluationLogger
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.evaluation._statistics import Interval, pass_at_k, pass_hat_k
+from ors_gym.evaluation._view import view
 from ors_gym.rollout._output import Record
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "parallel_evaluate",
     "pass_at_k",
     "pass_hat_k",
+    "view",
 ]

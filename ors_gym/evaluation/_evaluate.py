@@ -322,7 +322,7 @@ class _Job:
         judged: JSONObject = {"success": name_success(settings.success)}
         if (rewards := self._options.get("reward_range")) is not None:
             judged["reward_range"] = list(rewards)
-        return describe_run(
+        head = describe_run(
             client,
             environment=name,
             split=plan.split,
@@ -330,6 +330,7 @@ class _Job:
             limits=settings.limits() | judged,
             env_arguments=settings.env_arguments,
         )
+        return head | {"planned": len(plan)}
 
 
 def read_env_arguments(head: Mapping[str, Any]) -> JSONObject:

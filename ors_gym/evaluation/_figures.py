@@ -7,7 +7,7 @@ import html
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -31,6 +31,8 @@ _NO_TOOL: Final = "(no tool call)"
 _ENOUGH_CALLS: Final = 3
 """Of fewer calls nothing can be said."""
 _LONGEST_WORDS: Final = 200
+_DIGEST: Final = 12
+"""Characters of the digest of a task without an index that tell it apart."""
 _MOST_VALUES: Final = 6
 """A distribution of more values is told by its quartiles."""
 
@@ -73,6 +75,38 @@ def by_task(
             values[record.key[:2]].append(value(record))
     # Sorted: the order in which episodes ended must not change a sum's last digit.
     return {task: (sum(sorted(one)), len(one)) for task, one in values.items()}
+
+
+def name_task(key: tuple[Any, ...]) -> str:
+    """Return a task's index, or the beginning of its digest."""
+    return str(key[1])[:_DIGEST]
+
+
+class TaskFigures(NamedTuple):
+    """What came of one task in one run.
+
+    Args:
+        episodes: Those that have an outcome.
+        reward: Their mean reward.
+        success: Their success rate.
+    """
+
+    episodes: int
+    reward: float
+    success: float
+
+
+def compare_tasks(
+    runs: Sequence[Iterable[Record]],
+) -> dict[tuple[str, int | str], list[TaskFigures | None]]:
+    """Return the figures of each task in each run, None where it has no outcome."""
+    found: dict[tuple[str, int | str], list[TaskFigures | None]] = {}
+    for place, records in enumerate(map(list, runs)):
+        rewards, won = by_task(records, reward_of), by_task(records, success_of)
+        for task, (total, count) in rewards.items():
+            row = found.setdefault(task, [None] * len(runs))
+            row[place] = TaskFigures(count, total / count, won[task][0] / count)
+    return found
 
 
 def by_split(records: Iterable[Record], confidence: float) -> list[JSONObject]:
@@ -318,6 +352,18 @@ def count_errors(records: Iterable[Record]) -> dict[str, int]:
         if record.episode.stop_reason == "error"
     )
     return dict(Counter(kinds).most_common())
+
+
+def errors_by_kind(records: Iterable[Record]) -> list[JSONObject]:
+    """Return a row for each kind of error that ended episodes, with the first one."""
+    rows: dict[str, JSONObject] = {}
+    for record in records:
+        episode = record.episode
+        if episode.stop_reason == "error":
+            first = f"task {name_task(record.key)}: {_shorten(episode.error)}"
+            begun = {"error": episode.error_kind, "episodes": 0, "the first": first}
+            rows.setdefault(episode.error_kind, begun)["episodes"] += 1
+    return sorted(rows.values(), key=lambda row: -int(row["episodes"]))
 
 
 def latencies(records: Sequence[Record]) -> dict[str, dict[str, float]]:

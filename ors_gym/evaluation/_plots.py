@@ -32,6 +32,8 @@ _MOST: Final = 1e9
 """Rewards that are smaller or larger are drawn in other units: axes are floats."""
 _MOST_BARS: Final = 12
 """Of more different values than these a histogram is drawn."""
+_MOST_IN_A_ROW: Final = 32
+"""Characters of labels that have room beside each other."""
 _LONGEST_NAME: Final = 24
 _PART_SIZE: Final = (4.8, 3.4)
 """Inches. On a phone's screen, text in it is as large as the page's text."""
@@ -94,7 +96,8 @@ def _draw_histogram(axes: Any, values: list[Any], name: str) -> None:
     if len(counts) <= (1 if is_whole else _MOST_BARS):
         # A bar for each value: bins would make a range of it.
         axes.bar(range(len(counts)), list(counts.values()), color=_FILL, width=0.6)
-        axes.set_xticks(range(len(counts)), list(counts))
+        turned = 45 if len("".join(counts)) > _MOST_IN_A_ROW else 0
+        axes.set_xticks(range(len(counts)), list(counts), rotation=turned)
         axes.set_xlim(-1, max(1, len(counts)))
         return
     largest = max(map(abs, values), default=0)

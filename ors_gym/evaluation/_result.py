@@ -21,7 +21,7 @@ from ors_gym.evaluation._statistics import (
     rate_interval,
 )
 from ors_gym.rollout import Episode
-from ors_gym.rollout._output import Record, read_output
+from ors_gym.rollout._output import Record, read_output, read_planned
 from ors_gym.types import JSONObject
 
 _KEYS: Final = ("success_rate", "avg_reward", "avg_steps", "results")
@@ -87,7 +87,13 @@ class Evaluation(Mapping[str, Any]):
             InvalidRequestError: If it is no output file, or damaged.
         """
         head, records = read_output(path)
-        return cls(records, head=head, confidence=confidence, reward_range=reward_range)
+        return cls(
+            records,
+            head=head,
+            planned=read_planned(head),
+            confidence=confidence,
+            reward_range=reward_range,
+        )
 
     def __getitem__(self, key: str) -> Any:
         if key not in _KEYS:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ors_gym.errors import needs_extra
 from ors_gym.evaluation import Evaluation, EvaluationLogger, Record
-from ors_gym.evaluation._report import as_page
+from ors_gym.evaluation._page import as_page
 from ors_gym.types import JSONObject
 
 __all__ = ["WandbLogger"]

@@ -27,7 +27,7 @@ OUTPUT: Final = LinesFormat(
     writer="evaluation",
     instead="choose another output=",
 )
-_MAY_CHANGE: Final = ("server", "served", "created", "version")
+_MAY_CHANGE: Final = ("server", "served", "created", "version", "planned")
 """Fields of the head that need not be the same where a run goes on."""
 
 SECRET_ARGUMENTS: Final = ("secrets", "env_overrides")
@@ -208,6 +208,12 @@ def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]
     return head, list(records.values())
 
 
+def read_planned(head: Mapping[str, Any]) -> int | None:
+    """Return how many episodes a file is to hold; None where its head does not say."""
+    planned = head.get("planned")
+    return planned if type(planned) is int and planned >= 0 else None
+
+
 class Output(LinesFile):
     """An output file that is being written, by one process at a time.
 
@@ -256,6 +262,13 @@ class Output(LinesFile):
         }
         self.records = {key: record for key, (record, _) in kept.items()}
         return [line for _, line in kept.values()]
+
+    def _renew(self, before: JSONObject) -> JSONObject:
+        """Count the episodes that the file will hold, unplanned ones of before too."""
+        if "planned" not in self._head:
+            return before
+        more = sum(key not in self._planned for key in self.records)
+        return before | {"planned": self._head["planned"] + more}
 
 
 def read_record(value: Any, path: str | os.PathLike[str]) -> Record:

@@ -6,7 +6,7 @@ import pytest
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
-from ors_gym.evaluation._report import as_page
+from ors_gym.evaluation._page import as_page
 from ors_gym.rollout import Step
 from tests.evaluation.contract_evaluations import make_record, unfold
 

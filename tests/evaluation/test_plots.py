@@ -10,7 +10,7 @@ from matplotlib import figure as figures
 
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation import _plots as plots
-from ors_gym.evaluation._report import as_page
+from ors_gym.evaluation._page import as_page
 from tests.evaluation.contract_evaluations import FOUND, make_record
 
 

@@ -1,18 +1,15 @@
-"""An evaluation in words: text, HTML for a notebook, and a page."""
+"""An evaluation in words: text, and HTML for a notebook."""
 
 import html.parser
 import math
 import sys
 
 import pytest
-from PIL import Image
 
 from ors_gym.evaluation import Evaluation, Record
-from ors_gym.evaluation import _report as report
-from ors_gym.evaluation._report import as_page
+from ors_gym.evaluation._page import as_page
 from ors_gym.rollout import Episode
 from tests.evaluation.contract_evaluations import FOUND, make_record, unfold
-from tests.formats.images import encode, image_block
 
 pytestmark = pytest.mark.unit
 
@@ -59,37 +56,6 @@ def test_nothing_evaluated_is_told_without_failing():
     assert "unknown" in as_page("Empty", {"run": empty})
     assert empty._repr_html_()
     assert empty.to_records() == []
-
-
-def test_a_page_without_its_pictures_has_its_figures(monkeypatch):
-    def fail(*_, **__):
-        raise ValueError("no <such> thing")
-
-    monkeypatch.setattr(report, "draw_parts", fail)
-    page = as_page("x", {"run": FOUND})
-    assert "It cannot be drawn: no &lt;such&gt; thing" in page
-    assert "success rate" in page
-
-
-def test_a_page_has_all_failures_and_a_sample_as_far_as_there_is_room():
-    records = [make_record(n, float(n % 4 > 0)) for n in range(200)]
-    page = as_page("x", {"run": Evaluation(records)})
-    listed = [record for n, record in enumerate(records) if f"<span>row {n}<" in page]
-    failures = [record for record in records if not record.success]
-    assert all(record in listed for record in failures)
-    assert len(failures) < len(listed) <= len(failures) + 20
-    assert f"{len(listed)} of 200 episodes: a sample, and all failures" in page
-    # One style sheet for all cards, not one for each.
-    assert page.count(".ors-head{") == 1
-    picture = image_block(encode(Image.effect_noise((300, 300), 90)))
-    text = {"type": "text", "text": "lost " * 9999}
-    for record in records:
-        record.episode.prompt = [text, picture]
-    many = [*records[:4] * 300, *records[4:]]
-    page = as_page("x", {"run": Evaluation(many), "other": Evaluation(many)})
-    assert len(page) < 13_000_000
-    assert 5 < page.count("<img") < page.count("<details class")
-    assert " failures, as more would make the page large" in page
 
 
 def failed(index: int) -> Record:

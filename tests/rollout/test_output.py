@@ -318,3 +318,19 @@ def test_rows_are_synced_in_groups(path, monkeypatch):
         output.append(make_record(64))
     assert due == [True, False]
     assert len(synced) == 2
+
+
+def test_a_file_says_how_many_episodes_it_is_to_hold(path):
+    Output(path, HEAD | {"planned": 2}, {ONE.key, TWO.key}).close()
+    with Output(path, HEAD | {"planned": 2}, {ONE.key, TWO.key}) as output:
+        output.append(ONE)
+    before = path.stat().st_ino
+    # The same again, and then another task: the one that is there stays.
+    Output(path, HEAD | {"planned": 2}, {ONE.key, TWO.key}).close()
+    assert path.stat().st_ino == before
+    Output(path, HEAD | {"planned": 1}, {THREE.key}).close()
+    head, records = read_output(path)
+    assert (head, records) == (HEAD | {"planned": 2}, [ONE])
+    Output(path, HEAD | {"planned": 2}, {ONE.key, THREE.key}).close()
+    Output(path, HEAD | {"planned": 3}, {ONE.key, TWO.key, THREE.key}).close()
+    assert read_output(path)[0]["planned"] == 3

@@ -91,6 +91,17 @@ class Page:
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.do(lambda tab: tab.evaluate(script, argument))
 
+    def wait(self, condition: str) -> None:
+        """Wait for an expression to be true, also where a policy forbids `eval`."""
+        look = f"try {{ if ({condition}) return done() }} catch {{}}"
+        self.evaluate(
+            f"""said => new Promise((done, fail) => {{
+                const look = () => {{ {look} requestAnimationFrame(look) }}
+                setTimeout(() => fail(new Error(`not so: ${{said}}`)), {_WAIT})
+                look() }})""",
+            condition,
+        )
+
     def count(self, selector: str) -> int:
         return self.do(lambda tab: tab.locator(selector).count())
 
