@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 from ors_gym import ORSEnv, errors
 from ors_gym.agents import AgentProgram
+from ors_gym.agents._process import AgentProcess
 from ors_gym.evaluation import evaluate
 from ors_gym.rollout import CommandPolicy, Episode, run_episode, run_group
 from tests.evaluation.contract_evaluations import play
@@ -61,6 +63,13 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
+
+
+def wait_until(is_so: Callable[[], Any]) -> None:
+    until = time.monotonic() + 60
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -237,17 +246,31 @@ def test_a_run_that_is_stopped_leaves_no_agent(contract, agent, tmp_path, number
     )
     command = [sys.executable, program, contract.base_url, tmp_path / "notes"]
     command += [sys.executable, "-S", AGENT, "ignore"]
-    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as run:
-        until = time.monotonic() + 60
-        while len(agent.notes) < 3:
-            assert run.poll() is None and time.monotonic() < until
-            time.sleep(0.05)
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=env, start_new_session=True) as run:
+        wait_until(lambda: len(agent.notes) == 3)
         assert len(agent.alive) == 3
         os.killpg(run.pid, number)
         run.wait(60)
-    while agent.alive:
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: not agent.alive)
+
+
+def test_an_agent_ends_with_its_guard(agent, tmp_path):
+    async def kill() -> None:
+        process = await AgentProcess.start(
+            [sys.executable, "-S", str(AGENT), "ignore"],
+            directory=tmp_path,
+            env={"NOTES": str(tmp_path / "notes")},
+            given=None,
+            kept_bytes=100,
+            on_line=lambda line: None,
+        )
+        await asyncio.to_thread(wait_until, lambda: agent.alive)
+        os.kill(process._process.pid, signal.SIGKILL)
+        assert await process.wait(60)
+        await asyncio.to_thread(wait_until, lambda: not agent.alive)
+
+    asyncio.run(kill())
 
 
 @pytest.mark.parametrize(
