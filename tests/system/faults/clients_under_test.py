@@ -4,14 +4,23 @@ import abc
 import asyncio
 import concurrent.futures
 import dataclasses
+import json
 import queue
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal
 
 import ors_gym
-from ors_gym.rollout import Episode, Group, stream_groups
+from ors_gym.rollout import (
+    Episode,
+    Generated,
+    Group,
+    LiveEpisode,
+    TokenPolicy,
+    stream_groups,
+)
 from ors_gym.vector import ORSVectorEnv
+from tests.rollout.small_tokenizer import SmallTokenizer
 from tests.support.proxy.proxy import FaultProxy
 
 RESULT: Final = "result"
@@ -417,6 +426,84 @@ class StreamOfGroups(ClientUnderTest):
         self._loop.close()
 
 
+class TokenRollout(ClientUnderTest):
+    """An episode of `TokenPolicy`, one turn a call, its tokens compared each time."""
+
+    name = "TokenPolicy"
+    _live: LiveEpisode | None = None
+
+    def __init__(self, url: str, options: Options) -> None:
+        super().__init__(url, options)
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._client = ors_gym.AsyncORSClient(url, **options.for_client)
+        self._tokenizer = SmallTokenizer()
+        self._policy = TokenPolicy(self._generate, self._tokenizer)
+        self._says = ""
+        self._seen: list[int] = []
+
+    @property
+    def victim(self) -> str | None:
+        return self._live._env.session_id if self._live is not None else None
+
+    def open(self) -> None:
+        given: Any = self.options.timeouts
+        self._live = LiveEpisode(self._client, "contract", 0, split="train", **given)
+        self._runner.run(self._live.start())
+
+    async def _generate(self, ids: list[int], *, stop: list[int], **_: Any) -> Any:
+        assert ids[: len(self._seen)] == self._seen
+        sampled = [*self._tokenizer.encode(self._says), stop[0]]
+        self._seen = ids + sampled
+        return Generated(sampled, [-1.0] * len(sampled), version=1)
+
+    def call(self, tool: str, arguments: Mapping[str, Any]) -> Shown:
+        assert self._live is not None
+        self._says = json.dumps({"tool": tool, "input": dict(arguments)})
+        try:
+            self._runner.run(self._turn(self._live))
+        except ors_gym.ORSError as error:
+            paid = self._live.episode.total_reward is not None
+            wrong = "an outage has a reward" if error.outage and paid else ""
+            return _failed(error, wrong or self._compare())
+        step = self._live.episode.steps[-1]
+        text = "\n\n".join(block["text"] for block in step.reply)
+        kind = step.error_kind or RESULT
+        return Shown(kind, text, step.reward, wrong=self._compare())
+
+    async def _turn(self, live: LiveEpisode) -> None:
+        await live.take(await self._policy(live.episode))  # type: ignore[misc]
+
+    def _compare(self) -> str:
+        """Compare the sequence with what the engine read and sampled."""
+        assert self._live is not None
+        episode = Episode.from_json(self._live.episode.to_json())
+        (sequence,) = episode.sequences()
+        if sequence.ids != self._seen:
+            return f"the tokens are not those of the engine: {sequence}"
+        earned = sum(step.reward for step in episode.steps)
+        paid = sequence.reward is None or sequence.reward == sum(sequence.rewards)
+        return "" if paid and sum(sequence.rewards) == earned else f"paid: {sequence}"
+
+    def after(self, shown: Shown, proxy: FaultProxy) -> str:
+        if self.opened and shown.outcome != RESULT:
+            again = self.call("count", {})
+            if again.outcome != "episode_over":
+                return f"an episode went on after its end: {again}"
+        if not self.opened or shown.outcome != RESULT:
+            self._seen = []
+            if self._live is not None:
+                self._runner.run(self._live.close())
+            self.open()
+        again = self.call("count", {})
+        return "" if again.outcome == RESULT else f"no episode follows: {again}"
+
+    def close(self) -> None:
+        if self._live is not None:
+            self._runner.run(self._live.close())
+        self._runner.run(self._client.aclose())
+        self._runner.close()
+
+
 CLIENTS: Final[Sequence[type[ClientUnderTest]]] = (
     BlockingSession,
     AsyncioSession,
@@ -424,5 +511,6 @@ CLIENTS: Final[Sequence[type[ClientUnderTest]]] = (
     TruncatingEnv,
     VectorEnv,
     StreamOfGroups,
+    TokenRollout,
 )
 """All of them, in the order in which the table names them."""
