@@ -208,7 +208,7 @@ async def _play(state: TaskState, live: LiveEpisode) -> None:
             state.messages, tools=tools, config=GenerateConfig()
         )
         if state.output.stop_reason == _CONTEXT_FULL:
-            live.stop()
+            live.stop("max_tokens")
             return
         state.messages.append(state.output.message)
         told = await live.take(_from_inspect(state.output.message))

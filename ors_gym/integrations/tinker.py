@@ -52,6 +52,9 @@ _log = logging.getLogger(__name__)
 # Our names of the cookbook's stop reasons; any other is "policy_stopped".
 _REASONS: Final[dict[str | None, StopReason]] = {
     "max_turns": "max_turns",
+    "max_tokens": "max_tokens",
+    "max_sampled_tokens": "max_tokens",
+    "context_overflow": "max_tokens",
     "rollout_timeout": "deadline",
 }
 

@@ -162,6 +162,8 @@ def test_a_full_context_ends_an_episode(one_server, tmp_path):
     model = mock([say([call("add", a=1, b=2)]), full])
     (sample,) = samples_of(evaluate(contract_task(one_server), model, tmp_path))
     assert value_of(sample) == 0.5
+    (score,) = sample.scores.values()
+    assert score.explanation == "max_tokens"
 
 
 def test_an_outage_is_no_score_and_a_retry_plays_anew(tmp_path):
