@@ -50,7 +50,7 @@ def check(episodes: Sequence[Episode], engine: Engine) -> None:
     for episode in episodes:
         assert (episode.stop_reason, episode.total_reward) == ("finished", 1.5)
         (sequence,) = episode.sequences()
-        ends = []
+        ends: list[int] = []
         for turn in episode.turns:
             assert turn.tokens is not None
             start = (ends[-1] if ends else 0) + len(turn.tokens.prompt_ids)
