@@ -25,6 +25,7 @@ from ors_gym.cli import (
     _play,
     _record,
     _report_show_replay,
+    _rescore,
     _serve,
     _view,
 )
@@ -44,6 +45,7 @@ _COMMANDS = (
     _report_show_replay,
     _view,
     _export,
+    _rescore,
     _check,
 )
 

@@ -240,7 +240,7 @@ def _find_policy(options: argparse.Namespace) -> Policy:
             f"there is no policy {name!r}; pass random, reference, openai:MODEL, "
             "or module:function"
         )
-    policy: Policy = _load("policy", name)
+    policy: Policy = load_callable("policy", name)
     return policy
 
 
@@ -271,10 +271,10 @@ def _make_logger(name: str) -> Any:
             f"there is no logger {name!r}; pass {', '.join(_LOGGERS)}, or "
             "module:function, which makes an EvaluationLogger"
         )
-    return _load("logger", known)()
+    return load_callable("logger", known)()
 
 
-def _load(what: str, reference: str) -> Any:
+def load_callable(what: str, reference: str) -> Any:
     """Import ``module:name``, also from the working directory."""
     module, _, attribute = reference.partition(":")
     require_module(reference)

@@ -270,7 +270,8 @@ def check_range(known: Any) -> None:
 def known_range(head: Mapping[str, Any]) -> Range | None:
     """Return the range of an episode's reward, as far as the head of a file tells it.
 
-    That of a bundled environment is known, where the run adds no reward of its own.
+    That of a bundled environment is known, where the run adds no reward of its own and
+    was not scored anew.
     """
     limits = head.get("limits")
     limits = limits if isinstance(limits, Mapping) else {}
@@ -280,7 +281,7 @@ def known_range(head: Mapping[str, Any]) -> Range | None:
     adds = ("nonterminal_reward", "invalid_action_reward")
     if head.get("served") != "bundled" or any(limits.get(name) for name in adds):
         return None
-    if limits.get("reward_reduction") != "sum":
+    if head.get("scorer") or limits.get("reward_reduction") != "sum":
         return None
     return BUNDLED_REWARDS.get(str(head.get("environment")))
 

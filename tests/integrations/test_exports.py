@@ -23,7 +23,7 @@ from ors_gym.evaluation import Evaluation, evaluate, export
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import render_text, replace_surrogates
 from ors_gym.formats._messages import to_template_messages
-from ors_gym.rollout import Episode
+from ors_gym.rollout import Episode, TurnTokens
 from ors_gym.rollout._output import Record
 from tests.evaluation.runs import CANARY, USAGE, make_run, with_task, write_run
 from tests.formats.images import encode
@@ -298,7 +298,9 @@ def test_pairs_have_the_columns_of_dpo(tmp_path):
 
 
 def test_a_trajectory_has_counts_of_tokens_and_rewards(tmp_path):
-    run = write_run(tmp_path / "run.jsonl", [make_run()])
+    record = make_run()
+    record.episode.turns[1].tokens = TurnTokens([1, 2], [3, 4], [-0.5, -0.25])
+    run = write_run(tmp_path / "run.jsonl", [record])
     done = export(run, "atif", progress=False)
     text = Path(done.output, "000000.json").read_text()
     found = Trajectory.model_validate_json(text)
@@ -307,6 +309,10 @@ def test_a_trajectory_has_counts_of_tokens_and_rewards(tmp_path):
     assert found.steps[1].metrics.cached_tokens == 5
     assert found.final_metrics is not None
     assert found.final_metrics.total_prompt_tokens == 2 * USAGE["prompt_tokens"]
+    assert found.final_metrics.total_completion_tokens == USAGE["completion_tokens"] + 2
+    assert found.steps[2].metrics is not None
+    assert found.steps[2].metrics.completion_token_ids == [3, 4]
+    assert found.steps[2].metrics.logprobs == [-0.5, -0.25]
     (result,) = found.steps[2].observation.results
     assert result.extra is not None
     assert (result.extra["reward"], result.extra["finished"]) == (1.0, True)

@@ -132,7 +132,7 @@ class _Writer:
             made["tool_calls"] = calls
         if results:
             made["observation"] = {"results": results}
-        if metrics := _read_usage(turn):
+        if metrics := _read_usage(turn) | _read_tokens(turn):
             made["metrics"] = metrics
         return made
 
@@ -185,6 +185,19 @@ def _read_usage(turn: Turn) -> dict[str, int]:
     return {name: count for name, count in found.items() if isinstance(count, int)}
 
 
-def _sum(usages: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    names = {name: None for usage in usages for name in usage}
+def _read_tokens(turn: Turn) -> JSONObject:
+    """Return the tokens that were sampled, where a policy of tokens recorded them."""
+    tokens = turn.tokens
+    if tokens is None:
+        return {}
+    found: JSONObject = {"completion_token_ids": tokens.ids}
+    if tokens.logprobs is not None:
+        found["logprobs"] = tokens.logprobs
+    return found | {"completion_tokens": len(tokens.ids)}
+
+
+def _sum(usages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Return the totals of the counts."""
+    counts = ("prompt_tokens", "completion_tokens", "cached_tokens")
+    names = [name for name in counts if any(name in usage for usage in usages)]
     return {name: sum(usage.get(name, 0) for usage in usages) for name in names}
