@@ -193,7 +193,8 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
     requires ``"type": "object"`` and refuses the same unions (its tool use guide).
     Pydantic writes such schemas for unions and for recursive models. Below the
     outermost level nothing changes, but references by ``$id``, ``$anchor`` and the
-    like, which no provider follows, lead to ``$defs``.
+    like, which no provider follows, lead to ``$defs``. What programs tell each other
+    there in keywords of their own, such as ``x-gymnasium``, is left out.
 
     Args:
         schema: A tool's ``input_schema``; None means that it takes no arguments.
@@ -214,6 +215,7 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
     """
     # Quicker than deepcopy, and able to copy any depth that could be read.
     result = json.loads(json.dumps(bundle_schema(schema))) if schema else {}
+    result = {key: value for key, value in result.items() if not key.startswith("x-")}
     if not result.keys() & _REFUSED_KEYWORDS:
         properties = _as_object(result.get("properties"))
         return {**result, "type": "object", "properties": properties}

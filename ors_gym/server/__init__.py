@@ -1,5 +1,7 @@
 """Serve ORS environments from this machine: the bundled ones, or your own.
 
+Any Gymnasium environment and any data set of reasoning-gym is one too, see `serve`.
+
 The server is that of ors-sdk, not of the newer openreward. ors-sdk starts in 0.5 s and
 takes 59 MB; openreward needs 2.7 s for its import alone and takes 204 MB. ors-sdk has
 two flaws, which the bundled environments work around: a tool that does not await blocks
@@ -21,6 +23,7 @@ from __future__ import annotations
 #   _http_server        ors-sdk under uvicorn
 #   _class_transfer     sends an environment class to the server process
 #   _reference_players  a scripted player for each bundled environment
+#   adapters            Gymnasium environments and other people's data sets
 #   environments        the bundled environments, one module each
 from ors_gym.server._embedded import embedded_base_url
 from ors_gym.server._reference_players import REFERENCE_PLAYERS, Player

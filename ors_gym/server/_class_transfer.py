@@ -1,7 +1,7 @@
-"""Sends an environment class to the server process, which loads it.
+"""Sends what is to be served to the server process, which loads it.
 
-A class goes by name if the other process can import its module. A class of a notebook
-cell, of ``__main__`` or of a function goes by value, with cloudpickle.
+A class or a function goes by name if the other process can import its module. One of a
+notebook cell, of ``__main__`` or of a function goes by value, with cloudpickle.
 """
 
 from __future__ import annotations
@@ -17,38 +17,51 @@ import sys
 import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from ors_gym.errors import InvalidRequestError
 
+LIBRARIES: Final = {
+    "gymnasium": "ors_gym.server.adapters._gymnasium",
+    "reasoning_gym": "ors_gym.server.adapters._reasoning_gym",
+}
+"""Where what stands before the colon is the name of a library, not of a module: who
+finds what stands behind it."""
+
 
 def describe_environment(environment: object) -> dict[str, str]:
-    """Write a class or a string ``"module:Class"`` as JSON for `load_environment`.
+    """Write what `ors_gym.server.serve` takes as JSON for `load_environment`.
 
     ``name`` is there for a class that goes by value and could go by name as well.
     """
     if isinstance(environment, str):
         module, _, name = environment.partition(":")
-        if not module or not name.isidentifier():
+        if not module or not (name.isidentifier() or (module in LIBRARIES and name)):
             raise InvalidRequestError(
                 f"{environment!r} does not name an environment; write it as "
-                '"module:Class", such as "my_package.my_module:MyEnvironment".'
+                '"module:Class", such as "my_package.my_module:MyEnvironment", or as '
+                '"gymnasium:CartPole-v1" or "reasoning_gym:leg_counting".'
             )
         return {"reference": environment}
-    if not isinstance(environment, type):
+    if not callable(environment):
         raise InvalidRequestError(
             f"{environment!r} cannot be served; pass a subclass of ors.Environment "
-            '(the class, not an instance) or a string "module:Class".'
+            "(the class, not an instance), a function that makes a Gymnasium env "
+            "(lambda task: env), or a string such as "
+            '"module:Class" or "gymnasium:CartPole-v1".'
         )
+    name = getattr(environment, "__qualname__", repr(environment))
     try:
         described = {"pickle": base64.b64encode(_pickle(environment)).decode("ascii")}
     except Exception as error:
+        kind = "class" if isinstance(environment, type) else "function"
+        shown = "Class" if isinstance(environment, type) else "function"
         raise InvalidRequestError(
-            f"The class {environment.__qualname__} cannot be sent to the process that "
+            f"The {kind} {name} cannot be sent to the process that "
             f"would serve it: {type(error).__name__}: {error}. Put it into a module of "
-            'its own and pass "module:Class".'
+            f'its own and pass "module:{shown}".'
         ) from error
-    module, name = environment.__module__, environment.__qualname__
+    module = getattr(environment, "__module__", None) or "__main__"
     if name.isidentifier() and module != "__main__" and _is_importable(module):
         described["name"] = f"{module}:{name}"
     return described
@@ -70,22 +83,24 @@ def load_served(described: Sequence[dict[str, Any]]) -> Any:
     return [load_environment(one) for one in described]
 
 
-def load_environment(described: dict[str, str]) -> type[Any]:
+def load_environment(described: dict[str, str]) -> Any:
     """Load what `describe_environment` wrote."""
     if "reference" in described:
         return import_environment(described["reference"])
-    loaded: type[Any] = pickle.loads(  # noqa: S301 - our owner's own class
+    return pickle.loads(  # noqa: S301 - our owner's own class
         base64.b64decode(described["pickle"])
     )
-    return loaded
 
 
-def import_environment(reference: str) -> type[Any]:
-    """Import a class by ``"module:Class"``."""
+def import_environment(reference: str) -> Any:
+    """Import a class or a function by ``"module:Class"``, or find it in a library."""
     name, _, wanted = reference.partition(":")
+    if name in LIBRARIES:
+        # Only the server's process imports the library.
+        return importlib.import_module(LIBRARIES[name]).find(wanted)
     module = importlib.import_module(name)
     found = getattr(module, wanted, None)
-    if not isinstance(found, type):
+    if not callable(found):
         own = [one for one in vars(module).values() if isinstance(one, type)]
         names = [one.__name__ for one in own if one.__module__ == name]
         has = f"it has {', '.join(names)}" if names else "it has none at all"
@@ -93,7 +108,7 @@ def import_environment(reference: str) -> type[Any]:
     return found
 
 
-def _pickle(environment: type[Any]) -> bytes:
+def _pickle(environment: Any) -> bytes:
     import cloudpickle  # type: ignore[import-untyped]  # noqa: PLC0415
 
     class Pickler(cloudpickle.CloudPickler):  # type: ignore[misc]
@@ -103,11 +118,13 @@ def _pickle(environment: type[Any]) -> bytes:
             {functools._lru_cache_wrapper: _reduce_cached}  # noqa: SLF001
         )
 
-    classes = [*environment.__mro__, *getattr(environment, "toolsets", ())]
+    kind = environment if isinstance(environment, type) else type(environment)
+    classes = [*kind.__mro__, *getattr(environment, "toolsets", ())]
+    names = {getattr(one, "__module__", None) for one in (*classes, environment)}
     by_value = {
-        sys.modules[one.__module__]
-        for one in classes
-        if one.__module__ in sys.modules and not _is_importable(one.__module__)
+        sys.modules[name]
+        for name in names
+        if name in sys.modules and not _is_importable(name)
     } - {sys.modules["__main__"]}
     buffer = io.BytesIO()
     for module in by_value:

@@ -28,7 +28,7 @@ _SHUTDOWN_SECONDS: Final = 2
 
 
 def build_server(
-    served: Sequence[type[Any]] | ASGIApp,
+    served: Sequence[Any] | ASGIApp,
     *,
     host: str,
     on_start: Callable[[], None],
@@ -57,18 +57,29 @@ def build_server(
 
 
 def _serve_environments(environments: Sequence[Any]) -> ASGIApp:
-    for environment in environments:
-        if not (
-            isinstance(environment, type) and issubclass(environment, ors.Environment)
-        ):
-            raise InvalidRequestError(
-                f"{environment!r} is not a subclass of ors.Environment"
-            )
+    classes = [_as_environment(environment) for environment in environments]
     # Users who set the SDK's own variable want the SDK's own log.
     if "ORS_LOG_LEVEL" not in os.environ:
         _show_only_tracebacks()
-    application: ASGIApp = ors.Server(list(environments)).app
+    application: ASGIApp = ors.Server(classes).app
     return application
+
+
+def _as_environment(environment: Any) -> type[ors.Environment]:
+    """Return a class of the SDK: the given one, or one that plays a Gymnasium env."""
+    if isinstance(environment, type) and issubclass(environment, ors.Environment):
+        return environment
+    # Only a server that plays one imports Gymnasium.
+    import gymnasium  # noqa: PLC0415
+
+    from ors_gym.server.adapters._gymnasium import as_environment  # noqa: PLC0415
+
+    if isinstance(environment, type) and not issubclass(environment, gymnasium.Env):
+        raise InvalidRequestError(
+            f"{environment!r} is not a subclass of ors.Environment, nor of "
+            "gymnasium.Env"
+        )
+    return as_environment(environment)
 
 
 class StartReportingServer(uvicorn.Server):

@@ -7,14 +7,14 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ors_gym._web import describe_address, listen
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.server._class_transfer import (
     describe_application,
     describe_environment,
-    import_environment,
+    load_environment,
     load_served,
 )
 from ors_gym.server._process import ServerProcess
@@ -22,11 +22,13 @@ from ors_gym.server.environments import BUNDLED
 
 PLAYER: Final = "ors_gym.testing._cassettes.player:Player"
 """Plays a cassette. It stands above this package, so it is named and not imported."""
+Source: TypeAlias = str | type[Any] | Callable[[Any], Any]
+"""What can be served."""
 
 
 @contextmanager
 def serve(
-    *environments: str | type[Any],
+    *environments: Source,
     port: int | None = None,
     cassette: str | os.PathLike[str] | None = None,
 ) -> Iterator[str]:
@@ -36,9 +38,19 @@ def serve(
     this process ends.
 
     Args:
-        *environments: Environment classes of ors-sdk, also those of a notebook cell or
-            of ``__main__``, or strings ``"module:Class"``; the bundled environments if
-            there are none. The first is the server's default.
+        *environments: What to serve; the bundled environments if there are none. The
+            first is the server's default. Each is one of these:
+
+            - a class of ors-sdk, also one of a notebook cell or of ``__main__``, or a
+              string ``"module:Class"``;
+            - ``"gymnasium:CartPole-v1"``: an environment of Gymnasium by its id, also
+              with arguments, as in
+              ``"gymnasium:FrozenLake-v1?is_slippery=false&render_mode=ansi"``;
+            - a class of Gymnasium, or a function that returns an env for a task, a dict
+              with ``seed`` and ``split`` (``lambda task: MyEnv()``), or a string
+              ``"module:function"``;
+            - ``"reasoning_gym:leg_counting"``: a data set of reasoning-gym, also with
+              arguments (extra ``reasoning-gym``).
         port: The port, or None for any free one.
         cassette: A file of ``ors-gym record``: it is served in place of environments,
             and none of them is needed.
@@ -49,7 +61,8 @@ def serve(
     Raises:
         MissingExtraError: If the extra ``server`` is not installed.
         InvalidRequestError: If an environment or the cassette cannot be loaded or
-            served, or the port is in use; the message holds the traceback of the
+            served, as an environment with a space or an observation that JSON has no
+            form for, or the port is in use; the message holds the traceback of the
             process.
         ConnectionFailedError: If the process ended or was silent.
 
@@ -83,7 +96,7 @@ def serve_described(
 
 
 def run(
-    environments: Sequence[str | type[Any]] = (),
+    environments: Sequence[Source] = (),
     *,
     host: str = "127.0.0.1",
     port: int = 8080,
@@ -95,8 +108,8 @@ def run(
     It serves until Ctrl-C or SIGTERM.
 
     Args:
-        environments: Environment classes of ors-sdk or strings ``"module:Class"``; the
-            bundled environments if there are none.
+        environments: What to serve, as for `serve`; the bundled environments if there
+            are none.
         host: The address to listen on.
         port: The port, or 0 for any free one.
         cassette: A file of ``ors-gym record`` to serve in place of environments.
@@ -114,7 +127,7 @@ def run(
         return
     run_served(
         lambda: [
-            import_environment(one) if isinstance(one, str) else one
+            load_environment(describe_environment(one)) if isinstance(one, str) else one
             for one in environments or BUNDLED.values()
         ],
         *(host, port, on_start),

@@ -283,7 +283,9 @@ def test_an_environment_that_cannot_be_served_is_an_error_with_its_traceback(
 
 def test_another_class_is_refused_without_a_traceback(module: str):
     said = refusal_of(f"{module}:NotAnEnvironment")
-    assert said.endswith("NotAnEnvironment'> is not a subclass of ors.Environment")
+    assert said.endswith(
+        "NotAnEnvironment'> is not a subclass of ors.Environment, nor of gymnasium.Env"
+    )
     assert "Traceback" not in said
 
 

@@ -46,14 +46,15 @@ def is_same_answer(given: str, expected: str) -> bool:
         return given.strip().casefold() == expected.casefold()
 
 
-class NumberedTasks(Environment):
-    """An environment whose tasks are made from a split and an index.
+class IndexedTasks(Environment):
+    """An environment that makes each task when it is asked for.
 
-    A subclass sets `served_name`, makes a task in `make_task` and reads one in
+    A subclass sets `served_name`, makes a task in `task_at` and reads one in
     `read_task`. Callers may pass a task of their own.
     """
 
     served_name: ClassVar[str]
+    split_sizes: ClassVar[Mapping[SplitName, int]] = SPLITS
 
     def __init__(
         self, task_spec: Mapping[str, Any], secrets: dict[str, str] | None = None
@@ -68,11 +69,6 @@ class NumberedTasks(Environment):
                 f"{type(error).__name__}: {error}. Pass a task as it lists them."
             ) from error
 
-    @classmethod
-    @abstractmethod
-    def make_task(cls, split: SplitName, generator: Random) -> dict[str, Any]:
-        """Make a task from random numbers that are this task's own; the id is added."""
-
     @abstractmethod
     def read_task(self, task: Mapping[str, Any]) -> None:
         """Take from the task what the episode needs.
@@ -82,21 +78,26 @@ class NumberedTasks(Environment):
         """
 
     @classmethod
+    @abstractmethod
+    def task_at(cls, split: str, index: int) -> Mapping[str, Any]:
+        """Make one task; `find_split` refuses an index outside the split."""
+
+    @classmethod
     def name(cls) -> str:
         return cls.served_name
 
     @classmethod
     @functools.cache
     def list_splits(cls) -> Sequence[Split | str]:
-        return [Split(name=name, type=name) for name in SPLITS]
+        return [Split(name=name, type=name) for name in cls.split_sizes]
 
     @classmethod
     def list_tasks(cls, split: str) -> list[Mapping[str, Any]]:
-        return [cls.task_at(split, index) for index in range(_size(split))]
+        return [cls.task_at(split, index) for index in range(cls.split_size(split))]
 
     @classmethod
     async def num_tasks(cls, split: str) -> int:
-        return _size(split)
+        return cls.split_size(split)
 
     @classmethod
     async def get_task(cls, split: str, index: int) -> Mapping[str, Any]:
@@ -104,22 +105,38 @@ class NumberedTasks(Environment):
         return cls.task_at(split, index)
 
     @classmethod
+    def find_split(cls, split: str, index: int) -> SplitName:
+        """Return the split that an index is in; raise an IndexError if it is not."""
+        size = cls.split_size(split)
+        if not 0 <= index < size:
+            raise IndexError(f"{split} has the tasks 0 to {size - 1}")
+        return next(name for name in cls.split_sizes if name == split)
+
+    @classmethod
+    def split_size(cls, split: str) -> int:
+        """Return the number of tasks; raise an IndexError if there is no such split."""
+        for name, size in cls.split_sizes.items():
+            if name == split:
+                return size
+        splits = ", ".join(cls.split_sizes)
+        raise IndexError(f"no split {split!r}; there are {splits}")
+
+
+class NumberedTasks(IndexedTasks):
+    """An environment whose tasks are made from random numbers of their own.
+
+    A subclass makes a task in `make_task`.
+    """
+
+    @classmethod
+    @abstractmethod
+    def make_task(cls, split: SplitName, generator: Random) -> dict[str, Any]:
+        """Make a task from random numbers that are this task's own; the id is added."""
+
+    @classmethod
     def task_at(cls, split: str, index: int) -> Mapping[str, Any]:
         """Make one task, with an ``id`` that no other task has."""
-        if not 0 <= index < _size(split):
-            raise IndexError(f"{split} has the tasks 0 to {_size(split) - 1}")
-        name = _split_name(split)
+        name = cls.find_split(split, index)
         seed = _SEEDS_PER_SPLIT * list(SPLITS).index(name) + index
         task = cls.make_task(name, Random(seed))  # noqa: S311 - tasks, not keys
         return {"id": f"{cls.served_name}-{name}-{index}", **task}
-
-
-def _split_name(split: str) -> SplitName:
-    for name in SPLITS:
-        if name == split:
-            return name
-    raise IndexError(f"no split {split!r}; there are {', '.join(SPLITS)}")
-
-
-def _size(split: str) -> int:
-    return SPLITS[_split_name(split)]

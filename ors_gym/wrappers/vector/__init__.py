@@ -6,6 +6,7 @@ own vector envs.
 """
 
 from ors_gym.wrappers.vector._discrete_tools import DiscreteTools
+from ors_gym.wrappers.vector._native_spaces import NativeSpaces
 from ors_gym.wrappers.vector._parsed_text import ParsedText
 
-__all__ = ["DiscreteTools", "ParsedText"]
+__all__ = ["DiscreteTools", "NativeSpaces", "ParsedText"]

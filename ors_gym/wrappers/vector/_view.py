@@ -21,6 +21,8 @@ else:
 Steps: TypeAlias = tuple[
     Any, NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
 ]
+Judged: TypeAlias = tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]
+"""Rewards, terminations and truncations."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Results:
 
 
 class VectorView(_Wrapper):
-    """A wrapper of a vector env in any autoreset mode; a subclass overrides two hooks.
+    """A wrapper of a vector env in any autoreset mode; a subclass overrides its hooks.
 
     It has ``send`` and ``recv`` where the env has them, as `ORSVectorEnv` does.
     """
@@ -58,6 +60,11 @@ class VectorView(_Wrapper):
         """Return the wrapped env's actions for this env's; a hook."""
         del envs
         return actions
+
+    def judge(self, results: Results, judged: Judged) -> Judged:
+        """Return the rewards and flags of steps; a hook, called before `show`."""
+        del results
+        return judged
 
     def show(self, results: Results) -> Any:
         """Return what this env observes, and add to the infos; a hook."""
@@ -126,7 +133,8 @@ class VectorView(_Wrapper):
         starts = self._due[envs] | final
         self._due[envs] = over if self._mode is AutoresetMode.NEXT_STEP else none
         seen = Results(observations, infos, envs, ~none, starts, over, final)
-        return self.show(seen), rewards, terminations, truncations, infos
+        judged = self.judge(seen, (rewards, terminations, truncations))
+        return self.show(seen), *judged, infos
 
     def _chosen(self, options: Mapping[str, Any] | None) -> NDArray[np.bool_]:
         """Read which envs are reset; Gymnasium's vector envs take the mask out."""
