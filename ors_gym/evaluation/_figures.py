@@ -188,6 +188,12 @@ def find_warnings(records: Sequence[Record], known: Range | None) -> list[str]:
             f"the policy returned None in place of a first call in all {len(records)} "
             "episodes, which gives up. Does it return its call?"
         )
+    ends = {(one.episode.stop_reason, len(one.episode.turns)) for one in records}
+    if ends == {("max_tokens", 0)}:
+        found.append(
+            f"the prompt left the model no room for a turn in all {len(records)} "
+            "episodes. Is max_tokens the length of its context?"
+        )
     if said := _describe_failures(calls, "calls"):
         found.append(said)
     else:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.formats import describe_tools
 from ors_gym.formats._messages import join_system_messages, with_calls_as_text
-from ors_gym.rollout._renderers import Messages, Parsed, Rendered, Renderer
+from ors_gym.rollout._renderers import (
+    Messages,
+    Parsed,
+    Rendered,
+    Renderer,
+    with_plain_content,
+)
 from ors_gym.types import JSONObject
 
 _USER: Final[JSONObject] = {"role": "user", "content": "Question?"}
@@ -71,15 +78,17 @@ class BridgingRenderer:
                 # Read again by our parser, which tells the model what is wrong.
                 calls.append(call.raw)
         message = {"role": "assistant", "content": parsed.content}
+        text = parsed.content
         if parsed.reasoning_content:
             message["reasoning_content"] = parsed.reasoning_content
+            text = f"<think>\n{parsed.reasoning_content}\n</think>\n\n{text}"
         if calls:
             message["tool_calls"] = [
                 {"type": "function", "function": call}
                 for call in calls
                 if isinstance(call, Mapping)
             ]
-        return Parsed(parsed.content, calls or parsed.content, message)
+        return Parsed(text, calls or parsed.content, message)
 
     def find_rewrite(
         self, messages: Messages | None = None, tools: Sequence[JSONObject] = ()
@@ -101,11 +110,19 @@ def _with_inputs(rendered: Any, start: int) -> list[int] | Rendered:
     data = getattr(rendered, "multi_modal_data", None)
     if data is None or data.is_empty():
         return ids
-    return Rendered(ids, data)
+    places = {
+        kind: [
+            dataclasses.replace(one, offset=one.offset - start)
+            for one in ranges
+            if one.offset >= start
+        ]
+        for kind, ranges in data.mm_placeholders.items()
+    }
+    return Rendered(ids, dataclasses.replace(data, mm_placeholders=places))
 
 
 class CookbookRenderer:
-    """A renderer of tinker-cookbook."""
+    """A renderer of tinker-cookbook, for text."""
 
     def __init__(self, renderer: Any) -> None:
         self._renderer = renderer
@@ -149,7 +166,12 @@ class CookbookRenderer:
         return ids[ends[self._ends - 1] + 1 :]
 
     def _ids(self, messages: Messages) -> list[int]:
-        told = [{**one, "content": one.get("content") or ""} for one in messages]
+        told = [
+            {**one, "content": one.get("content") or ""}
+            if one["role"] == "assistant"
+            else with_plain_content(one)
+            for one in messages
+        ]
         ids: list[int] = self._renderer.build_generation_prompt(told).to_ints()
         return ids
 
@@ -163,7 +185,14 @@ class CookbookRenderer:
         content = message["content"]
         if not isinstance(content, str):
             texts = (part["text"] for part in content if part["type"] == "text")
+            thoughts = "".join(
+                part["thinking"] for part in content if part["type"] == "thinking"
+            )
             content = "".join(texts)
+            text = (
+                f"<think>\n{thoughts}\n</think>\n\n{content}" if thoughts else content
+            )
+            return Parsed(text, calls or content, dict(message))
         return Parsed(content, calls or content, dict(message))
 
     def find_rewrite(

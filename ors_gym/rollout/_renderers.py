@@ -28,7 +28,8 @@ class Rendered:
 
     Args:
         ids: The ids.
-        mm: What the engine takes beside them, for example pixel values.
+        mm: What the engine takes beside them, such as pixel values and their places
+            among ``ids``.
     """
 
     ids: list[int]
@@ -443,7 +444,7 @@ class TemplateRenderer:
 
     def _fit(self, messages: Messages) -> list[JSONObject]:
         """Put messages into the roles that the template takes."""
-        told = [_with_plain_content(message) for message in messages]
+        told = [with_plain_content(message) for message in messages]
         if not self._takes_calls:
             told = [
                 with_calls_as_text(one) if one.get("tool_calls") else one
@@ -574,7 +575,7 @@ def _any_of(texts: Any) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, ordered)) or "(?!)")
 
 
-def _with_plain_content(message: JSONObject) -> JSONObject:
+def with_plain_content(message: JSONObject) -> JSONObject:
     """Return a message whose content is one text."""
     content = message.get("content")
     if isinstance(content, str):
@@ -583,8 +584,8 @@ def _with_plain_content(message: JSONObject) -> JSONObject:
         return {**message, "content": ""}
     if any(part.get("type") != "text" for part in content):
         raise InvalidRequestError(
-            "a message holds an image, and a renderer on a chat template writes text "
-            "alone; use a multimodal renderer of the renderers package"
+            "a message holds an image, and the renderer writes text alone; use a "
+            "multimodal renderer of the renderers package"
         )
     return {**message, "content": "\n\n".join(part["text"] for part in content)}
 

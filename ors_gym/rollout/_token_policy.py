@@ -44,7 +44,8 @@ class TokenPolicy:
             `Generated`. Given are the whole prompt, the most ids that it may sample,
             and the ids that end a turn. A plain function runs in a thread, an async one
             on the event loop. Where a renderer makes multimodal inputs it is also given
-            ``mm``, a list of them in their order.
+            ``mm``: each of them behind the place in ``ids`` from which on the renderer
+            made them.
         renderer: A tokenizer with a chat template, a `Renderer`, or a renderer of the
             ``renderers`` package or of tinker-cookbook.
         max_tokens: The model's context: ids that prompt and turn may have together. A
@@ -213,8 +214,11 @@ class TokenPolicy:
             return self._whole_prompt(messages, episode)
         rendered = _as_rendered(reply)
         ending = [] if talk.ended else self._stop_ids[:1]
-        mm = talk.mm if rendered.mm is None else [*talk.mm, rendered.mm]
-        return _Prompt(ending + rendered.ids, messages, mm, rendered.mm)
+        prompt = _Prompt(ending + rendered.ids, messages, talk.mm)
+        if rendered.mm is not None:
+            prompt.new_mm = (len(ending), rendered.mm)
+            prompt.mm = [*talk.mm, (len(talk.ids) + len(ending), rendered.mm)]
+        return prompt
 
     def _opening(self, episode: Episode) -> list[JSONObject]:
         messages = episode.messages()
@@ -226,8 +230,11 @@ class TokenPolicy:
     def _whole_prompt(self, messages: list[JSONObject], episode: Episode) -> _Prompt:
         tools = to_openai_tools(episode.tools)
         rendered = _as_rendered(self.renderer.render(messages, tools))
-        mm = [] if rendered.mm is None else [rendered.mm]
-        return _Prompt(rendered.ids, messages, mm, rendered.mm, starts_sequence=True)
+        prompt = _Prompt(rendered.ids, messages, starts_sequence=True)
+        if rendered.mm is not None:
+            prompt.new_mm = (0, rendered.mm)
+            prompt.mm = [prompt.new_mm]
+        return prompt
 
     def _is_rewritten(self, messages: list[JSONObject], episode: Episode) -> bool:
         find = getattr(self.renderer, "find_rewrite", None)
@@ -243,7 +250,7 @@ class _Talk:
     ended: bool = True  # whether the last turn ended with a stop id
     turns: int = 0
     messages: list[JSONObject] = dataclasses.field(default_factory=list)
-    mm: list[Any] = dataclasses.field(default_factory=list)
+    mm: list[tuple[int, Any]] = dataclasses.field(default_factory=list)
 
 
 @dataclasses.dataclass(slots=True)
@@ -252,8 +259,8 @@ class _Prompt:
 
     added: list[int]
     messages: list[JSONObject]
-    mm: list[Any]
-    new_mm: Any = None
+    mm: list[tuple[int, Any]] = dataclasses.field(default_factory=list)
+    new_mm: tuple[int, Any] | None = None
     starts_sequence: bool = False
 
 

@@ -79,8 +79,9 @@ class TurnTokens:
         starts_sequence: Whether the model read a new prompt in place of the last one
             and what followed. It is so at the first turn, and where a chat template
             rewrote what came before.
-        mm: The multimodal inputs that belong to ``prompt_ids``, as the renderer made
-            them. Not part of the JSON form.
+        mm: The multimodal inputs that the renderer made beside ``prompt_ids``, behind
+            the place in ``prompt_ids`` from which on it made them. Not part of the JSON
+            form.
     """
 
     prompt_ids: list[int]
@@ -89,7 +90,9 @@ class TurnTokens:
     finish_reason: str = "stop"
     version: int | list[int] | None = None
     starts_sequence: bool = False
-    mm: Any = dataclasses.field(default=None, compare=False, repr=False)
+    mm: tuple[int, Any] | None = dataclasses.field(
+        default=None, compare=False, repr=False
+    )
 
     def to_dict(self) -> JSONObject:
         """Return it as plain JSON values, without ``mm``."""
@@ -146,7 +149,8 @@ class TokenSequence:
         reward: The episode's reward; None after an outage, when there is no outcome.
         turns: Which turns of the episode these are.
         truncated: Whether ``max_tokens`` left some of them out, or cut the last one.
-        mm: The multimodal inputs of the turns, where a renderer made some.
+        mm: The multimodal inputs of the turns, each behind the place in ``ids`` from
+            which on the renderer made them.
     """
 
     ids: list[int]
@@ -157,7 +161,7 @@ class TokenSequence:
     reward: float | None
     turns: list[int]
     truncated: bool = False
-    mm: list[Any] = dataclasses.field(default_factory=list)
+    mm: list[tuple[int, Any]] = dataclasses.field(default_factory=list)
 
 
 def make_sequences(episode: Episode, max_tokens: int | None) -> list[TokenSequence]:
@@ -242,6 +246,9 @@ def _cut(sequence: TokenSequence, turn: _PlayedTurn, room: int) -> None:
 
 def _append(sequence: TokenSequence, number: int, tokens: TurnTokens) -> None:
     added, sampled = len(tokens.prompt_ids), len(tokens.ids)
+    if tokens.mm is not None:
+        place, inputs = tokens.mm
+        sequence.mm.append((len(sequence.ids) + place, inputs))
     sequence.turns.append(number)
     sequence.ids += tokens.prompt_ids
     sequence.ids += tokens.ids
@@ -250,8 +257,6 @@ def _append(sequence: TokenSequence, number: int, tokens: TurnTokens) -> None:
     version = UNKNOWN_VERSION if tokens.version is None else tokens.version
     versions = version if isinstance(version, list) else [version] * sampled
     sequence.versions += [UNKNOWN_VERSION] * added + versions
-    if tokens.mm is not None:
-        sequence.mm.append(tokens.mm)
     if tokens.logprobs is None and sampled:
         sequence.logprobs = None
     elif sequence.logprobs is not None:

@@ -1,8 +1,12 @@
 """Renderers of the ``renderers`` package and of tinker-cookbook, in a policy."""
 
+import dataclasses
 from typing import Any, Final
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from renderers.base import MultiModalData, PlaceholderRange
 from renderers.configs import Qwen3RendererConfig
 from renderers.qwen3 import Qwen3Renderer
 from tinker_cookbook.renderers.llama3 import Llama3Renderer
@@ -13,6 +17,7 @@ from ors_gym.formats import to_openai_tools
 from ors_gym.rollout import (
     Episode,
     Generated,
+    Rendered,
     TokenPolicy,
     as_renderer,
     check_prefix_preserving,
@@ -105,6 +110,36 @@ def test_one_that_drops_reasoning_is_refused_or_splits(renderer: Any) -> None:
     episode = run_episode(env, policy)
     check_exact(episode, engine)
     assert len(episode.sequences()) > 1
+
+
+@pytest.mark.parametrize("name", RENDERERS)
+@given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=12))
+def test_whatever_was_sampled_is_read(name: str, ids: list[int]) -> None:
+    assert isinstance(as_renderer(RENDERERS[name]).parse(ids).text, str)
+
+
+def test_places_of_images_count_from_the_reply() -> None:
+    class WithImages(Qwen3Renderer):  # type: ignore[misc]
+        def bridge_to_next_turn(self, *arguments: Any, **options: Any) -> Any:
+            bridged = super().bridge_to_next_turn(*arguments, **options)
+            start = len(arguments[0]) + len(arguments[1])
+            earlier, own = PlaceholderRange(3, 2), PlaceholderRange(start + 4, 9)
+            places = {"image": [earlier, own]}
+            data = MultiModalData({}, places, {"image": [{"pixel_values": 1}]})
+            return dataclasses.replace(bridged, multi_modal_data=data)
+
+    renderer = as_renderer(
+        WithImages(TOKENIZER, Qwen3RendererConfig(thinking_retention="all"))
+    )
+    reply = renderer.render_reply([{"role": "user", "content": "Look."}])
+    assert isinstance(reply, Rendered)
+    assert TOKENIZER.decode(reply.ids).startswith("\n<|im_start|>user\nLook.")
+    assert reply.mm.mm_placeholders == {"image": [PlaceholderRange(4, 9)]}
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]
+    with pytest.raises(InvalidRequestError, match="holds an image"):
+        as_renderer(RENDERERS["cookbook, qwen3"]).render_reply(
+            [{"role": "user", "content": image}]
+        )
 
 
 def test_calls_that_cannot_be_read_are_told_of() -> None:

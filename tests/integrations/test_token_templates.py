@@ -220,6 +220,28 @@ def test_a_template_that_rewrites_is_refused(name: str) -> None:
         TokenPolicy(lambda ids, **rest: Generated([]), make_tokenizer(name))
 
 
+_LOOP: Final = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ CONTENT }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+HOSTILE: Final = {
+    "trims": "m.content | trim",
+    "trims once it is old": "m.content if loop.last else m.content | trim",
+    "drops": "m.content.split('</think>')[-1]",
+    "forgets": "'...' if m.role == 'tool' and not loop.last else m.content",
+    "counts": "loop.length ~ m.content",
+    "moves": "(messages[0].content if loop.last else '') ~ m.content",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_template_is_refused_with_the_first_difference(name: str) -> None:
+    template = _LOOP.replace("CONTENT", HOSTILE[name])
+    with pytest.raises(InvalidRequestError, match="where the model had seen"):
+        check_prefix_preserving(train_tokenizer(template))
+    check_prefix_preserving(train_tokenizer(_LOOP.replace("CONTENT", "m.content")))
+
+
 texts = st.lists(
     st.text(max_size=8) | st.sampled_from([" ", "\n", "\n\n", "user", "zq1q"]),
     max_size=5,

@@ -104,6 +104,21 @@ def test_an_evaluation_keeps_the_tokens(
     check([Episode.from_dict(row["trajectory"]) for row in rows], engine)
 
 
+def test_a_context_without_room_for_a_prompt_is_told_of(
+    contract: RunningServer,
+) -> None:
+    policy = TokenPolicy(Engine(), TOKENIZER, max_tokens=10)
+
+    async def play() -> Any:
+        return await parallel_evaluate(
+            *(contract.base_url, "Contract", [0, 1], policy), progress=False
+        )
+
+    evaluation = asyncio.run(play())
+    assert evaluation.stop_reasons == {"max_tokens": 2}
+    assert "no room for a turn in all 2" in evaluation.warnings[0]
+
+
 def test_a_stream_through_an_outage(server: RunningServer) -> None:
     engine = Engine()
 

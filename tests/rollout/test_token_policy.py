@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import pickle
 
 import pytest
 
@@ -198,7 +199,7 @@ class WithImages:
 
 
 def test_multimodal_inputs_are_carried_through():
-    engine = Engine(f"{CALL}{END}", f"{CALL}{END}")
+    engine = Engine(CALL, f"{CALL}{END}")
     seen = []
 
     def generate(ids, *, mm, **arguments):
@@ -207,8 +208,14 @@ def test_multimodal_inputs_are_carried_through():
 
     episode = play(generate, {}, {"finished": True}, renderer=WithImages())
     check_exact(episode, engine)
-    assert seen == [["first"], ["first", "more"]]
-    assert episode.sequences()[0].mm == ["first", "more"]
+    (sequence,) = episode.sequences()
+    first, second = tokens_of(episode)
+    start = len(sequence.ids) - len(second.ids) - len(second.prompt_ids)
+    assert seen == [[(0, "first")], [(0, "first"), (start + 1, "more")]]
+    assert sequence.mm == seen[1]
+    # The place counts from behind the end of the turn, which the engine left out.
+    assert (second.mm, second.prompt_ids[0]) == ((1, "more"), 2)
+    assert first.mm == (0, "first")
     assert "mm" not in json.loads(episode.to_json())["turns"][0]["tokens"]
 
 
@@ -234,6 +241,12 @@ def test_a_renderer_that_cannot_append_renders_again():
 def test_an_engine_that_breaks_its_word_is_told_so(answer, why):
     with pytest.raises(InvalidRequestError, match=why):
         play(lambda ids, **rest: answer, max_new_tokens=8)
+
+
+def test_a_policy_can_be_pickled():
+    policy = pickle.loads(pickle.dumps(TokenPolicy(Engine(f"{CALL}{END}"), TOKENIZER)))
+    episode = run_episode(ScriptedEnv({"finished": True}), policy)
+    check_exact(episode, policy._generate)
 
 
 def test_nobody_elses_turns_are_continued():
