@@ -15,8 +15,10 @@ from tests.support.virtual_environments import ROOT
 pytestmark = pytest.mark.unit
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from("abc"), inner),
+    lambda inner: st.dictionaries(st.sampled_from("abc"), inner) | st.lists(inner),
+    max_leaves=4,
 )
+LINES = st.lists(st.dictionaries(st.sampled_from("abcd"), JSON) | JSON, max_size=4)
 
 
 @pytest.mark.parametrize("name", AGENT_PROGRAMS)
@@ -103,7 +105,7 @@ RULE: dict[str, Any] = {
 }
 
 
-@given(st.lists(st.dictionaries(st.sampled_from("abcd"), JSON) | JSON))
+@given(LINES)
 def test_whatever_is_no_number_is_passed_over(lines):
     reader = UsageReader(RULE)
     for line in lines:
