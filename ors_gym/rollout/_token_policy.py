@@ -129,8 +129,15 @@ class TokenPolicy:
     def __repr__(self) -> str:
         return f"TokenPolicy({self.policy_name})"
 
-    def __call__(self, episode: Episode) -> Turn | Stop | Awaitable[Turn]:
+    def __call__(self, episode: Episode) -> Turn | Stop | Awaitable[Turn | Stop]:
         """Return the next turn, `Stop` where it has no room, or an awaitable of one."""
+        return self._ask_on_loop(episode) if self.is_async else self._ask(episode)
+
+    async def _ask_on_loop(self, episode: Episode) -> Turn | Stop:
+        answer = self._ask(episode)
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _ask(self, episode: Episode) -> Turn | Stop | Awaitable[Turn]:
         talk = self._talk(episode)
         prompt = self._next_prompt(talk, episode)
         # A new list, since the engine may keep it.
