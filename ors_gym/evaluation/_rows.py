@@ -7,6 +7,7 @@ import dataclasses
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -66,16 +67,16 @@ def open_run(source: str | os.PathLike[str] | Evaluation) -> Iterator[Run]:
             file.seek(place)
             return read_record(decode_json(file.readline().decode()), path)
 
-        head, found = _scan(path)
+        head, found = _scan(file, path)
         yield Run(head, found, read)
 
 
-def _scan(path: Path) -> tuple[JSONObject, list[Row]]:
+def _scan(file: BufferedReader, path: Path) -> tuple[JSONObject, list[Row]]:
     """Look at each row once. Of several rows of one episode the last counts."""
     head: JSONObject | None = None
     rows: dict[Key, Row] = {}
     place = 0
-    for value, line in OUTPUT.read(path):
+    for value, line in OUTPUT.read_on(file, path):
         if head is None:
             head = OUTPUT.check_head(value, path)
         else:

@@ -8,8 +8,10 @@ import pytest
 import torch
 from datasets import load_dataset
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
+from trl.data_utils import prepare_multimodal_messages
 
 from ors_gym.evaluation import evaluate, export
+from tests.evaluation.runs import make_run, write_run
 from tests.integrations.tiny_model import call_text, make_model, make_tokenizer
 
 GROUP = "training"
@@ -123,3 +125,25 @@ def test_dpo_prefers_what_was_rewarded(run, tmp_path):
         if "rewards/margins" in entry
     ]
     assert margins[-1] > 0
+
+
+def test_images_are_where_trl_looks_for_them(tmp_path):
+    records = [make_run(n // 2, n % 2, number=n % 2) for n in range(4)]
+    run = write_run(tmp_path / "run.jsonl", records)
+    cache = str(tmp_path / "cache")
+    done = export(run, "huggingface", progress=False)
+    rows = load_dataset(done.output, split="train", cache_dir=cache)
+    for row in rows:
+        told = prepare_multimodal_messages(row["messages"], row["images"])
+        parts = [part for message in told for part in message["content"]]
+        shown = [part["image"] for part in parts if part["type"] == "image"]
+        assert [image.size for image in shown] == [(3, 2)] * 3
+    done = export(run, "parquet", pairs=True, progress=False)
+    rows = load_dataset(
+        "parquet", data_files=done.output, split="train", cache_dir=cache
+    )
+    for row in rows:
+        (asked,) = prepare_multimodal_messages(row["prompt"], row["images"])
+        assert [part["type"] for part in asked["content"]] == ["text", "image"]
+        for name in ("chosen", "rejected"):
+            assert prepare_multimodal_messages(row[name]) == row[name]
