@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import CURRENT
 from tests.support.servers.process import RunningServer
 from tests.system.faults.__main__ import PEERS
+from tests.system.faults.agent_under_test import MCPAgent
 from tests.system.faults.clients_under_test import CLIENTS, RESULT
 from tests.system.faults.matrix import ROWS, Row
-from tests.system.faults.trials import AT_ONCE, ServerOf, play_all, serving
+from tests.system.faults.trials import AT_ONCE, Clients, ServerOf, play_all, serving
 
 
 def is_slow(place: int, row: Row, number: int) -> bool:
@@ -43,9 +44,33 @@ def server_of(shared_server: Callable[[str], RunningServer]) -> Iterator[ServerO
 
 @pytest.mark.parametrize(("rows", "name"), list(cases()))
 def test_some_rows(server_of: ServerOf, rows: Sequence[Row], name: str) -> None:
+    check(rows, name, server_of, CLIENTS)
+
+
+def agents_cases() -> Iterator[Any]:
+    """Give all rows, of which the usual run has the resets on one SDK."""
+    for case in cases():
+        rows, name = case.values
+        usual = [row for row in rows if row.fault.startswith("reset")]
+        usual = usual if name == CURRENT[0] and not case.marks else []
+        rest = [row for row in rows if row not in usual]
+        for some, marks in ((usual, []), (rest, [pytest.mark.slow])):
+            if some:
+                case_id = f"{some[0].name} and others-{name}"
+                yield pytest.param(some, name, id=case_id, marks=marks)
+
+
+@pytest.mark.parametrize(("rows", "name"), list(agents_cases()))
+def test_some_rows_by_an_agent(
+    server_of: ServerOf, rows: Sequence[Row], name: str
+) -> None:
+    check(rows, name, server_of, [MCPAgent])
+
+
+def check(rows: Sequence[Row], name: str, server_of: ServerOf, kinds: Clients) -> None:
     wrong = {}
-    for row, cells in play_all(rows, name, server_of).items():
-        assert set(cells) == {client.name for client in CLIENTS}
+    for row, cells in play_all(rows, name, server_of, kinds).items():
+        assert set(cells) == {client.name for client in kinds}
         for client, cell in cells.items():
             found = cell.mistakes(row)
             # Whatever the row says:

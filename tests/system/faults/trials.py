@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -25,6 +26,7 @@ _DELETED_WITHIN: Final = 75.0
 """Seconds. Where a busy server takes /create after the first delete, the second one,
 a minute later, is what ends the session (docs/wire.md, point 11)."""
 
+Clients = Sequence[type[ClientUnderTest]]
 ServerOf = Callable[[str, Row], RunningServer]
 """Gives the server of an SDK that a row is played on."""
 
@@ -125,13 +127,13 @@ class _Trial:
 class _Trials(contextlib.ExitStack):
     """All clients in one row, at work at the same time."""
 
-    def __init__(self, row: Row, server: RunningServer) -> None:
+    def __init__(self, row: Row, server: RunningServer, clients: Clients) -> None:
         super().__init__()
         self._row = row
         self._server = server
-        self._pool = concurrent.futures.ThreadPoolExecutor(len(CLIENTS), "client")
+        self._pool = concurrent.futures.ThreadPoolExecutor(len(clients), "client")
         self.enter_context(self._pool)
-        self.each_one = [self._trial(kind) for kind in CLIENTS]
+        self.each_one = [self._trial(kind) for kind in clients]
 
     def _trial(self, kind: type[ClientUnderTest]) -> _Trial:
         proxy = self.enter_context(FaultProxy(self._server.base_url))
@@ -175,7 +177,10 @@ class _Trials(contextlib.ExitStack):
 
 
 def play_all(
-    rows: Sequence[Row], name: str, server_of: ServerOf
+    rows: Sequence[Row],
+    name: str,
+    server_of: ServerOf,
+    clients: Clients = CLIENTS,
 ) -> dict[Row, dict[str, Cell]]:
     """Play rows, several at a time unless they end their server."""
     played: dict[Row, dict[str, Cell]] = {}
@@ -183,16 +188,16 @@ def play_all(
     # Servers are started one after the other, before the rows.
     servers = [server_of(name, row) for row in harmless]
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE, "row") as pool:
-        cells = pool.map(_play, harmless, servers)
+        cells = pool.map(functools.partial(_play, clients), harmless, servers)
         played.update(zip(harmless, cells, strict=True))
     for row in rows:
         if row.restart:
-            played[row] = _play(row, server_of(name, row))
+            played[row] = _play(clients, row, server_of(name, row))
     return {row: played[row] for row in rows}
 
 
-def _play(row: Row, server: RunningServer) -> dict[str, Cell]:
-    with _Trials(row, server) as trials:
+def _play(clients: Clients, row: Row, server: RunningServer) -> dict[str, Cell]:
+    with _Trials(row, server, clients) as trials:
         trials.open()
         trials.call()
         trials.leave()
