@@ -114,6 +114,7 @@ def episode_card(episode: Episode, budget: ImageBudget | None = None) -> str:
     """Return an episode as a card, also one that is not over."""
     split = f" of {episode.split}" if episode.split else ""
     total, reason, error = episode.total_reward, episode.stop_reason, episode.error
+    outages = [attempt.kind for attempt in episode.attempts]
     facts = [
         Fact(f"task {episode.task_index}{split}") if episode.task_index >= 0 else None,
         Fact(_count(len(episode.steps), "step")),
@@ -121,6 +122,7 @@ def episode_card(episode: Episode, budget: ImageBudget | None = None) -> str:
         Fact("no outcome", "bad") if total is None else reward_fact(total),
         Fact(reason, "bad" if reason == "error" else "accent") if reason else None,
         Fact(f"{episode.error_kind}: {error}", "bad") if error else None,
+        Fact(f"played again after {', '.join(outages)}", "warn") if outages else None,
     ]
     entries = list(episode_entries(episode))
     return conversation_card(episode.environment, entries, facts, budget)

@@ -361,6 +361,12 @@ def count_errors(records: Iterable[Record]) -> dict[str, int]:
     return dict(Counter(kinds).most_common())
 
 
+def count_attempts(records: Iterable[Record]) -> dict[str, int]:
+    """Count the attempts that outages ended and that were made again, by kind."""
+    kinds = (one.kind for record in records for one in record.episode.attempts)
+    return dict(Counter(kinds).most_common())
+
+
 def errors_by_kind(records: Iterable[Record]) -> list[JSONObject]:
     """Return a row for each kind of error that ended episodes, with the first one."""
     rows: dict[str, JSONObject] = {}
@@ -433,6 +439,20 @@ class Comparison:
             ("reward", f"{self.avg_reward:+.3f} {self.reward_interval:+.3f}"),
             ("by task", f"{self.wins} better, {self.losses} worse, {ties} equal"),
         ]
+
+
+def tell_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
+    """Say why evaluations with these heads cannot be compared, if so.
+
+    Tasks of different environments only have the same numbers.
+    """
+    names = [head.get("environment") for head in (first, second)]
+    if None in names or len({str(name).casefold() for name in names}) == 1:
+        return ""
+    return (
+        f"{names[0]} and {names[1]} are different environments: their tasks cannot be "
+        "compared"
+    )
 
 
 def compare(

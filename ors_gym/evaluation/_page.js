@@ -24,6 +24,7 @@
     element.append(...children);
     return element;
   };
+  const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   const count = (number) => number.toLocaleString("en");
   const plural = (number, noun) => `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
   const brief = (number) => String(Number(number.toPrecision(4)));
@@ -188,11 +189,19 @@
       this.box.scrollTop = 0;
       this.refresh();
     }
-    search(label, text) {
-      const find = () => {
+    // `more` may find further items by their ids, which comes later.
+    search(label, text, more = null) {
+      const find = async () => {
         const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-        this.filter("search", words.length
-          ? (item) => words.every((word) => text(item).includes(word)) : null);
+        const known = (item) => words.every((word) => text(item).includes(word));
+        this.filter("search", words.length ? known : null);
+        const asked = (this.asked = (this.asked || 0) + 1);
+        if (!more || !words.length) return;
+        await sleep(250);
+        if (this.asked !== asked) return;
+        const ids = await more(words.join(" ")).catch(() => null);
+        if (this.asked === asked && ids)
+          this.filter("search", (item) => ids.has(item.id) || known(item));
       };
       const input = make("input", {
         type: "search", "aria-label": label, placeholder: label, oninput: find,
@@ -294,12 +303,19 @@
       run === item.run ? item : episodesOf(run, item).find(
         ({ number }) => number === item.number) || episodesOf(run, item)[0]))
   );
+  const cards = new Map(
+    [...document.querySelectorAll("template")].map((card) => [card.dataset.of, card]));
   const text = (item) =>
     (item.text ??= [
       `task ${item.task}`, item.split, item.ended, item.kind, item.error, item.about,
-      item.last,
+      item.last, cards.get(item.id)?.content.textContent,
     ].join(" ").toLowerCase());
-  episodeList.search("Search prompts, calls, errors", text);
+  const findOnServer = async (words) => {
+    const reply = await fetch(`search?for=${encodeURIComponent(words)}`);
+    const rows = await reply.json();
+    return new Set(rows.flatMap((found, run) => found.map((row) => `${run}/${row}`)));
+  };
+  episodeList.search("Search transcripts", text, data.live ? findOnServer : null);
   const showOutcomes = episodeList.select("outcome", "Which outcomes");
   const showEnds = episodeList.select("ended", "Ended by");
   const showRuns = two ? episodeList.select("run", "Of which run") : () => {};
@@ -393,7 +409,7 @@
   const command = (run, item) => `ors-gym show ${runs[run].name} --row ${item.row}`;
   const transcript = async (run, item) => {
     if (!data.live) {
-      const kept = document.querySelector(`template[data-of="${run}/${item.row}"]`);
+      const kept = cards.get(item.id);
       return kept ? kept.content.cloneNode(true)
         : make("p", { text: `Not among the transcripts of this page. Run: ${command(run, item)}` });
     }
@@ -534,7 +550,6 @@
     if (status.textContent !== text) status.textContent = text;
     status.className = lost ? "lost" : "live";
   };
-  const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   const follow = async () => {
     for (let cursor = ""; ; ) {
       try {

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ors_gym._shown_text import clean
-from ors_gym.display._cards import episode_card
+from ors_gym.display._cards import episode_card, episode_entries
 from ors_gym.display._html import (
     CARD_STYLE,
     PAGE_STYLE,
@@ -134,8 +134,14 @@ def list_episode(row: int, record: Record, *, kept: bool = True) -> list[Any]:
 
 
 def list_tasks(evaluations: Iterable[Evaluation]) -> list[list[Any]]:
-    """Return a row for each task: its name, its split, and its figures in each run."""
-    runs = figures.compare_tasks([one.records for one in evaluations])
+    """Return a row for each task: its name, its split, and its figures in each run.
+
+    Tasks of different environments are not compared, so there are none then.
+    """
+    listed = list(evaluations)
+    if any(figures.tell_apart(listed[0].head, other.head) for other in listed[1:]):
+        return []
+    runs = figures.compare_tasks([one.records for one in listed])
     return [
         [figures.name_task(task), _short(task[0]), *found]
         for task, found in sorted(runs.items(), key=_by_split_and_number)
@@ -151,14 +157,21 @@ def show_transcript(episode: Episode, pictures: ImageBudget | None = None) -> st
     return without_style(episode_card(episode, pictures))
 
 
+def read_text(episode: Episode) -> str:
+    """Return the words of a transcript, to be searched."""
+    entries = episode_entries(episode)
+    return "\n".join(f"{one.said}\n{one.call}\n{one.text}" for one in entries)
+
+
 def show_figures(evaluation: Evaluation) -> str:
     """Return warnings, main figures and tables as HTML."""
-    doubts = [
-        f'<p class="warning">{WARNING}: {escape(one)}</p>'
-        for one in evaluation.warnings
-    ]
+    doubts = [show_warning(f"{WARNING}: {one}") for one in evaluation.warnings]
     shown = "".join(tables(evaluation, brief=True))
     return f"{''.join(doubts)}{_cards(evaluation)}{_scrolling(shown)}"
+
+
+def show_warning(text: str) -> str:
+    return f'<p class="warning">{escape(text)}</p>'
 
 
 def show_comparison(name: str, comparison: Comparison) -> str:

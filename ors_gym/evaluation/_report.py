@@ -113,6 +113,9 @@ def _summarise(evaluation: Evaluation) -> list[tuple[str, str]]:
     if hint:
         lines.append(("intervals", hint))
     lines.append(("ended by", _listed(evaluation.stop_reasons)))
+    if attempts := figures.count_attempts(evaluation.records):
+        counts = _listed(attempts)
+        lines.append(("played again", f"after {counts}"))
     if evaluation.errors:
         first = _describe_first_error(evaluation.records)
         counts = _listed(evaluation.errors)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import _figures as figures
 from ors_gym.evaluation._figures import Comparison, compare
 from ors_gym.evaluation._statistics import (
@@ -248,7 +249,13 @@ class Evaluation(Mapping[str, Any]):
 
         Returns:
             The differences with intervals, this evaluation minus the other.
+
+        Raises:
+            InvalidRequestError: If the other one is of another environment, whose tasks
+                only have the same numbers.
         """
+        if why := figures.tell_apart(self.head, other.head):
+            raise InvalidRequestError(why)
         ranges = self.reward_range, other.reward_range
         return compare(self.records, other.records, self.confidence, ranges)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socketserver
 import sys
@@ -28,12 +29,15 @@ from ors_gym.evaluation._page import (
     list_episode,
     list_tasks,
     live_page,
+    read_text,
     show_comparison,
     show_figures,
     show_plots,
     show_transcript,
+    show_warning,
 )
 from ors_gym.evaluation._result import Evaluation
+from ors_gym.formats._json import decode_json
 from ors_gym.rollout import Episode, Step, Turn
 from ors_gym.rollout._output import OUTPUT, Record, read_planned, read_record
 from ors_gym.rollout._planned import Key
@@ -45,6 +49,12 @@ _PACE_SECONDS: Final = 300.0
 """The pace of a run is that of so long."""
 _SHARE: Final = 10
 """Slow parts are found again after so many times the seconds that they took."""
+_PARTS: Final = re.compile("[a-z0-9_]+")
+"""Parts of words that are the same in JSON."""
+MALFORMED: Final = (
+    *(InvalidRequestError, ValueError, TypeError, LookupError, AttributeError),
+)
+"""What a row that nobody should write may raise."""
 _HEADERS: Final = {
     "Content-Security-Policy": LIVE_POLICY,
     "Cache-Control": "no-store",
@@ -173,11 +183,17 @@ class Run:
             self.head, self._first = OUTPUT.check_head(value, self._path), line
         else:
             record = read_record(value, self._path)
+            try:
+                listed = list_episode(0, record)
+                brief = _without_texts(record)
+            except MALFORMED as error:
+                said = f"line {self._lines + 1} holds no whole episode: {error}"
+                raise OUTPUT.damaged(self._path, said) from None
             place = self._places.setdefault(record.key, len(self.records))
             # Of several rows of one episode the last counts.
             here = slice(place, place + 1)
-            self.records[here] = [_without_texts(record)]
-            self.rows[here] = [list_episode(place, record)]
+            self.records[here] = [brief]
+            self.rows[here] = [[place, *listed[1:]]]
             self._starts[here] = [self._offset]
             self.changes.append(place)
         self._lines += 1
@@ -205,9 +221,29 @@ class Run:
             if _identify(file) != identity:
                 return None
             file.seek(start)
-            for value, _ in OUTPUT.read_on(file, self._path, 2):
-                return show_transcript(read_record(value, self._path).episode)
-        return None
+            record = read_record(decode_json(file.readline().decode()), self._path)
+        return show_transcript(record.episode)
+
+    def search(self, words: Sequence[str]) -> Iterator[int]:
+        """Yield the rows whose transcripts hold all words, whatever their case."""
+        # What a line does not hold is in no text of it: most need not be decoded.
+        parts = [part.encode() for part in _PARTS.findall(" ".join(words))]
+        starts, identity = list(self._starts), self._identity
+        with contextlib.suppress(OSError), self._path.open("rb") as file:
+            for row, start in enumerate(starts if _identify(file) == identity else ()):
+                file.seek(start)
+                line = file.readline()
+                folded = line.lower()
+                if all(part in folded for part in parts) and self._holds(line, words):
+                    yield row
+
+    def _holds(self, line: bytes, words: Sequence[str]) -> bool:
+        try:
+            record = read_record(decode_json(line.decode()), self._path)
+            text = read_text(record.episode).lower()
+        except MALFORMED:
+            return False
+        return all(word in text for word in words)
 
 
 def _identify(file: BufferedReader) -> tuple[int, int]:
@@ -242,6 +278,7 @@ def _without_texts(record: Record) -> Record:
         error_kind=episode.error_kind,
         seconds=episode.seconds,
         setup_seconds=episode.setup_seconds,
+        attempts=episode.attempts,
         extra={"usage": episode.usage},
     )
     return Record(brief, record.success, record.task)
@@ -299,6 +336,11 @@ class Viewer:
         known = 0 <= run < len(self._runs)
         return self._runs[run].transcript(row, generation) if known else None
 
+    def search(self, query: str) -> list[list[int]]:
+        """Return the rows of each run in whose transcripts all words are."""
+        words = query.lower().split()
+        return [list(run.search(words)) for run in self._runs]
+
     def _evaluations(self) -> list[Evaluation]:
         return [
             Evaluation(run.records, head=run.head, planned=read_planned(run.head))
@@ -312,9 +354,15 @@ class Viewer:
         }
         parts["tasks"] = list_tasks(found)
         if len(found) == 2:
-            name = " minus ".join(self.names)
-            parts["comparison"] = show_comparison(name, found[0].compare(found[1]))
+            parts["comparison"] = self._compare(found)
         return parts
+
+    def _compare(self, found: Sequence[Evaluation]) -> str:
+        try:
+            comparison = found[0].compare(found[1])
+        except InvalidRequestError as error:
+            return show_warning(str(error))
+        return show_comparison(" minus ".join(self.names), comparison)
 
     def _find_plots(self, changed: Sequence[int]) -> dict[str, Any]:
         found = self._evaluations()
@@ -409,6 +457,9 @@ class _Handler(BaseHTTPRequestHandler):
                 update = viewer.update(fields.get("cursor", ""))
                 text = json.dumps(update, separators=(",", ":"))
                 self._answer(HTTPStatus.OK, text, "application/json")
+            case "search":
+                rows = viewer.search(fields.get("for", ""))
+                self._answer(HTTPStatus.OK, json.dumps(rows), "application/json")
             case "transcript":
                 self._answer_transcript(fields)
             case _:
@@ -418,10 +469,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             run, row, of = (int(fields[name]) for name in ("run", "row", "of"))
             found = self.server.viewer.transcript(run, row, of)
-        except (KeyError, ValueError, OSError, InvalidRequestError):
+        except (OSError, *MALFORMED):
             found = None
         if found is None:
-            self._answer(HTTPStatus.NOT_FOUND, "The file holds this episode no longer.")
+            said = "This episode cannot be read from the file."
+            self._answer(HTTPStatus.NOT_FOUND, said)
         else:
             self._answer(HTTPStatus.OK, found, "text/html")
 

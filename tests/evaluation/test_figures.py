@@ -13,6 +13,15 @@ from tests.evaluation.contract_evaluations import make_record, unfold
 pytestmark = pytest.mark.unit
 
 
+def test_different_environments_are_not_compared():
+    found = Evaluation([make_record(0)], head={"environment": "Math"})
+    other = Evaluation([make_record(0)], head={"environment": "maze"})
+    with pytest.raises(InvalidRequestError, match="Math and maze are different env"):
+        found.compare(other)
+    for same in ({"environment": "math"}, {}):
+        assert found.compare(Evaluation([make_record(0)], head=same)).tasks == 1
+
+
 def test_a_comparison_is_paired_by_task():
     # Tasks of very different worth, each a little better in the first.
     worth = [float(index) for index in range(30)]

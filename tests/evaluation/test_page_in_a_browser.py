@@ -8,7 +8,7 @@ import pytest
 
 from ors_gym.cli import main
 from ors_gym.evaluation import Record, view
-from ors_gym.rollout import Episode
+from ors_gym.rollout import Episode, Turn
 from ors_gym.rollout._episode import Step
 from ors_gym.rollout._output import FORMAT, Output
 from ors_gym.types import Block
@@ -25,7 +25,10 @@ def record(index: int, reward: float, split: str = "test", number: int = 0) -> R
     prompt: list[Block] = [{"type": "text", "text": f"{HOSTILE} {index}"}]
     if index % 8 == 0:
         prompt.append(image_block(RED))
-    episode = Episode("math", index, split, number, prompt=prompt, steps=steps)
+    call = {"tool": HOSTILE, "input": {}}
+    turns = [Turn([call] * len(steps), f"Word{index}.", call_ids=["c"] * len(steps))]
+    parts: dict[str, Any] = {"prompt": prompt, "steps": steps, "turns": turns}
+    episode = Episode("math", index, split, number, **parts)
     if index == 7:
         episode.end_without_outcome(f"gone {HOSTILE}", "connection")
         return Record(episode, None)
@@ -127,6 +130,8 @@ def test_its_episodes_are_filtered_searched_and_opened(chromium, page_path):
         assert f"{HOSTILE} 24" in page.text("#reader")
         press(page, "Escape")
         assert not page.evaluate("document.getElementById('reader').open")
+        page.do(lambda tab: tab.fill(find, "WORD24. train"))
+        assert said(page, "episodes") == "1 of 120 episodes"
         page.do(lambda tab: tab.fill(find, "task 20 TRAIN"))
         page.do(lambda tab: tab.click("#episodes .row"))
         assert "--row 40" in page.text("#reader .column:last-child")
@@ -255,8 +260,10 @@ def test_ten_thousand_episodes_are_listed_and_few_are_drawn(chromium, tmp_path):
         page.evaluate("document.querySelector('#episodes .box').scrollTop = 1e9")
         page.wait("document.getElementById('episodes-9999')")
         assert page.count("#episodes .row") < 50
-        page.do(lambda tab: tab.fill("input[aria-label^=Search]", "task 10007"))
-        assert said(page, "episodes") == "1 of 10,000 episodes"
+        # The file is searched, since the page has no transcripts.
+        page.do(lambda tab: tab.fill("input[aria-label^=Search]", "WORD10007 reward"))
+        page.do(lambda tab: tab.fill("input[aria-label^=Search]", "WORD10007"))
+        page.wait("document.body.innerText.includes('1 of 10,000 episodes')")
         page.do(lambda tab: tab.click("#episodes .row"))
         page.do(lambda tab: tab.wait_for_selector("#reader .ors-card"))
         assert f"{HOSTILE} 10007" in page.text("#reader")

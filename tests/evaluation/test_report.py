@@ -9,6 +9,7 @@ import pytest
 from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation._page import as_page
 from ors_gym.rollout import Episode
+from ors_gym.rollout._episode import Attempt
 from tests.evaluation.contract_evaluations import FOUND, make_record, unfold
 
 pytestmark = pytest.mark.unit
@@ -82,6 +83,14 @@ def test_one_failure_among_others_is_no_failure_of_all():
     text = str(Evaluation([failed(0), make_record(1)]))
     assert "FAILED" not in text
     assert "First, task 0: ZeroDivisionError" in text
+
+
+def test_it_says_what_was_played_again_and_why():
+    record = make_record(0)
+    attempt = Attempt("timeout", "no reply", 0.0, 1.0, 2)
+    record.episode.attempts = [attempt, attempt]
+    assert "played again    after timeout 2" in str(Evaluation([record]))
+    assert "played again after timeout, timeout" in record.episode._repr_html_()
 
 
 def test_without_the_extra_there_are_figures_and_a_hint(monkeypatch):

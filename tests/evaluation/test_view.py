@@ -4,6 +4,9 @@ import contextlib
 import http.client
 import json
 import os
+import re
+import signal
+import subprocess
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +23,8 @@ from ors_gym.evaluation._page import list_episode, list_tasks, show_figures
 from ors_gym.evaluation._view import Run, Viewer
 from ors_gym.rollout import Turn
 from ors_gym.rollout._output import FORMAT, Output
-from tests.evaluation.contract_evaluations import make_record
+from tests.cli.running import COMMAND
+from tests.evaluation.contract_evaluations import make_record, play
 from tests.formats.images import RED, image_block
 
 HEAD = {"format": FORMAT, "environment": "math", "policy": "mine", "planned": 4}
@@ -53,6 +57,12 @@ def update_all(viewer: Viewer, cursor: str = "") -> dict[str, Any]:
             before.update(run, rows=more_rows)
         news |= {**more, "runs": news["runs"]}
     return news
+
+
+def make_malformed_row() -> bytes:
+    row = make_record(1).row()
+    row["trajectory"]["turns"] = [{"actions": 7}]
+    return json.dumps(row).encode() + b"\n"
 
 
 def rows_of(news: dict[str, Any]) -> list[int]:
@@ -155,6 +165,7 @@ def test_the_last_row_of_an_episode_counts(path):
         (b"no json\n", "line 3 is no"),
         (b"[]\n", "a row is no object"),
         (b'{"task_index":1,"trajectory":3}\n', "the row holds no episode"),
+        (make_malformed_row(), "line 3 holds no whole episode"),
         (b"rubbish without an end", "line 3 is no row"),
     ],
 )
@@ -183,6 +194,45 @@ def test_another_file_is_no_run(path):
 def test_any_cursor_is_answered(cursor):
     viewer = Viewer([Run("/nowhere/run.jsonl")])
     assert viewer.update(cursor)["runs"][0]["rows"] == []
+
+
+@pytest.mark.unit
+def test_transcripts_are_searched(path):
+    record = make_record(0)
+    record.episode.prompt = [{"type": "text", "text": 'Où est "Ł", 5 > 4?\nHere.'}]
+    record.episode.steps[0].input = {"answer": "Over there"}
+    record.episode.steps[0].metadata = {"expected": "secret"}
+    call = {"tool": "submit", "input": {"answer": "Over there"}}
+    record.episode.turns = [Turn([call], "I THINK so", call_ids=["c"])]
+    with_task = Record(make_record(-1).episode, success=True, task={"a": "secret"})
+    write(path, record, make_record(1), with_task)
+    viewer = Viewer([Run(str(path))])
+    update_all(viewer)
+    for query, rows in (
+        ('où "ł" 5 > HERE', [0]),
+        ('submit(answer="over there")', [0]),
+        ("think", [0]),
+        ("submit", [0]),
+        ("submit nowhere", []),
+        ("secret", []),
+        ("expected", []),
+        ("", [0, 1, 2]),
+    ):
+        assert viewer.search(query) == [rows], query
+    path.write_text("x")
+    assert viewer.search("submit") == [[]]
+
+
+@pytest.mark.unit
+def test_runs_of_different_environments_are_not_compared(path):
+    write(path, make_record(0))
+    other = path.with_name("other.jsonl")
+    with Output(other, HEAD | {"environment": "maze"}, ()) as output:
+        output.append(make_record(0, 0.0))
+    news = update_all(Viewer([Run(str(path)), Run(str(other))]))
+    assert "math and maze are different environments" in news["comparison"]
+    assert news["tasks"] == []
+    assert all("success rate" in run["figures"] for run in news["runs"])
 
 
 @pytest.mark.unit
@@ -244,6 +294,8 @@ def test_the_page_is_served_with_a_policy_and_without_answers(served):
     assert "<style" not in card
     _, _, other = ask(served, f"transcript?run=0&row=1&of={of}")
     assert "the answer" not in page + state + card + other
+    status, _, rows = ask(served, "search?for=2+%2B+2")
+    assert (status, json.loads(rows)) == (200, [[0]])
     for query in ("", "?run=0&row=9&of=1", "?run=7&row=0&of=1", "?run=x&row=0&of=1"):
         assert ask(served, f"transcript{query}")[0] == 404
 
@@ -269,6 +321,41 @@ def test_nobody_else_is_answered(served):
     for path in ("/", "/state", secret[:-2] + "/state", secret[:-1], secret + "x"):
         assert ask(served, path)[0] == 404, path
     assert len(secret) > 30
+
+
+def test_a_run_is_followed_while_it_is_played(server, path):
+    viewer = Viewer([Run(str(path))])
+    cursor, seen = "", []
+
+    def look(record: Record) -> None:
+        nonlocal cursor
+        news = viewer.update(cursor)
+        cursor = news["cursor"]
+        seen.append(rows_of(news))
+        assert news["runs"][0]["progress"]["planned"] == 4
+
+    found = play(server, output=path, on_episode=look, max_concurrent=1)
+    assert seen == [[0], [1], [2], [3]]
+    news = update_all(Viewer([Run(str(path))]))
+    assert news["runs"][0]["figures"] == show_figures(Evaluation.load(path))
+    assert found.success_rate == Evaluation.load(path).success_rate
+
+
+def test_the_command_serves_until_it_is_interrupted(path):
+    write(path, make_record(0))
+    process = subprocess.Popen(
+        [*COMMAND, "view", str(path)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            address = re.findall(r"http://\S+", lines.readline())[0]
+            assert ask(address)[0] == 200
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=30) == 130
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_port_that_is_taken_is_told(served, path):

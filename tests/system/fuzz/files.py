@@ -17,7 +17,9 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.evaluation import Record
+from ors_gym.evaluation import Evaluation, Record
+from ors_gym.evaluation._page import show_figures
+from ors_gym.evaluation._view import MALFORMED, Run
 from ors_gym.rollout._output import FORMAT, Output, read_output
 from ors_gym.rollout._planned import Key
 from tests.evaluation.contract_evaluations import make_record
@@ -43,6 +45,7 @@ def play(random: Random, tally: Tally) -> None:
         begun = mutate(random)
         path.write_bytes(begun)
         try:
+            _watch(path, random)
             tally.outcomes[f"file: {_continue(path, begun, random)}"] += 1
         except FuzzError:
             raise
@@ -126,6 +129,28 @@ def _continue(path: Path, begun: bytes, random: Random) -> str:
     _expect(all(line.endswith(b"\n") for line in lines), "a row is torn", begun)
     _expect_alone(path, begun)
     return told
+
+
+def _watch(path: Path, random: Random) -> None:
+    """Follow the file as a live page does, while it is written in two parts."""
+    whole = path.read_bytes()
+    run = Run(str(path))
+    path.write_bytes(whole[: random.randrange(len(whole) + 1)])
+    run.read(9.0)
+    path.write_bytes(whole)
+    run.read(9.0)
+    rows = range(len(run.rows))
+    # Draw no plots, which would take all the time.
+    for row in rows:
+        with contextlib.suppress(*MALFORMED):
+            run.transcript(row, run.generation)
+    _expect(set(run.search([])) <= set(rows), "a row was invented", whole)
+    show_figures(Evaluation(run.records, head=run.head))
+    with contextlib.suppress(InvalidRequestError):
+        found = [record.key for record in read_output(path)[1]]
+        keys = [record.key for record in run.records]
+        # A row may be an episode, and yet nothing that can be shown.
+        _expect(keys == found or bool(run.problem), "rows are missing", whole)
 
 
 def _append_missing(output: Output, planned: set[Key], random: Random) -> str:
