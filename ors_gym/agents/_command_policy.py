@@ -130,7 +130,7 @@ class CommandPolicy:
 
     @property
     def policy_name(self) -> str:
-        """The program's name, with a digest of all that it is told.
+        """The names of program and model, with a digest of all that it is told.
 
         An evaluation's output file holds it, so that no run is continued with another
         command or prompt.
@@ -138,7 +138,8 @@ class CommandPolicy:
         told = [*self.program.full_command, self._prompt, *self._pass_env]
         told += map(str, (*sorted(self._env.items()), *self.program.files.items()))
         digest = hashlib.sha256("\0".join(told).encode("utf-8", "replace")).hexdigest()
-        return f"{self.program.name}(#{digest[:8]})"
+        named = [one for one in (self.program.model, f"#{digest[:8]}") if one]
+        return f"{self.program.name}({', '.join(named)})"
 
     def __repr__(self) -> str:
         return f"CommandPolicy({self.policy_name!r})"

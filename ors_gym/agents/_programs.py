@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
@@ -75,6 +76,16 @@ class AgentProgram:
         return os.path.basename(self.command[0])  # noqa: PTH119 - a text, not a path
 
     @property
+    def model(self) -> str:
+        """The model that the command names, ``""`` if it names none."""
+        for argument, following in itertools.pairwise((*self.command, "")):
+            if argument in ("-m", "--model"):
+                return following
+            if argument.startswith("--model="):
+                return argument.removeprefix("--model=")
+        return ""
+
+    @property
     def full_command(self) -> tuple[str, ...]:
         """The command, and the arguments that it does not have already."""
         groups = (one for one in self.arguments if not _has_option(self.command, one))
@@ -125,7 +136,7 @@ def _has_option(command: Sequence[str], group: Sequence[str]) -> bool:
     return any(
         argument.startswith(f"{option}=")
         or (argument == option and following.startswith(key))
-        for argument, following in zip(command, [*command[1:], ""], strict=True)
+        for argument, following in itertools.pairwise((*command, ""))
     )
 
 

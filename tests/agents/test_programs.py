@@ -63,6 +63,14 @@ def test_a_command_is_given_the_arguments_that_it_lacks(command, added, left_out
 
 
 @pytest.mark.parametrize(
+    ("command", "model"),
+    [("claude --model=x", "x"), ("codex exec -m y", "y"), ("gemini", ""), ("a -m", "")],
+)
+def test_a_command_names_its_model(command, model):
+    assert AgentProgram.find(command).model == model
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("not toml", "Expected '='"),
