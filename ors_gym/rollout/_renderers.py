@@ -527,11 +527,12 @@ class _Markers:
         self._hidden_of_model = _any_of([_HIDDEN, *special_ones])
 
     def hide_in_message(self, message: JSONObject) -> JSONObject:
-        """Hide the markers of a message; reasoning and calls of the model's stay."""
-        of_model = message["role"] == "assistant"
-        hidden: JSONObject = _replace_strings(
-            message, self._hidden_of_model if of_model else self._hidden, self._name
-        )
+        """Hide the markers of a message; tags in what the model said stay."""
+        hidden: JSONObject = self.hide(message)
+        if message["role"] == "assistant":
+            content = message.get("content")
+            said = _replace_strings(content, self._hidden_of_model, self._name)
+            hidden["content"] = said
         return hidden
 
     def hide(self, value: Any) -> Any:

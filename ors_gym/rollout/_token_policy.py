@@ -97,9 +97,10 @@ class TokenPolicy:
             min_new_tokens,
             1 if max_tokens is None else max_tokens,
         )
-        if min(limits) < 1:
+        if min(limits) < 1 or min_new_tokens > max_new_tokens:
             raise InvalidRequestError(
-                "max_tokens, max_new_tokens and min_new_tokens must be at least 1"
+                "max_tokens, max_new_tokens and min_new_tokens must be at least 1, and "
+                "min_new_tokens at most max_new_tokens"
             )
         self.renderer: Renderer = as_renderer(renderer)
         if on_rewrite == "refuse":
@@ -148,7 +149,8 @@ class TokenPolicy:
         if room < self.min_new_tokens:
             return Stop("max_tokens")
         inputs = {} if not prompt.mm else {"mm": prompt.mm}
-        answer = self._generate(ids, max_new_tokens=room, stop=self._stop_ids, **inputs)
+        stop = list(self._stop_ids)
+        answer = self._generate(ids, max_new_tokens=room, stop=stop, **inputs)
         if inspect.isawaitable(answer):
             return self._await(answer, talk, prompt, room)
         return self._take(answer, talk, prompt, room)
@@ -311,9 +313,26 @@ async def run_token_episode(
         Exception: What ``generate`` raises.
 
     Example:
-        >>> async def play(generate, tokenizer):
-        ...     episode = await run_token_episode(None, "math", 0, generate, tokenizer)
-        ...     return episode.sequences(max_tokens=8192)
+        >>> import asyncio
+        >>> from ors_gym.rollout import Parsed
+        >>> class Characters:
+        ...     stop_ids = [0]
+        ...
+        ...     def render(self, messages, tools):
+        ...         return [*map(ord, messages[-1]["content"]), 10]
+        ...
+        ...     def render_reply(self, messages):
+        ...         return self.render(messages, ())
+        ...
+        ...     def parse(self, ids):
+        ...         return Parsed("".join(map(chr, ids[:-1])))
+        >>> def generate(ids, *, max_new_tokens, stop):
+        ...     call = '{"tool": "submit", "input": {"answer": "?"}}'
+        ...     return Generated([*map(ord, call), *stop])
+        >>> play = run_token_episode(None, "math", 0, generate, Characters())
+        >>> (sequence,) = asyncio.run(play).sequences()
+        >>> sum(sequence.mask), sequence.reward
+        (45, 0.0)
     """
     policy = TokenPolicy(
         generate,

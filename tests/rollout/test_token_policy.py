@@ -262,6 +262,7 @@ def test_nobody_elses_turns_are_continued():
         {"max_tokens": 0},
         {"max_new_tokens": 0},
         {"min_new_tokens": -1},
+        {"min_new_tokens": 9, "max_new_tokens": 8},
     ],
 )
 def test_wrong_arguments_are_refused(arguments):
