@@ -288,8 +288,8 @@ def test_no_text_becomes_a_special_token(name: str) -> None:
         tool["function"]["description"] = content
         function = {"name": "look", "arguments": {"a": content}}
         call = {"id": "call00000", "type": "function", "function": function}
-        said = {"role": "assistant", "content": "", "tool_calls": [call]}
-        opening = [{"role": "system", "content": content}, replies[1]]
+        said: Any = {"role": "assistant", "content": "", "tool_calls": [call]}
+        opening: list[Any] = [{"role": "system", "content": content}, replies[1]]
         if tokenizer.chat_template != TEMPLATES["deepseek-r1"]:  # it writes no calls
             opening += [said, replies[0]]
         ids = renderer.render(opening, [tool]) + renderer.render_reply(replies)
