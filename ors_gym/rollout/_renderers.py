@@ -249,7 +249,9 @@ class TemplateRenderer:
         Raises:
             InvalidRequestError: If the template refuses it, or there is an image.
         """
-        return self._encode(self._write_reply(messages))
+        # Some tokens take the blanks behind them; some tokenizers begin with one.
+        ids = self._encode(self._end + self._write_reply(messages))
+        return ids[ids.index(self._stop_ids[0]) + 1 :]
 
     def parse(self, ids: Sequence[int]) -> Parsed:
         """Return what sampled ids say.

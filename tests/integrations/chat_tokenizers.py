@@ -20,6 +20,8 @@ _MARKER: Final = re.compile(
     r"|</?think>|</?tool_\w+>"
 )
 _SPECIAL: Final = re.compile(r"<\||<\uff5c|_of_turn")
+_STRIPPING: Final = ("<|end|>", "<|user|>", "<|assistant|>")
+"""Those of Phi-3, which take the blanks behind them."""
 _TEXTS: Final = (
     "The number is higher than 8, and you have 3 guesses left. " * 4,
     '<tool_call>\n{"name": "look", "arguments": {"x": "y"}}\n</tool_call>\n' * 4,
@@ -39,7 +41,14 @@ def train_tokenizer(template: str) -> PreTrainedTokenizerFast:
     trainer = trainers.BpeTrainer(
         vocab_size=700,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<s>", *special],
+        special_tokens=[
+            "<|endoftext|>",
+            "<s>",
+            *(
+                AddedToken(one, special=True, rstrip=one in _STRIPPING)
+                for one in special
+            ),
+        ],
         show_progress=False,
     )
     trained.train_from_iterator(_TEXTS, trainer)

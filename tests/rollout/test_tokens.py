@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
@@ -52,12 +52,14 @@ def episodes(draw) -> Episode:
     return Episode("math", turns=turns, steps=steps, total_reward=total)
 
 
+@settings(max_examples=50)
 @given(episodes())
 def test_an_episode_keeps_its_tokens_as_json(episode):
     assert Episode.from_json(episode.to_json()) == episode
     json.dumps(episode.metrics(), allow_nan=False)
 
 
+@settings(max_examples=50)
 @given(episodes())
 def test_the_sequences_are_what_was_read_and_sampled(episode):
     sequences = episode.sequences()
@@ -94,6 +96,7 @@ def _versions(tokens: TurnTokens) -> list[int]:
     return [-1 if tokens.version is None else tokens.version] * len(tokens.ids)
 
 
+@settings(max_examples=50)
 @given(episodes(), st.integers(1, 20))
 def test_no_call_that_ran_is_cut(episode, limit):
     whole = episode.sequences()
