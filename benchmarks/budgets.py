@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import ors_gym
-from benchmarks import first_episode, spaces, vector
+from benchmarks import first_episode, spaces, tracing, vector
 from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
@@ -232,6 +232,16 @@ def tokens(rounds: int) -> Part:
     return Part([Row(**row) for row in found])
 
 
+def traces(rounds: int) -> Part:
+    """Measure a step with and without OpenTelemetry."""
+    cost = tracing.measure(8 * rounds)
+    rows = [
+        Row("CPU of a trace of a step", cost["on"] - cost["off"], 25, unit="us"),
+        Row("CPU of a step, traces off again", cost["off"] / cost["never"], 1.1),
+    ]
+    return Part(rows, cost)
+
+
 PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "one": one_session,
     "large": large_result,
@@ -244,5 +254,6 @@ PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "import": imports,
     "first": first_episodes,
     "tokens": tokens,
+    "traces": traces,
 }
 """Everything that is measured, by name, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation, Outcome, Send
@@ -18,9 +18,14 @@ Exchange: TypeAlias = Callable[[Send], Outcome]
 AsyncExchange: TypeAlias = Callable[[Send], Awaitable[Outcome]]
 """Does one exchange on an event loop."""
 
+observe: Callable[[Operation[Any], Callable[[Send], Any]], Operation[Any]] | None = None
+"""Wraps each operation while a trace is taken: `ors_gym.integrations.opentelemetry`."""
+
 
 def run_blocking(operation: Operation[T], exchange: Exchange, redact: Redactor) -> T:
     """Run an operation to its end in this thread; its error tells no secret."""
+    if observe is not None:
+        operation = observe(operation, exchange)
     try:
         step = next(operation)
         while True:
@@ -46,6 +51,8 @@ async def run_async(
     operation: Operation[T], exchange: AsyncExchange, redact: Redactor
 ) -> T:
     """Run an operation to its end on the running event loop, as `run_blocking` does."""
+    if observe is not None:
+        operation = observe(operation, exchange)
     try:
         step = next(operation)
         while True:

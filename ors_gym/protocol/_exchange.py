@@ -13,6 +13,7 @@ from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._redaction import HiddenBytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,29 @@ class Head:
         # The bytes of a transport, with the transport that rendered them. The calls of
         # a session share one head, so it is rendered once.
         self.rendered: tuple[object, bytes] | None = None
+
+    def adding(self, name: str, value: str) -> Head:
+        """Return a head with one header more, whose text is known to be sound.
+
+        What a transport rendered of this one is kept.
+        """
+        head = Head.__new__(Head)
+        head.method, head.target, head.rendered = self.method, self.target, None
+        head.headers = (*self.headers, (name, value))
+        if self.rendered is not None:
+            transport, rendered = self.rendered
+            line = f"{name}: {value}\r\n".encode("latin-1")
+            head.rendered = transport, HiddenBytes(rendered + line)
+        return head
+
+    def keep_rendered(self, added: Head) -> None:
+        """Take what a transport rendered of a head that `adding` returned."""
+        if self.rendered is None and added.rendered is not None:
+            transport, rendered = added.rendered
+            name, value = added.headers[-1]
+            line = f"{name}: {value}\r\n".encode("latin-1")
+            if rendered.endswith(line):
+                self.rendered = transport, rendered[: -len(line)]
 
 
 class Sink(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from ors_gym.env._rules import StepResult
@@ -56,6 +56,9 @@ class StepEnv:
 _ASK_POLICY: Final = AskPolicy()
 Game: TypeAlias = Generator[AskPolicy | StepEnv, Any, None]
 
+observe: Callable[[Game, Episode], Game] | None = None
+"""Wraps each game while a trace is taken: `ors_gym.integrations.opentelemetry`."""
+
 
 class Clock:
     """The time of an episode since it was begun, less what it was held up for."""
@@ -77,6 +80,11 @@ def play(episode: Episode, rules: Rules, reader: TurnReader, clock: Clock) -> Ga
 
     An outage that the env raises ends the episode; any other `ORSError` is raised.
     """
+    game = _play(episode, rules, reader, clock)
+    return game if observe is None else observe(game, episode)
+
+
+def _play(episode: Episode, rules: Rules, reader: TurnReader, clock: Clock) -> Game:
     running = RunningReward(rules.reward_reduction)
     while not episode.stop_reason:
         if rules.max_turns is not None and len(episode.turns) >= rules.max_turns:

@@ -65,8 +65,11 @@ GROUPS: Final[dict[str, Group]] = {
         ),
         Group(
             "loggers",
-            ("openreward==0.1.167", "wandb==0.31.0", "mlflow-skinny==3.17.2"),
-            ("default:::(wandb|mlflow|openreward|pydantic)",),
+            (
+                *("openreward==0.1.167", "wandb==0.31.0", "mlflow-skinny==3.17.2"),
+                *("trackio==0.43.0", "tensorboard==2.21.0"),
+            ),
+            ("default:::(wandb|mlflow|openreward|pydantic|trackio|tensorboard)",),
             needs_torch=False,
         ),
         Group(
