@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ors_gym.errors import InvalidRequestError
 from ors_gym.formats import describe_tools
 from ors_gym.formats._messages import join_system_messages, with_calls_as_text
 from ors_gym.rollout._renderers import (
@@ -45,12 +46,15 @@ class BridgingRenderer:
         self._renderer = renderer
         self._prompt = renderer.render_ids([_USER], add_generation_prompt=True)
         ids = renderer.render_ids([_USER, _SAID])[len(self._prompt) :]
-        stops = set(renderer.get_stop_token_ids())
+        stops = list(renderer.get_stop_token_ids())
         ends = [place for place, number in enumerate(ids) if number in stops]
-        self._said = ids[: ends[-1] + 1] if ends else ids
-        end = ids[ends[-1]] if ends else None
-        first = [] if end is None else [end]
-        self.stop_ids = list(dict.fromkeys([*first, *renderer.get_stop_token_ids()]))
+        if not ends:
+            raise InvalidRequestError(
+                f"{type(renderer).__name__} ends a turn with the beginning of the next "
+                "message, which TokenPolicy cannot append"
+            )
+        self._said = ids[: ends[-1] + 1]
+        self.stop_ids = list(dict.fromkeys([self._said[-1], *stops]))
 
     def render(
         self, messages: Messages, tools: Sequence[JSONObject]

@@ -17,7 +17,7 @@ SMOLLM2: Final = (
 """The chat template of SmolLM2 (Apache License 2.0)."""
 _MARKER: Final = re.compile(
     r"<\|[^|>\s]+\|>|<\uff5c[^\uff5c>]+\uff5c>|<(?:start|end)_of_turn>"
-    r"|</?think>|</?tool_\w+>"
+    r"|</?think>|</?tool_\w+>|</?arg_\w+>|\[gMASK\]|<sop>"
 )
 _SPECIAL: Final = re.compile(r"<\||<\uff5c|_of_turn")
 _STRIPPING: Final = ("<|end|>", "<|user|>", "<|assistant|>")

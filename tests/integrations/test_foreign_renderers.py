@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from renderers.base import MultiModalData, PlaceholderRange
-from renderers.configs import Qwen3RendererConfig
+from renderers.configs import (
+    GLM45RendererConfig,
+    Llama3RendererConfig,
+    Qwen3RendererConfig,
+)
+from renderers.glm45 import GLM45Renderer
+from renderers.llama_3 import Llama3Renderer as Llama3BridgingRenderer
 from renderers.qwen3 import Qwen3Renderer
 from tinker_cookbook.renderers.llama3 import Llama3Renderer
 from tinker_cookbook.renderers.qwen3 import Qwen3Renderer as CookbookQwen3Renderer
@@ -30,7 +36,9 @@ GROUP = "agents"
 
 _MARKERS: Final = (
     "{# <think> </think> <tool_call> </tool_call> <tool_response> </tool_response> "
-    "<|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> #}"
+    "<|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> "
+    "<|end_of_text|> <|python_tag|> [gMASK] <sop> <|system|> <|user|> "
+    "<|assistant|> <|observation|> <arg_key> </arg_key> <arg_value> </arg_value> #}"
 )
 TOKENIZER: Any = train_tokenizer(SMOLLM2 + _MARKERS)
 CALL: Final = (
@@ -47,6 +55,9 @@ RENDERERS: Final = {
     "renderers, qwen3": bridging(thinking_retention="all"),
     "cookbook, qwen3": CookbookQwen3Renderer(
         TOKENIZER, strip_thinking_from_history=False
+    ),
+    "renderers, llama3": Llama3BridgingRenderer(
+        TOKENIZER, Llama3RendererConfig(thinking_retention="all")
     ),
     "cookbook, llama3": Llama3Renderer(TOKENIZER),
 }
@@ -78,7 +89,10 @@ def check_exact(episode: Episode, engine: Engine) -> None:
 @pytest.mark.parametrize("name", RENDERERS)
 def test_an_episode_is_exact_and_its_calls_are_read(name: str) -> None:
     check_prefix_preserving(RENDERERS[name])
-    said = CALL if name.endswith("llama3") else SAID
+    said = {
+        "cookbook, llama3": CALL,
+        "renderers, llama3": '{"name": "submit", "parameters": {"answer": "4"}}',
+    }.get(name, SAID)
     engine = Engine(said, "Four?", said)
     env = ScriptedEnv({"reward": 0.5}, {}, {"reward": 1.0, "finished": True})
     episode = run_episode(env, TokenPolicy(engine, RENDERERS[name]))
@@ -90,7 +104,7 @@ def test_an_episode_is_exact_and_its_calls_are_read(name: str) -> None:
     # What is appended is what the renderer writes of a whole conversation.
     text = TOKENIZER.decode(engine.log[-1][0])
     assert "reply" in text
-    assert "<tool_call>" in text
+    assert '"name": "submit"' in text
 
 
 @pytest.mark.parametrize(
@@ -140,6 +154,11 @@ def test_places_of_images_count_from_the_reply() -> None:
         as_renderer(RENDERERS["cookbook, qwen3"]).render_reply(
             [{"role": "user", "content": image}]
         )
+
+
+def test_turns_that_the_next_message_ends_are_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="beginning of the next message"):
+        as_renderer(GLM45Renderer(TOKENIZER, GLM45RendererConfig()))
 
 
 def test_calls_that_cannot_be_read_are_told_of() -> None:
