@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import threading
-import webbrowser
 from typing import Any
 
 from ors_gym.cli._common import add_command, read_port
@@ -25,14 +24,11 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--port", type=read_port, default=0, metavar="N", help="default: any free one"
     )
-    parser.add_argument("--open", action="store_true", help="open a browser")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     with view(options.file, options.other, port=options.port) as address:
         print(f"viewing at {address} until Ctrl-C", flush=True)  # noqa: T201
-        if options.open:
-            webbrowser.open(address)
         threading.Event().wait()
     return 0

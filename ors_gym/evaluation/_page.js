@@ -46,7 +46,7 @@
       this.filters = {};
       this.id = root.id;
       this.tools = make("div", { class: "tools" });
-      this.said = make("p", { class: "said", role: "status" });
+      this.said = make("p", { class: "said" });
       this.heads = columns.map((column) =>
         make("button", {
           type: "button",
@@ -75,6 +75,8 @@
     }
     set(items) {
       this.all = items;
+      // What the reader chose is told; what a run adds every second is not.
+      this.said.setAttribute("aria-live", "off");
       this.refresh();
     }
     refresh() {
@@ -186,6 +188,7 @@
     }
     filter(name, wanted) {
       this.filters[name] = wanted;
+      this.said.setAttribute("aria-live", "polite");
       this.box.scrollTop = 0;
       this.refresh();
     }

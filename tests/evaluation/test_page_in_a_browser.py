@@ -253,8 +253,8 @@ def test_ten_thousand_episodes_are_listed_and_few_are_drawn(chromium, tmp_path):
         for index in range(10_000):
             output.append(record(index + 8, float(index % 2)))
     with view(path) as address, chromium.open(address) as page:
-        page.wait("document.querySelector('progress').value === 10000")
-        page.wait("document.querySelector('.plots img')")
+        page.wait("document.querySelector('progress').value === 10000", 60_000)
+        page.wait("document.querySelector('.plots img')", 60_000)
         assert said(page, "episodes") == "10,000 episodes"
         assert page.count("*") < 1000
         page.evaluate("document.querySelector('#episodes .box').scrollTop = 1e9")

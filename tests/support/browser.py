@@ -91,13 +91,13 @@ class Page:
     def evaluate(self, script: str, argument: Any = None) -> Any:
         return self.do(lambda tab: tab.evaluate(script, argument))
 
-    def wait(self, condition: str) -> None:
+    def wait(self, condition: str, milliseconds: float = _WAIT) -> None:
         """Wait for an expression to be true, also where a policy forbids `eval`."""
         look = f"try {{ if ({condition}) return done() }} catch {{}}"
         self.evaluate(
             f"""said => new Promise((done, fail) => {{
                 const look = () => {{ {look} requestAnimationFrame(look) }}
-                setTimeout(() => fail(new Error(`not so: ${{said}}`)), {_WAIT})
+                setTimeout(() => fail(new Error(`not so: ${{said}}`)), {milliseconds})
                 look() }})""",
             condition,
         )
