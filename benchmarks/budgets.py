@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import ors_gym
-from benchmarks import first_episode, spaces, tracing, vector
+from benchmarks import agents, first_episode, spaces, tracing, vector
 from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
@@ -242,6 +242,11 @@ def traces(rounds: int) -> Part:
     return Part(rows, cost)
 
 
+def over_mcp(rounds: int) -> Part:
+    """Measure episodes that agents play."""
+    return Part(agents.measure(rounds))
+
+
 PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "one": one_session,
     "large": large_result,
@@ -255,5 +260,6 @@ PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "first": first_episodes,
     "tokens": tokens,
     "traces": traces,
+    "mcp": over_mcp,
 }
 """Everything that is measured, by name, in order."""
