@@ -6,7 +6,12 @@ platform's client sends.
 
 import contextlib
 import json
+import os
+import re
+import sqlite3
 import struct
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +22,7 @@ from typing import Any
 import mlflow
 import pytest
 import wandb
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from wandb.proto import wandb_internal_pb2
 
 from ors_gym.errors import AuthenticationError
@@ -26,6 +32,7 @@ from ors_gym.integrations.openreward import OpenRewardLogger
 from ors_gym.integrations.wandb import WandbLogger
 from ors_gym.rollout import Episode, Turn
 from tests.support.servers.process import start_server
+from tests.support.virtual_environments import ROOT
 
 GROUP = "loggers"
 
@@ -153,6 +160,74 @@ def test_mlflow_logs_twice_into_a_run_that_is_lent(server, tracking_uri):
     history = client.get_metric_history(run_id, "eval/success_rate")
     assert [point.step for point in history] == [1, 2]
     assert client.get_run(run_id).info.status == "RUNNING"
+
+
+def run_block(start: str, server: Any) -> dict[str, Any]:
+    """Run the block of docs/recipes.md that begins so, on the contract server."""
+    page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"^```python[^\n]*\n({start}\n.*?)^```$", page, FLAGS)
+    names: dict[str, Any] = {"policy": answer_in_time}
+
+    def evaluate_here(_url: None, _name: str, tasks: range, *given: Any, **named: Any):
+        asked = server.base_url, "Contract", tasks, *given
+        return evaluate(*asked, split="train", progress=False, **named)
+
+    names["evaluate"] = evaluate_here
+    exec(compile(code, "recipes.md", "exec"), names)
+    return names
+
+
+def answer_in_time(episode: Episode) -> Any:
+    return {"tool": "submit", "input": {"answer": str(2 * episode.task_index)}}
+
+
+FLAGS = re.DOTALL | re.MULTILINE
+
+
+def test_trackio_has_each_episode_and_the_figures(server, tmp_path):
+    # It reads where its files are when it is imported.
+    script = f"""
+from tests.integrations.test_loggers import run_block
+from tests.support.servers.process import start_server
+from tests.support.virtual_environments import ROOT
+import types
+run_block("import trackio", types.SimpleNamespace(base_url={server.base_url!r}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={
+            **os.environ,
+            "TRACKIO_DIR": str(tmp_path),
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONPATH": os.pathsep.join(sys.path),
+        },
+        capture_output=True,
+        text=True,
+        timeout=100,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (path,) = tmp_path.glob("*.db")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        logged = [
+            json.loads(row[0])
+            for row in database.execute("select metrics from metrics order by step")
+        ]
+    *episodes, figures = logged
+    assert [one["total_reward"] for one in episodes] == [1.0] * 6
+    assert figures["eval/success_rate"] == 1.0
+
+
+def test_tensorboard_has_each_episode_and_the_figures(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = run_block("from tensorboard.summary import Writer", server)
+    events = EventAccumulator(str(tmp_path / "runs" / "guess"))
+    events.Reload()
+    (tag,) = (tag for tag in events.Tags()["tensors"] if tag == "total_reward")
+    assert [event.step for event in events.Tensors(tag)] == list(range(1, 7))
+    assert len(names["played"]) == 6
+    assert "eval/success_rate" in events.Tags()["tensors"]
 
 
 class Platform(ThreadingHTTPServer):

@@ -4,6 +4,9 @@ import torch
 from torchrl.envs import GymWrapper
 from torchrl.envs.utils import check_env_specs
 
+from ors_gym.server import serve
+from ors_gym.testing import record
+
 GROUP = "training"
 
 PRICE = -1 / 16
@@ -39,3 +42,15 @@ def test_text_stays_text(example, bundled):
     assert played["next", "observation"][-1].startswith("Yes, it is ")
     assert played["next", "reward"][-1].item() == 1.0
     assert played["next", "terminated"][-1].item()
+
+
+def test_a_recorded_server_is_enough(example, bundled, tmp_path):
+    cassette = tmp_path / "guess.jsonl"
+    played = []
+    with record(bundled, cassette) as base_url:
+        played.append(example("torchrl_rollout").roll_out(64, base_url=base_url))
+    with serve(cassette=cassette) as base_url:
+        played.append(example("torchrl_rollout").roll_out(64, base_url=base_url))
+    for name in ("observation", "action", ("next", "reward"), ("next", "done")):
+        first, again = (one[name] for one in played)
+        assert torch.equal(first, again), name

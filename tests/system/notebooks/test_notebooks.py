@@ -10,8 +10,10 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbconvert import HTMLExporter
+from nbconvert.preprocessors import CellExecutionError, ExecutePreprocessor
 
 from benchmarks.first_episode import in_a_kernel
+from ors_gym.server import serve
 from tests.system.notebooks.refresh import NOTEBOOKS
 
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
@@ -75,3 +77,29 @@ def test_it_reads_well_on_a_desk_and_on_a_phone(name, chromium, tmp_path):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
 def test_an_episode_in_a_notebook_cell() -> None:
     assert in_a_kernel() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:jupyter_client")
+def test_a_notebook_runs_from_a_cassette(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment is served; what was recorded with `ors-gym record` is."""
+    notebook = nbformat.read(NOTEBOOKS / "01_quickstart.ipynb", 4)
+    cassette = Path(__file__).with_name("01_quickstart.cassette.jsonl")
+    with serve(cassette=cassette) as base_url:
+        monkeypatch.setenv("ORS_BASE_URL", base_url)
+        played, _ = ExecutePreprocessor(timeout=60).preprocess(notebook)
+    printed = [
+        [output.text for output in cell.outputs if output.output_type == "stream"]
+        for book in (played, nbformat.read(NOTEBOOKS / "01_quickstart.ipynb", 4))
+        for cell in book.cells
+        if cell.cell_type == "code"
+    ]
+    half = len(printed) // 2
+    assert printed[:half] == printed[half:]
+    # An action that was not recorded stops it.
+    (step,) = (cell for cell in notebook.cells if '{"number": 8}' in cell.source)
+    step.source = step.source.replace('{"number": 8}', '{"number": 9}')
+    with serve(cassette=cassette) as base_url:
+        monkeypatch.setenv("ORS_BASE_URL", base_url)
+        with pytest.raises(CellExecutionError, match="input.number is 9, was 8"):
+            ExecutePreprocessor(timeout=60).preprocess(notebook)
