@@ -1,13 +1,14 @@
 """The page of runs in Chromium, frozen and live."""
 
 import contextlib
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ors_gym.cli import main
-from ors_gym.evaluation import Record, view
+from ors_gym.evaluation import Evaluation, Record, _page, _view, view
 from ors_gym.rollout import Episode, Turn
 from ors_gym.rollout._episode import Step
 from ors_gym.rollout._output import FORMAT, Output
@@ -245,6 +246,52 @@ def test_a_live_page_says_when_it_is_served_no_longer(chromium, paths):
         assert "58 in both" in page.text()
         page.do(lambda tab: tab.click("#episodes .row"))
         page.wait("document.querySelector('#reader').innerText.includes('has ended')")
+
+
+def test_what_would_not_be_escaped_could_not_run(chromium, paths, monkeypatch):
+    """The policy of the page holds even where its escaping would not."""
+    hostile = (
+        "<img src=x onerror=\"document.title = 'owned'\"><b onclick=owned() id=b>b</b>"
+        "<script>document.title = 'owned'</script><style>body { opacity: 0 }</style>"
+        "<iframe srcdoc=\"<script>parent.document.title = 'owned'</script>\"></iframe>"
+        "<img src=http://127.0.0.1:{}/stolen>"
+    )
+    listener = socket.create_server(("127.0.0.1", 0))
+    hostile = hostile.replace("{}", str(listener.getsockname()[1]))
+    monkeypatch.setattr(_view, "show_figures", lambda _: hostile)
+    monkeypatch.setattr(_page, "show_figures", lambda _: hostile)
+    frozen = paths[0].with_name("hostile.html")
+    frozen.write_text(_page.as_page("x", {"run": Evaluation.load(paths[0])}))
+    with listener, view(paths[0]) as address:
+        for target, title in ((frozen, "x"), (address, f"Runs: {paths[0]}")):
+            with chromium.open(target) as page:
+                page.wait("document.getElementById('b')")
+                page.do(lambda tab: tab.click("#b"))
+                assert page.evaluate("document.title") == title
+                shown = page.evaluate("getComputedStyle(document.body).opacity")
+                assert shown == "1"
+                assert any("Content Security Policy" in one for one in page.errors)
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_a_page_of_another_origin_reads_nothing(chromium, paths):
+    attack = """address => Promise.all([
+        fetch(address + 'state').then(r => r.text(), () => 'refused'),
+        fetch(address + 'state', { mode: 'no-cors' }).then(r => r.text(), () => ''),
+        new Promise(done => {
+            const script = document.createElement('script')
+            Object.assign(script, { src: address + 'state', onload: () => done('ran') })
+            script.onerror = () => done('refused')
+            document.head.append(script)
+        }),
+    ])"""
+    # A file has an origin of its own, and this one no policy.
+    other = paths[0].with_name("other.html")
+    other.write_text("<!DOCTYPE html><title>Elsewhere</title>")
+    with view(*paths) as address, chromium.open(other) as page:
+        assert page.evaluate(attack, address) == ["refused", "", "refused"]
 
 
 def test_ten_thousand_episodes_are_listed_and_few_are_drawn(chromium, tmp_path):
