@@ -20,7 +20,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 
@@ -56,8 +56,7 @@ class InvalidAction:
     said: str = dataclasses.field(default="", compare=False)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class ParsedCall:
+class ParsedCall(NamedTuple):
     """One call of an assistant's message.
 
     Args:
@@ -105,15 +104,8 @@ def parse_action(
         Invalid action: the text holds no tool call. Send one call as \
 {"tool": "<name>", "input": {...}}.
     """
-    if type(action) is dict and len(action) == 2:
-        arguments = action.get("input")
-        if (
-            type(arguments) is dict
-            and type(action.get("tool")) is str
-            and action["tool"]
-            and is_flat_json(arguments)
-        ):
-            return action  # type: ignore[return-value]  # just checked
+    if _is_canonical(action):
+        return action
     if type(action) is InvalidAction:
         return action
     reader = _MessageReader(tools, plain_text)
@@ -158,7 +150,22 @@ def parse_actions(
         >>> second.action.message[:48]
         'Invalid action: the JSON inside <tool_call> is n'
     """
+    if _is_canonical(message):
+        return [ParsedCall("", message)]
     return _MessageReader(tools, plain_text, parse).read(message)
+
+
+def _is_canonical(action: object) -> TypeGuard[ToolCall]:
+    """Tell cheaply whether an action is a canonical call with plain arguments."""
+    if type(action) is not dict or len(action) != 2:
+        return False
+    arguments, tool = action.get("input"), action.get("tool")
+    return (
+        type(arguments) is dict
+        and type(tool) is str
+        and tool != ""
+        and is_flat_json(arguments)
+    )
 
 
 _OPEN: Final = "<tool_call>"
@@ -454,9 +461,12 @@ class _UnreadableError(Exception):
         self.form = form
 
 
+_AS_IT_IS: Final = frozenset({dict, list, str, tuple})
+
+
 def unwrap(value: Any) -> Any:
     """Return what an array without axes or an object of a client library stands for."""
-    if isinstance(value, str | Mapping | list | tuple):
+    if type(value) in _AS_IT_IS or isinstance(value, str | Mapping | list | tuple):
         return value
     if isinstance(value, np.ndarray) and value.ndim == 0:
         return value.item()
@@ -470,6 +480,8 @@ def check_is_action(action: object, giver: str) -> None:
     A model's mistakes are part of its episode; a mistake in code repeats for ever.
     ``giver`` begins the error: "the policy returned".
     """
+    if type(action) in _AS_IT_IS:
+        return
     try:
         action = unwrap(action)
     except Exception:  # noqa: BLE001 - a message of a library, whatever is wrong with it

@@ -487,13 +487,15 @@ def turns_with_steps(episode: Episode) -> Iterator[tuple[Turn, list[Step]]]:
 
 def is_recorded_call(action: Any) -> bool:
     """Tell a call from a text and from an invalid action, among ``Turn.actions``."""
-    return isinstance(action, Mapping) and "tool" in action
+    is_object = type(action) is dict or isinstance(action, Mapping)
+    return is_object and "tool" in action
 
 
 def reaches_server(action: Any) -> bool:
     """Tell what can be sent from what could not be read, among ``Turn.actions``."""
-    is_invalid = isinstance(action, Mapping) and action.keys() == {"invalid"}
-    return not isinstance(action, str) and not is_invalid
+    if type(action) is dict or isinstance(action, Mapping):
+        return "invalid" not in action or len(action) > 1
+    return not isinstance(action, str)
 
 
 def _ors_messages(episode: Episode) -> list[JSONObject]:

@@ -6,11 +6,11 @@ blocking and async callers follow the same rules.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
+import math
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ors_gym.env._rules import StepResult
 from ors_gym.errors import InvalidRequestError, ORSError
@@ -46,8 +46,7 @@ class AskPolicy:
     """A request to ask the policy; the answer is what the policy returned."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StepEnv:
+class StepEnv(NamedTuple):
     """A request to step the env; the answer is its 5-tuple, or the error it raised."""
 
     action: Any
@@ -86,8 +85,9 @@ def play(episode: Episode, rules: Rules, reader: TurnReader, clock: Clock) -> Ga
 
 def _play(episode: Episode, rules: Rules, reader: TurnReader, clock: Clock) -> Game:
     running = RunningReward(rules.reward_reduction)
+    most = math.inf if rules.max_turns is None else rules.max_turns
     while not episode.stop_reason:
-        if rules.max_turns is not None and len(episode.turns) >= rules.max_turns:
+        if len(episode.turns) >= most:
             rules.conclude(episode, "max_turns")
         elif _is_late(rules, clock):
             rules.conclude(episode, "deadline")
@@ -129,11 +129,10 @@ def _play_turn(
     if _has_long_been_unreadable(episode):
         rules.conclude(episode, "policy_stopped")
         return
-    text_ends_it = rules.on_plain_text == "stop" or _was_nudged_enough(episode)
     for action in actions:
         if _is_late(rules, clock):
             rules.conclude(episode, "deadline")
-        elif action.is_plain_text and text_ends_it:
+        elif action.is_plain_text and _text_ends_it(episode, rules):
             rules.conclude(episode, "policy_stopped")
         else:
             yield from _play_action(episode, rules, action, running)
@@ -141,8 +140,11 @@ def _play_turn(
             return
 
 
-def _was_nudged_enough(episode: Episode) -> bool:
-    """Say whether the turns before this one were nothing but plain text."""
+def _text_ends_it(episode: Episode, rules: Rules) -> bool:
+    """Say whether no further plain text is answered."""
+    if rules.on_plain_text == "stop":
+        return True
+    # The turns before this one were nothing but plain text.
     before = episode.turns[-1 - _MOST_NUDGES : -1]
     texts = [all(isinstance(action, str) for action in turn.actions) for turn in before]
     return len(texts) == _MOST_NUDGES and all(texts)
@@ -150,10 +152,11 @@ def _was_nudged_enough(episode: Episode) -> bool:
 
 def _has_long_been_unreadable(episode: Episode) -> bool:
     """Say whether neither this turn nor those before it hold anything to send."""
-    recent = episode.turns[-1 - _MOST_UNREADABLE :]
-    return len(recent) > _MOST_UNREADABLE and not any(
-        map(reaches_server, itertools.chain(*(turn.actions for turn in recent)))
-    )
+    if len(episode.turns) <= _MOST_UNREADABLE:
+        return False
+    recent = itertools.islice(reversed(episode.turns), _MOST_UNREADABLE + 1)
+    actions = itertools.chain.from_iterable(turn.actions for turn in recent)
+    return not any(map(reaches_server, actions))
 
 
 def _play_action(
@@ -163,15 +166,19 @@ def _play_action(
     try:
         result: StepResult = yield StepEnv(action.action)
     except ORSError as error:
+        called = _called(action)
         episode.steps.append(
-            _make_step(
-                episode,
-                action,
-                time.monotonic() - began,
-                reward=0.0,
+            Step(
+                len(episode.turns) - 1,
+                action.id,
+                called.get("tool", ""),
+                called.get("input", {}),
+                [],
+                0.0,
                 truncated=True,
                 error=str(error),
                 error_kind=error.kind,
+                seconds=time.monotonic() - began,
             )
         )
         episode.fail(error, error.kind)
@@ -204,56 +211,49 @@ def _read_result(
     seconds: float,
 ) -> Step:
     observation, reward, terminated, truncated, info = result
-    metadata: Mapping[str, Any] = {}
-    if rules.keep_metadata:
-        metadata = info.get("metadata") or {}
+    metadata = info.get("metadata") if rules.keep_metadata else None
     error, kind = info.get("error", ""), info.get("error_kind", "")
-    if isinstance(action.action, InvalidAction) and kind == "invalid_action":
+    if kind == "invalid_action" and isinstance(action.action, InvalidAction):
         # The reader saw the whole turn, the env only this action: its reason is better.
         error = action.action.message
     blocks = info.get("blocks")
     if blocks is None:
         text = observation if isinstance(observation, str) else repr(observation)
         blocks = [{"type": "text", "text": text}]
-    step = _make_step(
-        episode,
-        action,
-        seconds,
-        blocks=list(blocks),
-        reward=float(reward),
-        reward_is_null=bool(info.get("reward_is_null", False)),
-        finished=bool(terminated),
-        truncated=bool(truncated),
-        error=error,
-        error_kind=kind,
-        metadata=dict(metadata) or None,
-    )
-    step.tool = info.get("tool", step.tool)
-    return step
-
-
-def _make_step(
-    episode: Episode, action: PlannedAction, seconds: float, **fields: Any
-) -> Step:
-    called = action.recorded if is_recorded_call(action.recorded) else {}
+    called = _called(action)
     return Step(
-        turn=len(episode.turns) - 1,
-        call_id=action.id,
-        tool=called.get("tool", ""),
-        input=called.get("input", {}),
-        seconds=seconds,
-        **{"blocks": [], **fields},
+        len(episode.turns) - 1,
+        action.id,
+        info.get("tool", called.get("tool", "")),
+        called.get("input", {}),
+        list(blocks),
+        float(reward),
+        bool(info.get("reward_is_null", False)),
+        bool(terminated),
+        bool(truncated),
+        error,
+        kind,
+        dict(metadata) if metadata else None,
+        seconds,
     )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PlannedAction:
+def _called(action: PlannedAction) -> Mapping[str, Any]:
+    """Return the call that an action is recorded as; empty if it is none."""
+    return action.recorded if is_recorded_call(action.recorded) else {}
+
+
+class PlannedAction(NamedTuple):
     """One action of a turn: as the env is stepped with it, and as it is recorded."""
 
     id: str  # unique within the turn
     action: Any
     recorded: Any
     is_plain_text: bool = False  # it goes to no tool
+
+
+_BARE: Final = Turn(None)
+"""What stands for the turn of a policy that returned actions alone."""
 
 
 class TurnReader:
@@ -282,8 +282,9 @@ class TurnReader:
         """
         if isinstance(answer, Stop):
             return answer
-        given = answer if isinstance(answer, Turn) else Turn(answer)
-        actions, message = given.actions, given.message
+        given = answer if isinstance(answer, Turn) else _BARE
+        actions = answer if given is _BARE else given.actions
+        message = given.message
         if actions is None:
             actions = message
         if actions is None:
@@ -293,7 +294,7 @@ class TurnReader:
             planned = [PlannedAction("", one, _record(one)) for one in listed]
         else:
             check_is_action(actions, "the policy returned")
-            planned = list(self._read_items(actions))
+            planned = self._read_items(actions)
             if message is None and _is_message(actions):
                 message = actions
             elif actions is not message:
@@ -301,25 +302,25 @@ class TurnReader:
         planned = _with_unique_ids(planned, number)
         turn = Turn(
             [action.recorded for action in planned],
-            _to_json(message, "message"),
-            _to_json(given.extra, "extra"),
-            [action.id for action in planned],
-            version=_to_json(given.version, "version"),
-            tokens=_check_tokens(given.tokens),
+            call_ids=[action.id for action in planned],
         )
+        if message is not None:
+            turn.message = _to_json(message, "message")
+        if given is not _BARE:
+            turn.extra = _to_json(given.extra, "extra")
+            turn.version = _to_json(given.version, "version")
+            turn.tokens = _check_tokens(given.tokens)
         return turn, planned
 
-    def _read_items(self, actions: Any) -> Iterator[PlannedAction]:
+    def _read_items(self, actions: Any) -> list[PlannedAction]:
         """Read a whole message, or each of a list of actions by itself."""
         if not isinstance(actions, list) or any(map(_is_part, actions)):
-            yield from self._read_message(actions)
-        elif not actions:
-            yield PlannedAction("", "", "", is_plain_text=True)
-        else:
-            for action in actions:
-                yield from self._read_message(action)
+            return self._read_message(actions)
+        if not actions:
+            return [PlannedAction("", "", "", is_plain_text=True)]
+        return [one for action in actions for one in self._read_message(action)]
 
-    def _read_message(self, message: Any) -> Iterator[PlannedAction]:
+    def _read_message(self, message: Any) -> list[PlannedAction]:
         calls = parse_actions(
             message,
             tools=self._tools,
@@ -327,9 +328,18 @@ class TurnReader:
         )
         if not calls:
             text = message_text(unwrap(message))
-            yield PlannedAction("", text, text, is_plain_text=True)
-        for call in calls:
-            yield PlannedAction(call.id, call.action, _record(call.action))
+            return [PlannedAction("", text, text, is_plain_text=True)]
+        # What was read as a call is plain JSON.
+        return [
+            PlannedAction(
+                call.id,
+                call.action,
+                _record(call.action)
+                if isinstance(call.action, InvalidAction)
+                else call.action,
+            )
+            for call in calls
+        ]
 
 
 def _is_part(item: Any) -> bool:
@@ -343,7 +353,7 @@ def _is_message(actions: Any) -> bool:
     if isinstance(actions, list):
         return any(map(_is_part, actions))
     actions = unwrap(actions)
-    if isinstance(actions, Mapping):
+    if type(actions) is dict or isinstance(actions, Mapping):
         return not is_call(actions)
     return isinstance(actions, str)
 
@@ -383,15 +393,24 @@ def _with_ids_of(message: Any, planned: list[PlannedAction]) -> list[PlannedActi
     if len(ids) != len(planned):
         return planned
     return [
-        dataclasses.replace(action, id=action.id or call_id)
+        _with_id(action, action.id or call_id)
         for action, call_id in zip(planned, ids, strict=True)
     ]
+
+
+def _with_id(action: PlannedAction, call_id: str) -> PlannedAction:
+    # Not _replace, which costs more than all of reading a call.
+    _, call, recorded, is_plain_text = action
+    return PlannedAction(call_id, call, recorded, is_plain_text)
 
 
 def _with_unique_ids(
     planned: Sequence[PlannedAction], number: int
 ) -> list[PlannedAction]:
     """Give a new id to each action without one, or with an id that is taken."""
+    if len(planned) == 1:
+        only = planned[0]
+        return [only] if only.id else [_with_id(only, f"call_{number}_0")]
     taken: set[str] = set()
     named: list[PlannedAction] = []
     for place, action in enumerate(planned):
@@ -401,5 +420,5 @@ def _with_unique_ids(
             while call_id in taken:
                 call_id += "_"
         taken.add(call_id)
-        named.append(dataclasses.replace(action, id=call_id))
+        named.append(_with_id(action, call_id))
     return named

@@ -12,7 +12,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env import AsyncTaskEnv
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
-from ors_gym.rollout._episode import Episode, Turn
+from ors_gym.rollout._episode import Episode, Stop, Turn
 from ors_gym.rollout._play import Clock, Game, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._policies import Policy, PolicyCaller
 from ors_gym.rollout._rules import Rules
@@ -79,7 +79,7 @@ class Turns:
                 idle = self._idle.pop()
                 if not idle.done():
                     idle.set_result(None)
-        if version is None:
+        if version is None or answer is None or isinstance(answer, Stop):
             return answer
         turn = answer if isinstance(answer, Turn) else Turn(answer)
         return turn if turn.version is not None else replace(turn, version=version)
@@ -98,7 +98,7 @@ class EpisodePlayer:
     ) -> None:
         self.env = make_rollout_env(client, env_name, **env_arguments)
         self._rules = rules
-        self._turns = turns or Turns()
+        self._turns = turns
         self._caller = PolicyCaller()
 
     async def __aenter__(self) -> Self:
@@ -138,11 +138,11 @@ class EpisodePlayer:
             await self.env.leave()
             await self._caller.end(policy, episode)
 
-    async def _hold(self, clock: Clock, limit: asyncio.Timeout) -> None:
+    async def _hold(self, turns: Turns, clock: Clock, limit: asyncio.Timeout) -> None:
         """Wait while no turn may be played, and put the deadline off by that."""
         since, until = clock.seconds, limit.when()
         limit.reschedule(None)
-        await self._turns.hold()
+        await turns.hold()
         held = clock.seconds - since
         clock.hold_up(held)
         if until is not None:
@@ -168,9 +168,12 @@ class EpisodePlayer:
         try:
             asked = await advance(game, env, None)
             while asked:
-                if turns.paused:
-                    await self._hold(clock, limit)
-                answer = await turns.ask(self._caller, policy, episode)
+                if turns is None:
+                    answer = await self._caller.call(policy, episode)
+                else:
+                    if turns.paused:
+                        await self._hold(turns, clock, limit)
+                    answer = await turns.ask(self._caller, policy, episode)
                 asked = await advance(game, env, answer)
         finally:
             game.close()

@@ -10,8 +10,8 @@ import inspect
 import queue
 import threading
 import zlib
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NoReturn, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import ToolCall
+
+T = TypeVar("T")
 
 Policy: TypeAlias = Callable[[Episode], Any]
 """Takes an episode; returns an action, a list of actions, a `Turn`, `Stop` or None, or
@@ -45,16 +47,24 @@ class PolicyCaller:
 
     def __init__(self) -> None:
         self._thread: _PolicyThread | None = None
+        self._policy: Policy | None = None
+        """The policy that was called last."""
+        self._is_async = False
         self.begin_episode()
 
     def begin_episode(self) -> None:
         """Give the calls to come the caller's context variables, as they are now."""
         self._context = contextvars.copy_context()
 
-    async def call(self, policy: Policy, episode: Episode) -> Any:
-        """Return the policy's answer, awaited if need be; see `raise_of_policy`."""
-        if is_async(policy):
-            return await self._await(policy(episode))
+    def call(self, policy: Policy, episode: Episode) -> Coroutine[Any, Any, Any]:
+        """Give the policy's answer, awaited if need be; see `raise_of_policy`."""
+        if policy is not self._policy:
+            self._policy, self._is_async = policy, is_async(policy)
+        if self._is_async:
+            return self._await(policy(episode))
+        return self._call_plain(policy, episode)
+
+    async def _call_plain(self, policy: Policy, episode: Episode) -> Any:
         if self._thread is None:
             self._thread = _PolicyThread()
         try:
@@ -73,19 +83,30 @@ class PolicyCaller:
 
     async def _await(self, answer: Awaitable[Any]) -> Any:
         """Wait for an answer in a task, so that a policy may cancel no task of ours."""
-        task = asyncio.create_task(outcome_of(answer), context=self._context)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome[Any]] = loop.create_future()
+
+        def note_end(_: object) -> None:
+            """Settle it where the task was cancelled before it began."""
+            if inspect.iscoroutine(answer):
+                answer.close()
+            _settle(ended, Outcome(None, asyncio.CancelledError()))
+
+        async def tell() -> None:
+            outcome = await outcome_of(answer)
+            # Another turn of the event loop for it would be half of what this costs.
+            task.remove_done_callback(note_end)
+            _settle(ended, outcome)
+
+        task = loop.create_task(tell(), context=self._context)
+        task.add_done_callback(note_end)
         try:
-            await asyncio.wait([task])
+            outcome = await ended
         finally:
-            if not task.done():
+            if not ended.done() or ended.cancelled():
                 task.cancel()
                 await asyncio.wait([task], timeout=_GIVING_UP_SECONDS)
-            if task.cancelled() and inspect.iscoroutine(answer):
-                answer.close()  # it was not even begun
-        if task.cancelled():
-            # By itself: whoever cancels this one from outside ends this call too.
-            raise_of_policy(asyncio.CancelledError())
-        return _answer_of(task.result())
+        return _answer_of(outcome)
 
     def close(self) -> None:
         """Let the thread end as soon as its function returns."""
@@ -131,9 +152,9 @@ class _PolicyThread:
             call()
 
 
-def _settle(ended: asyncio.Future[Outcome[Any]], outcome: Outcome[Any]) -> None:
+def _settle(ended: asyncio.Future[T], value: T) -> None:
     if not ended.done():
-        ended.set_result(outcome)
+        ended.set_result(value)
 
 
 def _answer_of(outcome: Outcome[Any]) -> Any:

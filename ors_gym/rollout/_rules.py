@@ -151,24 +151,27 @@ def reduce_rewards(
     return total if finished else total + nonterminal_reward
 
 
+_FOLDS: Final[dict[str, Callable[[float, float, int], float]]] = {
+    "sum": lambda value, reward, _: value + reward,
+    "last": lambda _, reward, __: reward,
+    "mean": lambda value, reward, count: value + (reward - value) / count,
+    "max": lambda value, reward, _: max(value, reward),
+    "min": lambda value, reward, _: min(value, reward),
+}
+"""How the value so far becomes that with one reward more, of so many."""
+
+
 class RunningReward:
     """The reward of an episode so far, at the same small cost after every step."""
 
     def __init__(self, reduction: RewardReduction) -> None:
-        self._reduction = reduction
+        self._fold = _FOLDS[reduction]
         self._count = 0
-        self._sum = 0.0
-        self._max, self._min = -math.inf, math.inf
+        self._value = 0.0
 
     def add(self, reward: float) -> float:
         """Add a step's reward; return what `reduce_rewards` does, but for rounding."""
         self._count += 1
-        self._sum += reward
-        self._max, self._min = max(self._max, reward), min(self._min, reward)
-        return {
-            "sum": self._sum,
-            "last": reward,
-            "mean": self._sum / self._count,
-            "max": self._max,
-            "min": self._min,
-        }[self._reduction]
+        first = self._count == 1
+        self._value = reward if first else self._fold(self._value, reward, self._count)
+        return self._value

@@ -55,7 +55,7 @@ class Scheduler:
     ) -> None:
         self._client = client
         self._settings = settings
-        self._turns = turns or Turns()
+        self._turns = turns
         self._pace = Pace(settings.max_concurrent)
         self._free: list[EpisodePlayer] = []
         self._unsubscribe = client.subscribe_to_retries(self._pace.note)
@@ -206,7 +206,8 @@ async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
         ORSError: If one cancelled itself.
         BaseException: What one raised.
     """
-    tasks = [asyncio.create_task(_carry(work)) for work in works]
+    together: Any = asyncio.current_task()
+    tasks = [asyncio.create_task(_carry(work, together)) for work in works]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         errors = [error for task in done if (error := task.exception())]
@@ -224,12 +225,13 @@ async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
         raise error
 
 
-async def _carry(work: Callable[[], Awaitable[None]]) -> None:
+async def _carry(
+    work: Callable[[], Awaitable[None]], together: asyncio.Task[Any]
+) -> None:
     outcome = await outcome_of(work())
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        # From outside: by the others' failure, or by the end of the event loop.
-        raise asyncio.CancelledError
+    if isinstance(outcome.error, asyncio.CancelledError) and together.cancelling():
+        # All are cancelled: the event loop ends, which is nobody's error.
+        raise outcome.error
     if outcome.error is not None:
         raise _CarriedError(outcome.error)
 
