@@ -12,6 +12,7 @@
   const narrow = matchMedia("(max-width: 48rem)");
   const rem = parseFloat(getComputedStyle(document.documentElement).fontSize);
   let tasks = [];
+  let comparable = true;
 
   const make = (tag, attributes = {}, ...children) => {
     const element = document.createElement(tag);
@@ -303,8 +304,7 @@
       `reward ${rewardText(item)}, ${plural(item.steps, "step")}, ` +
       `ended by ${item.ended} ${item.kind}. ${item.error || item.about}`,
     (item, list) => reader.show(list, item, runs.map((_, run) =>
-      run === item.run ? item : episodesOf(run, item).find(
-        ({ number }) => number === item.number) || episodesOf(run, item)[0]))
+      run === item.run ? item : partnerOf(run, item)))
   );
   const cards = new Map(
     [...document.querySelectorAll("template")].map((card) => [card.dataset.of, card]));
@@ -337,6 +337,11 @@
       return found;
     });
     return byTask[run].get(`${split}\n${task}`) || [];
+  };
+
+  const partnerOf = (run, { task, split, number }) => {
+    const found = comparable ? episodesOf(run, { task, split }) : [];
+    return found.find((other) => other.number === number) || found[0];
   };
 
   // A dialog with the transcripts of one task, those of two runs side by side.
@@ -450,7 +455,10 @@
     });
     if (update.comparison !== undefined)
       document.getElementById("comparison").replaceChildren(html(update.comparison));
-    if (update.tasks) setTasks(update.tasks);
+    if (update.tasks !== undefined) {
+      comparable = update.tasks !== null;
+      setTasks(update.tasks || []);
+    }
     if (changed) setEpisodes();
   };
 

@@ -133,14 +133,14 @@ def list_episode(row: int, record: Record, *, kept: bool = True) -> list[Any]:
     ]
 
 
-def list_tasks(evaluations: Iterable[Evaluation]) -> list[list[Any]]:
+def list_tasks(evaluations: Iterable[Evaluation]) -> list[list[Any]] | None:
     """Return a row for each task: its name, its split, and its figures in each run.
 
-    Tasks of different environments are not compared, so there are none then.
+    None where the runs are of different environments, since their tasks are, too.
     """
     listed = list(evaluations)
     if any(figures.tell_apart(listed[0].head, other.head) for other in listed[1:]):
-        return []
+        return None
     runs = figures.compare_tasks([one.records for one in listed])
     return [
         [figures.name_task(task), _short(task[0]), *found]
