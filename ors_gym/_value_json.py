@@ -57,6 +57,9 @@ def write_value(value: Any) -> Any:
 
 @functools.singledispatch
 def _write(value: object) -> Any:
+    if hasattr(value, "__array__"):
+        # Arrays of other libraries, such as JAX, become NumPy's.
+        return {"@array": _write_array(np.asarray(value))}
     raise UncarriedError(f"JSON cannot hold a value of type {type(value).__name__}")
 
 
@@ -218,7 +221,7 @@ def show_value(value: Any) -> Any:
         >>> show_value({"at": np.array([0.1, math.inf], np.float32), "bag": (1, 2)})
         {'at': [0.1, 'Infinity'], 'bag': [1, 2]}
     """
-    return value
+    return show_value(np.asarray(value)) if hasattr(value, "__array__") else value
 
 
 @show_value.register

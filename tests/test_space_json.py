@@ -17,7 +17,7 @@ from ors_gym._space_json import (
     read_space,
     write_action,
 )
-from ors_gym._value_json import UncarriedError, read_value, write_value
+from ors_gym._value_json import UncarriedError, read_value, show_value, write_value
 from ors_gym.spaces import ToolCallSpace, json_schema
 from tests.support.identical import identical
 from tests.support.random_spaces import GRAPHS, NESTED, STACKED
@@ -141,6 +141,19 @@ def test_an_array_comes_back(array):
     again = read_value(written)
     assert identical(again, array)
     assert again.flags.writeable
+
+
+class Foreign:
+    """An array of another library."""
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array([1, 2], np.int8)
+
+
+def test_an_array_of_another_library_becomes_one_of_numpy():
+    again = read_value(through_json(write_value((Foreign(), 1))))
+    assert identical(again, (np.array([1, 2], np.int8), 1))
+    assert show_value({"seen": Foreign()}) == {"seen": [1, 2]}
 
 
 def test_a_plain_picture_is_compact():

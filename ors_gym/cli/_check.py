@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 from ors_gym.cli._common import (
+    SERVED,
     add_command,
     add_credential_arguments,
     add_json_flag,
@@ -34,7 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "target",
         metavar="URL|environment",
-        help="address, module:Class to serve it, or the name of an environment at "
+        help=f"address, {SERVED} to serve it, or the name of an environment at "
         "ORS_BASE_URL or of a bundled one",
     )
     parser.add_argument(

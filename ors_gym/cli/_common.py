@@ -28,6 +28,10 @@ from ors_gym.types import JSONObject
 _LAST_PORT: Final = 65535
 
 
+SERVED: Final = "module:Class, gymnasium:ID or reasoning_gym:NAME"
+"""What can be served for as long as a command runs."""
+
+
 def say_json(value: Any) -> None:
     """Print a value as JSON, with null for numbers that JSON does not have.
 
@@ -70,7 +74,7 @@ def add_command(
 
 def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a command name an environment, for `open_environment`, and its split."""
-    parser.add_argument("environment", help="its name, or module:Class to serve it")
+    parser.add_argument("environment", help=f"its name, or {SERVED} to serve it")
     parser.add_argument(
         "--url",
         "--base-url",
@@ -250,8 +254,8 @@ def open_server(target: str | None) -> Iterator[str]:
             yield base_url
     else:
         raise InvalidRequestError(
-            f"{target!r} is neither an address (http://host:port) nor a class to serve "
-            "(module:Class)"
+            f"{target!r} is neither an address (http://host:port) nor something to "
+            f"serve ({SERVED})"
         )
 
 
@@ -280,9 +284,16 @@ def is_class(target: str) -> bool:
 
 
 def require_module(reference: str) -> None:
-    """Check that the module of ``module:Class`` can be imported, also from here."""
+    """Check that the module of ``module:Class`` can be imported, also from here.
+
+    What a library serves, as ``gymnasium:CartPole-v1``, is looked for by the server.
+    """
+    from ors_gym.server import LIBRARIES  # noqa: PLC0415
+
     import_from_here()
     module, _, name = reference.partition(":")
+    if module in LIBRARIES:
+        return
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ors_gym.cli._common import (
+    SERVED,
     add_command,
     add_credential_arguments,
     add_json_flag,
@@ -36,7 +37,7 @@ def add_parser(commands: Any) -> None:
         "target",
         nargs="?",
         metavar="URL|environment",
-        help="address, module:Class to serve it, or one environment's name; "
+        help=f"address, {SERVED} to serve it, or one environment's name; "
         "ORS_BASE_URL or the bundled environments by default",
     )
     parser.add_argument("--url", help="the address, as the other commands take it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ors_gym.cli._common import add_command, is_class, read_port, require_module
+from ors_gym.cli._common import SERVED, add_command, is_class, read_port, require_module
 from ors_gym.errors import InvalidRequestError
 from ors_gym.registration import BUNDLED_NAMES
 
@@ -15,13 +15,13 @@ def add_parser(commands: Any) -> None:
         commands,
         "serve",
         "serve the bundled environments, your own or a recording, until Ctrl-C",
-        "my_module:MyEnvironment --port 9000",
+        "gymnasium:CartPole-v1 my_module:MyEnvironment --port 9000",
     )
     parser.add_argument(
         "environments",
         nargs="*",
-        metavar="module:Class",
-        help="environment classes to serve; the bundled ones if none is named",
+        metavar="environment",
+        help=f"{SERVED}; the bundled ones if none is named",
     )
     parser.add_argument(
         "--port", type=read_port, default=8080, metavar="N", help="default: 8080"
@@ -45,7 +45,7 @@ def _check_class(reference: str) -> None:
         if name in BUNDLED_NAMES
         else f"{reference!r} cannot be served"
     )
-    raise InvalidRequestError(f"{said}; a class of your own is module:Class")
+    raise InvalidRequestError(f"{said}; what can be is {SERVED}")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -25,6 +25,7 @@ from __future__ import annotations
 #   _reference_players  a scripted player for each bundled environment
 #   adapters            Gymnasium environments and other people's data sets
 #   environments        the bundled environments, one module each
+from ors_gym.server._class_transfer import LIBRARIES
 from ors_gym.server._embedded import embedded_base_url
 from ors_gym.server._reference_players import REFERENCE_PLAYERS, Player
 from ors_gym.server._serve import run, serve
@@ -32,6 +33,7 @@ from ors_gym.server.environments import BUNDLED, PlayerMistakeError
 
 __all__ = [
     "BUNDLED",
+    "LIBRARIES",
     "REFERENCE_PLAYERS",
     "Player",
     "PlayerMistakeError",

@@ -25,8 +25,13 @@ LIBRARIES: Final = {
     "gymnasium": "ors_gym.server.adapters._gymnasium",
     "reasoning_gym": "ors_gym.server.adapters._reasoning_gym",
 }
-"""Where what stands before the colon is the name of a library, not of a module: who
-finds what stands behind it."""
+"""Libraries whose environments are served by name, as in ``gymnasium:CartPole-v1``, and
+the module that finds them.
+
+Example:
+    >>> sorted(LIBRARIES)
+    ['gymnasium', 'reasoning_gym']
+"""
 
 
 def describe_environment(environment: object) -> dict[str, str]:

@@ -28,7 +28,8 @@ from ors_gym.errors import ConnectionFailedError, InvalidRequestError
 # The reply header by which a process recognises its own server.
 IDENTITY_HEADER: Final = "x-ors-gym-server"
 
-_START_SECONDS: Final = 60.0
+# Serving an env makes and resets it, which may take minutes.
+_START_SECONDS: Final = 300.0
 # Longer than the process gives the environments for their teardown.
 _STOP_SECONDS: Final = 6.0
 _BOOTSTRAP: Final = (

@@ -19,7 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym._web import open_socket
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import ORSError
 from ors_gym.server._class_transfer import load_served
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def main() -> None:
             on_start=lambda: owner.report(port=port),
             headers=[(name, value) for name, value in request["headers"].items()],
         )
-    except InvalidRequestError as error:
+    except ORSError as error:
         owner.report(error=str(error))
         sys.exit(1)
     except BaseException as error:  # noqa: BLE001 - the owner raises it

@@ -50,7 +50,7 @@ def test_the_demo_shows_a_bar_from_the_start_in_a_terminal():
 def test_serve_an_environment_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     process = subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", "mine:Hello"],
+        [*COMMAND, "serve", "--port", "0", "mine:Hello", "gymnasium:CartPole-v1"],
         stdout=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
@@ -59,7 +59,9 @@ def test_serve_an_environment_of_ones_own(tmp_path):
         assert process.stdout is not None
         with process.stdout as lines:
             url = re.findall(r"http://\S+", lines.readline())[0]
-            assert httpx.get(f"{url}/list_environments").json() == ["hello"]
+            assert httpx.get(f"{url}/list_environments").json() == [
+                *("hello", "cartpole-v1"),
+            ]
             env = ors_gym.ORSEnv("hello", url)
             assert env.reset()[0] == "Say hello."
             assert env.step({"tool": "hello", "input": {}})[:3] == ("Hello!", 1.0, True)

@@ -1,5 +1,6 @@
 """``list``, ``check`` and ``play``: commands on a server."""
 
+import importlib.util
 import json
 
 import pytest
@@ -206,3 +207,18 @@ def test_list_shows_no_key_that_is_a_name(monkeypatch):
         told = run("list", server.url).stdout
     assert "[redacted]" in told
     assert "k3y" not in told
+
+
+def test_a_gymnasium_env_passes_the_check():
+    target = "gymnasium:FrozenLake-v1?render_mode=ansi"
+    (report,) = json.loads(run("check", target, "--json").stdout)
+    assert report["environment"] == "frozenlake-v1"
+    assert report["ok"]
+
+
+def test_a_library_that_is_missing_is_named():
+    if importlib.util.find_spec("reasoning_gym") is not None:
+        pytest.skip("reasoning-gym is installed here")
+    said = run("check", "reasoning_gym:leg_counting", code=1).stderr
+    assert 'pip install "ors-gym[reasoning-gym]"' in said
+    assert "Traceback" not in said

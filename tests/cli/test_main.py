@@ -71,7 +71,7 @@ URL = "http://127.0.0.1:1"
         (f"list {URL} --url {URL}", "named twice"),
         (
             "eval math --url nowhere",
-            "neither an address (http://host:port) nor a class",
+            "neither an address (http://host:port) nor something to serve",
         ),
         (f"list --url {URL}", "Is the server running, and is this"),
         ("check no_such_module:Class", "module 'no_such_module' cannot be imported"),
@@ -83,7 +83,10 @@ URL = "http://127.0.0.1:1"
         (f"play math --url {URL}", "127.0.0.1:1"),
         ("serve no_such_module:C", "module 'no_such_module' cannot be imported"),
         ("serve guess", "guess is bundled: run ors-gym serve; a class of your"),
-        ("serve nothing", "'nothing' cannot be served; a class of your own is"),
+        (
+            "serve nothing",
+            "'nothing' cannot be served; what can be is module:Class, gymnasium:ID",
+        ),
         (f"eval {URL}", "--url"),
         (f"eval a:B --url {URL}", "leave out --url"),
         ("eval math --policy clever", "module:function"),

@@ -84,6 +84,16 @@ GROUPS: Final[dict[str, Group]] = {
             ("default:::(datasets|pyarrow|minari|h5py|fsspec|multiprocess)",),
             needs_torch=False,
         ),
+        Group(
+            "environments",
+            (
+                "gymnasium[classic-control,toy-text,box2d,mujoco,jax]==1.4.0",
+                "reasoning-gym==0.1.25",
+            ),
+            # Gymnasium is told of bounds that its own envs have.
+            ("default:::(gymnasium|pygame|Box2D|jax|mujoco|reasoning_gym)",),
+            needs_torch=False,
+        ),
         Group("rllib", ("ray[rllib]==2.60.0",), ("default:::(ray|torch|gymnasium)",)),
     )
 }
