@@ -1,4 +1,4 @@
-"""PPO learns a served Gymnasium environment just as it learns the environment itself."""
+"""PPO learns a served Gymnasium environment as it learns the environment itself."""
 
 from typing import Any
 
