@@ -161,6 +161,16 @@ def vectors(rounds: int) -> Part:
     return Part(*vector.measure(rounds + 2, steps=20))
 
 
+def served(rounds: int) -> Part:
+    """Measure what it costs to have a Gymnasium env on the other side of HTTP."""
+    # In a process of its own, since it is kept to one core.
+    script = [sys.executable, "-m", "benchmarks.served", "--json", "--pairs"]
+    done = subprocess.run(
+        [*script, str(10 * rounds)], check=True, capture_output=True, text=True
+    )
+    return Part([Row(**row) for row in json.loads(done.stdout)])
+
+
 def action_spaces(rounds: int) -> Part:
     """Measure sampling and listing."""
     return Part(*spaces.measure(rounds))
@@ -254,6 +264,7 @@ PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "vector": vectors,
     "real": real_servers,
     "peers": real_peers,
+    "served": served,
     "prefetch": prefetch,
     "spaces": action_spaces,
     "import": imports,

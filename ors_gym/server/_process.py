@@ -70,6 +70,11 @@ class ServerProcess:
             self.stop()
             raise
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def is_running(self) -> bool:
         """Say whether this process owns the server and it has not ended."""
         return self._owner == os.getpid() and self._process.poll() is None
