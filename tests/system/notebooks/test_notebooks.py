@@ -26,7 +26,7 @@ def test_they_are_all_there() -> None:
     assert [path.stem for path in PATHS] == [
         *("01_quickstart", "02_explore_an_environment", "03_your_own_server"),
         *("04_evaluate_a_policy", "05_train_ppo", "06_train_an_llm_grpo"),
-        "07_many_sessions",
+        *("07_many_sessions", "08_serve_what_you_have"),
     ]
 
 
