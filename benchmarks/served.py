@@ -63,7 +63,7 @@ def measure(pairs: int) -> list[Row]:
             keep_server(process.pid)
         keep_client()
         client = ors_gym.ORSClient(base_url)
-        there = {"env_name": "cartpole-v1", "base_url": base_url}
+        there: dict[str, Any] = {"env_name": "cartpole-v1", "base_url": base_url}
         env = NativeSpaces(gym.make("ors/remote", **there))
         turns: list[Callable[[int], float]] = [
             lambda seed: _time_native(env, seed),
