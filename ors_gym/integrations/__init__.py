@@ -2,7 +2,8 @@
 
 The rest of the package imports none of them. Each needs only the extra of its own name:
 ``pip install "ors-gym[trl]"`` for `ors_gym.integrations.trl`. Below is what several of
-them share: which server, split and tasks are meant, and which arguments are secret.
+them share: which server, split and tasks are meant, which arguments are secret, and how
+often an episode is played where outages end it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ ClientFactory: TypeAlias = Callable[[], AsyncORSClient]
 SECRET_ARGUMENTS: Final = frozenset(
     {"api_key", "client_options", "env_overrides", "headers", "secrets"}
 )
+
+# How often an episode is played at most, unless the option ``attempts`` says otherwise.
+ATTEMPTS: Final = 3
 
 
 def make_client(

@@ -24,7 +24,12 @@ from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import describe_tools, to_template_messages
 from ors_gym.formats._json import to_plain_json
 from ors_gym.formats._messages import join_system_messages, with_calls_as_text
-from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, choose_indexes
+from ors_gym.integrations import (
+    ATTEMPTS,
+    SECRET_ARGUMENTS,
+    ClientFactory,
+    choose_indexes,
+)
 from ors_gym.rollout import Episode
 from ors_gym.rollout._clients import connect, split_connection
 from ors_gym.rollout._live import LiveEpisode
@@ -53,7 +58,9 @@ class ORSTextEnv(BaseTextEnv):
     environment. The steps then add up to the reward so far, without
     ``nonterminal_reward``, or to 0 with ``pay_at_end``.
 
-    An outage raises: SkyRL has no place for an episode without a reward.
+    After an outage the episode goes on with another session, if the environment answers
+    as before; see ``attempts`` of `LiveEpisode`. An outage that stays raises: SkyRL has
+    no place for an episode without a reward.
 
     Args:
         env_config: Settings from the environment's configuration: a mapping, or an
@@ -65,12 +72,13 @@ class ORSTextEnv(BaseTextEnv):
     Settings:
         ``env_name`` and ``task_index`` or ``task``; ``split``; ``base_url``,
         ``api_key``, ``headers`` and ``client_options``; the arguments of
-        `LiveEpisode`, such as ``secrets`` or ``reward_reduction``;
+        `LiveEpisode`, such as ``secrets`` or ``reward_reduction``; ``attempts`` (3);
         ``tools_in_prompt`` (True);
         ``observation_role``: ``tool``, or ``user`` for chat templates without tools,
         to which the calls of a prompt with roles are text, too;
         ``pay_at_end`` (False): pay the whole reward with the last step, for
-        ``generator.step_wise_trajectories``, where SkyRL uses only the last reward.
+        ``generator.step_wise_trajectories``, where SkyRL uses only the last reward. The
+        step's own reward is ``turn_reward`` in its metadata either way.
 
     Raises:
         InvalidRequestError: If a setting is wrong.
@@ -97,7 +105,6 @@ class ORSTextEnv(BaseTextEnv):
         connection, given = split_connection(given)
         connection["base_url"] = given.pop("base_url", None)
         self._live = _make(connection, given)
-        self._paid = 0.0
 
     @property
     def episode(self) -> Episode:
@@ -136,7 +143,7 @@ class ORSTextEnv(BaseTextEnv):
 
         Returns:
             The environment's answer, what the turn added to the episode's reward,
-            whether the episode is over, and metadata of the last call.
+            whether the episode is over, and metadata of the turn.
 
         Raises:
             ORSError: For an outage; the session is deleted then.
@@ -145,10 +152,9 @@ class ORSTextEnv(BaseTextEnv):
             told = run_and_wait(self._live.take(action))
         self.turns += 1
         episode = self.episode
-        earned = self._paid
-        if self._live.ended or not self._pay_at_end:
-            earned = episode.total_reward or 0.0
-        reward, self._paid = earned - self._paid, earned
+        reward = turn_reward = self._live.collect_reward()
+        if self._pay_at_end:
+            reward = (episode.total_reward or 0.0) if self._live.ended else 0.0
         latest = episode.steps[-1] if episode.steps else None
         return BaseTextEnvStepOutput(
             observations=[self._shown(message) for message in told],
@@ -158,6 +164,7 @@ class ORSTextEnv(BaseTextEnv):
                 "stop_reason": episode.stop_reason,
                 "tool": latest.tool if latest is not None else "",
                 "error_kind": latest.error_kind if latest is not None else "",
+                "turn_reward": turn_reward,
             },
         )
 
@@ -224,7 +231,10 @@ def _make(connection: dict[str, Any], given: dict[str, Any]) -> LiveEpisode:
         )
     name = given.pop("env_name")
     return LiveEpisode(
-        _client(connection), name, int(index) if task is None else task, **given
+        _client(connection),
+        name,
+        int(index) if task is None else task,
+        **{"attempts": ATTEMPTS, **given},
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -21,7 +22,12 @@ from ors_gym.formats._messages import (
     join_system_messages,
     with_calls_as_text,
 )
-from ors_gym.integrations import SECRET_ARGUMENTS, ClientFactory, make_client
+from ors_gym.integrations import (
+    ATTEMPTS,
+    SECRET_ARGUMENTS,
+    ClientFactory,
+    make_client,
+)
 from ors_gym.rollout import StopReason, Turn
 from ors_gym.rollout._episode import not_run
 from ors_gym.rollout._live import LiveEpisode
@@ -74,7 +80,7 @@ class ORSGroupBuilder(EnvGroupBuilder):
         base_url: The server's address, as for `ORSEnv`.
         split: The split of an index.
         system_prompt: The beginning of each conversation.
-        arguments: More arguments of `LiveEpisode`: ``max_turns``,
+        arguments: More arguments of `LiveEpisode`: ``max_turns``, ``attempts`` (3),
             ``reward_reduction``, ``nonterminal_reward``, ``call_timeout``, ...
         secrets: Returns the secrets of the environment.
         client_factory: Makes the client, where more than an address is needed. A key
@@ -129,7 +135,7 @@ class ORSGroupBuilder(EnvGroupBuilder):
         return [self._make_env(number) for number in range(self.group_size)]
 
     def _make_env(self, number: int) -> EnvFromMessageEnv:
-        given = dict(self.arguments)
+        given = {"attempts": ATTEMPTS, **self.arguments}
         if self.secrets is not None:
             given["secrets"] = self.secrets()
         assert self._client is not None  # noqa: S101 - make_envs made it
@@ -155,16 +161,16 @@ class ORSGroupBuilder(EnvGroupBuilder):
     async def compute_group_rewards(
         self, trajectory_group: list[Trajectory], env_group: Sequence[Env]
     ) -> list[tuple[float, Metrics]]:
-        """Return each episode's reward and metrics.
+        """Return what is left of each episode's reward, and its metrics.
+
+        What its turns were paid is in the transitions already. What is left is
+        ``nonterminal_reward``, and the reward of a turn that the cookbook cut off.
 
         Raises:
             ORSError: If an outage left an episode without a reward.
         """
         return [
-            _reward_of(
-                env.message_env.live,
-                _REASONS.get(trajectory.stop_reason, "policy_stopped"),
-            )
+            _end(trajectory, env.message_env.live)
             for trajectory, env in zip(trajectory_group, env_group, strict=True)
         ]
 
@@ -222,8 +228,8 @@ class ORSMessageEnv(MessageEnv):
             message: The assistant's message.
 
         Returns:
-            The conversation, and whether the episode is over. The reward is 0, because
-            `ORSGroupBuilder` pays the whole episode at its end.
+            The conversation, what the turn added to the episode's reward, and whether
+            the episode is over.
 
         Raises:
             ORSError: For an outage.
@@ -232,10 +238,22 @@ class ORSMessageEnv(MessageEnv):
         told = await self.live.take(_answer_of(message))
         names = called_names(self.live.episode.messages())
         self._history += [_to_message(one, names) for one in told]
-        done = self.live.ended
         return MessageStepResult(
-            reward=0.0, episode_done=done, next_messages=list(self._history)
+            reward=self.live.collect_reward(),
+            episode_done=self.live.ended,
+            next_messages=list(self._history),
         )
+
+
+def _end(trajectory: Trajectory, live: LiveEpisode) -> tuple[float, Metrics]:
+    reason = _REASONS.get(trajectory.stop_reason, "policy_stopped")
+    reward, metrics = _reward_of(live, reason)
+    # The cookbook leaves the reward of a turn out that it cuts off. What it pays itself
+    # for a turn that could not be parsed comes on top of the episode's reward.
+    paid = math.fsum(
+        one.reward for one in trajectory.transitions if "parse_error" not in one.metrics
+    )
+    return reward - paid, metrics
 
 
 def ors_messages(

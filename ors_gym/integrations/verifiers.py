@@ -24,7 +24,7 @@ from ors_gym.client import ORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
-from ors_gym.integrations import SECRET_ARGUMENTS
+from ors_gym.integrations import ATTEMPTS, SECRET_ARGUMENTS
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
 from ors_gym.rollout._live import LiveEpisode
@@ -74,6 +74,8 @@ class ORSState(vf.State):
     """The episode's reward; None if an outage left it without one."""
     stop_reason: str = ""
     """Why the episode ended."""
+    turn_rewards: list[float] = Field(default_factory=list)
+    """What each turn added to the reward, in the order of the sampled messages."""
     figures: dict[str, float] = Field(default_factory=dict)
     """The episode's metrics."""
 
@@ -126,8 +128,8 @@ class ORSTasksetConfig(vf.TasksetConfig):
     tasks: list[int] | None = None
     """Indexes; None for the whole split."""
     arguments: dict[str, Any] = Field(default_factory=dict)
-    """Arguments of `LiveEpisode`: ``max_turns``, ``on_plain_text``, ``call_timeout``,
-    ``reward_reduction``, ``nonterminal_reward``, ..."""
+    """Arguments of `LiveEpisode`: ``max_turns``, ``attempts`` (3), ``on_plain_text``,
+    ``call_timeout``, ``reward_reduction``, ``nonterminal_reward``, ..."""
     secrets_from_env: dict[str, str] = Field(default_factory=dict)
     """For each secret of the environment the environment variable that holds it. The
     variables are read in the process that plays an episode."""
@@ -181,9 +183,10 @@ class ORSHarness(vf.Harness[vf.HarnessConfig]):
     """Plays a task as an episode with native tool calls.
 
     Every request to the model goes through verifiers, which records it and enforces its
-    limits. An episode that such a limit ends keeps the reward it has earned. An outage
-    fails the trace: it gets no reward, and the model is not told of it. verifiers can
-    repeat such a trace (``--env.retries``).
+    limits. An episode that such a limit ends keeps the reward it has earned. After an
+    outage the episode goes on with another session, if the environment answers as
+    before. An outage that stays fails the trace: it gets no reward, and the model is
+    not told of it. verifiers can repeat such a trace (``--env.retries``).
     """
 
     APPENDS_SYSTEM_PROMPT = True
@@ -226,7 +229,7 @@ class ORSHarness(vf.Harness[vf.HarnessConfig]):
             max_retries=_MAX_RETRIES,
             seed=None,
         )
-        given = dict(data.arguments)
+        given = {"attempts": ATTEMPTS, **data.arguments}
         if data.secrets_from_env:
             given["secrets"] = _read_secrets(data.secrets_from_env)
         async with (
@@ -240,6 +243,7 @@ class ORSHarness(vf.Harness[vf.HarnessConfig]):
                 await live.start()
                 while not live.ended:
                     await live.take(await policy(live.episode))
+                    trace.state.turn_rewards.append(live.collect_reward())
             except ORSError as error:
                 # verifiers refuses a turn beyond one of its limits: that is no outage.
                 if trace.stop_condition is None:

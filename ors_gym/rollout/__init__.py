@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
+from ors_gym.rollout._differences import Difference
 from ors_gym.rollout._episode import (
     Attempt,
     Episode,
@@ -32,7 +33,6 @@ from ors_gym.rollout._renderers import (
     check_prefix_preserving,
 )
 from ors_gym.rollout._replay import (
-    Difference,
     Replay,
     RevivedEpisode,
     replay,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, Self, TypeAlias
 
@@ -439,6 +440,17 @@ class Attempt:
     time: float
     seconds: float
     steps: int
+
+    @classmethod
+    def of(cls, episode: Episode) -> Self:
+        """Make it from an episode that came to no outcome just now."""
+        return cls(
+            episode.error_kind,
+            episode.error,
+            time.time(),
+            episode.seconds,
+            len(episode.steps),
+        )
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:

@@ -8,14 +8,23 @@ outages and the reward are those of every other rollout.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from ors_gym import errors
 from ors_gym.client import AsyncORSClient
-from ors_gym.errors import EpisodeOverError, ORSError
+from ors_gym.env._task_order import Task
+from ors_gym.errors import (
+    EpisodeOverError,
+    InvalidRequestError,
+    ORSError,
+    SetupFailedError,
+)
 from ors_gym.protocol._redaction import takes_secrets
+from ors_gym.rollout._differences import Difference, compare_steps, repeated_turns
 from ors_gym.rollout._episode import (
+    Attempt,
     Episode,
     Step,
     StopReason,
@@ -44,6 +53,11 @@ class LiveEpisode:
         split: The split of an index; ``train`` if None and there is one, else the
             only one.
         number: Which episode of this task it is, from 0.
+        attempts: How often it is played at most where an outage or a failed set-up
+            ends it. It is opened again on a new session, and the turns before are
+            played again. If the environment answers as before, the episode goes on,
+            and nobody notices; else the outage is raised. The earlier attempts are
+            recorded in ``episode.attempts``.
         rules: When it ends, and what it is worth, in place of the keyword arguments
             for that. A deadline is looked at between turns and steps.
         **arguments: ``max_turns``, ``deadline``, ``on_plain_text``,
@@ -74,13 +88,19 @@ class LiveEpisode:
         *,
         split: str | None = None,
         number: int = 0,
+        attempts: int = 1,
         rules: Rules | None = None,
         **arguments: Any,
     ) -> None:
+        if attempts < 1:
+            raise InvalidRequestError("attempts must be at least 1")
         rules = rules or take_rules(arguments)
         self.episode = Episode(env_name, number=number)
         """What happened so far. Its ``total_reward`` is a running figure."""
         self._task = (task, split)
+        self._found: Task | None = None
+        self._attempts = attempts
+        self._collected = 0.0
         self._rules = rules
         self._env = make_rollout_env(client, env_name, **arguments)
         self._game: Game | None = None
@@ -107,18 +127,45 @@ class LiveEpisode:
         Raises:
             ORSError: If there is no such task, or it cannot be set up.
         """
-        episode, env = self.episode, self._env
         self._clock = Clock()
+        while not await self._opened():
+            pass
+        await self._go_on(None)
+        return self.episode.messages()
+
+    async def _opened(self) -> bool:
+        """Open a session; False if that failed, and is tried again."""
+        episode, env = self.episode, self._env
+        setup_seconds = episode.setup_seconds
         try:
-            task, split = self._task
-            found = await env.find_task(task, split=split)
-            episode.task_index, episode.split = found.index, found.split
-            self._game = await start_game(episode, env, found, self._rules, self._clock)
+            if self._found is None:
+                task, split = self._task
+                self._found = await env.find_task(task, split=split)
+                episode.task_index = self._found.index
+                episode.split = self._found.split
+            self._game = await start_game(
+                episode, env, self._found, self._rules, self._clock
+            )
         except ORSError as error:
             episode.fail(error, error.kind)
-            raise
-        await self._go_on(None)
-        return episode.messages()
+            is_repeated = error.outage or isinstance(error, SetupFailedError)
+            if not is_repeated or not self._begin_again():
+                raise
+            return False
+        episode.setup_seconds = setup_seconds or episode.setup_seconds
+        return True
+
+    def _begin_again(self) -> bool:
+        """Empty the record for another attempt, if there is one left."""
+        episode = self.episode
+        if len(episode.attempts) + 1 >= self._attempts:
+            return False
+        episode.seconds = self._clock.seconds
+        episode.attempts.append(Attempt.of(episode))
+        episode.turns, episode.steps = [], []
+        episode.stop_reason, episode.total_reward = "", 0.0
+        episode.error, episode.error_kind, episode.cause = "", "", None
+        return True
 
     async def take(self, answer: Any) -> list[JSONObject]:
         """Play one turn. Turns that are handed in at once are played in their order.
@@ -203,8 +250,11 @@ class LiveEpisode:
         if self._game is None or self.ended:
             why = f"ended ({episode.stop_reason})" if self.ended else "not started"
             raise EpisodeOverError(f"the episode takes no turn: it has {why}")
+        turns = len(episode.turns)
         try:
             await self._go_on(answer)
+            if self._is_lost():
+                await self._repair(answer, turns)
         except BaseException as error:
             await self._break_off(error)
             raise
@@ -220,6 +270,51 @@ class LiveEpisode:
         assert game is not None  # noqa: S101 - the callers looked
         if not await advance(game, self._env, answer):
             await self._env.leave()
+
+    def _is_lost(self) -> bool:
+        episode = self.episode
+        return episode.total_reward is None and episode.error_kind in OUTAGES
+
+    async def _repair(self, answer: Any, turns: int) -> None:
+        """Play the first turns again on a new session, and then the one that was lost.
+
+        What the model has read must not change. If it would, the outage stays.
+        """
+        episode, past = self.episode, copy.copy(self.episode)
+        try:
+            while self._is_lost() and self._begin_again():
+                while not await self._opened():
+                    pass
+                if difference := await self._repeat(past, turns):
+                    vars(episode).update(vars(past))
+                    episode.error += (
+                        "; it cannot be played again, because the environment does not "
+                        f"answer as before: {difference}"
+                    )
+                    await self._env.leave()
+                    return
+                if not self._is_lost():
+                    # The same, with the ids and times that are known already.
+                    steps = [step for step in past.steps if step.turn < turns]
+                    episode.turns, episode.steps = past.turns[:turns], steps
+                    await self._go_on(answer)
+        finally:
+            if self._is_lost():
+                episode.turns, episode.steps = past.turns, past.steps
+
+    async def _repeat(self, past: Episode, turns: int) -> Difference | None:
+        """Play turns again until one differs, or an outage ends it once more."""
+        episode = self.episode
+        if episode.prompt != past.prompt:
+            return Difference(-1, "prompt", past.prompt, episode.prompt)
+        before = [step for step in past.steps if step.turn < turns]
+        await self._go_on(None)
+        for turn in repeated_turns(past, len(before)):
+            if not self.ended:
+                await self._go_on(turn)
+        if self._is_lost():
+            return None
+        return compare_steps(before, episode.steps)[0]
 
     async def _break_off(self, error: BaseException) -> None:
         """End an episode that waits for what will never come."""
@@ -246,6 +341,16 @@ class LiveEpisode:
         if not self.ended:
             self._rules.conclude(self.episode, reason)
         return self.episode.total_reward
+
+    def collect_reward(self) -> float:
+        """Return what the episode's reward has grown by since this was last asked.
+
+        For frameworks that take a reward for each turn. Asked after each turn and once
+        more after `stop`, the parts add up to the episode's reward, whatever
+        ``reward_reduction`` is.
+        """
+        before, self._collected = self._collected, self.episode.total_reward or 0.0
+        return self._collected - before
 
     async def close(self) -> None:
         """Delete the session, in bounded time. Closing twice is fine."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any, Self
 
@@ -14,38 +14,13 @@ from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ReplayDiffersError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
-from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
+from ors_gym.rollout._differences import Difference, compare_steps, repeated_turns
+from ors_gym.rollout._episode import Episode, Step, Turn
 from ors_gym.rollout._live import LiveEpisode
 from ors_gym.rollout._player import EpisodePlayer
 from ors_gym.rollout._policies import Policy
 from ors_gym.rollout._rules import OUTAGES, Rules, take_rules
 from ors_gym.types import JSONObject
-
-_COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
-_SHOWN = 200
-
-
-@dataclasses.dataclass(frozen=True)
-class Difference:
-    """The first difference between an episode and its replay.
-
-    Args:
-        step: The number of the step, from 0; -1 for the prompt and the set-up.
-        what: ``set-up``, ``prompt``, a field of the step, or ``steps`` for their
-            number.
-        before: The value in the episode.
-        now: The value in the replay.
-    """
-
-    step: int
-    what: str
-    before: Any
-    now: Any
-
-    def __str__(self) -> str:
-        where = f"step {self.step}: " if self.step >= 0 else ""
-        before, now = (f"{value!r:.{_SHOWN}}" for value in (self.before, self.now))
-        return f"{where}{self.what} was {before}, is now {now}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +107,7 @@ async def replay_async(
         **env_arguments: As for `replay`.
     """
     wanted = _find_task(episode, task)
-    turns = _repeated_turns(episode)
+    turns = repeated_turns(episode)
     rules = Rules(keep_metadata=_has_metadata(episode))
     again = Episode(
         episode.environment, wanted.index, wanted.split, episode.number, episode.seed
@@ -251,11 +226,11 @@ async def revive_async(
         await live.start()
         if episode.prompt != now.prompt:
             _refuse(Difference(-1, "prompt", episode.prompt, now.prompt))
-        for turn in _repeated_turns(episode, step):
+        for turn in repeated_turns(episode, step):
             if not live.ended:
                 await live.step(turn)
-                _refuse(_compare_steps(before[: len(now.steps)], now.steps)[0])
-        _refuse(_compare_steps(before, now.steps)[0])
+                _refuse(compare_steps(before[: len(now.steps)], now.steps)[0])
+        _refuse(compare_steps(before, now.steps)[0])
         yield live
 
 
@@ -354,30 +329,6 @@ def _refuse(difference: Difference | None) -> None:
         )
 
 
-def _repeated_turns(episode: Episode, count: int | None = None) -> Iterator[Turn]:
-    """Yield the turns with the actions that led to the first ``count`` steps, or all.
-
-    A turn that is cut has neither a message nor tokens: they are of all its actions.
-    """
-    left = len(episode.steps) if count is None else count
-    for turn, steps in turns_with_steps(episode):
-        actions = [
-            {"tool": step.tool, "input": step.input} if step.tool else kept
-            for step, kept in zip(steps[:left], turn.actions, strict=False)
-        ]
-        left -= len(actions)
-        if len(actions) < len(steps):
-            yield from [Turn(actions)] * bool(actions)
-        elif actions:
-            yield Turn(
-                actions,
-                turn.message,
-                turn.extra,
-                version=turn.version,
-                tokens=turn.tokens,
-            )
-
-
 def _compare(before: Episode, now: Episode) -> tuple[Difference | None, str]:
     """Return the first difference; and why the comparison ended early, or ``""``."""
     if now.stop_reason == "error" and not now.prompt:
@@ -387,30 +338,4 @@ def _compare(before: Episode, now: Episode) -> tuple[Difference | None, str]:
         return None if same else Difference(-1, "set-up", "done", now.error), ""
     if before.prompt != now.prompt:
         return Difference(-1, "prompt", before.prompt, now.prompt), ""
-    return _compare_steps(before.steps, now.steps)
-
-
-def _compare_steps(
-    before: Sequence[Step], now: Sequence[Step]
-) -> tuple[Difference | None, str]:
-    for number, (old, new) in enumerate(zip(before, now, strict=False)):
-        if old.error_kind in OUTAGES:
-            # Nobody knows what it would have been.
-            return None, ""
-        if new.error_kind in OUTAGES:
-            return None, f"step {number}: {new.error}"
-        for name in _COMPARED:
-            was, is_now = _value(old, name), _value(new, name)
-            if was != is_now:
-                return Difference(number, name, was, is_now), ""
-    if len(before) != len(now):
-        counts = len(before), len(now)
-        return Difference(min(counts), "steps", *counts), ""
-    return None, ""
-
-
-def _value(step: Step, name: str) -> Any:
-    # The error of an unreadable action is our own words, not the server's.
-    if name == "error" and step.error_kind == "invalid_action" and not step.tool:
-        return ""
-    return getattr(step, name)
+    return compare_steps(before.steps, now.steps)

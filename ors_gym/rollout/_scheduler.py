@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -130,15 +129,7 @@ class Scheduler:
                     raise
             if is_last or episode.total_reward is not None:
                 return episode
-            earlier.append(
-                Attempt(
-                    episode.error_kind,
-                    episode.error,
-                    time.time(),
-                    episode.seconds,
-                    len(episode.steps),
-                )
-            )
+            earlier.append(Attempt.of(episode))
 
     async def play_record(self, planned: Planned) -> Record:
         """Play a rollout; failures are records.

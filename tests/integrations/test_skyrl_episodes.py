@@ -132,6 +132,7 @@ def test_the_last_step_pays_all_where_skyrl_looks_at_no_other(one_server):
     texts = [write("add", a=1, b=2), write("add", a=1, b=3)]
     results = play(env, *texts, write("submit", answer="0"))
     assert [r["reward"] for r in results] == [0.0, 0.0, 2.0]
+    assert [r["metadata"]["turn_reward"] for r in results] == [0.5, 0.5, 1.0]
     env.close()
 
 
@@ -212,18 +213,26 @@ def test_settings_that_cannot_be_right_are_refused(config, extras, one_server):
     assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
 
 
-def test_an_outage_is_raised_and_never_text_or_a_reward():
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_an_outage_is_repaired_or_raised_and_never_text_or_a_reward(attempts):
     with start_server(SDK) as server:
-        env = start(server)
+        env = start(server, attempts=attempts)
         play(env, write("add", a=1, b=1))
         server.restart()
         server.mark()
-        with pytest.raises(SessionLostError):
-            env.step(write("add", a=1, b=1))
-        assert env.episode.total_reward is None
-        again = start(server)
-        assert again.step(write("submit", answer="0"))["reward"] == 1.0
-        again.close()
+        if attempts == 1:
+            with pytest.raises(SessionLostError):
+                env.step(write("add", a=1, b=2))
+            assert env.episode.total_reward is None
+        else:
+            results = play(env, write("add", a=1, b=2), write("submit", answer="0"))
+            assert results[0]["observations"][0]["content"] == "3"
+            assert [result["reward"] for result in results] == [0.5, 1.0]
+            assert env.episode.total_reward == 2.0
+            assert [one.kind for one in env.episode.attempts] == ["session_lost"]
+            # The new session saw the turn before, too.
+            assert server.runs("add") == 2
+        env.close()
         assert server.open_sessions() == set()
 
 

@@ -132,6 +132,11 @@ def test_a_group_of_one_task_is_played_and_becomes_training_data(one_server, ren
     assert sum(rewards) == sum(one_server.rewards())
     assert all(len(trajectory.transitions) == 2 for trajectory in group.trajectories_G)
     assert group.metrics_G[0]["ors/steps"] == 2.0
+    # Each turn is paid in its transition, so that nothing is left at the end.
+    for trajectory in group.trajectories_G:
+        first, last = trajectory.transitions
+        assert (first.reward, last.reward) == (0.5, last.reward)
+    assert group.final_rewards_G == [0.0] * 6
     opening = policy.seen[0]
     assert "Count well." in opening
     assert '"name": "add"' in opening
@@ -213,7 +218,8 @@ def test_the_reward_is_paid_once_however_an_episode_ends(
     assert group.trajectories_G[0].stop_reason == reason
 
 
-def test_an_outage_fails_a_rollout_and_a_retry_plays_anew(renderer):
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_an_outage_is_repaired_or_fails_a_rollout_that_is_retried(attempts, renderer):
     with start_server(SDK) as server:
         broken: list[bool] = []
 
@@ -225,17 +231,43 @@ def test_an_outage_fails_a_rollout_and_a_retry_plays_anew(renderer):
             first = text.count("<|im_start|>assistant") == 1
             return [write("add", a=1, b=2) if first else write("submit", answer="0")]
 
-        builder = builder_for(server, renderer)
+        builder = builder_for(server, renderer, arguments={"attempts": attempts})
         policy = Sampler(choose)
-        with pytest.raises(SessionLostError):
-            roll(builder, policy, FailFast())
-        broken.clear()
-        group = roll(builder, policy, RetryOnFailure(max_retries=2))
-        (error,) = group.rollout_errors
-        assert error.error_type == "SessionLostError"
+        if attempts == 1:
+            with pytest.raises(SessionLostError):
+                roll(builder, policy, FailFast())
+            broken.clear()
+            group = roll(builder, policy, RetryOnFailure(max_retries=2))
+            (error,) = group.rollout_errors
+            assert error.error_type == "SessionLostError"
+        else:
+            group = roll(builder, policy, FailFast())
+            assert len(policy.seen) == 2
+            (trajectory,) = group.trajectories_G
+            assert [one.reward for one in trajectory.transitions] == [0.5, 1.0]
         assert group.get_total_rewards() == [1.5]
         assert not [text for text in policy.seen if "lost" in text]
         assert server.open_sessions() == set()
+
+
+def test_a_full_conversation_costs_no_reward(one_server, renderer):
+    texts = (write("add", a=1, b=2), write("add", a=3, b=4))
+    opening = Sampler(script(*texts))
+    roll(builder_for(one_server, renderer, arguments={"max_turns": 1}), opening)
+    length = len(opening.tokenizer.encode(opening.seen[0]))
+    # There is room for the first turn and its answer, and for no second one after it.
+    builder = builder_for(
+        *(one_server, renderer),
+        arguments={"nonterminal_reward": -0.25},
+        max_trajectory_tokens=length + 250,
+        max_generation_tokens=100,
+    )
+    group = roll(builder, Sampler(script(*texts)))
+    (trajectory,) = group.trajectories_G
+    assert trajectory.stop_reason == "context_overflow"
+    paid = 0.5 * len(trajectory.transitions)
+    assert trajectory.transitions[-1].reward == 0.0
+    assert group.get_total_rewards() == [paid - 0.25]
 
 
 def secrets() -> dict[str, str]:
@@ -326,7 +358,7 @@ def test_a_time_limit_of_the_cookbook_keeps_rewards(tidy_server, renderer, monke
         playing = asyncio.ensure_future(do_single_rollout(policy, env))
         with pytest.raises(asyncio.CancelledError):
             await playing
-        cut = types.SimpleNamespace(stop_reason="rollout_timeout")
+        cut = types.SimpleNamespace(stop_reason="rollout_timeout", transitions=[])
         rewards = await builder.compute_group_rewards([cut], [env])
         (tool, *_) = ors_tools(live)
         late = await tool.run(ToolInput(arguments={}, call_id="late"))
@@ -343,7 +375,7 @@ def test_the_documented_block_runs(documented, bundled, renderer, monkeypatch, c
     monkeypatch.setenv("ORS_BASE_URL", bundled)
     policy = Sampler(lambda text: [write("submit", answer="7")])
     names = {"renderer": renderer, "policy": policy}
-    exec(documented("runs with tinker-cookbook 0.5.8"), names)
+    exec(documented("runs with tinker-cookbook 0.6.1"), names)
     assert capsys.readouterr().out == "[0.0, 0.0, 0.0, 0.0]\n"
 
 

@@ -74,6 +74,7 @@ def test_a_model_plays_with_the_tools_of_the_session(tidy_server, chat):
     assert trace.reward == 1.5 == sum(filter(None, tidy_server.rewards()))
     assert set(trace.rewards) == {"ors"}
     assert [trace.metrics["turns"], trace.metrics["finished"]] == [3.0, 1.0]
+    assert trace.state.turn_rewards == [0.5, 0.0, 1.0]
     (branch,) = trace.branches
     assert [m.role for m in branch.messages] == [
         *("user", "assistant", "tool", "assistant", "user", "assistant")
@@ -137,7 +138,7 @@ def test_a_failing_model_is_no_outcome(tidy_server, chat):
     assert trace.state.reward is None
 
 
-def test_an_outage_is_no_reward_and_no_text_and_a_retry_plays_anew(chat, monkeypatch):
+def test_an_outage_is_repaired_or_no_reward_and_no_text(chat, monkeypatch):
     broken: list[bool] = []
     with start_server("ors-sdk-0.1.0") as server:
 
@@ -151,7 +152,8 @@ def test_an_outage_is_no_reward_and_no_text_and_a_retry_plays_anew(chat, monkeyp
 
         monkeypatch.setattr(adapter, "ChatPolicy", Breaking)
         model = chat.script(ADD, SUBMIT)
-        episode = play(make_env(server.base_url), chat, model)
+        once = {"arguments": {"attempts": 1}}
+        episode = play(make_env(server.base_url, taskset=once), chat, model)
         (trace,) = episode.traces
         assert not episode.ok and not trace.rewards and trace.reward == 0.0
         assert "SessionLostError" in trace.last_error.message
@@ -159,11 +161,20 @@ def test_an_outage_is_no_reward_and_no_text_and_a_retry_plays_anew(chat, monkeyp
         assert "session" not in str(chat.requests(model)[-1]["body"]["messages"])
 
         broken.clear()
-        env = make_env(server.base_url, retries={"max_retries": 1})
+        env = make_env(server.base_url, taskset=once, retries={"max_retries": 1})
         episode = play(env, chat, model)
         assert episode.ok
         assert episode.traces[0].reward == 1.5
         assert "SessionLostError" in episode.errors[0].message
+
+        broken.clear()
+        episode = play(make_env(server.base_url), chat, model)
+        assert episode.ok and not episode.errors
+        (trace,) = episode.traces
+        assert trace.reward == 1.5
+        assert trace.state.turn_rewards == [0.5, 1.0]
+        # The model is asked for nothing twice.
+        assert len(trace.branches) == 1
         assert server.open_sessions() == set()
 
 

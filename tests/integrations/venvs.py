@@ -60,7 +60,7 @@ GROUPS: Final[dict[str, Group]] = {
         ),
         Group(
             "agents",
-            ("inspect-ai==0.3.285", "tinker-cookbook==0.5.8", "verifiers==0.4.0"),
+            ("inspect-ai==0.3.285", "tinker-cookbook==0.6.1", "verifiers==0.4.0"),
             ("default:::(inspect_ai|tinker|verifiers|torch|transformers)",),
         ),
         Group(

@@ -6,12 +6,20 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from ors_gym.errors import EpisodeOverError, ORSError, SessionLostError
+from ors_gym.errors import (
+    AmbiguousCallError,
+    EpisodeOverError,
+    InvalidRequestError,
+    ORSError,
+    SessionLostError,
+    SetupFailedError,
+)
 from ors_gym.rollout._clients import connect
 from ors_gym.rollout._live import LiveEpisode
 from tests.rollout import contract_episodes
 from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, scripted
 from tests.rollout.scripted_env import call, chat_call
+from tests.support.proxy.faults import Point, Reset
 from tests.support.servers.process import start_server
 
 Script: TypeAlias = Callable[[LiveEpisode], Awaitable[Any]]
@@ -182,3 +190,99 @@ def test_a_task_that_does_not_exist_is_raised_and_leaves_nothing(contract):
     with pytest.raises(ORSError):
         play(contract, task=10**9)
     assert contract.open_sessions() == set()
+
+
+COUNT = call("count")
+"""Pays 1, and says how often it was called in its session."""
+
+
+@pytest.mark.parametrize("breaks", [1, 2])
+def test_an_outage_is_repaired_and_the_episode_goes_on(breaks):
+    told: list[Any] = []
+
+    async def script(live: LiveEpisode) -> Any:
+        await live.start()
+        for turn in range(4):
+            if turn in range(2, 2 + breaks):
+                server.restart()
+                server.mark()
+            chat = {"id": f"mine{turn}", "name": "count", "arguments": {}}
+            told.append(await live.take([chat, ADD]))
+            if turn == 1:
+                assert live.collect_reward() == 3.0
+        told.append(await live.take(SUBMIT))
+        assert live.collect_reward() == 4.0
+        return live.episode
+
+    with start_server(SDK) as server:
+        episode = run_live(server, script, attempts=3)
+        assert server.open_sessions() == set()
+    assert (episode.stop_reason, episode.total_reward) == ("finished", 7.0)
+    assert [one[0]["content"] for one in told[:4]] == ["1", "2", "3", "4"]
+    assert [one[0]["tool_call_id"] for one in told[:4]] == [
+        f"mine{n}" for n in range(4)
+    ]
+    ids = [call_id for turn in episode.turns[:4] for call_id in turn.call_ids[:1]]
+    assert ids == [f"mine{number}" for number in range(4)]
+    assert [(one.kind, one.steps) for one in episode.attempts] == [
+        ("session_lost", 5),
+        ("session_lost", 7),
+    ][:breaks]
+
+
+def test_an_environment_that_answers_otherwise_is_not_gone_on_with():
+    async def script(live: LiveEpisode) -> Any:
+        await live.start()
+        await live.take(COUNT)
+        live.episode.steps[0].blocks[0]["text"] = "7"
+        server.restart()
+        server.mark()
+        with pytest.raises(SessionLostError, match="answer as before: step 0: blocks"):
+            await live.take(ADD)
+        assert live.stop() is None
+        return live.episode
+
+    with start_server(SDK) as server:
+        episode = run_live(server, script, attempts=5)
+        assert server.open_sessions() == set()
+    assert len(episode.turns) == 2
+    assert [one.kind for one in episode.attempts] == ["session_lost"]
+
+
+def test_attempts_come_to_an_end(one_server, proxy, monkeypatch):
+    async def script(live: LiveEpisode) -> Any:
+        await live.start()
+        await live.take(ADD)
+        proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], then="forever")
+        with pytest.raises(AmbiguousCallError):
+            await live.take(ADD)
+        return live.episode
+
+    monkeypatch.setattr(proxy, "base_url", proxy.url, raising=False)
+    episode = run_live(proxy, script, attempts=3)
+    assert (episode.total_reward, len(episode.turns)) == (None, 2)
+    assert [one.kind for one in episode.attempts] == ["ambiguous_call"] * 2
+    assert one_server.runs("add") == 4
+    assert one_server.open_sessions() == set()
+    with pytest.raises(InvalidRequestError, match="attempts"):
+        run_live(one_server, script, attempts=0)
+
+
+def test_a_set_up_is_tried_again_where_it_failed_and_not_where_it_cannot_be(contract):
+    broken = {"id": "x", "setup_error": "no disk"}
+
+    async def script(live: LiveEpisode) -> None:
+        with pytest.raises(SetupFailedError, match="no disk"):
+            await live.start()
+        assert [one.kind for one in live.episode.attempts] == ["setup_failed"]
+        assert (live.episode.stop_reason, live.stop()) == ("error", None)
+
+    run_live(contract, script, broken, attempts=2)
+    assert contract.open_sessions() == set()
+
+    async def unknown(live: LiveEpisode) -> None:
+        with pytest.raises(ORSError):
+            await live.start()
+        assert not live.episode.attempts
+
+    run_live(contract, unknown, 10**9, attempts=2)
