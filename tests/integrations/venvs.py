@@ -31,11 +31,15 @@ class Group:
     # What the frameworks themselves are not clean of: filters that come after "error".
     warnings: tuple[str, ...] = ()
     needs_torch: bool = True
+    # Put over the others without their own requirements, which not every index has.
+    alone: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
         own = (*self.frameworks, *_RUNNING)
         steps = (_TORCH, own) if self.needs_torch else (own,)
+        if self.alone:
+            steps = (*steps, ("--no-deps", *self.alone))
         return Recipe(self.name, steps, _TIMEOUT)
 
 
@@ -60,8 +64,10 @@ GROUPS: Final[dict[str, Group]] = {
         ),
         Group(
             "agents",
-            ("inspect-ai==0.3.285", "tinker-cookbook==0.6.1", "verifiers==0.4.0"),
+            ("inspect-ai==0.3.285", "tinker-cookbook>=0.5.8", "verifiers==0.4.0"),
             ("default:::(inspect_ai|tinker|verifiers|torch|transformers)",),
+            # It asks for tml-renderers>=0.4.1, which renders Inkling models alone.
+            alone=("tinker-cookbook==0.6.1",),
         ),
         Group(
             "loggers",
