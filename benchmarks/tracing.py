@@ -4,7 +4,7 @@
 
 The spans are made by OpenTelemetry's SDK and put into its queue; what an exporter does
 with them is left out. A figure is the least CPU time of many short rounds, so it holds
-on a busy machine too. The conditions take turns.
+on a busy machine too.
 """
 
 from __future__ import annotations
@@ -68,17 +68,14 @@ def measure(rounds: int) -> dict[str, float]:
             return env.step(_ACTION)
 
         _round(step)
-        for _ in range(rounds):
-            best["never"] = min(best["never"], _round(step))
-        instrument(tracer_provider=tracers, meter_provider=meters)
-        # So that the steps belong to an episode.
-        env.reset()
-        for _ in range(rounds):
-            best["on"] = min(best["on"], _round(step))
-        for _ in range(rounds):
-            uninstrument()
-            best["off"] = min(best["off"], _round(step))
-            instrument(tracer_provider=tracers, meter_provider=meters)
+        for name in best:
+            if name == "on":
+                instrument(tracer_provider=tracers, meter_provider=meters)
+                # So that the steps belong to an episode.
+                env.reset()
+            else:
+                uninstrument()
+            best[name] = min(_round(step) for _ in range(rounds))
     return best
 
 

@@ -48,10 +48,14 @@ def run_blocking(operation: Operation[T], exchange: Exchange, redact: Redactor) 
 
 
 async def run_async(
-    operation: Operation[T], exchange: AsyncExchange, redact: Redactor
+    operation: Operation[T],
+    exchange: AsyncExchange,
+    redact: Redactor,
+    *,
+    observed: bool = True,
 ) -> T:
     """Run an operation to its end on the running event loop, as `run_blocking` does."""
-    if observe is not None:
+    if observed and observe is not None:
         operation = observe(operation, exchange)
     try:
         step = next(operation)

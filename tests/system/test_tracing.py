@@ -207,6 +207,19 @@ def test_an_env_that_is_stepped_by_hand(one_server, traces):
     assert "ors.outages" not in traces.metrics()
 
 
+def test_heartbeats_and_late_deletes_are_no_part_of_a_trace(fault_proxy, traces):
+    traces.start()
+    with ORSClient(fault_proxy.url) as client:
+        client._server.ping_every = 0.05
+        session = client.session("contract", split="train", index=0).open()
+        fault_proxy.wait_for(2, "/ping")
+        session.close(wait=False)
+        fault_proxy.wait_for(1, "/delete")
+    names = {span.name for span in traces.spans()}
+    assert "POST /create" in names
+    assert not [name for name in names if "ping" in name or "delete" in name]
+
+
 def test_vector_envs_and_open_ended_ones(one_server, traces):
     traces.start()
     env: Any = gymnasium.make_vec(

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.running import HELLO
 from tests.support.processes import run
 
@@ -55,6 +57,7 @@ def test_that_fails(ors_cassette):
 """
 
 
+@pytest.mark.slow
 def test_a_cassette_is_recorded_once_and_played_from_then_on(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     test = tmp_path / "test_agent.py"

@@ -29,7 +29,7 @@ class BackgroundConnections:
     """
 
     def __init__(self) -> None:
-        self._servers: dict[Hashable, ServerConnections] = {}
+        self._servers: dict[Hashable, _ServerConnections] = {}
 
     async def run(self, server: RemoteServer, operation: Operation[T]) -> T:
         # Only the transport that the user brought may know the way.
@@ -37,10 +37,13 @@ class BackgroundConnections:
         key = server if brought else server.settings
         connections = self._servers.get(key)
         if connections is None:
-            connections = self._servers[key] = ServerConnections(server)
+            connections = self._servers[key] = _ServerConnections(server)
         connections.users += 1
         try:
-            return await run_async(operation, connections.exchange, server.redact)
+            # Heartbeats are no part of a trace.
+            return await run_async(
+                operation, connections.exchange, server.redact, observed=False
+            )
         finally:
             connections.users -= 1
             connections.idle_since = time.monotonic()
@@ -59,7 +62,7 @@ class BackgroundConnections:
         self._servers.clear()
 
 
-class ServerConnections:
+class _ServerConnections:
     """The background's connections to one server."""
 
     def __init__(self, server: RemoteServer) -> None:

@@ -18,7 +18,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 
 from ors_gym.client._session_core import SessionCore
-from ors_gym.client.background._own_connections import ServerConnections
 from ors_gym.env import AsyncTaskEnv, TaskEnv
 from ors_gym.errors import ORSError, ToolFailedError, ToolRejectedError
 from ors_gym.integrations.opentelemetry._spans import (
@@ -119,6 +118,7 @@ class _Play:
         self.steps = 0
         self.reward = 0.0
         self.finished = False
+        self.ended = False
         self.error = ""
 
 
@@ -254,6 +254,7 @@ class Observer:
             self._finish(play)
 
     def _finish(self, play: _Play) -> None:
+        play.ended = True
         span = play.span
         where = {"ors.environment": play.attributes["ors.environment"]}
         span.set_attribute("ors.steps", play.steps)
@@ -366,11 +367,10 @@ class Observer:
         self, operation: Operation[T], exchange: Callable[..., Any]
     ) -> Operation[T]:
         """Observe an operation that a driver is about to run."""
-        connections = getattr(exchange, "__self__", None)
-        if operation.gi_code is _CALL or isinstance(connections, ServerConnections):  # type: ignore[attr-defined]
-            # It is observed already; or it is the background's, such as a heartbeat.
+        if operation.gi_code is _CALL:  # type: ignore[attr-defined]
+            # It is observed already.
             return operation
-        origin = getattr(connections, "origin", None)
+        origin = getattr(getattr(exchange, "__self__", None), "origin", None)
         address = (
             ""
             if origin is None
@@ -451,6 +451,9 @@ class Observer:
     def observe_game(self, game: Game, episode: Episode) -> Game:
         """Make a span of each turn of a rollout, and of each question to its policy."""
         play = _opened.get()
+        if play is not None and play.ended:
+            # What is played now is no env of ours.
+            play = None
         above = contexts.get_current() if play is None else play.context
         if play is not None:
             number = {"ors.episode": episode.number}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
@@ -55,15 +56,18 @@ class Recorder(Application):
     Args:
         base_url: The server's address.
         path: The cassette, which is continued if it is there.
+        ssl_context: Verifies an https server, as for `AsyncHTTPTransport`.
     """
 
-    def __init__(self, base_url: str, path: str) -> None:
+    def __init__(
+        self, base_url: str, path: str, *, ssl_context: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__()
         origin = Origin(base_url)
         self._server = f"{origin.scheme}://{origin.authority}{origin.prefix}"
         self._file = CassetteFile(path, self._server)
         # Not an httpx client, which would give one user's cookies to another.
-        self._transport = AsyncHTTPTransport()
+        self._transport = AsyncHTTPTransport(ssl_context=ssl_context)
         self._sessions: dict[str, int] = {}
         """The numbers of the sessions that were created, by their ids."""
         self._calls: dict[str, tuple[Request, str]] = {}

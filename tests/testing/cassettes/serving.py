@@ -15,15 +15,17 @@ _SECONDS = 30.0
 
 
 @contextlib.contextmanager
-def serving(application: Application) -> Iterator[str]:
+def serving(application: Application, certificate: str = "") -> Iterator[str]:
     ready = threading.Event()
     with open_socket("127.0.0.1", 0) as listener:
         server = build_server(application, host="127.0.0.1", on_start=ready.set)
+        server.config.ssl_certfile = certificate or None
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:
             assert ready.wait(_SECONDS)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            scheme = "https" if certificate else "http"
+            yield f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
         finally:
             server.should_exit = True
             thread.join(_SECONDS)
