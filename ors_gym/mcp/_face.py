@@ -74,6 +74,8 @@ class Face:
         self.live = live
         self.ended = asyncio.Event()
         """Set when the episode is over, or could not be set up."""
+        self.agent: str | None = None
+        """What the program that made the latest call says that it is."""
         self._start = start
         self._when_over = when_over
         self._starting: asyncio.Future[None] | None = None
@@ -230,6 +232,8 @@ class Face:
         self, context: Context, params: types.CallToolRequestParams
     ) -> HandlerResult:
         """Answer a call, which a client may have sent before."""
+        if (client := context.session.client_params) is not None:
+            self.agent = f"{client.client_info.name} {client.client_info.version}"
         call = self._find_call(context, params)
         task = call.task
         if task is None:

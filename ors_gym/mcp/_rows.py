@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, Self
 
+from ors_gym._shown_text import warn
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.rollout import Episode, LiveEpisode, Rules
 from ors_gym.rollout._output import (
+    OUTPUT,
     Output,
     Record,
     Success,
@@ -149,6 +151,9 @@ class AgentRun:
             output.append(Record(episode, is_success(options.success, episode), task))
             if output.needs_sync:
                 await asyncio.to_thread(output.sync)
+        except OSError as error:
+            # The agent can do nothing about it, and others may still be written.
+            warn(OUTPUT.describe_failure(output.path, error))
         finally:
             if output is not self._output:
                 output.close()

@@ -224,9 +224,11 @@ def make_face(run: AgentRun) -> Face:
     async def keep() -> None:
         live.stop()
         await live.close()
+        live.episode.extra = {"agent": face.agent}
         await run.keep(live.episode)
 
-    return Face(live, start=live.start, when_over=keep)
+    face = Face(live, start=live.start, when_over=keep)
+    return face
 
 
 class _Agents:
@@ -237,8 +239,8 @@ class _Agents:
         self._max_sessions = max_sessions
         self._idle_timeout = idle_timeout
         self._known: dict[bytes, _Agent] = {}
-        self._present: set[_Agent] = set()
-        """The known ones, and those that were not yet given a session."""
+        self._present: dict[_Agent, None] = {}
+        """The known ones in order, and those that were not yet given a session."""
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -277,7 +279,7 @@ class _Agents:
     ) -> None:
         """Answer an agent that was not here before."""
         agent = _Agent(make_face(self._run), named=key is not None)
-        self._present.add(agent)
+        self._present[agent] = None
         if key is not None:
             self._known[key] = agent
 
@@ -315,7 +317,7 @@ class _Agents:
         for key in agent.keys:
             self._known.pop(key, None)
         if agent in self._present:
-            self._present.discard(agent)
+            del self._present[agent]
             leaving = asyncio.create_task(agent.close())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)

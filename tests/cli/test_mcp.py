@@ -16,17 +16,19 @@ from ors_gym.cli import main
 from tests.cli.running import COMMAND, HELLO, run
 from tests.mcp.agents import call, command, within_a_minute
 from tests.mcp.secretive import ANSWER, REWARD
+from tests.support.slow_cases import mostly_slow
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()[1:]]
 
 
-def test_an_agent_plays_over_standard_streams(contract, tmp_path):
+@pytest.mark.parametrize("mode", mostly_slow(["auto", "legacy"]))
+def test_an_agent_plays_over_standard_streams(contract, tmp_path, mode):
     output = tmp_path / "run.jsonl"
     started = command("Contract", "--url", contract.base_url, "--output", output)
 
-    async def play(mode: str) -> None:
+    async def play() -> None:
         async with Client(started, mode=mode) as agent:
             prompt = (await agent.get_prompt("task")).messages[0].content
             assert isinstance(prompt, TextContent)
@@ -37,14 +39,30 @@ def test_an_agent_plays_over_standard_streams(contract, tmp_path):
             assert is_error
             assert "The episode is over" in text
 
-    within_a_minute(play("legacy"))
-    within_a_minute(play("auto"))
-    assert [(row["task_index"], row["total_reward"]) for row in rows(output)] == [
-        (0, 1.5),
-        (1, 0.5),
-    ]
-    assert contract.runs("add") == 2
+    within_a_minute(play())
+    [row] = rows(output)
+    assert (row["task_index"], row["total_reward"]) == (0, 1.5)
+    assert contract.runs("add") == 1
     assert contract.open_sessions() == set()
+
+
+@pytest.mark.slow
+def test_agents_that_start_later_play_what_has_no_row_yet(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+    started = command("Contract", "--url", contract.base_url, "--output", output)
+
+    async def play() -> None:
+        async with Client(started) as agent:
+            await call(agent, "submit", answer="0")
+
+    async def play_at_once() -> None:
+        # Both begin without a row to see, and take the same task.
+        await asyncio.gather(play(), play())
+
+    within_a_minute(play_at_once())
+    within_a_minute(play())
+    played = [(row["task_index"], row["episode"]) for row in rows(output)]
+    assert played == [(0, 0), (0, 1), (1, 0)]
 
 
 def start(*arguments: str | Path) -> subprocess.Popen[bytes]:
@@ -88,7 +106,7 @@ def test_no_stream_tells_of_the_reward(tmp_path):
     assert rows(output)[0]["total_reward"] == REWARD
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", mostly_slow([signal.SIGTERM, signal.SIGINT]))
 def test_a_signal_ends_the_episode_and_keeps_its_row(contract, tmp_path, number):
     output = tmp_path / "run.jsonl"
     arguments = ("Contract", "--url", contract.base_url, "--output", output)
@@ -104,6 +122,7 @@ def test_a_signal_ends_the_episode_and_keeps_its_row(contract, tmp_path, number)
     assert (row["stop_reason"], row["steps"]) == ("deadline", 0)
 
 
+@pytest.mark.slow
 def test_many_agents_play_over_http_until_ctrl_c(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     output = tmp_path / "run.jsonl"

@@ -8,7 +8,6 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from mcp import Client
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
 from mcp_types import ImageContent, TextContent, ToolListChangedNotification
@@ -16,8 +15,9 @@ from mcp_types import ImageContent, TextContent, ToolListChangedNotification
 from ors_gym.formats import render_text
 from ors_gym.mcp import EpisodeHost, ServedEpisode, _face, serve_async
 from ors_gym.rollout import LiveEpisode, connect
-from tests.mcp.agents import Wire, call, within_a_minute
+from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post, read_reply
+from tests.support.slow_cases import mostly_slow
 
 
 @contextlib.asynccontextmanager
@@ -81,7 +81,7 @@ def test_without_a_session_the_same_request_is_the_same_call(contract):
             assert texts == ["slept"] * 3
             assert contract.runs("slow") == 1
             # A program that starts anew asks for more than calls, and counts anew.
-            async with Client(served.url) as agent:
+            async with agent_at(served.url) as agent:
                 await agent.list_tools()
             await post(*asked, seconds=0.5)
             assert contract.runs("slow") == 2
@@ -112,7 +112,7 @@ def test_a_result_comes_although_its_connection_broke(contract):
         async with (
             hosted(contract) as served,
             Wire(served.url) as wire,
-            Client(wire.url, mode="legacy") as agent,
+            agent_at(wire.url, mode="legacy") as agent,
         ):
             # The result itself, but not the event before it, which the client resumes
             # from.
@@ -129,7 +129,7 @@ def test_a_result_comes_although_its_connection_broke(contract):
 def test_a_call_that_is_cancelled_ends_the_episode(contract, mode):
     async def work() -> None:
         async with hosted(contract) as served:
-            async with Client(served.url, mode=mode) as agent:
+            async with agent_at(served.url, mode=mode) as agent:
                 await call(agent, "add", a=1, b=2)
                 with anyio.move_on_after(30) as scope:
                     async with anyio.create_task_group() as group:
@@ -165,7 +165,7 @@ def test_an_old_result_is_not_kept_but_its_call_is_not_run_again(contract, monke
     assert contract.runs("count") == 2
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", mostly_slow(["auto", "legacy"]))
 def test_a_long_call_tells_that_it_goes_on(contract, monkeypatch, mode):
     monkeypatch.setattr(_face, "_PROGRESS_EVERY", 0.05)
     told: list[tuple[float, str | None]] = []
@@ -175,7 +175,7 @@ def test_a_long_call_tells_that_it_goes_on(contract, monkeypatch, mode):
         told.append((progress, message))
 
     async def work() -> None:
-        async with hosted(contract) as served, Client(served.url, mode=mode) as agent:
+        async with hosted(contract) as served, agent_at(served.url, mode=mode) as agent:
             await agent.call_tool("slow", {"seconds": 0.5}, progress_callback=note)
 
     within_a_minute(work())
@@ -195,7 +195,7 @@ def test_tools_that_a_slow_set_up_makes_known_are_announced(contract, monkeypatc
     async def work() -> None:
         async with (
             serve_async("SlowSetup", contract.base_url, task=5) as url,
-            Client(url, mode="legacy", message_handler=note) as agent,
+            agent_at(url, mode="legacy", message_handler=note) as agent,
         ):
             assert agent.instructions is None
             tools = agent.server_capabilities.tools
@@ -215,7 +215,7 @@ def test_they_are_announced_also_without_a_session(contract, monkeypatch):
     async def work() -> None:
         async with (
             serve_async("SlowSetup", contract.base_url, task=5) as url,
-            Client(f"{url}/anna", mode="2026-07-28") as agent,
+            agent_at(f"{url}/anna", mode="2026-07-28") as agent,
             agent.listen(tools_list_changed=True) as changes,
         ):
             assert (await agent.list_tools()).tools == []
@@ -231,7 +231,7 @@ def test_a_call_waits_for_the_set_up(contract, monkeypatch):
     async def work() -> None:
         async with (
             serve_async("SlowSetup", contract.base_url, task=5) as url,
-            Client(url, mode="legacy") as agent,
+            agent_at(url, mode="legacy") as agent,
         ):
             assert not (await call(agent, "submit", answer="0"))[0]
 
@@ -250,7 +250,7 @@ def test_a_set_up_that_fails_is_said_at_once_and_has_a_row(contract, tmp_path):
             reply = read_reply(await http.post(url, json=call_of("initialize")))
             assert "the database is locked" in reply["message"]
             with pytest.raises(ExceptionGroup) as raised:
-                async with Client(f"{url}/anna", mode="legacy"):
+                async with agent_at(f"{url}/anna", mode="legacy"):
                     pass
             assert raised.group_contains(MCPError, match="the database is locked")
 
@@ -263,7 +263,7 @@ def test_each_session_has_the_tools_of_its_task(newest):
         for task, extra in ((0, set()), (1, {"extra"})):
             async with (
                 serve_async("TaskTools", newest.base_url, task=task) as url,
-                Client(url) as agent,
+                agent_at(url) as agent,
             ):
                 listed = {tool.name: tool for tool in (await agent.list_tools()).tools}
                 assert {"extra"} & set(listed) == extra
@@ -277,7 +277,7 @@ def test_schemas_are_those_of_the_environment(contract):
         async with hosted(contract) as served:
             specs = {tool["name"]: tool for tool in served.episode.tools}
             for mode in ("auto", "legacy"):
-                async with Client(served.url, mode=mode) as agent:
+                async with agent_at(served.url, mode=mode) as agent:
                     for tool in (await agent.list_tools()).tools:
                         schema = specs[tool.name]["input_schema"]
                         assert tool.input_schema == (schema or {"type": "object"})
@@ -290,7 +290,7 @@ def test_schemas_are_those_of_the_environment(contract):
 def test_a_prompt_of_messages_keeps_who_said_what(newest):
     async def work() -> None:
         async with hosted(newest, "Conversation") as served:
-            async with Client(served.url) as agent:
+            async with agent_at(served.url) as agent:
                 said = (await agent.get_prompt("task")).messages
                 assert [one.role for one in said] == ["user", "user"]
                 texts = [one.content.text for one in said]  # type: ignore[union-attr]
@@ -310,7 +310,7 @@ def test_a_prompt_of_messages_keeps_who_said_what(newest):
 
 def test_there_is_one_prompt_and_one_resource(contract):
     async def work() -> None:
-        async with hosted(contract) as served, Client(served.url) as agent:
+        async with hosted(contract) as served, agent_at(served.url) as agent:
             [prompt] = (await agent.list_prompts()).prompts
             [resource] = (await agent.list_resources()).resources
             [content] = (await agent.read_resource(resource.uri)).contents
@@ -325,10 +325,10 @@ def test_there_is_one_prompt_and_one_resource(contract):
     within_a_minute(work())
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", mostly_slow(["auto", "legacy"]))
 def test_text_and_images_are_content(contract, mode):
     async def work() -> None:
-        async with hosted(contract) as served, Client(served.url, mode=mode) as agent:
+        async with hosted(contract) as served, agent_at(served.url, mode=mode) as agent:
             content = (await agent.call_tool("image", {})).content
             first, picture, last = content
             assert isinstance(picture, ImageContent)
@@ -348,10 +348,10 @@ def test_text_and_images_are_content(contract, mode):
     within_a_minute(work())
 
 
-@pytest.mark.parametrize("mode", ["auto", "legacy"])
+@pytest.mark.parametrize("mode", mostly_slow(["auto", "legacy"]))
 def test_what_goes_wrong_is_an_error_for_the_model(contract, mode):
     async def work() -> None:
-        async with hosted(contract) as served, Client(served.url, mode=mode) as agent:
+        async with hosted(contract) as served, agent_at(served.url, mode=mode) as agent:
             for tool, given, words in (
                 ("fail", {"message": "it broke"}, "it broke"),
                 ("add", {"a": "x"}, "a"),
@@ -368,9 +368,25 @@ def test_what_goes_wrong_is_an_error_for_the_model(contract, mode):
     within_a_minute(work())
 
 
+def test_a_client_that_asks_for_a_task_gets_the_result_itself(contract):
+    """The package serves no tasks; a server without them takes no notice (MCP)."""
+
+    async def work() -> None:
+        async with hosted(contract) as served, httpx.AsyncClient() as http:
+            session = await begin(http, served.url)
+            request = call_of(
+                "tools/call", 2, name="count", arguments={}, task={"ttl": 60_000}
+            )
+            headers = {**ACCEPT, "Mcp-Session-Id": session}
+            reply = await http.post(served.url, json=request, headers=headers)
+            assert read_reply(reply)["content"][0]["text"] == "1"
+
+    within_a_minute(work())
+
+
 def test_calls_at_once_are_run_one_after_the_other(contract):
     async def work() -> None:
-        async with hosted(contract) as served, Client(served.url) as agent:
+        async with hosted(contract) as served, agent_at(served.url) as agent:
             results = await asyncio.gather(*(call(agent, "count") for _ in range(8)))
             assert sorted(results) == [(False, str(n)) for n in range(1, 9)]
 

@@ -6,11 +6,10 @@ from typing import Any
 
 import httpx
 import pytest
-from mcp import Client
 
 from ors_gym.mcp import EpisodeHost, ServedEpisode
 from ors_gym.rollout import LiveEpisode, connect
-from tests.mcp.agents import call
+from tests.mcp.agents import agent_at, call
 
 
 def run_hosted(server: Any, script: Callable[..., Awaitable[Any]], n: int = 1) -> Any:
@@ -36,7 +35,7 @@ def run_hosted(server: Any, script: Callable[..., Awaitable[Any]], n: int = 1) -
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_an_agent_plays_an_episode_at_its_address(contract, mode):
     async def script(served: ServedEpisode) -> None:
-        async with Client(served.url, mode=mode) as agent:
+        async with agent_at(served.url, mode=mode) as agent:
             listed = (await agent.list_tools()).tools
             assert [tool.name for tool in listed] == [
                 tool["name"] for tool in served.episode.tools
@@ -58,7 +57,7 @@ def test_an_agent_plays_an_episode_at_its_address(contract, mode):
 
 def test_each_address_is_an_episode_of_its_own(contract):
     async def play(served: ServedEpisode) -> None:
-        async with Client(served.url) as agent:
+        async with agent_at(served.url) as agent:
             assert await call(agent, "count") == (False, "1")
             assert await call(agent, "count") == (False, "2")
 

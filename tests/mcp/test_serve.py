@@ -7,14 +7,13 @@ from typing import Any
 
 import httpx
 import pytest
-from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 import ors_gym.server
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import evaluate
 from ors_gym.mcp import serve, serve_async
-from tests.mcp.agents import Wire, authorized, call, within_a_minute
+from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post
 from tests.mcp.secretive import ANSWER, REWARD
 from tests.rollout.contract_episodes import ADD, SUBMIT, scripted
@@ -25,7 +24,7 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 
 async def play(address: str, *, mode: str = "legacy") -> None:
-    async with Client(address, mode=mode) as agent:
+    async with agent_at(address, mode=mode) as agent:
         assert await call(agent, "add", a=1, b=2) == (False, "3")
         await call(agent, "submit", answer="0")
 
@@ -45,18 +44,36 @@ def test_the_row_is_that_of_an_evaluation(contract, tmp_path):
     )
 
     def strip(value: Any) -> Any:
-        """Take out the times, which differ, but not that they are there."""
+        """Take out the times and the agent's name, but not that they are there."""
         if isinstance(value, dict):
-            times = {"seconds", "setup_seconds", "created"}
-            return {k: None if k in times else strip(v) for k, v in value.items()}
+            differ = {"seconds", "setup_seconds", "created", "extra"}
+            return {k: None if k in differ else strip(v) for k, v in value.items()}
         return [strip(one) for one in value] if isinstance(value, list) else value
 
     both = [
         [strip(json.loads(line)) for line in path.read_text().splitlines()]
         for path in (played, evaluated)
     ]
+    # How many agents will come is not known.
+    assert both[1][0].pop("planned") == 1
     assert both[0] == both[1]
     assert both[0][1]["total_reward"] == 1.5
+    assert rows(played)[0]["trajectory"]["extra"]["agent"].startswith("mcp ")
+
+
+def test_a_row_that_cannot_be_written_is_warned_of(contract, tmp_path, monkeypatch):
+    output = tmp_path / "run.jsonl"
+
+    def fail(self: object, record: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("ors_gym.rollout._output.Output.append", fail)
+    with (
+        pytest.warns(UserWarning, match=r"run\.jsonl cannot be written: No space left"),
+        serve("Contract", contract.base_url, task=0, output=output) as address,
+    ):
+        asyncio.run(play(address))
+    assert rows(output) == []
 
 
 def test_each_agent_plays_a_task_of_its_own(contract, tmp_path):
@@ -91,7 +108,7 @@ def test_a_program_that_only_looks_leaves_no_row_and_takes_no_task(contract, tmp
 
     async def work() -> None:
         async with serve_async("Contract", contract.base_url, output=output) as url:
-            async with Client(url) as agent:
+            async with agent_at(url) as agent:
                 await agent.list_tools()
             await play(url)
 
@@ -104,7 +121,7 @@ def test_who_leaves_amid_an_episode_has_a_row_of_it_at_once(contract, tmp_path):
 
     async def work() -> None:
         async with serve_async("Contract", contract.base_url, output=output) as url:
-            async with Client(url) as agent:
+            async with agent_at(url) as agent:
                 await call(agent, "add", a=1, b=2)
                 assert rows(output) == []
             [row] = rows(output)
@@ -121,9 +138,9 @@ def test_an_address_with_a_name_is_one_episode_for_all_versions(contract, tmp_pa
     async def work() -> None:
         async with serve_async("Contract", contract.base_url, output=output) as url:
             for number, mode in enumerate(("auto", "2026-07-28", "legacy"), 1):
-                async with Client(f"{url}/anna", mode=mode) as agent:
+                async with agent_at(f"{url}/anna", mode=mode) as agent:
                     assert await call(agent, "count") == (False, str(number))
-            async with Client(f"{url}/bertil") as agent:
+            async with agent_at(f"{url}/bertil") as agent:
                 assert await call(agent, "count") == (False, "1")
 
     within_a_minute(work())
@@ -137,7 +154,7 @@ def test_a_version_without_sessions_is_told_what_to_do(contract):
     async def work() -> None:
         async with (
             serve_async("Contract", contract.base_url) as url,
-            Client(url, mode="2026-07-28") as agent,
+            agent_at(url, mode="2026-07-28") as agent,
         ):
             with pytest.raises(MCPError, match="mcp/NAME"):
                 await agent.list_tools()
@@ -170,7 +187,7 @@ def test_an_agent_that_asks_for_nothing_has_left(contract, tmp_path):
 def test_no_more_agents_than_allowed_play_at_once(contract):
     async def work() -> None:
         async with serve_async("Contract", contract.base_url, max_sessions=1) as url:
-            async with Client(url, mode="legacy"):
+            async with agent_at(url, mode="legacy"):
                 async with httpx.AsyncClient() as http:
                     reply = await http.post(
                         url, json=call_of("initialize"), headers=ACCEPT
@@ -237,7 +254,7 @@ def test_a_token_is_needed_where_other_machines_may_ask(contract):
                         address, json=call_of("initialize"), headers=given
                     )
                     assert reply.status_code == 401
-            async with authorized(address, "t-secret") as agent:
+            async with agent_at(address, token="t-secret") as agent:
                 assert await call(agent, "add", a=1, b=2) == (False, "3")
 
     within_a_minute(work())
@@ -267,7 +284,7 @@ def test_nothing_that_is_sent_tells_of_the_reward(tmp_path, mode):
             serve_async("Secretive", base_url, output=output) as url,
             Wire(f"{url}/anna") as wire,
         ):
-            async with Client(wire.url, mode=mode) as agent:
+            async with agent_at(wire.url, mode=mode) as agent:
                 await agent.list_tools()
                 await agent.get_prompt("task")
                 await agent.read_resource("ors://prompt")

@@ -12,7 +12,7 @@ from mcp_types import ContentBlock, TextContent
 from ors_gym.mcp import serve_async
 from ors_gym.server import BUNDLED, REFERENCE_PLAYERS
 from ors_gym.types import ToolSpec
-from tests.mcp.agents import call, command, within_a_minute
+from tests.mcp.agents import agent_at, call, command, within_a_minute
 from tests.support.servers.process import RunningServer
 from tests.support.slow_cases import mostly_slow
 
@@ -54,14 +54,14 @@ def read_row(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-@pytest.mark.parametrize("name", list(BUNDLED))
+@pytest.mark.parametrize("name", mostly_slow(BUNDLED))
 def test_a_bundled_environment_is_played_to_its_end(name, transport, tmp_path):
     output = tmp_path / "run.jsonl"
 
     async def over_http() -> None:
         async with (
             serve_async(name, task=3, output=output) as url,
-            Client(url) as agent,
+            agent_at(url) as agent,
         ):
             await play_by_reference(agent, name)
 
@@ -91,7 +91,7 @@ def test_an_episode_on_every_version(
     async def over_http() -> None:
         async with serve_async("Contract", url, task=3, output=output) as address:
             for mode in ("legacy", "2026-07-28"):
-                async with Client(f"{address}/{mode}", mode=mode) as agent:
+                async with agent_at(f"{address}/{mode}", mode=mode) as agent:
                     await agent.list_tools()
                     if mode == "legacy":
                         await play(agent)
@@ -118,7 +118,7 @@ def test_64_agents_play_at_once_in_one_process(contract, tmp_path):
     output = tmp_path / "run.jsonl"
 
     async def play(url: str) -> None:
-        async with Client(url, mode="legacy") as agent:
+        async with agent_at(url, mode="legacy") as agent:
             for _ in range(2):
                 assert await call(agent, "add", a=1, b=2) == (False, "3")
             await call(agent, "submit", answer="no")
