@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import ors_gym
-from benchmarks import agents, first_episode, spaces, tracing, vector
+from benchmarks import agents, first_episode, rollouts, spaces, tracing, vector
 from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
@@ -257,6 +257,11 @@ def over_mcp(rounds: int) -> Part:
     return Part(agents.measure(rounds))
 
 
+def rollouts_beside_bare(rounds: int) -> Part:
+    """Measure `evaluate` and `stream_groups` beside the bare async client."""
+    return Part(rollouts.measure(rounds))
+
+
 PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "one": one_session,
     "large": large_result,
@@ -266,6 +271,7 @@ PARTS: Final[dict[str, Callable[[int], Part]]] = {
     "peers": real_peers,
     "served": served,
     "prefetch": prefetch,
+    "rollouts": rollouts_beside_bare,
     "spaces": action_spaces,
     "import": imports,
     "first": first_episodes,
