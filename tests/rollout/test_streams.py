@@ -1,8 +1,10 @@
 """Streams of groups on real servers."""
 
 import asyncio
+import gc
 import itertools
 import json
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
@@ -525,6 +527,28 @@ def test_extra_rollouts_are_cancelled_once_there_are_enough(contract):
     assert [[one.number for one in group] for group in groups] == [[0, 2]] * 4
     assert all(group.complete for group in groups)
     check_nothing_is_left(contract)
+
+
+def test_groups_that_were_taken_are_gone(contract):
+    episodes: list[weakref.ref[Episode]] = []
+
+    async def policy(episode: Episode) -> Any:
+        episodes.append(weakref.ref(episode))
+
+    async def main() -> list[int]:
+        alive = []
+        tasks = itertools.islice(itertools.cycle(range(12)), 120)
+        async with stream(contract.base_url, tasks, policy) as groups:
+            async for group in groups:
+                if group.number % 20 == 19:
+                    gc.collect()
+                    alive.append(sum(one() is not None for one in episodes))
+        return alive
+
+    alive = asyncio.run(main())
+    assert len(episodes) == 240
+    # Those in flight, those that wait, and the group that was just taken.
+    assert max(alive) <= 4 + 2 * (2 + 4) + 2
 
 
 def test_the_client_of_the_caller_stays_open(contract):

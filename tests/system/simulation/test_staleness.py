@@ -144,6 +144,46 @@ def test_paced_groups_are_trained_as_they_were_started(limit, per_version):
     assert max(found) < 2.0
 
 
+@pytest.mark.parametrize("n", [1, 8])
+def test_log_normal_lengths_keep_all_places_busy(n):
+    chance = random.Random(n)
+    plan = GroupPlan(IN_FLIGHT // n, Pacing(None))
+    clock = VirtualClock()
+    in_flight, work = 0, 0.0
+
+    def look() -> None:
+        nonlocal in_flight, work
+        while plan.hand_over() is not None:
+            pass
+        while in_flight < IN_FLIGHT and work < 100 * IN_FLIGHT:
+            rollout = plan.next_rollout()
+            if rollout is None:
+                assert plan.may_begin(awaited=True)
+                group = plan.new_group(0, n)
+                plan.begin(group, [Planned(Task("", 0), number) for number in range(n)])
+                continue
+            in_flight += 1
+            length = chance.lognormvariate(-0.5, 1.0)
+            work += length
+            clock.at(clock.now + length, end, rollout)
+
+    busy_until = 0.0
+
+    def end(rollout: Rollout) -> None:
+        nonlocal in_flight, busy_until
+        if in_flight == IN_FLIGHT:
+            busy_until = clock.now
+        in_flight -= 1
+        if plan.end(rollout, Episode("env", number=rollout.planned.number)):
+            plan.finish(rollout.group.group)
+        look()
+
+    look()
+    clock.drain()
+    # The mean length is 1, so this many would take that long on all places.
+    assert busy_until >= 0.95 * work / IN_FLIGHT
+
+
 @pytest.mark.parametrize("limit", [1, 4])
 def test_thrown_away_groups_are_the_long_ones(limit):
     for seed in SEEDS:
