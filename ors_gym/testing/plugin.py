@@ -1,19 +1,16 @@
-"""A plugin for pytest: the contract check as tests, and cassettes as a fixture.
+"""What the pytest plugin does once it is asked to; `pytest_ors_gym` is the plugin.
 
-``pytest --ors-url URL`` adds one test for each check. The fixture `ors_cassette`
-records a server once, and plays the recording from then on.
-
-Where it is not installed as an entry point: ``pytest -p ors_gym.testing.plugin``.
+Where ors-gym is not installed, as in a checkout: ``pytest -p ors_gym.testing.plugin``.
+Where it is, pytest knows the plugin by this name and loads it once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -26,10 +23,18 @@ from ors_gym.testing._cassettes.control import record
 from ors_gym.testing._check_server import check_server
 from ors_gym.testing._checks import CHECKS
 from ors_gym.testing._report import Report
+from pytest_ors_gym import (
+    ors_cassette,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_runtest_makereport,
+)
 
 __all__ = [
     "Cassettes",
     "ContractItem",
+    "contract_items",
+    "note_failure",
     "ors_cassette",
     "pytest_addoption",
     "pytest_collection_modifyitems",
@@ -39,49 +44,29 @@ __all__ = [
 _FAILED: Final = pytest.StashKey[bool]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options."""
-    group = parser.getgroup("ors", "contract check of an ORS server")
-    group.addoption("--ors-url", help="the server's address; runs some of its tools")
-    group.addoption("--ors-env", help="the environment, if the server has several")
-    group.addoption("--ors-split", help="the split to play")
-    group.addoption("--ors-no-calls", action="store_true", help="run no tool")
-    group.addoption(
-        "--ors-calls",
-        type=json.loads,
-        metavar="JSON",
-        help='the calls of one episode: [{"tool": ..., "input": {...}}, ...]',
-    )
-    group.addoption(
-        "--ors-record",
-        choices=("once", "none", "all"),
-        default="once",
-        help="cassettes: record those that are missing (default), none, or all anew",
-    )
-
-
-def pytest_collection_modifyitems(
-    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
-) -> None:
-    """Add a test for each check, if there is a server to check."""
-    url = config.getoption("ors_url")
-    if url is None:
-        return
-    no_calls = config.getoption("ors_no_calls")
+def contract_items(session: pytest.Session) -> list[ContractItem]:
+    """Return a test for each check of the server that the options name."""
+    option = session.config.getoption
+    no_calls = option("ors_no_calls")
 
     @functools.cache
     def check() -> Report:
         return check_server(
-            url,
-            config.getoption("ors_env"),
-            calls=False if no_calls else config.getoption("ors_calls") or True,
-            split=config.getoption("ors_split"),
+            option("ors_url"),
+            option("ors_env"),
+            calls=False if no_calls else option("ors_calls") or True,
+            split=option("ors_split"),
         )
 
-    items += [
+    return [
         ContractItem.from_parent(session, name=f"ors: {one.name}", report=check)
         for one in CHECKS
     ]
+
+
+def note_failure(item: pytest.Item) -> None:
+    """Note that a test failed in any of its phases."""
+    item.stash[_FAILED] = True
 
 
 class ContractItem(pytest.Item):
@@ -107,29 +92,6 @@ class ContractItem(pytest.Item):
     def reportinfo(self) -> tuple[str, None, str]:
         """Say what the test is called."""
         return "contract", None, self.name
-
-
-@pytest.fixture
-def ors_cassette(request: pytest.FixtureRequest) -> Iterator[Cassettes]:
-    """Give a function that returns the address of a recorded server.
-
-    Example:
-        >>> def test_my_agent(ors_cassette):
-        ...     base_url = ors_cassette("http://localhost:8080")
-        ...     assert play_with_my_agent(base_url) > 0
-    """
-    with Cassettes(request) as cassettes:
-        yield cassettes
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item,
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Note whether a test failed: its recording is not kept then."""
-    report = yield
-    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
-    return report
 
 
 class Cassettes:

@@ -1,13 +1,16 @@
 """The contract check as a plugin of pytest."""
 
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.cli.running import HELLO
 from tests.support.processes import run
+from tests.support.virtual_environments import ROOT
 
 
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -79,3 +82,42 @@ def test_a_cassette_is_recorded_once_and_played_from_then_on(tmp_path):
     assert "2 failed" in done.stdout
     assert "input.n is 0, was absent" in done.stdout
     assert "there is no cassette" in done.stdout
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """Give the variables of a Python for which the entry point is installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [(name, module)] = project["entry-points"]["pytest11"].items()
+    info = tmp_path / "installed" / "plugin-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin\nVersion: 1\n")
+    (info / "entry_points.txt").write_text(f"[pytest11]\n{name} = {module}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(info.parent), str(ROOT)])}
+
+
+TEST_OF_SOMEBODY_ELSE = """
+import sys
+
+def test_nothing_of_ours_is_imported(request):
+    assert request.config.pluginmanager.has_plugin("ors_gym.testing.plugin")
+    assert sorted(sys.modules.keys() & {"ors_gym", "gymnasium", "numpy", "httpx"}) == []
+"""
+
+
+def test_other_test_suites_do_not_pay_for_it(environment, tmp_path):
+    (tmp_path / "test_other.py").write_text(TEST_OF_SOMEBODY_ELSE)
+    command = (sys.executable, "-m", "pytest", "-W", "error", tmp_path)
+    done = run(*command, cwd=tmp_path, environment=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("also", ["-p", "conftest.py"])
+def test_it_is_loaded_once_however_often_it_is_named(environment, tmp_path, also):
+    name = "ors_gym.testing.plugin"
+    if also == "conftest.py":
+        (tmp_path / "conftest.py").write_text(f"pytest_plugins = [{name!r}]")
+    command = (sys.executable, "-m", "pytest", "-W", "error", "--ors-record=none")
+    named = ("-p", name) if also == "-p" else ()
+    done = run(*command, *named, tmp_path, cwd=tmp_path, environment=environment)
+    assert done.returncode == 5, done.stdout + done.stderr

@@ -40,7 +40,7 @@ def test_the_tree_shows_every_package_and_nothing_else() -> None:
     listed = set(tree())
     assert {path for path in listed if not (ROOT / path).exists()} == set()
     assert packages(ROOT / "ors_gym") <= listed
-    modules = {path for path in listed if path.endswith(".py")}
+    modules = {path for path in listed if re.fullmatch(r"ors_gym/.*\.py", path)}
     assert modules == {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "ors_gym").glob("[!_]*.py")

@@ -1,0 +1,117 @@
+"""Sessions of nox: what runs in an environment of its own, one for each version.
+
+``nox --list`` shows them, ``nox --session tests-3.13`` runs one. Arguments after ``--``
+replace those of pytest. The sessions with the tag ``ci`` are a job each on GitHub.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["check"]
+# With CI set, too: a Python that cannot be had is skipped and says so.
+nox.options.error_on_missing_interpreters = False
+
+ROOT = Path(__file__).parent
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+VERSION = PYPROJECT["project"]["version"]
+PYTHONS = nox.project.python_versions(PYPROJECT)  # the classifiers'
+UNIT_TESTS = ("-m", "unit", "-n", "2")
+GYMNASIUMS = ("1.2", "1.3", "1.4")
+CI = ["ci"]
+
+
+@nox.session(python=PYTHONS[0], tags=CI)
+def check(session: nox.Session) -> None:
+    """Run `.ci/check`: format, lint, types, import rules, unit tests."""
+    session.install("-e", ".[test]")
+    session.run(".ci/check", external=True)
+
+
+@nox.session(python=PYTHONS, tags=CI)
+def tests(session: nox.Session) -> None:
+    """Run tests with the newest versions of all dependencies."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *(session.posargs or UNIT_TESTS))
+
+
+@nox.session(python=PYTHONS[0], tags=CI)
+def lowest(session: nox.Session) -> None:
+    """Run tests with the lowest versions that `pyproject.toml` allows."""
+    session.install("--resolution", "lowest-direct", "-e", ".[test]")
+    session.run("pytest", *(session.posargs or UNIT_TESTS))
+
+
+@nox.session(python=PYTHONS[0], tags=CI)
+@nox.parametrize("version", GYMNASIUMS, ids=GYMNASIUMS)
+def gymnasium(session: nox.Session, version: str) -> None:
+    """Run tests with the last release of each supported version of Gymnasium."""
+    session.install("-e", ".[test]", f"gymnasium=={version}.*")
+    session.run("pytest", *(session.posargs or UNIT_TESTS))
+
+
+@nox.session(python=PYTHONS[0], tags=CI)
+def docs(session: nox.Session) -> None:
+    """Build the site into `build/site`."""
+    session.install("-e", ".[server,docs]")
+    session.run("mkdocs", "build", "--strict")
+
+
+@nox.session(python=PYTHONS[0], tags=CI)
+def build(session: nox.Session) -> None:
+    """Build `dist/`, check it, and play from the wheel outside the checkout."""
+    session.install("build==1.6.1", "twine==7.0.0", "check-wheel-contents==0.6.3")
+    for old in (ROOT / "dist").glob("ors_gym-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--installer", "uv", silent=True)
+    sdist, wheel = ROOT.glob("dist/*.tar.gz"), ROOT.glob("dist/*.whl")
+    [built], [packed] = list(wheel), list(sdist)
+    session.run("twine", "check", "--strict", str(built), str(packed))
+    session.run("check-wheel-contents", str(built))
+    session.install(f"ors-gym[server,eval] @ {built.as_uri()}")
+    session.chdir(session.create_tmp())
+    session.run("ors-gym", "demo", "--episodes", "1", env={"PYTHONPATH": ""})
+
+
+@nox.session(python=False)
+def lock(session: nox.Session) -> None:
+    """Write `pylock.toml` anew; ``-- --upgrade`` takes the newest versions."""
+    compile_ = "uv pip compile pyproject.toml --extra test --universal --quiet"
+    command = f"{compile_} --python-version {PYTHONS[0]} --output-file pylock.toml"
+    session.run(*command.split(), *session.posargs, external=True)
+
+
+@nox.session(python=False)
+def release(session: nox.Session) -> None:
+    """Make the unreleased part of the changelog that of the version, dated today."""
+    if "urls" not in PYPROJECT["project"]:
+        session.error("pyproject.toml: say in [project.urls] where the project is")
+    changelog = ROOT / "CHANGELOG.md"
+    text = changelog.read_text(encoding="utf-8")
+    if f"## [{VERSION}]" in text:
+        session.error(f"CHANGELOG.md has {VERSION}; set the next version")
+    today = dt.datetime.now(tz=dt.UTC).date()
+    changelog.write_text(cut(text, VERSION, today), encoding="utf-8")
+    session.log(f"next: commit, git tag v{VERSION}, git push --tags")
+
+
+@nox.session(python=False)
+def released(session: nox.Session) -> None:
+    """Check that a tag, the version and the changelog agree: ``-- v0.1.0``."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    if session.posargs != [f"v{VERSION}"]:
+        session.error(f"the tag {session.posargs} is not v{VERSION} of pyproject.toml")
+    if not re.search(rf"^## \[{re.escape(VERSION)}\] - \d{{4}}-", text, re.MULTILINE):
+        session.error(f"CHANGELOG.md has no {VERSION}: nox --session release")
+
+
+def cut(changelog: str, version: str, day: dt.date) -> str:
+    """Put the heading of a version below that of what is unreleased."""
+    heading = "## [Unreleased]\n"
+    return changelog.replace(heading, f"{heading}\n## [{version}] - {day}\n", 1)
