@@ -375,5 +375,6 @@ def summarize(evaluation: Evaluation) -> JSONObject:
         "by_split": evaluation.by_split,
         "by_tool": evaluation.by_tool,
         "warnings": evaluation.warnings,
+        "usage": evaluation.usage,
         "stopped": evaluation.stopped,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import pathlib
 import shlex
 from typing import Any, Final
@@ -32,6 +33,7 @@ from ors_gym.evaluation import evaluate
 from ors_gym.evaluation._report import find_place
 from ors_gym.rollout import Policy, random_policy, reference_policy
 from ors_gym.rollout._chat_policy import ChatPolicy
+from ors_gym.rollout._usage import LIBRARY
 
 _LOGGERS: Final = {
     "wandb": "ors_gym.integrations.wandb:WandbLogger",
@@ -50,6 +52,7 @@ def add_parser(commands: Any) -> None:
     add_environment_arguments(parser)
     _add_policy_arguments(parser)
     _add_extent_arguments(parser)
+    _add_limit_arguments(parser)
     _add_result_arguments(parser)
     add_tool_schemas_argument(parser)
     add_credential_arguments(parser)
@@ -151,6 +154,23 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_limit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the whole run may use."""
+    for name, kind, metavar, meaning in (
+        ("--max-cost", float, "N", "what the run may cost, in the unit of the prices"),
+        ("--max-tokens", int, "N", "tokens that its models may read and write"),
+        ("--max-seconds", float, "N", "seconds that this command may take"),
+        ("--max-outages", int, "N", "episodes that may end without an outcome"),
+        (
+            "--prices",
+            _read_prices,
+            "FILE|genai-prices",
+            'such as {"MODEL": {"input": 1.25, "output": 10}}, per million tokens',
+        ),
+    ):
+        parser.add_argument(name, type=kind, metavar=metavar, help=meaning)
+
+
 def _add_result_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reward-range",
@@ -195,6 +215,11 @@ def _run(options: argparse.Namespace) -> int:
             tool_schemas=options.tool_schemas,
             terminal_tool_as=options.terminal_tool_as,
             output=options.output,
+            max_cost=options.max_cost,
+            max_tokens=options.max_tokens,
+            max_seconds=options.max_seconds,
+            max_outages=options.max_outages,
+            prices=options.prices,
             policy_name=None if options.agent else options.policy,
             log_to=loggers,
             engine=options.engine,
@@ -255,6 +280,15 @@ def _read_agent_variable(text: str) -> tuple[str, str | None]:
             "variable of that name"
         )
     return name, value
+
+
+def _read_prices(text: str) -> Any:
+    if text == LIBRARY:
+        return text
+    try:
+        return json.loads(pathlib.Path(text).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"{text} holds no prices: {error}") from None
 
 
 def _read_agent_programs(path: str) -> dict[str, AgentProgram]:

@@ -20,6 +20,7 @@ from ors_gym.errors import (
 from ors_gym.evaluation._loggers import Loggers
 from ors_gym.evaluation._plan import Plan
 from ors_gym.rollout import Episode
+from ors_gym.rollout._limits import RUN_LIMIT, Budget
 from ors_gym.rollout._output import OUTPUT, Output, Record
 from ors_gym.rollout._planned import Key, Planned
 
@@ -44,15 +45,18 @@ class Collector:
         done: Mapping[Key, Record],
         loggers: Loggers,
         on_episode: Callable[[Episode], Any] | None,
+        budget: Budget | None = None,
     ) -> None:
         self.records: dict[Key, Record] = {
             one.key: done[one.key] for one in plan if one.key in done
         }
         """The episodes that ended so far."""
-        self.stopped = ""
-        """Why episodes are missing, if some are."""
+        self.reason = ""
+        """Why no further episode is played, other than a limit of the run."""
+        self._is_cut = False
         self.left: Iterator[Planned] = (one for one in plan if one.key not in done)
         """The episodes that are still to be played."""
+        self.budget = budget or Budget()
         self._refusal: ORSError | None = None
         self._output = output
         self._progress = progress
@@ -65,17 +69,35 @@ class Collector:
         if self.records:
             progress.say(f"{len(self.records)} of {len(plan)} already played")
 
+    @property
+    def stopped(self) -> str:
+        """Why episodes are missing, if some are."""
+        return self.reason or (self.budget.stopped if self._is_cut else "")
+
+    def cut(self) -> None:
+        """Note that episodes are missing if a limit of the run is reached."""
+        self._is_cut = bool(self.budget.stopped)
+
     def next(self) -> Planned | None:
         """Return the next episode to be played, or None to play no more."""
-        return None if self.stopped else next(self.left, None)
+        planned = None if self.stopped else next(self.left, None)
+        if planned is not None:
+            self.cut()
+        return None if self._is_cut else planned
 
-    async def keep(self, planned: Planned, record: Record) -> None:
+    async def keep(self, planned: Planned, record: Record | None) -> None:
         """Write an episode down, and tell the loggers and ``on_episode`` of it.
+
+        None stands for one that did not begin, as a limit of the run was reached.
 
         Raises:
             BaseException: What the policy raised to end more than its episode:
                 SystemExit, KeyboardInterrupt and the like.
         """
+        if record is None or record.episode.error_kind == RUN_LIMIT:
+            self.cut()
+        if record is None:
+            return
         output, cause = self._output, record.episode.cause
         self.records[planned.key] = record
         self._stop_if_pointless(record.episode)
@@ -87,9 +109,7 @@ class Collector:
                     await asyncio.to_thread(output.sync)
             except OSError as error:
                 # What was played so far is worth more than an exception.
-                self.stopped = self.stopped or OUTPUT.describe_failure(
-                    output.path, error
-                )
+                self.reason = self.reason or OUTPUT.describe_failure(output.path, error)
         self._progress.add(record)
         await self._loggers.log_episode(record)
         if self._on_episode is not None:
@@ -113,7 +133,7 @@ class Collector:
         lost = episode.error_kind == ConnectionFailedError.kind and not episode.prompt
         self._unreachable = self._unreachable + 1 if lost else 0
         if self._unreachable >= self._patience:
-            self.stopped = f"the server could not be reached: {episode.error}"
+            self.reason = f"the server could not be reached: {episode.error}"
         cause = episode.cause
         forbidden = isinstance(cause, AuthenticationError)
         self._forbidden = self._forbidden + 1 if forbidden else 0
@@ -121,7 +141,7 @@ class Collector:
             _is_final(cause, episode.error_kind) or self._forbidden >= self._patience
         ):
             self._refusal = self._refusal or cause
-            self.stopped = self.stopped or str(cause)
+            self.reason = self.reason or str(cause)
 
 
 def _is_final(error: ORSError, kind: str) -> bool:
@@ -142,7 +162,15 @@ class ProgressBar:
     ``shown`` is None for a bar where tqdm is installed.
     """
 
-    def __init__(self, total: int, label: str, *, shown: bool | None) -> None:
+    def __init__(
+        self,
+        total: int,
+        label: str,
+        *,
+        shown: bool | None,
+        budget: Budget | None = None,
+    ) -> None:
+        self._budget = budget or Budget()
         self._outcomes = self._successes = self._errors = 0
         self._reward = 0.0
         self._bar: Any = None
@@ -192,4 +220,11 @@ class ProgressBar:
             shown["reward"] = f"{self._reward / self._outcomes:.3f}"
         if self._errors:
             shown["errors"] = str(self._errors)
+        limits, budget = self._budget.limits, self._budget
+        if budget.cost:
+            most = "" if limits.max_cost is None else f"/{limits.max_cost:g}"
+            shown["cost"] = f"{budget.cost:.4g}{most}"
+        if budget.tokens:
+            most = "" if limits.max_tokens is None else f"/{limits.max_tokens:,}"
+            shown["tokens"] = f"{budget.tokens:,}{most}"
         return shown

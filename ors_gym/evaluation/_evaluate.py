@@ -22,6 +22,7 @@ from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
+from ors_gym.rollout._limits import Budget, LimitOptions, take_limits
 from ors_gym.rollout._output import (
     PRIVATE_ARGUMENTS,
     SECRET_ARGUMENTS,
@@ -62,10 +63,11 @@ class _EnvOptions(TypedDict, total=False):
     session_options: Mapping[str, Any] | None
 
 
-class Options(RuleOptions, _EnvOptions, total=False):
+class Options(RuleOptions, LimitOptions, _EnvOptions, total=False):
     """The keyword arguments of `evaluate` and `parallel_evaluate`.
 
-    They also take the arguments of `Rules`, such as ``max_turns``, and these of
+    They also take the limits of a run (`LimitOptions`), the arguments of `Rules`, such
+    as ``max_turns``, and these of
     `ORSEnv`: ``secrets``, ``toolset``, ``env_overrides``, ``call_timeout``,
     ``setup_timeout``, ``max_episode_steps``, ``invalid_action_reward``,
     ``terminal_tool_as``, ``tool_schemas``,
@@ -241,6 +243,7 @@ class _Job:
             max_concurrent=max_concurrent,
             seed=options.get("seed"),
             success=options.get("success"),
+            limits=take_limits(dict(options)),
             env_arguments=env_arguments,
         )
         self._client = client
@@ -278,7 +281,12 @@ class _Job:
                 output = self._open_output(plan)
                 if output is not None:
                     stack.enter_context(output)
-                progress = ProgressBar(len(plan), name, shown=options.get("progress"))
+                    self._head |= output.used_before
+                used = {} if output is None else output.used
+                budget = Budget(settings.limits, used)
+                progress = ProgressBar(
+                    len(plan), name, shown=options.get("progress"), budget=budget
+                )
                 stack.callback(progress.close)
                 collector = self.collector = Collector(
                     plan,
@@ -287,6 +295,7 @@ class _Job:
                     progress=progress,
                     done={} if output is None else output.records,
                     loggers=self._loggers,
+                    budget=budget,
                     on_episode=options.get("on_episode"),
                 )
                 async with self._loggers.run(self._head, self.evaluation):
@@ -327,7 +336,7 @@ class _Job:
             environment=name,
             split=plan.split,
             policy=self._policy_name,
-            limits=settings.limits() | judged,
+            limits=settings.describe() | judged,
             env_arguments=settings.env_arguments,
         )
         return head | {"planned": len(plan)}
@@ -348,7 +357,8 @@ async def _play_here(
     collector: Collector, client: AsyncORSClient, settings: Settings
 ) -> None:
     """Play all that is left on this event loop."""
-    async with contextlib.aclosing(Scheduler(client, settings)) as scheduler:
+    scheduler = Scheduler(client, settings, budget=collector.budget)
+    async with contextlib.aclosing(scheduler):
 
         async def work() -> None:
             while (planned := collector.next()) is not None:

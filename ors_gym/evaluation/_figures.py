@@ -342,15 +342,6 @@ def describe_rewards(rewards: Sequence[float]) -> str:
     return f"{low:.4g} to {high:.4g}, quartiles {told}"
 
 
-def sum_usage(records: Iterable[Record]) -> dict[str, float]:
-    """Add up what policies say that they used, also in episodes without an outcome."""
-    used: dict[str, float] = {}
-    for record in records:
-        for name, value in record.episode.usage.items():
-            used[name] = used.get(name, 0) + value
-    return used
-
-
 def count_errors(records: Iterable[Record]) -> dict[str, int]:
     """Count the episodes that an error ended, by its kind, the most frequent first."""
     kinds = (

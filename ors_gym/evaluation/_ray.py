@@ -94,17 +94,14 @@ async def _collect(
     arriving = _RowsArriving(played)
     wanted = True
     try:
-        async for row in arriving:
-            await _keep(collector, left, row)
-            if collector.stopped:
-                break
+        await _keep_arriving(collector, left, arriving)
     except Exception as error:
         wanted = False
         if not _is_of_ray(error):
             raise
         if not collector.records:
             raise ORSError(f"the Ray cluster failed: {error}") from error
-        collector.stopped = f"the Ray cluster failed: {error}"
+        collector.reason = f"the Ray cluster failed: {error}"
     finally:
         # After Ctrl-C too, sessions are deleted, and ended episodes are kept.
         try:
@@ -117,7 +114,28 @@ async def _collect(
         finally:
             arriving.close()
     if left and not collector.stopped:
-        collector.stopped = f"the Ray cluster gave no result for {len(left)} episodes"
+        collector.reason = f"the Ray cluster gave no result for {len(left)} episodes"
+
+
+async def _keep_arriving(
+    collector: Collector, left: dict[Key, Planned], arriving: _RowsArriving
+) -> None:
+    """Keep rows until the last, or until the run is to stop."""
+    budget = collector.budget
+    while not collector.stopped:
+        try:
+            async with asyncio.timeout(budget.seconds_left):
+                row = await anext(arriving, None)
+        except TimeoutError:
+            budget.look_at_clock()
+            if not budget.stopped:
+                raise
+            break
+        if row is None:
+            break
+        await _keep(collector, left, row)
+    if left:
+        collector.cut()
 
 
 async def _close(gate: Any) -> None:
@@ -138,6 +156,9 @@ async def _keep(
     planned = left.pop(record.key, None)
     # Ray may repeat work; keep each row once.
     if planned is not None:
+        collector.budget.begin().end(record.episode)
+        if left:
+            collector.cut()
         await collector.keep(planned, record)
 
 
@@ -261,7 +282,7 @@ class Worker:
         self._client_settings, self._settings = pickle.loads(job)  # noqa: S301
         self._gate = gate
         self._scheduler: Scheduler | None = None
-        self._playing: set[asyncio.Future[Record]] = set()
+        self._playing: set[asyncio.Future[Record | None]] = set()
         self._watching: asyncio.Task[None] | None = None
 
     async def __call__(self, batch: Mapping[str, Any]) -> dict[str, list[Any]]:

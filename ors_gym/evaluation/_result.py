@@ -22,7 +22,13 @@ from ors_gym.evaluation._statistics import (
     rate_interval,
 )
 from ors_gym.rollout import Episode
-from ors_gym.rollout._output import Record, read_output, read_planned
+from ors_gym.rollout._output import (
+    Record,
+    read_output,
+    read_planned,
+    read_used_before,
+)
+from ors_gym.rollout._usage import add_up
 from ors_gym.types import JSONObject
 
 _KEYS: Final = ("success_rate", "avg_reward", "avg_steps", "results")
@@ -195,8 +201,13 @@ class Evaluation(Mapping[str, Any]):
 
     @cached_property
     def usage(self) -> dict[str, float]:
-        """What the episodes used together, such as tokens, where policies say it."""
-        return figures.sum_usage(self.records)
+        """What the episodes used together, such as tokens, where policies say it.
+
+        What attempts used that were made again is in it, and ``cost`` where the run had
+        ``prices``.
+        """
+        now = (record.used for record in self.records)
+        return add_up([read_used_before(self.head), *now])
 
     @property
     def stop_reasons(self) -> dict[str, int]:

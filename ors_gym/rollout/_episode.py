@@ -13,6 +13,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._blocks import render_text
 from ors_gym.formats._messages import has_roles, to_openai_messages
 from ors_gym.rollout._tokens import TokenSequence, TurnTokens, make_sequences
+from ors_gym.rollout._usage import Usage, add_up, usage_of_turn
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 StopReason: TypeAlias = Literal[
@@ -69,6 +70,7 @@ class Episode:
             `stream_groups`.
         extra: Any JSON of the policy's own about the whole episode. Numbers in its
             ``usage``, such as ``input_tokens`` and ``cost_usd``, are in `metrics`.
+        cost: What it cost by the ``prices`` of the run; None without.
         state: For the policy's use. Not part of the JSON form.
         observation: The env's latest observation. Not part of the JSON form.
         cause: The exception that ended it. Not part of the JSON form.
@@ -100,6 +102,7 @@ class Episode:
     group_score: JSONObject | None = None
     attempts: list[Attempt] = dataclasses.field(default_factory=list)
     extra: Any = None
+    cost: float | None = None
     state: dict[str, Any] = dataclasses.field(
         default_factory=dict, compare=False, repr=False
     )
@@ -242,15 +245,24 @@ class Episode:
         return {name: float(value) for name, value in figures.items()}
 
     @property
-    def usage(self) -> dict[str, float]:
-        """The numbers in the ``usage`` of its ``extra``: what the policy used."""
+    def usage(self) -> Usage:
+        """What the policy used: the numbers in the ``usage`` of its ``extra``.
+
+        Without these it is the sum over the turns: ``input_tokens``,
+        ``cached_input_tokens`` (a part of these), ``output_tokens`` and ``cost_usd``,
+        as far as the turns tell them. ``cost`` is among them where the run has prices.
+        """
         usage = self.extra.get("usage") if isinstance(self.extra, Mapping) else None
         listed = usage.items() if isinstance(usage, Mapping) else ()
-        return {
+        used = {
             name: value
             for name, value in listed
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
+        used = used or add_up(
+            usage_of_turn(one.extra, one.tokens) for one in self.turns
+        )
+        return used if self.cost is None else used | {"cost": self.cost}
 
     def _repr_html_(self) -> str:
         # Playing an episode needs nothing of how a notebook shows it.
@@ -433,6 +445,7 @@ class Attempt:
         time: When it ended, in seconds since 1970.
         seconds: How long it took.
         steps: How many steps were taken.
+        usage: As ``Episode.usage``.
     """
 
     kind: str
@@ -440,6 +453,7 @@ class Attempt:
     time: float
     seconds: float
     steps: int
+    usage: Usage = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, episode: Episode) -> Self:
@@ -450,6 +464,7 @@ class Attempt:
             time.time(),
             episode.seconds,
             len(episode.steps),
+            episode.usage,
         )
 
     @classmethod
@@ -459,7 +474,8 @@ class Attempt:
         texts = isinstance(made.kind, str) and isinstance(made.error, str)
         if not texts or not isinstance(made.steps, int):
             raise TypeError(f"an attempt of it is {value!r:.60}")
-        return cls(made.kind, made.error, +made.time, +made.seconds, made.steps)
+        usage = {name: +used for name, used in made.usage.items()}
+        return cls(made.kind, made.error, +made.time, +made.seconds, made.steps, usage)
 
 
 _OF_OBJECTS: Final = ("prompt", "conversation", "tools", "turns", "steps", "blocks")
@@ -470,7 +486,7 @@ _TYPES: Final[dict[str, Any]] = {
     **dict.fromkeys(("seconds", "setup_seconds", "reward"), int | float),
     **dict.fromkeys(("metadata", "group_score", "tokens"), dict | None),
     **dict.fromkeys((*_OF_OBJECTS, "call_ids"), list),
-    "total_reward": int | float | None,
+    **dict.fromkeys(("total_reward", "cost"), int | float | None),
     "seed": int | None,
     "input": dict,
 }

@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias, overload
 
+from ors_gym.env._task_order import Task
 from ors_gym.errors import IncompleteGroupError, InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._planned import Planned
@@ -98,6 +99,7 @@ class OpenGroup:
     """A group under way: how many of its rollouts have not ended, and which play."""
 
     group: Group
+    task: Task
     left: int
     playing: set[Rollout] = dataclasses.field(default_factory=set)
 
@@ -146,7 +148,9 @@ class GroupPlan:
             self._ready.append(group)
             return
         self._pacing.begin(group.version)
-        open_group = self.open[group] = OpenGroup(group, len(rollouts))
+        open_group = self.open[group] = OpenGroup(
+            group, rollouts[0].task, len(rollouts)
+        )
         self._waiting.extend(Rollout(open_group, planned) for planned in rollouts)
 
     def next_rollout(self) -> Rollout | None:

@@ -17,6 +17,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._planned import Key, identify
+from ors_gym.rollout._usage import Usage, add_up
 from ors_gym.types import JSONObject
 
 FORMAT: Final = "ors_gym.evaluation/1"
@@ -27,7 +28,11 @@ OUTPUT: Final = LinesFormat(
     writer="evaluation",
     instead="choose another output=",
 )
-_MAY_CHANGE: Final = ("server", "served", "created", "version", "planned")
+_USED_BEFORE: Final = "used_before"
+_MAY_CHANGE: Final = (
+    *("server", "served", "created", "version", "planned"),
+    _USED_BEFORE,
+)
 """Fields of the head that need not be the same where a run goes on."""
 
 SECRET_ARGUMENTS: Final = ("secrets", "env_overrides")
@@ -64,6 +69,12 @@ class Record:
     def has_outcome(self) -> bool:
         """Whether it counts: False where an outage or the policy's error ended it."""
         return self.episode.total_reward is not None
+
+    @property
+    def used(self) -> Usage:
+        """What the policy used, earlier attempts included."""
+        episode = self.episode
+        return add_up([episode.usage, *(one.usage for one in episode.attempts)])
 
     def metrics(self) -> dict[str, float]:
         """Return those of the episode, and ``success`` where it has an outcome."""
@@ -208,6 +219,16 @@ def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]
     return head, list(records.values())
 
 
+def read_used_before(head: Mapping[str, Any]) -> Usage:
+    """Return what episodes used whose rows are gone, as they were played again."""
+    used = head.get(_USED_BEFORE)
+    return {
+        str(name): value
+        for name, value in (used.items() if isinstance(used, Mapping) else ())
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+
+
 def read_planned(head: Mapping[str, Any]) -> int | None:
     """Return how many episodes a file is to hold; None where its head does not say."""
     planned = head.get("planned")
@@ -229,6 +250,11 @@ class Output(LinesFile):
         self._planned = planned
         self.records: dict[Key, Record] = {}
         """The episodes that need not be played again, by their keys."""
+        self.used: Usage = {}
+        """What the episodes used that it held when it was opened, and others whose rows
+        are gone."""
+        self.used_before: JSONObject = {}
+        """What the head says of these others."""
         super().__init__(path, OUTPUT, head)
 
     def append(self, *records: Record) -> list[Record]:
@@ -251,9 +277,11 @@ class Output(LinesFile):
         if before is not None:
             _refuse_other_settings(before, self._head, self.path)
         found: dict[Key, tuple[Record, bytes]] = {}
+        gone: list[Record] = []
         for value, line in rows:
             record = read_record(value, self.path)
-            found.pop(record.key, None)
+            if (earlier := found.pop(record.key, None)) is not None:
+                gone.append(earlier[0])
             found[record.key] = record, line
         kept = {
             key: (record, line)
@@ -261,10 +289,15 @@ class Output(LinesFile):
             if record.has_outcome or key not in self._planned
         }
         self.records = {key: record for key, (record, _) in kept.items()}
+        gone += [record for key, (record, _) in found.items() if key not in kept]
+        used = add_up([read_used_before(before or {}), *(one.used for one in gone)])
+        self.used_before = {_USED_BEFORE: used} if used else {}
+        self.used = add_up([used, *(one.used for one in self.records.values())])
         return [line for _, line in kept.values()]
 
     def _renew(self, before: JSONObject) -> JSONObject:
         """Count the episodes that the file will hold, unplanned ones of before too."""
+        before = before | self.used_before
         if "planned" not in self._head:
             return before
         more = sum(key not in self._planned for key in self.records)

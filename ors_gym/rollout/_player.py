@@ -13,6 +13,7 @@ from ors_gym.env import AsyncTaskEnv
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode, Stop, Turn
+from ors_gym.rollout._limits import RUN_LIMIT, Spending
 from ors_gym.rollout._play import Clock, Game, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._policies import Policy, PolicyCaller
 from ors_gym.rollout._rules import Rules
@@ -99,6 +100,9 @@ class EpisodePlayer:
         self.env = make_rollout_env(client, env_name, **env_arguments)
         self._rules = rules
         self._turns = turns
+        self._timeout: asyncio.Timeout | None = None
+        """That of the episode under way, set-up to last step."""
+        self._was_stopped = False
         self._caller = PolicyCaller()
 
     async def __aenter__(self) -> Self:
@@ -107,24 +111,34 @@ class EpisodePlayer:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def play(self, episode: Episode, task: Task, policy: Policy) -> None:
+    async def play(
+        self,
+        episode: Episode,
+        task: Task,
+        policy: Policy,
+        spending: Spending | None = None,
+    ) -> None:
         """Play an episode and fill it in. Its session is deleted, whatever happens.
 
         Outages are recorded. A mistake of the caller, and what the policy raised, is
-        recorded and raised.
+        recorded and raised. ``spending`` is asked before each turn, and counts it.
         """
         clock = Clock()
+        self._was_stopped = False
         deadline = self._rules.deadline
         self._caller.begin_episode()
         try:
-            async with asyncio.timeout(deadline) as limit:
-                await self._play(episode, task, policy, clock, limit)
+            async with asyncio.timeout(deadline) as self._timeout:
+                await self._play(episode, task, policy, clock, spending)
         except TimeoutError as error:
-            if deadline is None or clock.seconds < deadline:
+            if self._was_stopped and spending is not None:
+                if episode.stop_reason == "":
+                    episode.end_without_outcome(spending.stopped, RUN_LIMIT)
+            elif deadline is None or clock.seconds < deadline:
                 # It is not ours, but the policy's own.
                 episode.fail(error, "policy")
                 raise
-            if episode.stop_reason == "":
+            elif episode.stop_reason == "":
                 self._rules.conclude(episode, "deadline")
         except asyncio.CancelledError:
             raise
@@ -134,12 +148,24 @@ class EpisodePlayer:
                 episode.cause = error
             raise
         finally:
+            self._timeout = None
             episode.seconds = clock.seconds
             await self.env.leave()
             await self._caller.end(policy, episode)
+            if spending is not None:
+                spending.end(episode)
 
-    async def _hold(self, turns: Turns, clock: Clock, limit: asyncio.Timeout) -> None:
+    def stop(self) -> None:
+        """End the episode under way now: a limit of the run is reached."""
+        limit = self._timeout
+        if limit is not None and not limit.expired():
+            self._was_stopped = True
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    async def _hold(self, turns: Turns, clock: Clock) -> None:
         """Wait while no turn may be played, and put the deadline off by that."""
+        limit = self._timeout
+        assert limit is not None  # noqa: S101 - an episode is under way
         since, until = clock.seconds, limit.when()
         limit.reschedule(None)
         await turns.hold()
@@ -154,7 +180,7 @@ class EpisodePlayer:
         task: Task,
         policy: Policy,
         clock: Clock,
-        limit: asyncio.Timeout,
+        spending: Spending | None,
     ) -> None:
         env, turns = self.env, self._turns
         try:
@@ -168,12 +194,18 @@ class EpisodePlayer:
         try:
             asked = await advance(game, env, None)
             while asked:
+                if turns is not None and turns.paused:
+                    await self._hold(turns, clock)
+                if spending is not None and spending.stopped:
+                    episode.end_without_outcome(spending.stopped, RUN_LIMIT)
+                    break
                 if turns is None:
                     answer = await self._caller.call(policy, episode)
                 else:
-                    if turns.paused:
-                        await self._hold(turns, clock, limit)
                     answer = await turns.ask(self._caller, policy, episode)
+                if spending is not None:
+                    # Before its calls are run: other episodes' turns begin meanwhile.
+                    spending.add_turn(answer)
                 asked = await advance(game, env, answer)
         finally:
             game.close()

@@ -17,6 +17,7 @@ from ors_gym.client.background import outcome_of
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout._episode import Attempt, Episode
+from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
 from ors_gym.rollout._output import Record, Success, is_success
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._player import EpisodePlayer, Turns
@@ -35,9 +36,10 @@ class Settings:
     max_concurrent: int
     seed: int | None = None  # ``episode.seed`` is this plus the episode's number
     success: Success = None
+    limits: Limits = dataclasses.field(default_factory=Limits)
     env_arguments: Mapping[str, Any]
 
-    def limits(self) -> JSONObject:
+    def describe(self) -> JSONObject:
         """Return what the head of an output file says of them."""
         return dataclasses.asdict(self.rules) | {"seed": self.seed}
 
@@ -45,23 +47,33 @@ class Settings:
 class Scheduler:
     """Plays rollouts over one client, on one event loop.
 
-    `Pace` says how many play at once, and ``turns`` which of their turns may be played
-    now: limits of a run belong there.
+    `Pace` says how many play at once, ``turns`` which of their turns may be played now,
+    and ``budget`` whether any episode or turn may begin.
     """
 
     def __init__(
-        self, client: AsyncORSClient, settings: Settings, turns: Turns | None = None
+        self,
+        client: AsyncORSClient,
+        settings: Settings,
+        turns: Turns | None = None,
+        budget: Budget | None = None,
     ) -> None:
         self._client = client
         self._settings = settings
         self._turns = turns
         self._pace = Pace(settings.max_concurrent)
+        self._budget = budget or Budget(settings.limits)
+        self._alarm: asyncio.TimerHandle | None = None
         self._free: list[EpisodePlayer] = []
+        self._busy: set[EpisodePlayer] = set()
         self._unsubscribe = client.subscribe_to_retries(self._pace.note)
+        self._budget.on_stop(self._stop)
 
     async def aclose(self) -> None:
         """Let go of the client; no episode may be under way."""
         self._unsubscribe()
+        if self._alarm is not None:
+            self._alarm.cancel()
         while self._free:
             await self._free.pop().close()
 
@@ -80,14 +92,34 @@ class Scheduler:
             None if seed is None else seed + planned.number,
         )
 
-    async def play(self, planned: Planned, episode: Episode) -> None:
+    def _stop(self) -> None:
+        self._pace.wake()
+        if self._budget.ends_what_is_in_flight:
+            for player in self._busy:
+                player.stop()
+
+    def _watch_clock(self) -> None:
+        """Have the budget look at the clock when `max_seconds` are over."""
+        left = self._budget.seconds_left
+        if self._alarm is None and left is not None:
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_later(left, self._budget.look_at_clock)
+
+    async def play(self, planned: Planned, episode: Episode) -> bool:
         """Play a rollout as soon as the pace allows one more, and fill its record in.
+
+        Returns:
+            Whether it was played: not where a limit of the run was reached before.
 
         Raises:
             BaseException: The caller's mistake, and what the policy raised.
         """
-        settings = self._settings
+        settings, budget = self._settings, self._budget
+        self._watch_clock()
         await self._pace.begin()
+        if budget.stopped:
+            self._pace.end()
+            return False
         if self._free:
             player = self._free.pop()
         else:
@@ -98,17 +130,23 @@ class Scheduler:
                 settings.env_arguments,
                 self._turns,
             )
+        self._busy.add(player)
         try:
-            await player.play(episode, planned.task, settings.make_policy())
+            spending = budget.begin()
+            policy = settings.make_policy()
+            await player.play(episode, planned.task, policy, spending)
         finally:
+            self._busy.discard(player)
             self._free.append(player)
             self._pace.end()
+        return True
 
     async def play_to_an_outcome(self, planned: Planned, attempts: int) -> Episode:
         """Play a rollout, and again on a new session while it comes to no outcome.
 
         Returns:
-            The last attempt; the earlier ones are in ``episode.attempts``.
+            The last attempt; the earlier ones are in ``episode.attempts``. It has no
+            outcome where a limit of the run was reached before.
 
         Raises:
             BaseException: The caller's mistake, at once; and what the policy raised at
@@ -120,26 +158,28 @@ class Scheduler:
             episode.attempts = list(earlier)
             is_last = len(earlier) + 1 >= attempts
             try:
-                await self.play(planned, episode)
+                if not await self.play(planned, episode):
+                    episode.end_without_outcome(self._budget.stopped, RUN_LIMIT)
             except (InvalidRequestError, AuthenticationError):
                 raise
             except Exception as error:
                 is_outage = isinstance(error, ORSError) and error.outage
                 if is_last and not is_outage:
                     raise
-            if is_last or episode.total_reward is not None:
+            if is_last or episode.total_reward is not None or self._budget.stopped:
                 return episode
             earlier.append(Attempt.of(episode))
 
-    async def play_record(self, planned: Planned) -> Record:
-        """Play a rollout; failures are records.
+    async def play_record(self, planned: Planned) -> Record | None:
+        """Play a rollout; failures are records. None: a limit of the run came before.
 
-        So is what is to end the run, such as a SystemExit of the policy: the record's
+        What is to end the run, such as a SystemExit of the policy, is the record's
         ``episode.cause``.
         """
         episode = self.new_episode(planned)
         try:
-            await self.play(planned, episode)
+            if not await self.play(planned, episode):
+                return None
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - the caller raises what ends the run
@@ -167,6 +207,7 @@ class Pace:
         self._under_way = 0
         self._to_end_first = 0
         self._changed = asyncio.Event()
+        self._is_over = False
 
     def note(self, retry: Retry) -> None:
         if "429" in retry.reason and self._to_end_first <= 0:
@@ -175,10 +216,15 @@ class Pace:
 
     async def begin(self) -> None:
         """Wait until one more episode may be played, and count it."""
-        while self._under_way >= int(self.limit):
+        while self._under_way >= int(self.limit) and not self._is_over:
             self._changed.clear()
             await self._changed.wait()
         self._under_way += 1
+
+    def wake(self) -> None:
+        """Let those that wait look again; all may begin, to find that nothing may."""
+        self._is_over = True
+        self._changed.set()
 
     def end(self) -> None:
         self._under_way -= 1

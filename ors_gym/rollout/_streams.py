@@ -25,6 +25,7 @@ from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._groups import Group, GroupPlan, Incomplete, Pacing, Rollout
+from ors_gym.rollout._limits import Budget, Limits, PricesOption
 from ors_gym.rollout._output import (
     OUTPUT,
     Output,
@@ -69,6 +70,11 @@ def stream_groups(
     policy_name: str | None = None,
     split: str | None = None,
     seed: int | None = None,
+    max_cost: float | None = None,
+    max_tokens: int | None = None,
+    max_seconds: float | None = None,
+    max_outages: int | None = None,
+    prices: PricesOption | None = None,
     rules: Rules | None = None,
     **arguments: Any,
 ) -> GroupStream:
@@ -114,6 +120,17 @@ def stream_groups(
         split: The split of indexes; ``train`` if None and there is one, else the only
             one.
         seed: ``episode.seed`` is this plus the number of the rollout.
+        max_cost: What all rollouts may cost; see ``prices``. At this and the other
+            limits no rollout and no turn begins any more, groups that are over are
+            handed over, the stream ends, and its ``stopped`` says why. Groups that are
+            not over are not handed over; with ``output`` their outcomes are kept there.
+        max_tokens: How many tokens the models of all rollouts may read and write.
+        max_seconds: Seconds that the stream may take; rollouts in flight are ended.
+        max_outages: How many attempts may end without an outcome; rollouts in flight
+            are ended then.
+        prices: What tokens cost, by model: ``{model: {"input": ..., "output": ...}}``
+            per million, or ``genai-prices``; if None, the cost is what the policy
+            reports.
         rules: As for `run_episode_async`.
         **arguments: As for `run_episode_async`.
 
@@ -156,6 +173,13 @@ def stream_groups(
         rules=rules,
         max_concurrent=max_concurrent,
         seed=seed,
+        limits=Limits(
+            max_cost=max_cost,
+            max_tokens=max_tokens,
+            max_seconds=max_seconds,
+            max_outages=max_outages,
+            prices=prices,
+        ),
         env_arguments=arguments,
     )
     job = _Job(
@@ -225,6 +249,11 @@ class GroupStream(AsyncIterator[Group]):
     def under_way(self) -> list[Group]:
         """The groups that have begun and are not over, with their episodes so far."""
         return list(self._run.plan.open)
+
+    @property
+    def stopped(self) -> str:
+        """The limit that ended the stream, with the numbers; empty if none did."""
+        return self._run.stopped
 
     @property
     def paused(self) -> bool:
@@ -309,12 +338,19 @@ class _Run:
         self._kept: dict[Group, list[Episode]] = {}
         """Episodes of groups under way that the output holds already."""
         self._scheduler: Scheduler | None = None
+        self._budget = Budget()
+        self._is_cut = False
         self._playing: dict[Rollout, asyncio.Task[Any]] = {}
         self._cancelled: dict[Rollout, asyncio.Future[None]] = {}
         self._idle: deque[asyncio.Future[None]] = deque()
         """Workers that wait for a rollout to play."""
         self._consumers: set[asyncio.Future[None]] = set()
         """Those that wait for a group."""
+
+    @property
+    def stopped(self) -> str:
+        """The limit that ended it."""
+        return self._budget.stopped if self._is_cut else ""
 
     def start(self) -> None:
         if self._task is None and not self._closed:
@@ -400,13 +436,26 @@ class _Run:
                 head = self._describe(client, name)
                 self._output = Output(job.output, head, _Everything())
                 stack.enter_context(self._output)
+            used = {} if self._output is None else self._output.used
+            budget = self._budget = Budget(settings.limits, used)
+            budget.on_stop(lambda: self._wake(len(self._idle)))
             source = self._source = _Tasks(job, client, name)
             stack.push_async_callback(source.aclose)
-            scheduler = Scheduler(client, settings, self.turns)
+            scheduler = Scheduler(client, settings, self.turns, budget)
             self._scheduler = await stack.enter_async_context(
                 contextlib.aclosing(scheduler)
             )
             await scheduler.run(self._work)
+            self._is_cut = bool(self.plan.open or not self._exhausted)
+            if self.stopped:
+                await self._end_early()
+
+    async def _end_early(self) -> None:
+        """Write down what groups under way have; they are not handed over."""
+        for group, open_group in list(self.plan.open.items()):
+            if self._output is not None:
+                await self._write(self._output, group, open_group.task)
+            self.plan.cancel(group)
 
     def _describe(self, client: AsyncORSClient, name: str) -> dict[str, Any]:
         job = self._job
@@ -416,7 +465,7 @@ class _Run:
             environment=name,
             split=job.split,
             policy=job.policy_name,
-            limits=job.settings.limits() | group,
+            limits=job.settings.describe() | group,
             env_arguments=job.settings.env_arguments,
         )
 
@@ -427,7 +476,7 @@ class _Run:
 
     async def _next_rollout(self) -> Rollout | None:
         """Wait for a rollout to play; None if there is none any more."""
-        while True:
+        while not self._budget.stopped:
             rollout = self.plan.next_rollout()
             if rollout is not None or self._exhausted:
                 return rollout
@@ -438,6 +487,7 @@ class _Run:
                 idle = asyncio.get_running_loop().create_future()
                 self._idle.append(idle)
                 await idle
+        return None
 
     async def _begin_group(self) -> None:
         assert self._source is not None  # noqa: S101 - made before the workers
@@ -498,7 +548,10 @@ class _Run:
                 ended = self._cancelled.pop(rollout)
                 if not ended.done():
                     ended.set_result(None)
-        if self.plan.end(rollout, episode):
+        if episode.total_reward is None and self._budget.stopped:
+            # It is not over, and nor is its group.
+            rollout.group.group.lost.append(episode)
+        elif self.plan.end(rollout, episode):
             self._cancel(rollout.group.playing)
             await self._finish(rollout.group.group, rollout.planned.task)
 

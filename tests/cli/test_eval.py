@@ -9,6 +9,7 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.display._terminal import say
 from ors_gym.evaluation import Evaluation, EvaluationLogger
+from ors_gym.rollout import Turn
 from tests.cli.running import evaluate, run
 from tests.evaluation.contract_evaluations import unfold
 from tests.rollout.chat_server import running_chat_server
@@ -53,6 +54,32 @@ def test_eval_of_a_split_and_a_range(server):
     assert "contract, split test" in done.stdout
     tasks = [entry["task"] for entry in server.log("run")]
     assert sorted(tasks) == ["test-1", "test-1", "test-2", "test-2"]
+
+
+def charge(episode):
+    usage = {"input_tokens": 4, "output_tokens": 6}
+    return Turn(submit(episode), extra={"usage": usage, "model": "m"})
+
+
+def test_eval_ends_at_a_limit_and_says_so(contract, tmp_path, capsys):
+    command = (
+        *("eval", "contract", "--url", contract.base_url, "--max-concurrent", "1"),
+        *("--policy", "tests.cli.test_eval:charge", "--episodes-per-task", "4"),
+    )
+    prices = tmp_path / "prices.json"
+    prices.write_text('{"m": {"input": 1e6, "output": 0}}')
+    for limit, told in (
+        (("--max-cost", "7", "--prices", str(prices)), "max_cost: 8 of 7 used"),
+        (("--max-tokens", "11"), "max_tokens: 20 of 11 used"),
+    ):
+        done = run(*command, *limit, code=1)
+        assert f"stopped         {told}" in done.stdout
+        assert "input_tokens 8, output_tokens 12" in done.stdout
+    done = run(*command, "--max-seconds", "600", "--max-outages", "3", "--json")
+    assert json.loads(done.stdout)["usage"]["input_tokens"] == 4 * 4 * 12
+    with pytest.raises(SystemExit):
+        main([*command, "--prices", "no-such-file"])
+    assert "no-such-file holds no prices" in capsys.readouterr().err
 
 
 def test_eval_plays_with_an_agent(server, tmp_path):
