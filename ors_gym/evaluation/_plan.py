@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task, choose_split
@@ -13,6 +13,9 @@ from ors_gym.rollout._planned import Key, Planned, read_task
 
 Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
 """Indexes, task specs, pairs of split and index; None for a whole split."""
+
+_MOST_UNNAMED: Final = 1_000_000
+"""Tasks of a split up to which all of them are meant if none is named."""
 
 
 class Plan:
@@ -70,7 +73,7 @@ async def make_plan(
     if needs_split:
         split = choose_split(await client.list_splits(env_name), split)
     if listed is None:
-        listed = list(range(await count(split or "")))
+        listed = _list_all(await count(split or ""), split)
     chosen = [read_task(one, split) for one in listed]
     for task in chosen:
         if task.spec is not None:
@@ -84,3 +87,12 @@ async def make_plan(
     splits = {task.split for task in chosen}
     only = splits.pop() if len(splits) == 1 else split
     return Plan(chosen, episodes_per_task, only or None)
+
+
+def _list_all(size: int, split: str | None) -> list[Any]:
+    if size > _MOST_UNNAMED:
+        raise InvalidRequestError(
+            f"the split {split!r} has {size} tasks; name those to play, as with "
+            "tasks=range(100)"
+        )
+    return list(range(size))

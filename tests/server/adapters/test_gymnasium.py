@@ -98,6 +98,11 @@ def test_a_task_is_a_seed_and_splits_share_none(client):
     assert len(client.list_tasks("cartpole-v1", "test")) == 1000
 
 
+def test_nobody_plays_every_seed_by_mistake(base_url):
+    with pytest.raises(InvalidRequestError, match=r"1073741824 tasks.*tasks=range"):
+        ors_gym.evaluate(base_url, "cartpole-v1", None, print, progress=False)
+
+
 def test_the_first_observation_is_that_of_the_seed(client):
     task = client.get_task("cartpole-v1", "test", 3)
     native = gym.make("CartPole-v1")
