@@ -75,10 +75,18 @@ def addresses() -> Iterator[Any]:
         context.__exit__(None, None, None)
 
 
+# After some episodes a seed starts another episode than in a new env of theirs.
+NOT_RESET = ("BipedalWalker-v3", "BipedalWalkerHardcore-v3")
+
+
 class Plain(gym.Wrapper[Any, Any, Any, Any]):
     """Gives NumPy's arrays for those of JAX, which is what is carried."""
 
     def reset(self, **arguments: Any) -> Any:
+        if self.env.spec is not None and self.env.spec.id in NOT_RESET:
+            # Each session has a new env.
+            self.env.close()
+            self.env = gym.make(self.env.spec.id, disable_env_checker=True)
         return tuple(map(plain, self.env.reset(**arguments)))
 
     def step(self, action: Any) -> Any:
