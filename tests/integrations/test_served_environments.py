@@ -84,7 +84,8 @@ class Plain(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(self, **arguments: Any) -> Any:
         if self.env.spec is not None and self.env.spec.id in NOT_RESET:
-            # Each session has a new env.
+            # Each session has a new env. The space was seeded, and stays.
+            self.action_space = self.action_space
             self.env.close()
             self.env = gym.make(self.env.spec.id, disable_env_checker=True)
         return tuple(map(plain, self.env.reset(**arguments)))

@@ -1,5 +1,6 @@
 """Gymnasium environments as ORS environments: what a client of the protocol sees."""
 
+import asyncio
 import base64
 import contextlib
 import io
@@ -28,6 +29,7 @@ from ors_gym.errors import (
     UnknownTaskError,
 )
 from ors_gym.server import run, serve
+from ors_gym.server.adapters._gymnasium import as_environment
 from tests.support.gymnasium_envs import FAULTS, Nested, Overlapping, hostile
 from tests.support.servers.raw import RawSession
 
@@ -403,3 +405,40 @@ def test_what_cannot_be_carried_is_an_error_when_it_is_served(what, said):
 def test_an_env_itself_is_no_way_to_make_one():
     with pytest.raises(InvalidRequestError, match="lambda task: env"), serve(Nested()):  # type: ignore[arg-type]
         pass
+
+
+class Slow(Nested):
+    """Resets when it is let to."""
+
+    def __init__(self, resets: threading.Event, closed: list[Any]) -> None:
+        super().__init__()
+        self.resets, self.closed = resets, closed
+
+    def reset(self, *, seed=None, options=None):
+        assert self.resets.wait(30)
+        return super().reset(seed=seed)
+
+    def close(self):
+        self.closed.append(self)
+
+
+def test_an_env_whose_session_was_deleted_meanwhile_is_closed():
+    resets, closed = threading.Event(), list[Any]()
+    resets.set()
+    served = as_environment(named(lambda task: Slow(resets, closed), "slow"))
+    # It was looked at: one env to know its spaces, one to know that there are two.
+    assert len(closed) == 2
+
+    async def delete_in_set_up() -> None:
+        resets.clear()
+        setting_up = asyncio.create_task(served({"seed": 0}).setup())
+        await asyncio.sleep(0)
+        setting_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await setting_up
+        assert len(closed) == 2
+        resets.set()
+        await served.host.worker.run(lambda: None)
+        assert len(closed) == 3
+
+    asyncio.run(delete_in_set_up())
