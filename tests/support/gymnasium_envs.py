@@ -42,7 +42,7 @@ class Nested(gym.Env[Any, Any]):
             }
         )
 
-    def reset(self, *, seed=None, options=None):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self.observation_space.seed(int(self.np_random.integers(2**31)))
         return self.observation_space.sample(), {"options": options, "seed": seed}
