@@ -25,7 +25,7 @@ from ors_gym.integrations.trl import trl_environment
 from ors_gym.server import serve
 from tests.integrations.tiny_model import call_text, make_model, make_tokenizer
 
-__all__ = ["GENERATIONS", "Curve", "Recorder", "learn", "main", "make_trainer"]
+__all__ = ["GENERATIONS", "Curve", "Recorder", "draw", "learn", "main", "make_trainer"]
 
 GENERATIONS: Final = 16
 _TASKS: Final = 4
@@ -176,7 +176,14 @@ def learn(seed: int, steps: int, *, verbose: bool = False) -> Curve:
     return curve
 
 
-def _draw(curves: list[Curve], picture: pathlib.Path) -> None:
+def draw(curves: list[Curve], picture: pathlib.Path, *, goal: float = _GOAL) -> None:
+    """Draw the curves.
+
+    Args:
+        curves: How the models learned.
+        picture: The path of the PNG file.
+        goal: The reward to be reached, as a dotted line.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -190,8 +197,8 @@ def _draw(curves: list[Curve], picture: pathlib.Path) -> None:
         ]
         (line,) = axes.plot(smooth, label=f"seed {curve.seed}", linewidth=2)
         axes.plot(rewards, color=line.get_color(), alpha=0.2, linewidth=0.8)
-    axes.axhline(_GOAL, color="grey", linestyle=":", linewidth=1)
-    axes.set(xlabel="step", ylabel="mean reward of 64 rollouts", ylim=(0, 1.02))
+    axes.axhline(goal, color="grey", linestyle=":", linewidth=1)
+    axes.set(xlabel="step", ylabel="mean reward of 64 rollouts", ylim=(None, 1.02))
     axes.grid(visible=True, alpha=0.3)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(picture, dpi=160)
@@ -220,7 +227,7 @@ def main() -> int:
             flush=True,
         )
     if options.picture:
-        _draw(curves, options.picture)
+        draw(curves, options.picture)
     if options.json:
         record = [dataclasses.asdict(curve) for curve in curves]
         options.json.write_text(json.dumps(record) + "\n")

@@ -43,6 +43,8 @@ _DESCRIPTORS: Final = 1024
 _ENVS: Final = 4
 _EPISODES: Final = 48
 _CHILD_STEPS: Final = 5
+_CHILD_SECONDS: Final = 600
+"""More than all the deadlines of a forked child's episode together."""
 _ENV: Final[dict[str, Any]] = {
     "on_error": "truncate",
     "max_episode_steps": 25,
@@ -325,7 +327,7 @@ def _fork(url: str, ledger: _Ledger) -> None:
         child = os.fork()
     if child == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(60)
+        signal.alarm(_CHILD_SECONDS)
         try:
             os.write(writing, json.dumps(_play_in_child(url, numbers)).encode())
         finally:

@@ -519,7 +519,9 @@ class _Markers:
             if len(text) > 1 and (special or (text.strip() and text in template))
         ]
         self.ids = {text: number for text, number, _ in chosen}
-        self.known_ids = frozenset(self.ids.values())
+        # What no vocabulary holds becomes the unknown token in any text.
+        unknown = getattr(tokenizer, "unk_token_id", None)
+        self.known_ids = frozenset(self.ids.values()) - {unknown}
         self.all = _any_of(self.ids)
         # The beginning of such a word is hidden like a marker.
         self._texts = [_HIDDEN, *sorted(self.ids)]

@@ -1,0 +1,117 @@
+"""A model learns while it plays: ``python -m benchmarks.async_grpo``.
+
+``docs/examples/async_grpo.py`` with one seed after another. A third of the way the
+server is killed, and started again while the trainer waits. Each model has to come to
+nine tenths of what the player of reference earns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import pathlib
+import runpy
+import threading
+import time
+from typing import Any, Final
+
+from benchmarks.grpo import Curve, draw
+from ors_gym.evaluation import evaluate
+from ors_gym.rollout import reference_policy
+from ors_gym.server import serve
+
+__all__ = ["learn", "main"]
+
+_EXAMPLE: Final = "docs/examples/async_grpo.py"
+_OUTAGE_SECONDS: Final = 2.0
+_SHARE: Final = 0.9
+
+
+class _Server:
+    """The embedded server on a port of its own, which can be away for a while."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self.url = self._stack.enter_context(serve())
+        self._port = int(self.url.rpartition(":")[2])
+
+    def fail(self) -> None:
+        """Go away, and come back on the same port."""
+        self._stack.close()
+        time.sleep(_OUTAGE_SECONDS)
+        self._stack.enter_context(serve(port=self._port))
+
+    def close(self) -> None:
+        """End it."""
+        self._stack.close()
+
+
+async def _learn(curve: Curve, steps: int, server: _Server) -> list[int]:
+    example: Any = runpy.run_path(_EXAMPLE)
+    ages: list[int] = []
+    outage = threading.Thread(target=server.fail)
+    learning = example["learn"](server.url, curve.seed)
+    async with contextlib.aclosing(learning):
+        async for reward, stale in learning:
+            curve.rewards.append(reward)
+            ages.append(stale)
+            if len(ages) == steps // 3:
+                outage.start()
+            if len(ages) % 20 == 0:
+                print(f"  step {len(ages)}: {curve.end:.2f}", flush=True)
+            if len(ages) == steps:
+                break
+    outage.join()
+    return ages
+
+
+def learn(seed: int, steps: int) -> tuple[Curve, list[int]]:
+    """Train a model from random weights.
+
+    Args:
+        seed: Of everything that is random in the model.
+        steps: Steps of training.
+
+    Returns:
+        Its curve, and how many versions old the rollouts of each step were at most.
+    """
+    curve = Curve(seed)
+    started = time.monotonic()
+    with contextlib.closing(_Server()) as server:
+        ages = asyncio.run(_learn(curve, steps, server))
+    curve.seconds = time.monotonic() - started
+    return curve, ages
+
+
+def main() -> int:
+    """Train one model after another, and print and draw how they learned."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.async_grpo", description=__doc__
+    )
+    parser.add_argument("--seeds", type=int, default=1, help="models; default 1")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=300, help="default 300")
+    parser.add_argument("--picture", type=pathlib.Path, help="write the curves here")
+    options = parser.parse_args()
+    best = evaluate(None, "guess", range(200), reference_policy(), progress=False)
+    goal = _SHARE * best["avg_reward"]
+    curves = []
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        curve, ages = learn(seed, options.steps)
+        curves.append(curve)
+        print(
+            f"seed {seed}: mean reward {curve.start:.2f} -> {curve.end:.2f} in "
+            f"{len(curve.rewards)} steps, {curve.seconds:.0f} s, rollouts at most "
+            f"{max(ages)} versions old",
+            flush=True,
+        )
+    if options.picture:
+        draw(curves, options.picture, goal=goal)
+    good = sum(curve.end >= goal for curve in curves)
+    print(f"{good} of {len(curves)} reached {goal:.3f}")
+    return 0 if good == len(curves) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
