@@ -35,7 +35,7 @@ def test_a_turn_is_rated_by_what_came_of_it(example: Any) -> None:
         episodes.append(Episode("guess", turns=[Turn("")] * len(paid), steps=steps))
     rated = example("async_grpo").rate(episodes)
     # The first turns earned 0, 1 and -1, the second ones 1 and 0.
-    assert (rated / rated[1]).tolist() == pytest.approx([0.0, 0.5, 1.0, -1.0, -0.5])
+    assert (rated / rated[2]).tolist() == pytest.approx([0.0, 0.5, 1.0, -1.0, -0.5])
 
 
 def test_the_example_is_short() -> None:
