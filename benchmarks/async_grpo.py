@@ -1,6 +1,6 @@
 """A model learns while it plays: ``python -m benchmarks.async_grpo``.
 
-``docs/examples/async_grpo.py`` with one seed after another. A third of the way the
+``docs/examples/async_grpo.py``, a process for each seed. A third of the way the
 server is killed, and started again while the trainer waits. Each model has to come to
 nine tenths of what the player of reference earns.
 """
@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import multiprocessing
+import os
 import pathlib
 import runpy
 import threading
 import time
+from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
 from benchmarks.grpo import Curve, draw
@@ -59,7 +62,8 @@ async def _learn(curve: Curve, steps: int, server: _Server) -> list[int]:
             if len(ages) == steps // 3:
                 outage.start()
             if len(ages) % 20 == 0:
-                print(f"  step {len(ages)}: {curve.end:.2f}", flush=True)
+                said = f"  seed {curve.seed}, step {len(ages)}: {curve.end:.2f}"
+                print(said, flush=True)
             if len(ages) == steps:
                 break
     outage.join()
@@ -85,26 +89,27 @@ def learn(seed: int, steps: int) -> tuple[Curve, list[int]]:
 
 
 def main() -> int:
-    """Train one model after another, and print and draw how they learned."""
+    """Train the models side by side, and print and draw how they learned."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.async_grpo", description=__doc__
     )
     parser.add_argument("--seeds", type=int, default=1, help="models; default 1")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=300, help="default 300")
+    parser.add_argument("--steps", type=int, default=320, help="default 320")
     parser.add_argument("--picture", type=pathlib.Path, help="write the curves here")
     options = parser.parse_args()
     best = evaluate(None, "guess", range(200), reference_policy(), progress=False)
     goal = _SHARE * best["avg_reward"]
-    curves = []
-    for seed in range(options.first_seed, options.first_seed + options.seeds):
-        curve, ages = learn(seed, options.steps)
-        curves.append(curve)
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:
+        learned = list(pool.map(learn, seeds, [options.steps] * len(seeds)))
+    curves = [curve for curve, _ in learned]
+    for curve, ages in learned:
         print(
-            f"seed {seed}: mean reward {curve.start:.2f} -> {curve.end:.2f} in "
+            f"seed {curve.seed}: mean reward {curve.start:.2f} -> {curve.end:.2f} in "
             f"{len(curve.rewards)} steps, {curve.seconds:.0f} s, rollouts at most "
-            f"{max(ages)} versions old",
-            flush=True,
+            f"{max(ages)} versions old"
         )
     if options.picture:
         draw(curves, options.picture, goal=goal)
