@@ -14,14 +14,14 @@ import multiprocessing
 import os
 import pathlib
 import runpy
+import statistics
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
 from benchmarks.grpo import Curve, draw
-from ors_gym.evaluation import evaluate
-from ors_gym.rollout import reference_policy
+from ors_gym.rollout import reference_policy, stream_groups
 from ors_gym.server import serve
 
 __all__ = ["learn", "main"]
@@ -88,6 +88,12 @@ def learn(seed: int, steps: int) -> tuple[Curve, list[int]]:
     return curve, ages
 
 
+async def _play_by_reference() -> float:
+    player = reference_policy()
+    async with stream_groups(None, "guess", range(200), player, n=1) as groups:
+        return statistics.fmean([sum(group.rewards) async for group in groups])
+
+
 def main() -> int:
     """Train the models side by side, and print and draw how they learned."""
     parser = argparse.ArgumentParser(
@@ -98,8 +104,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=320, help="default 320")
     parser.add_argument("--picture", type=pathlib.Path, help="write the curves here")
     options = parser.parse_args()
-    best = evaluate(None, "guess", range(200), reference_policy(), progress=False)
-    goal = _SHARE * best["avg_reward"]
+    goal = _SHARE * asyncio.run(_play_by_reference())
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(os.cpu_count(), mp_context=spawn) as pool:

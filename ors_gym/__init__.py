@@ -29,6 +29,7 @@ from ors_gym.errors import (
     MissingExtraError as MissingExtraError,
     ORSError as ORSError,
     ProtocolError as ProtocolError,
+    ReplayDiffersError as ReplayDiffersError,
     SchemaError as SchemaError,
     ServerError as ServerError,
     SessionClosedError as SessionClosedError,
