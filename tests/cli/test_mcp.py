@@ -51,16 +51,18 @@ def test_agents_that_start_later_play_what_has_no_row_yet(contract, tmp_path):
     output = tmp_path / "run.jsonl"
     started = command("Contract", "--url", contract.base_url, "--output", output)
 
-    async def play() -> None:
+    async def play(connected: asyncio.Barrier) -> None:
         async with Client(started) as agent:
+            await connected.wait()
             await call(agent, "submit", answer="0")
 
-    async def play_at_once() -> None:
-        # Both begin without a row to see, and take the same task.
-        await asyncio.gather(play(), play())
+    async def play_at_once(count: int) -> None:
+        connected = asyncio.Barrier(count)
+        await asyncio.gather(*(play(connected) for _ in range(count)))
 
-    within_a_minute(play_at_once())
-    within_a_minute(play())
+    # Both begin without a row to see, and take the same task.
+    within_a_minute(play_at_once(2))
+    within_a_minute(play_at_once(1))
     played = [(row["task_index"], row["episode"]) for row in rows(output)]
     assert played == [(0, 0), (0, 1), (1, 0)]
 
