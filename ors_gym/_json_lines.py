@@ -110,6 +110,10 @@ class LinesFormat:
         )
 
 
+class BeingWrittenError(InvalidRequestError):
+    """Raised when another process is writing the file."""
+
+
 class LinesFile(ABC):
     """A file of JSON lines that is being written, by one process at a time."""
 
@@ -257,7 +261,7 @@ class LinesFile(ABC):
                         return file
             except BlockingIOError:
                 os.close(file)
-                raise InvalidRequestError(
+                raise BeingWrittenError(
                     f"another {self._form.writer} is writing {path}; wait for its end, "
                     f"or {self._form.instead}"
                 ) from None

@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
         "--task",
         type=int,
         metavar="N",
-        help="of every agent; default: each plays the next that has no row yet",
+        help="of every agent; default: each plays the next that has no outcome yet",
     )
     parser.add_argument(
         "--transport",

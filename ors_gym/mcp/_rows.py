@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import itertools
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
+from ors_gym._json_lines import BeingWrittenError
 from ors_gym._shown_text import warn
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
-from ors_gym.errors import InvalidRequestError, UnknownTaskError
+from ors_gym.errors import UnknownTaskError
 from ors_gym.rollout import Episode, LiveEpisode, Rules
 from ors_gym.rollout._output import (
     OUTPUT,
@@ -51,8 +51,8 @@ class AgentRun:
     """The episodes of one run of agents.
 
     Without a task, every agent plays the next one of the split, beginning with those
-    that the output file has no row of. A run of many agents keeps the file open; one of
-    a single agent opens it for its row, so that others can write theirs.
+    that the output file has no outcome of. A run of many agents keeps the file open;
+    one of a single agent opens it for its row, so that others can write theirs.
     """
 
     def __init__(
@@ -61,9 +61,6 @@ class AgentRun:
         options: RunOptions,
         head: JSONObject,
         split: str | None,
-        count: int,
-        *,
-        many: bool,
     ) -> None:
         self._client = client
         self._options = options
@@ -71,17 +68,10 @@ class AgentRun:
         self._split = split
         self._numbers: Counter[int] = Counter()
         """How many episodes of a task there are; of one without an index at -1."""
+        self._played: set[int] = set()
+        """The tasks that the output file has an outcome of."""
         self._output: Output | None = None
-        output = self._open()
-        if many:
-            self._output = output
-        elif output is not None:
-            output.close()
-        played = frozenset(self._numbers)
-        self._order = itertools.chain(
-            (index for index in range(count) if index not in played),
-            (index % count for index in itertools.count()),
-        )
+        self._order: Iterator[int] = iter(())
         self._given_back: list[int] = []
 
     @classmethod
@@ -110,7 +100,17 @@ class AgentRun:
             limits=dataclasses.asdict(options.rules) | judged,
             env_arguments=options.env_arguments,
         )
-        return cls(client, options, head, split, count, many=many)
+        run = cls(client, options, head, split)
+        output = await run._open()
+        if many:
+            run._output = output
+        elif output is not None:
+            output.close()
+        run._order = itertools.chain(
+            (index for index in range(count) if index not in run._played),
+            (index % count for index in itertools.count()),
+        )
+        return run
 
     def next_episode(self) -> LiveEpisode:
         """Make the episode of the next agent; it has not started."""
@@ -140,7 +140,7 @@ class AgentRun:
         if not episode.turns and not episode.error:
             self._given_back.append(index)
             return
-        output = self._output or await self._reopen()
+        output = self._output or await self._open()
         if output is None:
             return
         options = self._options
@@ -158,25 +158,28 @@ class AgentRun:
             if output is not self._output:
                 output.close()
 
-    def _open(self) -> Output | None:
+    async def _open(self) -> Output | None:
+        """Open the file once no other process writes its row."""
         path = self._options.output
         if path is None:
             return None
-        output = Output(path, self._head, ())
+        for attempt in itertools.count():
+            try:
+                output = Output(path, self._head, ())
+            except BeingWrittenError:
+                if attempt == _LOCK_ATTEMPTS:
+                    raise
+                await asyncio.sleep(_LOCK_WAIT)
+            else:
+                break
         self._numbers.clear()
         for record in output.records.values():
             episode = record.episode
             known = self._numbers[episode.task_index]
             self._numbers[episode.task_index] = max(known, episode.number + 1)
+            if record.has_outcome:
+                self._played.add(episode.task_index)
         return output
-
-    async def _reopen(self) -> Output | None:
-        """Open the file once no other process writes its row."""
-        for _ in range(_LOCK_ATTEMPTS):
-            with contextlib.suppress(InvalidRequestError):
-                return self._open()
-            await asyncio.sleep(_LOCK_WAIT)
-        return self._open()
 
     def close(self) -> None:
         if self._output is not None:

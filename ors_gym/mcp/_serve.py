@@ -62,7 +62,7 @@ def serve(
         base_url: The server's address; else ``ORS_BASE_URL``, else the embedded one.
         task: The task that every agent plays: its index in the split, or the task
             itself. If None, each plays the next of the split, first those that the
-            output file has no row of.
+            output file has no outcome of.
         split: The split of an index; ``train`` if None and there is one, else the
             only one.
         host: The address to listen on.

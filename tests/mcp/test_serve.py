@@ -17,6 +17,8 @@ from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post
 from tests.mcp.secretive import ANSWER, REWARD
 from tests.rollout.contract_episodes import ADD, SUBMIT, scripted
+from tests.support.proxy.faults import Answer
+from tests.support.proxy.proxy import FaultProxy
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -91,6 +93,27 @@ def test_each_agent_plays_a_task_of_its_own(contract, tmp_path):
     with serve("Contract", contract.base_url, output=output) as address:
         asyncio.run(play(address))
     assert rows(output)[-1]["task_index"] == 4
+
+
+def test_a_task_that_an_outage_ended_is_played_again(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+    with FaultProxy(contract.base_url) as proxy:
+        proxy.plan("/call", [Answer(502)], "forever")
+        with serve("Contract", proxy.url, output=output) as address:
+
+            async def fail() -> None:
+                async with agent_at(address, "legacy") as agent:
+                    is_error, text = await call(agent, "add", a=1, b=2)
+                    assert is_error
+                    assert "The episode is over (error)" in text
+
+            asyncio.run(fail())
+    with serve("Contract", contract.base_url, output=output) as address:
+        asyncio.run(play(address))
+    ended = [
+        (row["task_index"], row["episode"], row["error_kind"]) for row in rows(output)
+    ]
+    assert ended == [(0, 0, "ambiguous_call"), (0, 1, "")]
 
 
 def test_agents_of_one_task_have_rows_of_their_own(contract, tmp_path):
