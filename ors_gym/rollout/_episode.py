@@ -132,6 +132,15 @@ class Episode:
         return [step.reward for step in self.steps if step.is_paid]
 
     @property
+    def turn_rewards(self) -> list[float]:
+        """What the calls of each turn were paid together, 0 where nobody gave any."""
+        paid = [0.0] * len(self.turns)
+        for step in self.steps:
+            if step.is_paid:
+                paid[step.turn] += step.reward
+        return paid
+
+    @property
     def unreadable(self) -> str | None:
         """The beginning of its first turn, if it ended without a readable call.
 

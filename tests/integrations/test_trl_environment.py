@@ -382,7 +382,7 @@ RESETS = (Reset(Point.BEFORE_REQUEST), Reset(Point.BEFORE_REPLY))
 
 @pytest.mark.parametrize("fault", [*RESETS, Answer(500), Answer(404)], ids=str)
 def test_an_outage_gives_no_reward_and_no_text(proxy, caplog, fault):
-    made = contract(proxy.url, tasks=range(2))
+    made = contract(proxy.url, tasks=range(2), attempts=1)
     rollout = start(made)
     assert rollout.add(a=1, b=2) == "3"
     proxy.plan("/call", [fault])
@@ -402,6 +402,30 @@ def test_an_outage_gives_no_reward_and_no_text(proxy, caplog, fault):
     assert rollout.reset(**made.train_dataset[1]) == "1 + 1 = ?"
     assert rollout.submit(answer="2") == "right"
     assert rollout.get_reward() == 1.0
+
+
+@pytest.mark.parametrize("fault", [*RESETS, Answer(404)], ids=str)
+def test_an_outage_is_repaired_and_nobody_notices(proxy, caplog, fault):
+    rollout = start(contract(proxy.url))
+    assert rollout.count() == "1"
+    # The second attempt is lost too, while the first call is played again.
+    proxy.plan("/call", [fault, fault])
+    assert rollout.count() == "2"
+    assert rollout.submit(answer="0") == "right"
+    assert rollout.get_reward() == 3.0
+    assert rollout._outcome()["outages"] == 0.0
+    assert not caplog.text
+
+
+def test_an_environment_that_answers_otherwise_is_not_gone_on_with(proxy, caplog):
+    rollout = start(contract(proxy.url))
+    assert rollout.count() == "1"
+    ((action, result),) = rollout._played
+    rollout._played[0] = (action, ("7", *result[1:]))
+    proxy.plan("/call", [Answer(404)])
+    assert rollout.count() == ""
+    assert rollout.get_reward() is None
+    assert "ambiguous_call" in caplog.text
 
 
 def test_a_reset_in_an_outage_gives_no_prompt_and_no_reward(proxy):
@@ -607,7 +631,7 @@ def test_a_terminal_tool_is_reached_as_the_user_chooses(
 
 
 def test_an_outage_of_the_last_message_pays_none(newest, caplog):
-    made = trl_environment("Essay", newest.base_url, tasks=[0])
+    made = trl_environment("Essay", newest.base_url, tasks=[0], attempts=1)
     rollout = start(made)
     rollout._env.client.delete_episode(rollout._env.session_id)
     given: Any = {"environments": [rollout], "completions": [say("0")]}

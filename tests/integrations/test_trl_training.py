@@ -196,7 +196,7 @@ def test_a_prompt_with_roles_is_trained_on_with_them(newest, tmp_path, combined)
 
 
 def test_no_reward_of_an_outage_reaches_the_loss(proxy, tmp_path):
-    made = trl_environment("Contract", proxy.url, tasks=range(2))
+    made = trl_environment("Contract", proxy.url, tasks=range(2), attempts=1)
     trainer = make(made, [RIGHT, WRONG], tmp_path, steps=2)
     # Of the calls that come, every third is cut off before its reply.
     proxy.plan("/call", [None, None, Reset(Point.BEFORE_REPLY)] * 12)

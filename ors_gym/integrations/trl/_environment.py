@@ -67,6 +67,10 @@ class Rollout:
 
     def _begin(self) -> None:
         self._rewards: list[float] = []
+        # What was sent, and what came back, to be played again after an outage.
+        self._played: list[tuple[Any, StepResult]] = []
+        self._opening: tuple[Task, Any] | None = None
+        self._attempts = 1
         self._finished = False
         self._invalid_actions = 0
         # How many messages the trainer's prompt has; 0 if nobody knows.
@@ -95,6 +99,7 @@ class Rollout:
                 self._env = factory.sessions.make_env()
             task = factory.find(task_index)
             observation, info = factory.sessions.start(self._env, task_index, task)
+            self._opening = task, observation
         except ORSError as error:
             if not error.outage and not isinstance(error, SetupFailedError):
                 raise
@@ -152,7 +157,43 @@ class Rollout:
             action = InvalidAction(
                 f"Invalid action: this task has no tool {tool!r}. Tools: {names}."
             )
-        return self._take(env.step(action), tool)
+        return self._take(self._stepped(env, action), tool)
+
+    def _stepped(self, env: TaskEnv, action: Any) -> StepResult:
+        """Step; after an outage on another session, where all steps are taken again.
+
+        The model has read their results. The outage stays if they are others now.
+        """
+        lost = result = env.step(action)
+        while _is_outage(result) and self._attempts < self._factory.attempts:
+            self._attempts += 1
+            try:
+                again = self._play_again(env)
+            except ORSError as error:
+                if not error.outage:
+                    raise
+                continue
+            if again is None:
+                return lost
+            result = again if _is_outage(again) else env.step(action)
+        self._played.append((action, result))
+        return result
+
+    def _play_again(self, env: TaskEnv) -> StepResult | None:
+        """Return the last result, or that of an outage; None if one differs."""
+        assert self._opening is not None  # noqa: S101 - reset set it
+        task, before = self._opening
+        observation, info = env.open(task)
+        result: StepResult = (observation, 0.0, False, False, info)
+        if observation != before:
+            return None
+        for action, before in self._played:
+            result = env.step(action)
+            if _is_outage(result):
+                return result
+            if _answer(result) != _answer(before):
+                return None
+        return result
 
     def _submit(self, completion: Any) -> None:
         """Give the terminal tool what the model said last, if that was no call.
@@ -171,7 +212,7 @@ class Rollout:
         ):
             return
         try:
-            self._take(env.step(last), terminal["name"])
+            self._take(self._stepped(env, last), terminal["name"])
         except Exception as error:  # noqa: BLE001 - one rollout must not end the others
             self._lose("the final answer", type(error).__name__, str(error))
 
@@ -224,6 +265,16 @@ class Rollout:
         return f"<{type(self).__name__} of {self._factory.name!r}>"
 
 
+def _is_outage(result: StepResult) -> bool:
+    return result[4]["error_kind"] in OUTAGES
+
+
+def _answer(result: StepResult) -> tuple[Any, ...]:
+    """Return what is compared of a step."""
+    observation, reward, terminated, truncated, info = result
+    return observation, reward, terminated, truncated, info["blocks"]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class EnvironmentFactory:
     """The ``environment_factory`` of a trainer: called, it makes an environment.
@@ -247,6 +298,8 @@ class EnvironmentFactory:
     num_generations: int
     reward_reduction: RewardReduction
     nonterminal_reward: float
+    # How often an episode is played at most where outages end it.
+    attempts: int
 
     def __call__(self) -> Any:
         """Make a `Rollout` that has the tools as methods; the server is not asked."""

@@ -22,6 +22,7 @@ from ors_gym.errors import (
     UnknownTaskError,
     import_extra,
 )
+from ors_gym.integrations import ATTEMPTS
 from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
 from ors_gym.integrations.trl._tool_methods import merge_tools
 from ors_gym.rollout._clients import split_connection
@@ -86,6 +87,7 @@ def trl_environment(
     num_generations: int = 1,
     images: bool = True,
     tool_probes: int | None = 32,
+    attempts: int = ATTEMPTS,
     name: str | None = None,
     **arguments: Any,
 ) -> TRLEnvironment:
@@ -96,9 +98,10 @@ def trl_environment(
     refuses a call, or the session lacks the tool, the model reads why. After the end
     of an episode no call reaches the server. Where the server declares a terminal tool,
     a rollout's last message, if it holds no call, is the tool's argument when the
-    reward is computed (``terminal_tool_as="tool"`` leaves that out). The model never
-    sees an outage: its rollout gets the reward None, which a trainer leaves out of the
-    loss.
+    reward is computed (``terminal_tool_as="tool"`` leaves that out). After an outage
+    the rollout goes on with another session, if the environment answers as before
+    (``attempts``). The model never sees an outage: a rollout that it ends gets the
+    reward None, which a trainer leaves out of the loss.
 
     Args:
         env_name: The environment's name on the server, in any case.
@@ -120,6 +123,8 @@ def trl_environment(
         tool_probes: The number of tasks, evenly spread, whose sessions are asked for
             their tools before training; None for all. The model can call the tools of
             any of them.
+        attempts: How often an episode is played at most where outages end it: with the
+            same calls, on another session.
         name: The environment's name in the column ``environment`` and in the logged
             reward; ``env_name`` if None.
         **arguments: ``max_episode_steps``, ``invalid_action_reward``,
@@ -144,8 +149,10 @@ def trl_environment(
             raise InvalidRequestError(f"trl_environment does not take {argument}=")
     added = nonterminal_reward or 0.0
     check_reward_rule(reward_reduction, added)
-    if num_generations < 1 or (tool_probes is not None and tool_probes < 1):
-        raise InvalidRequestError("num_generations and tool_probes are at least 1")
+    if min(num_generations, attempts, tool_probes or 1) < 1 or tool_probes == 0:
+        raise InvalidRequestError(
+            "num_generations, attempts and tool_probes are at least 1"
+        )
     arguments["secrets"] = secrets
     settings = TaskEnvSettings(env_name=env_name, **arguments)
     address = find_server(base_url)
@@ -174,6 +181,7 @@ def trl_environment(
         num_generations=num_generations,
         reward_reduction=reward_reduction,
         nonterminal_reward=added,
+        attempts=attempts,
     )
     dataset = _make_dataset(
         factory.name, chosen.indexes, answers.columns, system_prompt

@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from tests.rollout.small_tokenizer import END, START, SmallTokenizer
+
 
 def write(tool: str, **given: Any) -> str:
     """Write a call as Hermes and Qwen models do."""
@@ -19,39 +21,18 @@ def write(tool: str, **given: Any) -> str:
     return f"<tool_call>\n{call}\n</tool_call>"
 
 
-class Letters:
-    """A tokenizer of single letters, with a chat template like Qwen's."""
-
-    eos_token = "<|im_end|>"
-
-    def apply_chat_template(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Any = None,
-        tokenize: bool = True,
-        add_generation_prompt: bool = False,
-        return_dict: bool = False,
-    ) -> Any:
-        assert not (tokenize and return_dict)
-        parts = [f"<|im_start|>tools\n{json.dumps(tools)}<|im_end|>\n"] if tools else []
-        for message in messages:
-            said = message["content"]
-            for call in message.get("tool_calls") or ():
-                said += "\n" + write(
-                    call["function"]["name"], **call["function"]["arguments"]
-                )
-            parts.append(f"<|im_start|>{message['role']}\n{said}<|im_end|>\n")
-        text = "".join(parts)
-        if add_generation_prompt:
-            text += "<|im_start|>assistant\n"
-        return self.encode(text) if tokenize else text
-
-    def encode(self, text: str, add_special_tokens: bool = False) -> list[int]:
-        return [ord(letter) for letter in text]
-
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool = False) -> str:
-        text = "".join(map(chr, ids))
-        return text.replace(self.eos_token, "") if skip_special_tokens else text
+def chat_template(
+    messages: Sequence[Mapping[str, Any]], tools: Any, begin_turn: bool
+) -> str:
+    """Write a conversation as Qwen's template does, with tools as JSON."""
+    parts = [f"{START}tools\n{json.dumps(tools)}{END}\n"] if tools else []
+    for message in messages:
+        said = message["content"]
+        for call in message.get("tool_calls") or ():
+            function = call["function"]
+            said += "\n" + write(function["name"], **function["arguments"])
+        parts.append(f"{START}{message['role']}\n{said}{END}\n")
+    return "".join(parts) + (f"{START}assistant\n" if begin_turn else "")
 
 
 class Sampler:
@@ -60,13 +41,14 @@ class Sampler:
     def __init__(self, texts: Sequence[str]) -> None:
         self.texts = list(texts)
         self.seen: list[str] = []
+        self.longest = 10_000
+        self.abort = False
         self.before: Callable[[int], None] = lambda turn: None
 
     def say(self, shown: str) -> str:
         self.before(len(self.seen))
         self.seen.append(shown)
-        turn = shown.count("<|im_start|>assistant") - 1
-        return self.texts[turn] + Letters.eos_token
+        return self.texts[shown.count(f"{START}assistant") - 1] + END
 
 
 def _module(name: str, **values: Any) -> types.ModuleType:
@@ -107,64 +89,25 @@ def _verl(sampler: Sampler) -> dict[str, types.ModuleType]:
         metrics: Metrics
         extra_fields: dict[str, Any]
 
-    @dataclasses.dataclass
-    class Merged:
-        token_ids: list[int]
-
     class Servers:
         async def generate(
             self, *, request_id: str, prompt_ids: list[int], sampling_params: Any
         ) -> Any:
-            ids = letters.encode(sampler.say(letters.decode(prompt_ids)))
+            assert sampling_params["max_tokens"] > 0
+            assert tokenizer.encode(END)[0] in sampling_params["stop_token_ids"]
+            ids = tokenizer.encode(sampler.say(tokenizer.decode(prompt_ids)))
             return types.SimpleNamespace(token_ids=ids, log_probs=[-1.0] * len(ids))
 
     class Base:
         rollout_config = types.SimpleNamespace(
-            response_length=10_000,
-            multi_turn=types.SimpleNamespace(max_assistant_turns=8),
+            prompt_length=10_000, response_length=sampler.longest
         )
-        server_manager = Servers()
-        tokenizer = Letters()
 
-        async def ct_build_initial_tokens(
-            self, messages: Any, tools: Any = None
-        ) -> list[int]:
-            ids: list[int] = letters.apply_chat_template(
-                messages, tools=tools, add_generation_prompt=True
-            )
-            return ids
+        def __init__(self) -> None:
+            self.server_manager = Servers()
+            self.tokenizer = tokenizer
 
-        async def ct_merge_assistant_token(
-            self,
-            runtime_token_ids: list[int],
-            assistant_token_ids: list[int],
-            response_mask: list[int],
-            response_logprobs: list[float] | None = None,
-            assistant_logprobs: list[float] | None = None,
-        ) -> Any:
-            assert (response_logprobs is None) == (assistant_logprobs is None)
-            mask = response_mask + [1] * len(assistant_token_ids)
-            logprobs = (response_logprobs or []) + (assistant_logprobs or [])
-            return Merged(runtime_token_ids + assistant_token_ids), mask, logprobs
-
-        async def ct_merge_context_msg(
-            self,
-            previous_messages: list[Any],
-            updated_messages: list[Any],
-            runtime_token_ids: list[int],
-            response_mask: list[int],
-            response_logprobs: list[float] | None = None,
-            tools: Any = None,
-        ) -> Any:
-            template = letters.apply_chat_template
-            head = template(previous_messages)
-            whole = template(updated_messages, add_generation_prompt=True)
-            new = whole[len(head) - 1 :]
-            mask = response_mask + [0] * len(new)
-            logprobs = (response_logprobs or []) + [0.0] * len(new)
-            return Merged(runtime_token_ids + new), mask, logprobs
-
-    letters = Letters()
+    tokenizer = SmallTokenizer(chat_template)
     return _packages(
         _module(
             "verl.experimental.agent_loop.agent_loop",
@@ -192,53 +135,37 @@ class Sample:
     response: str = ""
     response_length: int = 0
     loss_mask: list[int] | None = None
+    weight_versions: list[str] = dataclasses.field(default_factory=list)
     rollout_log_probs: list[float] | None = None
     reward: float | None = None
     status: SampleStatus = SampleStatus.PENDING
 
-    def append_response_tokens(
-        self,
-        args: Any = None,
-        *,
-        tokens: list[int],
-        log_probs: list[float] | None = None,
-        trainable: bool = True,
-        meta_info: dict[str, Any] | None = None,
-        text: str | None = None,
-    ) -> None:
-        assert (log_probs is not None) == trainable
-        self.tokens += tokens
-        self.response += text or ""
-        self.response_length += len(tokens)
-        self.loss_mask = [*(self.loss_mask or []), *[int(trainable)] * len(tokens)]
-        self.rollout_log_probs = [
-            *(self.rollout_log_probs or []),
-            *(log_probs or [0.0] * len(tokens)),
-        ]
-        if meta_info:
-            self.status = SampleStatus.COMPLETED
-
 
 def _generated(sampler: Sampler) -> Callable[..., Any]:
+    tokenizer = SmallTokenizer(chat_template)
+
     async def post(url: str, payload: dict[str, Any], headers: Any = None) -> Any:
         assert url == "http://router:1/generate"
-        assert payload["sampling_params"]["max_new_tokens"] > 0
-        text = sampler.say(Letters().decode(payload["input_ids"]))
-        said = [(-1.0, ord(letter), None) for letter in text]
-        meta = {"output_token_logprobs": said, "finish_reason": {"type": "stop"}}
-        return {"text": text, "meta_info": meta}
+        assert payload["return_logprob"]
+        params = payload["sampling_params"]
+        assert params["max_new_tokens"] > 0
+        assert tokenizer.encode(END)[0] in params["stop_token_ids"]
+        text = sampler.say(tokenizer.decode(payload["input_ids"]))
+        said = [(-1.0, number, None) for number in tokenizer.encode(text)]
+        reason = {"type": "abort" if sampler.abort else "stop"}
+        known = {"output_token_logprobs": said, "finish_reason": reason}
+        return {"text": text, "meta_info": {**known, "weight_version": "7"}}
 
     return post
 
 
 def _slime(sampler: Sampler) -> dict[str, types.ModuleType]:
     def state(args: Any) -> Any:
-        return types.SimpleNamespace(tokenizer=Letters())
+        return types.SimpleNamespace(tokenizer=SmallTokenizer(chat_template))
 
     return _packages(
         _module("slime.rollout.sglang_rollout", GenerateState=state),
         _module("slime.utils.http_utils", post=_generated(sampler)),
-        _module("slime.utils.types", Sample=Sample),
     )
 
 
@@ -248,18 +175,8 @@ def _miles(sampler: Sampler) -> dict[str, types.ModuleType]:
         samples: Any
 
     def payload_of(args: Any, ids: list[int], params: Any) -> Any:
-        return {"input_ids": ids, "sampling_params": params}, None
-
-    async def update(
-        args: Any, sample: Sample, payload: Any, output: Any, update_loss_mask: bool
-    ) -> None:
-        said = output["meta_info"]["output_token_logprobs"]
-        sample.append_response_tokens(
-            tokens=[one[1] for one in said],
-            log_probs=[one[0] for one in said],
-            meta_info=output["meta_info"],
-            text=output["text"],
-        )
+        wanted = {"input_ids": ids, "sampling_params": params}
+        return {**wanted, "return_logprob": True}, None
 
     return _packages(
         _module("miles.rollout.base_types", GenerateFnOutput=Output),
@@ -267,10 +184,8 @@ def _miles(sampler: Sampler) -> dict[str, types.ModuleType]:
             "miles.rollout.generate_utils.generate_endpoint_utils",
             compute_request_payload=payload_of,
             compute_routing_headers=lambda args, sample: None,
-            update_sample_from_response=update,
         ),
         _module("miles.utils.http_utils", post=_generated(sampler)),
-        _module("miles.utils.types", Sample=Sample),
     )
 
 
@@ -293,5 +208,5 @@ def _rllm(sampler: Sampler) -> dict[str, types.ModuleType]:
             rollout=lambda name: lambda function: function,
             evaluator=lambda function: function,
         ),
-        _module("rllm.types", Episode=Record, Trajectory=Record),
+        _module("rllm.types", Episode=Record, Step=Record, Trajectory=Record),
     )

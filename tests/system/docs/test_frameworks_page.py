@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from ors_gym import run_episode_async
-from ors_gym.errors import SessionLostError
+from ors_gym.errors import IncompleteGroupError, SessionLostError
 from tests.rollout.chat_server import running_chat_server
+from tests.rollout.small_tokenizer import END, SmallTokenizer
 from tests.support.processes import run_python
 from tests.support.servers.process import RunningServer, start_server
 from tests.system.docs import framework_fakes as fakes
@@ -25,6 +25,7 @@ SDK = "ors-sdk-0.1.0"
 TASK = {"env_name": "Contract", "task_index": 0}
 TEXTS = (fakes.write("add", a=1, b=2), "What now?", fakes.write("submit", answer="0"))
 F = TypeVar("F", bound=Callable[..., Any])
+MOST_LINES = 32
 RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
 
 
@@ -96,13 +97,14 @@ def test_the_common_part_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.strip()
 
 
-def play_sample(recipe: Any, task: Any = TASK) -> fakes.Sample:
+def play_sample(recipe: Any, task: Any = TASK, longest: int = 10_000) -> fakes.Sample:
     sample = fakes.Sample(dict(task))
     args = types.SimpleNamespace(sglang_router_ip="router", sglang_router_port=1)
-    params = {"max_new_tokens": 10_000}
-    if "compute_request_payload" not in vars(recipe):
+    args.rollout_max_context_len = None
+    params = {"max_new_tokens": longest}
+    if recipe.__name__ != "recipe_miles":
         return asyncio.run(recipe.generate(args, sample, params))  # type: ignore[no-any-return]
-    state = types.SimpleNamespace(tokenizer=fakes.Letters())
+    state = types.SimpleNamespace(tokenizer=SmallTokenizer(fakes.chat_template))
     given = types.SimpleNamespace(args=args, state=state, sample=sample)
     given.sampling_params = params
     return asyncio.run(recipe.generate(given)).samples  # type: ignore[no-any-return]
@@ -110,12 +112,12 @@ def play_sample(recipe: Any, task: Any = TASK) -> fakes.Sample:
 
 def check_tokens(ids: list[int], mask: list[int], logprobs: Any, sampler: Any) -> None:
     """The trained tokens are what the model said, and it was shown the others."""
-    letters = fakes.Letters()
+    letters = SmallTokenizer(fakes.chat_template)
     trained = [i for i, own in zip(ids[-len(mask) :], mask, strict=True) if own]
-    assert letters.decode(trained) == "".join(t + letters.eos_token for t in TEXTS)
-    assert len(logprobs) == len(mask)
+    assert letters.decode(trained) == "".join(text + END for text in TEXTS)
+    assert logprobs == [-1.0 * own for own in mask]
     whole = letters.decode(ids)
-    assert whole == sampler.seen[-1] + TEXTS[-1] + letters.eos_token
+    assert whole == sampler.seen[-1] + TEXTS[-1] + END
     assert whole.startswith(sampler.seen[0])
     told = "<|im_end|>\n<|im_start|>tool\n3<|im_end|>\n<|im_start|>assistant\n"
     assert told in whole
@@ -128,6 +130,27 @@ def test_samples_hold_the_episode_and_its_reward(recipe, sampler, contract):
     assert sample.status is fakes.Sample.Status.COMPLETED
     logprobs = sample.rollout_log_probs
     check_tokens(sample.tokens, sample.loss_mask or [], logprobs, sampler)
+    assert sample.response_length == len(sample.loss_mask or [])
+    assert sample.response.startswith(TEXTS[0])
+    assert sample.metadata == {**TASK, "turn_rewards": [0.5, 0.0, 1.0]}
+    assert sample.weight_versions == ["7"]
+
+
+@only("slime", "miles")
+def test_an_aborted_sample_comes_back_as_it_was(recipe, sampler, contract):
+    sampler.abort = True
+    sample = play_sample(recipe)
+    assert sample.status is fakes.Sample.Status.ABORTED
+    assert (sample.tokens, sample.reward) == ([], None)
+    assert len(sampler.seen) == 1
+
+
+@only("slime")
+def test_a_response_is_as_long_as_the_trainer_allows(recipe, sampler, contract):
+    sample = play_sample(recipe, longest=150)
+    assert sample.status is fakes.Sample.Status.TRUNCATED
+    assert 0 < sample.response_length <= 150
+    assert sample.reward == 1.5
 
 
 @only("slime", "miles")
@@ -197,12 +220,13 @@ def test_an_agent_loop_returns_tokens_and_the_reward(recipe, sampler, contract):
     ids = output.prompt_ids + output.response_ids
     check_tokens(ids, output.response_mask, output.response_logprobs, sampler)
     assert output.num_turns == 7
+    assert output.extra_fields["turn_scores"] == [0.5, 0.0, 1.0]
 
 
 @only("verl")
 def test_an_outage_that_stays_is_raised_in_the_end(recipe, sampler, mortal):
     sampler.before = lambda turn: mortal.restart()
-    with pytest.raises(SessionLostError):
+    with pytest.raises(IncompleteGroupError, match="3 attempts: session_lost"):
         play_verl(recipe)
     assert len(sampler.seen) == 3
 
@@ -252,16 +276,30 @@ def test_a_resources_server_answers_and_pays_once(recipe: Any, contract: Any) ->
 
 
 @only("nemo_gym")
-def test_an_outage_fails_the_request_and_closes_the_session(recipe, mortal):
+@pytest.mark.parametrize("before", ["same", "other"])
+def test_an_outage_is_repaired_or_fails_the_request(recipe, mortal, before):
     async def work() -> None:
         server = recipe.ORSServer()
         await server.reset(TASK, "s")
+        await server.step(responses("", ("count", "{}")), TASK, "s")
+        if before == "other":
+            live, _ = server.session_state["s"]
+            live.episode.steps[0].blocks[0]["text"] = "7"
         mortal.restart()
-        with pytest.raises(SessionLostError):
-            await server.step(responses("", ("add", "{}")), TASK, "s")
+        mortal.mark()
+        again = responses("", ("count", "{}"))
+        if before == "same":
+            told = await server.step(again, TASK, "s")
+            assert told[4]["tool_outputs"] == [{"call_id": "c0", "output": "2"}]
+            assert told[1:4] == (1.0, False, False)
+            await server.close_session("s")
+        else:
+            with pytest.raises(SessionLostError):
+                await server.step(again, TASK, "s")
         assert not server.session_state
 
     asyncio.run(work())
+    assert mortal.open_sessions() == set()
 
 
 def play_rllm(recipe: Any, *replies: dict[str, Any], task: Any = TASK) -> Any:
@@ -281,21 +319,41 @@ def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) ->
     submit = {"calls": [["b", "submit", '{"answer": "0"}']]}
     _, episode = play_rllm(recipe, add, submit)
     assert (episode.trajectories[0].reward, episode.metrics["turns"]) == (1.5, 2)
+    assert [step.reward for step in episode.trajectories[0].steps] == [0.5, 1.0]
     assert recipe.score(None, episode) == (1.5, True)
 
 
 @only("rllm")
-def test_a_rollout_without_an_outcome_raises(recipe, mortal, monkeypatch):
-    async def broken(client: Any, env_name: str, task: int, _: Any, **rest: Any) -> Any:
-        def policy(episode: Any) -> Any:
+@pytest.mark.parametrize("times", [1, 9])
+def test_an_outage_costs_no_request_to_the_gateway(recipe, mortal, monkeypatch, times):
+    add = {"calls": [["a", "add", '{"a": 1, "b": 2}']]}
+    submit = {"calls": [["b", "submit", '{"answer": "0"}']]}
+    left = [None] * times
+    take = recipe.LiveEpisode._go_on
+
+    async def breaking(live: Any, answer: Any) -> None:
+        if answer is not None and live.episode.turns and left:
+            left.pop()
             mortal.restart()
-            return {"tool": "submit", "input": {"answer": "0"}}
+            mortal.mark()
+        await take(live, answer)
 
-        return await run_episode_async(client, env_name, task, policy, **rest)
+    monkeypatch.setattr(recipe.LiveEpisode, "_go_on", breaking)
+    if times == 1:
+        _, episode = play_rllm(recipe, add, submit)
+        assert episode.trajectories[0].reward == 1.5
+    else:
+        with pytest.raises(RuntimeError, match="no outcome"):
+            play_rllm(recipe, add, submit)
+    assert mortal.open_sessions() == set()
 
-    monkeypatch.setattr(recipe, "run_episode_async", broken)
-    with pytest.raises(RuntimeError, match="no outcome"):
-        play_rllm(recipe, {"text": "unused"})
+
+def test_a_recipe_is_short() -> None:
+    for name in RECIPES:
+        code = block(f"recipe_{name}.py, not run")
+        lines = [line for line in code.splitlines() if line.strip()]
+        own = [line for line in lines if not line.startswith(("import ", "from "))]
+        assert len(own) < MOST_LINES, f"recipe_{name}.py has {len(own)} lines"
 
 
 @pytest.mark.parametrize(
