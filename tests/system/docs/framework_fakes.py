@@ -91,7 +91,7 @@ def _verl(sampler: Sampler) -> dict[str, types.ModuleType]:
 
     class Servers:
         async def generate(
-            self, *, request_id: str, prompt_ids: list[int], sampling_params: Any
+            self, request_id: str, *, prompt_ids: list[int], sampling_params: Any
         ) -> Any:
             assert sampling_params["max_tokens"] > 0
             assert tokenizer.encode(END)[0] in sampling_params["stop_token_ids"]

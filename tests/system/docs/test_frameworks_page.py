@@ -25,7 +25,7 @@ SDK = "ors-sdk-0.1.0"
 TASK = {"env_name": "Contract", "task_index": 0}
 TEXTS = (fakes.write("add", a=1, b=2), "What now?", fakes.write("submit", answer="0"))
 F = TypeVar("F", bound=Callable[..., Any])
-MOST_LINES = 32
+MOST_LINES = 25
 RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
 
 
@@ -353,7 +353,7 @@ def test_a_recipe_is_short() -> None:
         code = block(f"recipe_{name}.py, not run")
         lines = [line for line in code.splitlines() if line.strip()]
         own = [line for line in lines if not line.startswith(("import ", "from "))]
-        assert len(own) < MOST_LINES, f"recipe_{name}.py has {len(own)} lines"
+        assert len(own) <= MOST_LINES, f"recipe_{name}.py has {len(own)} lines"
 
 
 @pytest.mark.parametrize(
