@@ -97,15 +97,18 @@ def test_no_stream_tells_of_the_reward(tmp_path):
         say(process, "initialize", **INITIALIZE)
         say(process, "tools/list")
         say(process, "prompts/get", name="task")
-        say(process, "tools/call", name="give_up", arguments={})
+        for _ in range(2):
+            # The same id: it is the same request.
+            say(process, "tools/call", name="guess", arguments={"word": "x"})
         assert process.stdout is not None
-        said = b"".join(process.stdout.readline() for _ in range(4))
+        said = b"".join(process.stdout.readline() for _ in range(5))
         said += b"".join(process.communicate(timeout=60))
     assert process.returncode == 0
-    assert b"Noted." in said
+    assert said.count(b"Noted.") == 2
     for secret in (b"reward", str(REWARD)[2:].encode(), ANSWER.encode(), b"expected"):
         assert secret not in said.lower()
-    assert rows(output)[0]["total_reward"] == REWARD
+    [row] = rows(output)
+    assert (row["total_reward"], row["steps"]) == (REWARD, 1)
 
 
 @pytest.mark.parametrize("number", mostly_slow([signal.SIGTERM, signal.SIGINT]))

@@ -83,6 +83,21 @@ def test_turns_handed_in_at_once_are_played_in_their_order(contract):
     run_live(contract, script)
 
 
+def test_a_turn_can_be_answered_with_its_steps(contract):
+    async def script(live: LiveEpisode) -> None:
+        await live.start()
+        [step] = await live.step(ADD)
+        assert (step.reward, step.blocks[0]["text"]) == (0.5, "3")
+        steps = await live.step([ADD, SUBMIT, ADD])
+        assert [step.tool for step in steps] == ["add", "submit"]
+        assert live.ended
+        with pytest.raises(EpisodeOverError, match="finished"):
+            await live.step(ADD)
+
+    run_live(contract, script)
+    assert contract.runs() == 3
+
+
 def test_what_is_stopped_from_outside_keeps_what_it_earned(contract):
     async def script(live: LiveEpisode) -> None:
         assert live.stop() is None
