@@ -195,10 +195,6 @@ class NativeView:
         Raises what the environment raised, unless the wrapped env ended the episode.
         """
         if not info["error_kind"]:
-            if "observation" not in info["metadata"]:
-                raise ProtocolError(
-                    "the result holds no observation of a Gymnasium environment"
-                )
             return self._report(info["metadata"], info)
         if over:
             return deepcopy(last), {"ors": Metadata(info)}
@@ -218,7 +214,11 @@ class NativeView:
 
 def _read(record: Mapping[str, Any], key: str) -> Any:
     try:
-        return read_value(record.get(key))
+        return read_value(record[key])
+    except KeyError:
+        raise ProtocolError(
+            f"the reply holds no {key} of a Gymnasium environment"
+        ) from None
     except UncarriedError as error:
         raise ProtocolError(
             f"the {key} of the environment cannot be read: {error}"
