@@ -126,6 +126,31 @@ def test_a_result_comes_although_its_connection_broke(contract):
 
 
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_a_client_whose_connection_breaks_before_the_reply_runs_nothing_twice(
+    contract, mode
+):
+    async def break_off(wire: Wire) -> None:
+        async with agent_at(wire.url, mode) as agent:
+            await agent.list_tools()
+            asked = wire.said.count(b"tools/call")
+            wire.cut = lambda _: wire.said.count(b"tools/call") > asked
+            await call(agent, "count")
+
+    async def work() -> None:
+        async with hosted(contract) as served, Wire(served.url) as wire:
+            with pytest.raises(ExceptionGroup):
+                await break_off(wire)
+            assert wire.cuts
+            assert contract.runs("count") == 1
+            async with agent_at(served.url, mode) as agent:
+                later = await call(agent, "count")
+            # Without a session, who is gone before the result has cancelled the call.
+            assert later == (False, "2") or served.ended.is_set()
+
+    within_a_minute(work())
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_a_call_that_is_cancelled_ends_the_episode(contract, mode):
     async def work() -> None:
         async with hosted(contract) as served:
