@@ -125,9 +125,23 @@ def _without_a_server(
     if request.node.get_closest_marker("unit") is None:
         return
 
+    start = subprocess.Popen.__init__
+
     def refuse(*_: Any, **__: Any) -> None:
         pytest.fail("a test with the mark `unit` starts no process and no server")
 
-    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
-    monkeypatch.setattr(socket.socket, "connect", refuse)
+    def refuse_process(self: Any, command: Any, *given: Any, **named: Any) -> None:
+        # matplotlib lists the fonts once; NumPy 2.0 asks which processor this is.
+        name = command if isinstance(command, str) else command[0]
+        asks = name in {"fc-list", "lscpu"}
+        (start if asks else refuse)(self, command, *given, **named)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse_process)
+    connect = socket.socket.connect
+
+    def refuse_address(self: socket.socket, *given: Any) -> None:
+        # From Python 3.14 on multiprocessing asks a process of its own to fork.
+        (connect if self.family == socket.AF_UNIX else refuse)(self, *given)
+
+    monkeypatch.setattr(socket.socket, "connect", refuse_address)
     monkeypatch.setattr(socket.socket, "listen", refuse)

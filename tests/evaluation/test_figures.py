@@ -122,7 +122,8 @@ def test_every_order_of_the_rows_has_the_same_figures():
     ]
     one, other = Evaluation(records), Evaluation(records[::-1])
     assert one.metrics() == other.metrics()
-    assert one.compare(guesses()) == other.compare(guesses())
+    # As text: from Python 3.13 on a dataclass with a NaN is not equal to its twin.
+    assert repr(one.compare(guesses())) == repr(other.compare(guesses()))
 
 
 def with_steps(*steps: tuple[str, str, str], reward: float = 0.0) -> Evaluation:

@@ -8,6 +8,7 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TransformReward
 from gymnasium.wrappers import vector as wrappers
+from packaging.version import Version
 
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import vector
@@ -129,7 +130,21 @@ def test_is_refused(name: str, given: tuple[Any, ...], closing) -> None:
         getattr(wrappers, name)(envs, *given).reset(seed=0)
 
 
-@pytest.mark.parametrize("mode", list(AutoresetMode))
+LOSES_REWARDS = pytest.mark.xfail(
+    Version(gym.__version__) < Version("1.4"),
+    reason="before 1.4 Gymnasium's wrapper leaves out the first reward of an episode "
+    "that began in the step in which the last one ended",
+)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        AutoresetMode.NEXT_STEP,
+        AutoresetMode.DISABLED,
+        pytest.param(AutoresetMode.SAME_STEP, marks=LOSES_REWARDS),
+    ],
+)
 def test_statistics_in_every_autoreset_mode(mode: AutoresetMode) -> None:
     envs: Any = ORSVectorEnv("guess", num_envs=3, autoreset_mode=mode)
     envs = wrappers.RecordEpisodeStatistics(envs)
