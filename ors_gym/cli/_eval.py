@@ -141,6 +141,18 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
         help="episodes at the same time; default: 8",
     )
     parser.add_argument(
+        "--min-concurrent",
+        type=int,
+        default=1,
+        metavar="N",
+        help="the same where the server is busy, at least; default: 1",
+    )
+    parser.add_argument(
+        "--adapt-to-latency",
+        action="store_true",
+        help="play fewer at the same time while requests wait at the server",
+    )
+    parser.add_argument(
         "--engine",
         choices=("local", "ray"),
         default="local",
@@ -205,6 +217,8 @@ def _run(options: argparse.Namespace) -> int:
             options.tasks,
             policy,
             max_concurrent=options.max_concurrent,
+            min_concurrent=options.min_concurrent,
+            adapt_to_latency=options.adapt_to_latency,
             episodes_per_task=options.episodes_per_task,
             max_turns=options.max_turns,
             deadline=options.deadline,

@@ -175,6 +175,22 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         """
         return self._server.retries.subscribe(callback)
 
+    def subscribe_to_round_trips(
+        self, callback: Callable[[float], None]
+    ) -> Callable[[], None]:
+        """Have a function called with the seconds that a session id took to be had.
+
+        No code of an environment runs in that request, so it tells how busy the server
+        is. Servers that hand out no session ids tell nothing.
+
+        Args:
+            callback: The function. Several can be subscribed at once.
+
+        Returns:
+            A function that ends the subscription.
+        """
+        return self._server.round_trips.subscribe(callback)
+
     def run_in_background(
         self, operation: Operation[T]
     ) -> concurrent.futures.Future[T]:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from importlib import metadata
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from ors_gym.client._run_operation import AsyncExchange
 from ors_gym.client.http._address import Origin
@@ -29,7 +29,12 @@ class RemoteServer(Server):
 
     def __init__(self, settings: ClientSettings) -> None:
         self.retries = RetrySubscribers(settings.base_url)
-        hooks = Hooks(on_retry=self.retries, clock=time.monotonic)
+        self.round_trips: Subscribers[float] = Subscribers()
+        hooks = Hooks(
+            on_retry=self.retries,
+            on_round_trip=self.round_trips.tell,
+            clock=time.monotonic,
+        )
         super().__init__(settings, hooks=hooks)
         self.ping_every = 45.0
         """Seconds between two pings of a session (docs/wire.md, point 12: 10 to 60)."""
@@ -37,12 +42,38 @@ class RemoteServer(Server):
         """Does the background's exchanges where the user brought connections."""
 
 
-class RetrySubscribers:
-    """Logs each retry and tells those who want to know of it."""
+E = TypeVar("E")
+
+
+class Subscribers(Generic[E]):
+    """Tells those of something who want to know of it."""
+
+    def __init__(self) -> None:
+        self._callbacks: dict[object, Callable[[E], None]] = {}
+
+    def tell(self, event: E) -> None:
+        # A copy: a callback may subscribe or unsubscribe, and so may other threads.
+        for callback in list(self._callbacks.values()):
+            callback(event)
+
+    def subscribe(self, callback: Callable[[E], None]) -> Callable[[], None]:
+        """Add a subscriber and return the function that removes it."""
+        # Not the callback itself: the same one may subscribe twice.
+        key = object()
+        self._callbacks[key] = callback
+
+        def unsubscribe() -> None:
+            self._callbacks.pop(key, None)
+
+        return unsubscribe
+
+
+class RetrySubscribers(Subscribers[Retry]):
+    """Logs each retry and tells the subscribers of it; `tell` leaves out the log."""
 
     def __init__(self, base_url: str) -> None:
+        super().__init__()
         self._base_url = base_url
-        self._callbacks: dict[object, Callable[[Retry], None]] = {}
 
     def __call__(self, retry: Retry) -> None:
         _logger.info(
@@ -54,23 +85,6 @@ class RetrySubscribers:
             retry.attempt,
         )
         self.tell(retry)
-
-    def tell(self, retry: Retry) -> None:
-        """Tell the subscribers, without a line in the log."""
-        # A copy: a callback may subscribe or unsubscribe, and so may other threads.
-        for callback in list(self._callbacks.values()):
-            callback(retry)
-
-    def subscribe(self, callback: Callable[[Retry], None]) -> Callable[[], None]:
-        """Add a subscriber and return the function that removes it."""
-        # Not the callback itself: the same one may subscribe twice.
-        key = object()
-        self._callbacks[key] = callback
-
-        def unsubscribe() -> None:
-            self._callbacks.pop(key, None)
-
-        return unsubscribe
 
 
 def make_settings(

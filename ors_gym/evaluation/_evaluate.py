@@ -74,6 +74,11 @@ class Options(RuleOptions, LimitOptions, _EnvOptions, total=False):
     ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
     """
 
+    min_concurrent: int
+    """The least episodes that are played at once where the server is busy; 1."""
+    adapt_to_latency: bool
+    """Whether fewer are played at once while requests wait for each other at the
+    server, and not only while it answers 429; False."""
     policy_factory: Callable[[], Policy] | None
     """Makes a policy for each episode, in place of ``policy``."""
     split: str | None
@@ -185,8 +190,8 @@ async def parallel_evaluate(
         policy: Called with each `Episode` so far; returns an action, a list of
             actions, a `Turn`, or None to give up. A plain function runs in a thread
             for each episode under way.
-        max_concurrent: The most episodes that are played at once; fewer for a while
-            after the server answers 429.
+        max_concurrent: The most episodes that are played at once; fewer while the
+            server answers 429.
         **options: `ors_gym.evaluation.Options`, all by name.
 
     Returns:
@@ -227,8 +232,6 @@ class _Job:
                 f"env_name is {name_type(env_name)}; the order is evaluate(client, "
                 "env_name, tasks, policy); client=None is the bundled server"
             )
-        if max_concurrent < 1:
-            raise InvalidRequestError("max_concurrent must be at least 1")
         check_range(options.get("reward_range"))
         policy_factory = options.get("policy_factory")
         self._options = options
@@ -241,6 +244,8 @@ class _Job:
             make_policy=choose_policy(policy, policy_factory),
             rules=take_rules(dict(options)),
             max_concurrent=max_concurrent,
+            min_concurrent=options.get("min_concurrent", 1),
+            adapt_to_latency=options.get("adapt_to_latency", False),
             seed=options.get("seed"),
             success=options.get("success"),
             limits=take_limits(dict(options)),

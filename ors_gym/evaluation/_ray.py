@@ -67,7 +67,11 @@ async def play_on_ray(
     actors = actors or _count_cpus(ray)
     actors = min(actors, settings.max_concurrent, len(left))
     each = -(-settings.max_concurrent // actors)
-    settings = dataclasses.replace(settings, max_concurrent=each)
+    settings = dataclasses.replace(
+        settings,
+        max_concurrent=each,
+        min_concurrent=max(1, settings.min_concurrent // actors),
+    )
     job = _pickle(ray, (client.settings, settings))
     gate = ray.remote(num_cpus=0, max_concurrency=10_000)(Gate).remote()
     rows = [{"planned": write_planned(one)} for one in left.values()]

@@ -99,6 +99,8 @@ class Hooks:
 
     on_retry: Callable[[Retry], None] = _ignore
     """Told before a request is repeated."""
+    on_round_trip: Callable[[float], None] = _ignore
+    """Told how many seconds a request took in which no environment's code ran."""
     register: Callable[[Server, SessionState], None] = _ignore
     """Takes a session whose /create is about to be sent: who gets it answers for it."""
     forget: Callable[[str], None] = _ignore

@@ -15,10 +15,10 @@ from typing import Any
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import outcome_of
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
-from ors_gym.protocol._retries import Retry
 from ors_gym.rollout._episode import Attempt, Episode
 from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
 from ors_gym.rollout._output import Record, Success, is_success
+from ors_gym.rollout._pace import AdaptiveLimit, Pace
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._player import EpisodePlayer, Turns
 from ors_gym.rollout._policies import Policy
@@ -34,10 +34,21 @@ class Settings:
     make_policy: Callable[[], Policy]
     rules: Rules
     max_concurrent: int
+    min_concurrent: int = 1
+    adapt_to_latency: bool = False
     seed: int | None = None  # ``episode.seed`` is this plus the episode's number
     success: Success = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     env_arguments: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.max_concurrent < 1:
+            raise InvalidRequestError("max_concurrent must be at least 1")
+        if not 1 <= self.min_concurrent <= self.max_concurrent:
+            raise InvalidRequestError(
+                f"min_concurrent must be 1 to {self.max_concurrent}, as max_concurrent "
+                f"is, not {self.min_concurrent}"
+            )
 
     def describe(self) -> JSONObject:
         """Return what the head of an output file says of them."""
@@ -61,17 +72,26 @@ class Scheduler:
         self._client = client
         self._settings = settings
         self._turns = turns
-        self._pace = Pace(settings.max_concurrent)
+        limit = AdaptiveLimit(
+            settings.max_concurrent,
+            settings.min_concurrent,
+            by_latency=settings.adapt_to_latency,
+        )
+        self._pace = Pace(limit)
         self._budget = budget or Budget(settings.limits)
         self._alarm: asyncio.TimerHandle | None = None
         self._free: list[EpisodePlayer] = []
         self._busy: set[EpisodePlayer] = set()
-        self._unsubscribe = client.subscribe_to_retries(self._pace.note)
+        self._unsubscribe = (
+            client.subscribe_to_retries(self._pace.note),
+            client.subscribe_to_round_trips(limit.note_round_trip),
+        )
         self._budget.on_stop(self._stop)
 
     async def aclose(self) -> None:
         """Let go of the client; no episode may be under way."""
-        self._unsubscribe()
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
         if self._alarm is not None:
             self._alarm.cancel()
         while self._free:
@@ -93,7 +113,7 @@ class Scheduler:
         )
 
     def _stop(self) -> None:
-        self._pace.wake()
+        self._pace.open()
         if self._budget.ends_what_is_in_flight:
             for player in self._busy:
                 player.stop()
@@ -191,47 +211,6 @@ class Scheduler:
         except Exception as error:  # noqa: BLE001 - the episode is lost, not the run
             episode.fail(error, "success")
         return Record(episode, success, planned.task.spec)
-
-
-class Pace:
-    """The number of episodes at once: halved where the server says 429, then raised.
-
-    Additive increase and multiplicative decrease, as TCP does it (RFC 5681, section
-    3.1). After it was halved, ``limit`` episodes have to end before it is halved again
-    or rises. From then on it rises by one for every ``limit`` episodes that end.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.limit = float(most)
-        self._most = most
-        self._under_way = 0
-        self._to_end_first = 0
-        self._changed = asyncio.Event()
-        self._is_over = False
-
-    def note(self, retry: Retry) -> None:
-        if "429" in retry.reason and self._to_end_first <= 0:
-            self.limit = max(1.0, self.limit / 2)
-            self._to_end_first = int(self.limit)
-
-    async def begin(self) -> None:
-        """Wait until one more episode may be played, and count it."""
-        while self._under_way >= int(self.limit) and not self._is_over:
-            self._changed.clear()
-            await self._changed.wait()
-        self._under_way += 1
-
-    def wake(self) -> None:
-        """Let those that wait look again; all may begin, to find that nothing may."""
-        self._is_over = True
-        self._changed.set()
-
-    def end(self) -> None:
-        self._under_way -= 1
-        self._to_end_first -= 1
-        if self._to_end_first <= 0 and self.limit < self._most:
-            self.limit = min(float(self._most), self.limit + 1 / self.limit)
-        self._changed.set()
 
 
 async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:

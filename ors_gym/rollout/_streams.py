@@ -58,6 +58,8 @@ def stream_groups(
     *,
     n: int = 8,
     max_concurrent: int = 256,
+    min_concurrent: int = 1,
+    adapt_to_latency: bool = False,
     attempts: int = 3,
     max_staleness: int | None = None,
     groups_per_version: int | None = None,
@@ -94,8 +96,11 @@ def stream_groups(
             group begins, so a sampler may choose it by the results so far.
         policy: As for `run_episode_async`.
         n: The number of outcomes of a group.
-        max_concurrent: The most rollouts that are played at once; fewer for a while
-            after the server answers 429.
+        max_concurrent: The most rollouts that are played at once; fewer while the
+            server answers 429.
+        min_concurrent: The least, however busy the server is.
+        adapt_to_latency: Whether there are also fewer while requests wait for each
+            other at the server.
         attempts: How often a rollout is played at most until it has an outcome. The
             earlier attempts are recorded in ``episode.attempts``.
         max_staleness: The most versions that may pass between the beginning of a group
@@ -172,6 +177,8 @@ def stream_groups(
         make_policy=choose_policy(policy, policy_factory),
         rules=rules,
         max_concurrent=max_concurrent,
+        min_concurrent=min_concurrent,
+        adapt_to_latency=adapt_to_latency,
         seed=seed,
         limits=Limits(
             max_cost=max_cost,

@@ -1,6 +1,7 @@
 """How many episodes are played at once, where the server refuses more sessions."""
 
 import asyncio
+import concurrent.futures
 import functools
 import threading
 from typing import Any
@@ -11,15 +12,18 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.evaluation import evaluate, parallel_evaluate
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode, _scheduler
-from ors_gym.rollout._scheduler import Pace
+from ors_gym.rollout._pace import AdaptiveLimit, Pace
 from tests.testing.small_server import Answer, Sums, serving
 
 MOST = 4
+CAPACITY = 10
 SUBMIT = {"tool": "submit", "input": {"answer": "2"}}
 
 
 class Busy(Sums):
     """Answers 429 where more than a few sessions would be open at once."""
+
+    most = MOST
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +34,7 @@ class Busy(Sums):
 
     def post(self, path: str, session_id: str, body: dict[str, Any]) -> Answer:
         with self.lock:
-            full = self.refuse_next or len(self.places) >= MOST
+            full = self.refuse_next or len(self.places) >= self.most
             if path == "/create" and full:
                 self.refuse_next = False
                 self.refusals += 1
@@ -57,8 +61,8 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
 
 
 class CountingPace(Pace):
-    def __init__(self, most: int) -> None:
-        super().__init__(most)
+    def __init__(self, limit: AdaptiveLimit) -> None:
+        super().__init__(limit)
         self.noted = 0
         paces.append(self)
 
@@ -68,6 +72,72 @@ class CountingPace(Pace):
 
 
 paces: list[CountingPace] = []
+
+
+class Workers(Sums):
+    """Serves so many requests at once; the others wait in line."""
+
+    thinks = 0.1
+
+    def __init__(self, capacity: int) -> None:
+        super().__init__()
+        self.workers = concurrent.futures.ThreadPoolExecutor(capacity)
+        self.present = 0
+        self.seen: list[int] = []
+        """How many requests were served or waited, when each arrived."""
+
+    def post(self, path: str, session_id: str, body: dict[str, Any]) -> Answer:
+        self.present += 1
+        self.seen.append(self.present)
+        try:
+            return self.workers.submit(super().post, path, session_id, body).result()
+        finally:
+            self.present -= 1
+
+
+class Roomy(Busy):
+    """As `Busy`, with as many places as there are workers in the other one."""
+
+    most = CAPACITY
+    thinks = 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [1, 4 * CAPACITY], ids=["below", "above"])
+@pytest.mark.parametrize("by_latency", [True, False], ids=["latency", "429"])
+def test_the_capacity_of_a_server_is_found_from_both_sides(
+    monkeypatch, first, by_latency
+):
+    limits: list[int] = []
+
+    class Watched(AdaptiveLimit):
+        def end(self) -> None:
+            super().end()
+            limits.append(int(self.limit))
+
+    monkeypatch.setattr(
+        _scheduler, "AdaptiveLimit", functools.partial(Watched, first=first)
+    )
+
+    async def think_first(episode: Episode) -> dict[str, Any]:
+        think = {"tool": "think", "input": {}}
+        return think if len(episode.steps) < 3 else SUBMIT
+
+    server = Workers(CAPACITY) if by_latency else Roomy()
+    with serving(server) as base_url:
+        found = evaluate(
+            *(base_url, "sums", range(3), think_first),
+            split="train",
+            episodes_per_task=200,
+            max_concurrent=4 * CAPACITY,
+            adapt_to_latency=by_latency,
+            progress=False,
+        )
+    assert found.outcomes == 600
+    # An episode is not always at the server, so its requests are counted there.
+    seen = server.seen if isinstance(server, Workers) else limits
+    later = seen[len(seen) // 2 :]
+    assert 0.8 * CAPACITY <= sum(later) / len(later) <= 1.2 * CAPACITY
 
 
 def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
@@ -109,20 +179,3 @@ def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
 
     with serving(busy) as base_url:
         asyncio.run(evaluate_both(base_url))
-
-
-def test_the_pace_halves_once_per_burst_and_recovers():
-    pace = Pace(16)
-    busy = Retry("POST /create", "status 429", 1, 0.1)
-    for _ in range(10):
-        pace.note(busy)
-    assert pace.limit == 8
-    pace.note(Retry("POST /create", "reset", 1, 0.1))
-    assert pace.limit == 8
-    for _ in range(8):
-        pace.end()
-    pace.note(busy)
-    assert pace.limit == pytest.approx(8.125 / 2)
-    for _ in range(500):
-        pace.end()
-    assert pace.limit == 16

@@ -62,6 +62,8 @@ def create_session(
             break
         if not (yield from wait(server, patience, outcome, head)):
             break
+    if outcome.status == 200:
+        server.hooks.on_round_trip(outcome.elapsed)
     if outcome.status in (404, 405) and not dialect.routes_by_session:
         return server.hooks.new_id()
     session_id = _session_id(server, outcome, reader)
