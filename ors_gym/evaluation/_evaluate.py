@@ -16,7 +16,6 @@ from ors_gym.evaluation._collector import Collector, ProgressBar
 from ors_gym.evaluation._figures import check_range
 from ors_gym.evaluation._loggers import EvaluationLogger, read_loggers
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
-from ors_gym.evaluation._ray import connect, play_on_ray
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import takes_secrets
@@ -33,8 +32,14 @@ from ors_gym.rollout._output import (
 )
 from ors_gym.rollout._player import make_rollout_env
 from ors_gym.rollout._policies import choose_policy, name_policy
+from ors_gym.rollout._ray import (
+    ClusterFailedError,
+    connect,
+    make_scheduler,
+    read_ray_options,
+)
 from ors_gym.rollout._rules import RuleOptions, take_rules
-from ors_gym.rollout._scheduler import Scheduler, Settings
+from ors_gym.rollout._scheduler import Settings
 from ors_gym.spaces import ToolSchemas
 from ors_gym.types import JSONObject, Secrets, TerminalToolAs
 
@@ -257,7 +262,11 @@ class _Job:
         self._policy_name = options.get("policy_name") or name_policy(
             policy or policy_factory
         )
-        self._ray_options = _read_ray_options(options)
+        self._ray_options = read_ray_options(
+            options.get("engine", "local"),
+            options.get("actors"),
+            options.get("actor_options"),
+        )
         self._plan: Plan | None = None
         self._head: JSONObject = {}
         self.collector: Collector | None = None
@@ -304,11 +313,7 @@ class _Job:
                     on_episode=options.get("on_episode"),
                 )
                 async with self._loggers.run(self._head, self.evaluation):
-                    if self._ray_options is None:
-                        await _play_here(collector, client, settings)
-                    else:
-                        ray = self._ray_options
-                        await play_on_ray(collector, client, settings, *ray)
+                    await _play(collector, client, settings, self._ray_options)
                     collector.raise_if_refused()
 
     def _open_output(self, plan: Plan) -> Output | None:
@@ -358,28 +363,23 @@ def read_env_arguments(head: Mapping[str, Any]) -> JSONObject:
     }
 
 
-async def _play_here(
-    collector: Collector, client: AsyncORSClient, settings: Settings
+async def _play(
+    collector: Collector,
+    client: AsyncORSClient,
+    settings: Settings,
+    ray: tuple[int | None, Mapping[str, Any]] | None,
 ) -> None:
-    """Play all that is left on this event loop."""
-    scheduler = Scheduler(client, settings, budget=collector.budget)
+    """Play all that is left."""
+    scheduler = make_scheduler(client, settings, None, collector.budget, ray)
     async with contextlib.aclosing(scheduler):
 
         async def work() -> None:
             while (planned := collector.next()) is not None:
                 await collector.keep(planned, await scheduler.play_record(planned))
 
-        await scheduler.run(work)
-
-
-def _read_ray_options(options: Options) -> tuple[int | None, Mapping[str, Any]] | None:
-    """Return the number of Ray's actors and their options; None for local play."""
-    engine, actors = options.get("engine", "local"), options.get("actors")
-    actor_options = options.get("actor_options")
-    if engine not in ("local", "ray"):
-        raise InvalidRequestError(f"engine is {engine!r}; it must be 'local' or 'ray'")
-    if engine == "local" and (actors is not None or actor_options is not None):
-        raise InvalidRequestError('actors= and actor_options= need engine="ray"')
-    if actors is not None and actors < 1:
-        raise InvalidRequestError("actors must be at least 1")
-    return None if engine == "local" else (actors, actor_options or {})
+        try:
+            await scheduler.run(work)
+        except ClusterFailedError as error:
+            if not collector.records:
+                raise
+            collector.reason = str(error)

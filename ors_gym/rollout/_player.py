@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Self
 
@@ -35,13 +35,19 @@ class Turns:
         self._asked = 0
         self._open: asyncio.Future[None] | None = None
         self._idle: list[asyncio.Future[None]] = []
+        self.follow: Callable[[bool], Awaitable[None]] | None = None
+        """Told of a pause and of its end, where turns are played elsewhere too."""
 
     @property
     def paused(self) -> bool:
         return self._open is not None
 
-    def pause(self) -> asyncio.Future[None]:
+    def pause(self) -> asyncio.Future[Any]:
         """Hold every further turn; the future is done once none is played."""
+        idle = self._pause()
+        return idle if self.follow is None else asyncio.gather(idle, self.follow(True))
+
+    def _pause(self) -> asyncio.Future[None]:
         loop = asyncio.get_running_loop()
         if self._open is None:
             self._open = loop.create_future()
@@ -52,10 +58,14 @@ class Turns:
             idle.set_result(None)
         return idle
 
-    def resume(self) -> None:
+    def resume(self) -> asyncio.Future[Any] | None:
+        """Let turns be played; a future is done once it is so elsewhere, too."""
         if self._open is not None:
             self._open.set_result(None)
             self._open = None
+        return (
+            None if self.follow is None else asyncio.ensure_future(self.follow(False))
+        )
 
     async def hold(self) -> None:
         """Wait while it is paused."""

@@ -161,8 +161,12 @@ class Scheduler:
             self._pace.end()
         return True
 
-    async def play_to_an_outcome(self, planned: Planned, attempts: int) -> Episode:
+    async def play_to_an_outcome(
+        self, planned: Planned, attempts: int, before: Sequence[Attempt] = ()
+    ) -> Episode:
         """Play a rollout, and again on a new session while it comes to no outcome.
+
+        Those ``before`` count as well.
 
         Returns:
             The last attempt; the earlier ones are in ``episode.attempts``. It has no
@@ -172,7 +176,7 @@ class Scheduler:
             BaseException: The caller's mistake, at once; and what the policy raised at
                 the last attempt, unless it was an outage of its own.
         """
-        earlier: list[Attempt] = []
+        earlier = list(before)
         while True:
             episode = self.new_episode(planned)
             episode.attempts = list(earlier)

@@ -37,6 +37,12 @@ from ors_gym.rollout._output import (
 from ors_gym.rollout._planned import Key, Planned, read_task
 from ors_gym.rollout._player import Turns, make_rollout_env
 from ors_gym.rollout._policies import Policy, choose_policy, name_policy
+from ors_gym.rollout._ray import (
+    RayScheduler,
+    connect,
+    make_scheduler,
+    read_ray_options,
+)
 from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.rollout._scheduler import Scheduler, Settings
 
@@ -67,7 +73,9 @@ def stream_groups(
     incomplete: Incomplete = "keep",
     extra: int = 0,
     output: str | os.PathLike[str] | None = None,
-    engine: Literal["local"] = "local",
+    engine: Literal["local", "ray"] = "local",
+    actors: int | None = None,
+    actor_options: Mapping[str, Any] | None = None,
     policy_factory: Callable[[], Policy] | None = None,
     policy_name: str | None = None,
     split: str | None = None,
@@ -119,7 +127,12 @@ def stream_groups(
         output: The path of a JSON-lines file that each group is appended to, as that
             of `ors_gym.evaluation.evaluate`. The same call again hands over the groups
             that it holds as they are (``group.kept``), and plays what is missing.
-        engine: Where rollouts are played.
+        engine: Where rollouts are played: in this process, or by the actors of a Ray
+            cluster. A new version, a pause and its end reach the actors a moment later.
+        actors: How many processes play with ``engine="ray"``; one per CPU of it if
+            None.
+        actor_options: What each actor asks Ray for: ``num_cpus``, ``num_gpus``,
+            ``memory``, ``runtime_env``, ...
         policy_factory: Makes a policy for each rollout, in place of ``policy``.
         policy_name: The policy's name in the output; the policy's own name if None.
         split: The split of indexes; ``train`` if None and there is one, else the only
@@ -167,8 +180,10 @@ def stream_groups(
         )
     if max_staleness is not None and version is None:
         raise InvalidRequestError("max_staleness= needs version=")
-    if engine != "local":
-        raise InvalidRequestError(f"engine is {engine!r}; it must be 'local'")
+    ray = read_ray_options(engine, actors, actor_options)
+    if ray is not None:
+        # In the caller's thread: Ray sets its signal handlers in the main thread only.
+        connect()
     rules = rules or take_rules(arguments)
     connection, arguments = split_connection(arguments)
     pacing = Pacing(max_staleness, groups_per_version)
@@ -200,6 +215,7 @@ def stream_groups(
         attempts=attempts,
         output=output,
         policy_name=policy_name or name_policy(policy or policy_factory),
+        ray=ray,
     )
     most_ready = -(-max_concurrent // n)
     plan = GroupPlan(most_ready, pacing, incomplete)
@@ -226,6 +242,7 @@ class _Job:
     attempts: int
     output: str | os.PathLike[str] | None
     policy_name: str
+    ray: tuple[int | None, Mapping[str, Any]] | None
 
 
 class GroupStream(AsyncIterator[Group]):
@@ -267,7 +284,7 @@ class GroupStream(AsyncIterator[Group]):
         """Whether no policy is asked for now."""
         return self._run.turns.paused
 
-    def pause(self) -> Awaitable[None]:
+    def pause(self) -> Awaitable[Any]:
         """Ask no policy any more, say because new weights are being loaded.
 
         Sessions are kept alive meanwhile, and no deadline passes.
@@ -277,14 +294,13 @@ class GroupStream(AsyncIterator[Group]):
         """
         return self._run.turns.pause()
 
-    def resume(self) -> Awaitable[None]:
+    def resume(self) -> Awaitable[Any]:
         """Let all rollouts go on.
 
         Returns:
-            Nothing is left to be awaited.
+            Awaited, it waits until they do, also on a cluster.
         """
-        self._run.turns.resume()
-        return _done()
+        return self._run.turns.resume() or _done()
 
     def cancel(self, group: Group) -> Awaitable[Any]:
         """Give up a group that is under way: it is not handed over.
@@ -344,7 +360,7 @@ class _Run:
         self._output: Output | None = None
         self._kept: dict[Group, list[Episode]] = {}
         """Episodes of groups under way that the output holds already."""
-        self._scheduler: Scheduler | None = None
+        self._scheduler: Scheduler | RayScheduler | None = None
         self._budget = Budget()
         self._is_cut = False
         self._playing: dict[Rollout, asyncio.Task[Any]] = {}
@@ -448,10 +464,10 @@ class _Run:
             budget.on_stop(lambda: self._wake(len(self._idle)))
             source = self._source = _Tasks(job, client, name)
             stack.push_async_callback(source.aclose)
-            scheduler = Scheduler(client, settings, self.turns, budget)
-            self._scheduler = await stack.enter_async_context(
-                contextlib.aclosing(scheduler)
+            scheduler = self._scheduler = make_scheduler(
+                client, settings, self.turns, budget, job.ray
             )
+            await stack.enter_async_context(contextlib.aclosing(scheduler))
             await scheduler.run(self._work)
             self._is_cut = bool(self.plan.open or not self._exhausted)
             if self.stopped:
