@@ -1,9 +1,4 @@
-"""``blackjack``: the game of Sutton and Barto, by the rules of Blackjack-v1.
-
-The deck is endless. An ace counts 11 unless that busts. The dealer draws to 17. A
-player's 21 of two cards wins unless the dealer has the same (``sab=True``, as Gymnasium
-registers it). The task seeds the deck: the same actions see the same cards.
-"""
+"""``blackjack``: the game of Sutton and Barto."""
 
 from __future__ import annotations
 
@@ -36,7 +31,25 @@ def hand_total(hand: list[int]) -> tuple[int, bool]:
 
 
 class Blackjack(NumberedTasks):
-    """One hand: 1.0 for a win, 0.0 for a draw, -1.0 for a loss."""
+    """One hand of the game of Sutton and Barto, by the rules of Blackjack-v1.
+
+    The deck is endless. An ace counts 11 unless that busts. The dealer draws to 17. A
+    player's 21 of two cards wins unless the dealer has the same (``sab=True``, as
+    Gymnasium registers it).
+
+    Rewards:
+        1.0 for a win, 0.0 for a draw, -1.0 for a loss; 0.0 for each `hit` before.
+
+    Starting state:
+        The prompt shows two cards of the player and one of the dealer. The task seeds
+        the deck: the same actions see the same cards.
+
+    Episode end:
+        It terminates with `stand`, or with a `hit` above 21.
+
+    Version history:
+        0.1.0: the first.
+    """
 
     served_name = "blackjack"
 

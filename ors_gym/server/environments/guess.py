@@ -1,8 +1,4 @@
-"""``guess``: find a number between 1 and 16.
-
-A wrong guess pays -1/16 and the right one 1.0. Ten wrong guesses end the episode. A
-player that bisects gets 0.85 on average, and one that guesses at random 0.03.
-"""
+"""``guess``: find a number between 1 and 16."""
 
 from __future__ import annotations
 
@@ -33,7 +29,21 @@ class Number(BaseModel):
 
 
 class Guess(NumberedTasks):
-    """A secret number; each guess is answered with higher or lower."""
+    """A secret number between 1 and 16; each guess is answered with higher or lower.
+
+    Rewards:
+        1.0 for the right number, -1/16 for a wrong one. A player that bisects gets
+        0.85 on average, and one that guesses at random 0.03.
+
+    Starting state:
+        The prompt says the range and how many guesses are left.
+
+    Episode end:
+        It terminates with the right guess, or with the tenth wrong one.
+
+    Version history:
+        0.1.0: the first.
+    """
 
     served_name = "guess"
 

@@ -36,7 +36,20 @@ class Answer(BaseModel):
 
 
 class Math(NumberedTasks):
-    """One question, one ``submit``: 1.0 for the right number, else 0.0."""
+    """One arithmetic word problem, one answer.
+
+    Rewards:
+        1.0 for the right number, in whatever notation; 0.0 for another answer.
+
+    Starting state:
+        The prompt is the question. No question is in two splits.
+
+    Episode end:
+        It terminates with the first `submit`.
+
+    Version history:
+        0.1.0: the first.
+    """
 
     served_name = "math"
 

@@ -45,7 +45,22 @@ class Move(BaseModel):
 
 
 class Maze(NumberedTasks):
-    """A maze from the top left to a goal 8 or 16 moves away."""
+    """A maze of 4 to 6 rooms a side, as text and as a picture.
+
+    Rewards:
+        Each move pays the share of the way that it gains, and costs that share where it
+        leads away; a wall pays 0.0. All moves to the goal together pay 1.0.
+
+    Starting state:
+        The top left room. The goal is 8 or 16 moves away, nearer in a small maze. The
+        prompt shows the map.
+
+    Episode end:
+        It terminates at the goal, or after four times the moves of the shortest way.
+
+    Version history:
+        0.1.0: the first.
+    """
 
     served_name = "maze"
 

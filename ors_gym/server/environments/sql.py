@@ -1,10 +1,4 @@
-"""``sql``: answer questions about a shop from its database.
-
-Each task has its own database and three questions. Every third task also asks to fix
-data, and only such a task has the tool ``update``. ``submit`` ends the episode and pays
-the share of the parts that are right; each answer is a part, and so is the fix. A wrong
-SQL statement makes its tool fail. The episode ends unpaid after 30 calls.
-"""
+"""``sql``: answer questions about a shop from its database."""
 
 from __future__ import annotations
 
@@ -56,7 +50,25 @@ class Answers(BaseModel):
 
 
 class Sql(NumberedTasks):
-    """Questions about a database; partial credit for some of them right."""
+    """Three questions about a shop, to be answered from its SQLite database.
+
+    Each task has its own database. Every third task, on average, also asks to fix data,
+    and only such a task has the tool `update`.
+
+    Rewards:
+        `submit` pays the share of the parts that are right, from 0.0 to 1.0. Each
+        answer is a part, and so is the fix. All other calls pay 0.0. A wrong SQL
+        statement makes its tool fail.
+
+    Starting state:
+        The prompt has the questions.
+
+    Episode end:
+        It terminates with `submit`, or unpaid after 30 calls.
+
+    Version history:
+        0.1.0: the first.
+    """
 
     served_name = "sql"
 
@@ -137,12 +149,16 @@ class Sql(NumberedTasks):
         """List ``update`` if this task asks to fix data."""
         if self._repair is None:
             return ListToolsOutput(tools=[])
-        update = ToolSpec(
+        return ListToolsOutput(tools=[self.update_spec()])
+
+    @staticmethod
+    def update_spec() -> ToolSpec:
+        """Describe the tool of the tasks that ask to fix data."""
+        return ToolSpec(
             name="update",
             description=(Sql.update.__doc__ or "").strip(),
             input_schema=Statement.model_json_schema(),
         )
-        return ListToolsOutput(tools=[update])
 
     @tool
     def list_tables(self) -> ToolOutput:

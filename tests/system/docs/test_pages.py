@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from ors_gym.server import serve
+from ors_gym.server import BUNDLED, serve
 from ors_gym.testing._checks import CHECKS
 from tests.rollout.chat_server import running_chat_server
 from tests.system.docs.architecture import PICTURE, draw, read_layers
+from tests.system.docs.environment_pages import FOLDER, write_page
 from tests.system.docs.pages import ROOT, python_blocks, run_page
 
 DOCS = ROOT / "docs"
 OWN_TESTS = {"frameworks.md"}  # in test_frameworks_page.py
 PAGES = sorted({page.name for page in DOCS.glob("*.md")} - OWN_TESTS)
+PAGES += [f"environments/{name}.md" for name in BUNDLED]
 SLOW = {"environments.md", "index.md", "recipes.md", "training.md"}
 EXPECTED = {"index.md": "success rate", "environments.md": "0 fail", "wire.md": "1.0"}
 LINK = re.compile(r"\]\(((?!http|#)[^)#]+)")
@@ -85,6 +87,14 @@ def test_the_picture_of_the_architecture_shows_the_rules_that_are_checked() -> N
     written = rules["importlinter:contract:layers"]["layers"]
     checked = re.findall(r"ors_gym\.(\w+)", written)
     assert layers == checked
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_the_page_of_an_environment_says_what_its_class_does(name: str) -> None:
+    assert (FOLDER / f"{name}.md").read_text(encoding="utf-8") == write_page(name), (
+        "an environment changed: python -m tests.system.docs.environment_pages"
+    )
+    assert {page.stem for page in FOLDER.glob("*.md")} == set(BUNDLED)
 
 
 README = ROOT / "README.md"

@@ -16,7 +16,7 @@ from tests.system.docs.pages import ROOT
 
 PAGES = sorted(
     page.relative_to(ROOT / "docs").with_suffix("").as_posix()
-    for folder in (".", "reference", "notebooks")
+    for folder in (".", "environments", "reference", "notebooks")
     for page in (ROOT / "docs" / folder).iterdir()
     if page.suffix in {".md", ".ipynb"}
 )
