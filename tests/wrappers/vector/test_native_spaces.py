@@ -63,8 +63,16 @@ def without_ors(infos: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in kept.items() if key not in (5, "_5")}
 
 
-@pytest.mark.parametrize("mode", list(AutoresetMode))
-@pytest.mark.parametrize("name", NATIVE)
+# Each env and each mode is in one of the quick cases.
+QUICK = dict(zip(NATIVE, AutoresetMode, strict=True))
+CASES = [
+    pytest.param(name, mode, marks=() if QUICK[name] is mode else pytest.mark.slow)
+    for name in NATIVE
+    for mode in AutoresetMode
+]
+
+
+@pytest.mark.parametrize(("name", "mode"), CASES)
 def test_it_is_as_a_vector_env_of_native_envs(base_url, closing, name, mode):
     envs = ORSVectorEnv(name, base_url, COUNT, autoreset_mode=mode)
     envs, others = closing(vector.NativeSpaces(envs)), closing(native(name, mode))
