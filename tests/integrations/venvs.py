@@ -100,6 +100,12 @@ GROUPS: Final[dict[str, Group]] = {
             ("default:::(gymnasium|pygame|Box2D|jax|mujoco|reasoning_gym)",),
             needs_torch=False,
         ),
+        # verl imports cachetools and does not ask for it.
+        Group(
+            "verl",
+            ("verl==0.9.1", "cachetools>=5"),
+            ("default:::(verl|ray|torch|tensordict|transformers|hydra|omegaconf)",),
+        ),
         Group("rllib", ("ray[rllib]==2.60.0",), ("default:::(ray|torch|gymnasium)",)),
     )
 }
