@@ -19,6 +19,7 @@ from benchmarks.cores import keep_server
 from benchmarks.loopserver import loopserver
 from benchmarks.peers import interleave, openreward_python, working
 from benchmarks.rows import Row
+from benchmarks.served import measure as measure_served
 from tests.integrations.venvs import GROUPS
 from tests.support.servers.process import start_server
 from tests.support.virtual_environments import ROOT, ensure
@@ -163,12 +164,7 @@ def vectors(rounds: int) -> Part:
 
 def served(rounds: int) -> Part:
     """Measure what it costs to have a Gymnasium env on the other side of HTTP."""
-    # In a process of its own, since it is kept to one core.
-    script = [sys.executable, "-m", "benchmarks.served", "--json", "--pairs"]
-    done = subprocess.run(
-        [*script, str(10 * rounds)], check=True, capture_output=True, text=True
-    )
-    return Part([Row(**row) for row in json.loads(done.stdout)])
+    return Part(measure_served(10 * rounds))
 
 
 def action_spaces(rounds: int) -> Part:

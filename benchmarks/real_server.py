@@ -31,7 +31,7 @@ from ors_gym import AsyncORSClient, AsyncSession
 from ors_gym.protocol._requests import call_body
 from tests.support.servers.process import start_server
 
-__all__ = ["compare"]
+__all__ = ["compare", "cpu_seconds"]
 
 _SESSIONS: Final = 64
 _CALLS: Final = 5
@@ -66,7 +66,7 @@ def _our_call(session: AsyncSession) -> Call:
     return lambda: session.call_tool(*_TOOL)
 
 
-def _cpu_seconds(process: int) -> float:
+def cpu_seconds(process: int) -> float:
     """Return the time that a process's threads have run; 0 where nobody counts it."""
     tasks = pathlib.Path(f"/proc/{process}/task").glob("*/schedstat")
     return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
@@ -81,11 +81,11 @@ async def _block(calls: Sequence[Call], server: int) -> tuple[float, float]:
 
     # Connections that rested while the other played are too old for a call.
     await asyncio.gather(*(call() for call in calls))
-    cpu, start = _cpu_seconds(server), time.perf_counter()
+    cpu, start = cpu_seconds(server), time.perf_counter()
     await asyncio.gather(*map(play, calls))
     count = _CALLS * len(calls)
     rate = count / (time.perf_counter() - start)
-    return rate, (_cpu_seconds(server) - cpu) / count
+    return rate, (cpu_seconds(server) - cpu) / count
 
 
 async def compare(name: str, pairs: int) -> dict[str, Any]:

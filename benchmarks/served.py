@@ -2,26 +2,24 @@
 
     python -m benchmarks.served [--pairs 60]
 
-Both play the same episodes in turn, a block each, and a block is timed without the
-opening of its session. Where there are two cores the server has one and the client the
-other.
+Both play the same episodes in turn, a block each, without the opening of the session.
+Client and server wait for each other, so the time of a step is that of the one and of
+the other: the CPU of both is counted, and other work of the machine does not matter.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import gymnasium as gym
 
 import ors_gym
-from benchmarks.cores import keep_client, keep_server
-from benchmarks.rows import Row, quartiles
+from benchmarks.real_server import cpu_seconds
+from benchmarks.rows import Row
 from ors_gym.server import serve
 from ors_gym.server._process import find_process
 from ors_gym.wrappers import NativeSpaces
@@ -30,23 +28,34 @@ __all__ = ["measure"]
 
 _STEPS: Final = 20
 """Steps of a block; the pole of every seed stands for so long."""
+Costs: TypeAlias = tuple[float, float]
+"""Seconds of CPU of the client and of the server."""
+Clock: TypeAlias = Callable[[], Costs]
 
 
-def _time_native(env: Any, seed: int) -> float:
+def _play_native(env: Any, seed: int, clock: Clock) -> Costs:
     env.reset(seed=seed)
-    start = time.perf_counter()
+    start = clock()
     for step in range(_STEPS):
         env.step(step % 2)
-    return time.perf_counter() - start
+    costs = _since(start, clock)
+    # The next block does not pay for the end of this session.
+    env.unwrapped.leave()
+    return costs
 
 
-def _time_bare(client: ors_gym.ORSClient, seed: int) -> float:
+def _play_bare(client: ors_gym.ORSClient, seed: int, clock: Clock) -> Costs:
     with client.session("cartpole-v1", split="train", index=seed) as session:
         session.get_prompt()
-        start = time.perf_counter()
+        start = clock()
         for step in range(_STEPS):
             session.call_tool("step", {"action": step % 2})
-        return time.perf_counter() - start
+        return _since(start, clock)
+
+
+def _since(start: Costs, clock: Clock) -> Costs:
+    client, server = clock()
+    return client - start[0], server - start[1]
 
 
 def measure(pairs: int) -> list[Row]:
@@ -58,48 +67,37 @@ def measure(pairs: int) -> list[Row]:
     Returns:
         One row.
     """
+    native, bare = [], []
     with serve("gymnasium:CartPole-v1") as base_url:
-        if process := find_process(base_url):
-            keep_server(process.pid)
-        keep_client()
+        process = find_process(base_url)
+        assert process is not None
+
+        def clock() -> Costs:
+            return time.process_time(), cpu_seconds(process.pid)
+
         client = ors_gym.ORSClient(base_url)
         there: dict[str, Any] = {"env_name": "cartpole-v1", "base_url": base_url}
         env = NativeSpaces(gym.make("ors/remote", **there))
-        turns: list[Callable[[int], float]] = [
-            lambda seed: _time_native(env, seed),
-            lambda seed: _time_bare(client, seed),
-        ]
-        ratios = []
-        for pair in range(pairs + 2):
-            # Who is second must not always be the same.
-            order = (0, 1) if pair % 2 else (1, 0)
-            seconds = {turn: turns[turn](pair) for turn in order}
-            ratios.append(seconds[1] / seconds[0])
+        for pair in range(pairs):
+            native.append(_play_native(env, pair, clock))
+            bare.append(_play_bare(client, pair, clock))
         env.close()
         client.close()
-    counted = ratios[2:]
-    return [
-        Row(
-            "steps/s of NativeSpaces on a served CartPole to a bare client",
-            statistics.median(counted),
-            0.95,
-            at_least=True,
-            spread=quartiles(counted),
-        )
-    ]
+    # The server is asked for the same by both.
+    server = statistics.median(cost for _, cost in native + bare)
+    ours, theirs = (
+        server + statistics.median(cost for cost, _ in costs)
+        for costs in (native, bare)
+    )
+    what = "steps/s of NativeSpaces on a served CartPole to a bare client"
+    return [Row(what, theirs / ours, 0.95, at_least=True)]
 
 
 def main() -> None:
     """Print the figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=60, help="default 60")
-    parser.add_argument("--json", action="store_true", help="print the row as JSON")
-    options = parser.parse_args()
-    rows = measure(options.pairs)
-    if options.json:
-        print(json.dumps([dataclasses.asdict(row) for row in rows]))
-        return
-    for row in rows:
+    for row in measure(parser.parse_args().pairs):
         print(f"{row.what}: {row.figure}, budget {row.budget}")
 
 
