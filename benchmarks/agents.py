@@ -29,9 +29,9 @@ from mcp.server.lowlevel import Server
 from benchmarks.loopserver import loopserver
 from benchmarks.rows import Row, quartiles
 from ors_gym import AsyncORSClient
-from ors_gym._web import describe_address, listen
 from ors_gym.formats import render_text, to_mcp_content, to_mcp_tools
 from ors_gym.mcp import serve_async
+from ors_gym.server._web import describe_address, listen
 
 __all__ = ["measure"]
 

@@ -21,7 +21,6 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
-from ors_gym._web import is_foreign
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._page import (
     LIVE_POLICY,
@@ -41,6 +40,7 @@ from ors_gym.formats._json import decode_json
 from ors_gym.rollout import Episode, Step, Turn
 from ors_gym.rollout._output import OUTPUT, Record, read_planned, read_record
 from ors_gym.rollout._planned import Key
+from ors_gym.server._web import is_foreign
 from ors_gym.types import JSONObject
 
 _READING_SECONDS: Final = 0.5

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final, Self
 
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 
-from ors_gym._web import describe_address, listen, refuse
 from ors_gym.mcp._face import Face, Played
 from ors_gym.mcp._http import run_face, run_http_server
 from ors_gym.rollout import Episode
+from ors_gym.server._web import describe_address, listen, refuse
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

@@ -14,8 +14,8 @@ from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import JSONRPCMessage
 
-from ors_gym._web import TokenGuard, WebPageGuard
 from ors_gym.mcp._face import Face
+from ors_gym.server._web import TokenGuard, WebPageGuard
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -10,11 +10,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Self
 
-from ors_gym._json_lines import BeingWrittenError
 from ors_gym._shown_text import warn
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import UnknownTaskError
+from ors_gym.formats._json_lines import BeingWrittenError
 from ors_gym.rollout import Episode, LiveEpisode, Rules
 from ors_gym.rollout._output import (
     OUTPUT,

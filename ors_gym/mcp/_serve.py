@@ -14,7 +14,6 @@ from mcp.server.stdio import stdio_server
 from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
-from ors_gym._web import LOOPBACK, describe_address, listen, refuse, reply_json
 from ors_gym.errors import InvalidRequestError
 from ors_gym.mcp._face import Face
 from ors_gym.mcp._http import run_face, run_http_server
@@ -23,6 +22,7 @@ from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import connect, split_connection
 from ors_gym.rollout._output import Success
 from ors_gym.rollout._rules import take_rules
+from ors_gym.server._web import LOOPBACK, describe_address, listen, refuse, reply_json
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send

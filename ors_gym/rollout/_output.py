@@ -12,9 +12,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from ors_gym._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
+from ors_gym.formats._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._planned import Key, identify
 from ors_gym.rollout._usage import Usage, add_up

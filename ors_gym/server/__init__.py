@@ -21,6 +21,7 @@ from __future__ import annotations
 #   _process            starts a server process, and ends it with its owner
 #   _process_main       what runs in that process, until its owner is gone
 #   _http_server        ors-sdk under uvicorn
+#   _web                the socket of an HTTP server, and who may reach it
 #   _class_transfer     sends an environment class to the server process
 #   _reference_players  a scripted player for each bundled environment
 #   adapters            Gymnasium environments and other people's data sets

@@ -15,8 +15,8 @@ import ors.server
 import uvicorn
 
 from ors_gym._shown_text import clean
-from ors_gym._web import LOOPBACK, WebPageGuard
 from ors_gym.errors import InvalidRequestError
+from ors_gym.server._web import LOOPBACK, WebPageGuard
 from ors_gym.server.environments import PlayerMistakeError
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from ors_gym._web import open_socket
 from ors_gym.errors import ORSError
 from ors_gym.server._class_transfer import load_served
+from ors_gym.server._web import open_socket
 
 if TYPE_CHECKING:
     from ors_gym.server._http_server import StartReportingServer

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-from ors_gym._web import describe_address, listen
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.server._class_transfer import (
     describe_application,
@@ -18,6 +17,7 @@ from ors_gym.server._class_transfer import (
     load_served,
 )
 from ors_gym.server._process import ServerProcess
+from ors_gym.server._web import describe_address, listen
 from ors_gym.server.environments import BUNDLED
 
 PLAYER: Final = "ors_gym.testing._cassettes.player:Player"

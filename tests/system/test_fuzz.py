@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 
-from ors_gym import _json_lines as lines
+from ors_gym.formats import _json_lines as lines
 from ors_gym.protocol import _replies as replies
 from ors_gym.rollout._output import Output
 from ors_gym.spaces import ToolCallSpace

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from ors_gym._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.client._remote_server import find_version, is_secret_header
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json import decode_json
+from ors_gym.formats._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.protocol._dialect import DEPLOYMENT_HEADER
 from ors_gym.protocol._redaction import Redactor, secrets_of_header
 from ors_gym.protocol._sse import Event, EventDecoder

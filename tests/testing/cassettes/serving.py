@@ -5,8 +5,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-from ors_gym._web import open_socket
 from ors_gym.server._http_server import build_server
+from ors_gym.server._web import open_socket
 from ors_gym.testing._cassettes.asgi import Application
 from ors_gym.testing._cassettes.player import Player
 from ors_gym.testing._cassettes.recorder import Recorder
