@@ -40,12 +40,14 @@ def _check_class(reference: str) -> None:
         require_module(reference)
         return
     name = reference.removeprefix("ors/")
-    said = (
-        f"{name} is bundled: run ors-gym serve"
-        if name in BUNDLED_NAMES
-        else f"{reference!r} cannot be served"
+    if name in BUNDLED_NAMES:
+        raise InvalidRequestError(
+            f"{name} is bundled: ors-gym serve without a name serves it; a name is "
+            f"{SERVED}"
+        )
+    raise InvalidRequestError(
+        f"{reference!r} cannot be served; what can be is {SERVED}"
     )
-    raise InvalidRequestError(f"{said}; what can be is {SERVED}")
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -82,7 +82,7 @@ URL = "http://127.0.0.1:1"
         ("play no_such.module:C", "'no_such.module' cannot be imported (run in"),
         (f"play math --url {URL}", "127.0.0.1:1"),
         ("serve no_such_module:C", "module 'no_such_module' cannot be imported"),
-        ("serve guess", "guess is bundled: run ors-gym serve; a class of your"),
+        ("serve guess", "guess is bundled: ors-gym serve without a name serves it"),
         (
             "serve nothing",
             "'nothing' cannot be served; what can be is module:Class, gymnasium:ID",

@@ -137,7 +137,10 @@ def test_the_capacity_of_a_server_is_found_from_both_sides(
     # An episode is not always at the server, so its requests are counted there.
     seen = server.seen if isinstance(server, Workers) else limits
     later = seen[len(seen) // 2 :]
-    assert 0.8 * CAPACITY <= sum(later) / len(later) <= 1.2 * CAPACITY
+    # By latency a real server is loaded a little beyond its capacity: other programs on
+    # the machine delay replies too. Under a virtual clock both are within a fifth.
+    most = 1.6 if by_latency else 1.2
+    assert 0.8 * CAPACITY <= sum(later) / len(later) <= most * CAPACITY
 
 
 def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):

@@ -64,8 +64,8 @@ class Recorder(Application):
     ) -> None:
         super().__init__()
         origin = Origin(base_url)
-        self._server = f"{origin.scheme}://{origin.authority}{origin.prefix}"
-        self._file = CassetteFile(path, self._server)
+        self._upstream = f"{origin.scheme}://{origin.authority}{origin.prefix}"
+        self._file = CassetteFile(path, self._upstream)
         # Not an httpx client, which would give one user's cookies to another.
         self._transport = AsyncHTTPTransport(ssl_context=ssl_context)
         self._sessions: dict[str, int] = {}
@@ -84,7 +84,7 @@ class Recorder(Application):
             if name not in _NOT_PASSED_ON
         }
         passed_on = httpx.Request(
-            *(asked.method, f"{self._server}{asked.path}"),
+            *(asked.method, f"{self._upstream}{asked.path}"),
             headers=headers,
             content=asked.body or None,
         )
@@ -97,7 +97,7 @@ class Recorder(Application):
 
     def _refuse(self, exchange: _Exchange, error: httpx.TransportError) -> Response:
         """Answer in place of a server that did not; nothing of it is recorded."""
-        detail = self.secrets.hide(f"{self._server} did not answer: {error}")
+        detail = self.secrets.hide(f"{self._upstream} did not answer: {error}")
         content = json.dumps({"detail": detail})
         if isinstance(error, httpx.ConnectError) and exchange.is_call:
             # It was not sent, and this reply says so (docs/wire.md, point 5).
@@ -110,9 +110,12 @@ class Recorder(Application):
     ) -> Response | None:
         for cookie in response.headers.get_list("set-cookie"):
             self.secrets.learn(secrets_of_header(cookie.partition(";")[0]))
-        location = response.headers.get("location", "").removeprefix(self._server)
+        location = response.headers.get("location", "").removeprefix(self._upstream)
         headers = [
-            (name.encode("latin-1"), value.removeprefix(self._server).encode("latin-1"))
+            (
+                name.encode("latin-1"),
+                value.removeprefix(self._upstream).encode("latin-1"),
+            )
             for name, value in response.headers.multi_items()
             if name not in _NOT_PASSED_ON
         ]
