@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.client.background import background
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError, import_extra
 from ors_gym.rollout._episode import Attempt, Episode
@@ -420,9 +421,11 @@ class Worker:
             await asyncio.wait([task])
 
     async def close(self) -> None:
-        """Cancel all rollouts."""
+        """Cancel all rollouts, and wait until their sessions are deleted."""
         for token in list(self._playing):
             await self.cancel(token)
+        # The process is killed next, so nothing may be left to its background thread.
+        await asyncio.to_thread(background().delete_all, _CLOSING_SECONDS / 2)
 
 
 def write_planned(planned: Planned) -> str:
