@@ -1,5 +1,8 @@
 """Whether two results of vector envs are the same, down to types and masks."""
 
+# The oldest Gymnasium that is allowed has no generic SyncVectorEnv.
+from __future__ import annotations
+
 import contextlib
 from collections.abc import Iterator
 from typing import Any
