@@ -8,8 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from ors_gym.rollout import CommandPolicy, Episode, run_episode, run_group
 from tests.evaluation.contract_evaluations import play
 from tests.support.proxy.faults import Point, Reset
 from tests.support.virtual_environments import ROOT
+from tests.support.waiting import wait_until
 
 AGENT = Path(__file__).with_name("small_agent.py")
 KEY = "sk-very-secret-key"
@@ -63,13 +62,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
         return True
     return False
-
-
-def wait_until(is_so: Callable[[], Any]) -> None:
-    until = time.monotonic() + 60
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 @pytest.fixture

@@ -3,8 +3,7 @@
 import contextlib
 import gc
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -13,6 +12,7 @@ import ors_gym
 from ors_gym.client.background import _thread, background
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
+from tests.support.waiting import wait_until
 
 
 @contextlib.contextmanager
@@ -25,14 +25,6 @@ def pinged(
         with client.session(environment, split="train", index=index) as session:
             session.get_prompt()
             yield proxy, session
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        pause.wait(0.01)
 
 
 def test_pings_go_on_while_idle_and_during_a_call(server: RunningServer) -> None:
