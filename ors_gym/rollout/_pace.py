@@ -13,15 +13,16 @@ from typing import Final
 from ors_gym.protocol._retries import Retry
 
 _CUT: Final = 0.9
-"""What is left of the limit at the first sign that it is too high."""
-_FURTHER_CUT: Final = 0.8
-"""The same where it was cut for longer waits just before, so is far too high."""
+"""What is left of the limit where a request was refused."""
+_CUT_FOR_WAITS: Final = 0.82
+"""The same where requests wait: that is seen later than a refusal, when the limit has
+risen further."""
 _LEAST_OF_A_BURST: Final = 0.5
 """What is left of the limit at least, however many refusals come at once."""
 _FEW: Final = 5
 """A window has at least so many round trips."""
 _TIMES: Final = 2.0
-_TOLERATED_SECONDS: Final = 0.01
+_TOLERATED_SECONDS: Final = 0.005
 """Round trips of so many times the shortest and of so much more, on average, say that
 requests wait for each other."""
 _REMEMBERED: Final = 32
@@ -67,7 +68,6 @@ class AdaptiveLimit:
         self._clock = clock
         self._refused_until = -math.inf
         self._by_latency = by_latency
-        self._was_slow = False
         self._window: list[float] = []
         self._ended = 0
         self._shortest: deque[float] = deque(maxlen=_REMEMBERED)
@@ -94,8 +94,7 @@ class AdaptiveLimit:
             self._ended = 0
         is_whole = self._ended >= self.limit and len(self._window) >= _FEW
         if is_whole and self._is_slow():
-            self._cut(_FURTHER_CUT if self._was_slow else _CUT)
-            self._was_slow = True
+            self._cut(_CUT_FOR_WAITS)
         elif is_used and self._clock() >= self._refused_until:
             self.limit = min(self._most, self.limit + 1 / self.limit)
         if is_whole:
@@ -124,9 +123,7 @@ class AdaptiveLimit:
         least = min(self._shortest)
         most = max(_TIMES * least, least + _TOLERATED_SECONDS)
         # Not the median: where all calls end together, few requests wait, but long.
-        is_slow = statistics.fmean(self._window) > most
-        self._was_slow = self._was_slow and is_slow
-        return is_slow
+        return statistics.fmean(self._window) > most
 
     def _cut(self, share: float) -> None:
         self._floor = max(self._least, self.limit * _LEAST_OF_A_BURST)
