@@ -80,9 +80,11 @@ def train(steps: int = 8192, seed: int = 0, base_url: str | None = None) -> Trai
         seed=seed,
         device="cpu",
     )
+    unseen.seed(seed)
     before, _ = evaluate_policy(model, unseen, n_eval_episodes=64, deterministic=False)
     curve = Curve()
     model.learn(steps, callback=curve)
+    unseen.seed(seed)  # the same tasks again
     after, _ = evaluate_policy(model, unseen, n_eval_episodes=64)
     env.close()
     unseen.close()

@@ -183,7 +183,10 @@ class CookbookRenderer:
         return sum(map(set(self.stop_ids).__contains__, ids))
 
     def parse(self, ids: Sequence[int]) -> Parsed:
-        message, _ = self._renderer.parse_response(list(ids))
+        # Its parser raises where an engine went on after the end of the turn.
+        ends = (place for place, one in enumerate(ids, 1) if one in self.stop_ids)
+        turn = list(ids[: next(ends, None)])
+        message, _ = self._renderer.parse_response(turn)
         calls = [call.model_dump() for call in message.get("tool_calls") or ()]
         calls += [call.raw_text for call in message.get("unparsed_tool_calls") or ()]
         content = message["content"]

@@ -127,9 +127,17 @@ def test_one_that_drops_reasoning_is_refused_or_splits(renderer: Any) -> None:
 
 
 @pytest.mark.parametrize("name", RENDERERS)
-@given(st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=12))
-def test_whatever_was_sampled_is_read(name: str, ids: list[int]) -> None:
-    assert isinstance(as_renderer(RENDERERS[name]).parse(ids).text, str)
+@given(
+    st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=12),
+    st.integers(0, 2),
+    st.lists(st.integers(0, len(TOKENIZER) - 1), max_size=3),
+)
+def test_whatever_was_sampled_is_read(
+    name: str, ids: list[int], ends: int, beyond: list[int]
+) -> None:
+    renderer = as_renderer(RENDERERS[name])
+    sampled = ids + [renderer.stop_ids[0]] * ends + beyond
+    assert isinstance(renderer.parse(sampled).text, str)
 
 
 def test_places_of_images_count_from_the_reply() -> None:

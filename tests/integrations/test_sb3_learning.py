@@ -16,7 +16,7 @@ GROUP = "training"
 
 @pytest.mark.timeout(400)
 def test_ppo_learns_to_bisect(example, bundled):
-    trained = example("sb3_ppo").train(6144, base_url=bundled)
+    trained = example("sb3_ppo").train(base_url=bundled)
     # At random a game brings about 0.03.
     assert trained.before < 0.3
     assert trained.after > max(0.5, 2 * trained.before)
