@@ -46,8 +46,8 @@ def test_the_example_is_short() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_random_model_learns_to_guess_through_an_outage() -> None:
-    # `python -m benchmarks.async_grpo` goes on to nine tenths of the reference.
-    curve, ages = async_grpo.learn(seed=0, steps=220)
+    curve, ages = async_grpo.learn(seed=0, steps=360)
     assert curve.start < 0.2
-    assert curve.end >= 0.45
+    # Nine tenths of what the player of reference earns, as in the benchmark.
+    assert curve.end >= 0.9 * 0.85
     assert 1 <= max(ages) <= 4
