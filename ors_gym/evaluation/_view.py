@@ -95,7 +95,7 @@ def view(
         http://127.0.0.1:.../
     """
     paths = [path] if other is None or other == path else [path, other]
-    runs = [Run(os.fspath(one)) for one in paths]
+    runs = [WatchedRun(os.fspath(one)) for one in paths]
     try:
         server = _Server(Viewer(runs), port)
     except OSError as error:
@@ -110,7 +110,7 @@ def view(
         thread.join()
 
 
-class Run:
+class WatchedRun:
     """An output file as far as it was read, and what of it fits into memory.
 
     The texts and pictures of an episode are left in the file. ``changes`` has the rows
@@ -287,7 +287,7 @@ def _without_texts(record: Record) -> Record:
 class Viewer:
     """Makes the updates of a page out of runs, for any number of readers."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[WatchedRun]) -> None:
         self._runs = runs
         self._lock = threading.Lock()
         self._slow = [_Slow(self._find_figures), _Slow(self._find_plots)]

@@ -10,8 +10,8 @@ import gymnasium
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers.utils import create_zero_array
 
-from ors_gym._space_json import SPACES_KEYWORD, read_space, write_action
-from ors_gym._value_json import UncarriedError, read_value, write_value
+from ors_gym._gymnasium_json.spaces import SPACES_KEYWORD, read_space, write_action
+from ors_gym._gymnasium_json.values import UncarriedError, read_value, write_value
 from ors_gym.env._rules import Metadata
 from ors_gym.errors import (
     InvalidArgumentError,

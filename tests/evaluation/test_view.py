@@ -20,7 +20,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record, view
 from ors_gym.evaluation import _view as module
 from ors_gym.evaluation._page import list_episode, list_tasks, show_figures
-from ors_gym.evaluation._view import Run, Viewer
+from ors_gym.evaluation._view import Viewer, WatchedRun
 from ors_gym.rollout import Turn
 from ors_gym.rollout._output import FORMAT, Output
 from tests.cli.running import COMMAND
@@ -71,7 +71,7 @@ def rows_of(news: dict[str, Any]) -> list[int]:
 
 @pytest.mark.unit
 def test_a_growing_file_is_followed_and_a_torn_row_waited_for(path):
-    viewer = Viewer([Run(str(path))])
+    viewer = Viewer([WatchedRun(str(path))])
     news = update_all(viewer)
     assert "waiting for" in news["runs"][0]["progress"]["problem"]
     write(path, make_record(0), make_record(1, 0.0))
@@ -108,7 +108,7 @@ def test_what_is_found_is_what_a_report_finds(path):
         *(make_record(7, 0.25, number=n) for n in (0, 1)),
     ]
     write(path, *records)
-    news = update_all(Viewer([Run(str(path))]))
+    news = update_all(Viewer([WatchedRun(str(path))]))
     found = Evaluation.load(path)
     assert len(found.records) == 7
     assert news["runs"][0]["figures"] == show_figures(found)
@@ -123,7 +123,7 @@ def test_what_is_found_is_what_a_report_finds(path):
 @pytest.mark.parametrize("how", ["replaced", "cut", "written anew"])
 def test_a_file_that_is_no_longer_the_same_is_read_anew(path, how):
     write(path, make_record(0), make_record(1))
-    viewer = Viewer([Run(str(path))])
+    viewer = Viewer([WatchedRun(str(path))])
     before = update_all(viewer)
     if how == "replaced":
         beside = path.with_name("beside")
@@ -148,7 +148,7 @@ def test_a_file_that_is_no_longer_the_same_is_read_anew(path, how):
 @pytest.mark.unit
 def test_the_last_row_of_an_episode_counts(path):
     write(path, make_record(0, None), make_record(1))
-    viewer = Viewer([Run(str(path))])
+    viewer = Viewer([WatchedRun(str(path))])
     before = update_all(viewer)
     with path.open("ab") as file:
         file.write(make_record(0, 0.25).encode()[1])
@@ -173,7 +173,7 @@ def test_a_damaged_file_is_told_and_what_is_there_is_kept(path, line, said):
     write(path, make_record(0))
     with path.open("ab") as file:
         file.write(line)
-    viewer = Viewer([Run(str(path))])
+    viewer = Viewer([WatchedRun(str(path))])
     news = update_all(viewer)
     assert rows_of(news) == [0]
     assert said in news["runs"][0]["progress"]["problem"]
@@ -185,14 +185,14 @@ def test_a_damaged_file_is_told_and_what_is_there_is_kept(path, line, said):
 @pytest.mark.unit
 def test_another_file_is_no_run(path):
     path.write_text("{}\n")
-    [run] = update_all(Viewer([Run(str(path))]))["runs"]
+    [run] = update_all(Viewer([WatchedRun(str(path))]))["runs"]
     assert "is no output file of an evaluation" in run["progress"]["problem"]
 
 
 @pytest.mark.unit
 @given(cursor=st.text() | st.from_regex(r"[0-9.]{0,20}"))
 def test_any_cursor_is_answered(cursor):
-    viewer = Viewer([Run("/nowhere/run.jsonl")])
+    viewer = Viewer([WatchedRun("/nowhere/run.jsonl")])
     assert viewer.update(cursor)["runs"][0]["rows"] == []
 
 
@@ -206,7 +206,7 @@ def test_transcripts_are_searched(path):
     record.episode.turns = [Turn([call], "I THINK so", call_ids=["c"])]
     with_task = Record(make_record(-1).episode, success=True, task={"a": "secret"})
     write(path, record, make_record(1), with_task)
-    viewer = Viewer([Run(str(path))])
+    viewer = Viewer([WatchedRun(str(path))])
     update_all(viewer)
     for query, rows in (
         ('où "ł" 5 > HERE', [0]),
@@ -229,7 +229,7 @@ def test_runs_of_different_environments_are_not_compared(path):
     other = path.with_name("other.jsonl")
     with Output(other, HEAD | {"environment": "maze"}, ()) as output:
         output.append(make_record(0, 0.0))
-    news = update_all(Viewer([Run(str(path)), Run(str(other))]))
+    news = update_all(Viewer([WatchedRun(str(path)), WatchedRun(str(other))]))
     assert "math and maze are different environments" in news["comparison"]
     assert news["tasks"] is None
     assert all("success rate" in run["figures"] for run in news["runs"])
@@ -240,7 +240,7 @@ def test_two_runs_are_compared(path):
     write(path, make_record(0), make_record(1))
     other = path.with_name("other.jsonl")
     write(other, make_record(0, 0.0), make_record(1))
-    news = update_all(Viewer([Run(str(path)), Run(str(other))]))
+    news = update_all(Viewer([WatchedRun(str(path)), WatchedRun(str(other))]))
     assert "1 better, 0 worse, 1 equal" in news["comparison"]
     assert [row[2:] for row in news["tasks"]] == [
         [(1, 1.0, 1.0), (1, 0.0, 0.0)],
@@ -324,7 +324,7 @@ def test_nobody_else_is_answered(served):
 
 
 def test_a_run_is_followed_while_it_is_played(server, path):
-    viewer = Viewer([Run(str(path))])
+    viewer = Viewer([WatchedRun(str(path))])
     cursor, seen = "", []
 
     def look(record: Record) -> None:
@@ -336,7 +336,7 @@ def test_a_run_is_followed_while_it_is_played(server, path):
 
     found = play(server, output=path, on_episode=look, max_concurrent=1)
     assert seen == [[0], [1], [2], [3]]
-    news = update_all(Viewer([Run(str(path))]))
+    news = update_all(Viewer([WatchedRun(str(path))]))
     assert news["runs"][0]["figures"] == show_figures(Evaluation.load(path))
     assert found.success_rate == Evaluation.load(path).success_rate
 

@@ -97,7 +97,7 @@ class AsyncConnection:
         try:
             sent = self.socket.send(request)
         except _AGAIN:
-            pass
+            pass  # The buffer is full: `_write` sends all of it later.
         except OSError as error:
             # The server may have answered before it hung up. Then its answer counts.
             self.ended = error

@@ -29,13 +29,18 @@ from ors import ImageBlock, TextBlock, ToolOutput, tool
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, create_model, field_validator
 
-from ors_gym._space_json import (
+from ors_gym._gymnasium_json.spaces import (
     SPACES_KEYWORD,
     action_schema,
     describe_space,
     read_action,
 )
-from ors_gym._value_json import UncarriedError, read_value, show_value, write_value
+from ors_gym._gymnasium_json.values import (
+    UncarriedError,
+    read_value,
+    show_value,
+    write_value,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server.adapters._arguments import read_arguments
 from ors_gym.server.adapters._worker import Worker
@@ -336,17 +341,18 @@ def _record(observation: Any, info: Any) -> dict[str, Any]:
         record = {"observation": write_value(observation)}
     except UncarriedError as error:
         raise UncarriedError(f"the observation cannot be carried: {error}") from None
-    try:
+    with contextlib.suppress(UncarriedError):
         return {**record, "info": write_value(dict(info))}
-    except UncarriedError:
-        pass
+    # What of it can be carried is, and the rest is named.
     kept: dict[str, Any] = {}
     left_out = []
     for key, value in dict(info).items():
         try:
-            kept |= {key: value} if write_value({key: value}) else {}
+            write_value({key: value})
         except UncarriedError:
             left_out.append(str(key))
+        else:
+            kept[key] = value
     return {**record, "info": write_value(kept), "left_out": left_out}
 
 

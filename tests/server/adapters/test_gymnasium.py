@@ -18,8 +18,8 @@ from gymnasium import spaces
 from PIL import Image
 
 import ors_gym
-from ors_gym._space_json import read_space
-from ors_gym._value_json import read_value
+from ors_gym._gymnasium_json.spaces import read_space
+from ors_gym._gymnasium_json.values import read_value
 from ors_gym.client import ORSClient
 from ors_gym.errors import (
     InvalidRequestError,

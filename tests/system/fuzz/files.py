@@ -19,7 +19,7 @@ from unittest.mock import patch
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record
 from ors_gym.evaluation._page import show_figures
-from ors_gym.evaluation._view import MALFORMED, Run
+from ors_gym.evaluation._view import MALFORMED, WatchedRun
 from ors_gym.rollout._output import FORMAT, Output, read_output
 from ors_gym.rollout._planned import Key
 from tests.evaluation.contract_evaluations import make_record
@@ -134,7 +134,7 @@ def _continue(path: Path, begun: bytes, random: Random) -> str:
 def _watch(path: Path, random: Random) -> None:
     """Follow the file as a live page does, while it is written in two parts."""
     whole = path.read_bytes()
-    run = Run(str(path))
+    run = WatchedRun(str(path))
     path.write_bytes(whole[: random.randrange(len(whole) + 1)])
     run.read(9.0)
     path.write_bytes(whole)

@@ -1,4 +1,4 @@
-"""Spaces as JSON, and actions by their schemas: random nested spaces come back."""
+"""Spaces, values and actions as JSON: random nested spaces come back."""
 
 import json
 import math
@@ -10,14 +10,19 @@ from gymnasium import Space, spaces
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ors_gym._space_json import (
+from ors_gym._gymnasium_json.spaces import (
     action_schema,
     describe_space,
     read_action,
     read_space,
     write_action,
 )
-from ors_gym._value_json import UncarriedError, read_value, show_value, write_value
+from ors_gym._gymnasium_json.values import (
+    UncarriedError,
+    read_value,
+    show_value,
+    write_value,
+)
 from ors_gym.spaces import ToolCallSpace, json_schema
 from tests.support.identical import identical
 from tests.support.random_spaces import GRAPHS, NESTED, STACKED

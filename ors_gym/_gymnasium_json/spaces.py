@@ -16,7 +16,7 @@ import numpy as np
 from gymnasium import Space, spaces
 from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 
-from ors_gym._value_json import (
+from ors_gym._gymnasium_json.values import (
     MOST_ELEMENTS,
     UncarriedError,
     read_value,

@@ -1,0 +1,1 @@
+"""Spaces, values and actions of Gymnasium as JSON, for both ends of a served env."""
