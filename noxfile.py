@@ -83,10 +83,12 @@ def build(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def lock(session: nox.Session) -> None:
-    """Write `pylock.toml` anew; ``-- --upgrade`` takes the newest versions."""
+    """Write all locks anew; ``-- --upgrade`` takes the newest versions."""
     compile_ = "uv pip compile pyproject.toml --extra test --universal --quiet"
     command = f"{compile_} --python-version {PYTHONS[0]} --output-file pylock.toml"
     session.run(*command.split(), *session.posargs, external=True)
+    # Those of the cached environments of the tests.
+    session.run("python", "-m", "tests.locks", "--", *session.posargs, external=True)
 
 
 @nox.session(python=False)

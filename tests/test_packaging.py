@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import noxfile
-from tests.support.virtual_environments import ROOT
+from tests.locks.__main__ import RECIPES
+from tests.support.virtual_environments import ROOT, read_lock
 
 pytestmark = pytest.mark.unit
 
@@ -69,18 +70,33 @@ def licences() -> list[Any]:
 
 def test_the_lock_file_fits_the_requirements_of_contributors() -> None:
     packages = tomllib.loads((ROOT / "pylock.toml").read_text())["packages"]
+    locked = [f"{package['name']}=={package['version']}" for package in packages]
+    assert misfits(requirements("test"), locked) == [], "nox --session lock"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_lock_of_an_environment_fits_what_is_asked_of_it(name: str) -> None:
+    asked, locked = RECIPES[name].requirements, read_lock(RECIPES[name].lock)
+    assert misfits(asked, locked) == [], f"python -m tests.locks {name}"
+
+
+def test_every_lock_is_of_an_environment() -> None:
+    files = {path.stem for path in (ROOT / "tests" / "locks").glob("*.txt")}
+    assert files == set(RECIPES)
+
+
+def misfits(asked: list[Requirement], lines: list[str]) -> list[str]:
+    """Tell of requirements that no locked version meets, or not each of them."""
     locked: dict[str, list[str]] = {}
-    for package in packages:
-        locked.setdefault(package["name"], []).append(package["version"])
-    misfits = [
-        f"{one} but {locked.get(canonicalize_name(one.name))} is locked"
-        for one in requirements("test")
-        if not all(
-            one.specifier.contains(version, prereleases=True)
-            for version in locked.get(canonicalize_name(one.name), ["0"])
-        )
-    ]
-    assert misfits == [], "nox --session lock"
+    for one in map(Requirement, lines):
+        locked.setdefault(canonicalize_name(one.name), []).append(str(one.specifier))
+    told = []
+    for one in asked:
+        pins = locked.get(canonicalize_name(one.name), ["==0"])
+        versions = [pin.removeprefix("==") for pin in pins]
+        if not all(one.specifier.contains(v, prereleases=True) for v in versions):
+            told.append(f"{one} but {versions} is locked")
+    return told
 
 
 def test_the_supported_pythons_are_those_that_are_tested() -> None:

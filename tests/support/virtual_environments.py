@@ -2,7 +2,8 @@
 
 For what cannot be installed beside the project: server SDKs that exclude each other,
 and frameworks of gigabytes. ``ORS_GYM_TEST_VENVS`` names another place for them. They
-hold no copy of the project, so that all checkouts share them.
+hold no copy of the project, so that all checkouts share them. What the packages bring
+along has the versions of a lock, so that no release of theirs breaks a test.
 """
 
 import contextlib
@@ -21,6 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 ROOT: Final = Path(__file__).parents[2]  # the checkout
 
 
@@ -36,11 +40,37 @@ class Recipe:
     timeout: float = 300.0  # seconds for one step
 
     @property
+    def lock(self) -> Path:
+        """Where ``python -m tests.locks`` writes the version of each package."""
+        return ROOT / "tests" / "locks" / f"{self.name}.txt"
+
+    @property
+    def requirements(self) -> list[Requirement]:
+        """What is installed together with its own requirements."""
+        steps = [step for step in self.steps if not _is_alone(step)]
+        return [Requirement(line) for step in steps for line in step]
+
+    @property
     def directory(self) -> Path:
-        """Where the environment is; another place for each other recipe and Python."""
-        digest = hashlib.sha256(repr(self.steps).encode()).hexdigest()[:10]
+        """Where the environment is; another place for each other content and Python.
+
+        A bound that changes makes no other environment while the lock keeps to it.
+        """
+        names = {(canonicalize_name(r.name), *r.extras) for r in self.requirements}
+        alone = [step for step in self.steps if _is_alone(step)]
+        content = repr((sorted(names), alone, read_lock(self.lock)))
+        digest = hashlib.sha256(content.encode()).hexdigest()[:10]
         python = f"py{sys.version_info.major}.{sys.version_info.minor}"
         return cache_directory() / f"{self.name}-{python}-{digest}"
+
+
+def _is_alone(step: Sequence[str]) -> bool:
+    return step[0] == "--no-deps"
+
+
+def read_lock(lock: Path) -> list[str]:
+    lines = lock.read_text(encoding="utf-8").splitlines() if lock.exists() else []
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def cache_directory() -> Path:
@@ -100,6 +130,8 @@ def _build(recipe: Recipe, directory: Path, interpreter: Path) -> None:
 def _install(recipe: Recipe, interpreter: Path, step: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pip", "--python", str(interpreter), "install"]
     command += ["--quiet", "--disable-pip-version-check", "--retries", "1", *step]
+    if recipe.lock.exists() and not _is_alone(step):
+        command += ["--constraint", str(recipe.lock)]
     try:
         done = subprocess.run(
             command,

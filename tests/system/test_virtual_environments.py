@@ -49,8 +49,21 @@ def test_an_environment_is_built_once_for_many_askers(cache):
 def test_another_recipe_is_another_environment() -> None:
     changed = dataclasses.replace(OLDEST, steps=(*OLDEST.steps, ("pip",)))
     assert changed.directory != OLDEST.directory
-    # Whoever waits longer for it gets the same.
+    # Whoever waits longer for it gets the same, and a bound that the lock keeps to.
     assert dataclasses.replace(OLDEST, timeout=9.0).directory == OLDEST.directory
+    (first, *others), *steps = OLDEST.steps
+    bounded = ((f"{first}>=0.1", *others), *steps)
+    assert dataclasses.replace(OLDEST, steps=bounded).directory == OLDEST.directory
+
+
+def test_another_lock_is_another_environment(monkeypatch, tmp_path):
+    before, text = OLDEST.directory, OLDEST.lock.read_text()
+    monkeypatch.setattr(venvs, "ROOT", tmp_path)
+    OLDEST.lock.parent.mkdir(parents=True)
+    OLDEST.lock.write_text(f"# Another remark.\n{text}")
+    assert OLDEST.directory == before
+    OLDEST.lock.write_text(text.replace("fastapi==", "fastapi==9"))
+    assert OLDEST.directory != before
 
 
 def test_half_an_environment_is_built_anew(cache: pytest.MonkeyPatch) -> None:

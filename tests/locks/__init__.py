@@ -1,0 +1,1 @@
+"""The version of each package in the cached virtual environments, a file for each."""
