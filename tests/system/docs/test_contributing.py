@@ -1,4 +1,4 @@
-"""What CONTRIBUTING says of the layout is how the folders are."""
+"""What the pages say of the layout is how the folders are."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.system.docs.pages import ROOT
 
 pytestmark = pytest.mark.unit
 
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+TEXT = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *(ROOT / "docs").glob("*.md"),
