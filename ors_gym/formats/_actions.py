@@ -150,7 +150,7 @@ def parse_actions(
         >>> second.action.message[:48]
         'Invalid action: the JSON inside <tool_call> is n'
     """
-    if _is_canonical(message):
+    if _is_canonical(message) or type(message) is InvalidAction:
         return [ParsedCall("", message)]
     return _MessageReader(tools, plain_text, parse).read(message)
 

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Final, Self
 
 from ors_gym import errors
-from ors_gym.client import AsyncORSClient
+from ors_gym.client import AsyncORSClient, AsyncSession
+from ors_gym.env._opening import Opening
 from ors_gym.env._task_order import Task
 from ors_gym.errors import (
     EpisodeOverError,
@@ -49,7 +50,8 @@ class LiveEpisode:
     Args:
         client: The client; not closed here.
         env_name: The environment's name on the server.
-        task: Its index in the split, or the task itself.
+        task: Its index in the split, the task itself, or what
+            `AsyncTaskEnv.open_ahead` returned.
         split: The split of an index; ``train`` if None and there is one, else the
             only one.
         number: Which episode of this task it is, from 0.
@@ -84,7 +86,7 @@ class LiveEpisode:
         self,
         client: AsyncORSClient,
         env_name: str,
-        task: int | Mapping[str, Any],
+        task: int | Mapping[str, Any] | Task | Opening[AsyncSession],
         *,
         split: str | None = None,
         number: int = 0,
@@ -98,6 +100,7 @@ class LiveEpisode:
         self.episode = Episode(env_name, number=number)
         """What happened so far. Its ``total_reward`` is a running figure."""
         self._task = (task, split)
+        self._ahead = task if isinstance(task, Opening) else None
         self._found: Task | None = None
         self._attempts = attempts
         self._collected = 0.0
@@ -143,8 +146,9 @@ class LiveEpisode:
                 self._found = await env.find_task(task, split=split)
                 episode.task_index = self._found.index
                 episode.split = self._found.split
+            opened, self._ahead = self._ahead or self._found, None
             self._game = await start_game(
-                episode, env, self._found, self._rules, self._clock
+                episode, env, opened, self._rules, self._clock
             )
         except ORSError as error:
             episode.fail(error, error.kind)
@@ -357,3 +361,9 @@ class LiveEpisode:
         if self._game is not None:
             self._game.close()
         await self._env.close()
+
+    def discard(self) -> None:
+        """Close it without waiting: the background deletes the session."""
+        if self._game is not None:
+            self._game.close()
+        self._env.discard()

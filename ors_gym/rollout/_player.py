@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, Self
 
-from ors_gym.client import AsyncORSClient
+from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.env import AsyncTaskEnv
+from ors_gym.env._opening import Opening
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode, Stop, Turn
@@ -233,7 +234,11 @@ def _describe(error: BaseException) -> str:
 
 
 async def start_game(
-    episode: Episode, env: AsyncTaskEnv, task: Task, rules: Rules, clock: Clock
+    episode: Episode,
+    env: AsyncTaskEnv,
+    task: Task | Opening[AsyncSession],
+    rules: Rules,
+    clock: Clock,
 ) -> Game:
     """Open the session of an episode, and fill in what the episode begins with."""
     try:

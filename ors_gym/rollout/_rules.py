@@ -71,10 +71,14 @@ class Rules:
     def conclude(self, episode: Episode, reason: StopReason) -> None:
         """End an episode that has an outcome, and set its reward."""
         episode.stop_reason = reason
-        episode.total_reward = reduce_rewards(
+        episode.total_reward = self.reward_of(episode)
+
+    def reward_of(self, episode: Episode) -> float:
+        """Return what an episode is worth that ends as it stands."""
+        return reduce_rewards(
             episode.rewards,
             self.reward_reduction,
-            finished=reason == "finished",
+            finished=episode.finished,
             nonterminal_reward=self.nonterminal_reward,
         )
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pytest
 from PIL import Image
 
-from ors_gym import errors
+from ors_gym import ORSClient, errors
 from ors_gym.integrations.trl import (
     TRLEnvironment,
     combine_environments,
@@ -420,8 +420,7 @@ def test_an_outage_is_repaired_and_nobody_notices(proxy, caplog, fault):
 def test_an_environment_that_answers_otherwise_is_not_gone_on_with(proxy, caplog):
     rollout = start(contract(proxy.url))
     assert rollout.count() == "1"
-    ((action, result),) = rollout._played
-    rollout._played[0] = (action, ("7", *result[1:]))
+    rollout._live.episode.steps[0].blocks = [{"type": "text", "text": "7"}]
     proxy.plan("/call", [Answer(404)])
     assert rollout.count() == ""
     assert rollout.get_reward() is None
@@ -470,7 +469,7 @@ def test_a_failure_of_our_own_is_no_text_for_the_model(rollout, monkeypatch):
     def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(rollout._env, "step", fail)
+    monkeypatch.setattr(rollout._live._env, "step", fail)
     assert rollout.add(a=1, b=2) == ""
     assert rollout.get_reward() is None
 
@@ -511,7 +510,7 @@ def test_a_group_is_opened_at_once(tidy_server):
     assert len(tidy_server.log("setup")) > 4
     assert [one.reset(**row) for one in group[1:]] == ["slow?"] * 7
     assert len({entry["session"] for entry in tidy_server.log("ready")}) == 8
-    assert len({one._env.session_id for one in group}) == 8
+    assert len({one._live._env.session_id for one in group}) == 8
     made.reward_funcs[0](environments=group)
     tidy_server.wait_for("teardown", 8)
 
@@ -633,7 +632,8 @@ def test_a_terminal_tool_is_reached_as_the_user_chooses(
 def test_an_outage_of_the_last_message_pays_none(newest, caplog):
     made = trl_environment("Essay", newest.base_url, tasks=[0], attempts=1)
     rollout = start(made)
-    rollout._env.client.delete_episode(rollout._env.session_id)
+    with ORSClient(newest.base_url) as client:
+        client.delete_episode(rollout._live._env.session_id)
     given: Any = {"environments": [rollout], "completions": [say("0")]}
     assert made.reward_funcs[0](**given) == [None]
     assert "session_lost" in caplog.text

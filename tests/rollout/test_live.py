@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
+from ors_gym.env import AsyncTaskEnv
 from ors_gym.errors import (
     AmbiguousCallError,
     EpisodeOverError,
@@ -81,6 +82,28 @@ def test_turns_handed_in_at_once_are_played_in_their_order(contract):
         assert [step.input["a"] for step in live.episode.steps] == [0, 1, 2, 3, 4]
 
     run_live(contract, script)
+
+
+def test_it_plays_on_a_session_that_was_opened_ahead(contract):
+    async def work() -> None:
+        async with connect(contract.base_url) as client:
+            opener = AsyncTaskEnv("Contract", client=client)
+            ahead = await opener.open_ahead(3)
+            live = LiveEpisode(client, "Contract", ahead, attempts=2)
+            assert (await live.start())[0]["content"] == "3 + 3 = ?"
+            assert (live.episode.task_index, live.episode.split) == (3, "train")
+            await live.take(ADD)
+            (lost,) = contract.open_sessions()
+            await client.delete_episode(lost)
+            # The next attempt opens a session of its own.
+            await live.take(ADD)
+            assert live.episode.rewards == [0.5, 0.5]
+            assert len(live.episode.attempts) == 1
+            assert len(contract.log("ready")) == 2
+            live.discard()
+            await asyncio.to_thread(contract.wait_for, "teardown", 2)
+
+    asyncio.run(work())
 
 
 def test_a_turn_can_be_answered_with_its_steps(contract):

@@ -9,8 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar, Final, TypeAlias
 
-from ors_gym.env import TaskEnv
-from ors_gym.env._rules import StepResult
+from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import UNPICKLED, without_secrets
 from ors_gym.env._task_order import Task
 from ors_gym.errors import (
@@ -29,12 +28,12 @@ from ors_gym.formats import (
 )
 from ors_gym.formats._actions import InvalidAction
 from ors_gym.formats._blocks import require_pillow
-from ors_gym.formats._messages import has_roles, join_system_messages
+from ors_gym.formats._messages import join_system_messages
 from ors_gym.formats._tools import find_text_tool, tools_for_models
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
-from ors_gym.rollout._episode import UNPAID_ERROR_KINDS
-from ors_gym.rollout._rules import OUTAGES, RewardReduction, reduce_rewards
+from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._rules import Rules
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
 
 # Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``.
@@ -62,23 +61,9 @@ class Rollout:
     _factory: ClassVar[EnvironmentFactory]
 
     def __init__(self) -> None:
-        self._env: TaskEnv | None = None
-        self._begin()
-
-    def _begin(self) -> None:
-        self._rewards: list[float] = []
-        # What was sent, and what came back, to be played again after an outage.
-        self._played: list[tuple[Any, StepResult]] = []
-        self._opening: tuple[Task, Any] | None = None
-        self._attempts = 1
-        self._finished = False
-        self._invalid_actions = 0
+        self._live: LiveEpisode | None = None
         # How many messages the trainer's prompt has; 0 if nobody knows.
         self._told = 0
-        # Why no more tools run; "" while the episode goes on.
-        self._over = "call reset() first"
-        # Whether there is no outcome: not begun, or ended by an outage.
-        self._lost = True
 
     def reset(self, *, task_index: int, prompt: Any = None, **_: Any) -> Content | None:
         """Start the episode of a row of the dataset, and return its prompt.
@@ -91,30 +76,26 @@ class Rollout:
         and so without a reward. Any other error, such as a wrong key, is raised:
         training cannot go on.
         """
+        self._end()
         factory = self._factory
-        self._leave()
-        self._begin()
+        self._told = 0
+        self._live = live = factory.make_episode(task_index)
         try:
-            if self._env is None:
-                self._env = factory.sessions.make_env()
-            task = factory.find(task_index)
-            observation, info = factory.sessions.start(self._env, task_index, task)
-            self._opening = task, observation
+            run_and_wait(live.start())
         except ORSError as error:
             if not error.outage and not isinstance(error, SetupFailedError):
                 raise
-            self._lose(f"task {task_index} has no episode", error.kind, str(error))
+            self._lose(f"task {task_index} has no episode", error)
             return None
-        self._over, self._lost = "", False
-        factory.check_tools(self._env.tools)
-        conversation = self._env.conversation
-        if isinstance(prompt, list) and has_roles(conversation):
-            prompt[:] = join_turns(prompt, conversation, images=factory.images)
+        episode = live.episode
+        factory.check_tools(episode.tools)
+        if isinstance(prompt, list) and episode.conversation:
+            prompt[:] = join_turns(prompt, episode.conversation, images=factory.images)
             self._told = len(prompt)
             content: Content = prompt[-1]["content"]
             prompt[-1] = {**prompt[-1], "content": ""}
             return content
-        return make_content(observation, info["blocks"], images=factory.images)
+        return make_content(episode.observation, episode.prompt, images=factory.images)
 
     @property
     def get_reward(self) -> Callable[[], float | None]:
@@ -126,153 +107,81 @@ class Rollout:
         return functools.partial(self._get_reward)
 
     def _get_reward(self) -> float | None:
-        if self._lost:
+        if self._live is None or self._is_lost():
             return None
-        factory = self._factory
-        return reduce_rewards(
-            self._rewards,
-            factory.reward_reduction,
-            finished=self._finished,
-            nonterminal_reward=factory.nonterminal_reward,
-        )
+        return self._factory.rules.reward_of(self._live.episode)
+
+    def _is_lost(self) -> bool:
+        """Whether there is no outcome: not begun, or ended by an outage."""
+        return self._live is None or self._live.episode.total_reward is None
 
     def _call(self, tool: str, arguments: JSONObject) -> Content:
         """Call a tool of the server; what it raises would be text for the model."""
-        if self._lost and self._env is None:
+        if self._live is None:
             raise EpisodeOverError("this environment was not reset yet: call reset()")
-        if self._over:
-            return _NOTHING if self._lost else _FINISHED
-        try:
-            return self._step(tool, arguments)
-        except Exception as error:  # noqa: BLE001 - TRL would show it to the model
-            self._lose(f"tool {tool!r}", type(error).__name__, str(error))
-            return _NOTHING
-
-    def _step(self, tool: str, arguments: JSONObject) -> Content:
-        env = self._env
-        assert env is not None  # noqa: S101 - `_call` looked
         action: Any = {"tool": tool, "input": arguments}
-        if all(tool != listed["name"] for listed in env.tools):
-            names = ", ".join(listed["name"] for listed in env.tools) or "none"
+        tools = self._live.episode.tools
+        if all(tool != listed["name"] for listed in tools):
+            names = ", ".join(listed["name"] for listed in tools) or "none"
             action = InvalidAction(
                 f"Invalid action: this task has no tool {tool!r}. Tools: {names}."
             )
-        return self._take(self._stepped(env, action), tool)
-
-    def _stepped(self, env: TaskEnv, action: Any) -> StepResult:
-        """Step; after an outage on another session, where all steps are taken again.
-
-        The model has read their results. The outage stays if they are others now.
-        """
-        lost = result = env.step(action)
-        while _is_outage(result) and self._attempts < self._factory.attempts:
-            self._attempts += 1
-            try:
-                again = self._play_again(env)
-            except ORSError as error:
-                if not error.outage:
-                    raise
-                continue
-            if again is None:
-                return lost
-            result = again if _is_outage(again) else env.step(action)
-        self._played.append((action, result))
-        return result
-
-    def _play_again(self, env: TaskEnv) -> StepResult | None:
-        """Return the last result, or that of an outage; None if one differs."""
-        assert self._opening is not None  # noqa: S101 - reset set it
-        task, before = self._opening
-        observation, info = env.open(task)
-        result: StepResult = (observation, 0.0, False, False, info)
-        if observation != before:
-            return None
-        for action, before in self._played:
-            result = env.step(action)
-            if _is_outage(result):
-                return result
-            if _answer(result) != _answer(before):
-                return None
-        return result
+        return self._take(self._live, action, f"tool {tool!r}")
 
     def _submit(self, completion: Any) -> None:
         """Give the terminal tool what the model said last, if that was no call.
 
         A trainer takes such a message for the end of the rollout, and tells nobody.
         """
-        env = self._env
+        live = self._live
         last = completion[-1] if isinstance(completion, list) and completion else None
-        if self._over or env is None or not isinstance(last, Mapping):
-            return
-        terminal = find_text_tool(env.tools)
         if (
-            terminal is None
-            or last.get("role") != "assistant"
-            or last.get("tool_calls")
+            live is not None
+            and isinstance(last, Mapping)
+            and last.get("role") == "assistant"
+            and not last.get("tool_calls")
+            and find_text_tool(live.episode.tools) is not None
         ):
-            return
-        try:
-            self._take(self._stepped(env, last), terminal["name"])
-        except Exception as error:  # noqa: BLE001 - one rollout must not end the others
-            self._lose("the final answer", type(error).__name__, str(error))
+            self._take(live, last, "the final answer")
 
-    def _take(self, result: StepResult, tool: str) -> Content:
-        observation, reward, terminated, truncated, info = result
-        kind = info["error_kind"]
-        if kind in OUTAGES:
-            self._lose(f"tool {tool!r}", kind, info["error"])
+    def _take(self, live: LiveEpisode, answer: Any, what: str) -> Content:
+        """Play a turn, and return what the model reads."""
+        try:
+            steps = [] if live.ended else run_and_wait(live.step(answer))
+        except Exception as error:  # noqa: BLE001 - TRL would show it to the model
+            self._lose(what, error)
             return _NOTHING
-        self._invalid_actions += kind == "invalid_action"
-        unpaid = reward == 0 if kind in UNPAID_ERROR_KINDS else info["reward_is_null"]
-        if not unpaid:
-            self._rewards.append(reward)
-        if terminated or truncated:
-            self._finished = terminated
-            self._over = "the episode is over"
-            self._leave()
-        return make_content(observation, info["blocks"], images=self._factory.images)
+        if not steps:
+            return _NOTHING if self._is_lost() else _FINISHED
+        seen, images = live.episode.observation, self._factory.images
+        return make_content(seen, steps[-1].blocks, images=images)
 
     def _outcome(self) -> dict[str, float]:
         """Return what a trainer's log shows of the rollout."""
-        return {
-            "finished": float(self._finished),
-            "invalid_actions": float(self._invalid_actions),
-            "outages": float(self._lost),
+        figures = {} if self._live is None else self._live.episode.metrics()
+        shown = {
+            name: figures.get(name, 0.0) for name in ("finished", "invalid_actions")
         }
+        return {**shown, "outages": float(self._is_lost())}
 
-    def _lose(self, what: str, kind: str, error: str) -> None:
-        """End the episode without an outcome."""
-        self._lost, self._over = True, "an outage ended the episode"
+    def _lose(self, what: str, error: Exception) -> None:
+        """Tell the log of an episode without an outcome."""
         _LOGGER.warning(
             "%s: %s failed (%s): %s. This rollout gets no reward.",
             self._factory.name,
             what,
-            kind,
+            getattr(error, "kind", type(error).__name__),
             error,
         )
-        self._leave()
 
     def _end(self) -> None:
         """End the rollout: its session is deleted, its reward stays."""
-        self._over = self._over or "the rollout is over"
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._env is not None:
-            self._env.leave(wait=False)
+        if self._live is not None:
+            self._live.stop()
+            self._live.discard()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._factory.name!r}>"
-
-
-def _is_outage(result: StepResult) -> bool:
-    return result[4]["error_kind"] in OUTAGES
-
-
-def _answer(result: StepResult) -> tuple[Any, ...]:
-    """Return what is compared of a step."""
-    observation, reward, terminated, truncated, info = result
-    return observation, reward, terminated, truncated, info["blocks"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -296,8 +205,7 @@ class EnvironmentFactory:
     images: bool
     # The rollouts of a task that are reset one after another.
     num_generations: int
-    reward_reduction: RewardReduction
-    nonterminal_reward: float
+    rules: Rules
     # How often an episode is played at most where outages end it.
     attempts: int
 
@@ -319,8 +227,16 @@ class EnvironmentFactory:
             self.env_name, self.base_url, self.arguments, self.num_generations
         )
 
-    def find(self, task_index: int) -> Task:
-        """Return the task of a row."""
+    def make_episode(self, task_index: int) -> LiveEpisode:
+        """Make the episode of a row, which is not started yet."""
+        return self.sessions.make_episode(
+            task_index,
+            self._find(task_index),
+            attempts=self.attempts,
+            rules=self.rules,
+        )
+
+    def _find(self, task_index: int) -> Task:
         if self.specs is None:
             return Task(self.split, int(task_index))
         if not 0 <= task_index < len(self.specs):

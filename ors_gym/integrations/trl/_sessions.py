@@ -14,19 +14,20 @@ import weakref
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from ors_gym.client import ORSClient, Session
-from ors_gym.env import TaskEnv
+from ors_gym.client import AsyncORSClient, AsyncSession
+from ors_gym.client.background import run_and_wait
 from ors_gym.env._opening import Opening
-from ors_gym.env._rules import ResetResult
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task
 from ors_gym.rollout._clients import split_connection
+from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._player import make_rollout_env
 
 # The most tasks whose sessions wait for a rollout; the oldest are given up.
 _MOST_GROUPS: Final = 8
 
 # The sessions that no rollout has taken yet, by the row of their task.
-_Waiting: TypeAlias = dict[int, collections.deque[Opening[Session]]]
+_Waiting: TypeAlias = dict[int, collections.deque[Opening[AsyncSession]]]
 
 
 class Sessions:
@@ -40,7 +41,7 @@ class Sessions:
         self, env_name: str, base_url: str, arguments: Mapping[str, Any], group: int
     ) -> None:
         settings = TaskEnvSettings(env_name=env_name, **arguments)
-        self.client = ORSClient(base_url, **settings.client_arguments())
+        self._client = AsyncORSClient(base_url, **settings.client_arguments())
         self._env_name = env_name
         _, self._arguments = split_connection(arguments)
         self._group = group
@@ -48,20 +49,17 @@ class Sessions:
         self._waiting: _Waiting = {}
         weakref.finalize(self, _give_up, self._waiting).atexit = False
 
-    def make_env(self) -> TaskEnv:
-        return TaskEnv(
-            self._env_name, client=self.client, on_error="truncate", **self._arguments
-        )
-
-    def start(self, env: TaskEnv, row: int, task: Task) -> ResetResult:
-        """Start an episode of a rollout on a session of its own.
+    def make_episode(self, row: int, task: Task, **rules: Any) -> LiveEpisode:
+        """Make the episode of a rollout, on a session of its own.
 
         ``row`` is the task's number in the dataset.
         """
         ahead = self._take(row)
         if ahead is None:
-            self._open_others(env, row, task)
-        return env.open(ahead or task)
+            self._open_others(row, task)
+        return LiveEpisode(
+            self._client, self._env_name, ahead or task, **rules, **self._arguments
+        )
 
     def give_up_waiting(self) -> None:
         """Delete the sessions that no rollout has taken yet, in the background."""
@@ -70,7 +68,7 @@ class Sessions:
             self._waiting.clear()
         _give_up(given_up)
 
-    def _take(self, row: int) -> Opening[Session] | None:
+    def _take(self, row: int) -> Opening[AsyncSession] | None:
         with self._lock:
             waiting = self._waiting.pop(row, None)
             taken = None
@@ -82,11 +80,13 @@ class Sessions:
                 self._waiting[row] = waiting
             return taken
 
-    def _open_others(self, env: TaskEnv, row: int, task: Task) -> None:
+    def _open_others(self, row: int, task: Task) -> None:
         """Open the sessions of this task's next rollouts."""
         if self._group == 1:
             return
-        others = [env.open_ahead(task) for _ in range(self._group - 1)]
+        env = make_rollout_env(self._client, self._env_name, **self._arguments)
+        count = self._group - 1
+        others = [run_and_wait(env.open_ahead(task)) for _ in range(count)]
         given_up: _Waiting = {}
         with self._lock:
             self._waiting.setdefault(row, collections.deque()).extend(others)

@@ -27,7 +27,7 @@ from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeRew
 from ors_gym.integrations.trl._tool_methods import merge_tools
 from ors_gym.rollout._clients import split_connection
 from ors_gym.rollout._player import make_rollout_env
-from ors_gym.rollout._rules import RewardReduction, check_reward_rule
+from ors_gym.rollout._rules import RewardReduction, Rules
 from ors_gym.types import TaskSpec, ToolSpec
 
 # Arguments of `ORSEnv` that `trl_environment` takes.
@@ -147,8 +147,9 @@ def trl_environment(
     for argument in arguments:
         if argument not in _ENV_ARGUMENTS:
             raise InvalidRequestError(f"trl_environment does not take {argument}=")
-    added = nonterminal_reward or 0.0
-    check_reward_rule(reward_reduction, added)
+    rules = Rules(
+        reward_reduction=reward_reduction, nonterminal_reward=nonterminal_reward or 0.0
+    )
     if min(num_generations, attempts, tool_probes or 1) < 1 or tool_probes == 0:
         raise InvalidRequestError(
             "num_generations, attempts and tool_probes are at least 1"
@@ -179,8 +180,7 @@ def trl_environment(
         tools=merge_tools(answers.listings),
         images=images,
         num_generations=num_generations,
-        reward_reduction=reward_reduction,
-        nonterminal_reward=added,
+        rules=rules,
         attempts=attempts,
     )
     dataset = _make_dataset(
