@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from functools import partial
 from pathlib import Path
 
 import nox
@@ -25,6 +26,25 @@ PYTHONS = nox.project.python_versions(PYPROJECT)  # the classifiers'
 UNIT_TESTS = ("-m", "unit", "-n", "2")
 GYMNASIUMS = ("1.2", "1.3", "1.4")
 CI = ["ci"]
+OUTSIDE = {"PYTHONPATH": ""}  # of the checkout
+HOST = """
+import subprocess, sys
+from ors_gym.server import serve
+with serve() as base_url:
+    subprocess.run([*sys.argv[1:], base_url], check=True, timeout=60)
+"""
+PLAY = """
+import sys
+import gymnasium, ors_gym
+env = gymnasium.make("ors/remote", env_name="guess", base_url=sys.argv[1])
+env.action_space.seed(0)
+env.reset(seed=0)
+over, steps = False, 0
+while not over:
+    _, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+    over, steps = terminated or truncated, steps + 1
+print(f"{steps} steps with {ors_gym.__file__}, reward {reward}")
+"""
 
 
 @nox.session(python=PYTHONS[0], tags=CI)
@@ -68,17 +88,59 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[0], tags=CI)
 def build(session: nox.Session) -> None:
     """Build `dist/`, check it, and play from the wheel outside the checkout."""
-    session.install("build==1.6.1", "twine==7.0.0", "check-wheel-contents==0.6.3")
+    tools = ("build==1.6.1", "twine==7.0.0", "check-wheel-contents==0.6.3")
+    session.install(*tools, "pyroma==5.0.1")
     for old in (ROOT / "dist").glob("ors_gym-*"):
         old.unlink()
     session.run("python", "-m", "build", "--installer", "uv", silent=True)
-    sdist, wheel = ROOT.glob("dist/*.tar.gz"), ROOT.glob("dist/*.whl")
-    [built], [packed] = list(wheel), list(sdist)
-    session.run("twine", "check", "--strict", str(built), str(packed))
-    session.run("check-wheel-contents", str(built))
-    session.install(f"ors-gym[server,eval] @ {built.as_uri()}")
+    [wheel], [packed] = ROOT.glob("dist/*.whl"), ROOT.glob("dist/*.tar.gz")
+    for file in (wheel, packed):
+        session.log(f"{file.name}: {file.stat().st_size / 1e6:.2f} MB")
+    session.run("twine", "check", "--strict", str(wheel), str(packed))
+    session.run("check-wheel-contents", str(wheel))
+    # What it misses is an address: of the project, and of an author.
+    session.run("pyroma", "--min", "8", str(packed))
+    session.install(f"ors-gym[server,eval] @ {wheel.as_uri()}")
     session.chdir(session.create_tmp())
-    session.run("ors-gym", "demo", "--episodes", "1", env={"PYTHONPATH": ""})
+    session.run("ors-gym", "demo", "--episodes", "1", env=OUTSIDE)
+
+
+@nox.session(python=PYTHONS, tags=CI)
+def wheel(session: nox.Session) -> None:
+    """Play from the wheel with its core alone, and install each extra by itself.
+
+    An extra that brings PyTorch is resolved and not installed.
+    """
+    session.chdir(session.create_tmp())
+    scratch = Path.cwd()
+    for old in scratch.glob("*.whl"):
+        old.unlink()
+    uv = partial(session.run, "uv", external=True, silent=True, log=False)
+    uv("build", "--wheel", "--out-dir", str(scratch), str(ROOT))
+    [built] = scratch.glob("*.whl")
+
+    def clean(name: str) -> str:
+        uv("venv", "--clear", "--python", session.virtualenv.bin + "/python", name)
+        return str(scratch / name / "bin" / "python")
+
+    core = clean("core")
+    uv("pip", "install", "--python", core, str(built))
+    session.install(f"ors-gym[server,eval] @ {built.as_uri()}")
+    session.run("ors-gym", "demo", "--episodes", "1", env=OUTSIDE)
+    session.run("python", "-c", HOST, core, "-c", PLAY, env=OUTSIDE)
+    for extra in PYPROJECT["project"]["optional-dependencies"]:
+        python = clean("extra")
+        install = ("pip", "install", "--python", python, f"{built}[{extra}]")
+        if "+ torch==" in str(uv(*install, "--dry-run")):
+            session.log(f"{extra}: resolved")
+            continue
+        uv(*install)
+        uv("pip", "check", "--python", python)
+        module = {"otel": "opentelemetry"}.get(extra, extra)
+        found = any((ROOT / "ors_gym" / "integrations").glob(f"{module}*"))
+        name = f"ors_gym.integrations.{module}" if found else "ors_gym"
+        session.run(python, "-c", f"import {name}", env=OUTSIDE, external=True)
+        session.log(f"{extra}: installed, and {name} imported")
 
 
 @nox.session(python=False)
