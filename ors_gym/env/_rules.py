@@ -6,7 +6,6 @@ is handed in. `TaskEnv` and `AsyncTaskEnv` drive them.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -15,6 +14,7 @@ import gymnasium
 from ors_gym._shown_text import warn
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
+from ors_gym.client.http._pool import register_for_fork
 from ors_gym.env._opening import Opened
 from ors_gym.env._settings import UNPICKLED, TaskEnvSettings
 from ors_gym.env._task_order import Task
@@ -96,7 +96,7 @@ class EpisodeRules(Generic[S]):
         self._unopened: ORSError | None = None
         """Why the session could not be opened, until the first step shows it."""
         self._closed = False
-        self._owner = os.getpid()
+        register_for_fork(self)
         self._calls = ToolCallSpace([])
         self._text = FreeText()
         self.action_space: gymnasium.Space[Any] = self._calls
@@ -137,7 +137,6 @@ class EpisodeRules(Generic[S]):
         self.set_tools(opened.environment, opened.tools)
         self._warn_of_unlisted_tools()
         self._why_no_step = None
-        self._owner = os.getpid()
         seen = self._observe(opened.prompt)
         self._record_prompt(seen, opened.prompt)
         return seen.value, _make_info(self.task, "", opened.prompt, seen)
@@ -189,12 +188,15 @@ class EpisodeRules(Generic[S]):
         if self._why_no_step is not None or session is None:
             cure = "make a new env" if self._closed else "call reset()"
             raise EpisodeOverError(f"cannot step the env: {self._why_no_step}; {cure}")
-        if self._owner != os.getpid():
-            raise EpisodeOverError(
-                "cannot step the env: its session belongs to the process that opened "
-                "it, from which this one was forked; call reset()"
-            )
         return session
+
+    def reset_after_fork(self) -> None:
+        """Leave the session to the process that opened it."""
+        if self._why_no_step is None:
+            self._why_no_step = (
+                "its session belongs to the process that opened it, from which this "
+                "one was forked"
+            )
 
     def read_action(self, action: object) -> PendingCall[S] | StepResult:
         """Read an action in any form: return the call to make, or the step's result."""

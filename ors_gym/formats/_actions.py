@@ -104,7 +104,7 @@ def parse_action(
         Invalid action: the text holds no tool call. Send one call as \
 {"tool": "<name>", "input": {...}}.
     """
-    if _is_canonical(action):
+    if is_canonical(action):
         return action
     if type(action) is InvalidAction:
         return action
@@ -150,12 +150,12 @@ def parse_actions(
         >>> second.action.message[:48]
         'Invalid action: the JSON inside <tool_call> is n'
     """
-    if _is_canonical(message) or type(message) is InvalidAction:
+    if is_canonical(message) or type(message) is InvalidAction:
         return [ParsedCall("", message)]
     return _MessageReader(tools, plain_text, parse).read(message)
 
 
-def _is_canonical(action: object) -> TypeGuard[ToolCall]:
+def is_canonical(action: object) -> TypeGuard[ToolCall]:
     """Tell cheaply whether an action is a canonical call with plain arguments."""
     if type(action) is not dict or len(action) != 2:
         return False

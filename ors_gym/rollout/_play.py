@@ -18,6 +18,7 @@ from ors_gym.formats._actions import (
     InvalidAction,
     check_is_action,
     is_call,
+    is_canonical,
     parse_actions,
     unwrap,
 )
@@ -289,7 +290,10 @@ class TurnReader:
             actions = message
         if actions is None:
             return Stop()
-        if self._raw:
+        if message is None and not self._raw and is_canonical(actions):
+            # Most policies return this; what follows finds the same, and takes longer.
+            planned = [PlannedAction(f"call_{number}_0", actions, actions)]
+        elif self._raw:
             listed = actions if isinstance(actions, list) else [actions]
             planned = [PlannedAction("", one, _record(one)) for one in listed]
         else:

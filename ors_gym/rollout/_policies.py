@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
-from ors_gym.client.background import Outcome, outcome_of
+from ors_gym.client.background import Outcome
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.spaces import ToolCallSpace
@@ -93,7 +93,10 @@ class PolicyCaller:
             _settle(ended, Outcome(None, asyncio.CancelledError()))
 
         async def tell() -> None:
-            outcome = await outcome_of(answer)
+            try:
+                outcome = Outcome(await answer)
+            except BaseException as error:  # noqa: BLE001 - raised where it is awaited
+                outcome = Outcome(None, error)
             # Another turn of the event loop for it would be half of what this costs.
             task.remove_done_callback(note_end)
             _settle(ended, outcome)
