@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ors_gym._system import check_process_groups
 from ors_gym.agents._process import AgentProcess
 from ors_gym.agents._programs import (
     SERVER_NAME,
@@ -93,7 +94,8 @@ class CommandPolicy:
         kept_bytes: How much of each output is kept: its beginning and its end.
 
     Raises:
-        InvalidRequestError: If an argument cannot be right.
+        InvalidRequestError: If an argument cannot be right, or the system has no
+            process groups, as Windows has none.
         MissingExtraError: If the ``mcp`` package is not installed. When it is called:
             if there is no such program.
 
@@ -114,6 +116,7 @@ class CommandPolicy:
         exit_timeout: float = 30.0,
         kept_bytes: int = 1 << 16,
     ) -> None:
+        check_process_groups("agent programs")
         _import_host()
         self.program = AgentProgram.find(command)
         if isinstance(pass_env, str) or not exit_timeout >= 0 or kept_bytes < 0:

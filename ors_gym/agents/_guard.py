@@ -119,7 +119,7 @@ def _kill_all(program: int, status: int | None) -> int:
 
 def _children() -> list[int]:
     try:
-        listed = Path("/proc/thread-self/children").read_text()
+        listed = Path("/proc/thread-self/children").read_text("ascii")
     except OSError:
         return []
     return [int(child) for child in listed.split()]

@@ -135,8 +135,16 @@ async def _serve_stdio(options: argparse.Namespace, arguments: dict[str, Any]) -
 
 
 def _on_signals(stop: Callable[[], object]) -> None:
+    # Not by the loop's own `add_signal_handler`, which Windows lacks.
+    loop = asyncio.get_running_loop()
+
+    def handle(*_: object) -> None:
+        if loop.is_closed():
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(stop)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        signal.signal(number, handle)
 
 
 def _say_where(output: str | None) -> None:

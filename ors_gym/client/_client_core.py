@@ -81,6 +81,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         """Those of `create_episode` and of somebody else, by their ids."""
         self.catalog = Catalog(server)
         """Operations that ask what the server has, each question once."""
+        self._brought = transport is not None or client is not None
         self._connect(transport, client)
 
     @abstractmethod
@@ -149,11 +150,11 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         Raises:
             InvalidRequestError: If the client has connections of the user's own.
         """
-        if self._server.background_exchange is not None:
+        if self._brought:
             raise InvalidRequestError(
-                f"{self!r} was given an httpx transport or a proxy of its own, which "
-                "cannot be used in another thread or process; await parallel_evaluate "
-                "or run_episode_async with an AsyncORSClient that has it"
+                f"{self!r} was given an httpx transport or client, which cannot be "
+                "used in another thread or process; await parallel_evaluate or "
+                "run_episode_async with an AsyncORSClient that has it"
             )
         return self._server.settings
 

@@ -18,13 +18,15 @@ import time
 import types
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any, Final, Protocol
 
 import httpx
 
 from ors_gym._shown_text import even_half_made
+from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client._remote_server import RemoteServer
-from ors_gym.client.http._address import Origin
+from ors_gym.client.http._address import Origin, default_ssl_context
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._failures import explain_failure
 from ors_gym.client.http._http1 import BadReplyError, HeadReader, ReplyHead, ReplyReader
@@ -67,10 +69,10 @@ def choose_connections(
 ) -> Connections:
     """Choose the connections of a blocking client, and those of the background."""
     settings = server.settings
-    if client is None and transport is None and not _needs_proxy(settings):
+    brought = client is not None or transport is not None
+    if not brought and not _needs_httpx(settings):
         return ConnectionPool.from_settings(settings)
     connections = HttpxConnections(settings, client, transport)
-    brought = client is not None or transport is not None
     _use_thread_in_background(server, connections if brought else None)
     return connections
 
@@ -83,13 +85,17 @@ def choose_async_connections(
     """Choose the connections of an async client, and those of the background."""
     settings = server.settings
     brought = client is not None or transport is not None
-    if not brought and not _needs_proxy(settings):
+    if not brought and not _needs_httpx(settings):
         return AsyncConnectionPool.from_settings(settings)
     connections = AsyncHttpxConnections(settings, client, transport)
     if brought:
         return _UsersLoopConnections(server, connections)
     _use_thread_in_background(server)
     return connections
+
+
+def _needs_httpx(settings: ClientSettings) -> bool:
+    return not HAS_OWN_CONNECTIONS or _needs_proxy(settings)
 
 
 def _needs_proxy(settings: ClientSettings) -> bool:
@@ -257,6 +263,7 @@ class HttpxConnections(_BaseHttpxConnections):
         super().__init__(settings)
         self._owns_client = client is None
         self._client = client or httpx.Client(
+            verify=default_ssl_context(),
             transport=transport,
             trust_env=settings.trust_env,
             limits=httpx.Limits(
@@ -309,15 +316,20 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
     ) -> None:
         super().__init__(settings)
         self._owns_client = client is None
-        self._client = client or httpx.AsyncClient(
+        self._make_client = partial(
+            httpx.AsyncClient,
+            verify=default_ssl_context(),
             transport=transport,
             trust_env=settings.trust_env,
             limits=httpx.Limits(max_connections=settings.limits.connections),
         )
+        self._client = client or self._make_client()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(self, send: Send) -> Outcome:
         """Do one exchange; being cancelled closes its connection."""
         self._check_open(self._client)
+        self._follow_loop()
         reader: ReplyReader | None = None
         ended: Failure | Exception | None = None
         trace = _Trace(send)
@@ -341,6 +353,12 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
         except (*_HANDLED, BadReplyError) as error:
             ended = error
         return self._outcome(send, reader, ended, trace)
+
+    def _follow_loop(self) -> None:
+        # Connections cannot leave their loop, which may have ended.
+        before, self._loop = self._loop, asyncio.get_running_loop()
+        if self._owns_client and before not in (None, self._loop):
+            self._client = self._make_client()
 
     async def aclose(self) -> None:
         if self._owns_client:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import stat
@@ -20,6 +19,12 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, Self
 
+from ors_gym._system import (
+    AS_BYTES,
+    CAN_REPLACE_OPEN_FILES,
+    lock_file,
+    sync_directory,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json import decode_json
 from ors_gym.types import JSONObject
@@ -133,7 +138,8 @@ class LinesFile(ABC):
             try:
                 self._begin()
             except BaseException:
-                os.close(self._file)
+                if self._file >= 0:
+                    os.close(self._file)
                 raise
 
     def _begin(self) -> None:
@@ -224,26 +230,28 @@ class LinesFile(ABC):
         beside = self.path.with_name(f".{self.path.name}.new")
         new = _create_beside(beside, self._form.start)
         try:
-            fcntl.flock(new, fcntl.LOCK_EX)
+            lock_file(new)
             with contextlib.suppress(OSError):
-                # Not every file system has modes.
-                os.fchmod(new, stat.S_IMODE(os.fstat(self._file).st_mode))
+                # Not every system and file system has modes.
+                if hasattr(os, "fchmod"):
+                    os.fchmod(new, stat.S_IMODE(os.fstat(self._file).st_mode))
             for line in lines:
                 _write(new, line)
             os.fsync(new)
-            beside.replace(self.path)
+            if CAN_REPLACE_OPEN_FILES:
+                beside.replace(self.path)
         except BaseException:
             os.close(new)
             beside.unlink(missing_ok=True)
             raise
         os.close(self._file)
         self._file = new
-        # The new name survives a power cut only once its directory is synced.
-        directory = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        if not CAN_REPLACE_OPEN_FILES:
+            os.close(new)
+            self._file = -1
+            beside.replace(self.path)
+            self._file = self._open_locked()
+        sync_directory(self.path.parent)
 
     def _open_locked(self) -> int:
         """Open a file for appending, and keep other processes from doing the same."""
@@ -252,9 +260,10 @@ class LinesFile(ABC):
         while True:
             if path.exists() and not path.is_file():
                 raise InvalidRequestError(f"{path} is no file; {self._form.instead}")
-            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | AS_BYTES
+            file = os.open(path, flags, 0o666)
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock_file(file)
                 with contextlib.suppress(FileNotFoundError):
                     # Another process may have put a new file in its place by now.
                     if path.stat().st_ino == os.fstat(file).st_ino:
@@ -273,7 +282,8 @@ class LinesFile(ABC):
 
 def _create_beside(path: Path, head: bytes) -> int:
     """Create a file of our own, in place of what a run that was killed left of it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_APPEND
+    # O_EXCL follows no symbolic link.
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | AS_BYTES
     if os.path.lexists(path):
         # What is no file, such as a symbolic link, is not opened.
         size = len(head) if stat.S_ISREG(path.lstat().st_mode) else -1

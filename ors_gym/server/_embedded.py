@@ -13,6 +13,7 @@ import threading
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from ors_gym._system import register_at_fork
 from ors_gym.server._class_transfer import describe_environment
 from ors_gym.server._process import IDENTITY_HEADER, ServerProcess, find_process
 from ors_gym.server._serve import require_extra
@@ -38,7 +39,7 @@ class _Embedded:
 
 
 _embedded = _Embedded()
-os.register_at_fork(after_in_child=_embedded.start_anew)
+register_at_fork(after_in_child=_embedded.start_anew)
 
 
 def embedded_base_url() -> str:

@@ -12,8 +12,8 @@ import atexit
 import contextlib
 import json
 import os
+import queue
 import secrets
-import select
 import subprocess
 import sys
 import threading
@@ -23,6 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from ors_gym._system import register_at_fork
 from ors_gym.errors import ConnectionFailedError, InvalidRequestError
 
 # The reply header by which a process recognises its own server.
@@ -32,6 +33,8 @@ IDENTITY_HEADER: Final = "x-ors-gym-server"
 _START_SECONDS: Final = 300.0
 # Longer than the process gives the environments for their teardown.
 _STOP_SECONDS: Final = 6.0
+# How often a thread that waits looks for signals, which may strike just before a wait.
+_SIGNAL_SECONDS: Final = 0.5
 _BOOTSTRAP: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from ors_gym.server._process_main import main; main()"
@@ -106,7 +109,7 @@ class ServerProcess:
     def _send(self, line: bytes) -> None:
         assert self._process.stdin is not None  # noqa: S101 - for the type checker
         # If the process has ended, `_receive_port` reports it.
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             view = memoryview(line)
             while view:
                 view = view[self._process.stdin.write(view) :]
@@ -133,21 +136,28 @@ class ServerProcess:
         return int(report["port"])
 
     def _receive_line(self) -> bytes:
-        assert self._process.stdout is not None  # noqa: S101 - for the type checker
-        line = b""
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101 - for the type checker
+        lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+        def read() -> None:
+            line = b""
+            with contextlib.suppress(OSError, ValueError):  # it was closed meanwhile
+                line = stdout.readline()
+            lines.put(line)
+
+        # Not every system can wait for a pipe and the time at once.
+        threading.Thread(target=read, daemon=True).start()
         deadline = time.monotonic() + _START_SECONDS
-        # Not select(), which cannot take a descriptor above 1023.
-        poll = select.poll()
-        poll.register(self._process.stdout, select.POLLIN)
-        while not line.endswith(b"\n"):
-            left = deadline - time.monotonic()
-            if left <= 0 or not poll.poll(left * 1000):
-                return b""
-            piece = self._process.stdout.read(1 << 16)
-            if not piece:
-                self._process.wait(_STOP_SECONDS)
-                return b""
-            line += piece
+        while time.monotonic() < deadline:
+            with contextlib.suppress(queue.Empty):
+                line = lines.get(timeout=_SIGNAL_SECONDS)
+                break
+        else:
+            return b""
+        if not line.endswith(b"\n"):
+            self._process.wait(_STOP_SECONDS)
+            return b""
         return line
 
 
@@ -168,6 +178,7 @@ def _start() -> subprocess.Popen[bytes]:
         bufsize=0,
         # Ctrl-C in a terminal or a notebook is for the owner, who may go on.
         start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 
@@ -197,7 +208,7 @@ def _after_fork() -> None:
 
 
 atexit.register(lambda: _stop_all(list(_living)))
-os.register_at_fork(
+register_at_fork(
     before=_fork_lock.acquire,
     after_in_parent=_fork_lock.release,
     after_in_child=_after_fork,

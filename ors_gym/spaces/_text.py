@@ -147,6 +147,9 @@ class SharedText:
     def __init__(
         self, regions: int, max_length: int, descriptor: int | None = None
     ) -> None:
+        if not hasattr(os, "pwrite"):
+            # Gymnasium's own error: `AsyncVectorEnv` says what to do about it.
+            raise CustomSpaceError("there is no shared memory for text on this system")
         self.regions = regions
         self.max_length = max_length
         self._descriptor = _anonymous_file() if descriptor is None else descriptor
@@ -251,8 +254,6 @@ def _create_shared_text(
     n: int = 1,
     ctx: ModuleType = multiprocessing,  # noqa: ARG001  # Gymnasium's signature
 ) -> SharedText:
-    if not hasattr(os, "pwrite"):
-        raise CustomSpaceError(f"{space} has no shared memory on this system")
     return SharedText(n, space.max_length)
 
 

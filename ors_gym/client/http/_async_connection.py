@@ -11,6 +11,7 @@ import ssl
 import time
 from typing import Final
 
+from ors_gym._system import POLL_READABLE
 from ors_gym.client.http._http1 import ReplyReader
 from ors_gym.protocol._exchange import Failure, Sink
 
@@ -18,7 +19,6 @@ _READ_BYTES: Final = 2**16
 _LARGE_READ_BYTES: Final = 2**18
 _SETTLE_SECONDS: Final = 0.25
 _SWEEP_SECONDS: Final = 0.05
-_READABLE: Final = select.POLLIN | select.POLLPRI
 _AGAIN: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
@@ -76,7 +76,7 @@ class AsyncConnection:
         self.last_byte = time.monotonic()
         # Not `select.select`, which knows no descriptor above 1023.
         self._poll = select.poll()
-        self._poll.register(connected.fileno(), _READABLE)
+        self._poll.register(connected.fileno(), POLL_READABLE)
         loop.add_reader(connected.fileno(), self._read)
         opened.add(self)
 

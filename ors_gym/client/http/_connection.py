@@ -9,6 +9,7 @@ import struct
 import time
 from typing import Final
 
+from ors_gym._system import POLL_READABLE
 from ors_gym.client.http._http1 import ReplyReader
 from ors_gym.protocol._exchange import Failure, Sink
 
@@ -17,7 +18,6 @@ _LARGE_READ_BYTES: Final = 2**18
 _TICK_SECONDS: Final = 5.0
 _SHORTEST_WAIT: Final = 0.001
 _SETTLE_SECONDS: Final = 0.25
-_READABLE: Final = select.POLLIN | select.POLLPRI
 
 
 class Connection:
@@ -57,7 +57,7 @@ class Connection:
         self._read_bytes = _READ_BYTES
         # Not `select.select`, which knows no descriptor above 1023.
         self._poll = select.poll()
-        self._poll.register(connected.fileno(), _READABLE)
+        self._poll.register(connected.fileno(), POLL_READABLE)
         self._tick = 0.0
         self._set_tick(_TICK_SECONDS)
 
@@ -185,14 +185,14 @@ class Connection:
     def _write_rest(self, data: memoryview) -> None:
         """Send what did not fit into the kernel's buffer."""
         poll = select.poll()
-        poll.register(self.socket.fileno(), _READABLE | select.POLLOUT)
+        poll.register(self.socket.fileno(), POLL_READABLE | select.POLLOUT)
         while data:
             wait = self._deadline - time.monotonic()
             if wait <= 0:
                 self.ended = Failure.TIMEOUT
                 return
             for _, events in poll.poll(min(wait, _TICK_SECONDS) * 1000):
-                if not events & select.POLLOUT or events & _READABLE:
+                if not events & select.POLLOUT or events & POLL_READABLE:
                     # An early answer: most of the time it refuses the whole request.
                     early = self.socket.recv(_READ_BYTES, socket.MSG_DONTWAIT)
                     if not early:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
 import socket
 import ssl
 import time
@@ -79,6 +78,9 @@ def explain_failure(
 def explain_connect_error(origin: Origin, error: OSError) -> tuple[Failure, str]:
     """Return why no connection came about; socket, resolver or TLS raised ``error``."""
     if _descriptors_ran_out(error):
+        # Not every system has it, nor our connections.
+        import resource  # noqa: PLC0415
+
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         return Failure.CONNECT, (
             f"cannot connect to {origin}: this process has reached its limit of {soft} "

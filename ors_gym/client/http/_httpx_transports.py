@@ -10,6 +10,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import httpx
 
+from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client.http._address import Origin
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import DEFAULT_LIMITS, ConnectionPool
@@ -68,6 +69,11 @@ class _BaseTransport(Generic[P]):
         ssl_context: ssl.SSLContext | None = None,
         reuse_within: float = CALL_REUSE_WITHIN,
     ) -> None:
+        if not HAS_OWN_CONNECTIONS:
+            raise InvalidRequestError(
+                f"{type(self).__name__} needs poll(), which this system does not have; "
+                "use the transport of httpx in its place"
+            )
         self._options: dict[str, Any] = {
             "limits": limits,
             "connect_timeout": connect_timeout,
@@ -123,6 +129,9 @@ class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
             place in the pool and the TLS handshake included.
         ssl_context: Verifies https servers; by default with the system's certificates.
         reuse_within: Seconds after its last byte for which a connection is used again.
+
+    Raises:
+        InvalidRequestError: If the system has no ``poll``, as Windows has none.
 
     Example:
         >>> import httpx

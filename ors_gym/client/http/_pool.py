@@ -8,7 +8,6 @@ from __future__ import annotations
 import abc
 import collections
 import errno
-import os
 import ssl
 import threading
 import time
@@ -17,6 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from ors_gym._shown_text import even_half_made
+from ors_gym._system import register_at_fork
 from ors_gym.client.http._address import Origin, connect, default_ssl_context
 from ors_gym.client.http._connection import Connection, TLSConnection
 from ors_gym.client.http._failures import (
@@ -361,4 +361,4 @@ def _reset_all() -> None:
         resettable.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_all)
+register_at_fork(after_in_child=_reset_all)

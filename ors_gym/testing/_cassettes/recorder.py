@@ -13,8 +13,9 @@ import httpx
 from starlette.responses import Response
 from starlette.types import Send
 
+from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client import AsyncHTTPTransport
-from ors_gym.client.http._address import Origin
+from ors_gym.client.http._address import Origin, default_ssl_context
 from ors_gym.errors import ORSError
 from ors_gym.protocol._redaction import secrets_of_header
 from ors_gym.protocol._sse import Event, EventDecoder
@@ -66,8 +67,7 @@ class Recorder(Application):
         origin = Origin(base_url)
         self._upstream = f"{origin.scheme}://{origin.authority}{origin.prefix}"
         self._file = CassetteFile(path, self._upstream)
-        # Not an httpx client, which would give one user's cookies to another.
-        self._transport = AsyncHTTPTransport(ssl_context=ssl_context)
+        self._transport = _make_transport(ssl_context)
         self._sessions: dict[str, int] = {}
         """The numbers of the sessions that were created, by their ids."""
         self._calls: dict[str, tuple[Request, str]] = {}
@@ -83,6 +83,7 @@ class Recorder(Application):
             for name, value in asked.headers.items()
             if name not in _NOT_PASSED_ON
         }
+        headers["accept-encoding"] = "identity"
         passed_on = httpx.Request(
             *(asked.method, f"{self._upstream}{asked.path}"),
             headers=headers,
@@ -226,6 +227,17 @@ class _Exchange:
         self.is_call = request.endpoint in _CALLS
         self.task_id = ""
         self.events: list[Event] = []
+
+
+def _make_transport(ssl_context: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+    # Not an httpx client, which would give one user's cookies to another.
+    if HAS_OWN_CONNECTIONS:
+        return AsyncHTTPTransport(ssl_context=ssl_context)
+    return httpx.AsyncHTTPTransport(
+        verify=ssl_context or default_ssl_context(),
+        # No call may find that its connection was closed (docs/wire.md, point 6).
+        limits=httpx.Limits(max_keepalive_connections=0),
+    )
 
 
 async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
