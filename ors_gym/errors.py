@@ -112,14 +112,28 @@ class ORSError(Exception):
 
 
 class ConnectionFailedError(ORSError):
-    """Raised when the server cannot be reached, or the connection broke."""
+    """Raised when the server cannot be reached, or the connection broke.
+
+    Example:
+        >>> from ors_gym import ORSClient
+        >>> ORSClient("http://127.0.0.1:1", timeout=0.1).list_environments()
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.ConnectionFailedError: ... Is the server running, ...?
+    """
 
     kind = "connection"
     outage = True
 
 
 class ServerError(ORSError):
-    """Raised when the server answers with an error status of its own making."""
+    """Raised when the server answers with an error status of its own making.
+
+    Example:
+        >>> error = ServerError("the gateway is down", status=502)
+        >>> error.kind, error.outage, error.status
+        ('server', True, 502)
+    """
 
     kind = "server"
     outage = True
@@ -128,20 +142,40 @@ class ServerError(ORSError):
 
 
 class ProtocolError(ORSError):
-    """Raised when an answer is not what the Open Reward Standard allows."""
+    """Raised when an answer is not what the Open Reward Standard allows.
+
+    Example:
+        >>> ProtocolError("the reply is no JSON").kind
+        'protocol'
+    """
 
     kind = "protocol"
     outage = True
 
 
 class LimitExceededError(ProtocolError):
-    """Raised when an answer is larger than the client's limits allow."""
+    """Raised when an answer is larger than the client's limits allow.
+
+    Example:
+        >>> from ors_gym import Limits, ORSClient
+        >>> from ors_gym.server import embedded_base_url
+        >>> with ORSClient(embedded_base_url(), limits=Limits(tools=0)) as client:
+        ...     client.list_tools("guess")
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.LimitExceededError: ... Limits.tools allows 0
+    """
 
     kind = "limit"
 
 
 class AuthenticationError(ORSError):
-    """Raised when the server answers 401 or 403."""
+    """Raised when the server answers 401 or 403.
+
+    Example:
+        >>> AuthenticationError("the key is not known", status=401).status
+        401
+    """
 
     kind = "authentication"
     status: int = 0
@@ -149,7 +183,15 @@ class AuthenticationError(ORSError):
 
 
 class InvalidRequestError(ORSError):
-    """Raised when a request is wrong, whatever server receives it."""
+    """Raised when a request is wrong, whatever server receives it.
+
+    Example:
+        >>> from ors_gym import ORSEnv
+        >>> ORSEnv("guess", task_order="backwards")
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.InvalidRequestError: ...
+    """
 
     kind = "invalid_request"
     status: int = 0
@@ -157,13 +199,29 @@ class InvalidRequestError(ORSError):
 
 
 class UnknownEnvironmentError(InvalidRequestError):
-    """Raised when the server has no environment of that name."""
+    """Raised when the server has no environment of that name.
+
+    Example:
+        >>> from ors_gym import ORSEnv
+        >>> ORSEnv("nowhere").reset()
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.UnknownEnvironmentError: ... no environment 'nowhere'; it has ...
+    """
 
     kind = "unknown_environment"
 
 
 class UnknownTaskError(InvalidRequestError):
-    """Raised when there is no such split, or no such task in it."""
+    """Raised when there is no such split, or no such task in it.
+
+    Example:
+        >>> from ors_gym import ORSEnv
+        >>> ORSEnv("guess", split="nowhere").reset()
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.UnknownTaskError: there is no split 'nowhere'; the splits: ...
+    """
 
     kind = "unknown_task"
 
@@ -173,44 +231,100 @@ class InvalidArgumentError(InvalidRequestError, ValueError, TypeError):
 
     A vector env raises it for actions, seeds or options that cannot be right.
     Gymnasium's own envs raise ValueError or TypeError then; this is both.
+
+    Example:
+        >>> from ors_gym import ORSEnv
+        >>> env = ORSEnv("guess")
+        >>> observation, info = env.reset(seed=0)
+        >>> env.step(7)
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.InvalidArgumentError: step() was given a number, ...
+        >>> env.close()
     """
 
     kind = "invalid_argument"
 
 
 class UnknownToolsetError(InvalidRequestError):
-    """Raised when the server has no toolset of that name, or none for this task."""
+    """Raised when the server has no toolset of that name, or none for this task.
+
+    Example:
+        >>> issubclass(UnknownToolsetError, InvalidRequestError)
+        True
+    """
 
     kind = "unknown_toolset"
 
 
 class InsecureTransportError(InvalidRequestError):
-    """Raised before a key or a secret would travel over plain http."""
+    """Raised before a key or a secret would travel over plain http.
+
+    Example:
+        >>> from ors_gym import ORSClient
+        >>> ORSClient("http://example.com", api_key="key").list_environments()
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.InsecureTransportError: an API key would travel in the clear ...
+    """
 
     kind = "insecure_transport"
 
 
 class SchemaError(InvalidRequestError):
-    """Raised when a tool's JSON Schema cannot be sampled or enumerated."""
+    """Raised when a tool's JSON Schema cannot be sampled or enumerated.
+
+    Example:
+        >>> from ors_gym.spaces import ToolCallSpace
+        >>> schema = {"properties": {"x": {"type": "word"}}, "required": ["x"]}
+        >>> tool = {"name": "say", "description": "", "input_schema": schema}
+        >>> ToolCallSpace([tool]).sample()
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.SchemaError: tool 'say': input: at #/properties/x/type: ...
+    """
 
     kind = "schema"
 
 
 class SetupFailedError(ORSError):
-    """Raised when the environment's own set-up raised on the server."""
+    """Raised when the environment's own set-up raised on the server.
+
+    Example:
+        >>> SetupFailedError("environment 'shop' failed to start").outage
+        False
+    """
 
     kind = "setup_failed"
 
 
 class SessionLostError(ORSError):
-    """Raised when the server no longer has the session."""
+    """Raised when the server no longer has the session.
+
+    Example:
+        >>> error = SessionLostError("the server was restarted")
+        >>> error.kind, error.outage
+        ('session_lost', True)
+    """
 
     kind = "session_lost"
     outage = True
 
 
 class SessionClosedError(ORSError):
-    """Raised when a session is used after this process closed it."""
+    """Raised when a session is used after this process closed it.
+
+    Example:
+        >>> from ors_gym import ORSClient
+        >>> from ors_gym.server import embedded_base_url
+        >>> with ORSClient(embedded_base_url()) as client:
+        ...     with client.session("guess", split="train", index=0) as session:
+        ...         pass
+        ...     session.get_prompt()
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.SessionClosedError: ... was closed; open a new session
+    """
 
     kind = "session_closed"
 
@@ -220,6 +334,11 @@ class AmbiguousCallError(ORSError):
 
     The call is never sent again. If the server had named its ``task_id``,
     ``Session.resume_call(task_id)`` asks for the result once more.
+
+    Example:
+        >>> error = AmbiguousCallError("the reply was lost", task_id="7f")
+        >>> error.kind, error.outage, error.task_id
+        ('ambiguous_call', True, '7f')
     """
 
     kind = "ambiguous_call"
@@ -229,19 +348,44 @@ class AmbiguousCallError(ORSError):
 
 
 class CallTimeoutError(AmbiguousCallError):
-    """Raised when the deadline of a tool call passed; the tool may still run."""
+    """Raised when the deadline of a tool call passed; the tool may still run.
+
+    Example:
+        >>> error = CallTimeoutError("not answered in 600 s")
+        >>> error.kind, isinstance(error, AmbiguousCallError)
+        ('timeout', True)
+    """
 
     kind = "timeout"
 
 
 class ToolFailedError(ORSError):
-    """Raised when a tool raised on the server; its session stays open."""
+    """Raised when a tool raised on the server; its session stays open.
+
+    Example:
+        >>> error = ToolFailedError("ZeroDivisionError: division by zero")
+        >>> error.kind, error.outage
+        ('tool_failed', False)
+    """
 
     kind = "tool_failed"
 
 
 class ToolRejectedError(ORSError):
-    """Raised when the server refused a call (``ok: false``); nothing ran."""
+    """Raised when the server refused a call (``ok: false``); nothing ran.
+
+    Example:
+        >>> from ors_gym import ORSClient
+        >>> from ors_gym.server import embedded_base_url
+        >>> with (
+        ...     ORSClient(embedded_base_url()) as client,
+        ...     client.session("guess", split="train", index=0) as session,
+        ... ):
+        ...     session.call_tool("jump", {})
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.ToolRejectedError: 'jump' is not a valid tool
+    """
 
     kind = "invalid_action"
     reason: str = ""
@@ -251,7 +395,13 @@ class ToolRejectedError(ORSError):
 
 
 class ReplayDiffersError(ORSError):
-    """Raised when an environment does not answer as in the episode that is revived."""
+    """Raised when an environment does not answer as in the episode that is revived.
+
+    Example:
+        >>> error = ReplayDiffersError("another text", step=2, what="blocks")
+        >>> error.step, error.what
+        (2, 'blocks')
+    """
 
     kind = "replay_differs"
     step: int = -1
@@ -261,19 +411,39 @@ class ReplayDiffersError(ORSError):
 
 
 class EpisodeOverError(ORSError, ResetNeeded):
-    """Raised when an env is stepped before a reset, after its end, or closed."""
+    """Raised when an env is stepped before a reset, after its end, or closed.
+
+    Example:
+        >>> from ors_gym import ORSEnv
+        >>> ORSEnv("guess").step({"tool": "guess", "input": {"number": 8}})
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.EpisodeOverError: cannot step the env: it was not reset yet; ...
+    """
 
     kind = "episode_over"
 
 
 class IncompleteGroupError(ORSError):
-    """Raised when outages left a group of rollouts short of outcomes."""
+    """Raised when outages left a group of rollouts short of outcomes.
+
+    Example:
+        >>> IncompleteGroupError("2 of 8 rollouts have no outcome").kind
+        'incomplete_group'
+    """
 
     kind = "incomplete_group"
 
 
 class MissingExtraError(ORSError, ImportError):
-    """Raised when an optional dependency is missing; says how to install it."""
+    """Raised when an optional dependency is missing; says how to install it.
+
+    Example:
+        >>> import_extra("no_such_module", "eval", "A plot")
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.MissingExtraError: A plot needs a library that is missing ...
+    """
 
     kind = "missing_extra"
 

@@ -28,7 +28,11 @@ __all__ = [
 JSONValue: TypeAlias = (
     str | int | float | bool | Sequence[Any] | Mapping[str, Any] | None
 )
+"""Whatever JSON can say."""
+
 JSONObject: TypeAlias = dict[str, Any]
+"""A JSON object, as Python reads it."""
+
 TaskSpec: TypeAlias = JSONObject
 """A task as the server describes it. It usually holds the answer."""
 
@@ -57,6 +61,11 @@ class ToolSpec(TypedDict):
     ``terminal`` is there only for the tool that ends the episode, where the server
     declares one. It takes a message of a model that holds no call, unless the value is
     ``tool``; with ``text`` it is left out of the specs for models.
+
+    Example:
+        >>> look: ToolSpec = {"name": "look", "description": "", "input_schema": None}
+        >>> look["name"]
+        'look'
     """
 
     name: str
@@ -66,11 +75,21 @@ class ToolSpec(TypedDict):
 
 
 class ToolList(list[ToolSpec]):
-    """A list of tools, which a notebook shows as a card."""
+    """A list of tools, which a notebook shows as a card.
+
+    Example:
+        >>> look = {"name": "look", "description": "", "input_schema": None}
+        >>> [tool["name"] for tool in ToolList([look])]
+        ['look']
+    """
 
 
 class RolloutFilters(TypedDict, total=False):
-    """Which rollouts of the platform ``get_task_difficulty`` is about."""
+    """Which rollouts of the platform ``get_task_difficulty`` is about.
+
+    Example:
+        >>> filters: RolloutFilters = {"split": "train", "training_stage": "rl"}
+    """
 
     split: str | None
     model_name: str | None
@@ -82,7 +101,16 @@ class RolloutFilters(TypedDict, total=False):
 
 
 class ToolOutput(TypedDict):
-    """The result of a tool call; ``reward`` is a finite number or None."""
+    """The result of a tool call; ``reward`` is a finite number or None.
+
+    Example:
+        >>> output: ToolOutput = {
+        ...     "blocks": [{"type": "text", "text": "Right."}],
+        ...     "metadata": None,
+        ...     "reward": 1.0,
+        ...     "finished": True,
+        ... }
+    """
 
     blocks: list[Block]
     metadata: JSONObject | None
@@ -91,14 +119,22 @@ class ToolOutput(TypedDict):
 
 
 class ToolCall(TypedDict):
-    """The canonical action: the name of a tool, and its input."""
+    """The canonical action: the name of a tool, and its input.
+
+    Example:
+        >>> call: ToolCall = {"tool": "guess", "input": {"number": 8}}
+    """
 
     tool: str
     input: JSONObject
 
 
 class Split(TypedDict):
-    """A named set of tasks; ``type`` is train, validation or test."""
+    """A named set of tasks; ``type`` is train, validation or test.
+
+    Example:
+        >>> split: Split = {"name": "train", "type": "train"}
+    """
 
     name: str
     type: str

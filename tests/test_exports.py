@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,17 @@ PACKAGES = [
     for module in pkgutil.walk_packages(ors_gym.__path__, "ors_gym.")
     if "._" not in module.name and not module.name.startswith("ors_gym.integrations.")
 ]
+# What no user imports has no place in the reference: the command line, the background,
+# the registry, the bundled environments (they have pages of their own) and the plugin
+# of pytest.
+INTERNAL = re.compile(
+    r"ors_gym\.(cli|protocol|registration|client\..*|server\..*|testing\..*)"
+)
+PUBLIC = [name for name in ["ors_gym", *PACKAGES] if not INTERNAL.fullmatch(name)]
+
+
+def public_names(name: str) -> list[str]:
+    return list(getattr(importlib.import_module(name), "__all__", []))
 
 
 def test_every_public_name_can_be_had() -> None:
@@ -62,6 +74,19 @@ def test_the_source_of_a_public_class_can_be_found(name: str) -> None:
         value = getattr(package, public)
         if isinstance(value, type) and not issubclass(value, BaseException):
             assert f"class {value.__name__}" in inspect.getsource(value)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_class_or_function_has_an_example(name: str) -> None:
+    # The default run executes it, as it collects the doctests of the package.
+    package = importlib.import_module(name)
+    found = {public: getattr(package, public) for public in public_names(name)}
+    assert [
+        public
+        for public, value in found.items()
+        if isinstance(value, type) or inspect.isfunction(value)
+        if ">>>" not in (inspect.getdoc(value) or "")
+    ] == []
 
 
 @pytest.mark.parametrize("name", ["ors_gym", *PACKAGES])

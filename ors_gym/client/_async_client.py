@@ -33,6 +33,19 @@ class AsyncSession(SessionCore):
     """One episode on a server, as an async context manager.
 
     `AsyncORSClient.session` makes it.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym import AsyncORSClient
+        >>> from ors_gym.server import embedded_base_url
+        >>> async def play():
+        ...     async with (
+        ...         AsyncORSClient(embedded_base_url()) as client,
+        ...         client.session("math", split="train", index=2) as session,
+        ...     ):
+        ...         return await session.call_tool("submit", {"answer": "12"})
+        >>> asyncio.run(play())["reward"]
+        1.0
     """
 
     def __init__(

@@ -30,7 +30,20 @@ from ors_gym.types import (
 
 
 class Session(SessionCore):
-    """One episode on a server, as a context manager. `ORSClient.session` makes it."""
+    """One episode on a server, as a context manager. `ORSClient.session` makes it.
+
+    Example:
+        >>> from ors_gym import ORSClient
+        >>> from ors_gym.server import embedded_base_url
+        >>> with (
+        ...     ORSClient(embedded_base_url()) as client,
+        ...     client.session("math", split="train", index=2) as session,
+        ... ):
+        ...     print(session.list_tools()[0]["name"])
+        ...     session.call_tool("submit", {"answer": "12"})["finished"]
+        submit
+        True
+    """
 
     def __init__(
         self,

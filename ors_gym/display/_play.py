@@ -31,6 +31,12 @@ def play(env: gymnasium.Env[Any, Any], task_index: int = 0) -> NotebookPlayer | 
     Raises:
         InvalidRequestError: If it is not an env of an ORS server.
         ORSError: For an outage, in the terminal.
+
+    Example:
+        >>> play(gymnasium.make("CartPole-v1"))
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.InvalidRequestError: ...
     """
     # They load envs and rollouts, which importing `ors_gym.display` must not.
     from ors_gym.display import _play_in_notebook as notebook  # noqa: PLC0415

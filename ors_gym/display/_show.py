@@ -59,6 +59,9 @@ def register_formatters() -> None:
 
     Importing `ors_gym` calls it. IPython is not imported for it, and other envs are
     shown as before.
+
+    Example:
+        >>> register_formatters()  # outside IPython it does nothing
     """
     display_formatter = getattr(find_shell(), "display_formatter", None)
     if display_formatter is None:

@@ -77,6 +77,11 @@ class Options(RuleOptions, LimitOptions, _EnvOptions, total=False):
     ``setup_timeout``, ``max_episode_steps``, ``invalid_action_reward``,
     ``terminal_tool_as``, ``tool_schemas``,
     ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
+
+    Example:
+        >>> options: Options = {"split": "test", "max_concurrent": 4, "progress": False}
+        >>> evaluate(None, "math", [0], lambda _: None, **options).success_rate
+        0.0
     """
 
     min_concurrent: int

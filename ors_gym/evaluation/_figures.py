@@ -397,6 +397,17 @@ class Comparison:
         success_interval: Its confidence interval, over tasks.
         avg_reward: The mean over tasks of the difference in mean reward.
         reward_interval: Its confidence interval, over tasks.
+
+    Example:
+        >>> from ors_gym import evaluate
+        >>> from ors_gym.rollout import random_policy, reference_policy
+        >>> rules = {"split": "test", "max_turns": 3, "progress": False}
+        >>> best = evaluate(None, "math", range(4), reference_policy(), **rules)
+        >>> comparison = best.compare(
+        ...     evaluate(None, "math", range(4), random_policy(0), **rules)
+        ... )
+        >>> comparison.wins, comparison.losses
+        (4, 0)
     """
 
     tasks: int

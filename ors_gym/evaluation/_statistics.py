@@ -30,6 +30,10 @@ class Interval(NamedTuple):
     Args:
         low: The lower end.
         high: The upper end.
+
+    Example:
+        >>> f"{Interval(0.25, 0.5):.2f}"
+        '[0.25, 0.50]'
     """
 
     low: float

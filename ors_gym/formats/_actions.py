@@ -50,6 +50,11 @@ class InvalidAction:
     Args:
         message: What was wrong and what the right form is, for the policy to read.
         said: The beginning of what was given, for a person.
+
+    Example:
+        >>> action = parse_action("hello")
+        >>> isinstance(action, InvalidAction), action.said
+        (True, 'hello')
     """
 
     message: str
@@ -62,6 +67,10 @@ class ParsedCall(NamedTuple):
     Args:
         id: The id that the result has to name, or ``""`` if the message has none.
         action: The call, or why it cannot be read.
+
+    Example:
+        >>> ParsedCall("call_1", {"tool": "look", "input": {}}).action["tool"]
+        'look'
     """
 
     id: str

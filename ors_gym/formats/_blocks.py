@@ -66,6 +66,10 @@ class DecodedBlocks:
             is shown as ``[image: mime, unreadable: why]``.
         images: Arrays of shape (height, width, 3) and type uint8, in order.
         problems: Why images cannot be decoded, one sentence each.
+
+    Example:
+        >>> decode_blocks([{"type": "text", "text": "Hello"}]).text
+        'Hello'
     """
 
     text: str

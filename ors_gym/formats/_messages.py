@@ -230,6 +230,11 @@ class ToolResult:
         id: The id of the call that this answers.
         blocks: The output's blocks.
         is_error: Whether the call was refused or failed.
+
+    Example:
+        >>> result = ToolResult("call_1", [{"type": "text", "text": "Right."}])
+        >>> tool_result_messages([result])[0]["content"]
+        'Right.'
     """
 
     id: str

@@ -30,6 +30,21 @@ class ServedEpisode:
             it can play.
         episode: What happened so far. Its reward is not for the agent.
         ended: Set once the episode has ended.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import LiveEpisode, connect
+        >>> async def address():
+        ...     async with (
+        ...         connect() as client,
+        ...         LiveEpisode(client, "math", 0) as live,
+        ...         EpisodeHost() as host,
+        ...     ):
+        ...         await live.start()
+        ...         async with host.serve(live) as served:
+        ...             return served.url, served.ended.is_set()
+        >>> asyncio.run(address())
+        ('http://127.0.0.1:...', False)
     """
 
     def __init__(self, url: str, face: Face) -> None:
@@ -44,6 +59,7 @@ class EpisodeHost:
     Used as an async context manager, on the event loop of the episodes.
 
     Example:
+        >>> import asyncio
         >>> from mcp import Client
         >>> from ors_gym.rollout import LiveEpisode, connect
         >>> async def play():

@@ -87,6 +87,7 @@ def serve(
             be right, or if the output file is of other settings.
 
     Example:
+        >>> import asyncio
         >>> from mcp import Client
         >>> async def play(address):
         ...     async with Client(address) as agent:
@@ -134,6 +135,7 @@ async def serve_async(
     """As `serve`, on the running event loop.
 
     Example:
+        >>> import asyncio
         >>> async def serve_shortly():
         ...     async with serve_async("math") as address:
         ...         return address
@@ -170,6 +172,13 @@ async def serve_stdio(
 
     Raises:
         ORSError: As for `serve`.
+
+    Example:
+        >>> import asyncio
+        >>> asyncio.run(serve_stdio("math", split="nowhere"))
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.UnknownTaskError: there is no split 'nowhere'; ...
     """
     async with _begin_run(env_name, base_url, arguments, many=False) as run:
         face = make_face(run)

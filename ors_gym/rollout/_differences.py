@@ -23,6 +23,10 @@ class Difference:
             number.
         before: The value in the episode.
         now: The value in the replay.
+
+    Example:
+        >>> print(Difference(2, "reward", 1.0, 0.0))
+        step 2: reward was 1.0, is now 0.0
     """
 
     step: int

@@ -413,6 +413,12 @@ class Step:
         metadata: What the tool reported beside its blocks; None unless
             ``keep_metadata=True``, since it may hold the answer.
         seconds: How long the step took.
+
+    Example:
+        >>> blocks = [{"type": "text", "text": "A wall."}]
+        >>> step = Step(0, "call_1", "look", {}, blocks, reward=0.5)
+        >>> step.reply[0]["text"], step.reward
+        ('A wall.', 0.5)
     """
 
     turn: int
@@ -455,6 +461,12 @@ class Attempt:
         seconds: How long it took.
         steps: How many steps were taken.
         usage: As ``Episode.usage``.
+
+    Example:
+        >>> episode = Episode("math", 3, "train")
+        >>> episode.error_kind = "session_lost"
+        >>> Attempt.of(episode).kind
+        'session_lost'
     """
 
     kind: str

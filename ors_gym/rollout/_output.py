@@ -53,6 +53,11 @@ class Record:
         episode: The episode.
         success: Whether it was a success; None where it has no outcome.
         task: The task itself, only where it has no index.
+
+    Example:
+        >>> record = Record(Episode("math", 3, "test"), success=False)
+        >>> record.has_outcome, record.metrics()["success"]
+        (True, 0.0)
     """
 
     episode: Episode

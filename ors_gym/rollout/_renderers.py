@@ -30,6 +30,10 @@ class Rendered:
         ids: The ids.
         mm: What the engine takes beside them, such as pixel values and their places
             among ``ids``.
+
+    Example:
+        >>> Rendered([1, 2, 3], mm={"pixel_values": [0.5]}).ids
+        [1, 2, 3]
     """
 
     ids: list[int]
@@ -45,6 +49,10 @@ class Parsed:
         calls: Its calls, in any form of `Turn.actions`; None to read them from
             ``text``.
         message: The assistant's message for the renderer, if it is not ``text``.
+
+    Example:
+        >>> Parsed("I look.", calls={"tool": "look", "input": {}}).calls["tool"]
+        'look'
     """
 
     text: str
@@ -58,6 +66,21 @@ class Renderer(Protocol):
 
     A renderer may also have ``find_rewrite()``, which says what it would write
     otherwise of a conversation that goes on; see `check_prefix_preserving`.
+
+    Example:
+        >>> class Letters:
+        ...     stop_ids = (0,)
+        ...
+        ...     def render(self, messages, tools):
+        ...         return [ord(c) for m in messages for c in m["content"]]
+        ...
+        ...     def render_reply(self, messages):
+        ...         return self.render(messages, ())
+        ...
+        ...     def parse(self, ids):
+        ...         return Parsed("".join(map(chr, ids)))
+        >>> isinstance(Letters(), Renderer)
+        True
     """
 
     @property
@@ -125,6 +148,12 @@ def as_renderer(value: Any) -> Renderer:
 
     Raises:
         InvalidRequestError: If it is none of these.
+
+    Example:
+        >>> as_renderer(7)
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.InvalidRequestError: int is no renderer: pass a tokenizer ...
     """
     if isinstance(value, Renderer):
         return value

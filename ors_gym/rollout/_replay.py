@@ -32,6 +32,10 @@ class Replay:
         difference: The first difference, or None if there is none.
         error: Why it could not be replayed to its end, such as a server that is gone;
             ``""`` if it was. It says nothing of the environment.
+
+    Example:
+        >>> print(Replay(Episode("math", 3, "train"), None))
+        the same: the prompt and 0 steps
     """
 
     episode: Episode
@@ -105,6 +109,16 @@ async def replay_async(
         task: As for `replay`.
         elsewhere: Whether an async client belongs to another event loop.
         **env_arguments: As for `replay`.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import random_policy, run_episode_async
+        >>> async def play_twice():
+        ...     policy = random_policy(0)
+        ...     episode = await run_episode_async(None, "math", 3, policy, max_turns=1)
+        ...     return await replay_async(None, episode)
+        >>> asyncio.run(play_twice()).same
+        True
     """
     wanted = _find_task(episode, task)
     turns = repeated_turns(episode)
@@ -202,6 +216,18 @@ async def revive_async(
 
     Yields:
         The `LiveEpisode`, which takes the next turn. It is closed at the end.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import reference_policy, run_episode_async
+        >>> async def branch():
+        ...     def low(_):
+        ...         return {"tool": "guess", "input": {"number": 1}}
+        ...     first = await run_episode_async(None, "guess", 3, low, max_turns=3)
+        ...     async with revive_async(first, step=2) as live:
+        ...         return await live.play(reference_policy())
+        >>> asyncio.run(branch()).stop_reason
+        'finished'
     """
     before = _first_steps(episode, step)
     wanted = _find_task(episode, task)
@@ -239,6 +265,16 @@ class RevivedEpisode:
 
     Args:
         opening: What `revive_async` returned.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import run_episode_async
+        >>> low = {"tool": "guess", "input": {"number": 1}}
+        >>> play = run_episode_async(None, "guess", 3, lambda _: low, max_turns=3)
+        >>> with revive(asyncio.run(play), step=1) as again:
+        ...     reply = again.take(low)
+        ...     len(again.episode.steps)
+        2
     """
 
     def __init__(self, opening: AbstractAsyncContextManager[LiveEpisode]) -> None:

@@ -47,6 +47,10 @@ class Rules:
 
     Raises:
         InvalidRequestError: If an argument cannot be right.
+
+    Example:
+        >>> Rules(max_turns=10, reward_reduction="last").nonterminal_reward
+        0.0
     """
 
     max_turns: int | None = None

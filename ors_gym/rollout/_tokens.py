@@ -82,6 +82,10 @@ class TurnTokens:
         mm: The multimodal inputs that the renderer made beside ``prompt_ids``, behind
             the place in ``prompt_ids`` from which on it made them. Not part of the JSON
             form.
+
+    Example:
+        >>> TurnTokens([1, 2], [3, 0], [-0.5, -0.25], version=4).to_dict()["ids"]
+        [3, 0]
     """
 
     prompt_ids: list[int]
@@ -151,6 +155,13 @@ class TokenSequence:
         truncated: Whether ``max_tokens`` left some of them out, or cut the last one.
         mm: The multimodal inputs of the turns, each behind the place in ``ids`` from
             which on the renderer made them.
+
+    Example:
+        >>> sequence = TokenSequence(
+        ...     [1, 2, 3], [0, 0, 1], None, [0.0, 0.0, 1.0], [-1, -1, 4], 1.0, [0]
+        ... )
+        >>> [i for i, sampled in zip(sequence.ids, sequence.mask) if sampled]
+        [3]
     """
 
     ids: list[int]

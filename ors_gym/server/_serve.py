@@ -119,6 +119,12 @@ def run(
         MissingExtraError: If the extra ``server`` is not installed.
         InvalidRequestError: If a class cannot be loaded or served, or the port is in
             use.
+
+    Example:
+        >>> run(cassette="nothing.jsonl")
+        Traceback (most recent call last):
+            ...
+        ors_gym.errors.InvalidRequestError: ...
     """
     if cassette is not None:
         _check_alone(environments)

@@ -11,6 +11,7 @@ from ors_gym._shown_text import clean
 from ors_gym.types import JSONObject
 
 Status: TypeAlias = Literal["pass", "warn", "fail", "skipped"]
+"""What a check says of a server; `Finding` has the meanings."""
 
 _NAME_WIDTH: Final = 22
 _TEXT_WIDTH: Final = 80 - 8 - _NAME_WIDTH
@@ -26,6 +27,10 @@ class Finding:
             ``fail``, where the server breaks the standard; or ``skipped``.
         detail: What was seen.
         fix: What to do about it; ``""`` if there is nothing to do.
+
+    Example:
+        >>> print(Finding("ping", "pass", "answered"))
+        pass    ping                  answered
     """
 
     name: str

@@ -46,6 +46,15 @@ class SchemaEvidence:
         words: The text that says so, usually that of a refusal.
         before: How many calls of the tool were refused, and of how many.
         after: The same, for calls that fit all the schemas of the tool.
+
+    Example:
+        >>> schema = {"enum": ["up", "down"]}
+        >>> words = "direction must be up or down"
+        >>> refused = {"before": (9, 10), "after": (0, 10)}
+        >>> print(SchemaEvidence("move", "direction", schema, words, **refused))
+        move.direction: {"enum": ["up", "down"]}
+          refused before: 9 of 10; with it: 0 of 10
+          read in: direction must be up or down
     """
 
     tool: str
@@ -72,6 +81,10 @@ class SuggestedSchemas:
         tool_schemas: The table, as every env takes it.
         evidence: Why, for each of its schemas.
         unexplained: Tools of which calls are refused even so, with the first words.
+
+    Example:
+        >>> print(SuggestedSchemas({"move": {"direction": {"enum": ["up"]}}}, (), {}))
+        tool_schemas={"move": {"direction": {"enum": ["up"]}}}
     """
 
     tool_schemas: dict[str, dict[str, JSONObject]]

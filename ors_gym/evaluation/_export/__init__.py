@@ -35,6 +35,10 @@ class Exported:
         output: The file or the directory; for Minari the id of the data set.
         rows: Episodes that it holds, or pairs of them.
         left_out: Episodes that it does not hold, by the reason.
+
+    Example:
+        >>> print(Exported("run.parquet", rows=8, left_out={"without an outcome": 2}))
+        wrote run.parquet: 8 rows; left out: 2 without an outcome
     """
 
     output: str

@@ -1,18 +1,22 @@
 """The site builds without a warning and without a network, and opens right."""
 
+import ast
 import contextlib
 import functools
 import http.server
+import importlib
+import re
 import threading
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-import ors_gym
 from tests.support.browser import Chromium
 from tests.support.processes import run_python
 from tests.system.docs.pages import ROOT
+from tests.test_exports import PUBLIC, public_names
 
 PAGES = sorted(
     page.relative_to(ROOT / "docs").with_suffix("").as_posix()
@@ -56,15 +60,42 @@ def test_the_site_holds_every_page_and_the_javascript_client(site: Path) -> None
     assert [name for name in PAGES if not (site / f"{name}.html").exists()] == []
     assert (site / "clients" / "ors.mjs").exists()
     assert ">EventDecoder</span>" in (site / "wire.html").read_text()
-    reference = "".join(page.read_text() for page in (site / "reference").iterdir())
-    public = {
-        name
-        for package in (ors_gym, ors_gym.formats, ors_gym.rollout, ors_gym.evaluation)
-        for name in package.__all__
+
+
+def places(value: object, name: str) -> set[str]:
+    """Return the full names that a public thing has: one or two."""
+    return {
+        f"{package}.{name}"
+        for package in PUBLIC
+        if name in public_names(package)
+        if getattr(importlib.import_module(package), name) is value
     }
-    aliases = {"RewardReduction", "StopReason"}
-    for name in public - aliases | {"DiscreteTools", "serve", "check_server"}:
-        assert f'.{name}"' in reference, name
+
+
+@pytest.mark.slow
+def test_the_reference_has_every_public_name_and_no_other(site: Path) -> None:
+    text = "".join(page.read_text() for page in (site / "reference").iterdir())
+    shown = set(re.findall(r'<h\d id="(ors_gym\.[\w.]*)"', text))
+    expected = set(PUBLIC)
+    for package in PUBLIC:
+        for name in public_names(package):
+            value = getattr(importlib.import_module(package), name)
+            if isinstance(value, types.ModuleType):
+                continue
+            known = places(value, name)
+            assert known & shown, f"{package}.{name}"
+            expected |= known
+    for path in (ROOT / "ors_gym" / "integrations").glob("*"):
+        source = path / "__init__.py" if path.is_dir() else path
+        listed = re.search(
+            r"^__all__ = (\[.*?\])", source.read_text(), re.DOTALL | re.MULTILINE
+        )
+        for name in ast.literal_eval(listed[1]) if listed else ():
+            whole = f"ors_gym.integrations.{path.stem}.{name}"
+            assert whole in shown, whole
+            expected.add(whole)
+    members = {name for name in shown if name.rpartition(".")[0] in shown}
+    assert shown - members - expected == set()
 
 
 @pytest.mark.slow
