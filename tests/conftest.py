@@ -1,9 +1,12 @@
 """Fixtures for the whole suite: real servers, one of each kind per worker."""
 
 import contextlib
+import gc
+import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -16,6 +19,11 @@ from tests.support.servers.process import RunningServer, start_server
 from tests.support.servers.venvs import SDKS
 from tests.support.virtual_environments import VenvBuildError
 
+# A run starts hundreds of interpreters. Where none may keep bytecode, as in many
+# containers, each of them would compile the package anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # How long an example takes says more of a busy machine than of the code.
 hypothesis.settings.register_profile("without deadlines", deadline=None)
 hypothesis.settings.load_profile("without deadlines")
@@ -26,6 +34,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Imports a server SDK, which is there in that SDK's own environment only.
 collect_ignore = ["support/servers/contract"]
+
+
+def pytest_collection_finish() -> None:
+    """Spare each later garbage collection the thousands of tests that were found."""
+    gc.collect()
+    gc.freeze()
+
 
 CURRENT: Final = [name for name, sdk in SDKS.items() if sdk.current]
 EVERY: Final = [

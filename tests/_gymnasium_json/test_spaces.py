@@ -127,12 +127,17 @@ class Loose(spaces.Box):
     [
         Loose(0, 1),
         spaces.Tuple([spaces.Discrete(2), Loose(0, 1)]),
-        spaces.Box(0, 1, (2**14, 2**13), np.uint8),
     ],
     ids=str,
 )
 def test_a_space_without_a_form_is_an_error(space):
-    with pytest.raises(UncarriedError, match=r"Loose|too large"):
+    with pytest.raises(UncarriedError, match="Loose"):
+        describe_space(space)
+
+
+def test_a_space_of_too_many_numbers_is_an_error():
+    space = spaces.Box(0, 1, (2**14, 2**13), np.uint8)
+    with pytest.raises(UncarriedError, match="too large"):
         describe_space(space)
 
 

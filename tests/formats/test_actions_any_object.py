@@ -155,14 +155,18 @@ BRACKETS = "[" * DEEP + "]" * DEEP
         '{"tool": "t", "input": {"a": ' + BRACKETS + "}}",
         f"<tool_call>{BRACKETS}</tool_call>",
         {"name": "t", "arguments": '{"a":' * DEEP},
-        {"tool": "t", "input": {"a": nest(DEEP)}},
-        {"tool": "t", "input": nest(DEEP)},
-        nest(DEEP),
     ],
-    ids=range(9),
+    ids=range(6),
 )
 def test_deep_nesting_is_invalid(action):
     assert isinstance(parse_action(action), InvalidAction)
+
+
+def test_deep_nesting_of_objects_is_invalid():
+    deep = nest(DEEP)
+    for action in ({"input": {"a": deep}}, {"input": deep}):
+        assert isinstance(parse_action({"tool": "t", **action}), InvalidAction)
+    assert isinstance(parse_action(deep), InvalidAction)
 
 
 def test_nesting_that_any_reader_takes_is_fine():

@@ -1,6 +1,7 @@
 """The JavaScript client plays on every server, and through what breaks."""
 
 import base64
+import functools
 import hashlib
 import json
 import random
@@ -27,6 +28,7 @@ _SECONDS: Final = 90.0
 _OLDEST: Final = 20
 
 
+@functools.cache
 def _node() -> str:
     found = shutil.which("node")
     if found is None:
