@@ -152,11 +152,15 @@ def _without_a_server(
         (start if asks else refuse)(self, command, *given, **named)
 
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse_process)
-    connect = socket.socket.connect
 
-    def refuse_address(self: socket.socket, *given: Any) -> None:
-        # From Python 3.14 on multiprocessing asks a process of its own to fork.
-        (connect if self.family == socket.AF_UNIX else refuse)(self, *given)
+    def guard(call: Callable[..., Any]) -> Callable[..., None]:
+        def at_an_address(self: socket.socket, *given: Any) -> None:
+            # From Python 3.14 on multiprocessing asks a process of its own to fork.
+            (call if self.family == socket.AF_UNIX else refuse)(self, *given)
 
-    monkeypatch.setattr(socket.socket, "connect", refuse_address)
-    monkeypatch.setattr(socket.socket, "listen", refuse)
+        return at_an_address
+
+    for method in ("connect", "listen"):
+        monkeypatch.setattr(
+            socket.socket, method, guard(getattr(socket.socket, method))
+        )
