@@ -14,6 +14,8 @@ import pytest
 import ors_gym
 from ors_gym.errors import ORSError
 
+MULTILINE_DOTALL = re.MULTILINE | re.DOTALL
+
 HEAVY = (
     *("scipy", "matplotlib", "tqdm", "pandas", "ray", "openai"),
     *("jsonschema", "PIL", "ors"),
@@ -87,6 +89,33 @@ def test_a_public_class_or_function_has_an_example(name: str) -> None:
         if isinstance(value, type) or inspect.isfunction(value)
         if ">>>" not in (inspect.getdoc(value) or "")
     ] == []
+
+
+def integrations() -> dict[str, list[str]]:
+    """Read what each integration lists as public, without its framework."""
+    folder = Path(ors_gym.__file__).parent / "integrations"
+    listed = {}
+    for path in sorted(folder.glob("[!_]*")):
+        source = path / "__init__.py" if path.is_dir() else path
+        names = re.search(r"^__all__ = (\[.*?\])", source.read_text(), MULTILINE_DOTALL)
+        if names:
+            listed[path.stem] = list(ast.literal_eval(names[1]))
+    return listed
+
+
+@pytest.mark.parametrize("name", integrations())
+def test_an_integration_has_an_example_of_each_public_name(name: str) -> None:
+    # `tests.integrations` and `tests/system/test_tracing.py` execute them.
+    path = Path(ors_gym.__file__).parent / "integrations" / name
+    files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+    documented = {
+        node.name: ast.get_docstring(node) or ""
+        for file in files
+        for node in ast.parse(file.read_text()).body
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+    }
+    names = integrations()[name]
+    assert [public for public in names if ">>>" not in documented[public]] == []
 
 
 @pytest.mark.parametrize("name", ["ors_gym", *PACKAGES])

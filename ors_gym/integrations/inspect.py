@@ -77,6 +77,10 @@ def ors_task(
         secrets: Returns the secrets of the environment.
         client_factory: Makes the client, where more than an address is needed.
         **arguments: Those of `LiveEpisode`, as for `ors_solver`.
+
+    Example:
+        >>> [sample.id for sample in ors_task("math", tasks=range(3)).dataset]
+        [0, 1, 2]
     """
     return Task(
         dataset=ors_dataset(
@@ -112,6 +116,10 @@ def ors_dataset(
 
     Raises:
         UnknownTaskError: If there is no such split.
+
+    Example:
+        >>> ors_dataset("math", tasks=range(3))[2].id
+        2
     """
     chosen, tasks = choose_indexes(env_name, base_url, client_factory, split, tasks)
     samples = [
@@ -155,6 +163,12 @@ def ors_solver(
 
     Raises:
         InvalidRequestError: If an argument is secret, as Inspect logs arguments.
+
+    Example:
+        >>> tasks = ors_dataset("math", tasks=[0])
+        >>> made = Task(tasks, solver=ors_solver(max_turns=4), scorer=ors_scorer())
+        >>> len(made.dataset)
+        1
     """
     _refuse_secrets(secrets, arguments)
 
@@ -230,6 +244,11 @@ def ors_scorer() -> Scorer:
 
     Returns:
         The scorer. An outage leaves a sample without a reward, and unscored.
+
+    Example:
+        >>> tasks = ors_dataset("math", tasks=[0])
+        >>> len(Task(tasks, solver=ors_solver(), scorer=ors_scorer()).dataset)
+        1
     """
 
     async def score(state: TaskState, _: Target) -> Score:

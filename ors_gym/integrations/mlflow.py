@@ -39,6 +39,10 @@ class MlflowLogger(EvaluationLogger):
         tracking_uri: Where to log; if None, where MLflow does.
         prefix: The beginning of each name.
         step: The step of the figures, such as the training step.
+
+    Example:
+        >>> logger = MlflowLogger(experiment="math", tracking_uri="http://localhost:5000")
+        >>> # evaluate(..., log_to=logger)
     """
 
     def __init__(

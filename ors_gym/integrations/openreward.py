@@ -60,6 +60,10 @@ class OpenRewardLogger(EvaluationLogger):
             one is made with ``api_key`` and ``base_url``.
         api_key: The key; if None, that of ``OPENREWARD_API_KEY``.
         base_url: The platform's address; if None, that of its client.
+
+    Example:
+        >>> logger = OpenRewardLogger("a run", environment="Owner/Math", api_key="key")
+        >>> # evaluate(..., log_to=logger)
     """
 
     def __init__(

@@ -82,6 +82,13 @@ class ORSTextEnv(BaseTextEnv):
 
     Raises:
         InvalidRequestError: If a setting is wrong.
+
+    Example:
+        >>> env = ORSTextEnv(extras=ors_rows("math", tasks=[0])[0])
+        >>> messages, metadata = env.init([])
+        >>> env.step('{"name": "submit", "arguments": {"answer": "?"}}')["done"]
+        True
+        >>> env.close()
     """
 
     def __init__(
@@ -289,6 +296,10 @@ def ors_rows(
     Raises:
         InvalidRequestError: If a setting is secret.
         UnknownTaskError: If there is no such split.
+
+    Example:
+        >>> ors_rows("math", tasks=range(3))[2]["ors"]
+        {'env_name': 'math', 'split': 'train', 'task_index': 2}
     """
     secret = SECRET_ARGUMENTS & settings.keys()
     if secret:

@@ -91,6 +91,21 @@ class ORSGroupBuilder(EnvGroupBuilder):
 
     Raises:
         InvalidRequestError: If an argument is wrong, or is secret.
+
+    Example:
+        >>> import asyncio
+        >>> from tinker_cookbook.renderers import get_renderer
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> letters = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+        >>> renderer = get_renderer("role_colon", letters)
+        >>> group = ORSGroupBuilder("math", 3, renderer, group_size=2)
+        >>> async def count():
+        ...     envs = await group.make_envs()
+        ...     await group.cleanup()
+        ...     return len(envs)
+        >>> asyncio.run(count())
+        2
     """
 
     env_name: str
@@ -198,6 +213,20 @@ class ORSMessageEnv(MessageEnv):
         live: The episode, which has not started.
         renderer: Describes the tools to the model, if it has a way to do so.
         system_prompt: The beginning of the conversation.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import connect
+        >>> from tinker_cookbook.renderers import get_renderer
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> letters = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+        >>> renderer = get_renderer("role_colon", letters)
+        >>> async def play():
+        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...         return await ORSMessageEnv(live, renderer).initial_observation()
+        >>> [message["role"] for message in asyncio.run(play())]
+        ['system', 'user']
     """
 
     def __init__(
@@ -269,6 +298,21 @@ def ors_messages(
     Returns:
         One system message, with ``system_prompt``, that of the environment and the
         tools; then the environment's prompt.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import connect
+        >>> from tinker_cookbook.renderers import get_renderer
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import PreTrainedTokenizerFast
+        >>> letters = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
+        >>> renderer = get_renderer("role_colon", letters)
+        >>> async def play():
+        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...         await live.start()
+        ...         return ors_messages(live, renderer, "Be brief.")
+        >>> [message["role"] for message in asyncio.run(play())]
+        ['system', 'user']
     """
     opening = live.episode.messages()
     own = [{"role": "system", "content": system_prompt}]
@@ -292,6 +336,16 @@ def ors_tools(live: LiveEpisode) -> list[ORSTool]:
 
     Args:
         live: The episode, which has started.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import connect
+        >>> async def play():
+        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...         await live.start()
+        ...         return ors_tools(live)
+        >>> [tool.name for tool in asyncio.run(play())]
+        ['submit']
     """
     functions = [tool["function"] for tool in to_openai_tools(live.episode.tools)]
     return [
@@ -308,6 +362,16 @@ class ORSTool(Tool):
         name: The name that the model knows.
         description: What the tool does.
         parameters_schema: The JSON Schema of its arguments.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import connect
+        >>> async def play():
+        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...         await live.start()
+        ...         return ors_tools(live)[0]
+        >>> asyncio.run(play()).description
+        'Submit the answer; this ends the episode.'
     """
 
     def __init__(
@@ -373,6 +437,17 @@ def ors_reward(
     Returns:
         A function that ends the episode and returns its reward. It raises an
         `ORSError` if an outage left the episode without a reward.
+
+    Example:
+        >>> import asyncio
+        >>> from ors_gym.rollout import connect
+        >>> async def play():
+        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...         await live.start()
+        ...         return await ors_reward(live)([])
+        >>> reward, figures = asyncio.run(play())
+        >>> reward
+        0.0
     """
 
     async def reward(_: list[Message]) -> tuple[float, dict[str, float]]:

@@ -51,7 +51,13 @@ _TURN_TIMEOUT_SECONDS: Final = 24 * 3600.0
 
 
 class ORSData(vf.TaskData):
-    """Which task is played, and how; the task spec stays on the server."""
+    """Which task is played, and how; the task spec stays on the server.
+
+    Example:
+        >>> config = ORSTasksetConfig(env_name="math", tasks=[0, 1])
+        >>> next(iter(ORSTaskset(config).load())).data.task_index
+        0
+    """
 
     env_name: str
     """The environment's name on the server."""
@@ -68,7 +74,12 @@ class ORSData(vf.TaskData):
 
 
 class ORSState(vf.State):
-    """The outcome of an episode."""
+    """The outcome of an episode.
+
+    Example:
+        >>> ORSState(reward=1.0, turn_rewards=[0.25, 0.75]).reward
+        1.0
+    """
 
     reward: float | None = None
     """The episode's reward; None if an outage left it without one."""
@@ -81,7 +92,13 @@ class ORSState(vf.State):
 
 
 class ORSTask(vf.Task[ORSData, ORSState]):
-    """One task, rewarded by the server."""
+    """One task, rewarded by the server.
+
+    Example:
+        >>> config = ORSTasksetConfig(env_name="math", tasks=[0, 1])
+        >>> [task.key for task in ORSTaskset(config).load()]
+        ['math/train#0', 'math/train#1']
+    """
 
     @property
     def key(self) -> str:
@@ -117,7 +134,12 @@ class ORSTask(vf.Task[ORSData, ORSState]):
 
 
 class ORSTasksetConfig(vf.TasksetConfig):
-    """The environment and its tasks, under ``--env.taskset``."""
+    """The environment and its tasks, under ``--env.taskset``.
+
+    Example:
+        >>> ORSTasksetConfig(env_name="math", tasks=[0, 1]).split is None
+        True
+    """
 
     env_name: str = ""
     """The environment's name on the server."""
@@ -146,7 +168,13 @@ class ORSTasksetConfig(vf.TasksetConfig):
 
 
 class ORSTaskset(vf.Taskset[ORSTask, ORSTasksetConfig]):
-    """An environment's tasks, listed without their specs."""
+    """An environment's tasks, listed without their specs.
+
+    Example:
+        >>> config = ORSTasksetConfig(env_name="math", tasks=[0, 1])
+        >>> len(list(ORSTaskset(config).load()))
+        2
+    """
 
     def load(self) -> Iterator[ORSTask]:
         """Yield the tasks.
@@ -187,6 +215,10 @@ class ORSHarness(vf.Harness[vf.HarnessConfig]):
     outage the episode goes on with another session, if the environment answers as
     before. An outage that stays fails the trace: it gets no reward, and the model is
     not told of it. verifiers can repeat such a trace (``--env.retries``).
+
+    Example:
+        >>> ORSHarness(vf.HarnessConfig()).NEEDS_CONTAINER
+        False
     """
 
     APPENDS_SYSTEM_PROMPT = True
@@ -272,14 +304,24 @@ def _record(live: LiveEpisode, state: ORSState) -> None:
 
 
 class ORSPlayerEnvConfig(vf.EnvConfig):
-    """One agent, in verifiers' own process."""
+    """One agent, in verifiers' own process.
+
+    Example:
+        >>> ORSPlayerEnvConfig().agent.runtime.type
+        'subprocess'
+    """
 
     agent: vf.AgentConfig = vf.AgentConfig(runtime=vf.SubprocessConfig())
     """The agent that plays. Its runtime is an empty directory."""
 
 
 class ORSPlayerEnv(vf.Env[ORSPlayerEnvConfig]):
-    """One agent that plays one task."""
+    """One agent that plays one task.
+
+    Example:
+        >>> issubclass(ORSPlayerEnv, vf.Env)  # so that verifiers finds it in a plugin
+        True
+    """
 
     async def run(self, task: ORSTask, agents: vf.Agents) -> None:
         """Play one episode.

@@ -32,6 +32,14 @@ class WandbLogger(EvaluationLogger):
         prefix: The beginning of each name.
         step: The step of your run to log at, such as the training step.
         **init: What ``wandb.init`` takes: ``project``, ``name``, ``mode``, ...
+
+    Example:
+        >>> from ors_gym import evaluate
+        >>> from ors_gym.rollout import reference_policy
+        >>> logger = WandbLogger(project="math", mode="disabled")
+        >>> given = {"log_to": logger, "progress": False}
+        >>> evaluate(None, "math", [0], reference_policy(), **given).success_rate
+        1.0
     """
 
     def __init__(

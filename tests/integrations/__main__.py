@@ -73,7 +73,7 @@ def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
     filters = "\n".join(("error", unreadable, *group.warnings))
     command = [str(python), "-m", "pytest", "-p", "no:cacheprovider", "-q"]
     command += ["-o", f"addopts={_ADDOPTS}", "-o", f"filterwarnings={filters}"]
-    command += ["-m", "slow" if slow else "not slow"]
+    command += ["-m", "slow" if slow else "not slow", "--doctest-modules"]
     command += [*options, *files]
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory, "report.xml")
@@ -91,7 +91,8 @@ def _run(group: Group, slow: bool, arguments: Sequence[str]) -> tuple[int, str]:
 def _choose(group: Group, arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the files that a group runs, and pytest's other arguments.
 
-    Named files that belong to no group, such as notebooks, run in each.
+    Its own files are tests, and modules with examples. Named files that belong to no
+    group, such as notebooks, run in each.
     """
     named: dict[str, Path] = {}
     for argument in arguments:
@@ -100,6 +101,7 @@ def _choose(group: Group, arguments: Sequence[str]) -> tuple[list[str], list[str
             named[argument] = path
     options = [argument for argument in arguments if argument not in named]
     own = files_of(group.name)
+    own += [ROOT / "ors_gym" / "integrations" / name for name in group.examples]
     if not named:
         return [str(path) for path in own], options
     elsewhere = {path for name in GROUPS for path in files_of(name)} - set(own)

@@ -1,6 +1,5 @@
 """`ORSVecEnv` gives what SB3's own ``DummyVecEnv`` gives, down to types and keys."""
 
-import doctest
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,6 @@ from benchmarks.sb3_throughput import compare
 from benchmarks.tool_time_server import tool_time_server
 from ors_gym import ORSEnv, ORSVectorEnv, wrappers
 from ors_gym.errors import InvalidRequestError, ORSError
-from ors_gym.integrations import sb3
 from ors_gym.integrations.sb3 import ORSVecEnv
 from tests.support.proxy.faults import Point, Reset
 from tests.support.servers.process import start_server
@@ -285,10 +283,6 @@ def test_pictures_are_missed_politely(bundled):
     pictured = make_ours("guess", bundled, states, render_mode="ansi")
     pictured.reset()
     assert all("1..16" in text for text in pictured.env_method("render"))
-
-
-def test_its_example_runs():
-    assert doctest.testmod(sb3).failed == 0
 
 
 def test_slow_tools_run_at_the_same_time():

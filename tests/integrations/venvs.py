@@ -31,6 +31,8 @@ class Group:
     # What the frameworks themselves are not clean of: filters that come after "error".
     warnings: tuple[str, ...] = ()
     needs_torch: bool = True
+    # The integrations whose examples run here.
+    examples: tuple[str, ...] = ()
     # Put over the others without their own requirements, which not every index has.
     alone: tuple[str, ...] = ()
 
@@ -61,11 +63,13 @@ GROUPS: Final[dict[str, Group]] = {
                 "default:::(torch|tensordict|trl|transformers|accelerate|datasets)",
                 "default:::(stable_baselines3|sb3_contrib|skyrl_gym|matplotlib)",
             ),
+            examples=("trl/_train.py", "sb3.py", "skyrl.py"),
         ),
         Group(
             "agents",
             ("inspect-ai==0.3.285", "tinker-cookbook>=0.5.8", "verifiers==0.4.0"),
             ("default:::(inspect_ai|tinker|verifiers|torch|transformers)",),
+            examples=("inspect.py", "tinker.py", "verifiers.py"),
             # It asks for tml-renderers>=0.4.1, which renders Inkling models alone.
             alone=("tinker-cookbook==0.6.1",),
         ),
@@ -76,6 +80,7 @@ GROUPS: Final[dict[str, Group]] = {
                 *("trackio==0.43.0", "tensorboard==2.21.0"),
             ),
             ("default:::(wandb|mlflow|openreward|pydantic|trackio|tensorboard)",),
+            examples=("wandb.py", "mlflow.py", "openreward.py"),
             needs_torch=False,
         ),
         Group(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import doctest
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ors_gym import AsyncORSClient, ORSClient, ORSEnv, evaluate, run_episode
 from ors_gym.client import Session, _run_operation
 from ors_gym.env import AsyncTaskEnv, TaskEnv
 from ors_gym.errors import AmbiguousCallError, CallTimeoutError
+from ors_gym.integrations import opentelemetry
 from ors_gym.integrations.opentelemetry import instrument, uninstrument
 from ors_gym.rollout import Episode, LiveEpisode, Turn, _play
 from tests.support.proxy.faults import Answer, Close, Point, Reset, Stall
@@ -518,3 +520,7 @@ def test_nothing_is_imported_where_it_is_off():
         text=True,
     )
     assert json.loads(done.stdout) == []
+
+
+def test_its_examples_run() -> None:
+    assert doctest.testmod(opentelemetry) == (0, 4)

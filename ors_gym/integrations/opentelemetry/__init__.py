@@ -87,7 +87,11 @@ def instrument(
 
 
 def uninstrument() -> None:
-    """Take no traces and no metrics any more."""
+    """Take no traces and no metrics any more.
+
+    Example:
+        >>> uninstrument()  # also where nothing was instrumented
+    """
     _run_operation.observe = None
     _play.observe = None
     while _wrapped:

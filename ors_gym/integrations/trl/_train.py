@@ -58,6 +58,11 @@ class TRLEnvironment(NamedTuple):
         train_dataset: A `datasets.Dataset` with a row for each task: ``prompt``,
             ``environment``, ``task_index``, and the chosen ``columns``.
         reward_funcs: A list of one function, which returns the server's rewards.
+
+    Example:
+        >>> made = trl_environment("math", tasks=range(4))
+        >>> [reward.__name__ for reward in made.reward_funcs]
+        ['math_reward']
     """
 
     environment_factory: Any
@@ -143,6 +148,11 @@ def trl_environment(
         InvalidRequestError: If an argument is wrong.
         MissingExtraError: If `datasets` is not installed.
         ORSError: If the server cannot be reached, or no task can be set up.
+
+    Example:
+        >>> made = trl_environment("math", tasks=range(4), num_generations=8)
+        >>> list(made.train_dataset["task_index"])
+        [0, 1, 2, 3]
     """
     for argument in arguments:
         if argument not in _ENV_ARGUMENTS:
