@@ -7,12 +7,10 @@ nine tenths of what the player of reference earns.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import multiprocessing
 import os
-import pathlib
 import runpy
 import statistics
 import threading
@@ -20,7 +18,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
-from benchmarks.grpo import Curve, draw
+from benchmarks.grpo import Curve, draw, make_parser
 from ors_gym.rollout import reference_policy, stream_groups
 from ors_gym.server import serve
 
@@ -96,14 +94,7 @@ async def _play_by_reference() -> float:
 
 def main() -> int:
     """Train the models side by side, and print and draw how they learned."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.async_grpo", description=__doc__
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="models; default 1")
-    parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=320, help="default 320")
-    parser.add_argument("--picture", type=pathlib.Path, help="write the curves here")
-    options = parser.parse_args()
+    options = make_parser("async_grpo", __doc__, steps=320).parse_args()
     goal = _SHARE * asyncio.run(_play_by_reference())
     seeds = range(options.first_seed, options.first_seed + options.seeds)
     spawn = multiprocessing.get_context("spawn")

@@ -7,13 +7,13 @@ One server process, one training process and one thread; about a second a step.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import pathlib
 import re
 import tempfile
 import time
+from argparse import ArgumentParser
 from typing import Any, Final
 
 import torch
@@ -205,15 +205,22 @@ def draw(curves: list[Curve], picture: pathlib.Path, *, goal: float = _GOAL) -> 
     plt.close(figure)
 
 
-def main() -> int:
-    """Train one model after another, and print and draw how they learned."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.grpo", description=__doc__
+def make_parser(name: str, description: str | None, steps: int) -> ArgumentParser:
+    """Make the parser of a benchmark that trains some models."""
+    parser = ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=description
     )
     parser.add_argument("--seeds", type=int, default=1, help="models; default 1")
     parser.add_argument("--first-seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=220, help="default 220")
+    steps_help = f"default {steps}"
+    parser.add_argument("--steps", type=int, default=steps, help=steps_help)
     parser.add_argument("--picture", type=pathlib.Path, help="write the curves here")
+    return parser
+
+
+def main() -> int:
+    """Train one model after another, and print and draw how they learned."""
+    parser = make_parser("grpo", __doc__, steps=220)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures here")
     options = parser.parse_args()
     torch.set_num_threads(1)

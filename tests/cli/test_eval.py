@@ -13,6 +13,7 @@ from ors_gym.rollout import Turn
 from tests.cli.running import evaluate, run
 from tests.evaluation.contract_evaluations import unfold
 from tests.rollout.chat_server import running_chat_server
+from tests.support.slow_cases import on_one_sdk
 from tests.support.virtual_environments import ROOT
 
 
@@ -44,6 +45,7 @@ def test_eval_without_a_readable_call_fails(server, evaluated):
         assert "success rate    0.0%" in done.stdout
 
 
+@on_one_sdk
 def test_eval_of_a_split_and_a_range(server):
     done = run(
         *("eval", "ors/contract", "--url", server.base_url, "--split", "test"),
@@ -82,6 +84,7 @@ def test_eval_ends_at_a_limit_and_says_so(contract, tmp_path, capsys):
     assert "no-such-file holds no prices" in capsys.readouterr().err
 
 
+@on_one_sdk
 def test_eval_plays_with_an_agent(server, tmp_path):
     agent = ROOT / "tests" / "agents" / "small_agent.py"
     notes = tmp_path / "notes"

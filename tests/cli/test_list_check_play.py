@@ -77,7 +77,6 @@ def test_list_says_what_an_old_server_cannot_do(shared_server):
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("list mine:Hello", "tool hello()"),
         ("check mine:Hello", "pass    results               well formed: hello ran"),
         ("eval mine:Hello --policy mine:greet", "success rate    100.0%"),
     ],

@@ -1,9 +1,7 @@
 """The output file: resumed, refused, repaired."""
 
-import contextlib
 import os
-import resource
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from ors_gym.evaluation import Evaluation, Record
 from ors_gym.rollout._output import FORMAT, Output, read_output
 from ors_gym.rollout._planned import Key
 from tests.evaluation.contract_evaluations import make_record
+from tests.support.full_disk import files_up_to
 
 pytestmark = pytest.mark.unit
 
@@ -89,17 +88,6 @@ def test_a_torn_head_of_the_length_of_a_whole_one_is_replaced(path):
     assert len(path.read_bytes()) == len(whole)
     write(path, ONE)
     assert read_output(path) == (HEAD, [ONE])
-
-
-@contextlib.contextmanager
-def files_up_to(size: int) -> Iterator[None]:
-    """Let no file grow further, as on a full disk: a write stops in its middle."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.usefixtures("_unsynced")

@@ -19,6 +19,7 @@ from tests.support.processes import run_python
 from tests.support.proxy.faults import Point, Reset
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
+from tests.support.slow_cases import on_one_sdk
 
 OPEN = """
 import os, signal, sys, threading
@@ -88,6 +89,7 @@ def test_an_env_that_nobody_holds(server: RunningServer) -> None:
     ],
 )
 @pytest.mark.parametrize("named", [False, True])
+@on_one_sdk
 def test_the_interpreter_exits(server, then, code, named):
     # No thread can be started then, and the event loop's look-up of names needs one.
     assert run(server, then, named=named) == code
@@ -207,6 +209,7 @@ print(len(kept[1]), flush=True)
 
 
 @pytest.mark.parametrize("fill", [False, True])
+@on_one_sdk
 def test_an_exit_with_more_sessions_than_descriptors(server, fill):
     script = MANY.format(url=server.base_url, count=200, fill=fill)
     done = run_python("-c", script)

@@ -1,7 +1,6 @@
 """A served Gymnasium env as it was: spaces, values, flags, infos, errors."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -16,11 +15,10 @@ from ors_gym.errors import (
     ProtocolError,
     ToolFailedError,
 )
-from ors_gym.server import serve
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.wrappers import NativeSpaces
 from ors_gym.wrappers._native_spaces import NativeView
-from tests.support.gymnasium_envs import Nested, hostile
+from tests.support.gymnasium_envs import Nested
 from tests.support.identical import identical
 from tests.support.side_by_side import check_cleanly, play_side_by_side
 from tests.support.slow_cases import mostly_slow
@@ -34,22 +32,10 @@ NATIVE: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    with serve(
-        "gymnasium:CartPole-v1",
-        "gymnasium:FrozenLake-v1",
-        "gymnasium:Blackjack-v1",
-        "tests.support.gymnasium_envs:Nested",
-        hostile("step raises"),
-    ) as address:
-        yield address
-
-
 @pytest.fixture
-def make(base_url, closing):
+def make(native_url, closing):
     def make(name: str, **arguments: Any) -> Any:
-        where = {"env_name": name, "base_url": base_url}
+        where = {"env_name": name, "base_url": native_url}
         return closing(NativeSpaces(gym.make("ors/remote", **where, **arguments)))
 
     return make

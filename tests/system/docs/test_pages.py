@@ -19,7 +19,8 @@ DOCS = ROOT / "docs"
 OWN_TESTS = {"frameworks.md"}  # in test_frameworks_page.py
 PAGES = sorted({page.name for page in DOCS.glob("*.md")} - OWN_TESTS)
 PAGES += [f"environments/{name}.md" for name in BUNDLED]
-SLOW = {"environments.md", "index.md", "recipes.md", "training.md"}
+SLOW = {"agents.md", "cassettes.md", "environments.md", "index.md", "recipes.md"}
+SLOW |= {"runs.md", "serve.md", "training.md"}
 EXPECTED = {"index.md": "success rate", "environments.md": "0 fail", "wire.md": "1.0"}
 LINK = re.compile(r"\]\(((?!http|#)[^)#]+)")
 

@@ -8,9 +8,7 @@ appears in its directory.
 
 import contextlib
 import json
-import resource
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -23,6 +21,7 @@ from ors_gym.evaluation._view import MALFORMED, WatchedRun
 from ors_gym.rollout._output import FORMAT, Output, read_output
 from ors_gym.rollout._planned import Key
 from tests.evaluation.contract_evaluations import make_record
+from tests.support.full_disk import files_up_to
 from tests.system.fuzz.replies import misshape
 from tests.system.fuzz.tally import FuzzError, Tally
 
@@ -160,7 +159,7 @@ def _append_missing(output: Output, planned: set[Key], random: Random) -> str:
     full = random.random() < 0.3 and missing
     if full:
         room = output.path.stat().st_size + random.randrange(900)
-        with _files_up_to(room), contextlib.suppress(OSError):
+        with files_up_to(room), contextlib.suppress(OSError):
             while missing:
                 output.append(missing[0])
                 missing.pop(0)
@@ -169,16 +168,6 @@ def _append_missing(output: Output, planned: set[Key], random: Random) -> str:
     for record in missing:
         output.append(record)
     return "went on after a full disk" if full else "went on"
-
-
-@contextlib.contextmanager
-def _files_up_to(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def _rows_of(content: bytes) -> dict[Key, Record] | None:

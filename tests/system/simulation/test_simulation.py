@@ -76,7 +76,15 @@ def test_every_fault_and_some_sequences_of_three(name: str) -> None:
     assert 0 < tally.shown < tally.calls
 
 
-@pytest.mark.parametrize("name", list(SCENARIOS))
+OVER_CLOSED = [f"closed {how}" for how in ("half", "anyway", "and forgiven")]
+"""Scenarios of many exchanges, of which the usual run has one more: ``closed idle``."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in SCENARIOS if name not in OVER_CLOSED]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in OVER_CLOSED],
+)
 def test_every_fault_for_ever(name: str) -> None:
     tally = tally_of(endless(SCENARIOS[name]))
     assert tally.shown < tally.calls / 2

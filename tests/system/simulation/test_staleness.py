@@ -18,6 +18,7 @@ from ors_gym.env._task_order import Task
 from ors_gym.rollout import Episode
 from ors_gym.rollout._groups import Group, GroupPlan, Pacing, Rollout
 from ors_gym.rollout._planned import Planned
+from tests.support.slow_cases import mostly_slow
 from tests.system.simulation.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.unit
@@ -184,7 +185,7 @@ def test_log_normal_lengths_keep_all_places_busy(n):
     assert busy_until >= 0.95 * work / IN_FLIGHT
 
 
-@pytest.mark.parametrize("limit", [1, 4])
+@pytest.mark.parametrize("limit", mostly_slow([1, 4]))
 def test_thrown_away_groups_are_the_long_ones(limit):
     for seed in SEEDS:
         training = train(None, None, seed, limit)

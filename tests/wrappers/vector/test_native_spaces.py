@@ -1,6 +1,5 @@
 """The twin of ``NativeSpaces`` behaves as a vector env of the native envs does."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
@@ -9,10 +8,9 @@ import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 from ors_gym.errors import InvalidArgumentError, ToolFailedError
-from ors_gym.server import serve
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import vector
-from tests.support.gymnasium_envs import Nested, hostile
+from tests.support.gymnasium_envs import Nested
 from tests.support.identical import identical
 
 COUNT = 3
@@ -21,17 +19,6 @@ NATIVE: dict[str, Any] = {
     "blackjack-v1": lambda: gym.make("Blackjack-v1"),
     "nested": Nested,
 }
-
-
-@pytest.fixture(scope="module")
-def base_url() -> Iterator[str]:
-    with serve(
-        "gymnasium:CartPole-v1",
-        "gymnasium:Blackjack-v1",
-        "tests.support.gymnasium_envs:Nested",
-        hostile("step raises"),
-    ) as address:
-        yield address
 
 
 class Seeded(gym.Wrapper[Any, Any, Any, Any]):
@@ -73,8 +60,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "mode"), CASES)
-def test_it_is_as_a_vector_env_of_native_envs(base_url, closing, name, mode):
-    envs = ORSVectorEnv(name, base_url, COUNT, autoreset_mode=mode)
+def test_it_is_as_a_vector_env_of_native_envs(native_url, closing, name, mode):
+    envs = ORSVectorEnv(name, native_url, COUNT, autoreset_mode=mode)
     envs, others = closing(vector.NativeSpaces(envs)), closing(native(name, mode))
     assert envs.single_observation_space == others.single_observation_space
     assert envs.action_space == others.action_space
@@ -99,8 +86,8 @@ def test_it_is_as_a_vector_env_of_native_envs(base_url, closing, name, mode):
     assert ended >= 2
 
 
-def test_results_come_as_they_are_ready(base_url, closing):
-    envs = closing(vector.NativeSpaces(ORSVectorEnv("cartpole-v1", base_url, COUNT)))
+def test_results_come_as_they_are_ready(native_url, closing):
+    envs = closing(vector.NativeSpaces(ORSVectorEnv("cartpole-v1", native_url, COUNT)))
     envs.reset(seed=0)
     envs.send(np.array([1, 0]), [2, 0])
     seen: dict[int, Any] = {}
@@ -115,17 +102,17 @@ def test_results_come_as_they_are_ready(base_url, closing):
         assert identical(seen[place], other.step(action)[0])
 
 
-def test_an_env_that_raises_raises_here(base_url, closing):
-    envs = closing(vector.NativeSpaces(ORSVectorEnv("step_raises", base_url, COUNT)))
+def test_an_env_that_raises_raises_here(native_url, closing):
+    envs = closing(vector.NativeSpaces(ORSVectorEnv("step_raises", native_url, COUNT)))
     envs.reset(seed=0)
     with pytest.raises(ToolFailedError, match="step said no"):
         envs.step(np.array([0, 1, 0]))
 
 
 def test_where_an_error_ends_the_episode_the_last_observation_is_repeated(
-    base_url, closing
+    native_url, closing
 ):
-    remote = ORSVectorEnv("step_raises", base_url, COUNT, on_tool_error="truncate")
+    remote = ORSVectorEnv("step_raises", native_url, COUNT, on_tool_error="truncate")
     envs = closing(vector.NativeSpaces(remote))
     first, _ = envs.reset(seed=0)
     observations, rewards, terminations, truncations, infos = envs.step([0, 1, 0])
