@@ -117,6 +117,24 @@ def decode_blocks(
     return DecodedBlocks(text, tuple(images), tuple(problems))
 
 
+def to_picture_parts(blocks: Sequence[Block]) -> list[dict[str, Any]]:
+    """Return blocks as parts of a message for a processor, images as Pillow's.
+
+    An image that cannot be decoded is a text that says so.
+    """
+    parts: list[dict[str, Any]] = []
+    pixels = MAX_PIXELS
+    for block in blocks:
+        decoded = decode_blocks([block], max_pixels=pixels)
+        if decoded.images:
+            pixels -= decoded.images[0].shape[0] * decoded.images[0].shape[1]
+            image: Any = require_pillow().fromarray(decoded.images[0])
+            parts.append({"type": "image", "image": image})
+        else:
+            parts.append({"type": "text", "text": decoded.text})
+    return parts
+
+
 def describe_block(block: Block) -> str:
     """Return one block as text; lone surrogates stay."""
     text = block.get("text")

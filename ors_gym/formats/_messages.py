@@ -94,6 +94,15 @@ def to_template_messages(messages: Sequence[JSONObject]) -> list[JSONObject]:
     return converted
 
 
+def block_of_part(part: JSONObject) -> Block:
+    """Undo `to_openai_content` for one part."""
+    if part["type"] != "image_url":
+        return {"type": "text", "text": part["text"]}
+    media_type, _, data = part["image_url"]["url"].partition(";base64,")
+    media_type = media_type.removeprefix("data:")
+    return {"type": "image", "data": data, "mimeType": media_type}
+
+
 def with_calls_as_text(message: JSONObject) -> JSONObject:
     """Return a message for a chat template that knows no tools, nor reasoning.
 

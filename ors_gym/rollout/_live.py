@@ -48,7 +48,8 @@ class LiveEpisode:
     Used as an async context manager, it deletes its session whatever happens.
 
     Args:
-        client: The client; not closed here.
+        client: The client, which is not closed here; or a server's address, or None
+            for ``ORS_BASE_URL`` or the embedded server, with a client of its own.
         env_name: The environment's name on the server.
         task: Its index in the split, the task itself, or what
             `AsyncTaskEnv.open_ahead` returned.
@@ -70,9 +71,8 @@ class LiveEpisode:
         InvalidRequestError: If an argument cannot be right.
 
     Example:
-        >>> from ors_gym.rollout import connect
         >>> async def play():
-        ...     async with connect() as client, LiveEpisode(client, "math", 0) as live:
+        ...     async with LiveEpisode(None, "math", 0) as live:
         ...         await live.start()
         ...         await live.take('{"tool": "submit", "input": {"answer": "?"}}')
         ...         return live.episode
@@ -84,7 +84,7 @@ class LiveEpisode:
     @takes_secrets
     def __init__(
         self,
-        client: AsyncORSClient,
+        client: AsyncORSClient | str | None,
         env_name: str,
         task: int | Mapping[str, Any] | Task | Opening[AsyncSession],
         *,
@@ -128,11 +128,16 @@ class LiveEpisode:
             The prompt as chat messages, which ``episode.messages()`` begins with.
 
         Raises:
-            ORSError: If there is no such task, or it cannot be set up.
+            ORSError: If there is no such task, or it cannot be set up. The episode is
+                closed then.
         """
         self._clock = Clock()
-        while not await self._opened():
-            pass
+        try:
+            while not await self._opened():
+                pass
+        except BaseException:
+            await self.close()
+            raise
         await self._go_on(None)
         return self.episode.messages()
 

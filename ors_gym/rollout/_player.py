@@ -269,13 +269,20 @@ async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
 
 
 def make_rollout_env(
-    client: AsyncORSClient, env_name: str, **arguments: Any
+    client: AsyncORSClient | str | None, env_name: str, **arguments: Any
 ) -> AsyncTaskEnv:
-    """Make the env of a rollout: an outage ends an episode, and does not raise."""
+    """Make the env of a rollout: an outage ends an episode, and does not raise.
+
+    For an address, or None, it has a client of its own.
+    """
     for name in _ARGUMENTS_OF_ROLLOUTS:
         if name in arguments:
             raise InvalidRequestError(f"a rollout does not take {name}=")
+    if client is None or isinstance(client, str):
+        arguments["base_url"] = client
+    else:
+        arguments["client"] = client
     try:
-        return AsyncTaskEnv(env_name, client=client, on_error="truncate", **arguments)
+        return AsyncTaskEnv(env_name, on_error="truncate", **arguments)
     except TypeError as error:
         raise InvalidRequestError(f"unknown argument: {error}") from None

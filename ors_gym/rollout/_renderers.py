@@ -1,6 +1,6 @@
 """Renderers: conversations to token ids, and sampled ids back to text and calls.
 
-`TemplateRenderer` stands on a `transformers` tokenizer and its chat template. Renderers
+`TemplateRenderer` stands on a `transformers` tokenizer or processor. Renderers
 of other libraries are adapted in `_foreign_renderers`. Nothing is imported of either.
 """
 
@@ -14,8 +14,12 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats import describe_tools
-from ors_gym.formats._blocks import replace_surrogates
-from ors_gym.formats._messages import join_system_messages, with_calls_as_text
+from ors_gym.formats._blocks import replace_surrogates, to_picture_parts
+from ors_gym.formats._messages import (
+    block_of_part,
+    join_system_messages,
+    with_calls_as_text,
+)
 from ors_gym.types import JSONObject
 
 Messages: TypeAlias = Sequence[JSONObject]
@@ -119,7 +123,7 @@ def check_prefix_preserving(renderer: Any) -> None:
     a loss is given would then differ.
 
     Args:
-        renderer: A renderer, or a tokenizer with a chat template.
+        renderer: A renderer, or a tokenizer or processor with a chat template.
 
     Raises:
         InvalidRequestError: If the renderer rewrites. The message shows the first
@@ -167,9 +171,9 @@ def as_renderer(value: Any) -> Renderer:
     if hasattr(value, "apply_chat_template"):
         return TemplateRenderer(value)
     raise InvalidRequestError(
-        f"{type(value).__name__} is no renderer: pass a tokenizer with a chat "
-        "template, a renderer of the renderers package or of tinker-cookbook, or an "
-        "object with render, render_reply, parse and stop_ids"
+        f"{type(value).__name__} is no renderer: pass a tokenizer or a processor with "
+        "a chat template, a renderer of the renderers package or of tinker-cookbook, "
+        "or an object with render, render_reply, parse and stop_ids"
     )
 
 
@@ -199,7 +203,7 @@ _SHOWN: Final = 40
 
 
 class TemplateRenderer:
-    """A renderer on a `transformers` tokenizer and its chat template.
+    """A renderer on a `transformers` tokenizer or processor, and its chat template.
 
     The text of a conversation is what the template writes, and its ids are those that
     the tokenizer gives that text. There are two exceptions. A marker such as
@@ -209,8 +213,14 @@ class TemplateRenderer:
     A template that knows no tools gets them described in the system message, and calls
     of the prompt as text. One that knows no tool messages gets results from the user.
 
+    With a processor messages may hold images. The ids are then those of the processor,
+    with as many ids for an image as its model takes. `Rendered.mm` is a dict of
+    whatever else the processor returns, such as ``pixel_values`` and
+    ``image_grid_thw``, and of the Pillow images as ``images``, for engines that process
+    them again.
+
     Args:
-        tokenizer: The tokenizer. A copy of it is used.
+        tokenizer: The tokenizer or the processor. A copy of it is used.
         chat_template: A template in place of the tokenizer's own.
         parse: Reads sampled ids where the model's calls have a syntax of their own.
             It is given the ids without the stop id and returns a message, as
@@ -239,13 +249,20 @@ class TemplateRenderer:
         **template_arguments: Any,
     ) -> None:
         # A trainer may set padding and truncation on its own one, from other threads.
-        self._tokenizer = copy.deepcopy(tokenizer)
+        self._writer = copy.deepcopy(tokenizer)
         if chat_template is not None:
-            self._tokenizer.chat_template = chat_template
+            self._writer.chat_template = chat_template
+        self._tokenizer = self._writer
         self._parse = parse
         self._arguments = template_arguments
-        self._markers = _Markers(self._tokenizer)
+        self._takes_text = True
+        self._image = ""
+        if hasattr(tokenizer, "image_processor"):
+            self._tokenizer = self._writer.tokenizer
+            self._writer.tokenizer = _TextKeeper(self._tokenizer)
+        self._markers = _Markers(self._tokenizer, str(self._writer.chat_template))
         self._ends: dict[tuple[str, ...], int] = {}
+        self._learn_content()
         self._learn_roles()
         self._learn_turn()
         end_of_text = getattr(self._tokenizer, "eos_token_id", None)
@@ -257,7 +274,9 @@ class TemplateRenderer:
         """The id that ends a turn in the template, then others that end one."""
         return list(self._stop_ids)
 
-    def render(self, messages: Messages, tools: Sequence[JSONObject]) -> list[int]:
+    def render(
+        self, messages: Messages, tools: Sequence[JSONObject]
+    ) -> list[int] | Rendered:
         """Return a whole prompt, with the beginning of the model's turn.
 
         Args:
@@ -265,22 +284,28 @@ class TemplateRenderer:
             tools: The tools.
 
         Raises:
-            InvalidRequestError: If the template refuses it, or there is an image.
+            InvalidRequestError: If the template refuses it, or there is an image
+                and no processor.
         """
-        return self._encode(self._write(messages, tools))
+        told, images = self._take_images(messages)
+        return self._encode(self._write(told, tools), images)
 
-    def render_reply(self, messages: Messages) -> list[int]:
+    def render_reply(self, messages: Messages) -> list[int] | Rendered:
         """Return what stands between two turns of the model.
 
         Args:
             messages: What answers the model's turn.
 
         Raises:
-            InvalidRequestError: If the template refuses it, or there is an image.
+            InvalidRequestError: If the template refuses it, or there is an image
+                and no processor.
         """
+        told, images = self._take_images(messages)
         # Some tokens take the blanks behind them; some tokenizers begin with one.
-        ids = self._encode(self._end + self._write_reply(messages))
-        return ids[ids.index(self._stop_ids[0]) + 1 :]
+        read = self._encode(self._end + self._write_reply(told), images)
+        ids = read.ids if isinstance(read, Rendered) else read
+        ids = ids[ids.index(self._stop_ids[0]) + 1 :]
+        return Rendered(ids, read.mm) if isinstance(read, Rendered) else ids
 
     def parse(self, ids: Sequence[int]) -> Parsed:
         """Return what sampled ids say.
@@ -326,7 +351,7 @@ class TemplateRenderer:
             The first difference in words, or None.
         """
         if messages is not None:
-            return self._compare(messages, tools)
+            return self._compare(self._take_images(messages)[0], tools)
         try:
             for told in self._probes():
                 if difference := self._compare(told, [_TOOL]):
@@ -342,7 +367,7 @@ class TemplateRenderer:
             answer = f"{_THINK}\n{answer}"
         if self._prefix.endswith(f"{_END_THINK}\n\n"):
             answer = "I look. "
-        elif _THINK not in str(self._tokenizer.chat_template):
+        elif _THINK not in str(self._writer.chat_template):
             answer = f" {answer}"
         said = self._message(answer)
         result = {"role": "tool", "tool_call_id": "call00000", "name": "a_tool"}
@@ -371,6 +396,33 @@ class TemplateRenderer:
         return _describe_difference(seen, written, roles[place + 1 :])
 
     # What the template does.
+
+    def _learn_content(self) -> None:
+        """Find out in which form the template takes text, and how it writes images."""
+        if not self._accepts([_USER], str(_USER["content"])):
+            self._takes_text = False
+        if self._tokenizer is self._writer:
+            return
+        parts = [_text_part(_ANSWER), {"type": "image"}, _text_part(_RESULT)]
+        asked = {"role": "user", "content": parts}
+        if self._accepts([asked], _RESULT):
+            written = self._apply([asked], (), begin_turn=True)
+            place = written.partition(_ANSWER)[2].partition(_RESULT)[0]
+            own = getattr(self._writer, "image_token", None)
+            self._image = own if own and own in place else place
+
+    def _take_images(self, messages: Messages) -> tuple[list[JSONObject], list[Any]]:
+        """Return messages with the places of their images alone, and the images."""
+        told: list[JSONObject] = []
+        images: list[Any] = []
+        for message in messages:
+            if not self._image or not _has_image(message):
+                told.append(with_plain_content(message))
+                continue
+            parts = to_picture_parts(list(map(block_of_part, message["content"])))
+            images += [part.pop("image") for part in parts if "image" in part]
+            told.append({**message, "content": parts})
+        return told, images
 
     def _learn_roles(self) -> None:
         """Find out what the template takes, where templates differ."""
@@ -475,7 +527,7 @@ class TemplateRenderer:
 
     def _fit(self, messages: Messages) -> list[JSONObject]:
         """Put messages into the roles that the template takes."""
-        told = [with_plain_content(message) for message in messages]
+        told = list(messages)
         if not self._takes_calls:
             told = [
                 with_calls_as_text(one) if one.get("tool_calls") else one
@@ -497,9 +549,12 @@ class TemplateRenderer:
     def _apply(
         self, messages: Messages, tools: Sequence[JSONObject], *, begin_turn: bool
     ) -> str:
+        told = list(messages)
+        if not self._takes_text:
+            told = [{**one, "content": _parts_of(one)} for one in told]
         try:
-            text = self._tokenizer.apply_chat_template(
-                list(messages),
+            text = self._writer.apply_chat_template(
+                told,
                 tools=list(tools) or None,
                 tokenize=False,
                 add_generation_prompt=begin_turn,
@@ -511,8 +566,23 @@ class TemplateRenderer:
             ) from None
         return str(text)
 
-    def _encode(self, text: str) -> list[int]:
+    def _encode(self, text: str, images: Sequence[Any]) -> list[int] | Rendered:
         """Return the ids of a text in which the markers of messages are hidden."""
+        if not images:
+            return self._encode_text(text)
+        if text.count(self._image) != len(images):
+            raise InvalidRequestError(
+                f"the chat template writes {text.count(self._image)} of "
+                f"{len(images)} images; use one that writes those of every role, or a "
+                "multimodal renderer of the renderers package"
+            )
+        made = dict(self._writer(text=[text], images=list(images)))
+        (whole,) = made.pop(_TextKeeper.key)
+        for name in ("input_ids", "attention_mask", "mm_token_type_ids"):
+            made.pop(name, None)
+        return Rendered(self._encode_text(whole), {**made, "images": list(images)})
+
+    def _encode_text(self, text: str) -> list[int]:
         ids: list[int] = []
         for part in self._markers.reveal(text):
             ids += self._tokenizer.encode(
@@ -527,6 +597,26 @@ class TemplateRenderer:
         return ids
 
 
+class _TextKeeper:
+    """The tokenizer of a processor, which hands out the text it is given, too.
+
+    In that text the processor has written the places of images out.
+    """
+
+    key: Final = "ors_gym.text"
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: Any, **arguments: Any) -> Any:
+        encoded = self._tokenizer(text, **arguments)
+        encoded[self.key] = text
+        return encoded
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
 class _Markers:
     """The special tokens of a template, and how the text of a message is kept of them.
 
@@ -535,8 +625,7 @@ class _Markers:
     no marker in either part.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        template = str(tokenizer.chat_template)
+    def __init__(self, tokenizer: Any, template: str) -> None:
         added = [
             (str(token), number, bool(getattr(token, "special", True)))
             for number, token in tokenizer.added_tokens_decoder.items()
@@ -616,12 +705,28 @@ def with_plain_content(message: JSONObject) -> JSONObject:
         return message
     if content is None:
         return {**message, "content": ""}
-    if any(part.get("type") != "text" for part in content):
+    if _has_image(message):
         raise InvalidRequestError(
-            "a message holds an image, and the renderer writes text alone; use a "
-            "multimodal renderer of the renderers package"
+            "a message holds an image, and the renderer writes text alone; pass the "
+            "model's processor (AutoProcessor of transformers) in place of its "
+            "tokenizer, with a chat template that writes images, or a multimodal "
+            "renderer of the renderers package"
         )
     return {**message, "content": "\n\n".join(part["text"] for part in content)}
+
+
+def _has_image(message: JSONObject) -> bool:
+    content = message.get("content")
+    return isinstance(content, list) and any(one["type"] != "text" for one in content)
+
+
+def _text_part(text: str) -> JSONObject:
+    return {"type": "text", "text": text}
+
+
+def _parts_of(message: JSONObject) -> list[JSONObject]:
+    content = message.get("content") or ""
+    return [_text_part(content)] if isinstance(content, str) else list(content)
 
 
 def _join_users(messages: Messages) -> list[JSONObject]:
@@ -629,8 +734,12 @@ def _join_users(messages: Messages) -> list[JSONObject]:
     joined: list[JSONObject] = []
     for message in messages:
         if joined and message["role"] == joined[-1]["role"] == "user":
-            text = f"{joined[-1]['content']}\n\n{message['content']}"
-            joined[-1] = {"role": "user", "content": text}
+            both = [*_parts_of(joined[-1]), _text_part("\n\n"), *_parts_of(message)]
+            if all(part["type"] == "text" for part in both):
+                text = "".join(part["text"] for part in both)
+                joined[-1] = {"role": "user", "content": text}
+            else:
+                joined[-1] = {"role": "user", "content": both}
         else:
             joined.append(message)
     return joined

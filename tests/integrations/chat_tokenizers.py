@@ -18,8 +18,9 @@ SMOLLM2: Final = (
 _MARKER: Final = re.compile(
     r"<\|[^|>\s]+\|>|<\uff5c[^\uff5c>]+\uff5c>|<(?:start|end)_of_turn>"
     r"|</?think>|</?tool_\w+>|</?arg_\w+>|\[gMASK\]|<sop>"
+    r"|<end_of_utterance>|<image>|<fake_token_around_image>|<global-img>"
 )
-_SPECIAL: Final = re.compile(r"<\||<\uff5c|_of_turn")
+_SPECIAL: Final = re.compile(r"<\||<\uff5c|_of_turn|_of_utterance|image>|-img>")
 _STRIPPING: Final = ("<|end|>", "<|user|>", "<|assistant|>")
 """Those of Phi-3, which take the blanks behind them."""
 _TEXTS: Final = (

@@ -175,7 +175,7 @@ def check_exact(episode: Episode, engine: Engine, limit: int | None) -> None:
 
 
 @functools.cache
-def renderer_of(name: str) -> TemplateRenderer:
+def renderer_of(name: str) -> Any:
     return TemplateRenderer(make_tokenizer(name))
 
 

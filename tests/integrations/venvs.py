@@ -111,6 +111,45 @@ GROUPS: Final[dict[str, Group]] = {
             ("verl==0.9.1", "cachetools>=5"),
             ("default:::(verl|ray|torch|tensordict|transformers|hydra|omegaconf)",),
         ),
+        # Of miles the modules that sample need no more than these.
+        Group(
+            "tokens",
+            (
+                *("transformers==5.24.0", "torchvision==0.28.0"),
+                *("renderers==0.1.12", "pybase64>=1.4"),
+            ),
+            ("default:::(torch|torchvision|transformers|renderers|miles)",),
+            # Of TRL the chat templates.
+            alone=("miles-rl==0.0.2", "trl==1.16.0"),
+        ),
+        # Of NeMo Gym's requirements those that a resources server and an agent import.
+        # It asks for Python 3.13.14, and compiles and runs with 3.11.
+        Group(
+            "nemo_gym",
+            (
+                *(
+                    "openai==2.44.0",
+                    "fastapi",
+                    "httptools",
+                    "hydra-core",
+                    "itsdangerous",
+                ),
+                *(
+                    "omegaconf",
+                    "aiohttp",
+                    "orjson",
+                    "pandas",
+                    "psutil",
+                    "pydot",
+                    "scipy",
+                ),
+                *("gprof2dot", "ray>=2.58", "requests", "rich", "uvicorn", "uvloop"),
+                *("wandb>=0.30", "yappi"),
+            ),
+            ("default:::(ray|wandb|pydantic|nemo_gym|fastapi|starlette)",),
+            needs_torch=False,
+            alone=("--ignore-requires-python", "nemo-gym==0.7.0"),
+        ),
         Group("rllib", ("ray[rllib]==2.60.0",), ("default:::(ray|torch|gymnasium)",)),
     )
 }

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+from typing import Any
 
 import pytest
 
@@ -185,7 +186,7 @@ class WithImages:
     """A renderer that makes inputs of another kind beside ids."""
 
     def __init__(self) -> None:
-        self._renderer = TemplateRenderer(TOKENIZER)
+        self._renderer: Any = TemplateRenderer(TOKENIZER)
         self.stop_ids = [2, 0]
 
     def render(self, messages, tools):

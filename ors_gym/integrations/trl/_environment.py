@@ -19,16 +19,10 @@ from ors_gym.errors import (
     SetupFailedError,
     UnknownTaskError,
 )
-from ors_gym.formats import (
-    MAX_PIXELS,
-    decode_blocks,
-    render_text,
-    to_openai_messages,
-    to_template_messages,
-)
+from ors_gym.formats import render_text, to_openai_messages, to_template_messages
 from ors_gym.formats._actions import InvalidAction
-from ors_gym.formats._blocks import require_pillow
-from ors_gym.formats._messages import join_system_messages
+from ors_gym.formats._blocks import to_picture_parts
+from ors_gym.formats._messages import block_of_part, join_system_messages
 from ors_gym.formats._tools import find_text_tool, tools_for_models
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
@@ -348,18 +342,9 @@ def join_turns(
     turns = to_template_messages(to_openai_messages(conversation))
     for turn in turns:
         if isinstance(turn["content"], list):
-            blocks = [_block_of(part) for part in turn["content"]]
+            blocks = [block_of_part(part) for part in turn["content"]]
             turn["content"] = make_content(render_text(blocks), blocks, images=images)
     return join_system_messages(said, turns)
-
-
-def _block_of(part: JSONObject) -> Block:
-    """Undo `to_openai_content` for one part."""
-    if part["type"] != "image_url":
-        return {"type": "text", "text": part["text"]}
-    media_type, _, data = part["image_url"]["url"].partition(";base64,")
-    media_type = media_type.removeprefix("data:")
-    return {"type": "image", "data": data, "mimeType": media_type}
 
 
 def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content:
@@ -371,14 +356,4 @@ def make_content(text: str, blocks: Sequence[Block], *, images: bool) -> Content
     """
     if not images or all(block.get("type") != "image" for block in blocks):
         return text
-    parts: list[JSONObject] = []
-    pixels = MAX_PIXELS
-    for block in blocks:
-        decoded = decode_blocks([block], max_pixels=pixels)
-        if decoded.images:
-            pixels -= decoded.images[0].shape[0] * decoded.images[0].shape[1]
-            image: Any = require_pillow().fromarray(decoded.images[0])
-            parts.append({"type": "image", "image": image})
-        else:
-            parts.append({"type": "text", "text": decoded.text})
-    return parts
+    return to_picture_parts(blocks)
