@@ -21,6 +21,7 @@ from ors_gym.rollout import _policies, run_episode, run_episode_async, run_group
 from tests.support import policy_ends
 from tests.support.policy_ends import ASYNC_WAYS, ENDING_TASK, WAYS, Way, right
 from tests.support.servers.process import RunningServer
+from tests.support.slow_cases import mostly_slow
 from tests.support.virtual_environments import ROOT
 
 CASES = [
@@ -143,7 +144,10 @@ def test_ctrl_c_ends_the_command_though_the_policy_never_returns(contract, name)
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("exhausted", 0), ("async_exhausted", 0), ("system_exit", 3)]
+    ("name", "code"),
+    mostly_slow(
+        [("exhausted", 0), ("system_exit", 3), ("async_exhausted", 0)], usual=2
+    ),
 )
 def test_the_command_ends_whatever_its_policy_does(contract, name, code):
     run = subprocess.run(

@@ -16,7 +16,9 @@ from tests.support.virtual_environments import ROOT
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     plugins = ("-p", "ors_gym.testing.plugin", "-p", "no:cacheprovider")
     pytest = (sys.executable, "-m", "pytest", "-rA", *plugins)
-    return run(*pytest, *arguments, seconds=100, cwd=folder)
+    # The plugins of others take most of the time of such a run.
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    return run(*pytest, *arguments, seconds=100, cwd=folder, environment=alone)
 
 
 def test_each_check_is_a_test(server, tmp_path):
