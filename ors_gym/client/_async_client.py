@@ -130,15 +130,14 @@ class AsyncORSClient(
 
     Example:
         >>> import asyncio
-        >>> from ors_gym.server import serve
+        >>> from ors_gym.server import embedded_base_url
         >>> async def play(base_url):
         ...     async with AsyncORSClient(base_url) as client:
         ...         task = {"split": "train", "index": 0}
         ...         async with client.session("guess", **task) as session:
         ...             await session.get_prompt()
         ...             return await session.call_tool("guess", {"number": 1})
-        >>> with serve() as base_url:
-        ...     asyncio.run(play(base_url))["finished"]
+        >>> asyncio.run(play(embedded_base_url()))["finished"]
         False
     """
 

@@ -213,8 +213,8 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         InsecureTransportError: If a key would travel over plain http.
 
     Example:
-        >>> from ors_gym.server import serve
-        >>> with serve() as base_url, ORSClient(base_url) as client:
+        >>> from ors_gym.server import embedded_base_url
+        >>> with ORSClient(embedded_base_url()) as client:
         ...     with client.session("guess", split="train", index=0) as session:
         ...         prompt = session.get_prompt()
         ...         result = session.call_tool("guess", {"number": 1})

@@ -136,9 +136,9 @@ class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
     Example:
         >>> import httpx
         >>> from ors_gym.client import HTTPTransport
-        >>> from ors_gym.server import serve
-        >>> with serve() as base_url, httpx.Client(transport=HTTPTransport()) as client:
-        ...     reply = client.get(f"{base_url}/list_environments")
+        >>> from ors_gym.server import embedded_base_url
+        >>> with httpx.Client(transport=HTTPTransport()) as client:
+        ...     reply = client.get(f"{embedded_base_url()}/list_environments")
         >>> reply.status_code, "math" in reply.json()
         (200, True)
     """
@@ -171,12 +171,11 @@ class AsyncHTTPTransport(_BaseTransport[AsyncConnectionPool], httpx.AsyncBaseTra
         >>> import asyncio
         >>> import httpx
         >>> from ors_gym.client import AsyncHTTPTransport
-        >>> from ors_gym.server import serve
+        >>> from ors_gym.server import embedded_base_url
         >>> async def ask(url):
         ...     async with httpx.AsyncClient(transport=AsyncHTTPTransport()) as client:
         ...         return (await client.get(url)).status_code
-        >>> with serve() as base_url:
-        ...     asyncio.run(ask(f"{base_url}/list_environments"))
+        >>> asyncio.run(ask(f"{embedded_base_url()}/list_environments"))
         200
     """
 
