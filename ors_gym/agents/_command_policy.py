@@ -149,47 +149,49 @@ class CommandPolicy:
 
     async def __call__(self, episode: Episode) -> Turn | None:
         """Return the agent's next call; None if it ended."""
-        player = episode.state.get(_IN_STATE)
-        if player is None:
-            player = episode.state[_IN_STATE] = await self._start(episode)
+        agent = episode.state.get(_IN_STATE)
+        if agent is None:
+            agent = episode.state[_IN_STATE] = await self._start(episode)
         try:
-            action = await player.next_action()
+            action = await agent.next_action()
         except BaseException:
-            player.process.end()
+            agent.process.end()
             raise
-        if action is None and (code := player.process.exit_code):
+        if action is None and (code := agent.process.exit_code):
             raise ORSError(
                 f"the agent {self.program.name} ended with exit code {code} before the "
-                f"episode did{player.describe_last_words()}"
+                f"episode did{agent.describe_last_words()}"
             )
         return None if action is None else Turn(action)
 
     async def end_episode(self, episode: Episode) -> None:
         """Answer the agent's last call, and have its process ended."""
-        player: _Player | None = episode.state.pop(_IN_STATE, None)
-        if player is None:
+        agent: _RunningAgent | None = episode.state.pop(_IN_STATE, None)
+        if agent is None:
             return
-        player.seat.close()
+        agent.calls.close()
         try:
             if episode.stop_reason in ("", "deadline", "error"):
-                player.process.end()
-            await player.process.wait(self._exit_timeout)
+                agent.process.end()
+            await agent.process.wait(self._exit_timeout)
         finally:
-            player.process.end()
-            await player.process.wait(_GUARD_SECONDS)
-            episode.extra = player.report()
-            await player.resources.aclose()
+            agent.process.end()
+            await agent.process.wait(_GUARD_SECONDS)
+            episode.extra = agent.report()
+            await agent.resources.aclose()
 
-    async def _start(self, episode: Episode) -> _Player:
+    async def _start(self, episode: Episode) -> _RunningAgent:
         async with contextlib.AsyncExitStack() as stack:
-            seat = _Seat(episode)
+            calls = _Calls(episode)
             host = await stack.enter_async_context(_import_host()())
             served = await stack.enter_async_context(
-                host.serve(seat, instructions=False)
+                host.serve(calls, instructions=False)
             )
-            place = _Place(self._directory, episode)
-            stack.push_async_callback(asyncio.to_thread, place.remove)
-            values = await asyncio.to_thread(self._furnish, place, episode, served.url)
+            files = _Files(self._directory, episode)
+            stack.push_async_callback(asyncio.to_thread, files.remove)
+            values = await asyncio.to_thread(
+                self._write_files, files, episode, served.url
+            )
             command = [fill(one, values) for one in self.program.full_command]
             env = self._environment(values)
             reads_prompt = not any(
@@ -198,15 +200,15 @@ class CommandPolicy:
             usage = UsageReader(self.program.usage)
             process = await AgentProcess.start(
                 [_find_program(command[0], env, self.program.install), *command[1:]],
-                directory=place.directory,
+                directory=files.directory,
                 env=env,
-                given=place.prompt if reads_prompt else None,
+                given=files.prompt if reads_prompt else None,
                 kept_bytes=self._kept_bytes,
                 on_line=usage.read,
             )
             secrets = [env[name] for name in env if is_secret_name(name)]
-            return _Player(
-                seat=seat,
+            return _RunningAgent(
+                calls=calls,
                 process=process,
                 usage=usage,
                 command=shlex.join(self.program.full_command),
@@ -214,24 +216,24 @@ class CommandPolicy:
                 resources=stack.pop_all(),
             )
 
-    def _furnish(self, place: _Place, episode: Episode, url: str) -> dict[str, str]:
+    def _write_files(self, files: _Files, episode: Episode, url: str) -> dict[str, str]:
         """Write the files of the agent; return what placeholders stand for."""
         values = {
             "mcp_url": url,
-            "mcp_config": str(place.config),
-            "directory": str(place.directory),
+            "mcp_config": str(files.config),
+            "directory": str(files.directory),
         }
         server = {SERVER_NAME: {"type": "http", "url": url}}
-        place.config.write_text(json.dumps({"mcpServers": server}))
+        files.config.write_text(json.dumps({"mcpServers": server}))
         for name, text in self.program.files.items():
-            path = place.directory / name
+            path = files.directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(fill(text, {**values, "prompt": ""}), encoding="utf-8")
         prompt = replace_surrogates(render_text(episode.prompt))
-        if pictures := place.write_pictures(episode):
+        if pictures := files.write_pictures(episode):
             prompt += f"\n\nThe pictures are in the files {', '.join(pictures)}."
         values["prompt"] = fill(self._prompt, {**values, "prompt": prompt})
-        place.prompt.write_text(values["prompt"], encoding="utf-8")
+        files.prompt.write_text(values["prompt"], encoding="utf-8")
         return values
 
     def _environment(self, values: Mapping[str, str]) -> dict[str, str]:
@@ -257,8 +259,8 @@ class CommandPolicy:
         return env | {name: fill(text, values) for name, text in self._env.items()}
 
 
-class _Seat:
-    """Where an agent sits: its calls become turns, and their steps answer it."""
+class _Calls:
+    """The calls of an agent: each becomes a turn, and its steps answer the agent."""
 
     def __init__(self, episode: Episode) -> None:
         self.episode = episode
@@ -315,10 +317,10 @@ class _Call:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Player:
-    """An agent at its seat."""
+class _RunningAgent:
+    """An agent program that plays an episode."""
 
-    seat: _Seat
+    calls: _Calls
     process: AgentProcess
     usage: UsageReader
     command: str
@@ -327,7 +329,7 @@ class _Player:
 
     async def next_action(self) -> Any:
         """Return the action of the next call; None if the process ends before it."""
-        calling = asyncio.create_task(self.seat.next_action())
+        calling = asyncio.create_task(self.calls.next_action())
         ending = asyncio.create_task(self.process.wait())
         try:
             await asyncio.wait([calling, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -352,8 +354,8 @@ class _Player:
         }
 
 
-class _Place:
-    """The files of one agent: the working directory, and beside it what we tell it."""
+class _Files:
+    """The files of one agent: its working directory, and beside it what it is told."""
 
     def __init__(
         self, kept_in: str | os.PathLike[str] | None, episode: Episode

@@ -44,17 +44,17 @@ from ors_gym.server._web import is_foreign
 from ors_gym.types import JSONObject
 
 _READING_SECONDS: Final = 0.5
-"""For so long an update reads rows; the next one goes on."""
+"""Seconds for which an update reads rows; the next one goes on."""
 _PACE_SECONDS: Final = 300.0
-"""The pace of a run is that of so long."""
+"""Seconds over which the pace of a run is measured."""
 _SHARE: Final = 10
-"""Slow parts are found again after so many times the seconds that they took."""
+"""A slow part is computed again after this many times the seconds that it took."""
 _PARTS: Final = re.compile("[a-z0-9_]+")
-"""Parts of words that are the same in JSON."""
+"""The parts of a word that JSON writes unchanged."""
 MALFORMED: Final = (
     *(InvalidRequestError, ValueError, TypeError, LookupError, AttributeError),
 )
-"""What a row that nobody should write may raise."""
+"""What reading a malformed row may raise."""
 _HEADERS: Final = {
     "Content-Security-Policy": LIVE_POLICY,
     "Cache-Control": "no-store",
@@ -337,7 +337,7 @@ class Viewer:
         return self._runs[run].transcript(row, generation) if known else None
 
     def search(self, query: str) -> list[list[int]]:
-        """Return the rows of each run in whose transcripts all words are."""
+        """Return the rows of each run whose transcripts contain all words."""
         words = query.lower().split()
         return [list(run.search(words)) for run in self._runs]
 
@@ -370,9 +370,9 @@ class Viewer:
 
 
 class _Slow:
-    """Parts of an update that take seconds to find where episodes are many.
+    """Parts of an update that take seconds to compute for many episodes.
 
-    They are found again only after a multiple of that time; rows are shown at once.
+    They are computed again only after a multiple of that time; rows are shown at once.
     """
 
     def __init__(self, find: Callable[[Sequence[int]], dict[str, Any]]) -> None:
@@ -395,7 +395,7 @@ class _Slow:
 
 
 def _read_cursor(cursor: str, length: int) -> list[int]:
-    """Return the numbers of a cursor; of none that is ours, those that saw nothing."""
+    """Return the numbers of a cursor; for any other text, those of a new reader."""
     numbers = cursor.split(".")
     if len(numbers) != length or not all(map(str.isdecimal, numbers)):
         return [-1] * length

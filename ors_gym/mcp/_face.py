@@ -108,7 +108,7 @@ class Face:
         return server
 
     async def close(self) -> None:
-        """Give up what is under way; a call that is may have run."""
+        """Cancel what is under way. A tool that was called may have run."""
         tasks: list[asyncio.Future[Any]] = [*self._announcements]
         tasks += [call.task for call in self._latest if call.task is not None]
         if self._starting is not None:
@@ -196,12 +196,10 @@ class Face:
         said = episode.conversation or [{"role": "user", "blocks": episode.prompt}]
         messages = [
             # MCP knows no other roles.
-            {
-                "role": "assistant" if one["role"] == "assistant" else "user",
-                "content": c,
-            }
+            {"role": one["role"] if one["role"] == "assistant" else "user"}
+            | {"content": part}
             for one in said
-            for c in to_mcp_content(one["blocks"])
+            for part in to_mcp_content(one["blocks"])
         ]
         return types.GetPromptResult.model_validate({"messages": messages})
 

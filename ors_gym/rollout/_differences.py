@@ -52,9 +52,11 @@ def repeated_turns(episode: Episode, count: int | None = None) -> Iterator[Turn]
             for step, kept in zip(steps[:left], turn.actions, strict=False)
         ]
         left -= len(actions)
+        if not actions:
+            continue
         if len(actions) < len(steps):
-            yield from [Turn(actions)] * bool(actions)
-        elif actions:
+            yield Turn(actions)
+        else:
             yield Turn(
                 actions,
                 turn.message,

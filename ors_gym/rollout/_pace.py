@@ -23,8 +23,8 @@ _FEW: Final = 5
 """A window has at least so many round trips."""
 _TIMES: Final = 2.0
 _TOLERATED_SECONDS: Final = 0.005
-"""Round trips of so many times the shortest and of so much more, on average, say that
-requests wait for each other."""
+"""Requests wait for each other where the mean round trip is this many times the
+shortest one and this much longer."""
 _REMEMBERED: Final = 32
 """Windows whose shortest round trip is compared with."""
 

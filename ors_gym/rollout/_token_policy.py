@@ -139,10 +139,10 @@ class TokenPolicy:
         return await answer if inspect.isawaitable(answer) else answer
 
     def _ask(self, episode: Episode) -> Turn | Stop | Awaitable[Turn]:
-        talk = self._talk(episode)
-        prompt = self._next_prompt(talk, episode)
+        context = self._context(episode)
+        prompt = self._next_prompt(context, episode)
         # A new list, since the engine may keep it.
-        ids = [*(() if prompt.starts_sequence else talk.ids), *prompt.added]
+        ids = [*(() if prompt.starts_sequence else context.ids), *prompt.added]
         room = self.max_new_tokens
         if self.max_tokens is not None:
             room = min(room, self.max_tokens - len(ids))
@@ -152,16 +152,20 @@ class TokenPolicy:
         stop = list(self._stop_ids)
         answer = self._generate(ids, max_new_tokens=room, stop=stop, **inputs)
         if inspect.isawaitable(answer):
-            return self._await(answer, talk, prompt, room)
-        return self._take(answer, talk, prompt, room)
+            return self._await(answer, context, prompt, room)
+        return self._take(answer, context, prompt, room)
 
     async def _await(
-        self, answer: Awaitable[Generated], talk: _Talk, prompt: _Prompt, room: int
+        self,
+        answer: Awaitable[Generated],
+        context: _Context,
+        prompt: _Prompt,
+        room: int,
     ) -> Turn:
-        return self._take(await answer, talk, prompt, room)
+        return self._take(await answer, context, prompt, room)
 
-    def _take(self, answer: Any, talk: _Talk, prompt: _Prompt, room: int) -> Turn:
-        """Add what was sampled to what the model has seen."""
+    def _take(self, answer: Any, context: _Context, prompt: _Prompt, room: int) -> Turn:
+        """Add what was sampled to what the model has context."""
         if not isinstance(answer, Generated):
             raise InvalidRequestError(
                 f"generate returned {type(answer).__name__}; it returns a Generated"
@@ -173,15 +177,15 @@ class TokenPolicy:
             )
         said = self.renderer.parse(sampled)
         if prompt.starts_sequence:
-            talk.ids = []
-        talk.ids += prompt.added
-        talk.ids += sampled
-        talk.ended = bool(sampled) and sampled[-1] in self._stop_ids
-        talk.mm = prompt.mm
-        talk.turns += 1
+            context.ids = []
+        context.ids += prompt.added
+        context.ids += sampled
+        context.ended = bool(sampled) and sampled[-1] in self._stop_ids
+        context.mm = prompt.mm
+        context.turns += 1
         if self._splits:
             message = said.message or {"role": "assistant", "content": said.text}
-            talk.messages = [*prompt.messages, message]
+            context.messages = [*prompt.messages, message]
         version = answer.version
         tokens = TurnTokens(
             prompt.added,
@@ -195,24 +199,24 @@ class TokenPolicy:
         latest = version[-1] if isinstance(version, list) and version else version
         return Turn(said.calls, message=said.text, version=latest, tokens=tokens)
 
-    def _talk(self, episode: Episode) -> _Talk:
-        talk: _Talk | None = episode.state.get(_STATE)
-        if talk is None:
-            talk = episode.state[_STATE] = _Talk()
-        if talk.turns != len(episode.turns):
+    def _context(self, episode: Episode) -> _Context:
+        context: _Context | None = episode.state.get(_STATE)
+        if context is None:
+            context = episode.state[_STATE] = _Context()
+        if context.turns != len(episode.turns):
             raise InvalidRequestError(
                 "TokenPolicy goes on only from turns of its own: the episode has "
-                f"{len(episode.turns)}, of which it played {talk.turns}"
+                f"{len(episode.turns)}, of which it played {context.turns}"
             )
-        return talk
+        return context
 
-    def _next_prompt(self, talk: _Talk, episode: Episode) -> _Prompt:
+    def _next_prompt(self, context: _Context, episode: Episode) -> _Prompt:
         if not episode.turns:
             return self._whole_prompt(self._opening(episode), episode)
         said, answers = messages_of_last_turn(episode)
         # The names of tools are in the calls.
         replies = to_template_messages([*said, *answers])[len(said) :]
-        messages = [*talk.messages, *replies] if self._splits else []
+        messages = [*context.messages, *replies] if self._splits else []
         reply = self.renderer.render_reply(replies)
         if reply is None or (self._splits and self._is_rewritten(messages, episode)):
             if not self._splits:
@@ -222,11 +226,11 @@ class TokenPolicy:
                 )
             return self._whole_prompt(messages, episode)
         rendered = _as_rendered(reply)
-        ending = [] if talk.ended else self._stop_ids[:1]
-        prompt = _Prompt(ending + rendered.ids, messages, talk.mm)
+        ending = [] if context.ended else self._stop_ids[:1]
+        prompt = _Prompt(ending + rendered.ids, messages, context.mm)
         if rendered.mm is not None:
             prompt.new_mm = (len(ending), rendered.mm)
-            prompt.mm = [*talk.mm, (len(talk.ids) + len(ending), rendered.mm)]
+            prompt.mm = [*context.mm, (len(context.ids) + len(ending), rendered.mm)]
         return prompt
 
     def _opening(self, episode: Episode) -> list[JSONObject]:
@@ -252,7 +256,7 @@ class TokenPolicy:
 
 
 @dataclasses.dataclass(slots=True)
-class _Talk:
+class _Context:
     """What the model has seen of an episode, up to the end of its last turn."""
 
     ids: list[int] = dataclasses.field(default_factory=list)

@@ -1,10 +1,11 @@
 """Any Gymnasium environment as an ORS environment, as a subclass of the SDK's own.
 
 A task is a seed. The tool ``step`` takes an action, by a JSON Schema of the action
-space. What a reply shows is for readers. What it means to a program, and
-`ors_gym.wrappers.NativeSpaces` reads, is beside it, without loss: the spaces in the
-schema of ``step`` under `SPACES_KEYWORD`, the first observation and info in the
-``detail`` of the prompt's first block, those of a step in the metadata of its result.
+space. The text and pictures of a reply are for people and models.
+
+Programs get the same without loss, which `ors_gym.wrappers.NativeSpaces` reads: the
+spaces in the schema of ``step`` under `SPACES_KEYWORD`, the first observation and info
+in the ``detail`` of the prompt's first block, those of a step in its metadata.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class GymnasiumEnvironment(IndexedTasks):
 
 
 def as_environment(make: Any) -> type[GymnasiumEnvironment]:
-    """Make a class of the SDK of a function that makes envs, or of a class of envs.
+    """Make an environment class of the SDK from a function or class that makes envs.
 
     An env is made and reset once. Raises an `InvalidRequestError` if that fails, or if
     something of it has no form in JSON.

@@ -197,21 +197,12 @@ class Recorder(Application):
             request = dataclasses.replace(request, routed=True)
         if request.endpoint == "create_session":
             session_id = _new_session(reply)
-        content = replace_text(reply.content, session_id, SESSION)
-        self._file.append(
-            Row(
-                request,
-                Reply(
-                    reply.status,
-                    reply.body,
-                    self.secrets.hide(content)
-                    if reply.body != "base64"
-                    else reply.content,
-                    self.secrets.hide(reply.location),
-                ),
-                number,
-            )
-        )
+        content = reply.content
+        if reply.body != "base64":
+            content = self.secrets.hide(replace_text(content, session_id, SESSION))
+        location = self.secrets.hide(reply.location)
+        kept = dataclasses.replace(reply, content=content, location=location)
+        self._file.append(Row(request, kept, number))
 
     async def close(self) -> None:
         await self._transport.aclose()

@@ -39,6 +39,7 @@ _SECRET_FIELDS: Final = ("secrets", "env")
 """Fields of the bodies that open a session: an environment's secrets and variables."""
 _SHORTEST_ID: Final = 16
 """A shorter session id is found only where it is a whole text."""
+_SHOWN: Final = 100
 _PIECE: Final = 4096
 """Both SDKs cut a result into chunks of so many characters (docs/wire.md)."""
 
@@ -418,9 +419,6 @@ def _text(data: bytes) -> str:
 def _show(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-_SHOWN: Final = 100
 
 
 def _write_event(name: str, text: str) -> str:
