@@ -169,15 +169,7 @@ def stream_groups(
     _check(n=n, max_concurrent=max_concurrent, attempts=attempts)
     _check(groups_per_version=groups_per_version)
     _check(0, extra=extra, max_staleness=max_staleness)
-    if isinstance(tasks, str | bytes | Mapping | int):
-        raise InvalidRequestError(
-            "tasks= takes an iterable of indexes, of tasks as the server lists them, "
-            f"or of pairs of split and index; not {type(tasks).__name__}"
-        )
-    if incomplete not in get_args(Incomplete):
-        raise InvalidRequestError(
-            f"incomplete is {incomplete!r}; it must be 'keep', 'drop' or 'raise'"
-        )
+    _check_choices(tasks, incomplete)
     if max_staleness is not None and version is None:
         raise InvalidRequestError("max_staleness= needs version=")
     ray = read_ray_options(engine, actors, actor_options)
@@ -226,6 +218,18 @@ def _check(least: int = 1, **given: int | None) -> None:
     for name, value in given.items():
         if value is not None and value < least:
             raise InvalidRequestError(f"{name} must be at least {least}")
+
+
+def _check_choices(tasks: object, incomplete: object) -> None:
+    if isinstance(tasks, str | bytes | Mapping | int):
+        raise InvalidRequestError(
+            "tasks= takes an iterable of indexes, of tasks as the server lists them, "
+            f"or of pairs of split and index; not {type(tasks).__name__}"
+        )
+    if incomplete not in get_args(Incomplete):
+        raise InvalidRequestError(
+            f"incomplete is {incomplete!r}; it must be 'keep', 'drop' or 'raise'"
+        )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
