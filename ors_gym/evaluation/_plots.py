@@ -6,6 +6,7 @@ import base64
 import functools
 import io
 import math
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -37,6 +38,9 @@ _MOST_IN_A_ROW: Final = 32
 _LONGEST_NAME: Final = 24
 _PART_SIZE: Final = (4.8, 3.4)
 """Inches. On a phone's screen, text in it is as large as the page's text."""
+_RC_LOCK: Final = threading.Lock()
+"""matplotlib's settings are the process's: of two threads that change them for a while,
+the one that ends last would put the other's in place for good."""
 
 
 def draw(evaluation: Evaluation) -> Any:
@@ -73,7 +77,8 @@ def draw_parts(evaluation: Evaluation, *, dark: bool) -> dict[str, str]:
     colours |= dict.fromkeys(_NO_BACKGROUND, "none")
     drawn = {}
     # Without the salt, two pages of one evaluation would differ.
-    with matplotlib.rc_context({**colours, "svg.hashsalt": "ors_gym"}):
+    settings = {**colours, "svg.hashsalt": "ors_gym"}
+    with _RC_LOCK, matplotlib.rc_context(settings):
         for name, part in _PARTS.items():
             figure = make_figure(figsize=_PART_SIZE, layout="constrained")
             part(figure.subplots(), evaluation)

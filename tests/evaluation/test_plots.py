@@ -2,7 +2,9 @@
 
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 
+import matplotlib as mpl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -85,3 +87,13 @@ def test_any_rewards_are_drawn(rewards):
     figure = figures.Figure()
     plots._draw_rewards(figure.subplots(), found)
     figure.savefig(io.BytesIO(), format="svg")
+
+
+def test_threads_that_draw_at_once_leave_matplotlibs_settings_alone():
+    before = dict(mpl.rcParams)
+    with ThreadPoolExecutor(4) as pool:
+        drawn = list(
+            pool.map(lambda n: plots.draw_parts(FOUND, dark=n % 2 > 0), range(4))
+        )
+    assert drawn[0] == drawn[2] != drawn[1] == drawn[3]
+    assert dict(mpl.rcParams) == before
