@@ -1,5 +1,6 @@
 """Fixtures for the frameworks' tests."""
 
+import importlib.util
 import re
 import runpy
 from collections.abc import Callable, Iterator
@@ -10,6 +11,17 @@ import pytest
 from ors_gym.server import serve
 from tests.support.servers.process import RunningServer
 from tests.support.virtual_environments import ROOT
+
+if importlib.util.find_spec("torchvision") is not None:
+    import torch
+
+    # That of PyPI needs CUDA for operators that no processor of images uses.
+    OPERATORS = torch.library.Library("torchvision", "FRAGMENT")
+    for _name in ("nms", "qnms"):
+        if not hasattr(torch.ops.torchvision, _name):
+            OPERATORS.define(
+                f"{_name}(Tensor boxes, Tensor scores, float at) -> Tensor"
+            )
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,17 @@ from typing import Any, Final, TypeAlias
 import gymnasium as gym
 import numpy as np
 import pytest
-import torch
 from renderers.configs import Qwen3VLRendererConfig
 from renderers.qwen3_vl import Qwen3VLRenderer
+from transformers import (
+    Idefics3ImageProcessor,
+    Idefics3Processor,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
 
 from ors_gym import run_episode
 from ors_gym.errors import InvalidRequestError
@@ -31,22 +39,6 @@ from ors_gym.rollout import (
 from tests.integrations.chat_tokenizers import SMOLLM2, train_tokenizer
 
 GROUP = "tokens"
-
-# The torchvision of the index needs CUDA for operators that no processor uses.
-_OPERATORS: Final = torch.library.Library("torchvision", "FRAGMENT")
-for _name in ("nms", "qnms"):
-    if not hasattr(torch.ops.torchvision, _name):
-        _OPERATORS.define(f"{_name}(Tensor boxes, Tensor scores, float at) -> Tensor")
-
-from transformers import (  # noqa: E402 - it imports torchvision
-    Idefics3ImageProcessor,
-    Idefics3Processor,
-    Qwen2_5_VLProcessor,
-    Qwen2VLImageProcessor,
-    Qwen2VLVideoProcessor,
-    Qwen3VLProcessor,
-    Qwen3VLVideoProcessor,
-)
 
 Messages: TypeAlias = list[dict[str, Any]]
 
