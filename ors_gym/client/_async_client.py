@@ -6,13 +6,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
-import httpx
-
 from ors_gym.client._client_core import ClientCore
 from ors_gym.client._connections import choose_async_connections
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client._run_operation import AsyncExchange, run_async
 from ors_gym.client._session_core import SessionCore, task_request
+from ors_gym.client.http._httpx_library import AsyncHttpxClient, AsyncHttpxTransport
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._reading import flatten_messages
@@ -120,9 +119,7 @@ class AsyncSession(SessionCore):
 T = TypeVar("T")
 
 
-class AsyncORSClient(
-    ClientCore[AsyncSession, httpx.AsyncBaseTransport, httpx.AsyncClient]
-):
+class AsyncORSClient(ClientCore[AsyncSession, AsyncHttpxTransport, AsyncHttpxClient]):
     """An async client for one ORS server, for many sessions at once on one loop.
 
     Its arguments are those of `ORSClient`, with an async ``transport`` or ``client`` of
@@ -143,8 +140,8 @@ class AsyncORSClient(
 
     def _connect(
         self,
-        transport: httpx.AsyncBaseTransport | None,
-        client: httpx.AsyncClient | None,
+        transport: AsyncHttpxTransport | None,
+        client: AsyncHttpxClient | None,
     ) -> None:
         self._connections = choose_async_connections(self._server, transport, client)
 

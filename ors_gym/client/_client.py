@@ -6,13 +6,12 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Self, TypeVar, Unpack
 
-import httpx
-
 from ors_gym.client._client_core import ClientCore
 from ors_gym.client._connections import choose_connections
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client._run_operation import Exchange, run_blocking
 from ors_gym.client._session_core import SessionCore, task_request
+from ors_gym.client.http._httpx_library import HttpxClient, HttpxTransport
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._reading import flatten_messages
@@ -180,7 +179,7 @@ class Session(SessionCore):
 T = TypeVar("T")
 
 
-class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
+class ORSClient(ClientCore[Session, HttpxTransport, HttpxClient]):
     """A blocking client for one ORS server. Threads may share it.
 
     Values are plain JSON: ``client.list_tools("math")[0]["name"]``.
@@ -195,10 +194,11 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
         allow_insecure: Whether a key or a secret may travel over plain http to
             another machine.
         limits: Bounds on what a server may send.
-        transport: An httpx transport to use in place of ours: correct, and slower.
-        client: An httpx client to use in place of ours. It is not closed here, and
-            point 6 of docs/wire.md (no stale connection for a call) is kept by
-            closing the connection of each call.
+        transport: A transport of httpx2 or httpx to use in place of ours: correct, and
+            slower.
+        client: A client of httpx2 or httpx to use in place of ours. It is not closed
+            here, and point 6 of docs/wire.md (no stale connection for a call) is kept
+            by closing the connection of each call.
         share_api_key: Whether environments get the API key as their secrets ``api_key``
             and ``OPENREWARD_API_KEY``, which many of the platform's ask for. The
             environment's code can read it: share it only with those that you trust.
@@ -223,7 +223,7 @@ class ORSClient(ClientCore[Session, httpx.BaseTransport, httpx.Client]):
     """
 
     def _connect(
-        self, transport: httpx.BaseTransport | None, client: httpx.Client | None
+        self, transport: HttpxTransport | None, client: HttpxClient | None
     ) -> None:
         self._connections = choose_connections(self._server, transport, client)
 

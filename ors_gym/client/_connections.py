@@ -1,7 +1,8 @@
 """The connections of a client: our own, or those of an httpx client.
 
-httpx is for whoever has an httpx transport or client, or needs a proxy. It is as
-careful as our connections, and slower.
+httpx is for whoever has an httpx transport or client, or needs a proxy, and for systems
+that lack what ours need. It is as careful as our connections, and slower. The name
+stands for httpx2 and for its predecessor: see `library_of`.
 
 The background has connections of its own. Where the user brought an httpx transport or
 client, only that one may know the way to the server, so it carries pings and deletes
@@ -21,8 +22,6 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Final, Protocol
 
-import httpx
-
 from ors_gym._shown_text import even_half_made
 from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client._remote_server import RemoteServer
@@ -30,6 +29,13 @@ from ors_gym.client.http._address import Origin, default_ssl_context
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._failures import explain_failure
 from ors_gym.client.http._http1 import BadReplyError, HeadReader, ReplyHead, ReplyReader
+from ors_gym.client.http._httpx_library import (
+    AsyncHttpxClient,
+    AsyncHttpxTransport,
+    HttpxClient,
+    HttpxTransport,
+    library_of,
+)
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Outcome, Send
@@ -38,7 +44,6 @@ from ors_gym.protocol._server_state import ClientSettings
 _CONNECT_SECONDS: Final = 10.0
 """For a new connection, and for a place in httpx's pool."""
 _FRESH_SECONDS: Final = 10.0
-_HANDLED: Final = (httpx.HTTPError, httpx.StreamError, OSError)
 _FRAMING: Final[tuple[bytes, ...]] = (b"content-length", b"transfer-encoding")
 
 
@@ -64,8 +69,8 @@ class AsyncConnections(Protocol):
 
 def choose_connections(
     server: RemoteServer,
-    transport: httpx.BaseTransport | None,
-    client: httpx.Client | None,
+    transport: HttpxTransport | None,
+    client: HttpxClient | None,
 ) -> Connections:
     """Choose the connections of a blocking client, and those of the background."""
     settings = server.settings
@@ -79,8 +84,8 @@ def choose_connections(
 
 def choose_async_connections(
     server: RemoteServer,
-    transport: httpx.AsyncBaseTransport | None,
-    client: httpx.AsyncClient | None,
+    transport: AsyncHttpxTransport | None,
+    client: AsyncHttpxClient | None,
 ) -> AsyncConnections:
     """Choose the connections of an async client, and those of the background."""
     settings = server.settings
@@ -159,7 +164,9 @@ class _UsersLoopConnections:
 class _BaseHttpxConnections:
     """What the blocking and the async connections have in common."""
 
-    def __init__(self, settings: ClientSettings) -> None:
+    def __init__(self, settings: ClientSettings, *brought: object) -> None:
+        self._httpx = httpx = library_of(*brought)
+        self._handled = (httpx.HTTPError, httpx.StreamError, OSError, BadReplyError)
         self.origin = Origin(settings.base_url)
         self._headers = settings.headers
         self._limits = settings.limits
@@ -169,7 +176,7 @@ class _BaseHttpxConnections:
     def __repr__(self) -> str:
         return f"{type(self).__name__}('{self._url}')"
 
-    def _check_open(self, client: httpx.Client | httpx.AsyncClient) -> None:
+    def _check_open(self, client: HttpxClient | AsyncHttpxClient) -> None:
         if client.is_closed:
             raise InvalidRequestError(
                 f"the httpx client for {self.origin} was closed; close it last, after "
@@ -193,7 +200,7 @@ class _BaseHttpxConnections:
             "url": f"{self._url}{self.origin.prefix}{send.head.target}",
             "headers": headers,
             "content": send.body,
-            "timeout": httpx.Timeout(
+            "timeout": self._httpx.Timeout(
                 connect=connect,
                 pool=connect,
                 read=send.timeout if idle is None else min(idle, send.timeout),
@@ -201,7 +208,7 @@ class _BaseHttpxConnections:
             ),
         }
 
-    def _begin(self, send: Send, response: httpx.Response) -> ReplyReader:
+    def _begin(self, send: Send, response: Any) -> ReplyReader:
         """Hand the head of a reply to a reader."""
         if not 200 <= response.status_code <= 599:
             raise BadReplyError("sent a status that HTTP does not have")
@@ -228,13 +235,13 @@ class _BaseHttpxConnections:
     ) -> Outcome:
         """Return what came of an exchange that ended, perhaps by a failure or error."""
         elapsed = trace.elapsed()
-        if isinstance(ended, httpx.ReadTimeout | TimeoutError):
+        if isinstance(ended, (self._httpx.ReadTimeout, TimeoutError)):
             ended = Failure.TIMEOUT if elapsed >= send.timeout else Failure.STALL
         if isinstance(ended, BadReplyError):
             detail = f"{self.origin} {ended}"
             outcome = Outcome(failure=Failure.PROTOCOL, detail=detail)
         elif isinstance(ended, Exception) and (reader is None or not reader.finished):
-            outcome = _explain_httpx_error(self.origin, ended)
+            outcome = _explain_httpx_error(self._httpx, self.origin, ended)
             outcome.status = 0 if reader is None else reader.status
         else:
             if reader is None:
@@ -255,18 +262,18 @@ class HttpxConnections(_BaseHttpxConnections):
     def __init__(
         self,
         settings: ClientSettings,
-        client: httpx.Client | None = None,
-        transport: httpx.BaseTransport | None = None,
+        client: HttpxClient | None = None,
+        transport: HttpxTransport | None = None,
         *,
         most_idle: int | None = None,
     ) -> None:
-        super().__init__(settings)
+        super().__init__(settings, client, transport)
         self._owns_client = client is None
-        self._client = client or httpx.Client(
+        self._client: HttpxClient = client or self._httpx.Client(
             verify=default_ssl_context(),
             transport=transport,
             trust_env=settings.trust_env,
-            limits=httpx.Limits(
+            limits=self._httpx.Limits(
                 max_connections=settings.limits.connections,
                 max_keepalive_connections=most_idle,
             ),
@@ -294,7 +301,7 @@ class HttpxConnections(_BaseHttpxConnections):
                     trace.wait()
                 else:
                     reader.end()
-        except (*_HANDLED, BadReplyError) as error:
+        except self._handled as error:
             ended = error
         finally:
             _reading.trace = before
@@ -311,19 +318,19 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
     def __init__(
         self,
         settings: ClientSettings,
-        client: httpx.AsyncClient | None = None,
-        transport: httpx.AsyncBaseTransport | None = None,
+        client: AsyncHttpxClient | None = None,
+        transport: AsyncHttpxTransport | None = None,
     ) -> None:
-        super().__init__(settings)
+        super().__init__(settings, client, transport)
         self._owns_client = client is None
         self._make_client = partial(
-            httpx.AsyncClient,
+            self._httpx.AsyncClient,
             verify=default_ssl_context(),
             transport=transport,
             trust_env=settings.trust_env,
-            limits=httpx.Limits(max_connections=settings.limits.connections),
+            limits=self._httpx.Limits(max_connections=settings.limits.connections),
         )
-        self._client = client or self._make_client()
+        self._client: AsyncHttpxClient = client or self._make_client()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def exchange(self, send: Send) -> Outcome:
@@ -350,7 +357,7 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
                         scope.reschedule(now + trace.wait())
                     else:
                         reader.end()
-        except (*_HANDLED, BadReplyError) as error:
+        except self._handled as error:
             ended = error
         return self._outcome(send, reader, ended, trace)
 
@@ -365,7 +372,7 @@ class AsyncHttpxConnections(_BaseHttpxConnections):
             await self._client.aclose()
 
 
-def _pieces(response: httpx.Response) -> Iterator[bytes]:
+def _pieces(response: Any) -> Iterator[bytes]:
     """Yield a body as it comes, or the one that was read already."""
     if not response.is_stream_consumed:
         yield from response.iter_raw()
@@ -373,7 +380,7 @@ def _pieces(response: httpx.Response) -> Iterator[bytes]:
         yield response.content
 
 
-async def _async_pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _async_pieces(response: Any) -> AsyncIterator[bytes]:
     """Yield a body as it comes, or the one that was read already."""
     if not response.is_stream_consumed:
         async for data in response.aiter_raw():
@@ -448,22 +455,22 @@ _OPENED: Final = (
 
 
 _NOT_SENT: Final = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
+    "ConnectError",
+    "ConnectTimeout",
+    "PoolTimeout",
+    "ProxyError",
+    "UnsupportedProtocol",
 )
 _ENDED: Final = ("disconnected", "closed", "incomplete")
 
 
-def _explain_httpx_error(origin: Origin, error: Exception) -> Outcome:
+def _explain_httpx_error(httpx: Any, origin: Origin, error: Exception) -> Outcome:
     """Map an error of httpx to an outcome, without its time.
 
     The words of httpx are left out: some quote a header's value.
     """
     kind = type(error).__name__
-    if isinstance(error, _NOT_SENT):
+    if isinstance(error, tuple(getattr(httpx, name) for name in _NOT_SENT)):
         if _comes_from_tls(error):
             failure, detail = Failure.TLS, f"no TLS connection to {origin}"
         else:

@@ -1,4 +1,7 @@
-"""Both kinds of clients: blocking and async."""
+"""Both kinds of clients, blocking and async, and both libraries, httpx2 and httpx."""
+
+import importlib
+from typing import Any
 
 import pytest
 
@@ -7,3 +10,8 @@ import pytest
 def kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     return kind
+
+
+@pytest.fixture(params=["httpx2", "httpx"])
+def library(request: pytest.FixtureRequest) -> Any:
+    return importlib.import_module(request.param)

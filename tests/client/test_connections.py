@@ -1,13 +1,15 @@
-"""Exchanges over an httpx client."""
+"""Exchanges over a client of httpx2 or httpx."""
 
 import asyncio
+import contextlib
 from contextlib import aclosing, closing
 from typing import Any
 
-import httpx
 import pytest
 
 import ors_gym
+from ors_gym import ORSEnv
+from ors_gym.client import AsyncHTTPTransport, HTTPTransport
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
 from ors_gym.client._remote_server import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
@@ -20,6 +22,7 @@ from tests.client.http.exchanges import (
     post,
 )
 from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
+from tests.support.processes import run_python
 from tests.support.servers.process import RunningServer
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
@@ -41,10 +44,20 @@ def exchange(
     return asyncio.run(exchange_on_loop())
 
 
-def test_exchange(kind: str):
+def own_transport(kind: str, library: Any) -> Any:
+    """Return a transport as a user of the library makes it."""
+    made = "HTTPTransport" if kind == "blocking" else "AsyncHTTPTransport"
+    return getattr(library, made)()
+
+
+def test_exchange(kind: str, library: Any):
     with raw_server([SECOND]) as server:
         sink = RecordingSink()
-        outcome = exchange(kind, f"{server.url}/v1", post(sink), api_key="k")
+        outcome = exchange(
+            *(kind, f"{server.url}/v1", post(sink)),
+            transport=own_transport(kind, library),
+            api_key="k",
+        )
         assert describe(outcome, sink) == "200 second"
         assert (b"content-length", b"6") in outcome.headers
         head = server.requests[0].head.lower()
@@ -101,34 +114,38 @@ class _LongSilence(_Silence):
          RecordingSink(), 20.0, "PROTOCOL"),
     ],
 )  # fmt: skip
-def test_outcomes(kind, script, sink, timeout, expected):
+def test_outcomes(kind, library, script, sink, timeout, expected):
     sink.__init__(until=sink._until, idle_timeout=sink.idle_timeout)
+    transport = own_transport(kind, library)
     with raw_server(script) as server:
         send = post(sink, timeout=timeout, reuse_within=3.0)
-        outcome = exchange(kind, server.url, send, limits=Limits(body_bytes=2**20))
+        limits = Limits(body_bytes=2**20)
+        outcome = exchange(kind, server.url, send, transport=transport, limits=limits)
     assert describe(outcome, sink) == expected
     assert outcome.sent
     assert outcome.elapsed > 0
 
 
-def test_that_finds_nobody_has_not_sent(kind: str):
-    outcome = exchange(kind, "http://127.0.0.1:1", post(RecordingSink()))
+def test_that_finds_nobody_has_not_sent(kind: str, library: Any):
+    send = post(RecordingSink())
+    transport = own_transport(kind, library)
+    outcome = exchange(kind, "http://127.0.0.1:1", send, transport=transport)
     assert (outcome.failure, outcome.sent) == (Failure.CONNECT, False)
 
 
-def test_over_a_mock(kind: str):
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=request.content * 2)
+def test_over_a_mock(kind: str, library: Any):
+    def answer(request: Any) -> Any:
+        return library.Response(200, content=request.content * 2)
 
-    transport = httpx.MockTransport(answer)
+    transport = library.MockTransport(answer)
     sink = RecordingSink()
     send = post(sink, body=b"ab")
     outcome = exchange(kind, "http://nowhere", send, transport=transport)
     assert describe(outcome, sink) == "200 abab"
 
 
-def test_the_user_s_own_client_stays_open():
-    with raw_server([SECOND]) as server, httpx.Client() as client:
+def test_the_user_s_own_client_stays_open(library: Any):
+    with raw_server([SECOND]) as server, library.Client() as client:
         transport = HttpxConnections(make_settings(server.url), client)
         transport.close()
         sink = RecordingSink()
@@ -153,8 +170,8 @@ def test_the_deadline_is_kept_while_bytes_arrive(kind: str, flood: Script):
     assert outcome.failure is Failure.TIMEOUT
 
 
-def test_reads_of_the_user_s_own_are_not_limited():
-    with raw_server([SECOND]) as server, httpx.Client() as client:
+def test_reads_of_the_user_s_own_are_not_limited(library: Any):
+    with raw_server([SECOND]) as server, library.Client() as client:
         connections = HttpxConnections(make_settings(server.url), client)
         for sink in (RecordingSink(), RecordingSink(idle_timeout=5.0)):
             assert client.get(server.url).text == "second"
@@ -208,3 +225,80 @@ def test_no_proxy_sees_what_is_sent_to_this_machine(
             with ors_gym.ORSClient(url, api_key="k3y", trust_env=True) as client:
                 assert client.list_environments() == asyncio.run(ask())
         assert not proxy.requests
+
+
+class _Brought:
+    """What a user may bring of a library, as arguments of our clients."""
+
+    def __init__(self, library: Any) -> None:
+        # A class of the user's own, and our transport under the library's client.
+        class Client(library.Client):  # type: ignore[misc]
+            pass
+
+        class Transport(library.AsyncBaseTransport):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.handle_async_request = inner.handle_async_request
+                self.aclose = inner.aclose
+
+        inner = library.AsyncHTTPTransport()
+        self.blocking: list[dict[str, Any]] = [
+            {"client": Client()},
+            {"client": library.Client(transport=HTTPTransport())},
+            {"transport": library.HTTPTransport()},
+        ]
+        self.asynchronous: list[dict[str, Any]] = [
+            {"client": library.AsyncClient()},
+            {"client": library.AsyncClient(transport=AsyncHTTPTransport())},
+            {"transport": Transport()},
+        ]
+
+
+def test_episodes_over_what_a_user_brings(server: RunningServer, library: Any) -> None:
+    brought = _Brought(library)
+    sum_of_2 = ("submit", {"answer": "4"})
+
+    async def play(**own: Any) -> float | None:
+        async with (
+            ors_gym.AsyncORSClient(server.base_url, **own) as client,
+            client.session("Contract", split="train", index=2) as session,
+        ):
+            await session.get_prompt()
+            reward = (await session.call_tool(*sum_of_2))["reward"]
+            assert isinstance(reward, float)
+        if "client" in own:
+            await own["client"].aclose()
+        return reward
+
+    for own in brought.blocking:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(own.get("client", contextlib.nullcontext()))
+            env = ORSEnv("Contract", client_options=own, base_url=server.base_url)
+            stack.enter_context(closing(env))
+            env.reset(seed=2)
+            assert env.step({"tool": "submit", "input": {"answer": "4"}})[1] == 1.0
+    assert [asyncio.run(play(**own)) for own in brought.asynchronous] == [1.0] * 3
+    server.wait_for("teardown", 6)
+    assert server.rewards(tool="submit") == [1.0] * 6
+
+
+def test_errors_of_the_library_are_ours(library: Any) -> None:
+    with (
+        library.Client() as own,
+        ors_gym.ORSClient("http://127.0.0.1:1", client=own, timeout=0.01) as client,
+        pytest.raises(ors_gym.ConnectionFailedError, match="cannot connect") as caught,
+    ):
+        client.list_environments()
+    assert caught.value.__cause__ is None
+
+
+def test_neither_library_is_imported_before_it_is_needed() -> None:
+    done = run_python(
+        "-c",
+        "import ors_gym.env, ors_gym.vector, ors_gym.evaluation, sys\n"
+        "ors_gym.ORSClient('http://127.0.0.1:1').close()\n"
+        "assert not {'httpx', 'httpx2', 'httpcore2'} & set(sys.modules)\n"
+        "ors_gym.ORSClient('http://h:1', trust_env=True).close()\n"
+        "assert {'httpx', 'httpx2'} & set(sys.modules) == {'httpx2'}",
+        environment={"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": ""},
+    )
+    assert (done.returncode, done.stderr) == (0, "")

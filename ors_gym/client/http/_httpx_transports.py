@@ -1,18 +1,18 @@
-"""Our connections for users of httpx: ``httpx.Client(transport=HTTPTransport())``."""
+"""Our connections for clients of httpx2 and httpx."""
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
 import ssl
 from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any, Final, Generic, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client.http._address import Origin
 from ors_gym.client.http._async_pool import AsyncConnectionPool
+from ors_gym.client.http._httpx_library import library_of
 from ors_gym.client.http._pool import DEFAULT_LIMITS, ConnectionPool
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import (
@@ -24,6 +24,22 @@ from ors_gym.protocol._exchange import (
     Outcome,
     Send,
 )
+
+if TYPE_CHECKING:
+    import httpx
+    import httpx2
+
+    class _AnyTransport(httpx2.BaseTransport, httpx.BaseTransport):
+        """For type checkers alone: neither library asks for its own class."""
+
+        def handle_request(self, request: Any) -> Any: ...
+
+    class _AnyAsyncTransport(httpx2.AsyncBaseTransport, httpx.AsyncBaseTransport):
+        """As `_AnyTransport`."""
+
+        async def handle_async_request(self, request: Any) -> Any: ...
+else:
+    _AnyTransport = _AnyAsyncTransport = object
 
 P = TypeVar("P", ConnectionPool, AsyncConnectionPool)
 
@@ -45,14 +61,14 @@ _UNTRUE_ONCE_DECODED: Final = (
     b"content-length",
     b"transfer-encoding",
 )
-_ERRORS: Final[dict[Failure, type[httpx.TransportError]]] = {
-    Failure.CONNECT: httpx.ConnectError,
-    Failure.TLS: httpx.ConnectError,
-    Failure.RESET: httpx.ReadError,
-    Failure.STALL: httpx.ReadTimeout,
-    Failure.TIMEOUT: httpx.ReadTimeout,
-    Failure.PROTOCOL: httpx.RemoteProtocolError,
-    Failure.LIMIT: httpx.RemoteProtocolError,
+_ERRORS: Final = {
+    Failure.CONNECT: "ConnectError",
+    Failure.TLS: "ConnectError",
+    Failure.RESET: "ReadError",
+    Failure.STALL: "ReadTimeout",
+    Failure.TIMEOUT: "ReadTimeout",
+    Failure.PROTOCOL: "RemoteProtocolError",
+    Failure.LIMIT: "RemoteProtocolError",
 }
 
 
@@ -82,10 +98,10 @@ class _BaseTransport(Generic[P]):
         self._reuse_within = reuse_within
         self._pools: dict[str, P] = {}
 
-    def _prepare(self, request: httpx.Request, body: bytes) -> tuple[P, Send, _Reply]:
+    def _prepare(self, request: Any, body: bytes) -> tuple[P, Send, _Reply]:
         """Return the pool for a request, the exchange, and its sink."""
         if request.method == "HEAD":
-            raise httpx.UnsupportedProtocol("HEAD is not supported", request=request)
+            raise _error("UnsupportedProtocol", "HEAD is not supported", request)
         url = request.url
         lines = [
             (name.decode("latin-1"), value.decode("latin-1"))
@@ -104,7 +120,7 @@ class _BaseTransport(Generic[P]):
             server = f"{url.scheme}://{url.netloc.decode('ascii')}"
             Origin(server)
         except InvalidRequestError as error:
-            raise httpx.UnsupportedProtocol(str(error), request=request) from error
+            raise _error("UnsupportedProtocol", str(error), request) from error
         pool = self._pools.get(server)
         if pool is None:
             made = self._make_pool(server, **self._options)
@@ -116,12 +132,12 @@ class _BaseTransport(Generic[P]):
         return pool, Send(head, content, reply, math.inf, self._reuse_within), reply
 
 
-class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
-    """The connections of `ORSClient` for an `httpx.Client`, to any number of servers.
+class HTTPTransport(_BaseTransport[ConnectionPool], _AnyTransport):
+    """The connections of `ORSClient` for a `Client` of httpx2 or httpx.
 
-    It streams replies, bounds them, and stays as fast with hundreds of connections.
-    There is no HEAD, no HTTP/2 and no proxy. Of httpx's timeouts it heeds ``read``, as
-    the seconds without a byte.
+    It takes requests to any number of servers, streams replies, bounds them, and stays
+    as fast with hundreds of connections. There is no HEAD, no HTTP/2 and no proxy. Of
+    the timeouts it heeds ``read``, as the seconds without a byte.
 
     Args:
         limits: Bounds on each reply, and on the connections to each server.
@@ -134,10 +150,10 @@ class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
         InvalidRequestError: If the system has no ``poll``, as Windows has none.
 
     Example:
-        >>> import httpx
+        >>> import httpx2
         >>> from ors_gym.client import HTTPTransport
         >>> from ors_gym.server import embedded_base_url
-        >>> with httpx.Client(transport=HTTPTransport()) as client:
+        >>> with httpx2.Client(transport=HTTPTransport()) as client:
         ...     reply = client.get(f"{embedded_base_url()}/list_environments")
         >>> reply.status_code, "math" in reply.json()
         (200, True)
@@ -145,15 +161,22 @@ class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
 
     _make_pool = ConnectionPool
 
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; see `httpx.BaseTransport`."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def handle_request(self, request: Any) -> Any:
+        """Send a request; see the library's `BaseTransport`."""
         pool, send, reply = self._prepare(request, request.read())
         outcomes = pool.stream(send)
         for outcome in outcomes:
             _raise_failure(outcome, request)
             if reply.status:
                 break
-        return _respond(reply, _Stream(outcomes, reply, request))
+        stream = _stream_class(_Stream, library_of(request))(outcomes, reply, request)
+        return _respond(reply, stream)
 
     def close(self) -> None:
         """Close every connection."""
@@ -161,19 +184,19 @@ class HTTPTransport(_BaseTransport[ConnectionPool], httpx.BaseTransport):
             pool.close()
 
 
-class AsyncHTTPTransport(_BaseTransport[AsyncConnectionPool], httpx.AsyncBaseTransport):
-    """The connections of `AsyncORSClient` for an `httpx.AsyncClient`.
+class AsyncHTTPTransport(_BaseTransport[AsyncConnectionPool], _AnyAsyncTransport):
+    """The connections of `AsyncORSClient` for an `AsyncClient` of httpx2 or httpx.
 
     The async twin of `HTTPTransport`, with the same arguments and rules. It runs on
     asyncio.
 
     Example:
         >>> import asyncio
-        >>> import httpx
+        >>> import httpx2
         >>> from ors_gym.client import AsyncHTTPTransport
         >>> from ors_gym.server import embedded_base_url
         >>> async def ask(url):
-        ...     async with httpx.AsyncClient(transport=AsyncHTTPTransport()) as client:
+        ...     async with httpx2.AsyncClient(transport=AsyncHTTPTransport()) as client:
         ...         return (await client.get(url)).status_code
         >>> asyncio.run(ask(f"{embedded_base_url()}/list_environments"))
         200
@@ -181,11 +204,18 @@ class AsyncHTTPTransport(_BaseTransport[AsyncConnectionPool], httpx.AsyncBaseTra
 
     _make_pool = AsyncConnectionPool
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request; see `httpx.AsyncBaseTransport`."""
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def handle_async_request(self, request: Any) -> Any:
+        """Send a request; see the library's `AsyncBaseTransport`."""
         pool, send, reply = self._prepare(request, await request.aread())
         exchange = asyncio.create_task(pool.exchange(send))
-        stream = _AsyncStream(exchange, reply, request)
+        kind = _stream_class(_AsyncStream, library_of(request))
+        stream = kind(exchange, reply, request)
         try:
             while not reply.status and not exchange.done():
                 await stream.wait()
@@ -232,11 +262,13 @@ class _Reply:
         return data
 
 
-class _Stream(httpx.SyncByteStream):
+class _Stream:
     """The content of a reply, read by read."""
 
+    base = "SyncByteStream"
+
     def __init__(
-        self, outcomes: Generator[Outcome | None], reply: _Reply, request: httpx.Request
+        self, outcomes: Generator[Outcome | None], reply: _Reply, request: Any
     ) -> None:
         self._outcomes = outcomes
         self._reply = reply
@@ -252,11 +284,13 @@ class _Stream(httpx.SyncByteStream):
         self._outcomes.close()
 
 
-class _AsyncStream(httpx.AsyncByteStream):
+class _AsyncStream:
     """The content of a reply, as it arrives."""
 
+    base = "AsyncByteStream"
+
     def __init__(
-        self, exchange: asyncio.Task[Outcome], reply: _Reply, request: httpx.Request
+        self, exchange: asyncio.Task[Outcome], reply: _Reply, request: Any
     ) -> None:
         self._exchange = exchange
         self._reply = reply
@@ -279,13 +313,20 @@ class _AsyncStream(httpx.AsyncByteStream):
         await asyncio.wait([self._exchange])
 
 
-def _respond(
-    reply: _Reply, stream: httpx.SyncByteStream | httpx.AsyncByteStream
-) -> httpx.Response:
+S = TypeVar("S", _Stream, _AsyncStream)
+
+
+@functools.cache
+def _stream_class(kind: type[S], library: Any) -> type[S]:
+    """Make it a class of the library, which asks whether it is one."""
+    return type(kind.__name__, (kind, getattr(library, kind.base)), {})
+
+
+def _respond(reply: _Reply, stream: _Stream | _AsyncStream) -> Any:
     """Return the response, whose content is decoded already."""
     encoded = any(name.lower() == b"content-encoding" for name, _ in reply.headers)
     gone = _UNTRUE_ONCE_DECODED if encoded else ()
-    return httpx.Response(
+    return library_of(stream).Response(
         reply.status,
         headers=[line for line in reply.headers if line[0].lower() not in gone],
         stream=stream,
@@ -293,6 +334,11 @@ def _respond(
     )
 
 
-def _raise_failure(outcome: Outcome | None, request: httpx.Request) -> None:
+def _raise_failure(outcome: Outcome | None, request: Any) -> None:
     if outcome is not None and outcome.failure is not None:
-        raise _ERRORS[outcome.failure](outcome.detail, request=request)
+        raise _error(_ERRORS[outcome.failure], outcome.detail, request)
+
+
+def _error(name: str, detail: str, request: Any) -> Exception:
+    error: Exception = getattr(library_of(request), name)(detail, request=request)
+    return error

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-import httpx
+import httpx2
 from starlette.responses import Response
 from starlette.types import Send
 
@@ -84,7 +84,7 @@ class Recorder(Application):
             if name not in _NOT_PASSED_ON
         }
         headers["accept-encoding"] = "identity"
-        passed_on = httpx.Request(
+        passed_on = httpx2.Request(
             *(asked.method, f"{self._upstream}{asked.path}"),
             headers=headers,
             content=asked.body or None,
@@ -93,21 +93,21 @@ class Recorder(Application):
             response = await self._transport.handle_async_request(passed_on)
             async with contextlib.aclosing(response):
                 return await self._pass_on(exchange, response, send)
-        except httpx.TransportError as error:
+        except httpx2.TransportError as error:
             return self._refuse(exchange, error)
 
-    def _refuse(self, exchange: _Exchange, error: httpx.TransportError) -> Response:
+    def _refuse(self, exchange: _Exchange, error: httpx2.TransportError) -> Response:
         """Answer in place of a server that did not; nothing of it is recorded."""
         detail = self.secrets.hide(f"{self._upstream} did not answer: {error}")
         content = json.dumps({"detail": detail})
-        if isinstance(error, httpx.ConnectError) and exchange.is_call:
+        if isinstance(error, httpx2.ConnectError) and exchange.is_call:
             # It was not sent, and this reply says so (docs/wire.md, point 5).
             starting = {"X-Backend-State": "starting", "Retry-After": "1"}
             return Response(content, 503, starting, "application/json")
         return Response(content, 502, media_type="application/json")
 
     async def _pass_on(
-        self, exchange: _Exchange, response: httpx.Response, send: Send
+        self, exchange: _Exchange, response: httpx2.Response, send: Send
     ) -> Response | None:
         for cookie in response.headers.get_list("set-cookie"):
             self.secrets.learn(secrets_of_header(cookie.partition(";")[0]))
@@ -135,7 +135,7 @@ class Recorder(Application):
     async def _stream(
         self,
         exchange: _Exchange,
-        response: httpx.Response,
+        response: httpx2.Response,
         headers: list[tuple[bytes, bytes]],
         send: Send,
     ) -> None:
@@ -220,20 +220,20 @@ class _Exchange:
         self.events: list[Event] = []
 
 
-def _make_transport(ssl_context: ssl.SSLContext | None) -> httpx.AsyncBaseTransport:
+def _make_transport(ssl_context: ssl.SSLContext | None) -> httpx2.AsyncBaseTransport:
     # Not an httpx client, which would give one user's cookies to another.
     if HAS_OWN_CONNECTIONS:
         return AsyncHTTPTransport(ssl_context=ssl_context)
-    return httpx.AsyncHTTPTransport(
+    return httpx2.AsyncHTTPTransport(
         verify=ssl_context or default_ssl_context(),
         # No call may find that its connection was closed (docs/wire.md, point 6).
-        limits=httpx.Limits(max_keepalive_connections=0),
+        limits=httpx2.Limits(max_keepalive_connections=0),
     )
 
 
-async def _pieces(response: httpx.Response) -> AsyncIterator[bytes]:
+async def _pieces(response: httpx2.Response) -> AsyncIterator[bytes]:
     """Yield a stream as it comes; where it breaks it ends."""
-    with contextlib.suppress(httpx.TransportError):
+    with contextlib.suppress(httpx2.TransportError):
         async for piece in response.aiter_raw():
             yield piece
 

@@ -9,6 +9,8 @@ Content-Length twice): a client must never take one reply for another.
 import asyncio
 from typing import Any
 
+import httpx
+import httpx2
 import pytest
 
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
@@ -57,16 +59,28 @@ def test_reply_has_its_right_outcome_and_leaves_no_poison(pool: type, row: Row):
 
 @pytest.mark.parametrize("row", BOUNDED_BY_ANYBODY, ids=lambda row: row.name)
 @pytest.mark.parametrize(
-    "connections", [HttpxConnections, AsyncHttpxConnections], ids=["blocking", "async"]
+    ("connections", "transport"),
+    [
+        (HttpxConnections, httpx2.HTTPTransport),
+        (AsyncHttpxConnections, httpx2.AsyncHTTPTransport),
+        pytest.param(HttpxConnections, httpx.HTTPTransport, marks=pytest.mark.slow),
+        pytest.param(
+            *(AsyncHttpxConnections, httpx.AsyncHTTPTransport), marks=pytest.mark.slow
+        ),
+    ],
 )
-def test_httpx_never_takes_one_reply_for_another(connections: type, row: Row):
+def test_httpx_never_takes_one_reply_for_another(
+    connections: type, transport: type, row: Row
+):
     good = row.expected[0].isdigit()
     # httpx waits for more of some replies that are broken.
     timeout = row.timeout if good else min(row.timeout, 1.0)
     with raw_server(row.script, [SECOND]) as server:
         # As a call does: only so is the next request safe from what is left of a reply.
         first, second = _ask_twice(
-            connections(make_settings(server.url, limits=LIMITS)),
+            connections(
+                make_settings(server.url, limits=LIMITS), transport=transport()
+            ),
             server,
             row,
             timeout=timeout,
