@@ -8,6 +8,7 @@ import pytest
 from ors_gym.client import ORSClient
 from tests.cli.running import HELLO, run
 from tests.support.proxy import scripted
+from tests.support.slow_cases import on_one_sdk
 from tests.support.terminal import Terminal
 from tests.system.faults.scripted_ors import scripted_ors
 
@@ -187,6 +188,7 @@ def test_play_edits_lines_and_takes_a_key_for_a_choice():
     assert "Traceback" not in terminal.text
 
 
+@on_one_sdk
 def test_ctrl_c_while_a_tool_runs_leaves_a_clean_line(server):
     with Terminal("play", "contract", "--url", server.base_url) as terminal:
         terminal.wait_for("q: leave.\n>")

@@ -9,9 +9,11 @@ import ors_gym
 from ors_gym._shown_text import clean
 from ors_gym.cli import main
 from tests.cli.running import COMMAND, run
+from tests.support.slow_cases import on_one_sdk
 from tests.system.docs.pages import ROOT
 
 
+@on_one_sdk
 def test_a_reader_that_leaves_early_is_no_error(server):
     with subprocess.Popen(
         [*COMMAND, "list", server.base_url],

@@ -10,6 +10,7 @@ import pytest
 
 from tests.cli.running import HELLO
 from tests.support.processes import run
+from tests.support.slow_cases import on_one_sdk
 from tests.support.virtual_environments import ROOT
 
 
@@ -21,6 +22,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return run(*pytest, *arguments, seconds=100, cwd=folder, environment=alone)
 
 
+@on_one_sdk
 def test_each_check_is_a_test(server, tmp_path):
     done = run_pytest(
         *(tmp_path, "--ors-url", server.base_url, "--ors-env", "contract"),
@@ -32,6 +34,7 @@ def test_each_check_is_a_test(server, tmp_path):
     assert server.runs("submit") > 0
 
 
+@on_one_sdk
 def test_a_failure_fails_the_run(server, tmp_path):
     server_options = ("--ors-url", server.base_url, "--ors-env", "brokensetup")
     done = run_pytest(tmp_path, *server_options)

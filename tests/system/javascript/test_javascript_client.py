@@ -18,7 +18,7 @@ from tests.support.processes import run
 from tests.support.proxy.faults import STARTING, Answer, Point, Reset, Trickle, redirect
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
-from tests.support.slow_cases import mostly_slow
+from tests.support.slow_cases import mostly_slow, on_one_sdk
 from tests.support.virtual_environments import cache_directory
 
 CLIENT: Final = Path(__file__).parents[3] / "docs" / "clients" / "ors.mjs"
@@ -161,6 +161,7 @@ def test_a_prompt_with_roles_is_asked_for_once(newest: RunningServer) -> None:
     assert told["results"][0]["reward"] == 1.0
 
 
+@on_one_sdk
 def test_a_finished_episode_is_not_paid_twice(server: RunningServer) -> None:
     _, again = results_of(server.base_url, SUBMIT, SUBMIT)
     assert (again["ok"], again["reason"]) == (False, "episode_finished")
@@ -178,6 +179,7 @@ def test_secrets_take_the_servers_own_channel(any_server: RunningServer) -> None
     assert entry["secrets"] == {"TOKEN": digest}
 
 
+@on_one_sdk
 def test_names_beyond_ascii_and_slow_and_failing_set_ups(server: RunningServer) -> None:
     hall = play(server.base_url, "SALLE \u00c0 Manger \u623f\u95f4", task=FIRST)
     assert text_of({"blocks": hall["episode"]["prompt"]}) == "3 + 3 = ?"
@@ -190,6 +192,7 @@ def test_names_beyond_ascii_and_slow_and_failing_set_ups(server: RunningServer) 
     server.wait_for("teardown", 2)
 
 
+@on_one_sdk
 def test_text_cut_at_every_byte(server: RunningServer, fault_proxy: FaultProxy) -> None:
     fault_proxy.plan("/call", [Trickle()], then="forever")
     calls = [speak("separators", 6000), speak("wide", 6000), speak("lines", 6000)]
@@ -231,6 +234,7 @@ def test_a_tool_never_runs_twice(server, fault_proxy, faults, raised, runs):
     server.wait_for("teardown")
 
 
+@on_one_sdk
 def test_a_429_is_not_believed(server: RunningServer, fault_proxy: FaultProxy) -> None:
     fault_proxy.plan("/call", [Answer(429, ran=True)])
     client = {"repeatCallsAfter429": False}
@@ -239,6 +243,7 @@ def test_a_429_is_not_believed(server: RunningServer, fault_proxy: FaultProxy) -
     assert server.runs() == 1
 
 
+@on_one_sdk
 def test_after_an_unknown_outcome_no_further_call(server, fault_proxy):
     fault_proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
     results = results_of(fault_proxy.url, ADD, ADD)
@@ -246,6 +251,7 @@ def test_after_an_unknown_outcome_no_further_call(server, fault_proxy):
     assert server.runs() == 1
 
 
+@on_one_sdk
 def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) -> None:
     slow = ["slow", {"seconds": 2.0}]
     results = results_of(server.base_url, slow, ADD, timeout=1.2, resume=True)
@@ -253,6 +259,7 @@ def test_a_call_that_takes_too_long_is_waited_for_longer(server: RunningServer) 
     assert server.runs() == 2
 
 
+@on_one_sdk
 def test_a_session_is_kept_alive_while_a_tool_works(server, fault_proxy):
     slow = ["slow", {"seconds": 1.0}]
     (result,) = results_of(fault_proxy.url, slow, client={"pingSeconds": 0.2})
@@ -263,6 +270,7 @@ def test_a_session_is_kept_alive_while_a_tool_works(server, fault_proxy):
     assert {ping.session_id for ping in pings} == {create.session_id}
 
 
+@on_one_sdk
 def test_a_session_that_a_ping_finds_lost_takes_no_call(server, fault_proxy):
     fault_proxy.plan("/ping", [Answer(404)])
     slow = ["slow", {"seconds": 1.0}]
@@ -271,6 +279,7 @@ def test_a_session_that_a_ping_finds_lost_takes_no_call(server, fault_proxy):
     assert server.runs("add") == 0
 
 
+@on_one_sdk
 def test_an_unanswered_create_leaves_nothing_behind(server, fault_proxy):
     fault_proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
     assert results_of(fault_proxy.url, SUBMIT)[0]["reward"] == 1.0
