@@ -114,6 +114,11 @@ class _LongSilence(_Silence):
          RecordingSink(), 20.0, "PROTOCOL"),
     ],
 )  # fmt: skip
+@pytest.mark.parametrize(
+    "library",
+    ["httpx2", pytest.param("httpx", marks=pytest.mark.slow)],
+    indirect=True,
+)
 def test_outcomes(kind, library, script, sink, timeout, expected):
     sink.__init__(until=sink._until, idle_timeout=sink.idle_timeout)
     transport = own_transport(kind, library)

@@ -10,6 +10,7 @@ import os
 import pkgutil
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,14 @@ def play_with_async_client(base_url: str) -> None:
     assert asyncio.run(ask_twice()) == [1.0, 1.0]
 
 
-def test_episodes_are_played(server: RunningServer) -> None:
+@pytest.mark.parametrize(
+    "sdk",
+    ["ors-sdk-0.1.0", pytest.param("openreward-0.1.167", marks=pytest.mark.slow)],
+)
+def test_episodes_are_played(
+    shared_server: Callable[[str], RunningServer], sdk: str
+) -> None:
+    server = shared_server(sdk)
     play(child_episodes, server.base_url)
     assert server.rewards(tool="submit") == [1.0] * 30
     server.wait_for("teardown", 30)
