@@ -29,7 +29,9 @@ def play(child: Any, *arguments: object) -> str:
     """Run a function in a process without POSIX; return what it prints."""
     code = f"from {__name__} import {child.__name__} as child; child(*{arguments!r})"
     path = os.pathsep.join([str(_HOOK), str(ROOT)])
-    ended = run_python("-W", "error", "-c", code, environment={"PYTHONPATH": path})
+    ended = run_python(
+        *("-W", "error", "-c", code), seconds=110, environment={"PYTHONPATH": path}
+    )
     assert ended.stderr == ""
     assert ended.returncode == 0
     return ended.stdout
