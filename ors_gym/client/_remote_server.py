@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
@@ -149,6 +150,7 @@ def _client_headers(
     return checked, hide(secrets)
 
 
+@functools.cache
 def find_version() -> str:
     """Return the version of ors-gym that is installed."""
     try:

@@ -10,7 +10,6 @@ import asyncio
 import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from importlib import metadata
 from typing import Any, Final, Protocol, TypeAlias
 
 import mcp_types as types
@@ -21,6 +20,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
 from mcp.shared.subscriptions import ToolsListChanged
 
+from ors_gym.client._remote_server import find_version
 from ors_gym.errors import ORSError
 from ors_gym.formats import render_text, to_mcp_content, to_mcp_tools
 from ors_gym.rollout import Episode, Step
@@ -93,7 +93,7 @@ class Face:
     def _make_server(self) -> _Server:
         server = _Server(
             "ors_gym",
-            version=metadata.version("ors-gym"),
+            version=find_version(),
             get_tool_input_schema=self._find_schema,
             on_subscriptions_listen=ListenHandler(self._bus),
         )

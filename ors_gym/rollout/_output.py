@@ -8,11 +8,11 @@ import json
 import os
 from collections.abc import Callable, Container, Iterator, Mapping
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.client._remote_server import find_version
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.rollout._episode import Episode
@@ -197,7 +197,7 @@ def describe_run(
         "policy": policy,
         "limits": limits | arguments,
         "created": datetime.now(UTC).isoformat(),
-        "version": metadata.version("ors-gym"),
+        "version": find_version(),
     }
 
 

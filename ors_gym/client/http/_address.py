@@ -12,7 +12,7 @@ import socket
 import ssl
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 import certifi
@@ -154,11 +154,12 @@ def connect(
     addresses = _known_addresses(origin) or _read_addresses(
         socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     )
-    for address, share, last in _attempts(addresses, deadline):
+    for left in range(len(addresses), 0, -1):
+        share = _share_of_time(deadline, left)
         try:
-            connected = _connect_to(address, origin, ssl_context, share)
+            connected = _connect_to(addresses[-left], origin, ssl_context, share)
         except OSError:
-            if last:
+            if left == 1:
                 raise
         else:
             break
@@ -194,12 +195,13 @@ async def connect_async(
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(deadline - time.monotonic()):
         addresses = _known_addresses(origin) or await _look_up(loop, origin)
-    for address, share, last in _attempts(addresses, deadline):
+    for left in range(len(addresses), 0, -1):
+        address = addresses[-left]
         try:
-            async with asyncio.timeout(share):
+            async with asyncio.timeout(_share_of_time(deadline, left)):
                 connected = await _connect_to_async(loop, address, origin, ssl_context)
         except OSError:
-            if last:
+            if left == 1:
                 raise
         else:
             break
@@ -245,17 +247,12 @@ def _read_addresses(infos: list[tuple[Any, ...]]) -> list[_Address]:
     return list(dict.fromkeys((int(info[0]), info[4]) for info in infos))
 
 
-def _attempts(
-    addresses: list[_Address], deadline: float
-) -> Iterator[tuple[_Address, float, bool]]:
-    """Yield each address, the seconds to try it for, and whether it is the last.
+def _share_of_time(deadline: float, left: int) -> float:
+    """Return the seconds for one of so many addresses: the first may lead nowhere.
 
     The deadline is on the clock of `time.monotonic`.
     """
-    # Each address gets its share of the time: the first may lead nowhere.
-    for left in range(len(addresses), 0, -1):
-        remaining = max(deadline - time.monotonic(), _SHORTEST_ATTEMPT)
-        yield addresses[-left], remaining / left, left == 1
+    return max(deadline - time.monotonic(), _SHORTEST_ATTEMPT) / left
 
 
 def _open_socket(family: int) -> socket.socket:
