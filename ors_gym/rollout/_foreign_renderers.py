@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ors_gym.errors import InvalidRequestError
 from ors_gym.formats import describe_tools
 from ors_gym.formats._messages import join_system_messages, with_calls_as_text
 from ors_gym.rollout._renderers import (
@@ -48,12 +47,8 @@ class BridgingRenderer:
         ids = renderer.render_ids([_USER, _SAID])[len(self._prompt) :]
         stops = list(renderer.get_stop_token_ids())
         ends = [place for place, number in enumerate(ids) if number in stops]
-        if not ends:
-            raise InvalidRequestError(
-                f"{type(renderer).__name__} ends a turn with the beginning of the next "
-                "message, which TokenPolicy cannot append"
-            )
-        self._said = ids[: ends[-1] + 1]
+        # GLM's turns end with the beginning of the next message, or with this one.
+        self._said = ids[: ends[-1] + 1] if ends else [*ids, stops[0]]
         self.stop_ids = list(dict.fromkeys([self._said[-1], *stops]))
 
     def render(
@@ -76,7 +71,10 @@ class BridgingRenderer:
         parsed = self._renderer.parse_response(list(ids))
         calls: list[Any] = []
         for call in parsed.tool_calls:
-            if call.status == "ok":
+            # GLM writes texts without quotes, which are no JSON.
+            if call.status == "ok" or (
+                call.status == "invalid_json" and call.arguments
+            ):
                 calls.append({"name": call.name, "arguments": call.arguments or {}})
             else:
                 # Read again by our parser, which tells the model what is wrong.
@@ -163,10 +161,12 @@ class CookbookRenderer:
             rest = [with_calls_as_text(one) for one in rest]
         return [*prefix, *rest]
 
-    def render_reply(self, messages: Messages) -> list[int]:
+    def render_reply(self, messages: Messages) -> list[int] | None:
         said = {"role": "assistant", "content": _SAID["content"]}
         ids = self._ids([_USER, said, *messages])
         ends = [place for place, one in enumerate(ids) if one in self.stop_ids]
+        if len(ends) < self._ends:
+            return None  # gpt-oss ends an earlier turn otherwise than it was sampled
         return ids[ends[self._ends - 1] + 1 :]
 
     def _ids(self, messages: Messages) -> list[int]:

@@ -141,7 +141,8 @@ def check_prefix_preserving(renderer: Any) -> None:
     if difference:
         raise InvalidRequestError(
             f"the renderer does not keep what came before: {difference}. Use a chat "
-            "template that keeps it (get_training_chat_template of TRL has some), "
+            "template that keeps it (get_training_chat_template of TRL has some), a "
+            "renderer of the renderers package or of tinker-cookbook for the model, "
             'on_rewrite="split" for several sequences, each true to what the model '
             'saw, or on_rewrite="append" to go on from what was sampled all the same'
         )
@@ -456,8 +457,9 @@ class TemplateRenderer:
         if _ANSWER not in ended or marker is None:
             raise InvalidRequestError(
                 "the chat template writes no special token after a turn of the model, "
-                "so that nobody can tell where one ends; use another template, or a "
-                "renderer of the renderers package"
+                "so that nobody can tell where one ends; use another template, or the "
+                "model's renderer of the renderers package, such as GLM45Renderer with "
+                'thinking_retention="all"'
             )
         self._end = marker.group()
         self._before_end = end[: marker.start()]

@@ -227,10 +227,13 @@ class TokenPolicy:
             return self._whole_prompt(messages, episode)
         rendered = _as_rendered(reply)
         ending = [] if context.ended else self._stop_ids[:1]
-        prompt = _Prompt(ending + rendered.ids, messages, context.mm)
+        # What begins the reply may have ended the turn: GLM samples the next role.
+        has_begun = context.ended and rendered.ids[:1] == context.ids[-1:]
+        prompt = _Prompt(ending + rendered.ids[has_begun:], messages, context.mm)
         if rendered.mm is not None:
-            prompt.new_mm = (len(ending), rendered.mm)
-            prompt.mm = [*context.mm, (len(context.ids) + len(ending), rendered.mm)]
+            place = len(ending) - has_begun
+            prompt.new_mm = (place, rendered.mm)
+            prompt.mm = [*context.mm, (len(context.ids) + place, rendered.mm)]
         return prompt
 
     def _opening(self, episode: Episode) -> list[JSONObject]:

@@ -1,6 +1,7 @@
 """Renderers of the ``renderers`` package and of tinker-cookbook, in a policy."""
 
 import dataclasses
+import re
 from typing import Any, Final
 
 import pytest
@@ -15,6 +16,8 @@ from renderers.configs import (
 from renderers.glm45 import GLM45Renderer
 from renderers.llama_3 import Llama3Renderer as Llama3BridgingRenderer
 from renderers.qwen3 import Qwen3Renderer
+from tinker_cookbook.renderers.glm5_3 import Glm5_3Renderer
+from tinker_cookbook.renderers.gpt_oss import GptOssRenderer
 from tinker_cookbook.renderers.llama3 import Llama3Renderer
 from tinker_cookbook.renderers.qwen3 import Qwen3Renderer as CookbookQwen3Renderer
 
@@ -38,7 +41,8 @@ _MARKERS: Final = (
     "{# <think> </think> <tool_call> </tool_call> <tool_response> </tool_response> "
     "<|begin_of_text|> <|start_header_id|> <|end_header_id|> <|eot_id|> <|eom_id|> "
     "<|end_of_text|> <|python_tag|> [gMASK] <sop> <|system|> <|user|> "
-    "<|assistant|> <|observation|> <arg_key> </arg_key> <arg_value> </arg_value> #}"
+    "<|assistant|> <|observation|> <arg_key> </arg_key> <arg_value> </arg_value> "
+    "<|start|> <|message|> <|end|> <|channel|> <|return|> <|call|> <|constrain|> #}"
 )
 TOKENIZER: Any = train_tokenizer(SMOLLM2 + _MARKERS)
 CALL: Final = (
@@ -60,7 +64,15 @@ RENDERERS: Final = {
         TOKENIZER, Llama3RendererConfig(thinking_retention="all")
     ),
     "cookbook, llama3": Llama3Renderer(TOKENIZER),
+    "renderers, glm45": GLM45Renderer(
+        TOKENIZER, GLM45RendererConfig(thinking_retention="all")
+    ),
+    "cookbook, glm53": Glm5_3Renderer(TOKENIZER),
 }
+GLM_CALL: Final = (
+    "<tool_call>submit{0}<arg_key>answer</arg_key>{0}<arg_value>four</arg_value>{0}"
+    "</tool_call><|observation|>"
+)
 
 
 class Engine:
@@ -70,7 +82,8 @@ class Engine:
 
     def __call__(self, ids: Any, *, stop: Any, **_: Any) -> Generated:
         text = self.script.pop(0)
-        sampled = [*TOKENIZER.encode(text, add_special_tokens=False), stop[0]]
+        sampled = TOKENIZER.encode(text, add_special_tokens=False)
+        sampled += stop[:1] if sampled[-1] not in stop else []
         self.log.append((list(ids), sampled))
         return Generated(sampled, [-1.0] * len(sampled))
 
@@ -92,19 +105,24 @@ def test_an_episode_is_exact_and_its_calls_are_read(name: str) -> None:
     said = {
         "cookbook, llama3": CALL,
         "renderers, llama3": '{"name": "submit", "parameters": {"answer": "4"}}',
+        "renderers, glm45": f"\n<think>2 + 2</think>\n{GLM_CALL.format(chr(10))}",
+        "cookbook, glm53": f"2 + 2</think>{GLM_CALL.format('')}",
     }.get(name, SAID)
-    engine = Engine(said, "Four?", said)
+    asked = "</think>Four?<|user|>" if "glm" in name else "Four?"
+    engine = Engine(said, asked, said)
     env = ScriptedEnv({"reward": 0.5}, {}, {"reward": 1.0, "finished": True})
     episode = run_episode(env, TokenPolicy(engine, RENDERERS[name]))
     assert episode.stop_reason == "finished"
     calls = [step.input for step in episode.steps if step.tool]
-    assert calls == [{"answer": "4"}, {"answer": "4"}]
+    assert calls == [{"answer": "four" if "glm" in name else "4"}] * 2
     check_exact(episode, engine)
     assert len(episode.sequences()) == 1
     # What is appended is what the renderer writes of a whole conversation.
     text = TOKENIZER.decode(engine.log[-1][0])
     assert "reply" in text
     assert '"name": "submit"' in text
+    # A role that the model sampled, as GLM does, is not written again.
+    assert not re.search(r"<\|(user|observation)\|>\s*<\|(user|observation)\|>", text)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +182,19 @@ def test_places_of_images_count_from_the_reply() -> None:
         )
 
 
-def test_turns_that_the_next_message_ends_are_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="beginning of the next message"):
-        as_renderer(GLM45Renderer(TOKENIZER, GLM45RendererConfig()))
+def test_gpt_oss_is_played_by_splitting() -> None:
+    renderer = GptOssRenderer(TOKENIZER)
+    with pytest.raises(InvalidRequestError, match='on_rewrite="split"'):
+        check_prefix_preserving(renderer)
+    call = (
+        "<|channel|>commentary to=functions.submit <|constrain|>json<|message|>"
+        '{"answer": "4"}<|call|>'
+    )
+    engine = Engine(call, "<|channel|>final<|message|>Four?<|return|>", call)
+    env = ScriptedEnv({"reward": 0.5}, {}, {"reward": 1.0, "finished": True})
+    episode = run_episode(env, TokenPolicy(engine, renderer, on_rewrite="split"))
+    assert [one.input for one in episode.steps if one.tool] == [{"answer": "4"}] * 2
+    check_exact(episode, engine)
 
 
 def test_calls_that_cannot_be_read_are_told_of() -> None:
