@@ -6,6 +6,7 @@ import os
 import pickle
 import warnings
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
@@ -110,8 +111,10 @@ def test_step_limit_and_time_limit_truncate(server: RunningServer) -> None:
 @pytest.mark.parametrize("order", ["sequential", "shuffle", "random"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_text_and_rewards_through_vector_envs(server, kind, order, closing):
+    # Without the server, which cannot be pickled, as another start method asks for it.
+    given = {"base_url": server.base_url, "env_name": "contract", "task_order": order}
     makers = [
-        lambda i=i: make(server, task_order=order, task_offset=i, task_stride=3)
+        partial(gym.make, "ors/remote", **given, task_offset=i, task_stride=3)
         for i in range(3)
     ]
     vector = gym.vector.SyncVectorEnv if kind == "sync" else gym.vector.AsyncVectorEnv

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import inspect
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._env, name)
-        if not asyncio.iscoroutinefunction(found):
+        if not inspect.iscoroutinefunction(found):
             return found
         return lambda *given, **options: self._runner.run(found(*given, **options))
 
