@@ -56,7 +56,9 @@ class Recipe:
 
         A bound that changes makes no other environment while the lock keeps to it.
         """
-        names = {(canonicalize_name(r.name), *r.extras) for r in self.requirements}
+        names = {
+            (canonicalize_name(r.name), *sorted(r.extras)) for r in self.requirements
+        }
         alone = [step for step in self.steps if _is_alone(step)]
         content = repr((sorted(names), alone, read_lock(self.lock)))
         digest = hashlib.sha256(content.encode()).hexdigest()[:10]

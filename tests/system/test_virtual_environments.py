@@ -66,6 +66,16 @@ def test_another_lock_is_another_environment(monkeypatch, tmp_path):
     assert OLDEST.directory != before
 
 
+def test_every_process_finds_the_same_environment() -> None:
+    script = (
+        "from tests.support.virtual_environments import Recipe;"
+        "print(Recipe('x', (('gymnasium[box2d,jax,mujoco,other]',),)).directory)"
+    )
+    seeds = [{"PYTHONHASHSEED": str(seed)} for seed in range(3)]
+    found = {run_python("-c", script, environment=seed).stdout for seed in seeds}
+    assert len(found) == 1
+
+
 def test_half_an_environment_is_built_anew(cache: pytest.MonkeyPatch) -> None:
     def fail(recipe: venvs.Recipe, directory: Path, interpreter: Path) -> None:
         interpreter.parent.mkdir(parents=True)
