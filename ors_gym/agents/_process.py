@@ -152,8 +152,11 @@ class KeptOutput:
     def __str__(self) -> str:
         tail = self._tail[-self._half :] if self._half else b""
         left_out = self.size - len(self._head) - len(tail)
+        if not left_out:
+            # A character may stand across the two.
+            return bytes(self._head + tail).decode(errors="replace")
         head = self._head.decode(errors="replace")
-        note = f"\n[{left_out} bytes left out]\n" if left_out else ""
+        note = f"\n[{left_out} bytes left out]\n"
         return head + note + bytes(tail).decode(errors="replace")
 
 
