@@ -32,8 +32,9 @@ hypothesis.settings.load_profile("without deadlines")
 # the processes that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Imports a server SDK, which is there in that SDK's own environment only.
-collect_ignore = ["support/servers/contract"]
+# The first imports a server SDK, which is there in that SDK's own environment only;
+# the other hides modules and functions from the process that imports it.
+collect_ignore = ["support/servers/contract", "support/without_posix"]
 
 
 def pytest_collection_finish() -> None:
