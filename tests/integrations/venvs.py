@@ -116,7 +116,7 @@ GROUPS: Final[dict[str, Group]] = {
             "tokens",
             (
                 *("transformers==5.24.0", "torchvision==0.28.0"),
-                *("renderers==0.1.12", "pybase64>=1.4"),
+                *("renderers==0.1.12", "pybase64>=1.4", "httpx>=0.28"),
             ),
             ("default:::(torch|torchvision|transformers|renderers|miles)",),
             # Of TRL the chat templates.
