@@ -27,6 +27,7 @@ _PACKAGES = (
     "gymnasium",
     "httptools",
     "httpx",
+    "httpx2",
     "aiohttp",
     "ors-sdk",
     "numpy",

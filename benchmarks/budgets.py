@@ -32,7 +32,7 @@ _HTTPX_SESSIONS: Final = 64
 _SERVERS: Final = ("ors-sdk-0.1.0", "openreward-0.1.167")
 _ADD: Final = {"environment": "contract", "tool": "add", "input": {"a": 1, "b": 2}}
 _IMPORT: Final = """
-import time, gymnasium, httpx
+import time, gymnasium
 start = time.process_time()
 import ors_gym
 print(time.process_time() - start)
@@ -210,7 +210,7 @@ def imports(rounds: int) -> Part:
             )
             seconds.append(float(done.stdout))
     cost = 1000 * statistics.median(seconds[1:])
-    return Part([Row("import ors_gym beyond gymnasium, httpx", cost, 60, unit="ms")])
+    return Part([Row("import ors_gym beyond gymnasium", cost, 60, unit="ms")])
 
 
 def first_episodes(rounds: int) -> Part:
