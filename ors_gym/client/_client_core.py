@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
@@ -16,7 +15,7 @@ from ors_gym.client._session_core import (
     SessionCore,
     task_request,
 )
-from ors_gym.client.background import background
+from ors_gym.client.background import Pending, background
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect
@@ -192,16 +191,14 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         """
         return self._server.round_trips.subscribe(callback)
 
-    def run_in_background(
-        self, operation: Operation[T]
-    ) -> concurrent.futures.Future[T]:
+    def run_in_background(self, operation: Operation[T]) -> Pending[T]:
         """Run an operation on the background thread, over connections of its own.
 
         Args:
             operation: The operation, such as one that opens a session.
 
         Returns:
-            The future result.
+            What is to come of it: ``wait(timeout)``, ``result()``, ``await``.
         """
         return background().submit(self._server, operation)
 

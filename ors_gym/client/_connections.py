@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 from ors_gym._shown_text import even_half_made
 from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client._remote_server import RemoteServer
+from ors_gym.client.background._pending import Pending
 from ors_gym.client.http._address import Origin, default_ssl_context
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._failures import explain_failure
@@ -157,8 +158,9 @@ class _UsersLoopConnections:
                 failure=Failure.CONNECT,
                 detail="the event loop of the httpx client is not running",
             )
-        work = asyncio.run_coroutine_threadsafe(self._connections.exchange(send), loop)
-        return await asyncio.wrap_future(work)
+        pending: Pending[Outcome] = Pending()
+        pending.start(loop, self._connections.exchange(send))
+        return await pending
 
 
 class _BaseHttpxConnections:

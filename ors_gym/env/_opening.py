@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
+from ors_gym.client.background import Pending
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task, choose_split
 from ors_gym.errors import ORSError, SessionLostError, UnknownTaskError
@@ -67,11 +67,9 @@ class Opening(Generic[S]):
     Pass it to ``open`` to play it, or `discard` it.
     """
 
-    def __init__(
-        self, task: Task, future: concurrent.futures.Future[Opened[S]]
-    ) -> None:
+    def __init__(self, task: Task, pending: Pending[Opened[S]]) -> None:
         self.task = task
-        self._future = future
+        self._pending = pending
         self._owner = os.getpid()
 
     @property
@@ -79,32 +77,32 @@ class Opening(Generic[S]):
         """Whether this process opened it, and not one that this was forked from."""
         return self._owner == os.getpid()
 
-    def take(self) -> concurrent.futures.Future[Opened[S]] | None:
+    def take(self) -> Pending[Opened[S]] | None:
         """Return the session to come, or None where it cannot be used.
 
         Another process owns it then, or the server has lost it in the meantime.
         """
         if not self.is_ours:
             return None
-        future = self._future
-        if future.done() and not future.cancelled() and future.exception() is None:
-            session = future.result().session
+        outcome = self._pending.outcome
+        if outcome is not None and outcome.value is not None:
+            session = outcome.value.session
             try:
                 session.state.check_open()
             except ORSError:
                 session.discard()
                 return None
-        return future
+        return self._pending
 
     def discard(self) -> None:
         """Have the background delete the session, as soon as it is there."""
         if self.is_ours:
-            self._future.add_done_callback(_discard)
+            self._pending.add_done_callback(_discard)
 
 
-def _discard(future: concurrent.futures.Future[Opened[Any]]) -> None:
-    if not future.cancelled() and future.exception() is None:
-        future.result().session.discard()
+def _discard(pending: Pending[Opened[Any]]) -> None:
+    if pending.outcome is not None and pending.outcome.value is not None:
+        pending.outcome.value.session.discard()
 
 
 def find_task(

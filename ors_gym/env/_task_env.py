@@ -281,16 +281,16 @@ class TaskEnv(_BaseTaskEnv[Session]):
         return result
 
     def _wait_for(self, ahead: Opening[Session]) -> Opened[Session] | None:
-        future = ahead.take()
-        if future is None:
+        pending = ahead.take()
+        if pending is None:
             return None
         try:
-            return future.result()
-        except ORSError:
+            return pending.result()
+        except (ORSError, asyncio.CancelledError):
             # The server may be back by now: the session is opened once more.
             return None
         except BaseException:
-            future.cancel()
+            pending.cancel()
             raise
 
     def open_ahead(
@@ -468,11 +468,11 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
         return self._rules.begin(opened)
 
     async def _wait_for(self, ahead: Opening[AsyncSession]) -> Opened[Any] | None:
-        future = ahead.take()
-        if future is None:
+        pending = ahead.take()
+        if pending is None:
             return None
         try:
-            return await asyncio.wrap_future(future)
+            return await pending
         except ORSError:
             # The server may be back by now: the session is opened once more.
             return None

@@ -1,12 +1,14 @@
 """An interrupt at any place where CPython looks for signals: docs/wire.md, point 14.
 
     python -m tests.system.interrupts [env|prefetch|vector] [every n-th place]
+        [--first PLACE]
 
 plays a whole episode for each place, from the constructor to the close. Every place
 takes ten minutes of env and of prefetch, and half an hour of vector; the tests take a
 sample.
 """
 
+import argparse
 import contextlib
 import faulthandler
 import gc
@@ -93,24 +95,34 @@ def places_of(kind: str, server: RunningServer) -> int:
     return count_places(lambda: play(kind, server.base_url, []))
 
 
-def main() -> None:
-    """Strike every n-th place, and print what was wrong."""
-    kind = sys.argv[1] if len(sys.argv) > 1 else "env"
-    every = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+def main() -> int:
+    """Strike every n-th place, and print what is wrong as soon as it is found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.system.interrupts")
+    parser.add_argument("kind", choices=MAKERS, nargs="?", default="env")
+    parser.add_argument("every", type=int, nargs="?", default=1, help="n-th place")
+    parser.add_argument("--first", type=int, default=1, help="the first place")
+    given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    struck = findings = 0
     with start_server("ors-sdk-0.1.0") as server:
-        count = places_of(kind, server)
+        count = places_of(given.kind, server)
         gc.freeze()  # each place looks for what it left, among new objects alone
-        wrong: list[str] = []
-        for place in range(1, count + 1, every):
+        for place in range(given.first, count + 1, given.every):
             faulthandler.dump_traceback_later(_LONGEST, exit=True)
-            wrong += describe(kind, server, place)
+            struck += 1
+            for found in describe(given.kind, server, place):
+                findings += 1
+                _say(found)
         faulthandler.cancel_dump_traceback_later()
-    sys.stdout.write(f"{kind}: {len(range(1, count + 1, every))} of {count} places\n")
-    sys.stdout.write("\n".join(wrong or ["nothing wrong"]) + "\n")
-    raise SystemExit(bool(wrong))
+    _say(f"{given.kind}: {struck} of {count} places, {findings} faults")
+    return int(findings > 0)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import concurrent.futures
 import contextlib
 import os
 import queue
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import FrameType
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._deletes import LONGEST_EXIT, Deletes
 from ors_gym.client.background._own_connections import BackgroundConnections
+from ors_gym.client.background._pending import Pending
 from ors_gym.client.background._sessions import Registered, Sessions
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError, SessionClosedError
@@ -39,9 +39,6 @@ _LINGER_SECONDS: Final = 5.0
 _STOP_SECONDS: Final = 2.0
 _CANCEL_SECONDS: Final = 1.0
 _CLEANUP_SECONDS: Final = 30.0
-_SIGNAL_SECONDS: Final = 0.5
-"""How often a thread that waits looks for signals. One that strikes just before a lock
-is waited for, or in another thread, does not end the wait for the lock."""
 _EXIT_SECONDS: Final = 5.0
 _OPENING_EXIT_SECONDS: Final = 1.0
 """How long a process that exits waits for the sessions that it is opening."""
@@ -60,15 +57,14 @@ class Background:
         self._connections = BackgroundConnections()
         self._sessions = Sessions(self._connections)
         self._deletes = Deletes(self._connections)
-        self._submitted: set[object] = set()
-        """One object for each submitted operation that has no result yet."""
-        self._submitted_tasks: set[asyncio.Task[Any]] = set()
+        self._submitted: set[Pending[Any]] = set()
+        """The submitted operations that have not ended."""
         self._ending = False
 
     def reset_after_fork(self) -> None:
         # Kept, since a finaliser would close what the parent still uses.
         self._inherited.append(
-            (self._connections, self._sessions, self._deletes, self._submitted_tasks)
+            (self._connections, self._sessions, self._deletes, self._submitted)
         )
         self._reset()
 
@@ -122,25 +118,19 @@ class Background:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._look)
 
-    def submit(
-        self, server: RemoteServer, operation: Operation[T]
-    ) -> concurrent.futures.Future[T]:
+    def submit(self, server: RemoteServer, operation: Operation[T]) -> Pending[T]:
         """Run an operation on the thread."""
-        submitted = object()
+        pending: Pending[T] = Pending()
         # Counted before the loop is looked at: it must not exit in between.
-        self._submitted.add(submitted)
-        work = self._run_submitted(server, operation)
-        future = asyncio.run_coroutine_threadsafe(work, self._thread.start())
-        future.add_done_callback(lambda _: self._submitted.discard(submitted))
-        return future
-
-    async def _run_submitted(self, server: RemoteServer, operation: Operation[T]) -> T:
-        task: Any = asyncio.current_task()
-        self._submitted_tasks.add(task)
+        self._submitted.add(pending)
+        pending.add_done_callback(self._submitted.discard)
         try:
-            return await self._connections.run(server, operation)
-        finally:
-            self._submitted_tasks.discard(task)
+            work = self._connections.run(server, operation)
+            pending.start(self._thread.start(), work)
+        except BaseException:
+            pending.cancel()
+            raise
+        return pending
 
     def delete_all(
         self, timeout: float = _EXIT_SECONDS, *, at_exit: bool = False
@@ -156,15 +146,14 @@ class Background:
         try:
             if loop is None:
                 return
-            work = self._delete_all(timeout, patient=at_exit)
+            pending: Pending[None] = Pending()
             try:
-                future = asyncio.run_coroutine_threadsafe(work, loop)
+                pending.start(loop, self._delete_all(timeout, patient=at_exit))
             except RuntimeError:
                 # The loop is closed, so the thread has ended.
-                work.close()
                 return
-            with contextlib.suppress(concurrent.futures.TimeoutError):
-                future.result((LONGEST_EXIT if at_exit else timeout) + 1.0)
+            with contextlib.suppress(TimeoutError):
+                pending.result((LONGEST_EXIT if at_exit else timeout) + 1.0)
         finally:
             self._ending = before or at_exit
 
@@ -175,9 +164,9 @@ class Background:
             self._sessions.close_all()
             self._take_over()
             if time.monotonic() > cancel_at:
-                for task in self._submitted_tasks:
-                    task.cancel()
-            return bool(self._submitted_tasks)
+                for pending in list(self._submitted):
+                    pending.cancel()
+            return bool(self._submitted)
 
         await self._deletes.finish(collect, timeout, patient=patient)
 
@@ -236,68 +225,19 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
             "this blocks the event loop that it runs on; await the async function "
             "(parallel_evaluate, run_episode_async, ...) in its place"
         )
-    tasks: list[asyncio.Task[Outcome[T]]] = []
-    # Not an event, which stays locked if its Python code is interrupted.
-    done: queue.SimpleQueue[None] = queue.SimpleQueue()
-
-    def start() -> None:
-        task = loop.create_task(outcome_of(work))
-        task.add_done_callback(end)
-        tasks.append(task)
-
-    def end(_: object) -> None:
-        work.close()  # where it was cancelled before it began
-        done.put(None)
-
-    def cancel() -> None:
-        for task in tasks:
-            task.cancel()
-        if all(task.done() for task in tasks):
-            end(None)  # again, where the interrupt struck just after the wait
-
+    pending: Pending[T] = Pending()
     try:
-        loop.call_soon_threadsafe(start)
-        while not _is_put(done, _SIGNAL_SECONDS):
-            pass
+        pending.start(loop, work)
+        return pending.result()
     except BaseException:
-        loop.call_soon_threadsafe(cancel)
-        if not _is_put(done, _CLEANUP_SECONDS):
-            # Something blocks the loop: the next call needs another.
-            _thread_for_blocking_calls.abandon()
+        if pending.outcome is None:
+            pending.cancel()
+            if not pending.wait(_CLEANUP_SECONDS):
+                # Something blocks the loop: the next call needs another.
+                _thread_for_blocking_calls.abandon()
+                raise
+        work.close()  # where it never began
         raise
-    return tasks[0].result().get()
-
-
-def _is_put(done: queue.SimpleQueue[None], seconds: float) -> bool:
-    try:
-        done.get(timeout=seconds)
-    except queue.Empty:
-        return False
-    return True
-
-
-class Outcome(NamedTuple, Generic[T]):
-    """What a function returned or raised, whatever it is.
-
-    Neither a task nor a future holds all of that. A future refuses StopIteration; a
-    task passes SystemExit and KeyboardInterrupt on to its event loop, which then stops.
-    """
-
-    value: T | None
-    error: BaseException | None = None
-
-    def get(self) -> T:
-        """Return the value, or raise the error."""
-        if self.error is not None:
-            raise self.error
-        return self.value  # type: ignore[return-value]  # it is there without an error
-
-
-async def outcome_of(work: Awaitable[T]) -> Outcome[T]:
-    try:
-        return Outcome(await work)
-    except BaseException as error:  # noqa: BLE001 - whoever asks for it gets it
-        return Outcome(None, error)
 
 
 class LoopThread:

@@ -90,7 +90,9 @@ class ConnectionPool(BasePool):
     def _reset(self) -> None:
         self._idle: IdleConnections[Connection] = IdleConnections(self._drop)
         self._open: set[Connection] = set()
-        self._changed = threading.Condition()
+        # Not the condition's own `with`: a signal there would leave it locked for ever.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._dialing = 0
         self._waiting = 0
 
@@ -130,7 +132,7 @@ class ConnectionPool(BasePool):
         """Close every connection; exchanges that are under way end as failures."""
         self._closed = True
         self.close_idle()
-        with self._changed:
+        with self._lock:
             busy = list(self._open)
             self._changed.notify_all()
         for connection in busy:
@@ -191,7 +193,7 @@ class ConnectionPool(BasePool):
         if reader.reusable and not self._closed:
             self._idle.put(connection)
             if self._waiting:
-                with self._changed:
+                with self._lock:
                     self._changed.notify()
         else:
             self._drop(connection)
@@ -210,7 +212,7 @@ class ConnectionPool(BasePool):
 
     def _drop(self, connection: Connection) -> None:
         """Close a connection, and let the next that waits have its place."""
-        with self._changed:
+        with self._lock:
             self._open.discard(connection)
             connection.close()
             self._changed.notify()
@@ -220,7 +222,7 @@ class ConnectionPool(BasePool):
         if self._closed:
             return refuse(CLOSED, started)
         deadline = started + min(self._connect_timeout, send.timeout)
-        with self._changed:
+        with self._lock:
             # Counted before it looks for an idle connection. A thread that puts one
             # back reads the count afterwards: either this finds it, or that notifies.
             self._waiting += 1
@@ -241,7 +243,7 @@ class ConnectionPool(BasePool):
         except OSError as error:
             return refuse(explain_connect_error(self.origin, error), started)
         finally:
-            with self._changed:
+            with self._lock:
                 self._dialing -= 1
                 self._changed.notify()
 
@@ -258,7 +260,7 @@ class ConnectionPool(BasePool):
             # The connection keeps its timeout in the kernel.
             connected.settimeout(None)
             connection = Connection(connected, reader)
-        with self._changed:
+        with self._lock:
             if self._closed:
                 connection.close()
                 raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])

@@ -1,0 +1,188 @@
+"""The result of work on another thread, told without a lock that can stay locked.
+
+Python code takes the lock of a `concurrent.futures.Future`. A signal that strikes there
+leaves it locked for ever, and with it stops the thread that is to tell the result.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from functools import partial
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+T = TypeVar("T")
+
+SIGNAL_SECONDS: Final = 0.5
+"""How often a thread that waits looks for signals. One that strikes just before a lock
+is waited for, or in another thread, does not end the wait for the lock."""
+
+
+class Outcome(NamedTuple, Generic[T]):
+    """What a function returned or raised, whatever it is.
+
+    Neither a task nor a future holds all of that. A future refuses StopIteration; a
+    task passes SystemExit and KeyboardInterrupt on to its event loop, which then stops.
+    """
+
+    value: T | None
+    error: BaseException | None = None
+
+    def get(self) -> T:
+        """Return the value, or raise the error."""
+        if self.error is not None:
+            raise self.error
+        return self.value  # type: ignore[return-value]  # it is there without an error
+
+
+async def outcome_of(work: Awaitable[T]) -> Outcome[T]:
+    try:
+        return Outcome(await work)
+    except BaseException as error:  # noqa: BLE001 - whoever asks for it gets it
+        return Outcome(None, error)
+
+
+def is_put(told: queue.SimpleQueue[None], seconds: float) -> bool:
+    """Wait until something is put there, and tell whether it was."""
+    try:
+        told.get(timeout=seconds)
+    except queue.Empty:
+        return False
+    return True
+
+
+class Pending(Generic[T]):
+    """Work on the event loop of another thread, and its outcome once it has ended.
+
+    Whoever made it may cancel it at any time, also before or while it starts it.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[Outcome[T]] | None = None
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._callbacks: deque[Callable[[Pending[T]], object]] = deque()
+        self.outcome: Outcome[T] | None = None
+        """What came of it; None while it is under way."""
+
+    def start(
+        self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]
+    ) -> None:
+        """Run a coroutine on a loop; raises RuntimeError where the loop is closed."""
+        self._loop = loop
+        try:
+            loop.call_soon_threadsafe(self._start, work)
+        except RuntimeError:
+            work.close()
+            raise
+
+    def cancel(self) -> None:
+        """Have the work cancelled."""
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._cancel)
+                return
+        except RuntimeError:
+            pass  # the loop is closed, so nothing runs there
+        self._settle_as_cancelled()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait some seconds for the outcome, and tell whether it is there."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.outcome is None:
+            seconds = SIGNAL_SECONDS
+            if until is not None:
+                seconds = min(seconds, until - time.monotonic())
+            if seconds <= 0:
+                return False
+            if is_put(self._told, seconds):
+                self._told.put(None)  # for others that wait
+            if self._loop is None or self._loop.is_closed():
+                self._settle_as_cancelled()
+        return True
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the outcome; return what the work returned, or raise its error.
+
+        Raises:
+            TimeoutError: If the work has not ended after so many seconds.
+        """
+        if not self.wait(timeout) or self.outcome is None:
+            raise TimeoutError(f"not ended after {timeout} s")
+        return self.outcome.get()
+
+    def __await__(self) -> Generator[Any, None, T]:
+        return self._wait_on_loop().__await__()
+
+    async def _wait_on_loop(self) -> T:
+        loop = asyncio.get_running_loop()
+        told = loop.create_future()
+
+        def tell(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # nobody waits on a closed loop
+                loop.call_soon_threadsafe(_set, told)
+
+        self.add_done_callback(tell)
+        try:
+            await told
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+        return self.result()
+
+    def add_done_callback(self, callback: Callable[[Pending[T]], object]) -> None:
+        """Have a function called once the work has ended, here or on its thread."""
+        self._callbacks.append(callback)
+        if self.outcome is not None:
+            self._call_back()
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> None:
+        if self.outcome is not None:
+            work.close()
+            return
+        task = asyncio.get_running_loop().create_task(outcome_of(work))
+        self._task = task
+        task.add_done_callback(partial(self._end, work))
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        else:
+            # `start` was interrupted before it told the loop.
+            self._settle_as_cancelled()
+
+    def _end(
+        self, work: Coroutine[Any, Any, T], task: asyncio.Task[Outcome[T]]
+    ) -> None:
+        if task.cancelled():
+            work.close()  # it never began
+            self._settle_as_cancelled()
+        else:
+            self._settle(task.result())
+
+    def _settle_as_cancelled(self) -> None:
+        if self.outcome is None:
+            self._settle(Outcome(None, asyncio.CancelledError()))
+
+    def _settle(self, outcome: Outcome[T]) -> None:
+        self.outcome = outcome
+        self._told.put(None)
+        self._call_back()
+
+    def _call_back(self) -> None:
+        """Call each function once, whichever thread comes to it first."""
+        while True:
+            try:
+                callback = self._callbacks.popleft()
+            except IndexError:
+                return
+            callback(self)
+
+
+def _set(told: asyncio.Future[None]) -> None:
+    if not told.done():
+        told.set_result(None)
