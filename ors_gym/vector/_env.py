@@ -152,13 +152,18 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         """Whether it was closed without driving the loop."""
         self._warned = False
         """Whether a session that failed to start was warned of."""
-        self._slots = self._make_slots(
-            settings,
-            client,
-            open_ahead=open_ahead,
-            max_failed_starts=max_failed_starts,
-        )
-        self._make_spaces()
+        try:
+            self._slots = self._make_slots(
+                settings,
+                client,
+                open_ahead=open_ahead,
+                max_failed_starts=max_failed_starts,
+            )
+            self._make_spaces()
+        except BaseException:
+            # A timer on the loop may keep the traceback, and with it this object.
+            self._finalizer()
+            raise
 
     def _make_slots(
         self, settings: EnvSettings, client: AsyncORSClient, **options: Any

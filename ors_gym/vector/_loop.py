@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
+import queue
 import selectors
 import threading
 import time
@@ -17,6 +19,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from ors_gym.client.background._pending import SIGNAL_SECONDS, is_put
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError, SessionClosedError
 
@@ -160,9 +163,15 @@ class SlotLoop:
         if not loop.is_closed() and not loop.is_running():
             # Its pending tasks are destroyed on purpose.
             loop.set_exception_handler(_ignore)
-            for task in self._tasks.values():
+            pending = asyncio.all_tasks(loop)
+            for task in pending:
                 task.cancel()
             loop.close()
+            # At once: from Python 3.14 on it and what it awaits refer to each other.
+            for task in pending:
+                work = task.get_coro()
+                if inspect.iscoroutine(work):
+                    work.close()
         self._tasks.clear()
         self._finished.clear()
 
@@ -227,8 +236,9 @@ class SlotLoop:
 
     def _drive_in_thread(self) -> None:
         caught: list[BaseException] = []
-        # Not `join`: interrupted, it takes the thread for ended (CPython 3.11).
-        ended = threading.Event()
+        # Not `join`: interrupted, it takes the thread for ended (CPython 3.11). Nor an
+        # event, which stays locked if a signal strikes in its Python code.
+        ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
         def drive() -> None:
             try:
@@ -236,16 +246,22 @@ class SlotLoop:
             except BaseException as error:  # noqa: BLE001  # raised in the caller
                 caught.append(error)
             finally:
-                ended.set()
+                ended.put(None)
 
         thread = threading.Thread(target=drive, name="ors_gym vector", daemon=True)
         try:
             thread.start()
-            ended.wait()
+            while not is_put(ended, SIGNAL_SECONDS):
+                pass
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
             # Without an identity the thread may never have been started.
-            ended.wait(None if thread.ident is not None else _CANCEL_SECONDS)
+            until = time.monotonic() + _CANCEL_SECONDS
+            while thread.is_alive() or (
+                thread.ident is None and time.monotonic() < until
+            ):
+                if is_put(ended, _CANCEL_PAUSE):
+                    break
             raise
         thread.join()
         if caught:

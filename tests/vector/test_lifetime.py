@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 import ors_gym
+from ors_gym.env import AsyncTaskEnv
 from ors_gym.vector import ORSVectorEnv
+from ors_gym.vector._loop import SlotLoop
 from tests.support.proxy.faults import Point, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
@@ -323,3 +325,23 @@ def test_ctrl_c_inside_a_loop_too(proxy: FaultProxy) -> None:
 
     loop.run_until_complete(main())
     loop.close()
+
+
+def test_one_whose_construction_is_interrupted_is_collected(
+    one_server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fetch_tools(env: AsyncTaskEnv) -> None:
+        # As `asyncio.timeout` does where Ctrl-C strikes inside of it.
+        task = asyncio.current_task()
+        asyncio.get_running_loop().call_later(60, print, task)
+        raise KeyboardInterrupt
+
+    def find_loops() -> int:
+        gc.collect()
+        return sum(isinstance(one, SlotLoop) for one in gc.get_objects())
+
+    before = find_loops()
+    monkeypatch.setattr(AsyncTaskEnv, "fetch_tools", fetch_tools)
+    with pytest.raises(KeyboardInterrupt):
+        make_vector(one_server.base_url)
+    assert find_loops() == before
