@@ -82,6 +82,8 @@ def strike(kind: str, server: RunningServer, place: int) -> Iterator[str]:
     loops = [each for each in gc.get_objects() if isinstance(each, SlotLoop)]
     if loops:
         yield "the loop of a vector env was left"
+    if background()._submitted:
+        yield "the background still waits for an opening"
     if left := server.open_sessions():
         yield f"{len(left)} sessions were left"
 

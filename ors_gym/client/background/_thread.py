@@ -121,14 +121,15 @@ class Background:
     def submit(self, server: RemoteServer, operation: Operation[T]) -> Pending[T]:
         """Run an operation on the thread."""
         pending: Pending[T] = Pending()
-        # Counted before the loop is looked at: it must not exit in between.
-        self._submitted.add(pending)
-        pending.add_done_callback(self._submitted.discard)
         try:
+            # Counted before the loop is looked at: it must not exit in between.
+            self._submitted.add(pending)
+            pending.add_done_callback(self._submitted.discard)
             work = self._connections.run(server, operation)
             pending.start(self._thread.start(), work)
         except BaseException:
             pending.cancel()
+            self._submitted.discard(pending)  # where nobody was told to do so
             raise
         return pending
 
