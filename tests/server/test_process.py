@@ -21,6 +21,7 @@ START = """
     import os, signal, subprocess, sys
     from ors_gym.server import embedded_base_url
     from ors_gym.server._process import ServerProcess, _living
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup lets tests ignore it
     url = embedded_base_url()
     [server] = _living
     print(server._process.pid, url)
