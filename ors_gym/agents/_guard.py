@@ -1,12 +1,13 @@
-"""Runs a program, and leaves nothing of it behind. A script of the standard library.
+"""Runs a program, and ends what it leaves behind. A script of the standard library.
 
     python -I -S _guard.py CONTROL SECONDS PROGRAM [ARGUMENT...]
 
 It ends the program once the pipe CONTROL reaches end of file: its owner closes it, and
 so does the kernel when the owner dies, also by SIGKILL. The program's group is told
 with SIGTERM, and killed after SECONDS. Then, and when the program ends by itself, all
-that it started is killed: as a "child subreaper" the guard becomes the parent of
-whatever loses its own, such as a daemon with a session of its own.
+that it started is killed, on Linux: as a "child subreaper" the guard becomes the parent
+of whatever loses its own, such as a daemon with a session of its own. On other systems
+only the group is killed.
 
 It exits as the program did, or with 128 and the number of the signal that ended it.
 """

@@ -1,4 +1,7 @@
-"""An agent's process: started, read within bounds, and ended with all it started."""
+"""An agent's process: started, read within bounds, and ended.
+
+On Linux it is ended with all that it started, elsewhere with its process group alone.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,7 @@ class AgentProcess:
         return self._process.returncode
 
     def end(self) -> None:
-        """Have it ended, with all that it started; does not wait."""
+        """Have it ended, as the module says; does not wait."""
         self.was_ended |= self.exit_code is None
         control, self._control = self._control, None
         if control is not None:

@@ -22,6 +22,7 @@ from typing import Any, Final, Self
 from ors_gym._system import (
     AS_BYTES,
     CAN_REPLACE_OPEN_FILES,
+    HAS_FILE_MODES,
     lock_file,
     sync_directory,
 )
@@ -233,7 +234,7 @@ class LinesFile(ABC):
             lock_file(new)
             with contextlib.suppress(OSError):
                 # Not every system and file system has modes.
-                if hasattr(os, "fchmod"):
+                if HAS_FILE_MODES:
                     os.fchmod(new, stat.S_IMODE(os.fstat(self._file).st_mode))
             for line in lines:
                 _write(new, line)

@@ -1,7 +1,8 @@
 """Adapters for training and evaluation frameworks, one module each.
 
 The rest of the package imports none of them. Each needs only the extra of its own name:
-``pip install "ors-gym[trl]"`` for `ors_gym.integrations.trl`. Below is what several of
+``pip install "ors-gym[trl]"`` for `ors_gym.integrations.trl`. The extra of
+`ors_gym.integrations.opentelemetry` is ``otel``. Below is what several of
 them share: which server, split and tasks are meant, which arguments are secret, and how
 often an episode is played where outages end it.
 """

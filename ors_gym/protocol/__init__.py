@@ -1,4 +1,4 @@
-"""The Open Reward Standard without I/O: no socket, no clock, no event loop.
+"""The Open Reward Standard without I/O: no socket, no event loop, no clock of its own.
 
 Every decision about the protocol is here, once: what is sent, what may be sent
 again, when a result is ambiguous, when a session is lost. An operation is a

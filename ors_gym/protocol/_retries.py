@@ -1,9 +1,10 @@
 """What may be sent again, when, and over which connections.
 
-A request that changes nothing may be repeated (`may_repeat`), a tool call only if it
-certainly was not run (`may_repeat_call`). A budget of seconds, back-off and the
-server's own word say when. What failed over a connection that was used before is
-repeated over a new one, and `Reuse` learns from it.
+`may_repeat` judges requests that do no harm twice: those that change nothing,
+/create_session, and /create, which takes a fresh session id unless it certainly was not
+run. `may_repeat_call` lets a tool call be sent again only if it certainly was not run.
+A budget of seconds, back-off and the server's own word say when. What failed over a
+connection that was used before is repeated over a new one, and `Reuse` learns from it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ors_gym.protocol._exchange import (
 )
 
 _REPEATABLE = frozenset({429, 502, 503, 504})
-"""Statuses after which an idempotent request is repeated."""
+"""Statuses after which a request that does no harm twice is repeated."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ def is_starting(outcome: Outcome) -> bool:
 
 
 def may_repeat(outcome: Outcome) -> bool:
-    """Return whether an idempotent request is worth repeating after this outcome."""
+    """Return whether a harmless request is worth repeating after this outcome."""
     if outcome.failure is None:
         return outcome.status in _REPEATABLE
     return outcome.failure in (Failure.CONNECT, Failure.RESET, Failure.STALL)

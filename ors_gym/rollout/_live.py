@@ -1,8 +1,8 @@
 """An episode that somebody else plays: a training framework with a loop of its own.
 
-`run_episode` asks a policy. Here the framework starts an episode, hands in one answer
-of its model after another, and gets the messages that answer it. Reading, limits,
-outages and the reward are those of every other rollout.
+`run_episode` asks a policy for each action. Here the framework starts an episode and
+hands in its model's answers one by one. It gets chat messages back for each. How
+answers are read, limits, outages and the reward are the same as in every other rollout.
 """
 
 from __future__ import annotations
@@ -179,9 +179,9 @@ class LiveEpisode:
     async def take(self, answer: Any) -> list[JSONObject]:
         """Play one turn. Turns that are handed in at once are played in their order.
 
-        One that is cancelled ends the episode, since nobody knows what came of its tool
-        call: as after a deadline, what was earned before counts. Any other exception
-        ends it without a reward.
+        A cancelled turn ends the episode, since it is unknown whether its tool ran.
+        What was earned before counts, as after a deadline. Any other exception ends the
+        episode without a reward.
 
         Args:
             answer: What the model said: text, an action or a list of actions, an
@@ -203,7 +203,7 @@ class LiveEpisode:
             return messages_of_last_turn(self.episode)[1]
 
     async def step(self, answer: Any) -> list[Step]:
-        """As `take`, for who shows the steps in a form of their own.
+        """Play one turn as `take` does, and return its steps in place of messages.
 
         Args:
             answer: As for `take`.
@@ -326,7 +326,7 @@ class LiveEpisode:
         return compare_steps(before, episode.steps)[0]
 
     async def _break_off(self, error: BaseException) -> None:
-        """End an episode that waits for what will never come."""
+        """End an episode whose policy or turn was cancelled or raised."""
         if self._game is not None:
             self._game.close()
         if isinstance(error, asyncio.CancelledError):

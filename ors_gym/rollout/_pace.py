@@ -13,31 +13,32 @@ from typing import Final
 from ors_gym.protocol._retries import Retry
 
 _CUT: Final = 0.9
-"""What is left of the limit where a request was refused."""
+"""The limit is multiplied by this when a request is refused."""
 _CUT_FOR_WAITS: Final = 0.82
-"""The same where requests wait: that is seen later than a refusal, when the limit has
-risen further."""
+"""The limit is multiplied by this when requests wait. Waiting is noticed later than a
+refusal, when the limit has risen further."""
 _LEAST_OF_A_BURST: Final = 0.5
-"""What is left of the limit at least, however many refusals come at once."""
+"""The least share of the limit that is left, however many refusals come at once."""
 _FEW: Final = 5
-"""A window has at least so many round trips."""
+"""A window has at least this many round trips."""
 _TIMES: Final = 2.0
+"""A window is slow if its mean round trip exceeds this many times the shortest one,"""
 _TOLERATED_SECONDS: Final = 0.005
-"""Requests wait for each other where the mean round trip is this many times the
-shortest one and this much longer."""
+"""and exceeds the shortest one by more than this."""
 _REMEMBERED: Final = 32
-"""Windows whose shortest round trip is compared with."""
+"""How many windows' shortest round trips are remembered; the least is compared with."""
 
 
 class AdaptiveLimit:
     """The number of episodes at once, by what the server can take.
 
-    Additive increase and multiplicative decrease, as TCP does it (RFC 5681, section
-    3.1): while it is used, the limit rises by one for every ``limit`` episodes that
-    end, and is cut by a tenth when the server refuses requests with 429. After a cut,
-    ``limit`` episodes have to end before it is cut again or rises; each further request
-    that is refused meanwhile lowers it by one, at most to a half. It does not rise
-    while a refused request waits to be sent again: it takes no place at the server.
+    It increases additively and decreases multiplicatively, as TCP does (RFC 5681,
+    section 3.1). While as many episodes are under way as it allows, it rises by one for
+    every ``limit`` episodes that end. When the server refuses a request with 429, it is
+    cut by a tenth. It is not cut again, and does not rise, before ``limit`` more
+    episodes have ended. Meanwhile each further request that is refused lowers it by
+    one, at most to a half. While a refused request waits to be sent again it does not
+    rise either, since that request takes no place at the server.
 
     With ``by_latency`` it is also cut where a round trip takes longer than it did with
     less under way, as in TCP Vegas. Only requests count in which no code of the
@@ -155,6 +156,6 @@ class Pace:
         self._changed.set()
 
     def open(self) -> None:
-        """Let all that wait begin, to find that the run is over."""
+        """Let every waiting episode begin; each then finds that the run is over."""
         self._is_over = True
         self._changed.set()

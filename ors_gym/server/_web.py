@@ -7,6 +7,7 @@ import json
 import socket
 from typing import TYPE_CHECKING, Final
 
+from ors_gym._system import MUST_ASK_FOR_USED_PORTS
 from ors_gym.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     # an acknowledgement.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        # Windows needs no such option, and would let two servers share the port.
-        if not hasattr(socket, "SO_EXCLUSIVEADDRUSE"):
+        if MUST_ASK_FOR_USED_PORTS:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)

@@ -15,7 +15,6 @@ import multiprocessing
 import os
 import string
 import struct
-import tempfile
 import weakref
 from collections.abc import Callable, Sequence
 from multiprocessing.context import assert_spawning
@@ -32,6 +31,8 @@ from gymnasium.vector.utils import (
     read_from_shared_memory,
     write_to_shared_memory,
 )
+
+from ors_gym._system import can_share_text, open_anonymous_file
 
 _T = TypeVar("_T")
 
@@ -133,26 +134,20 @@ _UTF8_BYTES_PER_CHARACTER = 4
 _FIRST_READ = 64 * 1024
 
 
-def _anonymous_file() -> int:
-    # A file in memory where there are such: /dev/shm is 64 MB in many containers.
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("ors_gym_text")
-    with tempfile.TemporaryFile(prefix="ors_gym_text") as file:
-        return os.dup(file.fileno())
-
-
 class SharedText:
     """One region per env for the text that the env saw last."""
 
     def __init__(
         self, regions: int, max_length: int, descriptor: int | None = None
     ) -> None:
-        if not hasattr(os, "pwrite"):
+        if not can_share_text():
             # Gymnasium's own error: `AsyncVectorEnv` says what to do about it.
             raise CustomSpaceError("there is no shared memory for text on this system")
         self.regions = regions
         self.max_length = max_length
-        self._descriptor = _anonymous_file() if descriptor is None else descriptor
+        if descriptor is None:
+            descriptor = open_anonymous_file("ors_gym_text")
+        self._descriptor = descriptor
         self._stride = _HEADER.size + max_length * _UTF8_BYTES_PER_CHARACTER
         weakref.finalize(self, os.close, self._descriptor)
 

@@ -1,7 +1,8 @@
-"""The result of work on another thread, told without a lock that can stay locked.
+"""Work of another thread, whose result waiters get without a lock of Python code.
 
-Python code takes the lock of a `concurrent.futures.Future`. A signal that strikes there
-leaves it locked for ever, and with it stops the thread that is to tell the result.
+The lock of a `concurrent.futures.Future` is taken in Python code, where a signal's
+handler can interrupt it. The lock then stays taken, and the thread that has the result
+waits for it for ever. A `queue.SimpleQueue` is written in C and has no such place.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 SIGNAL_SECONDS: Final = 0.5
-"""How often a thread that waits looks for signals. One that strikes just before a lock
-is waited for, or in another thread, does not end the wait for the lock."""
+"""How often a thread that waits looks for signals. A signal that arrives just before
+the wait, or in another thread, does not wake it."""
 
 
 class Outcome(NamedTuple, Generic[T]):

@@ -1,6 +1,7 @@
 """httpx and httpx2: two libraries of one interface. A user may bring either.
 
-Nothing is imported before it is needed, which is when there is a proxy, or no `poll`.
+A client imports neither before it needs one: for a proxy, or where the system lacks
+`poll` or `MSG_DONTWAIT`. What records cassettes always uses httpx2.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ _LIBRARIES: Final = ("httpx2", "httpx")
 
 
 def library_of(*given: object) -> Any:
-    """Return the library of the first object that has one; for None it is httpx2.
+    """Return the library of the first object that belongs to one; httpx2 if none does.
 
-    Its classes and errors are to be used with that object.
+    That object takes and raises only this library's classes and errors.
     """
     for one in given:
         for base in type(one).__mro__:

@@ -32,7 +32,10 @@ from ors_gym.protocol._server_state import ClientSettings
 
 DEFAULT_LIMITS: Final = Limits()
 _KEPT_SECONDS: Final = 60.0
-"""An idle connection is closed once another one was used so many seconds later."""
+"""An idle connection is closed once another one was used so many seconds later.
+
+This only tidies up. Whether a connection may carry a request is decided by the ages in
+`ors_gym.protocol._exchange`, which are shorter."""
 
 
 class BasePool(abc.ABC):
