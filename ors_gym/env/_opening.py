@@ -84,9 +84,9 @@ class Opening(Generic[S]):
         """
         if not self.is_ours:
             return None
-        outcome = self._pending.outcome
-        if outcome is not None and outcome.value is not None:
-            session = outcome.value.session
+        completion = self._pending.completion
+        if completion is not None and completion.value is not None:
+            session = completion.value.session
             try:
                 session.state.check_open()
             except ORSError:
@@ -101,8 +101,8 @@ class Opening(Generic[S]):
 
 
 def _discard(pending: Pending[Opened[Any]]) -> None:
-    if pending.outcome is not None and pending.outcome.value is not None:
-        pending.outcome.value.session.discard()
+    if pending.completion is not None and pending.completion.value is not None:
+        pending.completion.value.session.discard()
 
 
 def find_task(

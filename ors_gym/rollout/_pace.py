@@ -19,9 +19,9 @@ _CUT_FOR_WAITS: Final = 0.82
 refusal, when the limit has risen further."""
 _LEAST_OF_A_BURST: Final = 0.5
 """The least share of the limit that is left, however many refusals come at once."""
-_FEW: Final = 5
+_LEAST_ROUND_TRIPS: Final = 5
 """A window has at least this many round trips."""
-_TIMES: Final = 2.0
+_SLOW_RATIO: Final = 2.0
 """A window is slow if its mean round trip exceeds this many times the shortest one,"""
 _TOLERATED_SECONDS: Final = 0.005
 """and exceeds the shortest one by more than this."""
@@ -93,7 +93,7 @@ class AdaptiveLimit:
             # What was sent before the cut says nothing of the time after it.
             self._window.clear()
             self._ended = 0
-        is_whole = self._ended >= self.limit and len(self._window) >= _FEW
+        is_whole = self._ended >= self.limit and len(self._window) >= _LEAST_ROUND_TRIPS
         if is_whole and self._is_slow():
             self._cut(_CUT_FOR_WAITS)
         elif is_used and self._clock() >= self._refused_until:
@@ -122,7 +122,7 @@ class AdaptiveLimit:
         """Say whether requests of this window waited for each other."""
         self._shortest.append(min(self._window))
         least = min(self._shortest)
-        most = max(_TIMES * least, least + _TOLERATED_SECONDS)
+        most = max(_SLOW_RATIO * least, least + _TOLERATED_SECONDS)
         # Not the median: where all calls end together, few requests wait, but long.
         return statistics.fmean(self._window) > most
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
 import numpy as np
 
-from ors_gym.client.background import Outcome
+from ors_gym.client.background import Completion
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._episode import Episode
 from ors_gym.spaces import ToolCallSpace
@@ -68,11 +68,11 @@ class PolicyCaller:
         if self._thread is None:
             self._thread = _PolicyThread()
         try:
-            outcome = await self._thread.run(self._context.run, policy, episode)
+            completion = await self._thread.run(self._context.run, policy, episode)
         except asyncio.CancelledError:
             self.close()
             raise
-        answer = _answer_of(outcome)
+        answer = _answer_of(completion)
         return await self._await(answer) if inspect.isawaitable(answer) else answer
 
     async def end(self, policy: Policy, episode: Episode) -> None:
@@ -84,32 +84,32 @@ class PolicyCaller:
     async def _await(self, answer: Awaitable[Any]) -> Any:
         """Wait for an answer in a task, so that a policy may cancel no task of ours."""
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Outcome[Any]] = loop.create_future()
+        ended: asyncio.Future[Completion[Any]] = loop.create_future()
 
         def note_end(_: object) -> None:
             """Settle it where the task was cancelled before it began."""
             if inspect.iscoroutine(answer):
                 answer.close()
-            _settle(ended, Outcome(None, asyncio.CancelledError()))
+            _settle(ended, Completion(None, asyncio.CancelledError()))
 
         async def tell() -> None:
             try:
-                outcome = Outcome(await answer)
+                completion = Completion(await answer)
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                outcome = Outcome(None, error)
+                completion = Completion(None, error)
             # Another turn of the event loop for it would be half of what this costs.
             task.remove_done_callback(note_end)
-            _settle(ended, outcome)
+            _settle(ended, completion)
 
         task = loop.create_task(tell(), context=self._context)
         task.add_done_callback(note_end)
         try:
-            outcome = await ended
+            completion = await ended
         finally:
             if not ended.done() or ended.cancelled():
                 task.cancel()
                 await asyncio.wait([task], timeout=_GIVING_UP_SECONDS)
-        return _answer_of(outcome)
+        return _answer_of(completion)
 
     def close(self) -> None:
         """Let the thread end as soon as its function returns."""
@@ -131,18 +131,18 @@ class _PolicyThread:
 
     def run(
         self, function: Callable[..., Any], *arguments: Any
-    ) -> Awaitable[Outcome[Any]]:
+    ) -> Awaitable[Completion[Any]]:
         loop = asyncio.get_running_loop()
-        ended: asyncio.Future[Outcome[Any]] = loop.create_future()
+        ended: asyncio.Future[Completion[Any]] = loop.create_future()
 
         def call() -> None:
             try:
-                outcome = Outcome(function(*arguments))
+                completion = Completion(function(*arguments))
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
-                outcome = Outcome(None, error)
+                completion = Completion(None, error)
             # The loop is closed where nobody waits for the answer any more.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(_settle, ended, outcome)
+                loop.call_soon_threadsafe(_settle, ended, completion)
 
         self._calls.put(call)
         return ended
@@ -160,10 +160,10 @@ def _settle(ended: asyncio.Future[T], value: T) -> None:
         ended.set_result(value)
 
 
-def _answer_of(outcome: Outcome[Any]) -> Any:
-    if outcome.error is not None:
-        raise_of_policy(outcome.error)
-    return outcome.value
+def _answer_of(completion: Completion[Any]) -> Any:
+    if completion.error is not None:
+        raise_of_policy(completion.error)
+    return completion.value
 
 
 def raise_of_policy(error: BaseException) -> NoReturn:

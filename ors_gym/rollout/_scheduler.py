@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.client.background import outcome_of
+from ors_gym.client.background import completion_of
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Attempt, Episode
 from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
@@ -248,12 +248,12 @@ async def run_together(works: Sequence[Callable[[], Awaitable[None]]]) -> None:
 async def _carry(
     work: Callable[[], Awaitable[None]], together: asyncio.Task[Any]
 ) -> None:
-    outcome = await outcome_of(work())
-    if isinstance(outcome.error, asyncio.CancelledError) and together.cancelling():
+    completion = await completion_of(work())
+    if isinstance(completion.error, asyncio.CancelledError) and together.cancelling():
         # All are cancelled: the event loop ends, which is nobody's error.
-        raise outcome.error
-    if outcome.error is not None:
-        raise _CarriedError(outcome.error)
+        raise completion.error
+    if completion.error is not None:
+        raise _CarriedError(completion.error)
 
 
 class _CarriedError(Exception):

@@ -19,7 +19,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from ors_gym.client.background._pending import SIGNAL_SECONDS, is_put
+from ors_gym.client.background._pending import SIGNAL_SECONDS, wait_for_item
 from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError, SessionClosedError
 
@@ -251,7 +251,7 @@ class SlotLoop:
         thread = threading.Thread(target=drive, name="ors_gym vector", daemon=True)
         try:
             thread.start()
-            while not is_put(ended, SIGNAL_SECONDS):
+            while not wait_for_item(ended, SIGNAL_SECONDS):
                 pass
         except BaseException:
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -260,7 +260,7 @@ class SlotLoop:
             while thread.is_alive() or (
                 thread.ident is None and time.monotonic() < until
             ):
-                if is_put(ended, _CANCEL_PAUSE):
+                if wait_for_item(ended, _CANCEL_PAUSE):
                     break
             raise
         thread.join()

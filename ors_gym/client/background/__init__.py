@@ -1,6 +1,6 @@
 """The helper threads of a process: heartbeats, deletes, work that is waited for."""
 
-from ors_gym.client.background._pending import Outcome, Pending, outcome_of
+from ors_gym.client.background._pending import Completion, Pending, completion_of
 from ors_gym.client.background._sessions import Registered
 from ors_gym.client.background._thread import (
     background,
@@ -9,11 +9,11 @@ from ors_gym.client.background._thread import (
 )
 
 __all__ = [
-    "Outcome",
+    "Completion",
     "Pending",
     "Registered",
     "background",
+    "completion_of",
     "delete_sessions_on_sigterm",
-    "outcome_of",
     "run_and_wait",
 ]

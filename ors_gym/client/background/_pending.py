@@ -23,7 +23,7 @@ SIGNAL_SECONDS: Final = 0.5
 the wait, or in another thread, does not wake it."""
 
 
-class Outcome(NamedTuple, Generic[T]):
+class Completion(NamedTuple, Generic[T]):
     """What a function returned or raised, whatever it is.
 
     Neither a task nor a future holds all of that. A future refuses StopIteration; a
@@ -40,14 +40,14 @@ class Outcome(NamedTuple, Generic[T]):
         return self.value  # type: ignore[return-value]  # it is there without an error
 
 
-async def outcome_of(work: Awaitable[T]) -> Outcome[T]:
+async def completion_of(work: Awaitable[T]) -> Completion[T]:
     try:
-        return Outcome(await work)
+        return Completion(await work)
     except BaseException as error:  # noqa: BLE001 - whoever asks for it gets it
-        return Outcome(None, error)
+        return Completion(None, error)
 
 
-def is_put(told: queue.SimpleQueue[None], seconds: float) -> bool:
+def wait_for_item(told: queue.SimpleQueue[None], seconds: float) -> bool:
     """Wait until something is put there, and tell whether it was."""
     try:
         told.get(timeout=seconds)
@@ -57,17 +57,17 @@ def is_put(told: queue.SimpleQueue[None], seconds: float) -> bool:
 
 
 class Pending(Generic[T]):
-    """Work on the event loop of another thread, and its outcome once it has ended.
+    """Work on the event loop of another thread, and its completion once it has ended.
 
     Whoever made it may cancel it at any time, also before or while it starts it.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Outcome[T]] | None = None
+        self._task: asyncio.Task[Completion[T]] | None = None
         self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._callbacks: deque[Callable[[Pending[T]], object]] = deque()
-        self.outcome: Outcome[T] | None = None
+        self.completion: Completion[T] | None = None
         """What came of it; None while it is under way."""
 
     def start(
@@ -92,29 +92,29 @@ class Pending(Generic[T]):
         self._settle_as_cancelled()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait some seconds for the outcome, and tell whether it is there."""
+        """Wait some seconds for the completion, and tell whether it is there."""
         until = None if timeout is None else time.monotonic() + timeout
-        while self.outcome is None:
+        while self.completion is None:
             seconds = SIGNAL_SECONDS
             if until is not None:
                 seconds = min(seconds, until - time.monotonic())
             if seconds <= 0:
                 return False
-            if is_put(self._told, seconds):
+            if wait_for_item(self._told, seconds):
                 self._told.put(None)  # for others that wait
             if self._loop is None or self._loop.is_closed():
                 self._settle_as_cancelled()
         return True
 
     def result(self, timeout: float | None = None) -> T:
-        """Wait for the outcome; return what the work returned, or raise its error.
+        """Wait for the completion; return what the work returned, or raise its error.
 
         Raises:
             TimeoutError: If the work has not ended after so many seconds.
         """
-        if not self.wait(timeout) or self.outcome is None:
+        if not self.wait(timeout) or self.completion is None:
             raise TimeoutError(f"not ended after {timeout} s")
-        return self.outcome.get()
+        return self.completion.get()
 
     def __await__(self) -> Generator[Any, None, T]:
         return self._wait_on_loop().__await__()
@@ -138,14 +138,14 @@ class Pending(Generic[T]):
     def add_done_callback(self, callback: Callable[[Pending[T]], object]) -> None:
         """Have a function called once the work has ended, here or on its thread."""
         self._callbacks.append(callback)
-        if self.outcome is not None:
+        if self.completion is not None:
             self._call_back()
 
     def _start(self, work: Coroutine[Any, Any, T]) -> None:
-        if self.outcome is not None:
+        if self.completion is not None:
             work.close()
             return
-        task = asyncio.get_running_loop().create_task(outcome_of(work))
+        task = asyncio.get_running_loop().create_task(completion_of(work))
         self._task = task
         task.add_done_callback(partial(self._end, work))
 
@@ -157,7 +157,7 @@ class Pending(Generic[T]):
             self._settle_as_cancelled()
 
     def _end(
-        self, work: Coroutine[Any, Any, T], task: asyncio.Task[Outcome[T]]
+        self, work: Coroutine[Any, Any, T], task: asyncio.Task[Completion[T]]
     ) -> None:
         if task.cancelled():
             work.close()  # it never began
@@ -166,11 +166,11 @@ class Pending(Generic[T]):
             self._settle(task.result())
 
     def _settle_as_cancelled(self) -> None:
-        if self.outcome is None:
-            self._settle(Outcome(None, asyncio.CancelledError()))
+        if self.completion is None:
+            self._settle(Completion(None, asyncio.CancelledError()))
 
-    def _settle(self, outcome: Outcome[T]) -> None:
-        self.outcome = outcome
+    def _settle(self, completion: Completion[T]) -> None:
+        self.completion = completion
         self._told.put(None)
         self._call_back()
 

@@ -231,7 +231,7 @@ def run_and_wait(work: Coroutine[Any, Any, T]) -> T:
         pending.start(loop, work)
         return pending.result()
     except BaseException:
-        if pending.outcome is None:
+        if pending.completion is None:
             pending.cancel()
             if not pending.wait(_CLEANUP_SECONDS):
                 # Something blocks the loop: the next call needs another.
