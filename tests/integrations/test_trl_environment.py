@@ -546,7 +546,7 @@ def test_a_group_outlives_the_failure_of_what_was_opened_ahead(proxy):
     made = contract(proxy.url, num_generations=2)
     first = start(made)
     waiting = next(iter(made.environment_factory.sessions._waiting.values()))
-    waiting[0]._future.result()
+    waiting[0]._pending.result()
     proxy.plan("/create_session", [Answer(500), Answer(500)])
     other = start(made, 0)
     assert [first.count(), other.count()] == ["1", "1"]
