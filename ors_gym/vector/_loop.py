@@ -149,9 +149,14 @@ class SlotLoop:
         except RuntimeError:
             # The loop is closed.
             return False
-        if self._drives_here() or not self._turn.acquire(timeout=_END_SECONDS):
+        if self._drives_here():
             return False
-        self._turn.release()
+        # Not taken: an interrupt before it is given back would leave it locked.
+        until = time.monotonic() + _END_SECONDS
+        while self._turn.locked():
+            if time.monotonic() > until:
+                return False
+            time.sleep(_CANCEL_PAUSE)
         return True
 
     def _drives_here(self) -> bool:
