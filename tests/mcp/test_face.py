@@ -141,6 +141,8 @@ def test_a_client_whose_connection_breaks_before_the_reply_runs_nothing_twice(
             with pytest.raises(ExceptionGroup):
                 await break_off(wire)
             assert wire.cuts
+            # What was cut may have been the head of the reply, before the tool ran.
+            await has_run(contract, "count")
             assert contract.runs("count") == 1
             async with agent_at(served.url, mode) as agent:
                 later = await call(agent, "count")
