@@ -83,12 +83,10 @@ class Pending(Generic[T]):
 
     def cancel(self) -> None:
         """Have the work cancelled."""
-        try:
+        with contextlib.suppress(RuntimeError):  # on a closed loop nothing runs
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(self._cancel)
                 return
-        except RuntimeError:
-            pass  # the loop is closed, so nothing runs there
         self._settle_as_cancelled()
 
     def wait(self, timeout: float | None = None) -> bool:
