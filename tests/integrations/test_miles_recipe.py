@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.integrations.chat_tokenizers import SMOLLM2, train_tokenizer
+from tests.support.hermes_calls import write
 from tests.support.proxy.faults import Answer
 
 # Its data sets, of which the types of a rollout name one, import Ray.
@@ -31,11 +32,6 @@ from miles.utils.types import Sample  # noqa: E402
 
 GROUP = "tokens"
 TASK = {"env_name": "Contract", "task_index": 0}
-
-
-def write(tool: str, **given: Any) -> str:
-    call = json.dumps({"name": tool, "arguments": given})
-    return f"<tool_call>\n{call}\n</tool_call>"
 
 
 TEXTS = [write("add", a=1, b=2), "What now?", write("submit", answer="0")]

@@ -20,6 +20,7 @@ from ors_gym.errors import InvalidRequestError, ORSError, SessionLostError
 from ors_gym.formats import describe_tools
 from ors_gym.integrations.skyrl import ors_rows
 from ors_gym.server import REFERENCE_PLAYERS
+from tests.support import hermes_calls
 from tests.support.servers.process import start_server
 
 GROUP = "training"
@@ -50,8 +51,7 @@ def contract_row(server: Any, **settings: Any) -> dict[str, Any]:
 
 
 def write(tool: str, **given: Any) -> str:
-    call = json.dumps({"name": tool, "arguments": given})
-    return f"Let me see.\n<tool_call>\n{call}\n</tool_call>"
+    return f"Let me see.\n{hermes_calls.write(tool, **given)}"
 
 
 def start(server: Any, max_turns: int | None = None, **settings: Any) -> Any:

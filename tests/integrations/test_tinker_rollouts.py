@@ -6,7 +6,6 @@ a byte-level tokenizer with their log-probabilities.
 
 import asyncio
 import hashlib
-import json
 import math
 import pickle
 import random
@@ -38,6 +37,7 @@ from ors_gym.integrations.tinker import (
     ors_tools,
 )
 from ors_gym.rollout import LiveEpisode, connect
+from tests.support.hermes_calls import write
 from tests.support.servers.process import start_server
 
 GROUP = "agents"
@@ -97,11 +97,6 @@ class Sampler(TokenCompleter):  # type: ignore[misc]
         tokens = self.tokenizer.encode(said + "<|im_end|>", add_special_tokens=False)
         first = -math.log(len(choices))
         return TokensWithLogprobs(tokens, [first] + [0.0] * (len(tokens) - 1))
-
-
-def write(tool: str, **given: Any) -> str:
-    call = json.dumps({"name": tool, "arguments": given})
-    return f"<tool_call>\n{call}\n</tool_call>"
 
 
 def script(*texts: str) -> Callable[[str], list[str]]:

@@ -4,7 +4,6 @@ verl makes the loop as its workers do, and turns what comes back into tensors.
 """
 
 import asyncio
-import json
 import sys
 import types
 from typing import Any
@@ -18,16 +17,12 @@ from verl.workers.rollout.replica import TokenOutput
 
 from ors_gym.errors import IncompleteGroupError
 from tests.integrations.chat_tokenizers import SMOLLM2, train_tokenizer
+from tests.support.hermes_calls import write
 from tests.support.servers.process import start_server
 
 GROUP = "verl"
 SDK = "ors-sdk-0.1.0"
 TASK = {"env_name": "Contract", "task_index": 0}
-
-
-def write(tool: str, **given: Any) -> str:
-    call = json.dumps({"name": tool, "arguments": given})
-    return f"<tool_call>\n{call}\n</tool_call>"
 
 
 TEXTS = [write("add", a=1, b=2), "What now?", write("submit", answer="0")]

@@ -13,12 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from tests.rollout.small_tokenizer import END, START, SmallTokenizer
-
-
-def write(tool: str, **given: Any) -> str:
-    """Write a call as Hermes and Qwen models do."""
-    call = json.dumps({"name": tool, "arguments": given})
-    return f"<tool_call>\n{call}\n</tool_call>"
+from tests.support.hermes_calls import write
 
 
 def chat_template(

@@ -15,6 +15,7 @@ import pytest
 from ors_gym.errors import IncompleteGroupError, SessionLostError
 from tests.rollout.chat_server import running_chat_server
 from tests.rollout.small_tokenizer import END, SmallTokenizer
+from tests.support.hermes_calls import write
 from tests.support.processes import run_python
 from tests.support.servers.process import RunningServer, start_server
 from tests.system.docs import framework_fakes as fakes
@@ -23,7 +24,7 @@ from tests.system.docs.pages import ROOT
 PAGE = ROOT / "docs" / "frameworks.md"
 SDK = "ors-sdk-0.1.0"
 TASK = {"env_name": "Contract", "task_index": 0}
-TEXTS = (fakes.write("add", a=1, b=2), "What now?", fakes.write("submit", answer="0"))
+TEXTS = (write("add", a=1, b=2), "What now?", write("submit", answer="0"))
 F = TypeVar("F", bound=Callable[..., Any])
 MOST_LINES = 24
 RECIPES = ("verl", "slime", "miles", "nemo_gym", "rllm")
@@ -177,7 +178,7 @@ INTERVIEW = {"env_name": "Interview", "task_index": 2}
 TOLD = [
     ("system", "Be brief."),
     ("user", "Is it 7?"),
-    ("assistant", f"I try.\n{fakes.write('submit', answer='7')}"),
+    ("assistant", f"I try.\n{write('submit', answer='7')}"),
     ("tool", "wrong"),
     ("user", "2 + 2 = ?"),
 ]
@@ -186,7 +187,7 @@ TOLD = [
 @only(*RECIPES)
 def test_a_prompt_with_roles_keeps_them(recipe, sampler, newest, monkeypatch):
     monkeypatch.setenv("ORS_BASE_URL", newest.base_url)
-    sampler.texts = ["", fakes.write("submit", answer="4")]
+    sampler.texts = ["", write("submit", answer="4")]
     name = recipe.__name__.removeprefix("recipe_")
     told = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in TOLD)
     if name == "verl":
