@@ -13,6 +13,8 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, Self
 
 _SAMPLE: Final = random.Random(20)
+_FINALISERS: Final = ("__del__", "_remove", "_exitfunc", "gc_callback")
+"""Finalisers, callbacks of weakrefs, and what Hypothesis does in a collection."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,9 +67,9 @@ class Interrupt:
 
 
 def _finalises(frame: FrameType | None) -> bool:
-    """Tell whether a frame runs inside of ``__del__`` or the callback of a weakref."""
+    """Tell whether CPython swallows what a frame raises."""
     while frame is not None:
-        if frame.f_code.co_name in ("__del__", "_remove", "_exitfunc"):
+        if frame.f_code.co_name in _FINALISERS:
             return True
         frame = frame.f_back
     return False

@@ -223,9 +223,21 @@ async def _connect_to_async(
             connected = secured = _wrap_tls(connected, ssl_context, origin)
             await _do_handshake(loop, secured)
     except BaseException:
-        connected.close()
+        close_on_loop(loop, connected)
         raise
     return connected
+
+
+def close_on_loop(loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
+    """Close a socket that an event loop may watch.
+
+    An interrupt can leave it watched. The loop would take the next socket, which gets
+    the same descriptor, for this one, and never tell that it is connected.
+    """
+    if connected.fileno() >= 0 and not loop.is_closed():
+        loop.remove_reader(connected.fileno())
+        loop.remove_writer(connected.fileno())
+    connected.close()
 
 
 def _known_addresses(origin: Origin) -> list[_Address] | None:
@@ -257,13 +269,21 @@ def _share_of_time(deadline: float, left: int) -> float:
 
 def _open_socket(family: int) -> socket.socket:
     """Return an unconnected TCP socket that sends at once and probes when silent."""
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    # A tool may be silent for longer than a NAT or a load balancer remembers a
-    # connection, and a machine that is gone is silent too.
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in _KEEP_ALIVE:
-        opened.setsockopt(socket.IPPROTO_TCP, option, value)
+    # It has a name before it has a descriptor, so an interrupt leaves none open.
+    opened = socket.socket.__new__(socket.socket)
+    try:
+        socket.socket.__init__(opened, family, socket.SOCK_STREAM)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # A tool may be silent for longer than a NAT or a load balancer remembers a
+        # connection, and a machine that is gone is silent too.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _KEEP_ALIVE:
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
+    except BaseException:
+        # `close` needs attributes that a half-made socket lacks.
+        if (descriptor := opened.detach()) >= 0:
+            socket.close(descriptor)
+        raise
     return opened
 
 
@@ -322,8 +342,8 @@ async def _ready(
 ) -> None:
     """Wait until the loop says that a socket is ready."""
     ready = asyncio.get_running_loop().create_future()
-    add(waiting.fileno(), _set_ready, ready)
     try:
+        add(waiting.fileno(), _set_ready, ready)
         await ready
     finally:
         remove(waiting.fileno())

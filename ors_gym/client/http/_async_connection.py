@@ -77,8 +77,12 @@ class AsyncConnection:
         # Not `select.select`, which knows no descriptor above 1023.
         self._poll = select.poll()
         self._poll.register(connected.fileno(), POLL_READABLE)
-        loop.add_reader(connected.fileno(), self._read)
-        opened.add(self)
+        try:
+            loop.add_reader(connected.fileno(), self._read)
+            opened.add(self)
+        except BaseException:
+            self.close()
+            raise
 
     def begin(
         self, request: bytes, sink: Sink, deadline: float
@@ -269,11 +273,13 @@ class Deadlines:
 
     def set(self, due: float) -> None:
         """Let the timer fire earlier."""
+        delay = max(due - time.monotonic(), 0.0)
+        # First of all: an interrupt must not leave a time that no timer is set for.
+        timer = self._loop.call_later(delay, self._sweep)
         if self._timer is not None:
             self._timer.cancel()
+        self._timer = timer
         self.due = due
-        delay = max(due - time.monotonic(), 0.0)
-        self._timer = self._loop.call_later(delay, self._sweep)
 
     def _sweep(self) -> None:
         """End the exchanges that are due, and set the timer for the next."""

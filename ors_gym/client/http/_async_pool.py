@@ -7,7 +7,7 @@ import collections
 import errno
 import time
 
-from ors_gym.client.http._address import connect_async
+from ors_gym.client.http._address import close_on_loop, connect_async
 from ors_gym.client.http._async_connection import AsyncConnection, Deadlines
 from ors_gym.client.http._failures import (
     CLOSED,
@@ -95,8 +95,9 @@ class AsyncConnectionPool(BasePool):
         """Work on this event loop from now on."""
         self._unbind()
         self._reset()
-        self._loop = loop
         self._deadlines = Deadlines(loop)
+        # Last: an interrupt before it leaves all of this to the next exchange.
+        self._loop = loop
 
     def _unbind(self) -> None:
         """Drop the connections of the event loop, which may run in another thread."""
@@ -203,13 +204,17 @@ class AsyncConnectionPool(BasePool):
 
     async def _dial(self, deadline: float) -> AsyncConnection:
         """Connect, unless the pool is closed meanwhile."""
+        loop = asyncio.get_running_loop()
         connected = await connect_async(self.origin, self._ssl_context, deadline)
         if self._closed:
             connected.close()
             raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
-        loop = asyncio.get_running_loop()
-        reader = ReplyReader(self._limits, self._head_reader)
-        return AsyncConnection(loop, connected, reader, self._deadlines, self._open)
+        try:
+            reader = ReplyReader(self._limits, self._head_reader)
+            return AsyncConnection(loop, connected, reader, self._deadlines, self._open)
+        except BaseException:
+            close_on_loop(loop, connected)
+            raise
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import collections
 import errno
+import socket
 import ssl
 import threading
 import time
@@ -256,19 +257,31 @@ class ConnectionPool(BasePool):
     def _dial(self, deadline: float) -> Connection:
         """Connect, unless the pool is closed meanwhile."""
         connected = connect(self.origin, self._ssl_context, deadline)
+        try:
+            connection = self._wrap(connected)
+        except BaseException:
+            connected.close()
+            raise
+        try:
+            with self._lock:
+                closed = self._closed
+                if not closed:
+                    self._open.add(connection)
+        except BaseException:
+            self._drop(connection)
+            raise
+        if closed:
+            connection.close()
+            raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
+        return connection
+
+    def _wrap(self, connected: socket.socket) -> Connection:
         reader = ReplyReader(self._limits, self._head_reader)
         if isinstance(connected, ssl.SSLSocket):
-            connection: Connection = TLSConnection(connected, reader)
-        else:
-            # The connection keeps its timeout in the kernel.
-            connected.settimeout(None)
-            connection = Connection(connected, reader)
-        with self._lock:
-            if self._closed:
-                connection.close()
-                raise ConnectionAbortedError(errno.ECONNABORTED, CLOSED[1])
-            self._open.add(connection)
-        return connection
+            return TLSConnection(connected, reader)
+        # The connection keeps its timeout in the kernel.
+        connected.settimeout(None)
+        return Connection(connected, reader)
 
 
 class _Idle(Protocol):

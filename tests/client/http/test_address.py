@@ -1,11 +1,16 @@
-"""Base URLs, taken apart."""
+"""Base URLs, taken apart, and the sockets that are opened to them."""
+
+import contextlib
+import socket
+import warnings
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ors_gym.client.http._address import Origin
+from ors_gym.client.http._address import Origin, _open_socket
 from ors_gym.errors import InvalidRequestError
+from tests.support.interrupts import Interrupt, Interrupted, count_places
 
 
 @pytest.mark.parametrize(
@@ -98,3 +103,19 @@ def test_any_text_is_an_origin_or_refused(text: str):
 )
 def test_what_stays_on_this_machine(host: str, is_loopback: bool):
     assert Origin(f"http://{host}:80").is_loopback is is_loopback
+
+
+@pytest.mark.unit
+def test_an_interrupt_leaves_no_socket_open():
+    places = count_places(lambda: _open_socket(socket.AF_INET).close())
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", ResourceWarning)
+        for place in range(1, places + 1):
+            opened = None
+            with contextlib.suppress(Interrupted), Interrupt(place) as interrupt:
+                opened = _open_socket(socket.AF_INET)
+            if opened is not None:
+                opened.close()
+            # In `_open_socket` and below it, not in this test.
+            assert not found or interrupt.where.startswith(__file__)
+            found.clear()

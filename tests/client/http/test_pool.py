@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import pathlib
 import threading
@@ -23,6 +24,12 @@ from tests.client.http.exchanges import (
     post,
 )
 from tests.client.http.raw_server import Close, Drip, Script, raw_server
+from tests.support.interrupts import (
+    Interrupt,
+    Interrupted,
+    choose_places,
+    count_places,
+)
 
 _TASK = b"4\r\ntask\r\n"
 _END = b"3\r\nend\r\n"
@@ -234,3 +241,41 @@ def _open_sockets() -> int:
         with contextlib.suppress(OSError):
             count += str(descriptor.readlink()).startswith("socket:")
     return count
+
+
+def _strike_blocking(url: str, place: int) -> None:
+    with contextlib.closing(ConnectionPool(url)) as pool:
+        with contextlib.suppress(Interrupted), Interrupt(place):
+            ask(pool.exchange)
+        assert ask(pool.exchange) == "200 second"
+
+
+def _strike_async(url: str, place: int) -> None:
+    loop = asyncio.SelectorEventLoop()
+    loop.set_exception_handler(lambda *_: None)
+    pool = AsyncConnectionPool(url)
+    work = ask_async(pool)
+    task = loop.create_task(work)
+    with contextlib.suppress(Interrupted), Interrupt(place):
+        loop.run_until_complete(task)
+    task.cancel()
+    for _ in range(9):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+    if not task.done():
+        work.close()  # the interrupt took what would have woken it
+    assert loop.run_until_complete(ask_async(pool)) == "200 second"
+    loop.run_until_complete(pool.aclose())
+    loop.close()
+
+
+# Behind the call of a Python function only the injector strikes, not CPython.
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning")
+@pytest.mark.parametrize("strike", [_strike_blocking, _strike_async])
+def test_a_pool_works_on_after_an_interrupt_at_any_place(strike):
+    with raw_server([SECOND]) as server:
+        strike(server.url, 0)
+        places = count_places(lambda: strike(server.url, 0))
+        for place in choose_places(places, 400):
+            strike(server.url, place)
+    gc.collect()  # here, where its warnings are ignored
