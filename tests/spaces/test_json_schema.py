@@ -824,6 +824,15 @@ def test_texts_do_not_begin_or_end_with_blanks() -> None:
     assert any(" " in text for text in texts)
 
 
+def test_a_decimal_has_no_more_digits_than_its_pattern_means() -> None:
+    # Pydantic 2.13's for two digits before the point: "100" and "100.00" match too.
+    pattern = r"^(?!^[-+.]*$)[+-]?0*(?:\d{0,2}|(?=[\d.]{1,5}0*$)\d{0,2}\.\d{0,2}0*$)"
+    number = {"type": "number", "minimum": 99, "maximum": 101}
+    values = drawn({"anyOf": [number, {"type": "string", "pattern": pattern}]})
+    assert {type(value) for value in values} == {str, float}
+    assert all(float(value) < 100 for value in values)
+
+
 def test_an_unheard_of_format_is_any_text() -> None:
     assert len(set(drawn({"type": "string", "format": "shoe-size"}))) > 10
     assert set(drawn({"type": "string", "format": "date", "maxLength": 3}))

@@ -261,7 +261,8 @@ class _Compiler:
         for index, (one, two) in enumerate(itertools.pairwise(branches)):
             if are_decimal(one.schema, two.schema):
                 text = two.text("pattern")
-                pattern = None if text is None else Pattern(text, two.path)
+                # Meant for a whole text; to pydantic 2.13 one option has no end.
+                pattern = None if text is None else Pattern(f"(?:{text})$", two.path)
                 number = number_body([one], integer=False)
                 body = DecimalBody(number, pattern, one.path)
                 options[index : index + 2] = [self.inner(body)]

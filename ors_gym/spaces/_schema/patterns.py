@@ -3,7 +3,8 @@
 Python's ``re`` goes back and forth, which can take time exponential in a text's length.
 `Search` estimates that from the syntax tree. Where it is too long, the text is read
 once, with the set of all places in the pattern that its beginning may have led to
-(Thompson's construction), and the steps are counted.
+(Thompson's construction), and the steps are counted, with those that ``re`` may need
+for a lookahead.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _QUICK_BITS = 22.0
 _LENGTHS = tuple(1 << exponent for exponent in range(24, 1, -1))
 _MAX_STATES = 20_000
 _MAX_STEPS = 3_000_000
+_STEPS_OF_RE = 16
+"""How many steps of ``re`` count as one of ours, which takes longer."""
 _QUANTIFIERS = frozenset("*+?{")
 
 
@@ -207,8 +210,13 @@ class Search:
                 if state.accepts is not None:
                     if position < len(text) and state.accepts(text[position]):
                         following.update(dict.fromkeys(state.following))
-                elif state.holds is None or state.holds(text, position):
+                elif state.assertion is None:
                     pending.extend(state.following)
+                else:
+                    steps += state.assertion.steps(len(text) - position)
+                    # If that is too many, it is not looked for, and this is the end.
+                    if steps <= _MAX_STEPS and state.assertion.holds(text, position):
+                        pending.extend(state.following)
             if steps > _MAX_STEPS:
                 raise TooMuchError(
                     f"looking for the pattern {self._pattern!r:.200} in {len(text)} "
@@ -225,9 +233,24 @@ class _State:
     following: list[_State]
     accepts: Callable[[str], bool] | None = None
     """Whether a character leads on; None if none is read here."""
-    holds: Callable[[str, int], bool] | None = None
-    """Whether what has no width holds at a position."""
+    assertion: _Assertion | None = None
+    """What has no width and must hold here."""
     final: bool = False
+
+
+class _Assertion:
+    """What has no width, which ``re`` looks for, and the steps that this may take."""
+
+    def __init__(self, tree: regex.Assertion) -> None:
+        self._bits = tree.bits
+        self._match = re.compile(tree.source).match
+
+    def steps(self, length: int) -> int:
+        """Return how many of our steps it may take where so many characters follow."""
+        return int(2 ** min(self._bits(length), 64)) // _STEPS_OF_RE
+
+    def holds(self, text: str, position: int) -> bool:
+        return self._match(text, position) is not None
 
 
 class _Builder:
@@ -261,9 +284,8 @@ class _Builder:
         state = self._state([end])
         if isinstance(tree, regex.Characters):
             state.accepts = _character_test(tree.source)
-        elif isinstance(tree, regex.Assertion) and tree.bits(1000) <= _QUICK_BITS / 2:
-            match = re.compile(tree.source).match
-            state.holds = lambda text, place: match(text, place) is not None
+        elif isinstance(tree, regex.Assertion):
+            state.assertion = _Assertion(tree)
         else:
             raise TooMuchError("no finite automaton")
         return state

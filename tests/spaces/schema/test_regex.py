@@ -193,6 +193,24 @@ def test_a_search_that_no_automaton_can_do_is_refused() -> None:
             Search(pattern).found("a" * 5000)
 
 
+# Pydantic 2.13's for a Decimal with four digits, two of them after the point.
+DECIMAL = r"^(?!^[-+.]*$)[+-]?0*(?:\d{0,2}|(?=[\d.]{1,5}0*$)\d{0,2}\.\d{0,2}0*$)"
+
+
+@pytest.mark.parametrize("length", [9, 300, 20_000])
+def test_lookaheads_are_searched_for_in_long_texts(length: int) -> None:
+    assert Search(DECIMAL).found("-" * length) is False
+    assert Search(DECIMAL).found("a" * length) is True
+    assert Search(DECIMAL + "(?<=[.0])").found("0" * length) is True
+
+
+@pytest.mark.parametrize("pattern", ["(?=a*b)a", "^(?=(a+)+b)a", "^(?=(.*a){12}b)a"])
+def test_the_steps_of_lookaheads_are_counted(pattern: str) -> None:
+    assert Search(pattern).found("aaab") is not None
+    with pytest.raises(TooMuchError, match="steps"):
+        Search(pattern).found("a" * 100_000)
+
+
 SEARCHED = st.recursive(
     CHARACTERS | st.sampled_from(["^", "$", r"\b", r"\B", "(?=a)", "(?!b)", "(?<=a)"]),
     lambda inner: st.one_of(
