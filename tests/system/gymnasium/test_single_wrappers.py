@@ -135,7 +135,11 @@ WORKS: list[Any] = [
     ("FlattenObservation", wrappers.FlattenObservation, same),
 ]
 
-NEW: Final = {"RepeatAction": "1.3"}
+NEW: Final = {
+    "DiscretizeAction": "1.2.1",
+    "DiscretizeObservation": "1.2.1",
+    "RepeatAction": "1.3",
+}
 """Since which version Gymnasium has what its oldest supported version lacks."""
 
 
@@ -171,6 +175,7 @@ def test_works(plain, name, wrap, check, closing):
 
 @pytest.mark.parametrize(("name", "given", "error"), REFUSES)
 def test_is_refused(name, given, error, closing):
+    skip_if_new(name)
     env = closing(make())
     # Before 1.4 most of Gymnasium's wrappers asserted it.
     old = Version(gym.__version__) < Version("1.4")
@@ -236,14 +241,19 @@ def numbers(env: Any) -> Any:
     return DiscreteTools(ParsedText(env, ROWS, MultiDiscrete([20, 20])))
 
 
+def floats(env: Any) -> Any:
+    bounded = gym.spaces.Box(0, 20, (2,), np.float32)
+    return DiscreteTools(ParsedText(env, ROWS, bounded))
+
+
 def repeat_action(env: Any) -> Any:
     skip_if_new("RepeatAction")
     return wrappers.RepeatAction(numbers(env), 2)
 
 
-def floats(env: Any) -> Any:
-    bounded = gym.spaces.Box(0, 20, (2,), np.float32)
-    return DiscreteTools(ParsedText(env, ROWS, bounded))
+def discretize_observation(env: Any) -> Any:
+    skip_if_new("DiscretizeObservation")
+    return wrappers.DiscretizeObservation(floats(env), 5)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +270,7 @@ def floats(env: Any) -> Any:
             ),
             (2,),
         ),
-        (lambda e: wrappers.DiscretizeObservation(floats(e), 5), ()),
+        (discretize_observation, ()),
         (lambda e: wrappers.FrameStackObservation(floats(e), 3), (3, 2)),
         (lambda e: wrappers.DelayObservation(numbers(e), 1), (2,)),
         (

@@ -194,6 +194,10 @@ def test_through_the_twins_those_for_numbers_work() -> None:
     envs.close()
 
 
+@pytest.mark.skipif(
+    Version(gym.__version__) < Version("1.2.1"),
+    reason="Gymnasium has RecordVideo for vector envs from 1.2.1 on",
+)
 def test_record_video_writes_a_film(tmp_path: Any) -> None:
     envs: Any = wrappers.RecordVideo(
         make(render_mode="rgb_array"),
