@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ors_gym._shown_text import warn
+from ors_gym.client.background import Completion
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
@@ -80,7 +81,7 @@ class Loggers:
         stopped = ""
         try:
             for logger in wanted:
-                await self._call(logger.begin, head)
+                (await self._call(logger.begin, head)).get()
                 self._active.append(logger)
             yield
         except BaseException as error:
@@ -88,8 +89,10 @@ class Loggers:
             stopped = "interrupted" if cancelled else str(error) or type(error).__name__
             raise
         finally:
-            await self._tell(lambda logger: logger.end(evaluation(stopped)))
-            self._thread.shutdown(wait=False)
+            try:
+                await self._tell(lambda logger: logger.end(evaluation(stopped)))
+            finally:
+                self._thread.shutdown(wait=False)
 
     async def log_episode(self, record: Record) -> None:
         if self._active:
@@ -98,20 +101,34 @@ class Loggers:
     async def _tell(self, what: Callable[[EvaluationLogger], None]) -> None:
         """Call each logger, and go on without one that fails."""
         for logger in list(self._active):
-            try:
-                await self._call(what, logger)
-            except Exception as error:  # noqa: BLE001 - a logger must not end the run
-                # Several episodes may be waiting for the same logger to fail.
-                if logger in self._active:
-                    self._active.remove(logger)
-                    warn(
-                        f"{name_type(logger)} failed, so the rest of this run is not "
-                        f"logged to it: {type(error).__name__}: {error}",
-                    )
+            error = (await self._call(what, logger)).error
+            if isinstance(error, SystemExit | KeyboardInterrupt):
+                raise error
+            # Several episodes may be waiting for the same logger to fail.
+            if error is not None and logger in self._active:
+                self._active.remove(logger)
+                warn(
+                    f"{name_type(logger)} failed, so the rest of this run is not "
+                    f"logged to it: {type(error).__name__}: {error}",
+                )
 
-    async def _call(self, function: Callable[..., None], *arguments: object) -> None:
+    async def _call(
+        self, function: Callable[..., object], *arguments: object
+    ) -> Completion[object]:
+        """Call a function in the thread; what it raised is in the completion.
+
+        The thread's future would hold no StopIteration, and take a CancelledError for
+        the end of the task that waits.
+        """
+
+        def complete() -> Completion[object]:
+            try:
+                return Completion(function(*arguments))
+            except BaseException as error:  # noqa: BLE001 - it is in the completion
+                return Completion(None, error)
+
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, function, *arguments)
+        return await loop.run_in_executor(self._thread, complete)
 
 
 def read_loggers(log_to: Any) -> Loggers:

@@ -81,6 +81,19 @@ def test_a_logger_that_fails_is_warned_of_once_and_ends_nothing(contract, failin
     assert broken.names[-1] == failing
 
 
+@pytest.mark.parametrize("kind", [StopIteration, asyncio.CancelledError, GeneratorExit])
+def test_a_logger_that_raises_what_steers_tasks_only_fails(contract, kind):
+    """A future holds no StopIteration; the others end whoever waits for them."""
+
+    class Steering(EvaluationLogger):
+        def log_episode(self, record):
+            raise kind
+
+    with pytest.warns(UserWarning, match=f"Steering failed.*{kind.__name__}"):
+        found = play(contract, range(4), log_to=Steering())
+    assert found.outcomes == 4
+
+
 def test_a_logger_that_cannot_begin_ends_the_run_before_it_plays(contract):
     first = Kept()
     with pytest.raises(OSError, match="the network is down"):
