@@ -173,7 +173,7 @@ class RayScheduler:
             elif not self._closed:
                 self._start_worker()
             return
-        self._failures = 0
+        self._failures, self._failure = 0, None
         # Before any rollout: Ray keeps the order of calls.
         actor.note.remote(self._version)
         if self._turns is not None and self._turns.paused:
@@ -216,7 +216,7 @@ class RayScheduler:
             else:
                 if record is not None:
                     return record.episode
-                episode = self._give_up(planned, "")
+                episode = self._settings.new_episode(planned)
                 episode.end_without_outcome(self._budget.stopped, RUN_LIMIT)
                 episode.attempts = earlier
                 return episode
@@ -229,10 +229,7 @@ class RayScheduler:
         self._budget.add(0.0, 0)
 
     def _give_up(self, planned: Planned, error: str) -> Episode:
-        task = planned.task
-        episode = Episode(
-            self._settings.env_name, task.index, task.split, planned.number
-        )
+        episode = self._settings.new_episode(planned)
         episode.end_without_outcome(f"{error}; see the log of the cluster", "worker")
         return episode
 
@@ -309,7 +306,9 @@ class RayScheduler:
     async def _watch_version(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            await self._push_version()
+            # What `version` raises, the next rollout raises to the caller.
+            with contextlib.suppress(Exception):
+                await self._push_version()
 
     async def aclose(self) -> None:
         """Have the workers delete their sessions, and end."""
@@ -421,9 +420,12 @@ class Worker:
             await asyncio.wait([task])
 
     async def close(self) -> None:
-        """Cancel all rollouts, and wait until their sessions are deleted."""
-        for token in list(self._playing):
-            await self.cancel(token)
+        """Cancel all rollouts at once, and wait until their sessions are deleted."""
+        playing = list(self._playing.values())
+        for task in playing:
+            task.cancel()
+        if playing:
+            await asyncio.wait(playing, timeout=_CLOSING_SECONDS / 4)
         # The process is killed next, so nothing may be left to its background thread.
         await asyncio.to_thread(background().delete_all, _CLOSING_SECONDS / 2)
 
@@ -471,6 +473,9 @@ def _pickle_error(error: BaseException) -> bytes:
     elif type(error).__module__ != "builtins":
         known = ORSError(f"{type(error).__name__}: {error}")
     try:
-        return pickle.dumps(known)
+        pickled = pickle.dumps(known)
+        # One whose class takes other arguments than it keeps fails only there.
+        pickle.loads(pickled)  # noqa: S301
     except Exception:  # noqa: BLE001 - what it holds may be anything
         return pickle.dumps(ORSError(f"{type(error).__name__}: {error}"))
+    return pickled

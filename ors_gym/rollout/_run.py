@@ -278,7 +278,7 @@ async def run_group(
             env_arguments=arguments,
         )
         async with contextlib.aclosing(Scheduler(own, settings)) as scheduler:
-            episodes = [scheduler.new_episode(one) for one in planned]
+            episodes = [settings.new_episode(one) for one in planned]
             left = iter(zip(planned, episodes, strict=True))
 
             async def work() -> None:

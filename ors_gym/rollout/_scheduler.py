@@ -54,6 +54,17 @@ class Settings:
         """Return what the head of an output file says of them."""
         return dataclasses.asdict(self.rules) | {"seed": self.seed}
 
+    def new_episode(self, planned: Planned) -> Episode:
+        """Return the record that a rollout begins with."""
+        task, seed = planned.task, self.seed
+        return Episode(
+            self.env_name,
+            task.index,
+            task.split,
+            planned.number,
+            None if seed is None else seed + planned.number,
+        )
+
 
 class Scheduler:
     """Plays rollouts over one client, on one event loop.
@@ -100,17 +111,6 @@ class Scheduler:
     async def run(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run a worker for each episode that may be under way; see `run_together`."""
         await run_together([work] * self._settings.max_concurrent)
-
-    def new_episode(self, planned: Planned) -> Episode:
-        """Return the record that a rollout begins with."""
-        task, seed = planned.task, self._settings.seed
-        return Episode(
-            self._settings.env_name,
-            task.index,
-            task.split,
-            planned.number,
-            None if seed is None else seed + planned.number,
-        )
 
     def _stop(self) -> None:
         self._pace.open()
@@ -178,7 +178,7 @@ class Scheduler:
         """
         earlier = list(before)
         while True:
-            episode = self.new_episode(planned)
+            episode = self._settings.new_episode(planned)
             episode.attempts = list(earlier)
             is_last = len(earlier) + 1 >= attempts
             try:
@@ -200,7 +200,7 @@ class Scheduler:
         What is to end the run, such as a SystemExit of the policy, is the record's
         ``episode.cause``.
         """
-        episode = self.new_episode(planned)
+        episode = self._settings.new_episode(planned)
         try:
             if not await self.play(planned, episode):
                 return None
