@@ -156,7 +156,7 @@ def lock(session: nox.Session) -> None:
 @nox.session(python=False)
 def release(session: nox.Session) -> None:
     """Make the unreleased part of the changelog that of the version, dated today."""
-    if "urls" not in PYPROJECT["project"]:
+    if "Repository" not in PYPROJECT["project"]["urls"]:
         session.error("pyproject.toml: say in [project.urls] where the project is")
     changelog = ROOT / "CHANGELOG.md"
     text = changelog.read_text(encoding="utf-8")
