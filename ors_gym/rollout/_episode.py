@@ -11,9 +11,10 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._blocks import render_text
+from ors_gym.formats._json import decode_json
 from ors_gym.formats._messages import has_roles, to_openai_messages
 from ors_gym.rollout._tokens import TokenSequence, TurnTokens, make_sequences
-from ors_gym.rollout._usage import Usage, add_up, usage_of_turn
+from ors_gym.rollout._usage import Usage, add_up, read_numbers, usage_of_turn
 from ors_gym.types import Block, JSONObject, ToolSpec
 
 StopReason: TypeAlias = Literal[
@@ -255,20 +256,14 @@ class Episode:
 
     @property
     def usage(self) -> Usage:
-        """What the policy used: the numbers in the ``usage`` of its ``extra``.
+        """What the policy used: the finite numbers in the ``usage`` of its ``extra``.
 
         Without these it is the sum over the turns: ``input_tokens``,
         ``cached_input_tokens`` (a part of these), ``output_tokens`` and ``cost_usd``,
         as far as the turns tell them. ``cost`` is among them where the run has prices.
         """
-        usage = self.extra.get("usage") if isinstance(self.extra, Mapping) else None
-        listed = usage.items() if isinstance(usage, Mapping) else ()
-        used = {
-            name: value
-            for name, value in listed
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        used = used or add_up(
+        told = self.extra.get("usage") if isinstance(self.extra, Mapping) else None
+        used = read_numbers(told) or add_up(
             usage_of_turn(one.extra, one.tokens) for one in self.turns
         )
         return used if self.cost is None else used | {"cost": self.cost}
@@ -320,7 +315,7 @@ class Episode:
         if isinstance(text, Mapping):
             return cls.from_dict(text)
         try:
-            value = json.loads(text)
+            value = decode_json(text if isinstance(text, str) else text.decode())
         except ValueError as error:
             raise InvalidRequestError(f"this is no episode: {error}") from None
         return cls.from_dict(value)

@@ -17,7 +17,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._planned import Key, identify
-from ors_gym.rollout._usage import Usage, add_up
+from ors_gym.rollout._usage import Usage, add_up, read_numbers
 from ors_gym.types import JSONObject
 
 FORMAT: Final = "ors_gym.evaluation/1"
@@ -226,12 +226,7 @@ def read_output(path: str | os.PathLike[str]) -> tuple[JSONObject, list[Record]]
 
 def read_used_before(head: Mapping[str, Any]) -> Usage:
     """Return what episodes used whose rows are gone, as they were played again."""
-    used = head.get(_USED_BEFORE)
-    return {
-        str(name): value
-        for name, value in (used.items() if isinstance(used, Mapping) else ())
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    return read_numbers(head.get(_USED_BEFORE))
 
 
 def read_planned(head: Mapping[str, Any]) -> int | None:

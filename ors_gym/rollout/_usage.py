@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -29,6 +30,7 @@ _BESIDE_INPUT: Final = ("cache_read_input_tokens", "cache_creation_input_tokens"
 """Input that Anthropic does not count as ``input_tokens``."""
 _MOST: Final = 1e15
 """What is more is no number of tokens."""
+_LARGEST: Final = sys.float_info.max
 _PER: Final = 1e6
 _ANY_MODEL: Final = "*"
 _VERSION: Final = re.compile(r"(?:[-@:](?:v?\d[\d.-]*|latest))?")
@@ -51,11 +53,24 @@ def read_usage(told: Any) -> Usage:
     return used
 
 
+def read_numbers(told: Any) -> Usage:
+    """Return the finite numbers of an object, by name; of anything else nothing."""
+    return {
+        str(name): value
+        for name, value in (told.items() if isinstance(told, Mapping) else ())
+        # The comparison is False for NaN, the infinities and what no float can hold.
+        if _is_number(value) and -_LARGEST <= value <= _LARGEST
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _number_at(told: Any, place: tuple[str, ...]) -> float | None:
     for name in place:
         told = told.get(name) if isinstance(told, Mapping) else None
-    is_number = isinstance(told, int | float) and not isinstance(told, bool)
-    return told if is_number and 0 <= told < _MOST else None
+    return told if _is_number(told) and 0 <= told < _MOST else None
 
 
 def usage_of_turn(extra: Any, tokens: TurnTokens | None) -> Usage:
@@ -142,11 +157,7 @@ def _is_version_of(name: str, model: str) -> bool:
 
 
 def _read_price(name: Any, given: Any) -> tuple[float, float, float]:
-    numbers = {
-        key: value
-        for key, value in (given.items() if isinstance(given, Mapping) else ())
-        if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-    }
+    numbers = {key: value for key, value in read_numbers(given).items() if value >= 0}
     needed, known = {"input", "output"}, {"input", "output", "cached_input"}
     if not isinstance(name, str) or not needed <= numbers.keys() <= known:
         raise InvalidRequestError(

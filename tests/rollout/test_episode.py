@@ -1,6 +1,7 @@
 """Episodes of any shape: kept as JSON, and told as a conversation."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout import Attempt, Episode, Turn, run_episode
+from ors_gym.rollout._limits import Budget
 from tests.rollout.scripted_env import ScriptedEnv
 
 pytestmark = pytest.mark.unit
@@ -130,6 +132,8 @@ def test_an_episode_has_an_outcome_or_an_error(episode):
         ),
         *('{"environment": "a", "prompt": [1]}', '{"environment": "a", "error": null}'),
         '{"environment": "a", "turns": [{"actions": [], "call_ids": 1}]}',
+        '{"environment": "a", "total_reward": NaN}',
+        *('{"environment": "a", "extra": ' + "[" * 100_000, b"\xff"),
     ],
 )
 def test_what_is_no_episode_is_refused(text):
@@ -153,3 +157,15 @@ def test_what_is_no_attempt_is_no_episode(change):
     written["attempts"] = [attempt | change]
     with pytest.raises(InvalidRequestError, match="no episode"):
         Episode.from_dict(written)
+
+
+@pytest.mark.parametrize(
+    "told", [math.nan, math.inf, pytest.param(10**400, id="huge"), True, "3"]
+)
+def test_what_is_no_finite_number_is_no_usage(told):
+    episode = Episode("maze", turns=[Turn([], extra={"usage": {"input_tokens": 2}})])
+    episode.extra = {"usage": {"input_tokens": told}}
+    assert episode.usage == {"input_tokens": 2}
+    budget = Budget()
+    budget.begin().end(episode)
+    assert budget.tokens == 2
