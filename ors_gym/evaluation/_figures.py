@@ -6,7 +6,7 @@ import dataclasses
 import html
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -173,49 +173,65 @@ def count_calls(steps: Sequence[Step]) -> dict[str, int]:
 def find_warnings(records: Sequence[Record], known: Range | None) -> list[str]:
     """Say what makes figures doubtful: the set-up may be broken, not the policy."""
     calls = [step for one in records for step in one.episode.steps if step.tool]
-    found = []
+    return [
+        *_doubt_turns(records),
+        *_doubt_calls(calls),
+        *_doubt_rewards(_rewards(records), calls, known),
+    ]
+
+
+def _doubt_turns(records: Sequence[Record]) -> Iterator[str]:
     said_in = [one.episode.unreadable for one in records]
     unreadable = [said for said in said_in if said is not None]
     if unreadable:
-        words = _shorten(unreadable[0])
-        found.append(
+        words = shorten(unreadable[0])
+        yield (
             f"{len(unreadable)} of {len(records)} episodes ended without a readable "
             f'call; the first was "{words}". A call is '
             '{"tool": ..., "input": {...}}, or text with one'
         )
     if records and all(one.episode.gave_up_at_once for one in records):
-        found.append(
+        yield (
             f"the policy returned None in place of a first call in all {len(records)} "
             "episodes, which gives up. Does it return its call?"
         )
     ends = {(one.episode.stop_reason, len(one.episode.turns)) for one in records}
     if ends == {("max_tokens", 0)}:
-        found.append(
+        yield (
             f"the prompt left the model no room for a turn in all {len(records)} "
             "episodes. Is max_tokens the length of its context?"
         )
+
+
+def _doubt_calls(calls: Sequence[Step]) -> Iterator[str]:
+    """Doubt all calls together, else those of each tool that never went right."""
     if said := _describe_failures(calls, "calls"):
-        found.append(said)
-    else:
-        by_name: dict[str, list[Step]] = defaultdict(list)
-        for step in calls:
-            by_name[step.tool].append(step)
-        for tool, steps in by_name.items():
-            if all(map(_went_wrong, steps)):
-                found.append(_describe_failures(steps, f"calls of {tool}"))
+        yield said
+        return
+    by_name: dict[str, list[Step]] = defaultdict(list)
+    for step in calls:
+        by_name[step.tool].append(step)
+    for tool, steps in by_name.items():
+        said = _describe_failures(steps, f"calls of {tool}")
+        if said and all(map(_went_wrong, steps)):
+            yield said
+
+
+def _doubt_rewards(
+    rewards: Sequence[float], calls: Sequence[Step], known: Range | None
+) -> Iterator[str]:
     ran = [step for step in calls if not step.error_kind]
     if ran and all(step.reward_is_null for step in ran):
-        found.append(
+        yield (
             f"no reward was ever given: it was null in all {len(ran)} replies, which "
             "counts as 0"
         )
-    outside = [reward for reward in _rewards(records) if not _is_in(reward, known)]
+    outside = [reward for reward in rewards if not _is_in(reward, known)]
     if known and outside:
-        found.append(
+        yield (
             f"a reward of {outside[0]:g} is outside reward_range, {known[0]:g} to "
             f"{known[1]:g}, which is therefore not used"
         )
-    return [one for one in found if one]
 
 
 def _went_wrong(step: Step) -> bool:
@@ -232,13 +248,14 @@ def _describe_failures(steps: Sequence[Step], what: str) -> str:
     if failed := len(wrong) - refused:
         who = "" if refused else f" of {len(steps)} {what}"
         counts.append(f"{failed}{who} failed in the tool")
-    words = _shorten(wrong[0].error)
+    words = shorten(wrong[0].error)
     return f"{' and '.join(counts)}. The first, of {wrong[0].tool}: {words}"
 
 
-def _shorten(text: str) -> str:
+def shorten(text: str, longest: int = _LONGEST_WORDS) -> str:
+    """Put a text into one line, and cut it where it is longer."""
     words = " ".join(text.split())
-    return words if len(words) <= _LONGEST_WORDS else f"{words[:_LONGEST_WORDS]}..."
+    return words if len(words) <= longest else f"{words[:longest]}..."
 
 
 def tool_metrics(records: Sequence[Record]) -> dict[str, int]:
@@ -250,15 +267,31 @@ def tool_metrics(records: Sequence[Record]) -> dict[str, int]:
     groups: dict[str, list[Step]] = defaultdict(list)
     for record in records:
         for step in record.episode.steps:
-            known = step.tool in listed or step.error_kind != "invalid_action"
-            groups[step.tool if known else "unknown" if step.tool else "none"].append(
-                step
-            )
+            groups[_name_chart(step, listed)].append(step)
     return {
         f"tools/{tool}/{name}": count
         for tool, steps in groups.items()
         for name, count in count_calls(steps).items()
     }
+
+
+def _name_chart(step: Step, listed: Container[str]) -> str:
+    if not step.tool:
+        return "none"
+    is_made_up = step.error_kind == "invalid_action" and step.tool not in listed
+    return "unknown" if is_made_up else step.tool
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise `InvalidRequestError` unless this is a probability of an interval."""
+    if not 0 < confidence < 1:
+        raise InvalidRequestError(
+            f"confidence is {confidence!r}; it must be between 0 and 1, such as 0.95"
+        )
+
+
+def name_interval(confidence: float) -> str:
+    return f"{100 * confidence:.6g}% interval"
 
 
 def check_range(known: Any) -> None:
@@ -306,10 +339,11 @@ def reward_interval(
     """Return the interval of the mean reward, and how it was found."""
     tasks = by_task(records, reward_of).values()
     sums, counts = [total for total, _ in tasks], [count for _, count in tasks]
-    if is_binary(_rewards(records)):
+    rewards = _rewards(records)
+    if is_binary(rewards):
         return rate_interval(sums, counts, confidence), "Wilson, rewards 0 and 1"
-    low, high = bounds = _range_of(records, known)
-    if len(set(_rewards(records))) == 1:
+    low, high = bounds = _range_of(rewards, known)
+    if len(set(rewards)) == 1:
         basis = "every reward is the same"
     elif bounds == ANYTHING:
         basis = "bootstrap, no range of rewards known"
@@ -364,7 +398,7 @@ def errors_by_kind(records: Iterable[Record]) -> list[JSONObject]:
     for record in records:
         episode = record.episode
         if episode.stop_reason == "error":
-            first = f"task {name_task(record.key)}: {_shorten(episode.error)}"
+            first = f"task {name_task(record.key)}: {shorten(episode.error)}"
             begun = {"error": episode.error_kind, "episodes": 0, "the first": first}
             rows.setdefault(episode.error_kind, begun)["episodes"] += 1
     return sorted(rows.values(), key=lambda row: -int(row["episodes"]))
@@ -437,10 +471,15 @@ class Comparison:
         ties = self.tasks - self.wins - self.losses
         return [
             ("tasks", f"{self.tasks} in both{alone}"),
-            ("success rate", f"{self.success_rate:+.3f} {self.success_interval:+.3f}"),
-            ("reward", f"{self.avg_reward:+.3f} {self.reward_interval:+.3f}"),
+            ("success rate", _describe(self.success_rate, self.success_interval)),
+            ("reward", _describe(self.avg_reward, self.reward_interval)),
             ("by task", f"{self.wins} better, {self.losses} worse, {ties} equal"),
         ]
+
+
+def _describe(difference: float, interval: Interval) -> str:
+    is_known = not math.isnan(difference)
+    return f"{difference:+.3f} {interval:+.3f}" if is_known else "unknown"
 
 
 def tell_apart(first: Mapping[str, Any], second: Mapping[str, Any]) -> str:
@@ -468,7 +507,7 @@ def compare(
     rewards, _, _ = _differences(first, second, reward_of)
     ones = [1] * len(rates)
     of_first, of_second = (
-        _range_of(records, known)
+        _range_of(_rewards(records), known)
         for records, known in zip((first, second), ranges, strict=True)
     )
     bounds = of_first[0] - of_second[1], of_first[1] - of_second[0]
@@ -485,9 +524,8 @@ def compare(
     )
 
 
-def _range_of(records: Sequence[Record], known: Range | None) -> Range:
+def _range_of(rewards: Sequence[float], known: Range | None) -> Range:
     """Return the bounds of an episode's reward, as far as they are known."""
-    rewards = _rewards(records)
     if is_binary(rewards):
         return 0.0, 1.0
     if known is None or not all(_is_in(reward, known) for reward in rewards):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym._shown_text import clean
 from ors_gym.errors import import_extra
+from ors_gym.evaluation._figures import name_interval
 
 if TYPE_CHECKING:
     from ors_gym.evaluation._result import Evaluation
@@ -141,7 +142,7 @@ def _draw_success(axes: Any, evaluation: Evaluation) -> None:
     axes.set_xticks(places, names)
     axes.set_xlim(-1, max(1, len(rows)))
     axes.set_ylim(0, 1.05)
-    axes.set_ylabel(f"success rate, {evaluation.confidence:.0%} interval")
+    axes.set_ylabel(f"success rate, {name_interval(evaluation.confidence)}")
 
 
 def _label(text: str) -> str:

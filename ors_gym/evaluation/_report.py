@@ -158,7 +158,7 @@ def main_figures(evaluation: Evaluation) -> tuple[list[Figure], str]:
     Without the extra ``eval`` the intervals are empty, and the hint says how to
     install it.
     """
-    percent, hint = f"{evaluation.confidence:.0%} interval", ""
+    kind, hint = figures.name_interval(evaluation.confidence), ""
     shown = []
     limits = evaluation.head.get("limits")
     rule = limits.get("success", "") if isinstance(limits, Mapping) else ""
@@ -169,7 +169,7 @@ def main_figures(evaluation: Evaluation) -> tuple[list[Figure], str]:
     ):
         note = rule if name == "success rate" else ""
         try:
-            interval = f"{percent} {getattr(evaluation, own):{form}}"
+            interval = f"{kind} {getattr(evaluation, own):{form}}"
             if name == "reward" and evaluation.outcomes:
                 note = evaluation.reward_basis
         except MissingExtraError as error:
@@ -225,11 +225,9 @@ def _describe_first_error(records: Sequence[Record]) -> str:
         episode = record.episode
         if episode.stop_reason != "error":
             continue
-        error = " ".join(episode.error.split())
-        if len(error) > _LONGEST:
-            error = error[:_LONGEST] + "..."
+        error = figures.shorten(episode.error, _LONGEST)
         place = find_place(episode.cause) if episode.error_kind == "policy" else ""
-        return f"task {record.key[1]}: {error}{place}"
+        return f"task {figures.name_task(record.key)}: {error}{place}"
     return ""
 
 

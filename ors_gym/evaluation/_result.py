@@ -72,6 +72,7 @@ class Evaluation(Mapping[str, Any]):
         self.planned = len(self.records) if planned is None else planned
         self.stopped = stopped
         self.confidence = confidence
+        figures.check_confidence(confidence)
         figures.check_range(reward_range)
         self.reward_range = reward_range or figures.known_range(self.head)
         self._outcomes = [record for record in self.records if record.has_outcome]

@@ -39,6 +39,24 @@ def test_a_comparison_is_paired_by_task():
     assert "<table>" in found._repr_html_()
 
 
+def test_a_comparison_without_a_task_in_common_is_unknown():
+    found = Evaluation([make_record(0)]).compare(Evaluation([make_record(1)]))
+    assert (found.tasks, found.only_first, found.only_second) == (0, 1, 1)
+    assert "success rate  unknown\nreward        unknown\n" in str(found)
+
+
+@pytest.mark.parametrize("confidence", [0, 1, 95, float("nan"), -0.1])
+def test_what_is_no_probability_of_an_interval_is_refused(confidence):
+    with pytest.raises(InvalidRequestError, match="confidence is"):
+        Evaluation([], confidence=confidence)
+
+
+def test_an_interval_is_named_by_its_whole_probability():
+    records = [make_record(n, float(n > 0)) for n in range(6)]
+    assert "  99.9% interval [" in str(Evaluation(records, confidence=0.999))
+    assert "  99% interval [" in str(Evaluation(records, confidence=0.99))
+
+
 def test_intervals_of_rates_and_steps_stay_within_what_is_possible():
     won = Evaluation([make_record(n, float(n > 0)) for n in range(6)])
     lost = Evaluation([make_record(n, 0.0) for n in range(6)])
@@ -192,6 +210,8 @@ def test_metrics_count_what_went_wrong_for_each_tool():
     )
     assert metrics["tools/move/invalid"] == metrics["tools/judge/failed"] == 1.0
     assert metrics["tools/unknown/calls"] == metrics["tools/look/calls"] == 1.0
+    lost = with_steps(("", "connection_failed", "gone"))
+    assert lost.metrics("")["tools/none/calls"] == 1.0
     rows = {row["tool"]: row for row in found.by_tool}
     assert (rows["move"]["invalid"], rows["judge"]["failed"]) == (1, 1)
 

@@ -79,6 +79,15 @@ def test_the_first_error_of_a_policy_is_shown_with_its_place():
     assert "ZeroDivisionError" in as_page("All failed", {"run": found})
 
 
+def test_a_task_without_an_index_is_told_by_the_beginning_of_its_digest():
+    record = Record(Episode("math", -1, "test"), None, {"question": "2 + 2?"})
+    record.episode.end_without_outcome("gone", "connection")
+    digest = str(record.key[1])
+    text = unfold(str(Evaluation([record])))
+    assert f"First, task {digest[:12]}: gone" in text
+    assert digest not in text
+
+
 def test_one_failure_among_others_is_no_failure_of_all():
     text = str(Evaluation([failed(0), make_record(1)]))
     assert "FAILED" not in text
