@@ -54,7 +54,8 @@ async def make_plan(
     """Find out which tasks are meant, and check with the server that there are such."""
     if episodes_per_task < 1:
         raise InvalidRequestError("episodes_per_task must be at least 1")
-    if isinstance(tasks, str | bytes | Mapping | int):
+    named = isinstance(tasks, Iterable) and not isinstance(tasks, str | bytes | Mapping)
+    if not (named or tasks is None):
         raise InvalidRequestError(
             "tasks= takes indexes, tasks as the server lists them, pairs of split and "
             f"index, or None for the whole split; not {type(tasks).__name__}"

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from ors_gym import ORSClient
-from ors_gym.errors import UnknownTaskError
+from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import evaluate
 from tests.evaluation.contract_evaluations import play, submit
 
@@ -24,6 +25,12 @@ def test_tasks_of_all_kinds_are_told_apart(contract):
 
 def test_no_tasks_named_means_the_whole_split(contract):
     assert len(play(contract, None, submit, split="test").results) == 5
+
+
+@pytest.mark.parametrize("tasks", [3, 3.5, np.int64(3), "test", {"id": 1}, print])
+def test_what_names_no_tasks_is_refused(contract, tasks):
+    with pytest.raises(InvalidRequestError, match="tasks= takes indexes"):
+        play(contract, tasks, submit)
 
 
 def test_specs_need_no_split(contract):
