@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Mapping
-from typing import Any, Final, Self
+from typing import Any, Self
 
-from ors_gym import errors
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.env._opening import Opening
 from ors_gym.env._task_order import Task
@@ -34,12 +33,8 @@ from ors_gym.rollout._episode import (
 from ors_gym.rollout._play import Clock, Game
 from ors_gym.rollout._player import advance, make_rollout_env, start_game
 from ors_gym.rollout._policies import Policy, PolicyCaller
-from ors_gym.rollout._rules import OUTAGES, Rules, take_rules
+from ors_gym.rollout._rules import OUTAGES, Rules, error_of, take_rules
 from ors_gym.types import JSONObject
-
-_BY_KIND: Final[dict[str, type[ORSError]]] = {
-    error.kind: error for name in errors.__all__ if (error := getattr(errors, name))
-}
 
 
 class LiveEpisode:
@@ -270,8 +265,7 @@ class LiveEpisode:
         finally:
             episode.seconds = self._clock.seconds
         if episode.total_reward is None:
-            kind = _BY_KIND.get(episode.error_kind, ORSError)
-            raise episode.cause or kind(episode.error)
+            raise error_of(episode)
 
     async def _go_on(self, answer: Any) -> None:
         """Play until the next turn is wanted, or the episode is over."""

@@ -4,23 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 
 from ors_gym import errors
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode, StopReason
 
 OnPlainText: TypeAlias = Literal["nudge", "stop", "submit"]
 RewardReduction: TypeAlias = Literal["sum", "last", "mean", "max", "min"]
 """How the rewards of an episode become one number."""
 
-OUTAGES: Final = frozenset(
-    error.kind for name in errors.__all__ if (error := getattr(errors, name)).outage
-)
+_ERRORS: Final[Mapping[str, type[ORSError]]] = {
+    error.kind: error for name in errors.__all__ if (error := getattr(errors, name))
+}
+"""The classes of errors by their kinds."""
+
+OUTAGES: Final = frozenset(kind for kind, error in _ERRORS.items() if error.outage)
 """The kinds of errors after which an episode has no outcome."""
+
+
+def error_of(episode: Episode) -> BaseException:
+    """Return what ended an episode without an outcome: its cause, or what is like it.
+
+    There is no cause where the env told of an outage without raising it.
+    """
+    kind = _ERRORS.get(episode.error_kind, ORSError)
+    return episode.cause or kind(episode.error)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

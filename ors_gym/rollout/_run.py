@@ -24,6 +24,7 @@ from ors_gym.rollout._clients import (
     split_connection,
 )
 from ors_gym.rollout._episode import Episode
+from ors_gym.rollout._output import is_success
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._play import Clock, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._player import EpisodePlayer, make_rollout_env
@@ -33,7 +34,7 @@ from ors_gym.rollout._policies import (
     find_end,
     raise_of_policy,
 )
-from ors_gym.rollout._rules import RuleOptions, Rules, take_rules
+from ors_gym.rollout._rules import RuleOptions, Rules, error_of, take_rules
 from ors_gym.rollout._scheduler import Scheduler, Settings
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
@@ -371,25 +372,24 @@ class EpisodeRunner:
             ORSError: After an outage too, since there is no result then.
         """
         with borrow_blocking(self.client, self._connection) as client:
-            split = self._split
+            options: dict[str, Any]
             if isinstance(task, Mapping):
-                options: dict[str, Any] = {"task": dict(task)}
-                # The spec names no split, but the env insists on one.
-                split = split or client.list_splits(self.env_name)[0]["name"]
+                options = {"task": dict(task)}  # needs no split
             else:
                 options = {"task_index": task}
-            env = ORSEnv(self.env_name, client=client, split=split, **self._arguments)
+            env = ORSEnv(
+                self.env_name, client=client, split=self._split, **self._arguments
+            )
             try:
                 episode = run_episode(env, self._policy, options=options)
             finally:
                 env.close()
         self.episode = episode
-        if episode.total_reward is None and episode.cause is not None:
-            raise episode.cause
-        reward = episode.total_reward or 0.0
+        if episode.total_reward is None:
+            raise error_of(episode)
         return {
-            "success": episode.finished and reward > 0,
-            "total_reward": reward,
+            "success": is_success(None, episode),
+            "total_reward": episode.total_reward,
             "steps": len(episode.steps),
             "task": task,
         }

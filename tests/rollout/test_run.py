@@ -22,6 +22,7 @@ from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, play, scripted
 from tests.rollout.scripted_env import call
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import start_server
+from tests.testing.small_server import Answer, Sums, serving
 
 OPENREWARD = "openreward-0.1.167"
 
@@ -294,11 +295,14 @@ def test_an_episode_runner_plays_tasks_and_indexes(contract):
     figures = {"success": True, "total_reward": 1.0, "steps": 1}
     assert runner.run_episode(tasks[0]) == {**figures, "task": tasks[0]}
     assert runner.run_episode(1)["success"] is False
-    contract.wait_for("teardown", 2)
+    unchosen = Submitter(client, "NoTrain").run_episode(tasks[0])
+    assert unchosen == {**figures, "task": tasks[0]}
+    contract.wait_for("teardown", 3)
     client.close()
 
 
-def test_an_episode_runner_raises_after_an_outage():
+@pytest.mark.parametrize("on_error", ["raise", "truncate"])
+def test_an_episode_runner_raises_after_an_outage(on_error):
     with start_server(SDK, environments=["Contract"]) as server:
 
         class Killer(EpisodeRunner):
@@ -307,7 +311,21 @@ def test_an_episode_runner_raises_after_an_outage():
                 return ADD
 
         with pytest.raises(errors.SessionLostError):
-            Killer(server.base_url, "Contract").run_episode(0)
+            Killer(server.base_url, "Contract", on_error=on_error).run_episode(0)
+
+
+def test_an_episode_runner_plays_a_task_of_a_server_without_splits():
+    class WithoutSplits(Sums):
+        def splits(self) -> list[Any]:
+            return []
+
+        def create(self, session_id: str, body: dict[str, Any]) -> Answer:
+            assert body.keys().isdisjoint({"split", "index"})
+            return super().create(session_id, {**body, "split": "train", "index": 0})
+
+    with serving(WithoutSplits()) as base_url:
+        found = Submitter(base_url, "sums").run_episode({"id": "train-0"})
+    assert found["steps"] == 1
 
 
 def test_a_runner_without_actions_says_what_to_define(contract):
