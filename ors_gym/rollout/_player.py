@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -147,24 +148,29 @@ class EpisodePlayer:
                     episode.end_without_outcome(spending.stopped, RUN_LIMIT)
             elif deadline is None or clock.seconds < deadline:
                 # It is not ours, but the policy's own.
-                episode.fail(error, "policy")
+                _blame_policy(episode, error)
                 raise
             elif episode.stop_reason == "":
                 self._rules.conclude(episode, "deadline")
         except asyncio.CancelledError:
             raise
         except BaseException as error:
-            if episode.stop_reason == "":
-                episode.end_without_outcome(_describe(error), "policy")
-                episode.cause = error
+            _blame_policy(episode, error)
             raise
         finally:
             self._timeout = None
             episode.seconds = clock.seconds
-            await self.env.leave()
-            await self._caller.end(policy, episode)
+            await self._end(episode, policy, spending)
+
+    async def _end(
+        self, episode: Episode, policy: Policy, spending: Spending | None
+    ) -> None:
+        """Leave the session, tell the policy, count what was used; whatever fails."""
+        async with contextlib.AsyncExitStack() as stack:
             if spending is not None:
-                spending.end(episode)
+                stack.callback(spending.end, episode)
+            stack.push_async_callback(self._caller.end, policy, episode)
+            await self.env.leave()
 
     def stop(self) -> None:
         """End the episode under way now: a limit of the run is reached."""
@@ -205,7 +211,8 @@ class EpisodePlayer:
         try:
             asked = await advance(game, env, None)
             while asked:
-                if turns is not None and turns.paused:
+                # One that was stopped is about to be cancelled, and holds nothing up.
+                if turns is not None and turns.paused and not self._was_stopped:
                     await self._hold(turns, clock)
                 if spending is not None and spending.stopped:
                     episode.end_without_outcome(spending.stopped, RUN_LIMIT)
@@ -227,10 +234,12 @@ class EpisodePlayer:
         await self.env.close()
 
 
-def _describe(error: BaseException) -> str:
-    text = str(error)
-    name = type(error).__name__
-    return f"{name}: {text}" if text else name
+def _blame_policy(episode: Episode, error: BaseException) -> None:
+    """End an episode by what its policy raised, if it has not ended yet."""
+    if episode.stop_reason == "":
+        text, name = str(error), type(error).__name__
+        episode.end_without_outcome(f"{name}: {text}" if text else name, "policy")
+        episode.cause = error
 
 
 async def start_game(

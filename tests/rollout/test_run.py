@@ -12,12 +12,16 @@ from ors_gym.evaluation import evaluate
 from ors_gym.rollout import (
     Episode,
     EpisodeRunner,
+    Rules,
     random_policy,
     replay,
     run_episode,
     run_episode_async,
     run_group,
 )
+from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
+from ors_gym.rollout._player import EpisodePlayer, Turns
+from tests.evaluation.contract_evaluations import unfold
 from tests.rollout.contract_episodes import ADD, SDK, SUBMIT, play, scripted
 from tests.rollout.scripted_env import call
 from tests.support.proxy.proxy import FaultProxy
@@ -122,6 +126,9 @@ def test_a_policys_own_timeout_is_not_the_deadline(contract):
 
     with pytest.raises(TimeoutError, match="the model"):
         play(contract, policy, deadline=60)
+    found = evaluate(contract.base_url, "Contract", [0, 1], policy, progress=False)
+    assert {episode.error for episode in found.episodes} == {"TimeoutError: the model"}
+    assert "the policy raised TimeoutError in every episode" in unfold(str(found))
 
 
 def test_a_broken_setup_is_an_episode_without_an_outcome(contract):
@@ -286,6 +293,55 @@ def test_a_policy_is_told_once_that_its_episode_is_over(contract, kind, action, 
         with contextlib.closing(ORSEnv("Contract", contract.base_url)) as env:
             run_episode(env, policy)
         assert policy.ends == [reason, reason]
+
+
+def test_what_a_policy_used_counts_though_it_fails_at_the_end(contract):
+    class Failing(Watcher):
+        def end_episode(self, episode: Episode) -> None:
+            super().end_episode(episode)
+            raise OSError("no disk")
+
+    found = evaluate(
+        *(contract.base_url, "Contract", range(6), Failing(SUBMIT)),
+        max_tokens=5,
+        max_concurrent=1,
+        progress=False,
+    )
+    assert found.stopped == "max_tokens: 6 of 5 used"
+    assert found.errors == {"policy": 2}
+
+
+def test_a_pause_does_not_hold_back_the_end_of_a_run(contract):
+    """Both come just before the same turn."""
+
+    async def run() -> Episode:
+        now = [0.0]
+        budget = Budget(Limits(max_seconds=1), clock=lambda: now[0])
+        turns = Turns()
+
+        def stop() -> None:
+            turns.pause()
+            now[0] = 2.0
+            budget.look_at_clock()
+
+        async def policy(_: Episode) -> str:
+            # Text goes to no tool, so the next turn is due at once.
+            asyncio.get_running_loop().call_soon(stop)
+            return "Hm."
+
+        async with (
+            asyncio.timeout(30),
+            AsyncORSClient(contract.base_url) as client,
+            EpisodePlayer(client, "Contract", Rules(), {}, turns) as player,
+        ):
+            budget.on_stop(player.stop)
+            task = await player.env.find_task(0)
+            episode = Episode("Contract", 0, "train")
+            await player.play(episode, task, policy, budget.begin())
+        return episode
+
+    episode = asyncio.run(run())
+    assert (episode.error_kind, len(episode.turns)) == (RUN_LIMIT, 1)
 
 
 def test_an_episode_runner_plays_tasks_and_indexes(contract):
