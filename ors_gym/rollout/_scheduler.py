@@ -15,10 +15,10 @@ from typing import Any
 from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import completion_of
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
+from ors_gym.rollout._concurrency import AdaptiveLimit, Gate
 from ors_gym.rollout._episode import Attempt, Episode
 from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
 from ors_gym.rollout._output import Record, Success, is_success
-from ors_gym.rollout._pace import AdaptiveLimit, Pace
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._player import EpisodePlayer, Turns
 from ors_gym.rollout._policies import Policy
@@ -69,7 +69,7 @@ class Settings:
 class Scheduler:
     """Plays rollouts over one client, on one event loop.
 
-    `Pace` says how many play at once, ``turns`` which of their turns may be played now,
+    `Gate` says how many play at once, ``turns`` which of their turns may be played now,
     and ``budget`` whether any episode or turn may begin.
     """
 
@@ -88,13 +88,13 @@ class Scheduler:
             settings.min_concurrent,
             by_latency=settings.adapt_to_latency,
         )
-        self._pace = Pace(limit)
+        self._gate = Gate(limit)
         self._budget = budget or Budget(settings.limits)
         self._alarm: asyncio.TimerHandle | None = None
         self._free: list[EpisodePlayer] = []
         self._busy: set[EpisodePlayer] = set()
         self._unsubscribe = (
-            client.subscribe_to_retries(self._pace.note),
+            client.subscribe_to_retries(self._gate.note),
             client.subscribe_to_round_trips(limit.note_round_trip),
         )
         self._budget.on_stop(self._stop)
@@ -113,7 +113,7 @@ class Scheduler:
         await run_together([work] * self._settings.max_concurrent)
 
     def _stop(self) -> None:
-        self._pace.open()
+        self._gate.open()
         if self._budget.ends_what_is_in_flight:
             for player in self._busy:
                 player.stop()
@@ -126,7 +126,7 @@ class Scheduler:
             self._alarm = loop.call_later(left, self._budget.look_at_clock)
 
     async def play(self, planned: Planned, episode: Episode) -> bool:
-        """Play a rollout as soon as the pace allows one more, and fill its record in.
+        """Play a rollout as soon as the gate lets it begin, and fill its record in.
 
         Returns:
             Whether it was played: not where a limit of the run was reached before.
@@ -136,9 +136,9 @@ class Scheduler:
         """
         settings, budget = self._settings, self._budget
         self._watch_clock()
-        await self._pace.begin()
+        await self._gate.begin()
         if budget.stopped:
-            self._pace.end()
+            self._gate.end()
             return False
         if self._free:
             player = self._free.pop()
@@ -158,7 +158,7 @@ class Scheduler:
         finally:
             self._busy.discard(player)
             self._free.append(player)
-            self._pace.end()
+            self._gate.end()
         return True
 
     async def play_to_an_outcome(

@@ -13,7 +13,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.evaluation import evaluate, parallel_evaluate
 from ors_gym.protocol._retries import Retry
 from ors_gym.rollout import Episode, _scheduler
-from ors_gym.rollout._pace import AdaptiveLimit, Pace
+from ors_gym.rollout._concurrency import AdaptiveLimit, Gate
 from tests.testing.small_server import Answer, Sums, serving
 
 MOST = 4
@@ -61,18 +61,18 @@ def test_every_episode_is_played_though_the_server_says_429() -> None:
     assert not busy.sessions
 
 
-class CountingPace(Pace):
+class CountingGate(Gate):
     def __init__(self, limit: AdaptiveLimit) -> None:
         super().__init__(limit)
         self.noted = 0
-        paces.append(self)
+        gates.append(self)
 
     def note(self, retry: Retry) -> None:
         super().note(retry)
         self.noted += 1
 
 
-paces: list[CountingPace] = []
+gates: list[CountingGate] = []
 
 
 class Workers(Sums):
@@ -144,10 +144,10 @@ def test_the_capacity_of_a_server_is_found_from_both_sides(
     assert 0.8 * CAPACITY <= sum(later) / len(later) <= 1.2 * CAPACITY
 
 
-def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
+def test_of_two_evaluations_on_one_client_each_keeps_its_limit(monkeypatch):
     """The second is still told of 429 after the first, which began before, ended."""
-    monkeypatch.setattr(_scheduler, "Pace", CountingPace)
-    paces.clear()
+    monkeypatch.setattr(_scheduler, "Gate", CountingGate)
+    gates.clear()
     busy = Busy()
 
     async def evaluate_both(base_url: str) -> None:
@@ -174,12 +174,12 @@ def test_of_two_evaluations_on_one_client_each_keeps_its_pace(monkeypatch):
             work = evaluate_sums(wait_for_the_end_of_the_first, **many)
             second = asyncio.create_task(work)
             assert (await first).outcomes == 1
-            refused, noted = busy.refusals, paces[1].noted
+            refused, noted = busy.refusals, gates[1].noted
             busy.refuse_next = True
             first_has_ended.set()
             assert (await second).outcomes == 40
             assert busy.refusals > refused
-            assert paces[1].noted > noted
+            assert gates[1].noted > noted
 
     with serving(busy) as base_url:
         asyncio.run(evaluate_both(base_url))

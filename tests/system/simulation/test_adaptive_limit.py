@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 
-from ors_gym.rollout._pace import AdaptiveLimit
+from ors_gym.rollout._concurrency import AdaptiveLimit
 from tests.system.simulation.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.unit

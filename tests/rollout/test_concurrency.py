@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from ors_gym.protocol._retries import Retry
-from ors_gym.rollout._pace import AdaptiveLimit, Pace
+from ors_gym.rollout._concurrency import AdaptiveLimit, Gate
 
 pytestmark = pytest.mark.unit
 
@@ -86,20 +86,20 @@ def test_round_trips_that_take_much_longer_cut_it(usual, later, cut, by_latency)
 
 def test_episodes_wait_for_room_and_all_begin_once_the_run_is_over():
     async def main() -> None:
-        pace = Pace(AdaptiveLimit(2))
-        waiting = [asyncio.create_task(pace.begin()) for _ in range(5)]
+        gate = Gate(AdaptiveLimit(2))
+        waiting = [asyncio.create_task(gate.begin()) for _ in range(5)]
         await asyncio.sleep(0)
         assert sum(one.done() for one in waiting) == 2
-        pace.note(Retry("POST /create", "reset", 1, 0.1))
-        assert pace.limit.limit == 2
-        pace.note(Retry("POST /create", "status 429", 1, 0.1))
-        assert pace.limit.limit < 2
-        pace.end()
-        pace.end()
+        gate.note(Retry("POST /create", "reset", 1, 0.1))
+        assert gate.limit.limit == 2
+        gate.note(Retry("POST /create", "status 429", 1, 0.1))
+        assert gate.limit.limit < 2
+        gate.end()
+        gate.end()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert sum(one.done() for one in waiting) == 3
-        pace.open()
+        gate.open()
         await asyncio.gather(*waiting)
 
     asyncio.run(main())

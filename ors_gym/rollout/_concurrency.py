@@ -132,7 +132,7 @@ class AdaptiveLimit:
         self._to_end_first = int(self.limit)
 
 
-class Pace:
+class Gate:
     """Lets episodes begin while an `AdaptiveLimit` has room for them."""
 
     def __init__(self, limit: AdaptiveLimit) -> None:
