@@ -26,6 +26,7 @@ from ors_gym.rollout._output import Record, is_success
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._player import Turns
 from ors_gym.rollout._scheduler import Scheduler, Settings, run_together
+from ors_gym.rollout._usage import Usage, count_tokens, find_cost
 from ors_gym.types import JSONObject
 
 _PURPOSE: Final = 'engine="ray"'
@@ -112,12 +113,13 @@ class RayScheduler:
         count = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
         count = min(count, settings.max_concurrent)
         most = -(-settings.max_concurrent // count)
-        # This process watches the limits, over all workers.
+        # This process watches the limits, over all workers. With the prices these say
+        # what attempts cost that they make again.
         each = dataclasses.replace(
             settings,
             max_concurrent=most,
             min_concurrent=max(1, settings.min_concurrent // count),
-            limits=Limits(),
+            limits=Limits(prices=settings.limits.prices),
         )
         self._job = _pickle(ray, (client.settings, each, turns is not None))
         options = {"num_cpus": 1, **actor_options, "max_concurrency": _AT_ONCE}
@@ -193,7 +195,7 @@ class RayScheduler:
                 return await self._play(planned, None, ())
             except _WorkerLostError as lost:
                 error = str(lost)
-                self._count_lost()
+                self._count_lost({})
         error = f"{_MOST_STARTS} workers ended while they played it: {error}"
         return Record(self._give_up(planned, error), None, planned.task.spec)
 
@@ -206,7 +208,7 @@ class RayScheduler:
                 record = await self._play(planned, attempts, earlier)
             except _WorkerLostError as lost:
                 error = f"the worker that played it ended: {lost}"
-                self._count_lost()
+                self._count_lost({})
                 if len(earlier) + 1 >= attempts:
                     episode = self._give_up(planned, error)
                     episode.attempts = earlier
@@ -224,9 +226,10 @@ class RayScheduler:
     def _is_over(self) -> bool:
         return bool(self._budget.stopped)
 
-    def _count_lost(self, attempts: int = 1) -> None:
-        self._budget.outages += attempts
-        self._budget.add(0.0, 0)
+    def _count_lost(self, used: Usage) -> None:
+        """Count an attempt that came to no outcome, and what is known of its use."""
+        self._budget.outages += 1
+        self._budget.add(find_cost(used) or 0.0, count_tokens(used))
 
     def _give_up(self, planned: Planned, error: str) -> Episode:
         episode = self._settings.new_episode(planned)
@@ -269,7 +272,8 @@ class RayScheduler:
         if self._is_over() and not (reply["row"] or reply["raised"]):
             return None
         record = read_played(reply)
-        self._count_lost(len(record.episode.attempts) - len(earlier))
+        for attempt in record.episode.attempts[len(earlier) :]:
+            self._count_lost(attempt.usage)
         self._budget.begin().end(record.episode)
         return record
 
@@ -284,9 +288,9 @@ class RayScheduler:
     async def _settle(
         self, calls: Sequence[Any], seconds: float | None = _CLOSING_SECONDS
     ) -> None:
-        """Wait for calls of actors; of those that have ended, for nothing."""
+        """Wait for calls of actors, however they end; an actor may be gone."""
         if calls:
-            tasks = [asyncio.create_task(_settle(call)) for call in calls]
+            tasks = [asyncio.create_task(_await_quietly(call)) for call in calls]
             await asyncio.wait(tasks, timeout=seconds)
 
     def _pass_on(self, paused: bool) -> Awaitable[None]:
@@ -325,7 +329,7 @@ class RayScheduler:
                 self._ray.kill(actor)
 
 
-async def _settle(call: Any) -> None:
+async def _await_quietly(call: Any) -> None:
     with contextlib.suppress(Exception):
         await call
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import pickle
 import sys
@@ -20,8 +21,8 @@ from ors_gym.errors import (
     ORSError,
 )
 from ors_gym.evaluation import Record, evaluate
-from ors_gym.rollout import Episode, Policy, Rules, _ray, stream_groups
-from ors_gym.rollout._limits import Budget
+from ors_gym.rollout import Attempt, Episode, Policy, Rules, _ray, stream_groups
+from ors_gym.rollout._limits import Budget, Limits
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._player import Turns
 from ors_gym.rollout._ray import (
@@ -35,6 +36,7 @@ from ors_gym.rollout._scheduler import Settings
 from tests.evaluation.contract_evaluations import answer
 
 PLANNED = Planned(Task("train", 3), 2)
+NO_LIMITS = Limits()
 
 
 @pytest.mark.unit
@@ -154,6 +156,8 @@ class StandIn:
         self.begins = list(begins)
         self.lost = 0
         """How many more rollouts end with their actor."""
+        self.attempts: list[Attempt] = []
+        """Those before the one that each rollout ends with."""
         self.noted: asyncio.Queue[Any] = asyncio.Queue()
 
     def cluster_resources(self) -> dict[str, float]:
@@ -166,7 +170,8 @@ class StandIn:
     def kill(self, _: object) -> None:
         pass
 
-    def _start(self, _: bytes) -> Any:
+    def _start(self, job: bytes) -> Any:
+        self.settings: Settings = pickle.loads(job)[1]
         begin = self.begins.pop(0) if self.begins else answer_nothing
         methods = {"begin": begin, "note": self._note, "play": self._play}
         methods |= dict.fromkeys(("cancel", "close", "hold"), answer_nothing)
@@ -179,7 +184,8 @@ class StandIn:
         if self.lost:
             self.lost -= 1
             raise LostError
-        row = Record(Episode("x", 3, "train", 2), success=True).row()
+        episode = Episode("x", 3, "train", 2, attempts=self.attempts)
+        row = Record(episode, success=True).row()
         return {"row": json.dumps(row), "cause": b"", "raised": b""}
 
 
@@ -197,7 +203,10 @@ def make_answer() -> Policy:
 
 @contextlib.asynccontextmanager
 async def scheduling(
-    monkeypatch: pytest.MonkeyPatch, cluster: StandIn, turns: Turns | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: StandIn,
+    turns: Turns | None = None,
+    limits: Limits = NO_LIMITS,
 ) -> AsyncIterator[RayScheduler]:
     monkeypatch.setattr(_ray, "connect", lambda: cluster)
     async with (
@@ -205,7 +214,11 @@ async def scheduling(
         AsyncORSClient("http://127.0.0.1:9") as client,
         contextlib.aclosing(
             RayScheduler(
-                client, make_settings(make_answer), turns, Budget(), actor_options={}
+                client,
+                dataclasses.replace(make_settings(make_answer), limits=limits),
+                turns,
+                Budget(limits),
+                actor_options={},
             )
         ) as scheduler,
     ):
@@ -224,6 +237,24 @@ def test_a_rollout_that_is_given_up_keeps_its_seed(monkeypatch):
     assert record is not None
     assert record.episode.error_kind == "worker"
     assert (record.episode.number, record.episode.seed) == (2, 9)
+
+
+@pytest.mark.unit
+def test_what_attempts_on_a_worker_used_counts_for_the_limits(monkeypatch):
+    prices = {"model": {"input": 1.0, "output": 1.0}}
+
+    async def play() -> Budget:
+        cluster = StandIn()
+        used = {"input_tokens": 5, "output_tokens": 2, "cost": 0.25}
+        cluster.attempts = [Attempt("timeout", "slow", 0.0, 1.0, 1, used)] * 2
+        limits = Limits(max_cost=9, max_outages=9, prices=prices)
+        async with scheduling(monkeypatch, cluster, limits=limits) as scheduler:
+            await scheduler.play_to_an_outcome(PLANNED, 3)
+            assert cluster.settings.limits == Limits(prices=prices)
+            return scheduler._budget
+
+    budget = asyncio.run(play())
+    assert (budget.tokens, budget.cost, budget.outages) == (14, 0.5, 2)
 
 
 @pytest.mark.unit
