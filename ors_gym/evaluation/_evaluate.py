@@ -71,12 +71,12 @@ class _EnvOptions(TypedDict, total=False):
 class Options(RuleOptions, LimitOptions, _EnvOptions, total=False):
     """The keyword arguments of `evaluate` and `parallel_evaluate`.
 
-    They also take the limits of a run (`LimitOptions`), the arguments of `Rules`, such
-    as ``max_turns``, and these of
-    `ORSEnv`: ``secrets``, ``toolset``, ``env_overrides``, ``call_timeout``,
+    Beside those below they are the limits of a run, such as ``max_cost``; the arguments
+    of `Rules`, such as ``max_turns``; and these of `ORSEnv`: ``api_key``, ``headers``,
+    ``client_options``, ``secrets``, ``toolset``, ``env_overrides``, ``call_timeout``,
     ``setup_timeout``, ``max_episode_steps``, ``invalid_action_reward``,
-    ``terminal_tool_as``, ``tool_schemas``,
-    ``on_tool_error``, ``observation_mode``, ``create_options``, ``session_options``.
+    ``terminal_tool_as``, ``tool_schemas``, ``on_tool_error``, ``observation_mode``,
+    ``create_options`` and ``session_options``.
 
     Example:
         >>> options: Options = {"split": "test", "max_concurrent": 4, "progress": False}

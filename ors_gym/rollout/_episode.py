@@ -490,6 +490,7 @@ class Attempt:
         texts = isinstance(made.kind, str) and isinstance(made.error, str)
         if not texts or not isinstance(made.steps, int):
             raise TypeError(f"an attempt of it is {value!r:.60}")
+        # The sign raises the TypeError for what is no number.
         usage = {name: +used for name, used in made.usage.items()}
         return cls(made.kind, made.error, +made.time, +made.seconds, made.steps, usage)
 

@@ -170,12 +170,12 @@ def _play_action(
         called = _called(action)
         episode.steps.append(
             Step(
-                len(episode.turns) - 1,
-                action.id,
-                called.get("tool", ""),
-                called.get("input", {}),
-                [],
-                0.0,
+                turn=len(episode.turns) - 1,
+                call_id=action.id,
+                tool=called.get("tool", ""),
+                input=called.get("input", {}),
+                blocks=[],
+                reward=0.0,
                 truncated=True,
                 error=str(error),
                 error_kind=error.kind,
@@ -223,19 +223,19 @@ def _read_result(
         blocks = [{"type": "text", "text": text}]
     called = _called(action)
     return Step(
-        len(episode.turns) - 1,
-        action.id,
-        info.get("tool", called.get("tool", "")),
-        called.get("input", {}),
-        list(blocks),
-        float(reward),
-        bool(info.get("reward_is_null", False)),
-        bool(terminated),
-        bool(truncated),
-        error,
-        kind,
-        dict(metadata) if metadata else None,
-        seconds,
+        turn=len(episode.turns) - 1,
+        call_id=action.id,
+        tool=info.get("tool", called.get("tool", "")),
+        input=called.get("input", {}),
+        blocks=list(blocks),
+        reward=float(reward),
+        reward_is_null=bool(info.get("reward_is_null", False)),
+        finished=bool(terminated),
+        truncated=bool(truncated),
+        error=error,
+        error_kind=kind,
+        metadata=dict(metadata) if metadata else None,
+        seconds=seconds,
     )
 
 

@@ -120,9 +120,16 @@ def _last(rewards: Sequence[float]) -> float:
     return rewards[-1]
 
 
-# fsum, so that the order of the steps does not matter.
+def _sum(rewards: Sequence[float]) -> float:
+    try:
+        # The order of the steps does not matter to it.
+        return math.fsum(rewards)
+    except OverflowError:
+        return sum(rewards)
+
+
 _REDUCTIONS: Final[dict[str, Callable[[Sequence[float]], float]]] = {
-    "sum": math.fsum,
+    "sum": _sum,
     "last": _last,
     "mean": np.mean,
     "max": max,

@@ -1,5 +1,6 @@
 """The rules of an episode: what it is worth, and what a policy sees of that."""
 
+import math
 from typing import Any, get_args
 from unittest.mock import PropertyMock, patch
 
@@ -33,6 +34,11 @@ def test_reductions_leave_out_what_was_not_paid(reduction, expected):
     episode = play(env, *[submit()] * 6, reward_reduction=reduction)
     assert episode.total_reward == pytest.approx(expected)
     assert reduce_rewards([], reduction) == 0.0
+
+
+def test_rewards_whose_sum_no_float_holds_end_no_run():
+    env = ScriptedEnv({"reward": 1e308}, {"reward": 1e308, "finished": True})
+    assert play(env, *[submit()] * 2).total_reward == math.inf
 
 
 def test_an_unfinished_episode_is_paid_for_it():
