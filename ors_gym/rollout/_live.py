@@ -102,6 +102,7 @@ class LiveEpisode:
         self._rules = rules
         self._env = make_rollout_env(client, env_name, **arguments)
         self._game: Game | None = None
+        self._is_closed = False
         self._turn = asyncio.Lock()
         self._clock = Clock()
 
@@ -251,8 +252,9 @@ class LiveEpisode:
 
     async def _play_turn(self, answer: Any) -> None:
         episode = self.episode
-        if self._game is None or self.ended:
-            why = f"ended ({episode.stop_reason})" if self.ended else "not started"
+        if self._game is None or self.ended or self._is_closed:
+            why = "been closed" if self._is_closed else "not started"
+            why = f"ended ({episode.stop_reason})" if self.ended else why
             raise EpisodeOverError(f"the episode takes no turn: it has {why}")
         turns = len(episode.turns)
         try:
@@ -357,12 +359,14 @@ class LiveEpisode:
 
     async def close(self) -> None:
         """Delete the session, in bounded time. Closing twice is fine."""
+        self._is_closed = True
         if self._game is not None:
             self._game.close()
         await self._env.close()
 
     def discard(self) -> None:
         """Close it without waiting: the background deletes the session."""
+        self._is_closed = True
         if self._game is not None:
             self._game.close()
         self._env.discard()

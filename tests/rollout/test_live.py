@@ -324,3 +324,15 @@ def test_a_set_up_is_tried_again_where_it_failed_and_not_where_it_cannot_be(cont
         assert not live.episode.attempts
 
     run_live(contract, unknown, 10**9, attempts=2)
+
+
+def test_an_episode_that_was_closed_takes_no_turn_and_asks_no_policy_for_ever(contract):
+    async def run() -> None:
+        async with LiveEpisode(contract.base_url, "Contract", 0) as live:
+            await live.start()
+        with pytest.raises(EpisodeOverError, match="been closed"):
+            await live.take("Hm.")
+        with pytest.raises(EpisodeOverError, match="been closed"):
+            await live.play(lambda _: "Hm.")
+
+    asyncio.run(run())
