@@ -221,7 +221,8 @@ def _check(least: int = 1, **given: int | None) -> None:
 
 
 def _check_choices(tasks: object, incomplete: object) -> None:
-    if isinstance(tasks, str | bytes | Mapping | int):
+    is_no_list = isinstance(tasks, str | bytes | Mapping)
+    if is_no_list or not isinstance(tasks, Iterable | AsyncIterable | None):
         raise InvalidRequestError(
             "tasks= takes an iterable of indexes, of tasks as the server lists them, "
             f"or of pairs of split and index; not {type(tasks).__name__}"

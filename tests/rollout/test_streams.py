@@ -365,8 +365,10 @@ def test_mistakes_of_the_caller_are_raised_at_once(contract):
     for options in wrong:
         with pytest.raises(errors.InvalidRequestError):
             stream(url, [0], **options)
-    with pytest.raises(errors.InvalidRequestError):
-        stream(url, "test")
+    tasks: Any
+    for tasks in ("test", 3, 3.5, print, {"id": 1}):
+        with pytest.raises(errors.InvalidRequestError, match="tasks= takes"):
+            stream(url, tasks)
     with pytest.raises(errors.InvalidRequestError, match="needs an integer"):
         play(url, [0], version=lambda: "a", max_staleness=1)
 
