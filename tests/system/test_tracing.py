@@ -196,6 +196,9 @@ def test_an_env_that_is_stepped_by_hand(one_server, traces):
         env.step(ADD)
         env.step({"tool": "fail", "input": {"message": "no"}})
         env.step(SUBMIT)
+        # What is current when the metrics are collected is not the call.
+        points = traces.metrics()["gen_ai.execute_tool.duration"]
+        assert [list(point.exemplars) for point in points] == [[]] * 3
     (tree,) = traces.trees("training")
     calls = [f"execute_tool {name}" for name in ("add", "fail", "submit")]
     below = [part for call in calls for part in (call, CALL)]

@@ -41,6 +41,8 @@ _SECONDS_BUCKETS: Final = (*_SECONDS, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS_BUCKETS: Final = tuple(4.0**power for power in range(14))
 """The bounds that the conventions recommend."""
 _CALLS_IN_A_ROW: Final = 64
+_NOWHERE: Final = contexts.set_value("ors_gym-nowhere", True, Context())
+"""A context without a span: what is current now is not the call that was timed."""
 _USAGE: Final = {
     "input_tokens": "input",
     "prompt_tokens": "input",
@@ -96,7 +98,7 @@ class Instruments:
         """Record the tool calls so far."""
         calls, self._calls = self._calls, []
         for seconds, figures in calls:
-            self._tool.record(seconds, figures)
+            self._tool.record(seconds, figures, _NOWHERE)
 
     def _observe(self, _: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
         # The metrics are being collected: what is collected is to be complete.
