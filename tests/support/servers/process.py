@@ -126,8 +126,11 @@ class RunningServer:
     def log(self, event: str | None = None, **fields: Any) -> list[dict[str, Any]]:
         """Return the entries since the mark, of this kind and with these values."""
         with self._log_path.open("rb") as handle:
-            handle.seek(self._mark)
-            # A line is written at once, but a killed server may leave half of one.
+            if self._mark:
+                # A file grows page by page, so half of a line may lie before the mark.
+                handle.seek(self._mark - 1)
+                handle.readline()
+            # A killed server may leave half of a line.
             lines = [line for line in handle if line.endswith(b"\n")]
         entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
         if event is not None:
