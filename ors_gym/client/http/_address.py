@@ -223,12 +223,12 @@ async def _connect_to_async(
             connected = secured = _wrap_tls(connected, ssl_context, origin)
             await _do_handshake(loop, secured)
     except BaseException:
-        close_on_loop(loop, connected)
+        _close_on_loop(loop, connected)
         raise
     return connected
 
 
-def close_on_loop(loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
+def _close_on_loop(loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
     """Close a socket that an event loop may watch.
 
     An interrupt can leave it watched. The loop would take the next socket, which gets

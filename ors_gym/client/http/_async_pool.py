@@ -7,7 +7,7 @@ import collections
 import errno
 import time
 
-from ors_gym.client.http._address import close_on_loop, connect_async
+from ors_gym.client.http._address import connect_async
 from ors_gym.client.http._async_connection import AsyncConnection, Deadlines
 from ors_gym.client.http._failures import (
     CLOSED,
@@ -213,7 +213,7 @@ class AsyncConnectionPool(BasePool):
             reader = ReplyReader(self._limits, self._head_reader)
             return AsyncConnection(loop, connected, reader, self._deadlines, self._open)
         except BaseException:
-            close_on_loop(loop, connected)
+            connected.close()
             raise
 
 
