@@ -103,6 +103,8 @@ def measure(rounds: int) -> dict[str, float]:
             env.reset()
             best["on"] = min(best["on"], _round(env))
             uninstrument()
+            # The thread of the queue would work beside the steps that follow.
+            tracers.force_flush()
             best["off"] = min(best["off"], _round(env))
     return best
 
