@@ -212,10 +212,12 @@ class Spending:
     def add_turn(self, answer: Any) -> None:
         """Count a turn as soon as the policy returned it."""
         if isinstance(answer, Turn):
-            used, cost = self._measure_turn(answer)
-            self._cost += cost or 0.0
-            self._tokens += count_tokens(used)
-            self._budget.add(cost or 0.0, count_tokens(used))
+            used = usage_of_turn(answer.extra, answer.tokens)
+            cost = self._budget.price(used, _model_of(answer.extra)) or 0.0
+            tokens = count_tokens(used)
+            self._cost += cost
+            self._tokens += tokens
+            self._budget.add(cost, tokens)
 
     def end(self, episode: Episode) -> None:
         """Count what was told at the end only, and note what the episode cost."""
@@ -232,13 +234,13 @@ class Spending:
         extra = episode.extra
         if isinstance(extra, Mapping) and (used := read_usage(extra.get("usage"))):
             return used, self._budget.price(used, _model_of(extra))
-        costs = [self._measure_turn(turn)[1] for turn in episode.turns]
+        costs = [
+            self._budget.price(used, _model_of(turn.extra))
+            for turn in episode.turns
+            if (used := usage_of_turn(turn.extra, turn.tokens))
+        ]
         known = [cost for cost in costs if cost is not None]
         return episode.usage, math.fsum(known) if known else None
-
-    def _measure_turn(self, turn: Turn) -> tuple[Usage, float | None]:
-        used = usage_of_turn(turn.extra, turn.tokens)
-        return used, self._budget.price(used, _model_of(turn.extra))
 
 
 def _model_of(extra: Any) -> str:

@@ -75,6 +75,9 @@ def _number_at(told: Any, place: tuple[str, ...]) -> float | None:
 
 def usage_of_turn(extra: Any, tokens: TurnTokens | None) -> Usage:
     """Return what a turn used: as its ``extra`` says, else by its tokens."""
+    if extra is tokens is None:
+        # Most policies say nothing, and each turn is looked at.
+        return {}
     used = read_usage(extra.get("usage")) if isinstance(extra, Mapping) else {}
     if not used and tokens is not None:
         read, sampled = len(tokens.prompt_ids), len(tokens.ids)
