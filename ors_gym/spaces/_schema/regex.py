@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import math
 from abc import ABC, abstractmethod
@@ -15,6 +16,10 @@ def is_bare(tree: Tree, place: int) -> bool:
     """Return whether a pattern begins (0) or ends (-1) with something of no width."""
     if isinstance(tree, Concatenation) and tree.items:
         tree = tree.items[place]
+    return _is_bare_assertion(tree)
+
+
+def _is_bare_assertion(tree: Tree) -> bool:
     return isinstance(tree, Assertion) and tree.item is None
 
 
@@ -44,6 +49,8 @@ _Span: TypeAlias = tuple[int, int]
 
 _MAX_LISTED_REPEATS = 100
 _MANY = 10**12
+_MAX_WRITTEN_OUT = 256
+"""Characters of a set that are kept as one text."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -95,8 +102,20 @@ class Tree(ABC):
     def write(self, writer: Writer, following: int) -> None:
         """Write a text; at least ``following`` characters will come after it."""
 
+    def write_often(
+        self, writer: Writer, following: int, least: int, most: int, end: int
+    ) -> None:
+        """Write ``least`` to ``most`` texts, beyond the least only up to ``end``.
 
-@dataclasses.dataclass(frozen=True, slots=True)
+        ``end`` is a length of all that the writer has.
+        """
+        for done in range(most):
+            if done >= least and writer.length >= end:
+                return
+            self.write(writer, following)
+
+
+@dataclasses.dataclass(frozen=True)
 class Characters(Tree):
     """One character out of a set."""
 
@@ -111,25 +130,56 @@ class Characters(Tree):
         return 1
 
     def count(self) -> int | None:
-        return self._size() if self.whole else None
+        return len(self._alphabet) if self.whole else None
 
-    def _size(self) -> int:
-        return sum(high - low + 1 for low, high in self.spans)
+    @functools.cached_property
+    def _alphabet(self) -> str | _Alphabet:
+        alphabet = _Alphabet(self.spans)
+        return "".join(alphabet) if len(alphabet) <= _MAX_WRITTEN_OUT else alphabet
 
     def texts(self) -> Iterator[str]:
-        for low, high in self.spans:
-            yield from map(chr, range(low, high + 1))
+        return iter(self._alphabet)
 
     def write(self, writer: Writer, following: int) -> None:  # noqa: ARG002
-        place = int(writer.random.random() * self._size())
-        for low, high in self.spans:
-            if place <= high - low:
-                writer.append(chr(low + place))
-                return
-            place -= high - low + 1
+        alphabet = self._alphabet
+        writer.append(alphabet[int(writer.random.random() * len(alphabet))])
+
+    def write_often(
+        self,
+        writer: Writer,
+        following: int,  # noqa: ARG002
+        least: int,
+        most: int,
+        end: int,
+    ) -> None:
+        # Each is one long, so how many there will be is known.
+        room = end - writer.length
+        times = most if most <= room else max(least, room)
+        writer.append("".join(writer.random.choices(self._alphabet, k=times)))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+class _Alphabet:
+    """The characters of spans, which may be too many to be written out."""
+
+    def __init__(self, spans: tuple[_Span, ...]) -> None:
+        self._ranges = [range(low, high + 1) for low, high in spans]
+        self._length = sum(map(len, self._ranges))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: int) -> str:
+        for codes in self._ranges:
+            if place < len(codes):
+                return chr(codes[place])
+            place -= len(codes)
+        raise IndexError(place)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(chr, itertools.chain.from_iterable(self._ranges))
+
+
+@dataclasses.dataclass(frozen=True)
 class Concatenation(Tree):
     """One thing after another."""
 
@@ -151,11 +201,19 @@ class Concatenation(Tree):
         return _joined([item.texts() for item in self.items])
 
     def write(self, writer: Writer, following: int) -> None:
-        lengths = [item.shortest() for item in self.items]
-        remaining = following + sum(lengths)
-        for item, length in zip(self.items, lengths, strict=True):
-            remaining -= length
-            item.write(writer, remaining)
+        for item, after in self._steps:
+            item.write(writer, following + after)
+
+    @functools.cached_property
+    def _steps(self) -> list[tuple[Tree, int]]:
+        """The items to be written, and the least number of characters after each."""
+        steps: list[tuple[Tree, int]] = []
+        after = 0
+        for item in reversed(self.items):
+            if not _is_bare_assertion(item):
+                steps.append((item, after))
+            after += item.shortest()
+        return steps[::-1]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -228,22 +286,19 @@ class Repeat(Tree):
             yield from _joined([single] * number)
 
     def write(self, writer: Writer, following: int) -> None:
-        most = self.minimum + max(writer.extra, writer.target)
-        if self.maximum is not None:
-            most = min(most, self.maximum)
-        count = writer.random.randint(self.minimum, max(self.minimum, most))
-        for done in range(max(self.minimum, most)):
-            if done >= self.minimum:
-                if writer.target and writer.length + following >= writer.target:
-                    break
-                if not writer.target and (
-                    done >= count or writer.length > writer.limit
-                ):
-                    break
-            self.item.write(writer, following)
+        least = self.minimum
+        most = least + max(writer.extra, writer.target)
+        if self.maximum is not None and self.maximum < most:
+            most = self.maximum
+        count = writer.random.randint(least, most)
+        if writer.target:
+            end = writer.target - following
+        else:
+            most, end = count, writer.limit + 1
+        self.item.write_often(writer, following, least, most, end)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class _Group(Concatenation):
     """What a backreference can refer to, by number or by name."""
 
