@@ -25,6 +25,7 @@ from ors_gym.spaces._schema.nodes import (
     list_values,
     why_impossible,
 )
+from ors_gym.spaces._schema.work import Budget
 
 if TYPE_CHECKING:
     from ors_gym.formats._drafts import Document, Scope
@@ -137,10 +138,13 @@ class CompiledSchema:
         """Draw a value, with ``random`` as the source of chance."""
         node = self._node
         witness = self._witness
-        with self._bounded():
+        # Nothing that is raised here leaves, so no error needs the schema's name.
+        with Budget(self._document):
             for _ in range(_MAX_DRAWS):
-                with contextlib.suppress(Unusable, RecursionError):
+                try:
                     return node.draw(Draw(random), 0)
+                except (Unusable, RecursionError):
+                    continue
         # Chance finds no value for this part of the schema often enough.
         return copy_json(witness)
 
@@ -209,10 +213,8 @@ class CompiledSchema:
     @contextlib.contextmanager
     def _bounded(self, value: Any = None, *, times: int = 1) -> Iterator[None]:
         """Bound the work of a block, and name the schema in what it raises."""
-        from ors_gym.spaces._schema.work import budget  # noqa: PLC0415
-
         try:
-            with budget(self._document, value, times=times):
+            with Budget(self._document, value, times=times):
                 yield
         except Unusable as reason:
             raise SchemaError(

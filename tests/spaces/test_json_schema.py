@@ -21,7 +21,7 @@ from ors_gym.errors import SchemaError
 from ors_gym.formats._drafts import Document
 from ors_gym.spaces import json_schema
 from ors_gym.spaces._schema.nodes import Unusable, distinct_key
-from ors_gym.spaces._schema.work import budget
+from ors_gym.spaces._schema.work import Budget
 from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
 
 pytestmark = pytest.mark.unit
@@ -748,7 +748,7 @@ def test_what_is_too_much_is_named() -> None:
 def test_a_larger_value_may_cost_more_within_a_limit(values: int, most: int) -> None:
     document = Document(True)
     applied = 0
-    with budget(document, [None] * (values - 1)) as work, pytest.raises(Unusable):
+    with Budget(document, [None] * (values - 1)) as work, pytest.raises(Unusable):
         while applied < 10**6:
             work.spend(True)
             applied += 1

@@ -25,7 +25,7 @@ from referencing.exceptions import Unresolvable
 from ors_gym.formats._drafts import NAMES, Document, Scope, scope_key
 from ors_gym.spaces._schema.nodes import Unusable, distinct_key
 from ors_gym.spaces._schema.patterns import TooMuchError, search
-from ors_gym.spaces._schema.work import WORK, Work, budget
+from ors_gym.spaces._schema.work import WORK, Budget, Work
 
 _FEW_ITEMS = 200
 _T = TypeVar("_T")
@@ -62,7 +62,7 @@ class Checker:
         validator = self._validator(schema, scope)
 
         def is_valid(value: Any) -> bool:
-            with budget(self._document, value) as work:
+            with Budget(self._document, value) as work:
                 work.valid.clear()
                 work.spend(schema)
                 return _ask(lambda: bool(validator.is_valid(value))) or False
@@ -73,7 +73,7 @@ class Checker:
         """List what is wrong with a value; None if a number cannot be divided."""
         document = self._document
         validator = self._validator(document.root, document.scope())
-        with budget(document, value) as work:
+        with Budget(document, value) as work:
             work.valid.clear()
             return _ask(lambda: list(validator.iter_errors(value)))
 

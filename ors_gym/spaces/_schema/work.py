@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Iterator
-from contextvars import ContextVar
-from typing import Any
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any
 
-from ors_gym.formats._drafts import Document
 from ors_gym.spaces._schema.nodes import Unusable
+
+if TYPE_CHECKING:
+    from ors_gym.formats._drafts import Document
 
 _MAX_WORK = 20_000
 """Schemas that are applied in one check at most, or in one draw or compilation."""
@@ -73,18 +75,30 @@ class Work:
 WORK: ContextVar[Work] = ContextVar("work")
 
 
-@contextlib.contextmanager
-def budget(document: Document, value: Any = None, *, times: int = 1) -> Iterator[Work]:
-    """Let all checks within share a budget, unless they share one already."""
-    if (work := WORK.get(None)) is not None:
-        yield work
-        return
-    work = Work(document, _MAX_WORK * times, value)
-    token = WORK.set(work)
-    try:
-        yield work
-    finally:
-        WORK.reset(token)
+class Budget:
+    """Lets all checks within share a budget, unless they share one already."""
+
+    # A class, since each draw and each check enters it, and a generator is slower.
+    __slots__ = ("_document", "_times", "_token", "_value")
+
+    def __init__(
+        self, document: Document, value: Any = None, *, times: int = 1
+    ) -> None:
+        self._document = document
+        self._value = value
+        self._times = times
+        self._token: Token[Work] | None = None
+
+    def __enter__(self) -> Work:
+        work = WORK.get(None)
+        if work is None:
+            work = Work(self._document, _MAX_WORK * self._times, self._value)
+            self._token = WORK.set(work)
+        return work
+
+    def __exit__(self, *_: object) -> None:
+        if self._token is not None:
+            WORK.reset(self._token)
 
 
 def _count(value: Any) -> int:
