@@ -292,9 +292,10 @@ class _ObjectBody(Body):
         """Add an optional member and those that it brings, if all of them are found."""
         if not member.node.possible or member.name in result:
             return
-        names = self._dependencies.get(member.name, ())
         added = {}
-        for name in (member.name, *(name for name in names if name not in result)):
+        for name in (member.name, *self._dependencies.get(member.name, ())):
+            if name in result:
+                continue
             if name not in self._properties or not draw.may_fail():
                 return
             node = self._properties[name].node
@@ -319,7 +320,9 @@ class _ObjectBody(Body):
         )
         if extras is not None and not small:
             self._add_extras(extras, result, draw, depth)
-        for member in draw.random.sample(others, len(others)) if free else others:
+        if free and others:
+            others = draw.random.sample(others, len(others))
+        for member in others:
             if len(result) >= self._fewest:
                 return
             self._add(member, result, draw, depth)

@@ -60,7 +60,7 @@ class _NumberRange:
             and (self.above is None or value > self.above)
             and (self.maximum is None or value <= self.maximum)
             and (self.below is None or value < self.below)
-            and all(_is_multiple(value, step) for step in self.steps)
+            and (not self.steps or all(_is_multiple(value, s) for s in self.steps))
             and (not self.integer or value == int(value))
         )
 

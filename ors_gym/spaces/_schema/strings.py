@@ -81,7 +81,7 @@ class _StringBody(Body):
         return (
             len(text) >= self._shortest
             and (self._longest is None or len(text) <= self._longest)
-            and all(pattern.matches(text) for pattern in self._patterns)
+            and (not self._patterns or all(p.matches(text) for p in self._patterns))
         )
 
     def draw(self, draw: Draw, depth: int) -> str:  # noqa: ARG002
