@@ -19,6 +19,7 @@ from gymnasium.vector.utils import concatenate, create_empty_array, iterate
 from ors_gym._gymnasium_json.values import (
     MOST_ELEMENTS,
     UncarriedError,
+    read_dtype,
     read_value,
     show_value,
     write_value,
@@ -155,10 +156,12 @@ class _Numeric(_Kind):
         array = np.asarray(action)
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
             # Such as the integers that a list of Python's numbers becomes.
-            cast = array.astype(space.dtype)
-            if array.dtype.kind not in "biu" or not np.array_equal(cast, array):
+            whole = array.dtype.kind in "biu"
+            if not whole or not np.array_equal(array.astype(space.dtype), array):
                 raise TypeError(f"an array of {array.dtype} is no action of {space}")
-        return _finite(array.astype(space.dtype).tolist())
+        with np.errstate(over="ignore"):
+            # As in `read_action`.
+            return _finite(array.astype(space.dtype).tolist())
 
 
 def _finite(numbers: Any) -> Any:
@@ -240,15 +243,18 @@ class _Box(_Numeric):
         return described
 
     def read(self, described: Any) -> Space[Any]:
-        shape, dtype = tuple(map(int, described["shape"])), np.dtype(described["dtype"])
+        shape, dtype = (
+            tuple(map(int, described["shape"])),
+            read_dtype(described["dtype"]),
+        )
         if math.prod(shape) > MOST_ELEMENTS or min(shape, default=0) < 0:
             raise UncarriedError(f"a Box of shape {shape} is too large")
         low, high = (_read_bound(described[key], shape) for key in ("low", "high"))
         box: spaces.Box[Any] = spaces.Box(low, high, shape, dtype=dtype)
         if "bounded" in described:
             below, above = described["bounded"]
-            box.bounded_below = _read_bound(below, shape)
-            box.bounded_above = _read_bound(above, shape)
+            box.bounded_below = _read_bound(below, shape).astype(np.bool_)
+            box.bounded_above = _read_bound(above, shape).astype(np.bool_)
         return box
 
 
@@ -274,8 +280,9 @@ class _Discrete(_Numeric):
         return {"n": int(space.n), "start": int(space.start), "dtype": dtype}
 
     def read(self, described: Any) -> Space[Any]:
-        n, start, dtype = (described[key] for key in ("n", "start", "dtype"))
-        other = {} if np.dtype(dtype) == np.int64 else {"dtype": np.dtype(dtype).type}
+        n, start, dtype = described["n"], described["start"], described["dtype"]
+        dtype = read_dtype(dtype)
+        other = {} if dtype == np.int64 else {"dtype": dtype.type}
         space: Space[Any] = spaces.Discrete(n, start=start, **other)
         return space
 

@@ -20,6 +20,8 @@ from gymnasium.spaces import GraphInstance
 
 MOST_ELEMENTS: Final = 2**26
 """Elements of the largest array that is carried: an image of 8192 by 8192 pixels."""
+_MOST_BYTES: Final = 16 * MOST_ELEMENTS
+"""Bytes of the largest one: an element of text may have any size."""
 _LISTED: Final = 256
 """Elements up to which an array is a list of numbers."""
 _SHOWN: Final = 1000
@@ -59,8 +61,16 @@ def write_value(value: Any) -> Any:
 def _write(value: object) -> Any:
     if hasattr(value, "__array__"):
         # Arrays of other libraries, such as JAX, become NumPy's.
-        return {"@array": _write_array(np.asarray(value))}
+        return {"@array": _write_array(_to_numpy(value))}
     raise UncarriedError(f"JSON cannot hold a value of type {type(value).__name__}")
+
+
+def _to_numpy(value: Any) -> np.ndarray[Any, Any]:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # noqa: BLE001 - as a tensor that needs a gradient
+        kind = type(value).__name__
+        raise UncarriedError(f"a {kind} is no array of NumPy: {error}") from None
 
 
 @_write.register
@@ -70,8 +80,12 @@ def _(value: bool | None) -> Any:
 
 @_write.register
 def _(value: int) -> Any:
-    big = not -_SAFE_INTEGER <= value < _SAFE_INTEGER
-    return {"@int": str(int(value))} if big else int(value)
+    if -_SAFE_INTEGER <= value < _SAFE_INTEGER:
+        return int(value)
+    try:
+        return {"@int": str(int(value))}
+    except ValueError:
+        raise UncarriedError("the number has too many digits") from None
 
 
 @_write.register
@@ -89,7 +103,8 @@ def _write_text(value: str) -> Any:
         value.encode()
     except UnicodeEncodeError:
         raise UncarriedError("the text has half a surrogate pair") from None
-    return str(value)
+    # Not `str`, which names the member of an enumeration.
+    return str.__str__(value)
 
 
 @_write.register
@@ -127,7 +142,9 @@ def _write_array(array: np.ndarray[Any, Any]) -> dict[str, Any]:
     dtype, shape = array.dtype, list(array.shape)
     if dtype.kind not in _KINDS:
         raise UncarriedError(f"JSON cannot hold an array of dtype {dtype}")
-    if array.size > MOST_ELEMENTS:
+    if isinstance(array, np.ma.MaskedArray):
+        raise UncarriedError("JSON cannot hold the mask of an array")
+    if array.size > MOST_ELEMENTS or array.nbytes > _MOST_BYTES:
         raise UncarriedError(f"an array of {array.size} elements is too large")
     written: dict[str, Any] = {"dtype": dtype.str, "shape": shape}
     if array.size <= _LISTED and _is_plain(array):
@@ -177,13 +194,14 @@ def _read(written: Any) -> Any:
 
 
 def _read_array(written: Any) -> np.ndarray[Any, Any]:
-    dtype, shape = np.dtype(str(written["dtype"])), tuple(map(int, written["shape"]))
+    dtype, shape = read_dtype(written["dtype"]), tuple(map(int, written["shape"]))
     count = math.prod(shape)
-    if dtype.kind not in _KINDS or min(shape, default=0) < 0 or count > MOST_ELEMENTS:
+    size = count * dtype.itemsize
+    too_large = count > MOST_ELEMENTS or size > _MOST_BYTES
+    if dtype.kind not in _KINDS or min(shape, default=0) < 0 or too_large:
         raise UncarriedError(f"an array of dtype {dtype} and shape {shape} is not read")
     if "data" in written:
         return np.array(written["data"], dtype).reshape(shape)
-    size = count * dtype.itemsize
     unpacker = zlib.decompressobj()
     # One byte more than it should be, so that no bomb is unpacked.
     packed = base64.b64decode(written["zlib"], validate=True)
@@ -191,6 +209,15 @@ def _read_array(written: Any) -> np.ndarray[Any, Any]:
     if len(content) != size:
         raise UncarriedError(f"an array of {size} bytes has {len(content)}")
     return np.frombuffer(content, dtype).reshape(shape)
+
+
+def read_dtype(written: Any) -> np.dtype[Any]:
+    """Read what a dtype calls itself: ``dtype.str``."""
+    try:
+        return np.dtype(str(written))
+    except SyntaxError:
+        # NumPy reads some texts as Python.
+        raise UncarriedError(f"{written!r:.100} is no dtype") from None
 
 
 def _read_float(written: Any) -> float:
@@ -221,7 +248,9 @@ def show_value(value: Any) -> Any:
         >>> show_value({"at": np.array([0.1, math.inf], np.float32), "bag": (1, 2)})
         {'at': [0.1, 'Infinity'], 'bag': [1, 2]}
     """
-    return show_value(np.asarray(value)) if hasattr(value, "__array__") else value
+    if value is None or isinstance(value, str | int):
+        return value
+    return show_value(np.asarray(value)) if hasattr(value, "__array__") else str(value)
 
 
 @show_value.register
@@ -232,7 +261,9 @@ def _(value: float) -> Any:
 @show_value.register
 def _(value: np.generic) -> Any:
     # The shortest text that reads back as the same number of this dtype.
-    return show_value(float(str(value)) if value.dtype.kind == "f" else value.item())
+    if value.dtype.kind == "f":
+        return show_value(float(str(value)))
+    return value.item() if value.dtype.kind in "biu" else str(value)
 
 
 @show_value.register

@@ -1,6 +1,7 @@
 """Spaces of Gymnasium as JSON, and actions by their schemas: random ones come back."""
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ def test_a_sampled_call_is_an_action(space: Space[Any], seed: int):
         {"space": "Box", "dtype": "<f4", "shape": [-1], "low": 0, "high": 1},
         {"space": "Box", "dtype": "|O", "shape": [1], "low": 0, "high": 1},
         {"space": "Box", "dtype": "<f4", "shape": [1], "low": "a", "high": 1},
+        {"space": "Box", "dtype": "i4,(", "shape": [1], "low": 0, "high": 1},
         {"space": "Discrete", "n": 0, "start": 0, "dtype": "<i8"},
         {"space": "MultiDiscrete", "nvec": 1, "start": 0},
         {"space": "MultiBinary", "n": [2**20, 2**20]},
@@ -209,6 +211,7 @@ def test_what_is_no_action_is_an_error_that_names_the_space(space, written):
         (spaces.Box(0, 9, (1,), np.int8), np.array([0.5])),
         (BOX, [None, 1]),
         (BOX, "up"),
+        (spaces.MultiDiscrete([2, 2]), np.array([math.nan, 1])),
         (spaces.Text(3), 3),
         (spaces.Tuple([BOX]), ()),
         (spaces.Dict(a=BOX), {}),
@@ -223,6 +226,7 @@ def test_what_cannot_be_written_is_an_error(space, action):
 
 def test_numbers_of_other_types_are_written():
     assert write_action(BOX, [0, 1]) == [0.0, 1.0]
+    assert write_action(BOX, np.array([1e300, -1])) == ["Infinity", -1.0]
     assert write_action(spaces.MultiBinary(2), [1, 0]) == [1, 0]
     assert write_action(spaces.Discrete(3), np.array(2)) == 2
     wide = spaces.Box(-np.inf, np.inf, (1,))

@@ -1,5 +1,6 @@
 """Values of Gymnasium as JSON: any of them comes back."""
 
+import enum
 import json
 import math
 from typing import Any, NamedTuple
@@ -92,6 +93,31 @@ def test_an_array_of_another_library_becomes_one_of_numpy():
     assert show_value({"seen": Foreign()}) == {"seen": [1, 2]}
 
 
+class Color(str, enum.Enum):
+    """Text that calls itself otherwise."""
+
+    RED = "red"
+
+
+def test_the_members_of_an_enumeration_are_their_values():
+    again = read_value(through_json(write_value({Color.RED: [Color.RED]})))
+    assert identical(again, {"red": ["red"]})
+
+
+class Unreadable:
+    """A tensor that NumPy may not see."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise RuntimeError("it is on another device")
+
+
+def test_a_value_is_shown_as_json_whatever_it_is():
+    shown = show_value(
+        [np.array([1 + 2j]), np.array(["2026-01-01"], "M8[D]"), b"raw", None, True]
+    )
+    assert through_json(shown) == [["(1+2j)"], ["2026-01-01"], "b'raw'", None, True]
+
+
 def test_a_plain_picture_is_compact():
     picture = np.zeros((210, 160, 3), np.uint8)
     assert len(json.dumps(write_value(picture))) < 1000
@@ -110,7 +136,10 @@ SELF.append(SELF)
 
 @pytest.mark.parametrize(
     "value",
-    [object(), {1, 2}, b"bytes", Pair(1, 2), np.array([None]), "\ud800", SELF, len],
+    [
+        *(object(), {1, 2}, b"bytes", Pair(1, 2), np.array([None]), "\ud800", SELF),
+        *(len, Unreadable(), 10**5000, np.ma.array([1, 2], mask=[0, 1])),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_what_json_cannot_hold_is_an_error(value):
@@ -129,6 +158,7 @@ def test_what_json_cannot_hold_is_an_error(value):
         {"@array": {"dtype": "|u1", "shape": [9], "zlib": "eJwDAAAAAAE="}},
         {"@array": {"dtype": "[('a', 'i4')]", "shape": [1], "data": [1]}},
         {"@array": {"dtype": "nonsense", "shape": [1], "data": [1]}},
+        {"@array": {"dtype": "(2,i4", "shape": [1], "data": [1]}},
         {"@array": None},
         {"@scalar": {}},
         {"@float": "one"},
@@ -145,3 +175,9 @@ def test_what_json_cannot_hold_is_an_error(value):
 def test_what_is_not_written_so_is_an_error(written):
     with pytest.raises(UncarriedError):
         read_value([written])
+
+
+def test_an_array_of_long_texts_is_not_unpacked():
+    written = {"dtype": "<U1000000", "shape": [2**20], "zlib": ""}
+    with pytest.raises(UncarriedError, match="is not read"):
+        read_value({"@array": written})
