@@ -280,9 +280,9 @@ class _Discrete(_Numeric):
         return {"n": int(space.n), "start": int(space.start), "dtype": dtype}
 
     def read(self, described: Any) -> Space[Any]:
-        n, start, dtype = described["n"], described["start"], described["dtype"]
+        n, start, dtype = (described[key] for key in ("n", "start", "dtype"))
         dtype = read_dtype(dtype)
-        other = {} if dtype == np.int64 else {"dtype": dtype.type}
+        other: dict[str, Any] = {} if dtype == np.int64 else {"dtype": dtype.type}
         space: Space[Any] = spaces.Discrete(n, start=start, **other)
         return space
 

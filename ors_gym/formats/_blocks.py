@@ -168,6 +168,13 @@ def replace_surrogates(text: str) -> str:
     return text
 
 
+def make_encodable(value: Any) -> Any:
+    """Replace lone surrogates in plain JSON; the value itself if it has none."""
+    text = json.dumps(value, ensure_ascii=False)
+    encodable = replace_surrogates(text)
+    return value if encodable is text else json.loads(encodable)
+
+
 def truncate(text: str, max_length: int | None) -> tuple[str, bool]:
     """Cut text to a number of characters, and say whether something was cut off."""
     if max_length is None or len(text) <= max_length:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from referencing._core import Resolver
 
 NEWEST = 2020
+_MOST_DIGITS = 20
 _TUPLES = 2019
 _DIALECTS = {
     "http://json-schema.org/draft-03/schema": 3,
@@ -122,7 +123,8 @@ def _modernise_draft_3(view: dict[str, Any]) -> None:
         view["allOf"] = extended if isinstance(extended, list) else [extended]
     if "disallow" in view:
         view["not"] = {"type": view.pop("disallow")}
-    if view.get("type") == "any" or "any" in view.get("type", ()):
+    kinds = view.get("type")
+    if kinds == "any" or (isinstance(kinds, list) and "any" in kinds):
         del view["type"]
 
 
@@ -161,11 +163,16 @@ def follow_reference(reference: str, root: Any) -> Any:
         key = unquote(step).replace("~1", "/").replace("~0", "~")
         if isinstance(target, Mapping) and key in target:
             target = target[key]
-        elif isinstance(target, list) and key.isdecimal() and int(key) < len(target):
+        elif isinstance(target, list) and _is_index(key) and int(key) < len(target):
             target = target[int(key)]
         else:
             raise LookupError(f"the reference {reference!r:.200} leads nowhere")
     return target
+
+
+def _is_index(key: str) -> bool:
+    # Python reads no number of thousands of digits.
+    return key.isdecimal() and len(key) < _MOST_DIGITS
 
 
 class Document:

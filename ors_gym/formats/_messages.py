@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
 from ors_gym.formats._blocks import (
     describe_block,
+    make_encodable,
     read_media_type,
     render_text,
     replace_surrogates,
@@ -194,8 +195,8 @@ def _anthropic_parts(block: Any, role: str) -> list[JSONObject]:
     if kind == "tool_call":
         return [to_anthropic_tool_call(*_call(block))]
     if kind == "reasoning":
-        signature = block.get("signature")
-        thinking = {"type": "thinking", "thinking": block.get("text", "")}
+        signature = _text(block.get("signature"))
+        thinking = {"type": "thinking", "thinking": _text(block.get("text"))}
         return [{**thinking, "signature": signature}] if signature else []
     if role == "assistant":
         # An assistant's message cannot hold an image.
@@ -204,16 +205,29 @@ def _anthropic_parts(block: Any, role: str) -> list[JSONObject]:
 
 
 def _turns(prompt: Sequence[Any]) -> Iterable[tuple[str, Sequence[Block]]]:
-    if prompt and "role" in prompt[0]:
+    if prompt and all(map(_is_message, prompt)):
         return [(message["role"], message["blocks"]) for message in prompt]
     return [("user", prompt)]
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    """Tell a message from a block, to which a server may have given a role."""
+    blocks: Any = value.get("blocks")
+    is_list = isinstance(blocks, list | tuple)
+    return (
+        isinstance(value.get("role"), str) and is_list and all(map(_is_block, blocks))
+    )
+
+
+def _is_block(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _results(blocks: Iterable[Any]) -> list[ToolResult]:
     return [
         ToolResult(
-            block.get("tool_call_id", ""),
-            block.get("blocks", ()),
+            _text(block.get("tool_call_id")),
+            _blocks(block.get("blocks")),
             bool(block.get("is_error")),
         )
         for block in blocks
@@ -223,12 +237,32 @@ def _results(blocks: Iterable[Any]) -> list[ToolResult]:
 
 def _reasoning(blocks: Iterable[Any]) -> str:
     thoughts = [b.get("text") for b in blocks if b.get("type") == "reasoning"]
-    return "\n\n".join(text for text in thoughts if isinstance(text, str) and text)
+    return "\n\n".join(filter(None, map(_text, thoughts)))
 
 
 def _call(block: Any) -> tuple[ToolCall, str]:
-    call: ToolCall = {"tool": block.get("name", ""), "input": block.get("input") or {}}
-    return call, block.get("id", "")
+    given = block.get("input") or {}
+    arguments = given if isinstance(given, dict) else {"input": given}
+    call: ToolCall = {"tool": _text(block.get("name")), "input": arguments}
+    return call, _text(block.get("id"))
+
+
+def _text(value: Any) -> str:
+    """Return what should be text as text, whatever a server wrote in its place."""
+    if value is None:
+        return ""
+    return replace_surrogates(value if isinstance(value, str) else json.dumps(value))
+
+
+def _blocks(value: Any) -> list[Block]:
+    """Return what should be a list of blocks as one; anything else in it is text."""
+    if value is None:
+        return []
+    parts = value if isinstance(value, list | tuple) else [value]
+    return [
+        part if _is_block(part) else {"type": "text", "text": _text(part)}
+        for part in parts
+    ]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -369,7 +403,7 @@ def to_anthropic_tool_call(call: ToolCall, call_id: str) -> JSONObject:
         "type": "tool_use",
         "id": call_id,
         "name": provider_tool_name(call["tool"]),
-        "input": call["input"],
+        "input": make_encodable(call["input"]),
     }
 
 
@@ -474,5 +508,7 @@ def _image_source(block: Block) -> tuple[str, str] | None:
     data = block.get("data")
     media_type = _MEDIA_TYPES.get(read_media_type(block).lower())
     if block.get("type") != "image" or not isinstance(data, str) or not media_type:
+        return None
+    if not data.isascii():
         return None
     return media_type, data

@@ -99,15 +99,19 @@ class _Bundler:
 
     def _fill(self, schema: JSONObject, scope: Scope, copy: JSONObject) -> None:
         known = scope.view(schema)
+        references = [key for key in schema if key in REFERENCES and key in known]
         for key, value in schema.items():
-            if key in REFERENCES and key in known:
-                self._refer(key, value, scope, copy)
-            elif key in NAMED_PARTS and isinstance(value, dict):
+            if key in references:
+                continue
+            if key in NAMED_PARTS and isinstance(value, dict):
                 copy[key] = {name: self._enter(v, scope) for name, v in value.items()}
             elif key in LISTED_PARTS or key in SINGLE_PARTS:
                 copy[key] = self._enter(value, scope)
             elif key not in _LEFT_OUT and (key != "id" or scope.dialect > _LAST_ID):
                 copy[key] = value
+        # Last, since a second one is added to ``allOf``.
+        for key in references:
+            self._refer(key, schema[key], scope, copy)
 
     def _refer(self, key: str, reference: Any, scope: Scope, copy: JSONObject) -> None:
         try:
@@ -127,12 +131,14 @@ class _Bundler:
             self._definitions[name] = self._copy(target, inside)
         pointer = self._pointers[place]
         if "$ref" in copy:
-            copy["allOf"] = [*copy.get("allOf", ()), {"$ref": pointer}]
+            parts = copy.get("allOf")
+            parts = parts if isinstance(parts, list) else []
+            copy["allOf"] = [*parts, {"$ref": pointer}]
         else:
             copy["$ref"] = pointer
 
-    def _free_name(self, reference: str) -> str:
-        words = re.findall(r"[A-Za-z0-9_.-]+", unquote(reference))
+    def _free_name(self, reference: object) -> str:
+        words = re.findall(r"[A-Za-z0-9_.-]+", unquote(str(reference)))
         name = words[-1] if words else "schema"
         names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
         return next(one for one in names if one not in self._definitions)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from ors_gym.formats._blocks import replace_surrogates
+from ors_gym.formats._blocks import make_encodable, replace_surrogates
 from ors_gym.formats._schemas import bundle_schema, find_reference
 from ors_gym.types import JSONObject, ToolSpec
 
@@ -35,7 +35,7 @@ def to_openai_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
             "function": {
                 "name": provider_tool_name(tool["name"]),
                 "description": replace_surrogates(tool["description"]),
-                "parameters": provider_schema(tool["input_schema"]),
+                "parameters": make_encodable(provider_schema(tool["input_schema"])),
             },
         }
         for tool in tools_for_models(tools)
@@ -60,7 +60,7 @@ def to_anthropic_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
         {
             "name": provider_tool_name(tool["name"]),
             "description": replace_surrogates(tool["description"]),
-            "input_schema": provider_schema(tool["input_schema"]),
+            "input_schema": make_encodable(provider_schema(tool["input_schema"])),
         }
         for tool in tools_for_models(tools)
     ]
@@ -80,7 +80,7 @@ def to_mcp_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
         >>> to_mcp_tools([look])[0]["inputSchema"]
         {'type': 'object'}
     """
-    listed = [
+    listed: list[JSONObject] = [
         {
             "name": tool["name"],
             "description": tool["description"],
@@ -88,9 +88,7 @@ def to_mcp_tools(tools: Iterable[ToolSpec]) -> list[JSONObject]:
         }
         for tool in tools
     ]
-    text = json.dumps(listed, ensure_ascii=False)
-    encodable = replace_surrogates(text)
-    return listed if encodable is text else list(json.loads(encodable))
+    return list(make_encodable(listed))
 
 
 def tools_for_models(tools: Iterable[ToolSpec]) -> list[ToolSpec]:

@@ -118,7 +118,9 @@ def _narrow_tool(tool: ToolSpec, parts: JSONObject) -> JSONObject:
             _warn(
                 f"{place} is not an argument that the server lists; it has {arguments}"
             )
-            narrowed["properties"] = {**narrowed.get("properties", {}), name: part}
+            listed = narrowed.get("properties")
+            listed = listed if isinstance(listed, Mapping) else {}
+            narrowed["properties"] = {**listed, name: part}
             continue
         before = _compile_alone(name, known[name], schema, place)
         after = _compile_alone(name, _overlay(known[name], part, schema), schema, place)

@@ -105,16 +105,20 @@ class ToolCallSpace(Space[ToolCall]):
                     f"tool {index} of the list has no name: {tool!r:.200}"
                 )
         identity = _identity(listed)
-        self._tools = listed
         if identity is not None and identity == self._identity:
+            self._tools = listed
             return
-        self._identity = identity
-        self._schemas = tuple(
+        schemas = tuple(
             CompiledSchema(
                 _input_schema(tool), f"tool {tool['name']!r}: input", only_objects=True
             )
             for tool in listed
         )
+        # The identity goes first and comes last, so that an update after one that was
+        # interrupted sets everything.
+        self._identity = None
+        self._tools, self._schemas = listed, schemas
+        self._identity = identity
 
     def sample(
         self, mask: ToolWeights | None = None, probability: ToolWeights | None = None

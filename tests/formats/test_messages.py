@@ -242,6 +242,9 @@ def test_empty_prompts():
     assert to_openai_messages(said_nothing) == [{"role": "assistant", "content": ""}]
 
 
+# JSON may escape half of a surrogate pair.
+TEXT = st.text(st.characters(codec=None))
+ODD = TEXT | st.none() | st.integers() | st.lists(st.integers(), max_size=2)
 KINDS = st.sampled_from(
     ["text", "image", "audio", "reasoning", "tool_call", "tool_result", None]
 )
@@ -249,13 +252,16 @@ BLOCKS = st.lists(
     st.fixed_dictionaries(
         {"type": KINDS},
         optional={
-            "text": st.text() | st.none(),
-            "data": st.text() | st.none(),
+            "text": ODD,
+            "data": ODD,
             "mimeType": st.sampled_from(["image/png", "x", None]),
-            "signature": st.text() | st.none(),
-            "id": st.text(),
-            "name": st.text(min_size=1),
-            "input": st.dictionaries(st.text(), st.integers()),
+            "signature": ODD,
+            "id": ODD,
+            "tool_call_id": ODD,
+            "name": ODD,
+            "input": st.dictionaries(TEXT, TEXT) | ODD,
+            "blocks": st.lists(st.just({"type": "text", "text": "a"}) | ODD) | ODD,
+            "role": st.just("user") | ODD,
         },
     ),
     max_size=5,
@@ -269,7 +275,25 @@ PROMPTS = BLOCKS | st.lists(
 @hypothesis.given(PROMPTS)
 def test_any_prompt_becomes_json_that_can_be_encoded(prompt):
     for messages in (to_openai_messages(prompt), to_anthropic_messages(prompt)):
-        json.dumps(messages, allow_nan=False)
+        json.dumps(messages, allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_a_block_that_has_a_role_is_a_block():
+    block: Any = {"type": "text", "text": "Hi", "role": "user"}
+    assert to_openai_messages([block]) == [{"role": "user", "content": "Hi"}]
+    (said,) = to_anthropic_messages([block])["messages"]
+    assert said["content"] == [text("Hi")]
+
+
+def test_what_a_server_wrote_into_a_result_is_shown():
+    call = {"type": "tool_call", "id": 7, "name": "look", "input": "north"}
+    result = {"type": "tool_result", "tool_call_id": 7, "blocks": ["wall", {"n": 1}]}
+    (said,) = to_openai_messages([{"role": "assistant", "blocks": [call]}])
+    (sent,) = said["tool_calls"]
+    assert sent["function"]["arguments"] == '{"input": "north"}'
+    (answer,) = to_openai_messages([{"role": "user", "blocks": [result]}])
+    assert answer["tool_call_id"] == sent["id"] == "7"
+    assert answer["content"].startswith("wall")
 
 
 def test_mcp_content_is_text_and_images():

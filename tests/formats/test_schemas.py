@@ -150,3 +150,36 @@ def test_a_deep_schema_is_bundled():
     for _ in range(2000):
         bundled = bundled["properties"]["x"]
     assert bundled == {"$ref": "#/$defs/end"}
+
+
+DRAFT_3 = "http://json-schema.org/draft-03/schema#"
+DRAFT_2019 = "https://json-schema.org/draft/2019-09/schema"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{}], "properties": {"a": {"$ref": f"#/anyOf/{'9' * 5000}"}}},
+        {"$schema": DRAFT_3, "type": 5, "properties": {"a": {"$ref": "q#x"}}},
+        {
+            "$schema": DRAFT_2019,
+            "properties": {"a": {"$id": "b", "not": {"$recursiveRef": 5}}},
+        },
+    ],
+    ids=["digits", "type", "recursion"],
+)
+def test_a_schema_that_is_none_is_shown_all_the_same(schema):
+    tool: Any = {"name": "move", "description": "", "input_schema": schema}
+    assert describe_tool(tool).startswith("move(a?: ")
+    (spec,) = formats.to_openai_tools([tool])
+    assert spec["function"]["parameters"]["properties"].keys() == {"a"}
+
+
+def test_no_reference_beside_others_is_lost():
+    definitions = {"A": {"$anchor": "a"}, "B": {"$anchor": "b", "type": "string"}}
+    part = {"$ref": "#a", "$dynamicRef": "#b", "allOf": [{"minLength": 3}]}
+    bundled = bundle_schema({"$defs": definitions, "properties": {"x": part}})
+    validator = jsonschema.Draft202012Validator(bundled)
+    assert validator.is_valid({"x": "abc"})
+    assert not validator.is_valid({"x": "ab"})
+    assert not validator.is_valid({"x": 5})

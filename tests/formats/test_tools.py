@@ -248,3 +248,12 @@ def test_mcp_lists_nothing_that_cannot_be_encoded():
     json.dumps(listed, ensure_ascii=False).encode()
     assert listed["name"] == "a\ufffd"
     assert listed["inputSchema"]["type"] == "object"
+
+
+def test_providers_get_nothing_that_cannot_be_encoded():
+    schema = {"properties": {"a": {"description": "\ud800", "enum": ["a\udfff"]}}}
+    tool: Any = {"name": "a", "description": "", "input_schema": schema}
+    for listed in (formats.to_openai_tools([tool]), formats.to_anthropic_tools([tool])):
+        json.dumps(listed, ensure_ascii=False).encode()
+    call = formats.to_anthropic_tool_call({"tool": "a", "input": {"a": "\ud800"}}, "t")
+    assert call["input"] == {"a": "\ufffd"}

@@ -88,6 +88,13 @@ def test_what_is_not_narrower_is_said_to_be_different(listed, part, shown):
     assert f"it allows {shown}" in str(told[0].message)
 
 
+def test_a_listing_without_arguments_may_be_anything():
+    tool: Any = {"name": "move", "description": "", "input_schema": {"properties": []}}
+    with pytest.warns(UserWarning, match="it has none"):
+        (narrowed,) = narrow_tools([tool], {"move": {"a": UP}})
+    assert (narrowed["input_schema"] or {})["properties"] == {"a": UP}
+
+
 def test_an_argument_that_is_not_listed_is_told():
     with pytest.warns(UserWarning, match=r"move\.a is not an argument .* it has b"):
         narrow(UP, {"b": WORD})

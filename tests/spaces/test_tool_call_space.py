@@ -16,7 +16,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from ors_gym.errors import SchemaError
-from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
+from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText, _tool_call
 from tests.spaces.pydantic_tools import MODELS
 from tests.spaces.texts import EchoEnv
 from tests.support.slow_cases import mostly_slow
@@ -190,6 +190,21 @@ def test_an_update_without_a_change_keeps_what_was_compiled() -> None:
     assert space._schemas is compiled
 
 
+def test_an_update_that_was_interrupted_can_be_repeated(monkeypatch) -> None:
+    space = ToolCallSpace([LOOK])
+
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_tool_call, "CompiledSchema", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            space.update([GUESS, LOOK])
+    assert space.sample() == {"tool": "look", "input": {}}
+    space.update([GUESS, LOOK])
+    assert space.sample(mask={"look": 0}) in space
+
+
 def test_equality_is_of_names_and_schemas() -> None:
     space = ToolCallSpace([LOOK, GUESS])
     assert space == ToolCallSpace([{**LOOK, "description": "Other."}, GUESS], seed=1)
@@ -281,6 +296,7 @@ def test_check_env_is_satisfied(as_text: bool) -> None:
 def test_jsonschema_is_imported_when_it_is_needed() -> None:
     program = """
 import sys
+from ors_gym.spaces import _tool_call
 from ors_gym.spaces import ToolCallSpace
 schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
 space = ToolCallSpace([{"name": "t", "description": "", "input_schema": schema}])
