@@ -114,6 +114,14 @@ def is_flat_json(value: dict[Any, Any]) -> bool:
     return True
 
 
+def has_float(value: object) -> bool:
+    """Say whether there is a float of a value, if it is an integer.
+
+    JSON has integers without end, of which nothing can be computed with floats.
+    """
+    return not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
+
+
 def to_plain_json(value: object, *, root: str = "input") -> Any:
     """Return the plain JSON form of a value: the value itself if it is plain.
 

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._blocks import render_text
-from ors_gym.formats._json import decode_json
+from ors_gym.formats._json import decode_json, has_float
 from ors_gym.formats._messages import has_roles, to_openai_messages
 from ors_gym.rollout._tokens import TokenSequence, TurnTokens, make_sequences
 from ors_gym.rollout._usage import Usage, add_up, read_numbers, usage_of_turn
@@ -492,6 +492,8 @@ class Attempt:
             raise TypeError(f"an attempt of it is {value!r:.60}")
         # The sign raises the TypeError for what is no number.
         usage = {name: +used for name, used in made.usage.items()}
+        if not all(map(has_float, (made.time, made.seconds, *usage.values()))):
+            raise TypeError(f"an attempt of it has too large a number: {value!r:.60}")
         return cls(made.kind, made.error, +made.time, +made.seconds, made.steps, usage)
 
 
@@ -513,7 +515,7 @@ _TYPES: Final[dict[str, Any]] = {
 def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return fields as they were read from JSON; a TypeError names a wrong one."""
     for name, value in fields.items():
-        fits = isinstance(value, _TYPES.get(name, object))
+        fits = isinstance(value, _TYPES.get(name, object)) and has_float(value)
         if fits and name in _OF_OBJECTS:
             fits = all(isinstance(item, dict) for item in value)
         if not fits:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ors_gym.errors import InvalidRequestError
+from ors_gym.formats._json import has_float
 from ors_gym.types import JSONObject
 
 if TYPE_CHECKING:
@@ -110,7 +111,10 @@ class TurnTokens:
         for name in ("prompt_ids", "ids"):
             if not _all_are({int}, getattr(tokens, name)):
                 raise TypeError(f"the {name} of a turn's tokens are no list of ids")
-        if tokens.logprobs is not None and not _all_are({int, float}, tokens.logprobs):
+        logprobs = tokens.logprobs
+        if logprobs is not None and not (
+            _all_are({int, float}, logprobs) and all(map(has_float, logprobs))
+        ):
             raise TypeError("the logprobs of a turn's tokens are no list of numbers")
         _check(tokens)
         return tokens

@@ -133,6 +133,9 @@ def test_an_episode_has_an_outcome_or_an_error(episode):
         *('{"environment": "a", "prompt": [1]}', '{"environment": "a", "error": null}'),
         '{"environment": "a", "turns": [{"actions": [], "call_ids": 1}]}',
         '{"environment": "a", "total_reward": NaN}',
+        f'{{"environment": "a", "seconds": {10**400}}}',
+        f'{{"environment": "a", "total_reward": -{10**400}}}',
+        f'{{"environment": "a", "steps": [{{"reward": {10**400}}}]}}',
         *('{"environment": "a", "extra": ' + "[" * 100_000, b"\xff"),
     ],
 )
@@ -150,7 +153,14 @@ def test_attempts_and_versions_are_part_of_the_json():
     assert (again.attempts, again.turns[0].version) == ([lost], 7)
 
 
-@pytest.mark.parametrize("change", [{"kind": 1}, {"steps": "3"}, {"time": "now"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"kind": 1}, {"steps": "3"}, {"time": "now"}),
+        pytest.param({"seconds": 10**400}, id="huge seconds"),
+        pytest.param({"usage": {"cost": 10**400}}, id="huge usage"),
+    ],
+)
 def test_what_is_no_attempt_is_no_episode(change):
     written = Episode("maze").to_dict()
     attempt = {"kind": "a", "error": "", "time": 1, "seconds": 1, "steps": 0}
