@@ -280,6 +280,38 @@ def test_errors_name_the_place(schema: Any, place: str, reason: str) -> None:
     assert reason in message
 
 
+NOWHERE = {"$ref": "#/nowhere"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"not": {"not": NOWHERE, "type": "null"}},
+        {"not": {"type": "null", "not": NOWHERE}},
+        {"not": {"allOf": [NOWHERE], "required": ["a"]}},
+        {
+            "not": {
+                "properties": {"a": {"not": NOWHERE, "type": "null"}},
+                "type": "null",
+            }
+        },
+    ],
+    ids=json.dumps,
+)
+def test_a_keyword_that_cannot_be_decided_is_last_wherever_it_stands(schema):
+    compiled = CompiledSchema(schema)
+    for seed in range(9):
+        assert compiled.is_valid(compiled.draw(Random(seed)))
+    assert compiled.is_valid({})
+
+
+def test_a_keyword_that_cannot_be_decided_counts_where_no_other_does():
+    compiled = CompiledSchema({"not": {"not": NOWHERE, "type": "object"}})
+    assert compiled.is_valid(3)
+    with pytest.raises(SchemaError, match="does not exist"):
+        compiled.is_valid({})
+
+
 DRAFT_4 = {"$schema": "http://json-schema.org/draft-04/schema#"}
 DRAFT_7 = {"$schema": "http://json-schema.org/draft-07/schema#"}
 DRAFT_2019 = {"$schema": "https://json-schema.org/draft/2019-09/schema"}

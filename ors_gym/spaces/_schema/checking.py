@@ -47,6 +47,22 @@ _MALFORMED = (
 )
 """What jsonschema raises at a part that is not a schema, or leads out of it."""
 _UNDECIDED = (_CircularError, *_MALFORMED)
+_APPLICATORS = {
+    *("$dynamicRef", "$recursiveRef", "$ref", "additionalItems"),
+    *("additionalProperties", "allOf", "anyOf", "contains", "dependencies"),
+    *("dependentSchemas", "if", "items", "not", "oneOf", "patternProperties"),
+    *("prefixItems", "properties", "propertyNames", "unevaluatedItems"),
+    "unevaluatedProperties",
+}
+"""The keywords with schemas inside, any of which may be one that cannot be decided."""
+
+
+class _UndecidedError(ValidationError):
+    """Stands among the errors of a schema for a keyword that cannot be decided."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__("it cannot be decided")
+        self.reason = reason
 
 
 class Checker:
@@ -141,9 +157,12 @@ def _counted(name: str) -> Any:
         for keyword, function in own.items()
         if keyword in stock.VALIDATORS
     }
+    for keyword in _APPLICATORS & stock.VALIDATORS.keys():
+        function = replaced.get(keyword, stock.VALIDATORS[keyword])
+        replaced[keyword] = functools.partial(_put_off, function)
     counted: Any = validators.extend(stock, replaced)  # type: ignore[no-untyped-call]
     extended_evolve, extended_descend = counted.evolve, counted.descend
-    extended_is_valid = counted.is_valid
+    extended_is_valid, extended_iter_errors = counted.is_valid, counted.iter_errors
 
     def evolve(self: Any, **changes: Any) -> Any:
         schema = changes.setdefault("schema", self.schema)
@@ -168,8 +187,42 @@ def _counted(name: str) -> Any:
         with WORK.get().deciding():
             return extended_is_valid(self, instance)
 
+    def iter_errors(self: Any, instance: Any) -> Any:
+        return _decided(extended_iter_errors(self, instance))
+
     counted.evolve, counted.descend, counted.is_valid = evolve, descend, is_valid
+    counted.iter_errors = iter_errors
     return counted
+
+
+def _put_off(
+    function: Any, validator: Any, value: Any, instance: Any, schema: Any
+) -> Any:
+    """Let the other keywords have their say where one cannot be decided."""
+    try:
+        yield from function(validator, value, instance, schema) or ()
+    except _UNDECIDED as error:
+        yield _UndecidedError(error)
+
+
+def _decided(errors: Any) -> Any:
+    """Leave out what cannot be decided, which counts where nothing else is wrong.
+
+    What is wrong with one part is wrong, whatever the others would say.
+    """
+    found = False
+    undecided: Exception | None = None
+    try:
+        for error in errors:
+            if type(error) is _UndecidedError:
+                undecided = error.reason
+            else:
+                found = True
+                yield error
+    except _UNDECIDED as error:
+        undecided = error
+    if undecided is not None and not found:
+        raise undecided
 
 
 def _remember(errors: Any, key: Any, work: Work) -> Any:
@@ -183,13 +236,9 @@ def _remember(errors: Any, key: Any, work: Work) -> Any:
     work.open[key] = work.decisions
     found = False
     try:
-        for error in errors:
+        for error in _decided(errors):
             found = True
             yield error
-    except _UNDECIDED:
-        # What is wrong with one part is wrong, whatever the next would say.
-        if not found:
-            raise
     finally:
         del work.open[key]
     if not found:
