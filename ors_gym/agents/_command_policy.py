@@ -225,15 +225,15 @@ class CommandPolicy:
         }
         server = {SERVER_NAME: {"type": "http", "url": url}}
         files.config.write_text(json.dumps({"mcpServers": server}))
-        for name, text in self.program.files.items():
-            path = files.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(fill(text, {**values, "prompt": ""}), encoding="utf-8")
         prompt = replace_surrogates(render_text(episode.prompt))
         if pictures := files.write_pictures(episode):
             prompt += f"\n\nThe pictures are in the files {', '.join(pictures)}."
         values["prompt"] = fill(self._prompt, {**values, "prompt": prompt})
         files.prompt.write_text(values["prompt"], encoding="utf-8")
+        for name, text in self.program.files.items():
+            path = files.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(fill(text, values), encoding="utf-8")
         return values
 
     def _environment(self, values: Mapping[str, str]) -> dict[str, str]:

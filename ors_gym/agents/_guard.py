@@ -14,6 +14,7 @@ It exits as the program did, or with 128 and the number of the signal that ended
 
 import contextlib
 import ctypes
+import math
 import os
 import select
 import signal
@@ -87,8 +88,13 @@ def _wait(
         left = None if until is None else until - time.monotonic()
         if left is not None and left <= 0:
             return None
-        watched = [ended] if control is None else [ended, control]
-        ready, _, _ = select.select(watched, [], [], left)
+        # Not `select`: an owner with many connections gives a descriptor above 1023.
+        watched = select.poll()
+        for pipe in (ended, control):
+            if pipe is not None:
+                watched.register(pipe, select.POLLIN)
+        milliseconds = None if left is None else math.ceil(1000 * left)
+        ready = {pipe for pipe, _ in watched.poll(milliseconds)}
         if control in ready:
             return None
         if ended in ready:

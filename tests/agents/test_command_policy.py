@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -65,6 +66,20 @@ def _is_alive(pid: int) -> bool:
 
 
 @pytest.fixture
+def many_descriptors():
+    """Keep the lowest 1,030 descriptors in use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("this system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1030)]
+    yield
+    for descriptor in held:
+        os.close(descriptor)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
 def agent(tmp_path):
     agent = Agent(tmp_path)
     yield agent
@@ -106,7 +121,12 @@ def test_what_an_agent_is_given_is_chosen(contract, agent, tmp_path, monkeypatch
         "play",
         env={"HOME": "{directory}/home"},
         pass_env=["MY_*", "ORS_*"],
-        program={"files": {"a/b.json": '{"url": "{mcp_url}", "{x}": {}}'}},
+        program={
+            "files": {
+                "a/b.json": '{"url": "{mcp_url}", "{x}": {}}',
+                "rules.md": "In {directory}: {prompt}",
+            }
+        },
         directory=tmp_path / "kept",
     )
     episode = play_one(contract, policy, secrets={"TOKEN": "s3cret-token"})
@@ -126,6 +146,8 @@ def test_what_an_agent_is_given_is_chosen(contract, agent, tmp_path, monkeypatch
     assert place.is_relative_to(tmp_path / "kept")
     url = json.loads((place / "a/b.json").read_text())["url"]
     assert url == env["ORS_MCP_URL"]
+    told = (place / "rules.md").read_text()
+    assert told == f"In {place}: {agent.note('prompt')}"
     config = json.loads((place.parent / "mcp.json").read_text())
     assert config == {"mcpServers": {"ors": {"type": "http", "url": url}}}
     assert agent.note("prompt").endswith(episode.prompt[0]["text"])
@@ -280,3 +302,20 @@ def test_a_command_that_cannot_be_run_is_refused(contract, arguments, said):
     kinds = (errors.InvalidRequestError, errors.MissingExtraError)
     with pytest.raises(kinds, match=said):
         play(contract, [0], CommandPolicy(*arguments))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_program_runs_beside_many_connections(tmp_path):
+    async def run() -> tuple[int | None, str]:
+        process = await AgentProcess.start(
+            [sys.executable, "-S", "-c", "print(1)"],
+            directory=tmp_path,
+            env=dict(os.environ),
+            given=None,
+            kept_bytes=1000,
+            on_line=lambda _: None,
+        )
+        assert await process.wait(60)
+        return process.exit_code, str(process.stdout) + str(process.stderr)
+
+    assert asyncio.run(run()) == (0, "1\n")
