@@ -19,6 +19,7 @@ SERVER_NAME: Final = "ors"
 """The name that agents know the MCP server by."""
 _BUILT_IN: Final = pathlib.Path(__file__).with_name("programs.toml")
 _SECRET_NAME: Final = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_PLAIN: Final = re.compile(r"[\w .:-]*", re.ASCII)
 _MOST_USED: Final = 1e15
 _PLACEHOLDERS: Final = ("prompt", "mcp_url", "mcp_config", "directory")
 
@@ -47,7 +48,8 @@ class AgentProgram:
         tried_with: The version that it was tried with.
 
     Raises:
-        InvalidRequestError: If there is no command.
+        InvalidRequestError: If there is no command, or a text stands where a list of
+            texts has to.
 
     Example:
         >>> import dataclasses
@@ -67,8 +69,16 @@ class AgentProgram:
     tried_with: str = ""
 
     def __post_init__(self) -> None:
-        if not self.command or not all(isinstance(one, str) for one in self.command):
+        # A text is a list of its characters: "FOO_*" would pass every variable on.
+        if not self.command or not _are_texts(self.command):
             raise InvalidRequestError("an agent's command is a list of texts")
+        if not _are_texts(self.pass_env):
+            raise InvalidRequestError("an agent's pass_env is a list of texts")
+        if not all(group and _are_texts(group) for group in self.arguments):
+            raise InvalidRequestError("an agent's arguments are lists of texts")
+        for table in (self.files, self.env):
+            if not all(isinstance(text, str) for text in table.values()):
+                raise InvalidRequestError("an agent's files and env hold texts")
 
     @property
     def name(self) -> str:
@@ -121,12 +131,19 @@ class AgentProgram:
         names = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(table.keys() - names):
             raise InvalidRequestError(f"an agent program has no {unknown[0]!r}")
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in table.items()
-        }
-        fields["arguments"] = tuple(map(tuple, fields.get("arguments", ())))
-        return cls(**fields)
+        return cls(**{name: _as_tuples(value) for name, value in table.items()})
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple | list) and all(
+        isinstance(one, str) for one in value
+    )
+
+
+def _as_tuples(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_as_tuples, value))
+    return value
 
 
 def _has_option(command: Sequence[str], group: Sequence[str]) -> bool:
@@ -162,7 +179,13 @@ def read_programs(path: str | os.PathLike[str]) -> dict[str, AgentProgram]:
     try:
         tables = tomllib.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         return {name: AgentProgram.from_dict(table) for name, table in tables.items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (
+        InvalidRequestError,
+        OSError,
+        ValueError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise InvalidRequestError(f"{os.fspath(path)}: {error}") from None
 
 
@@ -194,7 +217,12 @@ class UsageReader:
     def __init__(self, rule: Mapping[str, Any] | None) -> None:
         self._places = dict(rule or {})
         self._line: Mapping[str, Any] = self._places.pop("line", {})
-        self._marks = [str(value).encode() for value in self._line.values()]
+        # Which lines are worth reading. Other values are written in several ways.
+        self._marks = [
+            value.encode()
+            for value in self._line.values()
+            if isinstance(value, str) and _PLAIN.fullmatch(value)
+        ]
         self.usage: dict[str, float] = {}
 
     def read(self, line: bytes) -> None:

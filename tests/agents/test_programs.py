@@ -80,6 +80,13 @@ def test_a_command_names_its_model(command, model):
         ("[a]\ncommand = [1]", "list of texts"),
         ("[a]\ncommand = ['x']\narguments = [1]", "a.toml: "),
         ("[a]\narguments = []", "command"),
+        ("[a]\ncommand = 'x -p'", "command is a list of texts"),
+        # Its characters, one of them the star, would be patterns.
+        ("[a]\ncommand = ['x']\npass_env = 'MINE_*'", "pass_env is a list of texts"),
+        ("[a]\ncommand = ['x']\narguments = ['--json']", "arguments are lists"),
+        ("[a]\ncommand = ['x']\narguments = [[]]", "arguments are lists"),
+        ("[a]\ncommand = ['x']\n[a.env]\nLEVEL = 1", "env hold texts"),
+        ("[a]\ncommand = ['x']\n[a.files]\n'a.json' = {}", "env hold texts"),
         (None, "a.toml: "),
     ],
 )
@@ -138,3 +145,11 @@ def test_what_is_used_is_added_up():
     silent = UsageReader(None)
     silent.read(b'{"type": "end", "a": {"b": 1}}')
     assert silent.usage == {}
+
+
+def test_a_line_is_told_by_any_value():
+    line = {"final": True, "turn": 1, "of": "a/\u00e9"}
+    reader = UsageReader({"line": line, "tokens": ["n"]})
+    reader.read(b'{"final": true, "turn": 1.0, "of": "a\\/\\u00e9", "n": 3}')
+    reader.read(b'{"final": false, "turn": 1, "of": "a\\/\\u00e9", "n": 5}')
+    assert reader.usage == {"tokens": 3}
