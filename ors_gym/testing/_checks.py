@@ -99,6 +99,8 @@ def check_endpoints(subject: Subject) -> Verdict:
     ]
     if missing:
         return warned(f"missing: {'; '.join(missing)}", "update the server's SDK")
+    if any(getattr(spoken, name) is None for name in _OPTIONAL):
+        return skipped("the server does not describe itself in /openapi.json")
     return passed("tasks can be counted and played by index; sessions list tools")
 
 
@@ -340,6 +342,9 @@ def check_create_unknown_task(subject: Subject) -> Verdict:
     session_id = subject.client.create_session()
     count = subject.client.num_tasks(subject.environment, subject.split)
     task = {"split": subject.split, "index": count, "env_name": subject.environment}
+    if subject.client.dialect.secrets is SecretsChannel.REQUIRED_BODY:
+        # Else it would be refused for the lack of them.
+        task["secrets"] = {}
     created = subject.ask(
         session_head("POST", "/create", session_id), encode(task, "it")
     )
@@ -466,17 +471,23 @@ def _find_problem(played: Played) -> str:
         return ""
     output = played.output
     reward = output.get("reward")
-    if reward is not None and (
-        isinstance(reward, bool)
-        or not isinstance(reward, int | float)
-        or not math.isfinite(reward)
-    ):
-        return f"the reward is {reward!r}"
+    if reward is not None and not _is_finite_number(reward):
+        return f"the reward is {reward!r:.100}"
     if not isinstance(output.get("finished"), bool):
         return f"finished is {output.get('finished')!r}"
     if not isinstance(output.get("blocks"), list):
         return f"blocks are {output.get('blocks')!r:.100}"
     return ""
+
+
+def _is_finite_number(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # An integer that no float can hold.
+        return False
 
 
 @_check("refused calls", "call")
@@ -485,6 +496,8 @@ def check_refused_calls(subject: Subject) -> Verdict:
     by_tool: dict[str, list[Played]] = {}
     for played in subject.episode.played if subject.script else _play_samples(subject):
         by_tool.setdefault(played.call["tool"], []).append(played)
+    if not by_tool:
+        return skipped("no call can be drawn for any tool but the terminal one")
     said = [told for tool, calls in by_tool.items() if (told := _why_not(tool, calls))]
     if not said:
         return passed("no call that fits its schema was refused")
@@ -561,6 +574,8 @@ def check_resume(subject: Subject) -> Verdict:
         return warned(
             "calls have no task_id", "name one: a broken connection loses the result"
         )
+    if not {"end", "error"} & set(first.events):
+        return skipped(f"{first.call['tool']} has no result that could come again")
     if resumed.text == first.text and resumed.events[-1:] == first.events[-1:]:
         return passed("the same result came again by its task_id")
     return failed(
@@ -579,7 +594,18 @@ def check_unknown_task_id(subject: Subject) -> Verdict:
             "a task_id that was never given ran the tool",
             "refuse it with `event: error`, or a resumed call may run twice",
         )
+    if _is_unanswered(played):
+        return warned(
+            f"a task_id that was never given has no answer: {played.reply}",
+            "refuse it with `event: error`",
+        )
     return passed("refused")
+
+
+def _is_unanswered(played: Played) -> bool:
+    """Whether neither a result nor a 4xx says what became of a call."""
+    refused = not played.reply.failure and 400 <= played.reply.status < 500
+    return played.outcome == "no result" and not refused
 
 
 @_check("unknown tool", "call")
@@ -635,6 +661,11 @@ def check_finished_latch(subject: Subject) -> Verdict:
             f"a call after the end runs again, and is paid {reward}",
             "refuse calls once finished; this client does it for you, others may not",
         )
+    if _is_unanswered(after):
+        return warned(
+            f"a call after the end has no answer: {after.reply}",
+            "refuse calls once finished",
+        )
     return passed("a call after the end is refused")
 
 
@@ -656,7 +687,9 @@ def check_pings_during_a_call(subject: Subject) -> Verdict:
         while not wait([under_way], timeout=_PING_EVERY_SECONDS).done:
             pings.append(subject.ask(head, b"{}").seconds)
         took = under_way.result().reply.seconds
-    longest = max(pings, default=0.0)
+    if not pings:
+        return skipped(f"{tool} took {took:.2f} s in a second session: no time to ping")
+    longest = max(pings)
     if longest > took / 2:
         return warned(
             f"while {tool} ran for {took:.2f} s, a ping waited {longest:.2f} s",

@@ -311,9 +311,10 @@ def read_refusal(words: str, arguments: Sequence[str]) -> list[tuple[str, str]]:
     if not words:
         return []
     located = read_complaints(words)
-    # As pydantic prints an error, with its line ends as blanks.
+    # As pydantic prints an error, with its line ends as blanks. The bound keeps the
+    # work linear, whatever a server says.
     names = "|".join(map(re.escape, arguments))
-    printed = rf"(?:^|\s)({names})(?:\.\S+)? (.*?) \[type=\w+, input_value="
+    printed = rf"(?:^|\s)({names})(?:\.\S+)? (.{{0,500}}?) \[type=\w+, input_value="
     located = located or (re.findall(printed, words) if names else [])
     found: list[tuple[str, str]] = []
     for place, said in located or [("", words)]:
@@ -330,7 +331,8 @@ def _named_in(message: str, arguments: Sequence[str]) -> list[str]:
     return named or list(arguments)
 
 
-_NUMBER: Final = r"(-?\d+(?:\.\d+)?)"
+# A float holds as many digits.
+_NUMBER: Final = r"(-?\d{1,300}(?:\.\d{1,300})?)"
 _RANGES: Final = (
     rf"{_NUMBER}\s*(?:and|to|\.\.\.?|-|through)\s*{_NUMBER}",
     rf"[\[(]\s*{_NUMBER}\s*,\s*{_NUMBER}\s*[\])]",

@@ -3,7 +3,7 @@
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import pytest
 
@@ -162,6 +162,22 @@ FAULTS: Final[list[Fault]] = [
     warns("invalid input", invalid_input=always(PAID)),
     warns("invalid input", invalid_input=always("KeyError")),
     warns("call after the end", after_the_end=always(PAID)),
+    warns(
+        "call after the end",
+        call=lambda sums, session, body: (
+            (500, {})
+            if session.finished and "task_id" not in body
+            else Sums.call(sums, session, body)
+        ),
+    ),
+    warns(
+        "unknown task_id",
+        call=lambda sums, session, body: (
+            (500, {})
+            if body.get("task_id") == "never-given"
+            else Sums.call(sums, session, body)
+        ),
+    ),
     warns("heartbeats", **SILENT),
 ]
 
@@ -195,10 +211,50 @@ def test_every_check_has_its_fault():
     assert found | {"pings during a call"} == {check.name for check in CHECKS}
 
 
+def test_a_task_past_the_end_is_tried_in_a_form_that_the_server_reads(monkeypatch):
+    class WantsSecrets(Sums):
+        create_required: ClassVar = ["secrets"]
+
+        def create(self, session_id: str, body: dict[str, Any]) -> Answer:
+            if "secrets" not in body:
+                return 422, {"detail": "secrets are missing"}
+            return super().create(session_id, body)
+
+        def create_unknown_task(self, session_id: str) -> Answer:
+            return 200, {"sid": session_id}
+
+    found = not_passed(WantsSecrets(), monkeypatch)
+    assert found == {"secrets": "warn", "create unknown task": "warn"}
+
+
+@pytest.mark.parametrize("reward", [10**400, 1e999], ids=["long", "inf"])
+def test_a_reward_that_no_float_holds_fails(reward, monkeypatch):
+    found = not_passed(
+        faulty({"think": lambda sums: sums.ran("", reward)}), monkeypatch
+    )
+    assert found == {"results": "fail"}
+
+
+def test_a_result_that_is_nested_too_deeply_fails(monkeypatch):
+    deep = b"event: end\r\ndata: " + b"[" * 100_000 + b"\r\n\r\n"
+    found = not_passed(
+        faulty(
+            {
+                "stream": lambda *given: (
+                    Sums.stream(*given).partition(b": ping")[0] + deep
+                )
+            }
+        ),
+        monkeypatch,
+    )
+    assert found["results"] == "fail"
+
+
 @pytest.mark.parametrize("attributes", [NO_END, NO_STREAM])
 def test_replies_without_a_result_fail(attributes, monkeypatch):
     found = not_passed(faulty(attributes), monkeypatch)
     assert found["event stream"] == found["results"] == "fail"
+    assert found["resume"] != "pass"
 
 
 def test_a_report_is_plain_json_and_says_what_cannot_be_known():
@@ -210,3 +266,26 @@ def test_a_report_is_plain_json_and_says_what_cannot_be_known():
     value = report.to_dict()
     assert value["environment"] == "sums"
     assert set(value["findings"][0]) == {"name", "status", "detail", "fix"}
+
+
+def test_what_was_not_looked_at_does_not_pass():
+    class Reticent(Sums):
+        """Its only tool is the terminal one, and it does not describe itself."""
+
+        tools: ClassVar = [tool("submit", properties={"answer": {"type": "string"}})]
+        task_tools = tools
+        beside_tools: ClassVar = {"terminal_tool": {"name": "submit", **tools[0]}}
+
+        def openapi(self) -> Answer:
+            return 404, {"detail": "Not Found"}
+
+        def create(self, session_id: str, body: dict[str, Any]) -> Answer:
+            if "split" not in body:
+                # What a server says that lacks the fields of a probe.
+                return 422, {"detail": [{"loc": ["body", "env_name"]}]}
+            return super().create(session_id, body)
+
+    with serving(Reticent()) as base_url:
+        report = check_server(base_url)
+    looked_at = ("endpoints", "refused calls")
+    assert {report[name].status for name in looked_at} == {"skipped"}

@@ -1,6 +1,8 @@
 """Schemas that are read out of refusals, in the words of many authors."""
 
+import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -109,6 +111,24 @@ def test_a_number_of_any_size():
 
 
 @unit
+@pytest.mark.parametrize("kind", ["integer", "number", "string", "array"])
+def test_a_number_that_no_float_holds_is_no_error(kind):
+    many = "9" * 400
+    words = f"must be at most {many}, {many}-character or one of 1, {many}"
+    for constraint in read_constraints(words, kind):
+        json.dumps(constraint.schema, allow_nan=False)
+
+
+def test_a_long_refusal_takes_time_in_proportion_to_its_length():
+    def seconds(words: int) -> float:
+        began = time.process_time()
+        read_refusal("row " * words, ["row"])
+        return time.process_time() - began
+
+    # Four times the words took sixteen times the time.
+    assert seconds(32_000) < 8 * min(seconds(8_000) for _ in range(3))
+
+
 def test_one_problem_at_a_time_is_found_in_several_rounds():
     def refuse(call: ToolCall) -> str:
         row, way = call["input"]["row"], call["input"]["way"]
