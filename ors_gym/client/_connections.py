@@ -187,10 +187,13 @@ class _BaseHttpxConnections:
 
     def _arguments(self, send: Send) -> dict[str, Any]:
         """Return the arguments of `httpx.Client.build_request`."""
-        own = {name.lower() for name, _ in send.head.headers}
+        lines = list(send.head.headers)
+        if send.traceparent:
+            lines.append(("traceparent", send.traceparent))
+        own = {name.lower() for name, _ in lines}
         headers = [("accept-encoding", "identity")]
         headers += [line for line in self._headers if line[0].lower() not in own]
-        headers += send.head.headers
+        headers += lines
         if send.reuse_within < _FRESH_SECONDS:
             # A call. httpx cannot promise that an idle connection is fresh enough, so
             # none stays idle after a call (docs/wire.md, point 6).

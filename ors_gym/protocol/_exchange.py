@@ -13,7 +13,6 @@ from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol._redaction import HiddenBytes
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,29 +98,6 @@ class Head:
         # a session share one head, so it is rendered once.
         self.rendered: tuple[object, bytes] | None = None
 
-    def adding(self, name: str, value: str) -> Head:
-        """Return a head with one header more, whose text is known to be sound.
-
-        What a transport rendered of this one is kept.
-        """
-        head = Head.__new__(Head)
-        head.method, head.target, head.rendered = self.method, self.target, None
-        head.headers = (*self.headers, (name, value))
-        if self.rendered is not None:
-            transport, rendered = self.rendered
-            line = f"{name}: {value}\r\n".encode("latin-1")
-            head.rendered = transport, HiddenBytes(rendered + line)
-        return head
-
-    def keep_rendered(self, added: Head) -> None:
-        """Take what a transport rendered of a head that `adding` returned."""
-        if self.rendered is None and added.rendered is not None:
-            transport, rendered = added.rendered
-            name, value = added.headers[-1]
-            line = f"{name}: {value}\r\n".encode("latin-1")
-            if rendered.endswith(line):
-                self.rendered = transport, rendered[: -len(line)]
-
 
 class Sink(Protocol):
     """Reads a reply as it arrives. It never raises: it keeps what is wrong."""
@@ -151,7 +127,7 @@ one. A call that is lost on it looks like a lost reply, and is not sent again
 class Send:
     """One exchange: send a request, let the sink read the reply."""
 
-    __slots__ = ("body", "head", "reuse_within", "sink", "timeout")
+    __slots__ = ("body", "head", "reuse_within", "sink", "timeout", "traceparent")
 
     def __init__(
         self,
@@ -170,6 +146,8 @@ class Send:
         # byte of its last reply. The server may be closing an older one, and the
         # request would be lost on it (docs/wire.md, point 6).
         self.reuse_within = reuse_within
+        # What the server is told of a trace, in place of any header of that name.
+        self.traceparent = ""
 
 
 class Pause:

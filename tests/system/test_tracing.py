@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import doctest
+import inspect
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
+import httpx
+import httpx2
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -20,10 +23,12 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from ors_gym import AsyncORSClient, ORSClient, ORSEnv, evaluate, run_episode
 from ors_gym.client import Session, _run_operation
+from ors_gym.client._remote_server import find_version
 from ors_gym.env import AsyncTaskEnv, TaskEnv
 from ors_gym.errors import AmbiguousCallError, CallTimeoutError
 from ors_gym.integrations import opentelemetry
-from ors_gym.integrations.opentelemetry import instrument, uninstrument
+from ors_gym.integrations.opentelemetry import _late_spans, instrument, uninstrument
+from ors_gym.integrations.opentelemetry._late_spans import LateSpan
 from ors_gym.rollout import Episode, LiveEpisode, Turn, _play
 from tests.support.proxy.faults import Answer, Close, Point, Reset, Stall
 
@@ -354,6 +359,85 @@ def test_the_server_is_told_the_trace(fault_proxy, traces):
     with TaskEnv("contract", fault_proxy.url, split="train") as env:
         env.open(0)
     assert not any(request.header("traceparent") for request in fault_proxy.requests())
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_the_server_is_told_the_trace_over_a_user_s_client(
+    fault_proxy, traces, library
+):
+    traces.start()
+    headers = {"Traceparent": "00-mine"}
+    with (
+        library.Client() as brought,
+        ORSClient(fault_proxy.url, client=brought, headers=headers) as client,
+        client.session("contract", split="train", index=0) as session,
+    ):
+        session.call_tool("count", {})
+    (request,) = fault_proxy.requests("/call")
+    (span,) = traces.spans("POST /contract/call")
+    assert f"{_id(span):016x}" in request.header("traceparent")
+
+
+def test_a_late_span_is_the_sdk_s_in_every_field(one_server, traces):
+    traces.start()
+    with TaskEnv("contract", one_server.base_url, split="train") as env:
+        env.open(0)
+        env.step(ADD)
+    tracer = traces.tracers.get_tracer("ors_gym", find_version())
+    for span in traces.spans("execute_tool") + traces.spans("POST /contract/call"):
+        assert isinstance(span, LateSpan)
+        usual = ReadableSpan(
+            span.name,
+            span.context,
+            span.parent,
+            tracer.resource,
+            span.attributes,
+            kind=span.kind,
+            status=span.status,
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=tracer._instrumentation_scope,
+        )
+        assert span.to_json() == usual.to_json()
+        for name, found in inspect.getmembers(ReadableSpan):
+            if isinstance(found, property) and name != "instrumentation_info":
+                assert getattr(span, name) == getattr(usual, name), name
+
+
+def test_an_sdk_whose_spans_have_more_fields_makes_them_itself(
+    one_server, traces, monkeypatch
+):
+    monkeypatch.setattr(_late_spans, "_FIELDS", {*_late_spans._FIELDS, "_more"})
+    traces.start()
+    with TaskEnv("contract", one_server.base_url, split="train") as env:
+        env.open(0)
+        env.step(ADD)
+    below = [*OPENING, "execute_tool add", CALL, *CLOSING]
+    assert traces.trees("invoke") == [["invoke_agent", below]]
+    assert not [span for span in traces.spans() if isinstance(span, LateSpan)]
+
+
+def test_what_is_current_may_change_between_two_calls(one_server, traces):
+    tracer = traces.tracers.get_tracer("mine")
+    traces.start()
+    with (
+        ORSClient(one_server.base_url) as client,
+        client.session("contract", split="train", index=0) as session,
+        TaskEnv("contract", one_server.base_url, split="train") as env,
+    ):
+        env.open(0)
+        env.step(ADD)
+        for name in ("one", "two"):
+            with tracer.start_as_current_span(name):
+                env.step(ADD)
+                session.call_tool("count", {})
+        env.step(ADD)
+    # A call of an episode is below it, one without an episode below what is current.
+    calls = ["execute_tool add", CALL] * 4
+    expected = ["invoke_agent", [*OPENING, *calls, *CLOSING]]
+    assert traces.trees("invoke_agent") == [expected]
+    for name in ("one", "two"):
+        assert traces.trees(name) == [[name, ["execute_tool count", CALL]]]
 
 
 def test_what_the_policy_traces_is_below_its_model_call(one_server, traces):

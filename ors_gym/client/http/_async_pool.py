@@ -44,7 +44,7 @@ class AsyncConnectionPool(BasePool):
         Cancelling it closes its connection.
         """
         started = time.monotonic()
-        request = self._writer.render(send.head, send.body)
+        request = self._writer.render(send.head, send.body, send.traceparent)
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             self._bind(loop)

@@ -33,20 +33,29 @@ class RequestWriter:
         self._origin = origin
         self._headers = Head("GET", "/", headers).headers
         _refuse_framing(self._headers)
+        self._names_trace = any(
+            name.lower() == "traceparent" for name, _ in self._headers
+        )
 
-    def render(self, head: Head, body: bytes | None) -> bytes:
+    def render(self, head: Head, body: bytes | None, traceparent: str = "") -> bytes:
         """Return head and body in one piece: two writes would cost two packets."""
+        traced = b""
+        if traceparent:
+            if self._names_trace:
+                own = [*head.headers, ("traceparent", traceparent)]
+                return self.render(Head(head.method, head.target, own), body)
+            traced = f"traceparent: {traceparent}\r\n".encode("ascii")
         # Kept on the head: between two calls of a tool only the body differs.
         rendered = head.rendered
         if rendered is None or rendered[0] is not self:
             rendered = head.rendered = (self, self._render_head(head))
         if body is not None:
-            parts = (rendered[1], len(body), body)
-            return HiddenBytes(b"%bcontent-length: %d\r\n\r\n%b" % parts)
+            parts = (rendered[1], traced, len(body), body)
+            return HiddenBytes(b"%b%bcontent-length: %d\r\n\r\n%b" % parts)
         if head.method in _BODILESS_METHODS:
-            return HiddenBytes(rendered[1] + b"\r\n")
+            return HiddenBytes(b"%b%b\r\n" % (rendered[1], traced))
         # A server may wait for a body where none is announced (RFC 9110, section 8.6).
-        return HiddenBytes(rendered[1] + b"content-length: 0\r\n\r\n")
+        return HiddenBytes(b"%b%bcontent-length: 0\r\n\r\n" % (rendered[1], traced))
 
     def _render_head(self, head: Head) -> bytes:
         """Render all but the body's length."""

@@ -158,7 +158,7 @@ class ConnectionPool(BasePool):
 
     def _begin(self, send: Send, started: float) -> Connection | Outcome:
         """Send a request over an idle connection, or over a new one."""
-        request = self._writer.render(send.head, send.body)
+        request = self._writer.render(send.head, send.body, send.traceparent)
         began, deadline = started, started + send.timeout
         connection = self._idle.take(started, send.reuse_within)
         if connection is None or not connection.is_settled():

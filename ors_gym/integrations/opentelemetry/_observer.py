@@ -9,7 +9,7 @@ import json
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry import context as contexts
@@ -22,11 +22,10 @@ from ors_gym.env import AsyncTaskEnv, TaskEnv
 from ors_gym.errors import ORSError, ToolFailedError, ToolRejectedError
 from ors_gym.integrations.opentelemetry._spans import (
     AnySpan,
-    LateSpan,
+    Parent,
     SpanMaker,
-    below,
 )
-from ors_gym.protocol._exchange import Operation, Outcome, Send
+from ors_gym.protocol._exchange import Head, Operation, Outcome, Send
 from ors_gym.rollout import Episode
 from ors_gym.rollout._play import AskPolicy, Game, StepEnv, resume
 from ors_gym.rollout._policies import PolicyCaller
@@ -115,6 +114,11 @@ class _Play:
         """Those that its tool calls have too."""
         context = trace.set_span_in_context(span)
         self.context = contexts.set_value(_PLAY, self, context)
+        self._above: tuple[Context, Parent] | None = None
+        """What was current in the last call, and what that was below."""
+        self._tools: dict[str, _Tool] = {}
+        self.place = _Place("")
+        """Where its calls go."""
         self.started = time.perf_counter()
         self.redact: Callable[[str], str] = str
         self.steps = 0
@@ -122,6 +126,21 @@ class _Play:
         self.finished = False
         self.ended = False
         self.error = ""
+
+    def start_call(self, spans: SpanMaker, tool: str) -> tuple[AnySpan, dict[str, Any]]:
+        """Start the span of a call; return the figures of its duration as well.
+
+        It is below the turn, if one is current, or else below the episode.
+        """
+        context, above = contexts.get_current(), self._above
+        if above is None or above[0] is not context:
+            is_inside = contexts.get_value(_PLAY, context) is self
+            parent = spans.under(context if is_inside else self.context)
+            above = self._above = context, parent
+        what = self._tools.get(tool)
+        if what is None:
+            what = self._tools[tool] = _Tool(tool, self.attributes)
+        return above[1].start(what.span_name, what.attributes.copy()), what.figures
 
 
 _PLAY: Final = contexts.create_key("ors_gym-episode")
@@ -215,6 +234,7 @@ class Observer:
         _opened.set(play)
         if session is not None:
             self._of_sessions[session] = play
+            play.place = _Place(session.server.base_url)
             play.redact = session.redact
             session_id = session.session_id
             play.attributes["gen_ai.conversation.id"] = session_id
@@ -316,27 +336,21 @@ class Observer:
         tool_input: Mapping[str, Any] | None,
     ) -> Operation[ToolOutput]:
         play = self._of_sessions.get(session)
-        # In a turn the turn is current. Elsewhere it is the episode, if there is one.
-        parent = contexts.get_current()
-        if play is not None and contexts.get_value(_PLAY, parent) is not play:
-            parent = play.context
-        span = self._spans.start(
-            f"execute_tool {tool}" if tool else "execute_tool",
-            parent,
-            {
-                "gen_ai.operation.name": "execute_tool",
-                "gen_ai.tool.name": tool,
-                **({} if play is None else play.attributes),
-            },
-        )
-        figures: dict[str, Any] = {"gen_ai.tool.name": tool}
+        if play is None:
+            above, what = self._spans.under(contexts.get_current()), _Tool(tool, {})
+            span, figures = above.start(what.span_name, what.attributes), what.figures
+            place = self._find_place(session.server.base_url)
+        else:
+            span, figures = play.start_call(self._spans, tool)
+            place = play.place
         started = time.perf_counter()
         try:
             output = yield from self._observe_requests(
-                operation, below(span), span, session.server.base_url, session.state
+                operation, span, place, session.state
             )
         except BaseException as error:
-            figures["error.type"] = kind = self._note_failure(play, error)
+            kind = self._note_failure(play, error)
+            figures = {**figures, "error.type": kind}
             _mark_failed(span, kind)
             if play is not None:
                 play.steps += 1
@@ -378,25 +392,26 @@ class Observer:
             if origin is None
             else f"{origin.scheme}://{origin.authority}{origin.prefix}"
         )
-        parent = contexts.get_current()
-        span = trace.get_current_span(parent)
-        return self._observe_requests(operation, parent, span, address)
+        above = self._spans.under(contexts.get_current())
+        return self._observe_requests(operation, above, self._find_place(address))
+
+    def _find_place(self, address: str) -> _Place:
+        place = self._places.get(address)
+        if place is None:
+            place = self._places[address] = _Place(address)
+        return place
 
     def _observe_requests(
         self,
         operation: Operation[T],
-        parent: Context | LateSpan,
-        above: AnySpan,
-        address: str,
+        above: Parent,
+        place: _Place,
         state: Any = None,
     ) -> Operation[T]:
         """Make a span of each request; what lies between them are events above.
 
         ``state`` is that of the session, for a call.
         """
-        where = self._places.get(address)
-        if where is None:
-            where = self._places[address] = _describe_address(address)
         said = ""
         try:
             step = next(operation)
@@ -410,14 +425,15 @@ class Observer:
                 if state is not None and state.pending:
                     # The server has the call: its result is asked for.
                     above.add_event("ors.resume", {"error.type": said})
-                head, span = step.head, self._begin_request(step, parent, where)
+                name, attributes = place.describe(step.head)
+                span = above.start(name, attributes.copy(), SpanKind.CLIENT)
+                step.traceparent = span.traceparent()
                 try:
                     outcome = yield step
                 except BaseException:
                     _mark_failed(span, "interrupted")
                     span.end()
                     raise
-                head.keep_rendered(step.head)
                 said = _end_request(span, outcome)
                 step = operation.send(outcome)
         except StopIteration as stop:
@@ -425,28 +441,6 @@ class Observer:
             return result
         finally:
             operation.close()
-
-    def _begin_request(
-        self, send: Send, parent: Context | LateSpan, where: _Place
-    ) -> AnySpan:
-        """Start the span of a request, and have the request name it to the server."""
-        head = send.head
-        span = self._spans.start(
-            f"{head.method} {head.target}",
-            parent,
-            {
-                "http.request.method": head.method,
-                "url.full": where.address + head.target,
-                **where.attributes,
-            },
-            SpanKind.CLIENT,
-        )
-        context = span.get_span_context()
-        if context.trace_id:
-            ids = f"{context.trace_id:032x}-{context.span_id:016x}"
-            value = f"00-{ids}-{context.trace_flags:02x}"
-            send.head = head.adding("traceparent", value)
-        return span
 
     # Turns and model calls.
 
@@ -633,39 +627,62 @@ def _count_tokens(episode: Episode, extra: Mapping[str, Any]) -> dict[str, int]:
     }
 
 
-class _Place(NamedTuple):
+class _Tool:
+    """What the calls of a tool have in common."""
+
+    def __init__(self, name: str, attributes: dict[str, Any]) -> None:
+        self.span_name = f"execute_tool {name}" if name else "execute_tool"
+        self.figures: dict[str, Any] = {"gen_ai.tool.name": name}
+        self.attributes: dict[str, Any] = {
+            "gen_ai.operation.name": "execute_tool",
+            **self.figures,
+            **attributes,
+        }
+
+
+class _Place:
     """Where requests go."""
 
-    address: str
-    attributes: dict[str, Any]
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._attributes: dict[str, Any] = {}
+        if address:
+            parts = urlsplit(address)
+            port = parts.port or {"https": 443}.get(parts.scheme, 80)
+            self._attributes["server.address"] = parts.hostname or ""
+            self._attributes["server.port"] = port
+        self._last: tuple[Head, tuple[str, dict[str, Any]]] | None = None
 
-
-def _describe_address(address: str) -> _Place:
-    if not address:
-        return _Place("", {})
-    parts = urlsplit(address)
-    port = parts.port or {"https": 443}.get(parts.scheme, 80)
-    return _Place(
-        address, {"server.address": parts.hostname or "", "server.port": port}
-    )
+    def describe(self, head: Head) -> tuple[str, dict[str, Any]]:
+        """Return the name and the attributes of a request's span."""
+        last = self._last
+        if last is None or last[0] is not head:
+            attributes = {
+                "http.request.method": head.method,
+                "url.full": self._address + head.target,
+                **self._attributes,
+            }
+            last = self._last = head, (f"{head.method} {head.target}", attributes)
+        return last[1]
 
 
 def _end_request(span: AnySpan, outcome: Outcome) -> str:
     """End the span of a request; return in a word what went wrong, or ``""``."""
     if outcome.status:
         span.set_attribute("http.response.status_code", outcome.status)
-    said = _describe_failure(outcome)
-    if said:
+    said = ""
+    if outcome.failure is not None or outcome.status >= 400:
+        said = _describe_failure(outcome)
         _mark_failed(span, said)
     span.end()
     return said
 
 
 def _describe_failure(outcome: Outcome) -> str:
-    """Say in a word what went wrong with a request, or ``""``."""
+    """Say in a word what went wrong with a request."""
     if outcome.failure is not None:
         return str(outcome.failure.value)
-    return str(outcome.status) if outcome.status >= 400 else ""
+    return str(outcome.status)
 
 
 def _kind_of(error: BaseException) -> str:
@@ -682,6 +699,6 @@ def _ends_episode(error: BaseException) -> bool:
     return not isinstance(error, ToolFailedError | ToolRejectedError)
 
 
-def _mark_failed(span: AnySpan, kind: str) -> None:
+def _mark_failed(span: Span | AnySpan, kind: str) -> None:
     span.set_attribute("error.type", kind)
     span.set_status(_ERROR)

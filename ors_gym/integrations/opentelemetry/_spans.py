@@ -1,99 +1,46 @@
-"""Spans of calls and requests, at a tenth of what the SDK's own take.
+"""Spans of calls and requests: late ones where that is possible, or the usual ones.
 
-A span that is made when it ends needs no lock and no copies. So such spans are handed
-to the processors of OpenTelemetry's SDK as finished ones: `on_end` is called,
-`on_start` is not. Where the tracer is not the SDK's, or its sampler may decide about
-each span, they are made in the usual way.
+Late spans are for the SDK's tracer, and for samplers that do not decide about each span
+(`_late_spans.py`). Elsewhere spans are made in the usual way.
 """
 
 from __future__ import annotations
 
-import time
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.trace import SpanKind, Status
 
 try:
-    from opentelemetry.sdk import trace as sdk
-    from opentelemetry.sdk.trace import sampling
+    from ors_gym.integrations.opentelemetry import _late_spans as late
 except ModuleNotFoundError:  # pragma: no cover - an application without the SDK
-    sdk = None  # type: ignore[assignment]
-
-_UNSET = Status(StatusCode.UNSET)
+    late = None  # type: ignore[assignment]
 
 
-class LateSpan:
-    """A span that is made when it ends. It has what is used here of `trace.Span`."""
+class Parent(Protocol):
+    """What spans are started under."""
 
-    __slots__ = (
-        "_attributes",
-        "_context",
-        "_events",
-        "_kind",
-        "_name",
-        "_parent",
-        "_start",
-        "_status",
-        "_tracer",
-    )
-
-    def __init__(
+    def start(
         self,
-        tracer: sdk.Tracer,
         name: str,
-        parent: SpanContext,
         attributes: dict[str, Any],
-        kind: SpanKind,
-    ) -> None:
-        self._tracer = tracer
-        self._name = name
-        self._parent = parent
-        self._attributes = attributes
-        self._kind = kind
-        self._status = _UNSET
-        self._events: list[sdk.Event] = []
-        span_id = tracer.id_generator.generate_span_id()
-        self._context = SpanContext(
-            parent.trace_id, span_id, False, parent.trace_flags, parent.trace_state
-        )
-        self._start = time.time_ns()
+        kind: SpanKind = SpanKind.INTERNAL,
+    ) -> AnySpan:
+        """Start a span below this one. The attributes belong to it from now on."""
 
-    def get_span_context(self) -> SpanContext:
-        return self._context
-
-    def set_attribute(self, name: str, value: Any) -> None:
-        self._attributes[name] = value
-
-    def add_event(self, name: str, attributes: dict[str, Any] | None = None) -> None:
-        self._events.append(sdk.Event(name, attributes))
-
-    def set_status(self, status: Status) -> None:
-        self._status = status
-
-    def end(self) -> None:
-        tracer = self._tracer
-        tracer.span_processor.on_end(
-            sdk.ReadableSpan(
-                self._name,
-                self._context,
-                self._parent,
-                tracer.resource,
-                self._attributes,
-                self._events,
-                (),
-                self._kind,
-                None,
-                self._status,
-                self._start,
-                time.time_ns(),
-                tracer._instrumentation_scope,  # noqa: SLF001 - an exporter needs it
-            )
-        )
+    def add_event(self, name: str, attributes: dict[str, Any]) -> None: ...
 
 
-AnySpan: TypeAlias = trace.Span | LateSpan
+class AnySpan(Parent, Protocol):
+    """A span of a call or a request."""
+
+    def traceparent(self) -> str:
+        """Return what a server is told of it, or ``""`` where there is no trace."""
+
+    def set_attribute(self, name: str, value: Any) -> None: ...
+    def set_status(self, status: Status) -> None: ...
+    def end(self) -> None: ...
 
 
 class SpanMaker:
@@ -101,35 +48,55 @@ class SpanMaker:
 
     def __init__(self, tracer: trace.Tracer) -> None:
         self._tracer = tracer
-        self._late = _find_late(tracer)
+        self._late = None if late is None else late.find_late_tracer(tracer)
+
+    def under(self, context: Context) -> Parent:
+        """Return what starts spans under the one that is current in a context."""
+        span = trace.get_current_span(context)
+        if self._late is not None:
+            above = span.get_span_context()
+            if above.is_valid and above.trace_flags.sampled:
+                return late.LateParent(self._late, span)
+        return _UsualSpan(self._tracer, span, context)
+
+
+class _UsualSpan:
+    """A span that any tracer made."""
+
+    def __init__(
+        self, tracer: trace.Tracer, span: trace.Span, context: Context | None
+    ) -> None:
+        self._tracer = tracer
+        self._span = span
+        self._context = context
 
     def start(
         self,
         name: str,
-        parent: Context | LateSpan,
         attributes: dict[str, Any],
         kind: SpanKind = SpanKind.INTERNAL,
-    ) -> AnySpan:
-        """Start a span under another one, or under what is current in a context."""
-        if type(parent) is LateSpan:
-            return LateSpan(parent._tracer, name, parent._context, attributes, kind)  # noqa: SLF001
-        assert not isinstance(parent, LateSpan)  # noqa: S101 - for the type checker
-        if self._late is not None:
-            above = trace.get_current_span(parent).get_span_context()
-            if above.is_valid and above.trace_flags.sampled:
-                return LateSpan(self._late, name, above, attributes, kind)
-        return self._tracer.start_span(name, parent, kind, attributes)
+    ) -> _UsualSpan:
+        context = self._context
+        if context is None:
+            context = trace.set_span_in_context(self._span)
+        span = self._tracer.start_span(name, context, kind, attributes)
+        return _UsualSpan(self._tracer, span, None)
 
+    def traceparent(self) -> str:
+        context = self._span.get_span_context()
+        if not context.trace_id:
+            return ""
+        ids = f"{context.trace_id:032x}-{context.span_id:016x}"
+        return f"00-{ids}-{context.trace_flags:02x}"
 
-def below(span: AnySpan) -> Context | LateSpan:
-    """Return what the children of a span are started under."""
-    return span if isinstance(span, LateSpan) else trace.set_span_in_context(span)
+    def set_attribute(self, name: str, value: Any) -> None:
+        self._span.set_attribute(name, value)
 
+    def add_event(self, name: str, attributes: dict[str, Any]) -> None:
+        self._span.add_event(name, attributes)
 
-def _find_late(tracer: trace.Tracer) -> sdk.Tracer | None:
-    """Return the SDK's tracer if whatever is below a sampled span is sampled too."""
-    if sdk is None or not isinstance(tracer, sdk.Tracer):
-        return None
-    sampler = tracer.sampler
-    decided = isinstance(sampler, sampling.ParentBased | sampling.StaticSampler)
-    return tracer if decided else None
+    def set_status(self, status: Status) -> None:
+        self._span.set_status(status)
+
+    def end(self) -> None:
+        self._span.end()

@@ -62,6 +62,18 @@ def test_a_request_s_header_comes_instead_of_the_client_s():
     ]
 
 
+@pytest.mark.parametrize("own", [{}, {"TraceParent": "mine"}], ids=["none", "own"])
+@pytest.mark.parametrize("body", [b"{}", None], ids=["body", "no body"])
+def test_a_trace_is_told_once_and_not_kept(own: dict[str, str], body: bytes | None):
+    writer, head = _writer(**own), Head("POST", "/", ())
+    plain = writer.render(head, body)
+    lines = writer.render(head, body, "00-1-2-01").lower().split(b"\r\n")
+    told = [line for line in lines if line.startswith(b"traceparent")]
+    assert told == [b"traceparent: 00-1-2-01"]
+    assert writer.render(head, body) == plain
+    assert (b"mine" in plain) == bool(own)
+
+
 def test_equal_headers_of_one_request_are_all_sent():
     head = Head("GET", "/", [("X-A", "1"), ("x-a", "2")])
     assert _writer().render(head, None).count(b": 1\r\nx-a: 2\r\n") == 1
