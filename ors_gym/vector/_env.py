@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import dataclasses
+import operator
 import weakref
 from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, TypeAlias
@@ -557,7 +558,13 @@ def list_env_ids(env_ids: Iterable[int] | None, count: int) -> list[int]:
     """Return the indexes of the envs that are meant, each once; None means all."""
     if env_ids is None:
         return list(range(count))
-    listed = [int(i) for i in np.asarray(env_ids).reshape(-1)]
+    given = np.asarray(env_ids).reshape(-1)
+    if given.size and given.dtype.kind not in "iu":
+        # A mask of bools would name the envs 0 and 1.
+        raise InvalidArgumentError(
+            f"env_ids are indexes, 0 to {count - 1}; not {env_ids!r:.100}"
+        )
+    listed: list[int] = given.astype(np.int64).tolist()
     for i in listed:
         if not 0 <= i < count:
             raise InvalidArgumentError(
@@ -574,12 +581,25 @@ def spread_seed(
     """Return a seed for each env: counted on from one, as Gymnasium does, or listed."""
     if seed is None:
         return [None] * count
-    if isinstance(seed, int | np.integer):
-        return [int(seed) + i for i in range(count)]
-    seeds = [None if one is None else int(one) for one in seed]
+    if not isinstance(seed, Iterable) or np.ndim(seed) == 0:  # type: ignore[arg-type]
+        first = _read_seed(seed)
+        return [first + i for i in range(count)]
+    seeds = [None if one is None else _read_seed(one) for one in seed]
     if len(seeds) != count:
         raise InvalidArgumentError(f"there are {len(seeds)} seeds for {count} envs")
     return seeds
+
+
+def _read_seed(seed: object) -> int:
+    try:
+        number = operator.index(seed)  # type: ignore[arg-type]  # raises TypeError
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise InvalidArgumentError(
+            f"a seed is a whole number that is not negative, or None; not {seed!r:.100}"
+        )
+    return number
 
 
 def take_reset_mask(

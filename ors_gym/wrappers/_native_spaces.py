@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any, Final, SupportsFloat
 
 import gymnasium
+import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 from gymnasium.wrappers.utils import create_zero_array
 
@@ -171,6 +172,11 @@ class NativeView:
             truncated = metadata.get("truncated") is True or truncated
         if "reward" in metadata:
             reward = _read(metadata, "reward")
+            number = np.asarray(reward)
+            if number.size != 1 or number.dtype.kind not in "biuf":
+                raise ProtocolError(
+                    f"the reward of the environment is no number: {reward!r:.100}"
+                )
         return reward, terminated, truncated
 
     def begun(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, SupportsFloat
 
 import gymnasium
@@ -11,6 +12,9 @@ from gymnasium.utils import RecordConstructorArgs
 
 class PlainInfo(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     """Writes the info's ``blocks`` and ``metadata`` as JSON text.
+
+    Around `NativeSpaces` it writes ``ors``, which holds both, and leaves what else the
+    environment tells as it is.
 
     Use it where infos go into columns of one type, which hold neither lists of blocks
     nor mappings: a table, a logger,
@@ -49,7 +53,9 @@ class PlainInfo(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, reward, terminated, truncated, _write(info)
 
 
-def _write(info: dict[str, Any]) -> dict[str, Any]:
+def _write(info: Mapping[str, Any]) -> dict[str, Any]:
+    if isinstance(info.get("ors"), Mapping):
+        return {**info, "ors": json.dumps(_write(info["ors"]))}
     written = {
         "blocks": json.dumps(info["blocks"]),
         "metadata": json.dumps(dict(info["metadata"])),

@@ -177,6 +177,10 @@ def test_mistakes_of_the_program_raise_before_anything_is_sent(proxy: FaultProxy
         for seed in ([1, 2], [1] * 5):
             with pytest.raises(ors_gym.InvalidArgumentError, match="4 envs"):
                 envs.reset(seed=seed)
+        seeds: list[Any] = [-1, 1.5, "word", [1, 2, 3, -4], [1.5, 2, 3, 4], np.ones(4)]
+        for wrong in seeds:
+            with pytest.raises(ors_gym.InvalidArgumentError, match="a seed is"):
+                envs.reset(seed=wrong)
         masks: list[Any] = [[True] * 4, np.ones(3, bool), np.ones(4), np.zeros(4, bool)]
         for mask in masks:
             with pytest.raises(ors_gym.InvalidArgumentError, match="reset_mask"):

@@ -118,7 +118,9 @@ def test_misuse_is_told(proxy: FaultProxy) -> None:
             envs.recv(2)
         with pytest.raises(NoAsyncCallError):
             envs.recv(0)
-        for ids in ([4], [-1], [0, 0]):
+        wrong: list[Any] = [[4], [-1], [0, 0], [True, False], [0.5], ["a"], [None]]
+        wrong.append([10**30])
+        for ids in wrong:
             with pytest.raises(ors_gym.InvalidRequestError):
                 envs.send([COUNT] * len(ids), ids)
         with pytest.raises(ors_gym.InvalidRequestError, match="1 actions for 2"):

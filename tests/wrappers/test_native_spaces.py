@@ -203,3 +203,10 @@ def test_a_failed_reset_shows_nothing_of_the_space():
     observation, shown = view.begun(info, view.nothing())
     assert observation in Discrete(2)
     assert list(shown) == ["ors"]
+
+
+@pytest.mark.parametrize("reward", ["much", None, [1, 2]])
+def test_a_reward_that_is_no_number_is_an_error(reward):
+    info = {"metadata": {"terminated": True, "reward": reward}}
+    with pytest.raises(ProtocolError, match="no number"):
+        NativeView.judge(info, 0.0, False, False)

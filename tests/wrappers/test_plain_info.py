@@ -5,7 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from ors_gym.wrappers import PlainInfo
+from ors_gym.wrappers import NativeSpaces, PlainInfo
 
 
 def test_blocks_and_metadata_become_json(server, closing):
@@ -26,3 +26,11 @@ def test_blocks_and_metadata_become_json(server, closing):
         assert json.loads(written.pop("metadata")) == info.pop("metadata")
         assert written == info
         assert all(isinstance(value, str | int | bool) for value in written.values())
+
+
+def test_beside_the_info_of_an_environment_all_is_json(native_url, closing):
+    remote = gym.make("ors/remote", env_name="cartpole-v1", base_url=native_url)
+    env = closing(PlainInfo(NativeSpaces(remote)))
+    for info in (env.reset(seed=1)[1], env.step(1)[4]):
+        assert info.keys() == {"ors"}
+        assert json.loads(json.loads(info["ors"])["blocks"])[0]["type"] == "text"

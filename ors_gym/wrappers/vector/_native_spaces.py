@@ -16,6 +16,7 @@ from gymnasium.vector.utils import (
 )
 from numpy.typing import NDArray
 
+from ors_gym.errors import InvalidArgumentError
 from ors_gym.vector._env import merge_info
 from ors_gym.wrappers._native_spaces import NativeView
 from ors_gym.wrappers.vector._view import Judged, Results, VectorView
@@ -26,7 +27,8 @@ class NativeSpaces(VectorView):
 
     The rules are those of `ors_gym.wrappers.NativeSpaces`, for each env by itself. With
     ``SameStep`` autoreset, ``infos["final_obs"]`` and ``infos["final_info"]`` are the
-    environments' as well.
+    environments' as well. Options of a reset that choose no task are refused: each
+    environment would need a task of its own.
 
     Args:
         env: A vector env of Gymnasium environments.
@@ -64,9 +66,13 @@ class NativeSpaces(VectorView):
     def choose(self, actions: Any, envs: NDArray[np.int64]) -> Any:
         """Return the calls of actions (see `VectorView.choose`)."""
         del envs
-        return tuple(
-            self._view.call(one) for one in iterate(self.action_space, actions)
-        )
+        try:
+            listed = list(iterate(self.action_space, actions))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise InvalidArgumentError(
+                f"the actions {actions!r:.100} are not of {self.action_space}: {error}"
+            ) from None
+        return tuple(map(self._view.call, listed))
 
     def judge(self, results: Results, judged: Judged) -> Judged:
         """Return the environments' rewards and flags (see `VectorView.judge`)."""
@@ -75,9 +81,10 @@ class NativeSpaces(VectorView):
             ended = results.final[row]
             info = _row(results.infos["final_info"] if ended else results.infos, row)
             if results.fresh[row] and info:
-                rewards[row], terminations[row], truncations[row] = self._view.judge(
+                reward, terminations[row], truncations[row] = self._view.judge(
                     info, rewards[row], terminations[row], truncations[row]
                 )
+                rewards[row] = np.asarray(reward).item()
         return rewards, terminations, truncations
 
     def show(self, results: Results) -> Any:

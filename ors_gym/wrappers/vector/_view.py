@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from ors_gym.errors import InvalidRequestError
+from ors_gym.vector._env import list_env_ids
 
 if TYPE_CHECKING:
     _Wrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, NDArray[Any]]
@@ -108,8 +109,8 @@ class VectorView(_Wrapper):
             actions: One action for each of these envs.
             env_ids: Their indexes; all if None.
         """
-        envs = np.arange(self.num_envs) if env_ids is None else np.asarray(env_ids)
-        self._queue.send(self.choose(actions, envs.reshape(-1)), env_ids)
+        envs = np.array(list_env_ids(env_ids, self.num_envs), np.int64)
+        self._queue.send(self.choose(actions, envs), envs)
 
     def recv(self, min_envs: int = 1) -> Steps:
         """Return the results of the envs that are ready, of at least ``min_envs``."""

@@ -102,6 +102,14 @@ def test_results_come_as_they_are_ready(native_url, closing):
         assert identical(seen[place], other.step(action)[0])
 
 
+def test_what_are_no_actions_is_an_error(native_url, closing):
+    envs = closing(vector.NativeSpaces(ORSVectorEnv("cartpole-v1", native_url, COUNT)))
+    envs.reset(seed=0)
+    for actions in (None, 1, np.array(1)):
+        with pytest.raises(InvalidArgumentError, match="are not of MultiDiscrete"):
+            envs.step(actions)
+
+
 def test_an_env_that_raises_raises_here(native_url, closing):
     envs = closing(vector.NativeSpaces(ORSVectorEnv("step_raises", native_url, COUNT)))
     envs.reset(seed=0)

@@ -165,6 +165,15 @@ def test_send_needs_an_env_that_has_it(closing):
         envs.recv()
 
 
+@pytest.mark.parametrize("env_ids", [[99], [-1], [True, False], ["a"]])
+def test_indexes_of_no_env(env_ids, closing):
+    envs = make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP)
+    envs = closing(vector.DiscreteTools(envs))
+    envs.reset(seed=0)
+    with pytest.raises(ors_gym.InvalidArgumentError, match="env"):
+        envs.send([0] * len(env_ids), env_ids)
+
+
 @pytest.mark.parametrize("actions", [[0, 0], 0, None, [0] * 4])
 def test_actions_that_are_not_one_for_each_env(actions, closing):
     envs = make_vector("ors", "blackjack", AutoresetMode.NEXT_STEP)
