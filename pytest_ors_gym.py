@@ -77,10 +77,11 @@ def ors_cassette(request: pytest.FixtureRequest) -> Iterator[Cassettes]:
 # pytest 7 does not know the newer `wrapper=True`.
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Note whether a test with cassettes failed: its recording is not kept then."""
+    """Note that a test with cassettes passed: else its recording is not kept."""
     outcome = yield
     if "ors_cassette" in getattr(item, "fixturenames", ()):
-        from ors_gym.testing.plugin import note_failure  # noqa: PLC0415
+        from ors_gym.testing.plugin import note_pass  # noqa: PLC0415
 
-        if outcome.get_result().failed:
-            note_failure(item)
+        report = outcome.get_result()
+        if report.when == "call" and report.passed:
+            note_pass(item)

@@ -123,7 +123,9 @@ def installed_fonts() -> tuple[str, ...]:
 
 def _font_files() -> Iterator[str]:
     for folder in _FOLDERS:
-        for path in pathlib.Path(folder).expanduser().rglob("*"):
+        # It leaves the "~" of a user without a home, whose folder nobody has.
+        place = pathlib.Path(os.path.expanduser(folder))  # noqa: PTH111
+        for path in place.rglob("*"):
             name = path.name.lower()
             if path.suffix in _ENDINGS and not any(style in name for style in _STYLES):
                 yield str(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal, TypeAlias
 
@@ -15,6 +14,7 @@ from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.formats._blocks import render_text
+from ors_gym.formats._json import decode_json
 from ors_gym.formats._schemas import bundle_schema, describe_schema, resolve_schema
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.spaces._tool_call import ToolCallText
@@ -172,13 +172,13 @@ class Field:
             return text
         expected = "an integer" if self.kind == "integer" else f"a {self.kind}"
         try:
-            value = json.loads(text)
+            value = decode_json(text)
         except ValueError as error:
             if self.kind == "json":
                 expected = f"JSON ({error})"
             raise self._mismatch(text, expected) from None
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if self.kind == "integer" and not (number and float(value).is_integer()):
+        if self.kind == "integer" and not (number and value % 1 == 0):
             raise self._mismatch(text, expected)
         if self.kind == "number" and not number:
             raise self._mismatch(text, expected)

@@ -10,6 +10,7 @@ from ors_gym.display._play_prompt import LeaveError, Prompt
 from ors_gym.display._play_written import UnreadError, read_call, read_value
 from ors_gym.display._terminal import say
 from ors_gym.display._transcript import Entry
+from ors_gym.formats._json import decode_json
 from ors_gym.formats._schemas import describe_tool
 from ors_gym.types import JSONObject, ToolCall, ToolSpec
 
@@ -109,7 +110,7 @@ class _Player:
         while True:
             text = self._prompt.ask("  input (a JSON object): ")
             try:
-                value = json.loads(text)
+                value = decode_json(text)
             except ValueError as error:
                 say(f"  this is not JSON: {error}")
                 continue

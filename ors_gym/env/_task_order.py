@@ -88,7 +88,8 @@ class TaskSchedule:
     def set_tasks(self, tasks: TaskSet | None) -> None:
         """Narrow the set from which the next episode is chosen."""
         if tasks is not None and not callable(tasks):
-            if isinstance(tasks, str | bytes | dict) or not hasattr(tasks, "__len__"):
+            listed = hasattr(tasks, "__len__") and hasattr(tasks, "__getitem__")
+            if isinstance(tasks, str | bytes | dict) or not listed:
                 raise InvalidRequestError(
                     "tasks= takes a range, a list of indexes, a list of task specs, or "
                     f"a function f(rng, history) -> index; not {type(tasks).__name__}"
@@ -116,7 +117,9 @@ class TaskSchedule:
 
     def step_back(self) -> None:
         """Take back the last choice, which was made ahead and will not be played."""
-        self._round = max(0, self._round - 1)
+        if self.is_foreseeable:
+            # A function's choice took no place of the order.
+            self._round = max(0, self._round - 1)
 
     def next_task(
         self, split: str, count: int | None, random: np.random.Generator

@@ -34,14 +34,14 @@ __all__ = [
     "Cassettes",
     "ContractItem",
     "contract_items",
-    "note_failure",
+    "note_pass",
     "ors_cassette",
     "pytest_addoption",
     "pytest_collection_modifyitems",
     "pytest_runtest_makereport",
 ]
 
-_FAILED: Final = pytest.StashKey[bool]()
+_PASSED: Final = pytest.StashKey[bool]()
 
 
 def contract_items(session: pytest.Session) -> list[ContractItem]:
@@ -64,9 +64,9 @@ def contract_items(session: pytest.Session) -> list[ContractItem]:
     ]
 
 
-def note_failure(item: pytest.Item) -> None:
-    """Note that a test failed in any of its phases."""
-    item.stash[_FAILED] = True
+def note_pass(item: pytest.Item) -> None:
+    """Note that a test was run to its end, and passed."""
+    item.stash[_PASSED] = True
 
 
 class ContractItem(pytest.Item):
@@ -116,7 +116,8 @@ class Cassettes:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
         for path, new in self._new.items():
-            if self._node.stash.get(_FAILED, False):
+            if not self._node.stash.get(_PASSED, False):
+                # Also of a test that was skipped or interrupted in the middle.
                 new.unlink(missing_ok=True)
             elif new.exists():
                 new.replace(path)

@@ -114,6 +114,17 @@ def fonts_in(monkeypatch):
         cache.cache_clear()
 
 
+def test_a_user_without_a_home_has_no_fonts_there(fonts_in, monkeypatch):
+    def nobody(uid):
+        raise KeyError(uid)
+
+    fonts_in("~/.fonts")
+    monkeypatch.delenv("HOME", raising=False)
+    if sys.platform != "win32":
+        monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert drawable("\u4e2d", load_font(18)) == "[U+4E2D]"
+
+
 FACE, IDEOGRAPH = "\N{GRINNING FACE}", "\u4e2d"
 
 

@@ -1,14 +1,16 @@
 """Tool calls as a person writes them in the terminal."""
 
 import contextlib
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ors_gym.display._game import Field
 from ors_gym.display._play_in_terminal import _keys_of
-from ors_gym.display._play_written import UnreadError, read_call
+from ors_gym.display._play_written import UnreadError, read_call, read_value
 from ors_gym.display._transcript import write_call
 from ors_gym.types import ToolSpec
 
@@ -79,6 +81,16 @@ def test_what_is_no_call_says_what_to_write(line, said):
     with pytest.raises(UnreadError) as caught:
         read_call(line, TOOLS)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["1" + "0" * 400, "NaN", "Infinity", "[" * 100_000, "1" * 5000]
+)
+@pytest.mark.parametrize("kind", ["integer", "number", "json", "choice"])
+def test_a_value_that_cannot_be_sent_is_sent_as_text_or_refused(text, kind):
+    field = Field("n", {}, "", required=True, kind=kind)
+    value = read_value(text, field)
+    assert value == text or json.loads(json.dumps(value, allow_nan=False)) == value
 
 
 @given(

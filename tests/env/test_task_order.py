@@ -113,6 +113,17 @@ def test_a_choice_made_ahead_can_be_taken_back():
     assert play(schedule, 1) == [first]
 
 
+def test_a_functions_choice_takes_no_place_of_the_order():
+    schedule = TaskSchedule()
+    schedule.seed(0)
+    assert play(schedule, 3) == [0, 1, 2]
+    schedule.set_tasks(lambda random, history: 7)
+    assert play(schedule, 1) == [7]
+    schedule.step_back()
+    schedule.set_tasks(None)
+    assert play(schedule, 1) == [3]
+
+
 def test_a_narrowed_set_is_counted_by_itself_and_may_change():
     schedule = TaskSchedule(range(3, 6))
     schedule.seed(2)
@@ -177,6 +188,7 @@ def test_a_split_without_tasks():
         ({"tasks": "train"}, "not str"),
         ({"tasks": {"id": 1}}, "not dict"),
         ({"tasks": 7}, "not int"),
+        ({"tasks": {1, 2}}, "not set"),
     ],
 )
 def test_arguments_that_cannot_be_right(arguments, said):

@@ -89,6 +89,33 @@ def test_a_cassette_is_recorded_once_and_played_from_then_on(tmp_path):
     assert "there is no cassette" in done.stdout
 
 
+TEST_THAT_DOES_NOT_END = """
+import pytest, ors_gym
+
+def ask(ors_cassette):
+    with ors_gym.ORSClient(ors_cassette("mine:Hello")) as client:
+        client.list_environments()
+
+def test_that_skips(ors_cassette):
+    ask(ors_cassette)
+    pytest.skip("the rest is for another day")
+
+def test_that_is_interrupted(ors_cassette):
+    ask(ors_cassette)
+    raise KeyboardInterrupt
+"""
+
+
+def test_a_recording_that_was_broken_off_is_not_kept(tmp_path):
+    (tmp_path / "mine.py").write_text(HELLO)
+    (tmp_path / "test_agent.py").write_text(TEST_THAT_DOES_NOT_END)
+    done = run_pytest(tmp_path)
+    assert "1 skipped" in done.stdout, done.stdout + done.stderr
+    assert "KeyboardInterrupt" in done.stdout
+    folder = tmp_path / "cassettes"
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """Give the variables of a Python for which the entry point is installed."""

@@ -78,12 +78,13 @@ class Recorder(Application):
     ) -> Response | None:
         """Pass one request on."""
         exchange = _Exchange(request, asked.session)
-        headers = {
-            name: value
+        # As bytes: a header may hold any text, in whatever encoding.
+        headers = [
+            (name.encode("latin-1"), value.encode("latin-1"))
             for name, value in asked.headers.items()
-            if name not in _NOT_PASSED_ON
-        }
-        headers["accept-encoding"] = "identity"
+            if name not in (*_NOT_PASSED_ON, "accept-encoding")
+        ]
+        headers.append((b"accept-encoding", b"identity"))
         passed_on = httpx2.Request(
             *(asked.method, f"{self._upstream}{asked.path}"),
             headers=headers,
@@ -113,12 +114,9 @@ class Recorder(Application):
             self.secrets.learn(secrets_of_header(cookie.partition(";")[0]))
         location = response.headers.get("location", "").removeprefix(self._upstream)
         headers = [
-            (
-                name.encode("latin-1"),
-                value.removeprefix(self._upstream).encode("latin-1"),
-            )
-            for name, value in response.headers.multi_items()
-            if name not in _NOT_PASSED_ON
+            (name.lower(), value.removeprefix(self._upstream.encode()))
+            for name, value in response.headers.raw
+            if name.lower().decode("latin-1") not in _NOT_PASSED_ON
         ]
         kind = response.headers.get("content-type", "")
         if kind.lower().startswith(EVENT_STREAM):

@@ -4,11 +4,13 @@ import asyncio
 import functools
 import json
 import ssl
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import httpx
@@ -57,6 +59,39 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "cassette.jsonl"
+
+
+class Polyglot(BaseHTTPRequestHandler):
+    """Answers with a header in UTF-8, and notes what it was sent."""
+
+    got: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.got.append(self.headers["X-Title"])
+        text = "X-Title: caf\u00e9 \u65e5\u672c\r\n".encode()
+        kind = b"Content-Type: application/json\r\nContent-Length: 2\r\n"
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n" + text + kind + b"\r\n{}")
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing."""
+
+
+def test_a_header_in_any_encoding_is_passed_on(path):
+    with HTTPServer(("127.0.0.1", 0), Polyglot) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            upstream = f"http://127.0.0.1:{server.server_port}"
+            with recording(upstream, path) as url:
+                headers = {b"X-Title": "\u65e5\u672c".encode()}
+                reply = httpx.get(f"{url}/health", headers=headers)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert reply.status_code == 200
+    [title] = [value for name, value in reply.headers.raw if name == b"x-title"]
+    assert title.decode() == "caf\u00e9 \u65e5\u672c"
+    assert Polyglot.got[-1].encode("latin-1").decode() == "\u65e5\u672c"
 
 
 def attempt(work: Callable[[], Any]) -> Any:
