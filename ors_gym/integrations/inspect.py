@@ -7,7 +7,7 @@ ORS server. The second half of this module translates messages and tools.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.errors import InvalidRequestError, needs_extra
@@ -53,6 +53,9 @@ _CONTEXT_FULL: Final = "model_length"
 
 # How deep a schema is written out.
 _MAX_DEPTH: Final = 12
+# How many parts of an argument's schema are written out. Each reference is written out
+# anew, so a short schema may have any number of them.
+_MOST_PARTS: Final = 5000
 _PARTS: Final = ("anyOf", "oneOf", "allOf")
 
 
@@ -355,21 +358,29 @@ def _tool_infos(tools: Iterable[ToolSpec]) -> list[ToolInfo]:
 
 def _schema(part: Any, root: JSONObject) -> JSONSchema:
     try:
-        return JSONSchema.model_validate(_plain(part, root, 0))
+        left = iter(range(_MOST_PARTS))
+        return JSONSchema.model_validate(_plain(part, root, left, 0))
     except ValidationError:
         # Inspect lacks this type; the model reads the schema as a description.
         return JSONSchema(description=json.dumps(part))
 
 
 def _plain(
-    part: Any, root: JSONObject, depth: int, followed: tuple[str, ...] = ()
+    part: Any,
+    root: JSONObject,
+    left: Iterator[int],
+    depth: int,
+    followed: tuple[str, ...] = (),
 ) -> Any:
-    """Write a schema without references, ``oneOf``, ``allOf`` and ``const``."""
-    if not isinstance(part, Mapping) or depth > _MAX_DEPTH:
+    """Write a schema without references, ``oneOf``, ``allOf`` and ``const``.
+
+    It takes one of ``left`` for each part; parts for which none is left are anything.
+    """
+    if not isinstance(part, Mapping) or depth > _MAX_DEPTH or next(left, None) is None:
         return {}
 
     def inner(value: Any) -> Any:
-        return _plain(value, root, depth + 1, followed)
+        return _plain(value, root, left, depth + 1, followed)
 
     plain = {name: value for name, value in part.items() if name not in _PARTS}
     if "const" in plain:
@@ -388,7 +399,7 @@ def _plain(
     # Within itself a recursive schema may be anything: it has no end written out.
     if isinstance(reference, str) and reference not in followed:
         target = find_reference(reference, root)
-        target = _plain(target, root, depth + 1, (*followed, reference))
+        target = _plain(target, root, left, depth + 1, (*followed, reference))
         plain = {**target, **plain}
     return plain
 

@@ -258,6 +258,25 @@ def test_tools_keep_what_their_schemas_refer_to():
     assert info.description == "paint"
 
 
+def test_a_schema_that_grows_with_each_reference_is_cut():
+    parts = {
+        f"part{level}": {
+            "type": "object",
+            "properties": {
+                f"p{place}": {"$ref": f"#/$defs/part{level + 1}"} for place in range(30)
+            },
+        }
+        for level in range(5)
+    }
+    root = {"properties": {"all": {"$ref": "#/$defs/part0"}}, "$defs": parts}
+    tool: Any = {"name": "build", "description": "", "input_schema": root}
+    # It would have 30 ** 5 parts.
+    (info,) = inspect._tool_infos([tool])
+    written = info.parameters.properties["all"].model_dump_json(exclude_none=True)
+    assert len(written) < 1_000_000
+    assert "p29" in written
+
+
 def test_arguments_that_inspect_cannot_read_are_an_invalid_action(one_server, tmp_path):
     output = say([call("add")])
     assert output.message.tool_calls

@@ -338,3 +338,21 @@ def test_tools_of_several_tasks_are_united():
     assert told.parameters["required"] == ["x"]
     assert json.dumps(number) in told.description
     assert json.dumps(text) in told.description
+
+
+def test_a_schema_that_grows_with_each_reference_stays_short():
+    parts = {
+        f"part{level}": {
+            "type": "object",
+            "properties": {
+                f"p{place}": {"$ref": f"#/$defs/part{level + 1}"} for place in range(30)
+            },
+        }
+        for level in range(10)
+    }
+    parts["part10"] = {"type": "string"}
+    root = {"properties": {"all": {"$ref": "#/$defs/part0"}}, "$defs": parts}
+    # Without its references it would have 30 ** 10 parts.
+    told = Told(root)
+    assert "$ref" in told.description
+    assert len(told.description) < 100_000

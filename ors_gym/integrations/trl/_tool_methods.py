@@ -14,7 +14,7 @@ import json
 import keyword
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, Union
 
 from ors_gym.formats import provider_schema
@@ -321,45 +321,53 @@ def _schema_text(schema: Any, root: JSONObject) -> str | None:
     nowhere.
     """
     try:
-        text = _to_json(_expand(schema, root, 0))
+        # A part takes at least a character of the text.
+        text = _to_json(_expand(schema, root, iter(range(_MAX_TEXT)), 0))
     except _NotExpandableError:
         return None
     return text if len(text) <= _MAX_TEXT else None
 
 
-def _expand(schema: Any, root: JSONObject, depth: int) -> Any:
-    """Replace references by their targets, and leave titles out."""
+def _expand(schema: Any, root: JSONObject, left: Iterator[int], depth: int) -> Any:
+    """Replace references by their targets, and leave titles out.
+
+    Take one of ``left`` for each part, and give up where none is left.
+    """
     if not isinstance(schema, Mapping):
         return schema
-    if depth > _MAX_DEPTH:
+    if depth > _MAX_DEPTH or next(left, None) is None:
         raise _NotExpandableError
     if "$ref" in schema:
-        return _follow(schema, root, depth)
+        return _follow(schema, root, left, depth)
     return {
-        key: _expand_part(key, value, root, depth + 1)
+        key: _expand_part(key, value, root, left, depth + 1)
         for key, value in schema.items()
         if key not in _LEFT_OUT
     }
 
 
-def _follow(schema: Mapping[str, Any], root: JSONObject, depth: int) -> JSONObject:
+def _follow(
+    schema: Mapping[str, Any], root: JSONObject, left: Iterator[int], depth: int
+) -> JSONObject:
     found = find_reference(schema["$ref"], root)
     if found is None:
         raise _NotExpandableError
-    target = _expand(found, root, depth + 1)
+    target = _expand(found, root, left, depth + 1)
     beside = {key: value for key, value in schema.items() if key != "$ref"}
-    rest: JSONObject = _expand(beside, root, depth + 1)
+    rest: JSONObject = _expand(beside, root, left, depth + 1)
     if not rest.keys() - _REMARKS and isinstance(target, dict):
         return {**target, **rest}
     return {**rest, "allOf": [target, *rest.get("allOf", ())]}
 
 
-def _expand_part(key: str, value: Any, root: JSONObject, depth: int) -> Any:
+def _expand_part(
+    key: str, value: Any, root: JSONObject, left: Iterator[int], depth: int
+) -> Any:
     if key in NAMED_PARTS and isinstance(value, Mapping):
-        return {name: _expand(part, root, depth) for name, part in value.items()}
+        return {name: _expand(part, root, left, depth) for name, part in value.items()}
     if key in LISTED_PARTS and isinstance(value, list):
-        return [_expand(part, root, depth) for part in value]
-    return _expand(value, root, depth) if key in SINGLE_PARTS else value
+        return [_expand(part, root, left, depth) for part in value]
+    return _expand(value, root, left, depth) if key in SINGLE_PARTS else value
 
 
 def _describe(schema: Any, root: JSONObject, depth: int = 0) -> str:
