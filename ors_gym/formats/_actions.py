@@ -183,7 +183,7 @@ _TEXT_TYPES: Final = frozenset({"text", "output_text"})
 _BLANKS: Final = re.compile(r"\s*")
 _JSON_START: Final = re.compile(r"\s*[\[{]")
 _BROKEN_CALL: Final = re.compile(
-    r'\s*\[?\s*\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
+    r'\s*(?:\[\s*)?\{\s*"(?:tool|name|function|tool_calls|type|id|role)"\s*:'
 )
 _MAX_REASON: Final = 300
 _MAX_SHOWN: Final = 200

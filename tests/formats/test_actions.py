@@ -501,3 +501,13 @@ def test_one_hostile_call_leaves_the_others_and_its_id():
     assert first == "c1"
     assert "the call cannot be read (RuntimeError)" in complaint
     assert second == ("c2", LOOK_CALL)
+
+
+def test_blanks_before_broken_json_are_read_once():
+    # In time that grows with their square this takes minutes.
+    for text in (" " * 200_000 + "{", " " * 200_000 + '[ {"x"', "\n" * 200_000 + "[{,"):
+        action = parse_action(text)
+        assert isinstance(action, InvalidAction)
+        assert "is not valid" in action.message
+    broken = parse_action(' [ {"tool": "look", "input": {}')
+    assert isinstance(broken, InvalidAction)
