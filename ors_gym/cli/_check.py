@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from typing import Any
 
 from ors_gym.cli._common import (
@@ -56,7 +57,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--call-timeout",
-        type=float,
+        type=_read_seconds,
         default=30.0,
         metavar="SECONDS",
         help="default: 30",
@@ -78,6 +79,13 @@ def _read_calls(text: str) -> list[Any]:
             'write [{"tool": ..., "input": {...}}], in the order of the episode'
         )
     return calls
+
+
+def _read_seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError("write a number of seconds above 0")
+    return seconds
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._figures import check_range
+from ors_gym.evaluation._report import find_place
 from ors_gym.spaces._narrow_tools import check_tool_schemas
 from ors_gym.types import JSONObject
 
@@ -299,6 +300,12 @@ def require_module(reference: str) -> None:
     except (ImportError, ValueError):
         # The package of the module is missing, or this is no name of a module.
         found = None
+    except Exception as error:
+        # Whatever the package of the module raises when it is imported.
+        raise InvalidRequestError(
+            f"module {module!r} cannot be imported: {type(error).__name__}: "
+            f"{error}{find_place(error)}"
+        ) from error
     if found is None and module not in sys.modules:
         path = pathlib.PurePath(module)
         if path.suffix == ".py" or len(path.parts) > 1:
@@ -341,7 +348,7 @@ def read_range(text: str) -> range:
         found = range(int(start), int(stop)) if colon else range(int(start))
     except ValueError:
         found = range(0)
-    if not found or found.start < 0:
+    if not found or found.start < 0 or found.stop > sys.maxsize:
         raise argparse.ArgumentTypeError(
             f"{text!r} names no tasks; write N for the first N, or a:b"
         )

@@ -65,12 +65,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--episodes",
-        type=int,
+        type=_read_count,
         default=5,
         metavar="N",
         help="per player and environment; default: 5",
     )
     parser.set_defaults(run=_run)
+
+
+def _read_count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("play at least 1")
+    return int(text)
 
 
 def _run(options: argparse.Namespace) -> int:

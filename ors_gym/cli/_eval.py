@@ -28,7 +28,7 @@ from ors_gym.cli._common import (
     summarize,
 )
 from ors_gym.display._terminal import say
-from ors_gym.errors import InvalidRequestError, MissingExtraError
+from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
 from ors_gym.evaluation import evaluate
 from ors_gym.evaluation._report import find_place
 from ors_gym.rollout import Policy, random_policy, reference_policy
@@ -319,7 +319,16 @@ def _make_logger(name: str) -> Any:
             f"there is no logger {name!r}; pass {', '.join(_LOGGERS)}, or "
             "module:function, which makes an EvaluationLogger"
         )
-    return load_callable("logger", known)()
+    make = load_callable("logger", known)
+    try:
+        return make()
+    except ORSError:
+        raise
+    except Exception as error:
+        raise InvalidRequestError(
+            f"the logger {name!r} cannot be made: "
+            f"{type(error).__name__}: {error}{find_place(error)}"
+        ) from error
 
 
 def load_callable(what: str, reference: str) -> Any:

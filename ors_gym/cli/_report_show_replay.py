@@ -75,6 +75,7 @@ def add_parser(commands: Any) -> None:
 
 
 def _report(options: argparse.Namespace) -> int:
+    _check_page(options)
     found = _load(options.file)
     other = None if options.other is None else _load(options.other)
     if options.json:
@@ -96,6 +97,17 @@ def _report(options: argparse.Namespace) -> int:
             raise InvalidRequestError(f"the page cannot be written: {error}") from None
         say_aside(f"wrote {written}")
     return 0
+
+
+def _check_page(options: argparse.Namespace) -> None:
+    """Refuse to write the page over a run that it is made of."""
+    for run in (options.file, options.other):
+        with contextlib.suppress(OSError, TypeError):  # there is no such file yet
+            if os.path.samefile(run, options.html):  # noqa: PTH121 - either may be None
+                raise InvalidRequestError(
+                    f"the page would take the place of the run {run}; choose another "
+                    "--html"
+                )
 
 
 def _say_both(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
-from ors_gym.errors import InvalidRequestError, needs_extra
+from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
 from ors_gym.server._class_transfer import (
     describe_application,
     describe_environment,
@@ -152,9 +153,14 @@ def run_served(
 
     try:
         served = load()
-    except (ImportError, ValueError) as error:
+    except ORSError:
+        raise
+    except Exception as error:
+        # Whatever the code of the module raises when it is imported.
+        last = traceback.extract_tb(error.__traceback__)[-1]
         raise InvalidRequestError(
-            f"Cannot serve: {type(error).__name__}: {error}"
+            f"Cannot serve: {type(error).__name__}: {error} "
+            f"({last.filename}:{last.lineno})"
         ) from error
     listener = listen(host, port)
     base_url = describe_address(host, listener)

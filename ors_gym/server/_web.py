@@ -29,7 +29,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         return open_socket(host, port)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise InvalidRequestError(
             f"Cannot serve on {host} port {port}: {error}"
         ) from error

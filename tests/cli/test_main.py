@@ -173,3 +173,45 @@ def test_the_version_is_that_of_the_package(capsys):
 def test_the_bare_command_prints_the_commands():
     said = run().stdout
     assert all(f"\n    {name} " in said for name in ("demo", "list", "eval", "check"))
+
+
+BROKEN = {
+    "broken/__init__.py": "undefined_name",
+    "broken/part.py": "",
+    "faulty.py": "undefined_name",
+    "mine.py": "def make(argument):\n    pass\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("eval", "math", "--policy", "broken.part:play"),
+            "NameError: .*__init__.py:1",
+        ),
+        (("serve", "broken.part:Env"), "NameError: .*__init__.py:1"),
+        (("serve", "faulty:Env"), "NameError: .*faulty.py:1"),
+        (("eval", "math", "--log-to", "mine:make"), "'mine:make' cannot be made: Type"),
+    ],
+)
+def test_a_module_that_raises_is_named(arguments, said, tmp_path):
+    for name, text in BROKEN.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert re.search(said, run(*arguments, cwd=tmp_path, code=1).stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("demo", "--episodes", "0"), "play at least 1"),
+        (("check", "math", "--call-timeout", "nan"), "seconds above 0"),
+        (("check", "math", "--call-timeout", "-1"), "seconds above 0"),
+        (("eval", "math", "--tasks", "9" * 30), "names no tasks"),
+    ],
+)
+def test_numbers_that_cannot_be_right_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert said in capsys.readouterr().err

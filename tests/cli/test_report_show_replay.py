@@ -108,3 +108,13 @@ def test_report_compares_and_writes_a_page_of_its_own(server, evaluated):
     assert "success rate" in text
     said = run("report", *files).stdout
     assert said.index("6 in both") < said.index("success rate    ")
+
+
+def test_a_page_takes_no_runs_place(evaluated, tmp_path):
+    before = evaluated.read_bytes()
+    link = tmp_path / "page.html"
+    link.symlink_to(evaluated)
+    for page in (evaluated, link):
+        done = run("report", str(evaluated), "--html", str(page), code=1)
+        assert "would take the place of the run" in done.stderr
+    assert evaluated.read_bytes() == before
