@@ -31,7 +31,7 @@ _FIELDS: Final = {
     "_start_time",
     "_status",
 }
-"""Those of a `ReadableSpan`, in every version from 1.30 to 1.45."""
+"""Those of a `ReadableSpan`, in the versions 1.30 and 1.45."""
 
 
 class LateParent:
