@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeAlias
 
 import mcp_types as types
@@ -69,7 +69,7 @@ class Face:
         self,
         live: Played,
         start: Callable[[], Awaitable[object]] | None = None,
-        when_over: Callable[[], Awaitable[None]] | None = None,
+        when_over: Callable[[], Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.live = live
         self.ended = asyncio.Event()
@@ -85,6 +85,7 @@ class Face:
         self._asked_last: _Call | None = None
         """The latest request, if it was a call."""
         self._announcements: list[asyncio.Task[None]] = []
+        self._noting: asyncio.Future[None] | None = None
         self._bus = InMemorySubscriptionBus()
         self.server = self._make_server()
         if start is None:
@@ -120,10 +121,16 @@ class Face:
         await self._note_end()
 
     async def _note_end(self) -> None:
-        if not self.ended.is_set():
+        """Have the end noted once. It goes on if whoever waits for it is cancelled."""
+        is_first = not self.ended.is_set()
+        if is_first:
             self.ended.set()
             if self._when_over is not None:
-                await self._when_over()
+                self._noting = asyncio.create_task(self._when_over())
+        if self._noting is not None:
+            await asyncio.wait([self._noting])
+            if is_first:
+                self._noting.result()
 
     # The set-up
 

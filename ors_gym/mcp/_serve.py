@@ -186,9 +186,14 @@ async def serve_stdio(
         try:
             await asyncio.wait([serving])
         finally:
-            # First of all: whoever ends this process may not wait for long.
-            await face.close()
+            # First of all: whoever ends this process may not wait for long. A second
+            # signal, as of a host that closed the standard input, loses no row.
+            closing = asyncio.create_task(face.close())
+            while not closing.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([closing])
             serving.cancel()
+            closing.result()
         serving.result()
 
 
@@ -344,6 +349,7 @@ class _Agent:
             self._stack.enter_async_context(run_face(face))
         )
         self._requests = 0
+        self._has_left = False
         self._departure: asyncio.TimerHandle | None = None
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -359,11 +365,12 @@ class _Agent:
     def note_reply(self, timeout: float, depart: Callable[[_Agent], None]) -> None:
         """Note the reply: if nobody asks again in time, the agent has left."""
         self._requests -= 1
-        if not self._requests:
+        if not self._requests and not self._has_left:
             loop = asyncio.get_running_loop()
             self._departure = loop.call_later(timeout, depart, self)
 
     async def close(self) -> None:
+        self._has_left = True
         if self._departure is not None:
             self._departure.cancel()
         await self._opening

@@ -1,7 +1,9 @@
 """Environments for agents over HTTP: sessions, tasks, rows, and who may play."""
 
 import asyncio
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,9 @@ from mcp.shared.exceptions import MCPError
 import ors_gym.server
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import evaluate
-from ors_gym.mcp import serve, serve_async
+from ors_gym.mcp import _serve, serve, serve_async, serve_stdio
+from ors_gym.mcp._face import Face
+from ors_gym.rollout import LiveEpisode
 from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post
 from tests.mcp.secretive import ANSWER, REWARD
@@ -330,3 +334,97 @@ def test_nothing_that_is_sent_tells_of_the_reward(tmp_path, mode):
         assert secret not in said.lower()
     [row] = rows(output)
     assert row["total_reward"] == pytest.approx(2 * REWARD)
+
+
+class SlowEnd:
+    """An end of episodes that takes until it is let go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        close = LiveEpisode.close
+
+        async def close_slowly(live: LiveEpisode) -> None:
+            self.begun.set()
+            await self.go_on.wait()
+            await close(live)
+
+        monkeypatch.setattr(LiveEpisode, "close", close_slowly)
+
+
+def test_who_leaves_while_the_row_is_written_has_it(contract, tmp_path, monkeypatch):
+    output = tmp_path / "run.jsonl"
+
+    async def work() -> None:
+        end = SlowEnd(monkeypatch)
+        async with (
+            serve_async("Contract", contract.base_url, output=output) as url,
+            httpx.AsyncClient() as http,
+        ):
+            session = await begin(http, url)
+            last = post(http, url, session, 2, "submit", answer="0")
+            last_call = asyncio.create_task(last)
+            await end.begun.wait()
+            headers = {**ACCEPT, "mcp-session-id": session}
+            leaving = asyncio.create_task(http.delete(url, headers=headers))
+            # It is answered once the agent is taken to have left.
+            await last_call
+            end.go_on.set()
+            await leaving
+            [row] = rows(output)
+            assert row["stop_reason"] == "finished"
+
+    within_a_minute(work())
+
+
+def test_a_second_signal_loses_no_row(contract, tmp_path, monkeypatch):
+    output = tmp_path / "run.jsonl"
+    called = asyncio.Event()
+
+    async def play_over_streams(face: Face) -> None:
+        await face._run("add", {"a": 1, "b": 2})
+        called.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(_serve, "_serve_streams", play_over_streams)
+
+    async def work() -> None:
+        end = SlowEnd(monkeypatch)
+        serving = asyncio.create_task(
+            serve_stdio("Contract", contract.base_url, output=output)
+        )
+        await called.wait()
+        serving.cancel()
+        await end.begun.wait()
+        serving.cancel()
+        await asyncio.sleep(0)
+        end.go_on.set()
+        await asyncio.wait([serving])
+        assert serving.cancelled()
+
+    within_a_minute(work())
+    [row] = rows(output)
+    assert (row["stop_reason"], row["steps"]) == ("policy_stopped", 1)
+
+
+def test_nothing_is_kept_of_agents_that_have_left(contract, monkeypatch):
+    made: list[weakref.ref[object]] = []
+    make = _serve.make_face
+
+    def make_and_note(run: Any) -> Face:
+        face = make(run)
+        made.append(weakref.ref(face))
+        return face
+
+    monkeypatch.setattr(_serve, "make_face", make_and_note)
+
+    async def work() -> None:
+        async with serve_async("Contract", contract.base_url) as url:
+            await play(url)
+            for _ in range(100):
+                gc.collect()
+                if made[0]() is None:
+                    return
+                await asyncio.sleep(0.02)
+            pytest.fail("the episode of an agent that has left is kept")
+
+    within_a_minute(work())
