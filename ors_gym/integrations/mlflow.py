@@ -76,6 +76,8 @@ class MlflowLogger(EvaluationLogger):
             )
             made = self._client.create_run(place, run_name=self._run_name)
             self.run_id = made.info.run_id
+            # In a run of yours the episodes of the next evaluation follow.
+            self._episodes = 0
         limits = run.get("limits")
         flat = {**run, **(limits if isinstance(limits, Mapping) else {})}
         flat.pop("limits", None)

@@ -77,10 +77,8 @@ class OpenRewardLogger(EvaluationLogger):
         api_key: str | None = None,
         base_url: str | None = None,
     ) -> None:
-        self._run_name = run_name
-        self._environment = environment
+        self._given = run_name, environment, run_info
         self._variant = variant
-        self._run_info = run_info
         self._client = client
         self._own = client is None
         self._connection = {"api_key": api_key, "base_url": base_url}
@@ -91,12 +89,14 @@ class OpenRewardLogger(EvaluationLogger):
             if not (self._connection["api_key"] or os.environ.get(_KEY)):
                 raise AuthenticationError(f"the platform wants a key; set {_KEY}")
             self._client = openreward.OpenReward(**self._connection)
+        # What was not given is of this evaluation; the next one may be of another.
+        run_name, environment, run_info = self._given
         policy = str(run.get("policy"))
-        self._environment = self._environment or str(run.get("environment"))
-        self._run_info = self._run_info or openreward.RunInfo(
+        self._environment = environment or str(run.get("environment"))
+        self._run_info = run_info or openreward.RunInfo(
             model_name=policy, run_type="eval", framework="ors_gym"
         )
-        self._run_name = self._run_name or (
+        self._run_name = run_name or (
             f"{self._environment} {policy} {run.get('created', '')}"
         )
 

@@ -162,6 +162,17 @@ def test_mlflow_logs_twice_into_a_run_that_is_lent(server, tracking_uri):
     assert client.get_run(run_id).info.status == "RUNNING"
 
 
+def test_mlflow_counts_the_episodes_of_each_run_of_its_own(server, tracking_uri):
+    logger = MlflowLogger(tracking_uri=tracking_uri)
+    client, runs = mlflow.MlflowClient(tracking_uri), set()
+    for _ in range(2):
+        play(server, logger)
+        history = client.get_metric_history(logger.run_id, "eval/episode/steps")
+        assert [point.step for point in history] == [0, 1, 2, 3]
+        runs.add(logger.run_id)
+    assert len(runs) == 2
+
+
 def run_block(start: str, server: Any) -> dict[str, Any]:
     """Run the block of docs/recipes.md that begins so, on the contract server."""
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -318,6 +329,19 @@ def test_the_platform_gets_a_rollout_for_each_outcome(server, platform):
         calls = Counter(event.get("callId") for event in said if event.get("callId"))
         assert set(calls.values()) == {2}
     assert platform.keys == {"key of the platform"}
+
+
+def test_the_platform_tells_two_evaluations_by_one_logger_apart(server, platform):
+    logger = OpenRewardLogger()
+    play(server, logger, policy_name="first")
+    play(server, logger, policy_name="second")
+    started = [one for one in platform.events if one["eventType"] == "rollout"]
+    models = [one["run_info"]["model_name"] for one in started]
+    assert models == ["first"] * 3 + ["second"] * 3
+    for one in started:
+        model = one["run_info"]["model_name"]
+        assert one["runName"].startswith(f"contract {model} ")
+    assert len({one["runName"] for one in started}) == 2
 
 
 def test_the_platform_gets_a_prompt_with_its_roles(newest, platform):
