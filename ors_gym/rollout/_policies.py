@@ -241,11 +241,15 @@ def random_policy(seed: int | None = None) -> Policy:
     Returns:
         The policy.
 
+    Raises:
+        InvalidRequestError: If the seed is negative.
+
     Example:
         >>> tools = [{"name": "look", "description": "", "input_schema": None}]
         >>> random_policy(0)(Episode("maze", tools=tools))
         {'tool': 'look', 'input': {}}
     """
+    check_seed(seed)
 
     def policy(episode: Episode) -> ToolCall:
         space: ToolCallSpace | None = episode.state.get(_SPACE)
@@ -258,6 +262,12 @@ def random_policy(seed: int | None = None) -> Policy:
         "random" if seed is None else f"random(seed={seed})"
     )
     return policy
+
+
+def check_seed(seed: int | None) -> None:
+    """Refuse a negative seed, as the reset of an env does: nothing can be drawn."""
+    if seed is not None and seed < 0:
+        raise InvalidRequestError(f"the seed must be at least 0, not {seed}")
 
 
 def _entropy(seed: int | None, episode: Episode) -> list[int] | None:

@@ -21,7 +21,7 @@ from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
 from ors_gym.rollout._output import Record, Success, is_success
 from ors_gym.rollout._planned import Planned
 from ors_gym.rollout._player import EpisodePlayer, Turns
-from ors_gym.rollout._policies import Policy
+from ors_gym.rollout._policies import Policy, check_seed
 from ors_gym.rollout._rules import Rules
 from ors_gym.types import JSONObject
 
@@ -42,6 +42,7 @@ class Settings:
     env_arguments: Mapping[str, Any]
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.max_concurrent < 1:
             raise InvalidRequestError("max_concurrent must be at least 1")
         if not 1 <= self.min_concurrent <= self.max_concurrent:

@@ -127,6 +127,12 @@ def test_eval_refuses_arguments_of_an_agent(arguments, said, capsys):
     assert said in capsys.readouterr().err
 
 
+def test_eval_refuses_a_negative_seed():
+    done = run("eval", "math", "--seed", "-1", "--tasks", "1", code=1)
+    assert "the seed must be at least 0, not -1" in done.stderr
+    assert not done.stdout
+
+
 def submit(episode: Any) -> dict[str, Any]:
     return {"tool": "submit", "input": {"answer": "4"}}
 

@@ -166,6 +166,7 @@ def test_each_episode_has_a_policy_and_a_seed_of_its_own(contract):
         ([0], {"episodes_per_task": 0}),
         ([0], {"max_concurrent": 0}),
         ([0], {"max_tuns": 3}),
+        ([0], {"seed": -1}),
         ([0], {"reward_reduction": "median"}),
         ([0], {"policy_factory": lambda: answer}),
     ],

@@ -38,6 +38,11 @@ def test_the_name_of_a_policy_and_whether_it_is_async(policy, name, awaits):
         assert is_async(policy) is awaits
 
 
+def test_a_negative_seed_is_refused_before_any_episode():
+    with pytest.raises(InvalidRequestError, match="at least 0, not -1"):
+        random_policy(-1)
+
+
 @pytest.mark.parametrize("given", [(None, None), (asked, AsyncPolicy), (3, None)])
 def test_one_policy_or_one_factory_is_needed(given):
     with pytest.raises(InvalidRequestError, match="policy"):
