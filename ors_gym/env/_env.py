@@ -137,7 +137,7 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
                 ``seed`` modulo their number. Later resets go on from there. The first
                 reset without a seed draws one.
             options: ``task_index``, ``task`` (a spec) or ``split``: one episode outside
-                the order.
+                the order. Those of a split have an order of their own.
 
         Returns:
             The prompt as an observation, and the info.
@@ -413,7 +413,7 @@ class TaskChooser(Generic[S]):
             count = yield from self._count(split)
             return schedule.task_at(split, options["task_index"], count)
         known = (yield from self._count(split)) if schedule.size is None else None
-        return schedule.next_task(split, known, random)
+        return schedule.next_task(split, known, random, aside="split" in options)
 
     def prepare(self, options: Mapping[str, Any] | None) -> Operation[None]:
         """Return the operation that asks for what `choose_task` has to know.

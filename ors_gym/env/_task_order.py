@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias
 
@@ -81,7 +82,8 @@ class TaskSchedule:
         self._offset = offset
         self._stride = stride
         self._start: int | None = None
-        self._round = 0
+        self._rounds: Counter[str | None] = Counter()
+        """How many episodes were chosen: in the order, and aside in each split."""
         self.history: list[tuple[int, float | None]] = []
         self.set_tasks(tasks)
 
@@ -113,28 +115,34 @@ class TaskSchedule:
     def seed(self, seed: int) -> None:
         """Let the next episode play the task that a seed selects."""
         self._start = seed
-        self._round = 0
+        self._rounds.clear()
 
     def step_back(self) -> None:
         """Take back the last choice, which was made ahead and will not be played."""
         if self.is_foreseeable:
             # A function's choice took no place of the order.
-            self._round = max(0, self._round - 1)
+            self._rounds[None] = max(0, self._rounds[None] - 1)
 
     def next_task(
-        self, split: str, count: int | None, random: np.random.Generator
+        self,
+        split: str,
+        count: int | None,
+        random: np.random.Generator,
+        *,
+        aside: bool = False,
     ) -> Task:
         """Choose the task of the next episode.
 
         ``count`` is the number of tasks in the split; None will do where `size` is
-        known.
+        known. An episode ``aside`` takes no place of the order: those of each split
+        have an order of their own, with the same start.
         """
         if callable(self._tasks):
             return self.task_at(split, self._tasks(random, tuple(self.history)), count)
         size = self.size if self.size is not None else count
         if not size:
             raise UnknownTaskError(f"split {split!r} has no tasks")
-        index = self._next_index(size, random)
+        index = self._next_index(size, random, split if aside else None)
         if self._tasks is None:
             return Task(split, index)
         chosen: Any = self._tasks[index]
@@ -151,17 +159,19 @@ class TaskSchedule:
             raise UnknownTaskError(f"there is no task {index} in split {split!r}{size}")
         return Task(split, int(index))
 
-    def _next_index(self, size: int, random: np.random.Generator) -> int:
+    def _next_index(
+        self, size: int, random: np.random.Generator, aside: str | None
+    ) -> int:
         if self._start is None:
             shared = self._stride > 1
             start = _SHARED_START if shared else int(random.integers(_SEED_LIMIT))
             self._start = start + self._offset
-        place = self._start + self._round * self._stride
+        turn = self._rounds[aside]
+        self._rounds[aside] += 1
+        place = self._start + turn * self._stride
         # The seeds of envs that share a set differ by their offsets. Without them all
         # have one key, so they walk one permutation.
         key = self._start - self._offset
-        turn = self._round
-        self._round += 1
         if self._order == "sequential":
             return place % size
         if self._order == "shuffle":

@@ -1,6 +1,7 @@
 """What Gymnasium and its users expect of an env: checks, copies, forks, mistakes."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pickle
@@ -178,6 +179,28 @@ def test_prefetch_plays_the_same_tasks(server: RunningServer) -> None:
     assert play(prefetch=True) == play(prefetch=False)
     server.wait_for("teardown", len(server.log("ready")))
     assert server.open_sessions() == set()
+
+
+ASIDE = [{"split": "test"}, {"task_index": 9}, {"split": "train"}]
+"""Options of resets that are outside the order."""
+PLAYED = [("train", 2), ("test", 2), ("train", 9), ("train", 2), ("train", 3)]
+PLAYED += [("test", 3), ("train", 9), ("train", 3), ("train", 4)]
+
+
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_episodes_outside_the_order_take_no_place_of_it(server, prefetch):
+    given: Any = ("contract", server.base_url)
+    aside: Any = [{"options": options} for options in ASIDE]
+    resets = [{"seed": 2}, *aside, {}, *aside, {}]
+    with contextlib.closing(ors_gym.ORSEnv(*given, prefetch=prefetch)) as env:
+        infos = [env.reset(**reset)[1] for reset in resets]
+
+    async def play() -> list[Any]:
+        async with ors_gym.AsyncORSEnv(*given, prefetch=prefetch) as env:
+            return [(await env.reset(**reset))[1] for reset in resets]
+
+    for found in (infos, asyncio.run(play())):
+        assert [(info["split"], info["task_index"]) for info in found] == PLAYED
 
 
 def test_nothing_secret_in_spec_pickle_or_repr(server: RunningServer) -> None:

@@ -124,6 +124,21 @@ def test_a_functions_choice_takes_no_place_of_the_order():
     assert play(schedule, 1) == [3]
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_split_aside_has_an_order_of_its_own(order):
+    schedule = TaskSchedule(order=order)
+    schedule.seed(2)
+    random = np.random.default_rng(0)
+    played = play(schedule, 2)
+    for expected in played:
+        task = schedule.next_task("test", 10, random, aside=True)
+        assert (task.split, task.index) == ("test", expected)
+    third = play(schedule, 1)
+    schedule.seed(2)
+    assert schedule.next_task("test", 10, random, aside=True).index == played[0]
+    assert play(schedule, 3) == [*played, *third]
+
+
 def test_a_narrowed_set_is_counted_by_itself_and_may_change():
     schedule = TaskSchedule(range(3, 6))
     schedule.seed(2)

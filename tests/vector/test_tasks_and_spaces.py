@@ -110,3 +110,13 @@ def test_sessions_opened_ahead_are_the_ones_played(proxy: FaultProxy) -> None:
             played.append(envs.reset())
             shown.append([(p[0], p[1]["task_index"].tolist()) for p in played])
     assert shown[0] == shown[1]
+
+
+def test_a_split_that_is_asked_for_takes_no_place_of_the_order(one_server):
+    with contextlib.closing(make_vector(one_server.base_url, num_envs=2)) as envs:
+        infos = [envs.reset(seed=0)[1]]
+        infos += [envs.reset(options={"split": "test"})[1] for _ in range(2)]
+        infos.append(envs.reset()[1])
+        played = [info["task_index"].tolist() for info in infos]
+        assert played == [[0, 1], [0, 1], [2, 3], [2, 3]]
+        assert infos[2]["split"].tolist() == ["test"] * 2
