@@ -516,6 +516,8 @@ def _checked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return fields as they were read from JSON; a TypeError names a wrong one."""
     for name, value in fields.items():
         fits = isinstance(value, _TYPES.get(name, object)) and has_float(value)
+        # For Python a boolean is an integer; for numpy it is none.
+        fits = fits and not (type(value) is bool and name in _TYPES)
         if fits and name in _OF_OBJECTS:
             fits = all(isinstance(item, dict) for item in value)
         if not fits:

@@ -135,6 +135,7 @@ def test_an_episode_has_an_outcome_or_an_error(episode):
         '{"environment": "a", "total_reward": NaN}',
         f'{{"environment": "a", "seconds": {10**400}}}',
         f'{{"environment": "a", "total_reward": -{10**400}}}',
+        '{"environment": "a", "seconds": true}',
         f'{{"environment": "a", "steps": [{{"reward": {10**400}}}]}}',
         *('{"environment": "a", "extra": ' + "[" * 100_000, b"\xff"),
     ],
