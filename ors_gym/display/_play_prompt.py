@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym._shown_text import clean
-from ors_gym.display._terminal import say
+from ors_gym.display._terminal import printable, say
 from ors_gym.errors import MissingExtraError, import_extra
 
 _NO_KEYS: Final[Mapping[str, str]] = {}
@@ -41,7 +41,7 @@ class Prompt:
         """
         try:
             if self._session is None:
-                line = input(clean(question)).rstrip("\r")
+                line = input(printable(question)).rstrip("\r")
             else:
                 line = self._edit(clean(question), words, keys)
         except (EOFError, KeyboardInterrupt):

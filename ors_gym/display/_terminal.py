@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from typing import Any, Final
 
 from ors_gym._shown_text import clean
@@ -15,7 +16,7 @@ _COLOURS: Final = {"good": "bold green", "bad": "bold red", "muted": "dim"}
 
 def say(text: object = "") -> None:
     """Print a line at once."""
-    print(clean(text), flush=True)  # noqa: T201
+    print(printable(text), flush=True)  # noqa: T201
 
 
 def print_entry(entry: Entry) -> None:
@@ -35,12 +36,21 @@ def print_entry(entry: Entry) -> None:
     make_text, make_console = rich
     shown = make_text()
     if entry.call:
-        shown.append(f"> {clean(entry.call)}\n", "bold cyan")
-    shown.append(clean(entry.text), "yellow" if entry.failed else "")
+        shown.append(f"> {printable(entry.call)}\n", "bold cyan")
+    shown.append(printable(entry.text), "yellow" if entry.failed else "")
     if entry.call:
         shown.append(f"\n{entry.ending}", _COLOURS[entry.mood])
     # A new console each time, since the standard output may have been replaced.
     make_console(force_jupyter=False).print(shown, soft_wrap=True, end="\n\n")
+
+
+def printable(text: object) -> str:
+    """Clean a text, and write in ASCII what the standard output has no character for.
+
+    An error would lose the result of a step that is only shown here.
+    """
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return clean(text).encode(encoding, "backslashreplace").decode(encoding)
 
 
 @functools.cache

@@ -1,11 +1,12 @@
 """What `render_mode="human"` prints: colours where rich is, and nothing that steers."""
 
+import io
 import sys
 
 import pytest
 
 from ors_gym.display import _terminal as terminal
-from ors_gym.display._terminal import print_entry
+from ors_gym.display._terminal import print_entry, say
 from ors_gym.display._transcript import Entry
 
 pytestmark = pytest.mark.unit
@@ -35,6 +36,27 @@ def test_coloured_in_a_terminal(capsys, monkeypatch):
     assert "\x1b[2J" not in printed
     print_entry(Entry("boo", (), "fail()", 0.0, "tool_failed", failed=True))
     assert "\x1b[33mboo" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rich", [True, False])
+@pytest.mark.parametrize(
+    ("encoding", "shown"),
+    [("ascii", r"\xe9 \u2211"), ("latin-1", "\xe9 \\u2211"), ("utf-8", "\xe9 \u2211")],
+)
+def test_what_the_output_has_no_character_for_is_replaced(
+    encoding, shown, rich, monkeypatch
+):
+    output = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", output)
+    if not rich:
+        monkeypatch.setitem(sys.modules, "rich.text", None)
+    print_entry(Entry("\xe9 \u2211", (), "f('\xe9 \u2211')", 1.0))
+    say("\xe9 \u2211")
+    output.flush()
+    printed = output.buffer.getvalue().decode(encoding)
+    monkeypatch.undo()
+    terminal._find_rich.cache_clear()
+    assert printed.count(shown) == 3
 
 
 def test_without_rich_it_says_so_once(capsys, monkeypatch):
