@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
@@ -64,13 +65,16 @@ def open_session(
 class Opening(Generic[S]):
     """A session that is being opened ahead, in the background, for a task.
 
-    Pass it to ``open`` to play it, or `discard` it.
+    Pass it to ``open`` to play it, or `discard` it. Only the first of these has the
+    session: a later ``open`` opens one of its own for the same task.
     """
 
     def __init__(self, task: Task, pending: Pending[Opened[S]]) -> None:
         self.task = task
         self._pending = pending
         self._owner = os.getpid()
+        self._claim = threading.Lock()
+        """Held by the one who took or discarded it, for good."""
 
     @property
     def is_ours(self) -> bool:
@@ -80,9 +84,9 @@ class Opening(Generic[S]):
     def take(self) -> Pending[Opened[S]] | None:
         """Return the session to come, or None where it cannot be used.
 
-        Another process owns it then, or the server has lost it in the meantime.
+        Another process owns it then, somebody has taken it, or the server has lost it.
         """
-        if not self.is_ours:
+        if not self.is_ours or not self._claim.acquire(blocking=False):
             return None
         completion = self._pending.completion
         if completion is not None and completion.value is not None:
@@ -95,8 +99,8 @@ class Opening(Generic[S]):
         return self._pending
 
     def discard(self) -> None:
-        """Have the background delete the session, as soon as it is there."""
-        if self.is_ours:
+        """Have the background delete the session, unless an ``open`` has taken it."""
+        if self.is_ours and self._claim.acquire(blocking=False):
             self._pending.add_done_callback(_discard)
 
 

@@ -1,6 +1,7 @@
 """The public driver: open a session for a task, step it, leave it; both forms."""
 
 import asyncio
+import contextlib
 import gc
 import inspect
 from typing import Any
@@ -91,11 +92,26 @@ def test_a_session_that_was_opened_ahead_is_played(env, server):
     assert len(server.log("construct")) == 1
 
 
+def test_one_session_is_played_by_one_env(env, server):
+    ahead = env.open_ahead(4)
+    env.open(ahead)
+    first = env.session_id
+    ahead.discard()
+    assert env.step(ADD)[1] == 0.5
+    with contextlib.closing(type(env)("contract", server.base_url)) as other:
+        assert other.open(ahead)[1]["task_index"] == 4
+        assert other.session_id != first
+        assert other.step(ADD)[1] == 0.5
+    if isinstance(other, Blocking):
+        other.stop_loop()
+    assert env.step(ADD)[1] == 0.5
+
+
 def test_one_that_is_discarded_or_lost_or_forgotten(env, server):
     env.open_ahead(0).discard()
     lost = env.open_ahead(1)
     server.wait_for("prompt", 2)
-    session = lost.take().result(10).session
+    session = lost._pending.result(10).session
     # As the heartbeat does when the server answers that it has no such session.
     session.state.lost = "the server no longer knows it"
     assert env.open(lost)[1]["task_index"] == 1

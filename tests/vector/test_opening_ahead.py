@@ -111,9 +111,7 @@ def test_one_that_the_server_has_lost_is_opened_again(one_server: RunningServer)
         one_server.wait_for("prompt", 2)
         ahead = envs._slots[0].env._chooser.ahead
         assert ahead is not None
-        coming = ahead.take()
-        assert coming is not None
-        opened = coming.result(10).session.state
+        opened = ahead._pending.result(10).session.state
         # As the heartbeat does when the server answers that it has no such session.
         opened.lost = "the server no longer knows it"
         assert envs.step([ADD])[4]["task_index"].tolist() == [1]
