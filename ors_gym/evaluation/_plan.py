@@ -60,40 +60,57 @@ async def make_plan(
             "tasks= takes indexes, tasks as the server lists them, pairs of split and "
             f"index, or None for the whole split; not {type(tasks).__name__}"
         )
-    counts: dict[str, int] = {}
-
-    async def count(name: str) -> int:
-        if name not in counts:
-            counts[name] = await client.num_tasks(env_name, name)
-        return counts[name]
-
-    listed = None if tasks is None else list(tasks)
-    needs_split = listed is None or any(
-        not isinstance(one, Mapping | tuple | Task) for one in listed
-    )
-    if needs_split:
-        split = choose_split(await client.list_splits(env_name), split)
-    if listed is None:
-        listed = _list_all(await count(split or ""), split)
+    server = _Splits(client, env_name)
+    has_indexes = tasks is None
+    if tasks is None:
+        split = await server.choose(split)
+        tasks = _all_of(split, await server.count(split))
+    listed = []
+    for one in tasks:
+        if not isinstance(one, Mapping | tuple | Task):
+            if not has_indexes:
+                split, has_indexes = await server.choose(split), True
+            # At once, since a range may be far longer than its split.
+            await server.check(read_task(one, split))
+        listed.append(one)
     chosen = [read_task(one, split) for one in listed]
     for task in chosen:
-        if task.spec is not None:
-            continue
-        known = await count(task.split)
-        if not 0 <= task.index < known:
-            raise UnknownTaskError(
-                f"there is no task {task.index} in split {task.split!r}, which has "
-                f"{known} tasks"
-            )
+        await server.check(task)
     splits = {task.split for task in chosen}
     only = splits.pop() if len(splits) == 1 else split
     return Plan(chosen, episodes_per_task, only or None)
 
 
-def _list_all(size: int, split: str | None) -> list[Any]:
+class _Splits:
+    """What the server says of the splits of an environment."""
+
+    def __init__(self, client: AsyncORSClient, env_name: str) -> None:
+        self._client = client
+        self._env_name = env_name
+        self._counts: dict[str, int] = {}
+
+    async def choose(self, split: str | None) -> str:
+        return choose_split(await self._client.list_splits(self._env_name), split)
+
+    async def count(self, split: str) -> int:
+        if split not in self._counts:
+            found = await self._client.num_tasks(self._env_name, split)
+            self._counts[split] = found
+        return self._counts[split]
+
+    async def check(self, task: Task) -> None:
+        """Raise `UnknownTaskError` where a task has an index that the split lacks."""
+        if task.spec is None and not 0 <= task.index < await self.count(task.split):
+            raise UnknownTaskError(
+                f"there is no task {task.index} in split {task.split!r}, which has "
+                f"{await self.count(task.split)} tasks"
+            )
+
+
+def _all_of(split: str, size: int) -> range:
     if size > _MOST_UNNAMED:
         raise InvalidRequestError(
             f"the split {split!r} has {size} tasks; name those to play, as with "
             "tasks=range(100)"
         )
-    return list(range(size))
+    return range(size)

@@ -1,5 +1,6 @@
 """Which episodes an evaluation plays, and how its rows tell them apart."""
 
+import itertools
 import json
 
 import numpy as np
@@ -31,6 +32,12 @@ def test_no_tasks_named_means_the_whole_split(contract):
 def test_what_names_no_tasks_is_refused(contract, tasks):
     with pytest.raises(InvalidRequestError, match="tasks= takes indexes"):
         play(contract, tasks, submit)
+
+
+@pytest.mark.parametrize("beyond", [range(10**12), itertools.count()])
+def test_tasks_beyond_a_split_are_refused_as_they_are_read(contract, beyond):
+    with pytest.raises(UnknownTaskError, match="there is no task 5 in split 'test'"):
+        play(contract, beyond, submit, split="test")
 
 
 def test_specs_need_no_split(contract):
