@@ -87,7 +87,7 @@ def view(
         The page's address, which answers for as long as the block runs.
 
     Raises:
-        InvalidRequestError: If the port is not free.
+        InvalidRequestError: If the port is not free, or if a path is a directory's.
 
     Example:
         >>> with view("run.jsonl") as address:
@@ -95,6 +95,11 @@ def view(
         http://127.0.0.1:.../
     """
     paths = [path] if other is None or other == path else [path, other]
+    for one in paths:
+        if Path(one).is_dir():
+            raise InvalidRequestError(
+                f"{os.fspath(one)} is a directory, not the output file of an evaluation"
+            )
     runs = [WatchedRun(os.fspath(one)) for one in paths]
     try:
         server = _Server(Viewer(runs), port)

@@ -358,6 +358,13 @@ def test_the_command_serves_until_it_is_interrupted(path):
         process.wait()
 
 
+def test_a_directory_is_refused(path):
+    directory = str(path.parent)
+    for files in ((directory,), (str(path), directory)):
+        with pytest.raises(InvalidRequestError, match="is a directory"), view(*files):
+            pass
+
+
 def test_a_port_that_is_taken_is_told(served, path):
     port = urllib.parse.urlsplit(served).port
     with (
