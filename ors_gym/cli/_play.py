@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import itertools
 import pathlib
 from typing import Any, Final
 
@@ -63,11 +64,14 @@ def _run(options: argparse.Namespace) -> int:
 
 
 class _Gallery:
-    """Saves the pictures of an episode in a directory, or nowhere if that is None."""
+    """Saves the pictures of an episode in a directory, or nowhere if that is None.
+
+    It takes no name that is there already, such as those of an earlier episode.
+    """
 
     def __init__(self, directory: str | None) -> None:
         self._directory = None if directory is None else pathlib.Path(directory)
-        self._saved = 0
+        self._numbers = itertools.count()
 
     def save(self, entry: Entry) -> None:
         if self._directory is None:
@@ -78,12 +82,18 @@ class _Gallery:
 
     def _save_one(self, block: Block, directory: pathlib.Path) -> None:
         ending = _ENDINGS.get(read_media_type(block), "img")
-        path = directory / f"image-{self._saved}.{ending}"
-        try:
-            data = base64.b64decode(str(block.get("data")), validate=True)
-            directory.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        except (OSError, binascii.Error) as error:
-            raise InvalidRequestError(f"{path} cannot be saved: {error}") from None
-        self._saved += 1
-        say(f"[saved {path}]")
+        for number in self._numbers:
+            path = directory / f"image-{number}.{ending}"
+            try:
+                data = base64.b64decode(str(block.get("data")), validate=True)
+                directory.mkdir(parents=True, exist_ok=True)
+                with path.open("xb") as file:
+                    file.write(data)
+            except FileExistsError:
+                if directory.is_dir():
+                    continue
+                raise InvalidRequestError(f"{directory} is no directory") from None
+            except (OSError, binascii.Error) as error:
+                raise InvalidRequestError(f"{path} cannot be saved: {error}") from None
+            say(f"[saved {path}]")
+            return

@@ -133,6 +133,14 @@ def test_play_saves_pictures_and_leaves_optional_arguments_out(server, tmp_path)
     )
     assert (tmp_path / "image-0.png").read_bytes().startswith(b"\x89PNG")
     assert "left the episode" in done.stdout
+    # Another episode leaves the pictures of this one alone.
+    (tmp_path / "image-0.png").write_text("of the first")
+    run(
+        *("play", "contract", "--url", server.base_url, "--images", str(tmp_path)),
+        typed="image\nq\n",
+    )
+    assert (tmp_path / "image-0.png").read_text() == "of the first"
+    assert (tmp_path / "image-1.png").read_bytes().startswith(b"\x89PNG")
     assert server.open_sessions() == set()
 
 
