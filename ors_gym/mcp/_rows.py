@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 from ors_gym._shown_text import warn
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
-from ors_gym.errors import UnknownTaskError
+from ors_gym.errors import ORSError, UnknownTaskError
 from ors_gym.formats._json_lines import BeingWrittenError
 from ors_gym.rollout import Episode, LiveEpisode, Rules
 from ors_gym.rollout._output import (
@@ -140,23 +140,41 @@ class AgentRun:
         if not episode.turns and not episode.error:
             self._given_back.append(index)
             return
-        output = self._output or await self._open()
+        # What goes wrong is told to who serves: the agent can do nothing about it, and
+        # the rows of others may still be written.
+        try:
+            output = self._output or await self._open()
+        except (OSError, ORSError) as error:
+            warn(f"the row of an episode of task {index} is lost: {error}")
+            return
         if output is None:
             return
-        options = self._options
-        task = dict(options.task) if isinstance(options.task, Mapping) else None
         episode.number = self._numbers[index]
         self._numbers[index] += 1
         try:
-            output.append(Record(episode, is_success(options.success, episode), task))
+            output.append(self._judge(episode))
             if output.needs_sync:
                 await asyncio.to_thread(output.sync)
         except OSError as error:
-            # The agent can do nothing about it, and others may still be written.
             warn(OUTPUT.describe_failure(output.path, error))
         finally:
             if output is not self._output:
                 output.close()
+
+    def _judge(self, episode: Episode) -> Record:
+        options = self._options
+        task = dict(options.task) if isinstance(options.task, Mapping) else None
+        try:
+            return Record(episode, is_success(options.success, episode), task)
+        except Exception as error:  # noqa: BLE001 - a user's function
+            # The agent reads of its own episode how that ended.
+            unknown = dataclasses.replace(episode)
+            unknown.fail(error, "success")
+            warn(
+                f"the episode of task {episode.task_index} has no outcome, as success= "
+                f"raised {type(error).__name__}: {error}"
+            )
+            return Record(unknown, None, task)
 
     async def _open(self) -> Output | None:
         """Open the file once no other process writes its row."""

@@ -15,7 +15,7 @@ import ors_gym.server
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import evaluate
 from ors_gym.mcp import _serve, serve, serve_async, serve_stdio
-from ors_gym.mcp._face import Face
+from ors_gym.mcp._face import STOP_REASON, Face
 from ors_gym.rollout import LiveEpisode
 from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post
@@ -80,6 +80,47 @@ def test_a_row_that_cannot_be_written_is_warned_of(contract, tmp_path, monkeypat
     ):
         asyncio.run(play(address))
     assert rows(output) == []
+
+
+def test_a_file_that_another_run_took_is_warned_of(contract, tmp_path, monkeypatch):
+    """The agent has its answer, although its row can go nowhere."""
+    output = tmp_path / "run.jsonl"
+    answers = []
+
+    async def play_over_streams(face: Face) -> None:
+        output.write_text("no rows\n")
+        answers.append(await face._run("submit", {"answer": "0"}))
+
+    monkeypatch.setattr(_serve, "_serve_streams", play_over_streams)
+    with pytest.warns(UserWarning, match=r"row of an episode of task 0 is lost: .*run"):
+        within_a_minute(serve_stdio("Contract", contract.base_url, output=output))
+    [answer] = answers
+    assert not answer.is_error
+    assert output.read_text() == "no rows\n"
+
+
+def test_a_success_function_that_raises_is_warned_of(contract, tmp_path):
+    output = tmp_path / "run.jsonl"
+
+    def judge(episode: object) -> bool:
+        raise LookupError("no such answer")
+
+    async def work() -> None:
+        async with (
+            serve_async(
+                "Contract", contract.base_url, output=output, success=judge
+            ) as url,
+            agent_at(url, "legacy") as agent,
+        ):
+            result = await agent.call_tool("submit", {"answer": "0"})
+            assert not result.is_error
+            assert result.meta == {STOP_REASON: "finished"}
+
+    with pytest.warns(UserWarning, match="raised LookupError: no such answer"):
+        within_a_minute(work())
+    [row] = rows(output)
+    assert (row["success"], row["error_kind"]) == (None, "success")
+    assert row["steps"] == 1
 
 
 def test_each_agent_plays_a_task_of_its_own(contract, tmp_path):
