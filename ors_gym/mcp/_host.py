@@ -9,15 +9,13 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, Self
 
-from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
-
 from ors_gym.mcp._face import Face, Played
 from ors_gym.mcp._http import run_face, run_http_server
 from ors_gym.rollout import Episode
 from ors_gym.server._web import describe_address, listen, refuse
 
 if TYPE_CHECKING:
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
 _HOST: Final = "127.0.0.1"
 
@@ -78,7 +76,7 @@ class EpisodeHost:
     """
 
     def __init__(self) -> None:
-        self._served: dict[bytes, StreamableHTTPSessionManager] = {}
+        self._served: dict[bytes, ASGIApp] = {}
         self._base_url = ""
         self._stack = contextlib.AsyncExitStack()
 
@@ -110,8 +108,8 @@ class EpisodeHost:
         face = Face(live)
         if not instructions:
             face.server.instructions = None
-        async with run_face(face) as manager:
-            self._served[_digest(token)] = manager
+        async with run_face(face) as application:
+            self._served[_digest(token)] = application
             try:
                 yield ServedEpisode(f"{self._base_url}/{token}/mcp", face)
             finally:
@@ -121,11 +119,11 @@ class EpisodeHost:
         """Answer an HTTP request."""
         token, _, rest = scope["path"].removeprefix("/").partition("/")
         # By its digest, so that the time of the comparison says nothing of the token.
-        manager = self._served.get(_digest(token)) if rest == "mcp" else None
-        if manager is None:
+        application = self._served.get(_digest(token)) if rest == "mcp" else None
+        if application is None:
             await refuse(send, 404, "no episode is served here")
         else:
-            await manager.handle_request(scope, receive, send)
+            await application(scope, receive, send)
 
 
 def _digest(token: str) -> bytes:

@@ -18,15 +18,17 @@ from ors_gym.mcp._face import Face
 from ors_gym.server._web import TokenGuard, WebPageGuard
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _SHUTDOWN_SECONDS: Final = 2
+_LONGEST_HELD_BACK: Final = 4 * 1024 * 1024
+"""Bytes of a request that are read before it is handed on."""
 _EVENTS_KEPT: Final = 256
 """The latest messages that are kept. They share their text with the episode."""
 
 
 @contextlib.asynccontextmanager
-async def run_face(face: Face) -> AsyncIterator[StreamableHTTPSessionManager]:
+async def run_face(face: Face) -> AsyncIterator[ASGIApp]:
     """Serve an episode over HTTP, to as many sessions as an agent opens for it."""
     manager = StreamableHTTPSessionManager(
         face.server, event_store=_Events(), session_idle_timeout=None
@@ -42,11 +44,36 @@ async def run_face(face: Face) -> AsyncIterator[StreamableHTTPSessionManager]:
     running = asyncio.create_task(run())
     try:
         await ready.wait()
-        yield manager
+        yield _WholeRequests(manager.handle_request)
     finally:
         await face.close()
         closing.set()
         await running
+
+
+class _WholeRequests:
+    """Drops requests whose connection broke before their end.
+
+    The session manager would print a traceback for each.
+    """
+
+    def __init__(self, application: ASGIApp) -> None:
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body, is_more = bytearray(), True
+        while is_more and len(body) <= _LONGEST_HELD_BACK:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            is_more = message.get("more_body", False)
+        read = [{"type": "http.request", "body": bytes(body), "more_body": is_more}]
+
+        async def receive_again() -> Message:
+            return read.pop() if read else await receive()
+
+        await self._application(scope, receive_again, send)
 
 
 class _Events(EventStore):

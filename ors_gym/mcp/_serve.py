@@ -353,8 +353,8 @@ class _Agent:
         self._departure: asyncio.TimerHandle | None = None
 
     async def handle_request(self, scope: Scope, receive: Receive, send: Send) -> None:
-        manager = await asyncio.shield(self._opening)
-        await manager.handle_request(scope, receive, send)
+        application = await asyncio.shield(self._opening)
+        await application(scope, receive, send)
 
     def note_request(self) -> None:
         """Note that somebody asks for something, if only for what will come."""

@@ -123,6 +123,32 @@ def test_a_success_function_that_raises_is_warned_of(contract, tmp_path):
     assert row["steps"] == 1
 
 
+def test_a_request_that_is_cut_prints_no_traceback(contract, caplog):
+    async def work() -> None:
+        async with (
+            serve_async("Contract", contract.base_url) as url,
+            httpx.AsyncClient() as http,
+        ):
+            address = httpx.URL(url)
+            for path in ("/mcp", "/mcp/anna"):
+                _, writer = await asyncio.open_connection(address.host, address.port)
+                head = [
+                    f"POST {path} HTTP/1.1",
+                    f"Host: {address.netloc.decode()}",
+                    "Accept: application/json, text/event-stream",
+                    "Content-Type: application/json",
+                    "Content-Length: 100",
+                ]
+                writer.write("\r\n".join([*head, "", '{"json']).encode())
+                await writer.drain()
+                await begin(http, url)
+                writer.close()
+                await begin(http, url)
+
+    within_a_minute(work())
+    assert not caplog.records
+
+
 def test_each_agent_plays_a_task_of_its_own(contract, tmp_path):
     output = tmp_path / "run.jsonl"
 
