@@ -282,9 +282,11 @@ class Face:
                     f"the request id {context.request_id!r} was used for another call",
                 )
         call = _Call(asked, asyncio.create_task(self._run(*asked)))
-        self._calls[key] = self._asked_last = call
         self._latest.append(call)
-        if len(self._latest) > _RESULTS_KEPT and not self._latest[0].is_under_way:
+        if not self.live.ended:
+            # Later ones run nothing, however often they are sent.
+            self._calls[key] = self._asked_last = call
+        while len(self._latest) > _RESULTS_KEPT and not self._latest[0].is_under_way:
             self._latest.popleft().task = None
         return call
 

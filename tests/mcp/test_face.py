@@ -13,7 +13,7 @@ from mcp.shared.subscriptions import ToolsListChanged
 from mcp_types import ImageContent, TextContent, ToolListChangedNotification
 
 from ors_gym.formats import render_text
-from ors_gym.mcp import EpisodeHost, ServedEpisode, _face, serve_async
+from ors_gym.mcp import EpisodeHost, ServedEpisode, _face, _host, serve_async
 from ors_gym.rollout import LiveEpisode, connect
 from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post, read_reply
@@ -190,6 +190,30 @@ def test_an_old_result_is_not_kept_but_its_call_is_not_run_again(contract, monke
 
     within_a_minute(work())
     assert contract.runs("count") == 2
+
+
+def test_calls_after_the_end_are_not_kept(contract, monkeypatch):
+    faces: list[_face.Face] = []
+
+    def make(live: Any) -> _face.Face:
+        faces.append(_face.Face(live))
+        return faces[-1]
+
+    monkeypatch.setattr(_host, "Face", make)
+
+    async def work() -> None:
+        async with hosted(contract) as served, httpx.AsyncClient() as http:
+            session = await begin(http, served.url)
+            last = await post(http, served.url, session, 2, "submit", answer="0")
+            for number in range(3, 9):
+                reply = await post(http, served.url, session, number, "count")
+                assert "The episode is over" in reply.text
+            again = await post(http, served.url, session, 2, "submit", answer="0")
+            assert read_reply(again) == read_reply(last)
+            assert len(faces[0]._calls) == 1
+
+    within_a_minute(work())
+    assert contract.runs() == 1
 
 
 @pytest.mark.parametrize("mode", mostly_slow(["auto", "legacy"]))
