@@ -206,6 +206,12 @@ def test_a_call_that_blocks_pings_is_found(monkeypatch):
     assert not_passed(BlocksPings(), monkeypatch) == {"pings during a call": "warn"}
 
 
+def test_every_session_that_was_asked_for_is_deleted(monkeypatch):
+    sums = faulty({})
+    assert not_passed(sums, monkeypatch) == {}
+    assert set(sums.given) <= sums.deleted
+
+
 def test_every_check_has_its_fault():
     found = {name for expected, _ in FAULTS for name in expected}
     assert found | {"pings during a call"} == {check.name for check in CHECKS}
