@@ -465,7 +465,10 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
         opened = await self._wait_for(task) if isinstance(task, Opening) else None
         if opened is None:
             opened = await self.client.run(self._opening(found))
-        return self._rules.begin(opened)
+        result = self._rules.begin(opened)
+        if self.render_mode == "human":
+            self.render()
+        return result
 
     async def _wait_for(self, ahead: Opening[AsyncSession]) -> Opened[Any] | None:
         pending = ahead.take()
@@ -498,17 +501,22 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
         """As `TaskEnv.step`, awaitable."""
         rules = self._rules
         read = rules.read_action(action)
-        if not isinstance(read, PendingCall):
-            return read
-        session, call = read
-        try:
-            output = await session.call_tool(call["tool"], call["input"])
-        except ORSError as error:
-            return rules.failed(call, error)
-        except BaseException:
-            rules.interrupted()
-            raise
-        return rules.succeeded(call, output)
+        if isinstance(read, PendingCall):
+            session, call = read
+            try:
+                output = await session.call_tool(call["tool"], call["input"])
+            except ORSError as error:
+                result = rules.failed(call, error)
+            except BaseException:
+                rules.interrupted()
+                raise
+            else:
+                result = rules.succeeded(call, output)
+        else:
+            result = read
+        if self.render_mode == "human":
+            self.render()
+        return result
 
     async def leave(self, *, wait: bool = True) -> None:
         """As `TaskEnv.leave`, awaitable."""

@@ -138,6 +138,23 @@ def test_the_action_space_has_the_tools_before_the_first_session(env, server):
     assert server.log("construct") == []
 
 
+@pytest.mark.parametrize("kind", [TaskEnv, Blocking])
+def test_a_person_sees_the_prompt_and_each_step(kind, server, capsys):
+    env = kind("contract", server.base_url, render_mode="human")
+    env.open(1)
+    env.step(ADD)
+    env.step("nonsense")
+    with pytest.raises(ors_gym.InvalidArgumentError):
+        env.step(None)
+    env.close()
+    if isinstance(env, Blocking):
+        env.stop_loop()
+    prompt, called, refused = capsys.readouterr().out.strip().split("\n> ")
+    assert prompt == "1 + 1 = ?\n"
+    assert called.startswith("add(a=1, b=2)\n3\n[reward 0.5]")
+    assert "invalid_action" in refused
+
+
 def test_the_client_of_a_user_is_not_closed(server: RunningServer) -> None:
     with ors_gym.ORSClient(server.base_url) as client:
         for index in range(2):
