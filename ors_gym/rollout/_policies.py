@@ -266,7 +266,8 @@ def random_policy(seed: int | None = None) -> Policy:
 
 def check_seed(seed: int | None) -> None:
     """Refuse a negative seed, as the reset of an env does: nothing can be drawn."""
-    if seed is not None and seed < 0:
+    # What is no number is refused where it is drawn with, in words for its mistake.
+    if isinstance(seed, int | np.integer) and seed < 0:
         raise InvalidRequestError(f"the seed must be at least 0, not {seed}")
 
 

@@ -38,9 +38,9 @@ def kill_all_the_way(
         # A killed server loses the sessions of the killed process, too.
         server.kill()
         server.mark()
+        server.start()
         if end in both:
             process = start(server, output, groups)
-        server.start()
     said = process.communicate(timeout=600)[0]
     assert process.returncode == 0
     handed_over: list[Any] = json.loads(said.splitlines()[-1])

@@ -1,5 +1,6 @@
 """The contract check: its table for every server version, and what it finds."""
 
+import asyncio
 from typing import Final
 
 import pytest
@@ -97,6 +98,21 @@ def test_what_cannot_be_checked_is_refused(server):
         check_server("http://127.0.0.1:1", "contract")
 
 
+def _futures_refuse_stop_iteration() -> bool:
+    future: asyncio.Future[None] = asyncio.Future(loop=asyncio.new_event_loop())
+    future.get_loop().close()
+    try:
+        future.set_exception(StopIteration())
+    except TypeError:
+        return True
+    future.exception()
+    return False
+
+
+@pytest.mark.skipif(
+    not _futures_refuse_stop_iteration(),
+    reason="the server's Python makes an error of it, so its call has a result",
+)
 def test_a_tool_that_raises_stop_iteration_is_named_as_a_cause(shared_server):
     url = shared_server("openreward-0.1.167").base_url
     calls = [{"tool": "draw", "input": {}}]

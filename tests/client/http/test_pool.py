@@ -258,6 +258,11 @@ def _strike_async(url: str, place: int) -> None:
     task = loop.create_task(work)
     with contextlib.suppress(Interrupted), Interrupt(place):
         loop.run_until_complete(task)
+    if loop.is_running():
+        # From Python 3.13 on one that strikes while asyncio sets its loop up, or tidies
+        # up behind it, leaves it marked as running, which is not the pool's.
+        loop._thread_id = None  # type: ignore[attr-defined]
+        asyncio._set_running_loop(None)
     task.cancel()
     for _ in range(9):
         loop.call_soon(loop.stop)

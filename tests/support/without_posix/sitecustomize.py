@@ -72,7 +72,11 @@ _ACCESS_DENIED = 13
 
 
 def _is_ours(depth: int = 2) -> bool:
-    name = sys._getframe(depth).f_globals.get("__name__", "")
+    try:
+        name = sys._getframe(depth).f_globals.get("__name__", "")
+    except ValueError:
+        # The interpreter itself imports, as it does from Python 3.13 on at its end.
+        return False
     return name.partition(".")[0] in ("ors_gym", "pytest_ors_gym")
 
 

@@ -1,6 +1,7 @@
 """The model answers as real servers do: the same script, the same answers."""
 
 import json
+import sys
 import threading
 import uuid
 from collections.abc import Mapping
@@ -213,8 +214,10 @@ def play_script(compared: ComparedServer) -> list[tuple[str, Any]]:
     tell("broken call", compared.call(broken, "plain"))
     send("broken ping", "POST", "/ping", broken)
     waited, deleted = compared.delete_while_waiting(waiting)
-    # 410 for who waited already, 404 for who came after the delete.
-    told.append(("waiter", waited[0] in (404, 410)))
+    # 410 for who waited already, 404 for who came after the delete. From Python 3.12 on
+    # openreward wakes the waiter before it forgets the session.
+    early = waited[0] == 200 and sys.version_info >= (3, 12)
+    told.append(("waiter", waited[0] in (404, 410) or early))
     tell("delete in set-up", deleted)
     return told
 
