@@ -34,15 +34,11 @@ _FIELDS: Final = {
 """Those of a `ReadableSpan`, in the versions 1.30 and 1.45."""
 
 
-class LateParent:
-    """A span that the SDK made, with late ones below it."""
+class _Above:
+    """What late spans are started under."""
 
-    __slots__ = ("_context", "_span", "_trace")
-
-    def __init__(self, tracer: Tracer, span: trace.Span) -> None:
-        self._span = span
-        self._context = span.get_span_context()
-        self._trace = _Trace(tracer, self._context)
+    _context: SpanContext
+    _trace: _Trace
 
     def start(
         self,
@@ -52,11 +48,20 @@ class LateParent:
     ) -> LateSpan:
         return LateSpan(self._trace, name, self._context, attributes, kind)
 
+
+class LateParent(_Above):
+    """A span that the SDK made, with late ones below it."""
+
+    def __init__(self, tracer: Tracer, span: trace.Span) -> None:
+        self._span = span
+        self._context = span.get_span_context()
+        self._trace = _Trace(tracer, self._context)
+
     def add_event(self, name: str, attributes: dict[str, Any]) -> None:
         self._span.add_event(name, attributes)
 
 
-class LateSpan(ReadableSpan):
+class LateSpan(_Above, ReadableSpan):
     """A span that the SDK's processors see when it ends.
 
     It sets the fields of a `ReadableSpan` itself. Making a second object at its end
@@ -92,14 +97,6 @@ class LateSpan(ReadableSpan):
             trace.trace_id, self._span_id, False, trace.flags, trace.state
         )
         self._start_time = time.time_ns()
-
-    def start(
-        self,
-        name: str,
-        attributes: dict[str, Any],
-        kind: SpanKind = SpanKind.INTERNAL,
-    ) -> LateSpan:
-        return LateSpan(self._trace, name, self._context, attributes, kind)
 
     def traceparent(self) -> str:
         trace = self._trace
