@@ -7,11 +7,13 @@ by which one client looks three times as dear as the next: so they are told.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["keep_client", "keep_server"]
+__all__ = ["client_kept", "keep_client", "keep_server"]
 
 # Taken at the start: later this process may be kept to its own.
 _ALLOWED: Final = (
@@ -35,6 +37,16 @@ def keep_client(process: int = 0) -> None:
         process: Its id; this process if it is 0.
     """
     _keep(process or os.getpid(), set(_ALLOWED[1:]))
+
+
+@contextlib.contextmanager
+def client_kept() -> Iterator[None]:
+    """Keep this process to the cores of clients for a while."""
+    keep_client()
+    try:
+        yield
+    finally:
+        _keep(os.getpid(), set(_ALLOWED))
 
 
 def _keep(process: int, cores: set[int]) -> None:
