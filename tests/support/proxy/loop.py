@@ -21,9 +21,11 @@ _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 class LoopServer:
     """Listens on a free port until its block ends; `serve` answers a connection."""
 
+    reserve = staticmethod(reserve_port)
+
     def __init__(self, name: str) -> None:
         self.connections = 0  # how many connections clients have opened
-        self._reserved = reserve_port()
+        self._reserved = self.reserve()
         self._port = port_of(self._reserved)
         self._changed = threading.Condition()
         self._open: dict[int, asyncio.StreamWriter] = {}

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Literal, TypeAlias
 
+from tests.support.ports import reserve_new_port
 from tests.support.proxy.http1 import ReceivedRequest, read_request, reply_bytes
 from tests.support.proxy.loop import LoopServer, hang_up
 
@@ -116,6 +117,9 @@ async def _send(
 
 class OtherOrigin(ScriptedServer):
     """A server that nothing of ours may reach; records what does."""
+
+    # What is late for a server of an earlier test does not come here.
+    reserve = staticmethod(reserve_new_port)
 
     def __init__(self) -> None:
         super().__init__({"*": lambda _: json_reply({"status": "ok"})})
