@@ -35,7 +35,7 @@ _RESET_OPTIONS: Final = ("task_index", "task", "split")
 """The options of ``reset``; `TaskChooser.choose_task` reads them."""
 
 
-class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):
+class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):  # type: ignore[override]  # a cached property can be set
     """An environment of an ORS server, as a Gymnasium env.
 
     ``reset()`` opens a session, ``step(action)`` calls a tool, ``close()`` deletes the

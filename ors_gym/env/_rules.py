@@ -6,6 +6,7 @@ is handed in. `TaskEnv` and `AsyncTaskEnv` drive them.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -36,6 +37,7 @@ from ors_gym.formats._blocks import decode_blocks, render_text, truncate
 from ors_gym.spaces import FreeText, ToolCallSpace, ToolCallText
 from ors_gym.spaces._images import ImageTuple
 from ors_gym.spaces._narrow_tools import narrow_tools
+from ors_gym.spaces._text import DEFAULT_MAX_LENGTH
 from ors_gym.types import Block, ToolCall, ToolList, ToolOutput, ToolSpec
 
 ResetResult: TypeAlias = tuple[Any, dict[str, Any]]
@@ -97,16 +99,25 @@ class EpisodeRules(Generic[S]):
         """Why the session could not be opened, until the first step shows it."""
         self._closed = False
         register_for_fork(self)
-        self._calls = ToolCallSpace([])
-        self._text = FreeText()
-        self.action_space: gymnasium.Space[Any] = self._calls
-        if settings.action_mode == "text":
-            self.action_space = ToolCallText(self._calls)
-        self.observation_space: gymnasium.Space[Any] = self._text
-        if settings.observation_mode == "dict":
-            self.observation_space = gymnasium.spaces.Dict(
-                {"images": ImageTuple(), "text": self._text}
-            )
+
+    # Spaces are made when somebody asks for them: to make one takes longer than a step,
+    # and a rollout needs none.
+
+    @functools.cached_property
+    def _calls(self) -> ToolCallSpace:
+        return ToolCallSpace(self.tools)
+
+    @functools.cached_property
+    def action_space(self) -> gymnasium.Space[Any]:
+        as_text = self._settings.action_mode == "text"
+        return ToolCallText(self._calls) if as_text else self._calls
+
+    @functools.cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        text = FreeText()
+        if self._settings.observation_mode == "text":
+            return text
+        return gymnasium.spaces.Dict({"images": ImageTuple(), "text": text})
 
     def set_tools(self, environment: str, tools: list[ToolSpec]) -> None:
         """Let the action space be that of these tools, as the settings narrow them."""
@@ -118,7 +129,8 @@ class EpisodeRules(Generic[S]):
             tools = [{**one, **terminal} if "terminal" in one else one for one in tools]
         self.environment = environment
         self.tools = ToolList(tools)
-        self._calls.update(tools)
+        if "_calls" in vars(self):
+            self._calls.update(tools)
 
     @property
     def outcome(self) -> tuple[int, float | None] | None:
@@ -384,12 +396,11 @@ class EpisodeRules(Generic[S]):
         return self._observe([]).value
 
     def _observe(self, blocks: Sequence[Block]) -> _Observed:
-        most = self._text.max_length
         if self._settings.observation_mode == "text":
-            text, truncated = truncate(render_text(blocks), most)
+            text, truncated = truncate(render_text(blocks), DEFAULT_MAX_LENGTH)
             return _Observed(text, text, truncated)
         decoded = decode_blocks(blocks)
-        text, truncated = truncate(decoded.text, most)
+        text, truncated = truncate(decoded.text, DEFAULT_MAX_LENGTH)
         value = {"images": decoded.images, "text": text}
         return _Observed(value, text, truncated, "; ".join(decoded.problems))
 

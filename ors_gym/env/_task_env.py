@@ -8,9 +8,11 @@ integrations of training frameworks.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,8 +54,16 @@ class _BaseTaskEnv(Generic[S]):
         self._rules: EpisodeRules[S] = EpisodeRules(self._settings, self._renderer)
         self._tried: Task | None = None
         """The task that was opened last, whether or not that succeeded."""
-        self.action_space = self._rules.action_space
-        self.observation_space = self._rules.observation_space
+
+    @functools.cached_property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """The calls of the session's tools, or text that holds one."""
+        return self._rules.action_space
+
+    @functools.cached_property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """What prompts and replies are shown as."""
+        return self._rules.observation_space
 
     @property
     def base_url(self) -> str:

@@ -234,13 +234,15 @@ class Spending:
         extra = episode.extra
         if isinstance(extra, Mapping) and (used := read_usage(extra.get("usage"))):
             return used, self._budget.price(used, _model_of(extra))
+        if not (told := episode.usage):
+            return told, None
         costs = [
             self._budget.price(used, _model_of(turn.extra))
             for turn in episode.turns
             if (used := usage_of_turn(turn.extra, turn.tokens))
         ]
         known = [cost for cost in costs if cost is not None]
-        return episode.usage, math.fsum(known) if known else None
+        return told, math.fsum(known) if known else None
 
 
 def _model_of(extra: Any) -> str:

@@ -131,6 +131,12 @@ def test_one_of_the_parent_process_is_left_alone_and_opened_anew(env, server):
     assert server.log("teardown") == []
 
 
+def test_an_action_space_that_is_asked_for_late_has_the_tools_of_the_session(env):
+    env.open(0)
+    assert env.action_space.contains(ADD)
+    assert env.action_space is env.action_space
+
+
 def test_the_action_space_has_the_tools_before_the_first_session(env, server):
     assert not env.action_space.contains(ADD)
     env.fetch_tools()
