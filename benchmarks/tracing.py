@@ -1,11 +1,12 @@
-"""What a trace costs: the CPU of one `ORSEnv.step` without one, with one, and after.
+"""What a trace costs: the CPU of one `ORSEnv.step` without, with it, and afterwards.
 
     python -m benchmarks.tracing [--rounds 40]
 
-The spans are made by OpenTelemetry's SDK and put into its queue; what an exporter does
-with them is left out. Steps that were never traced are played by a process of their
-own. The three take turns of a few milliseconds, since a machine may run at one speed
-for a second and at another for the next; each figure is the least of its turns.
+The spans go into the queue of OpenTelemetry's SDK; what an exporter does with them is
+left out. Metrics are measured beside the traces, since each of the two can be had
+without the other. Steps that were never traced are played by a process of their own.
+The kinds take turns of a few milliseconds, since a machine may run at one speed for a
+second and at another for the next; each figure is the least of its turns.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
@@ -84,10 +86,14 @@ def _never_traced(base_url: str) -> Iterator[Connection]:
 
 
 def measure(rounds: int) -> dict[str, float]:
-    """Return the CPU microseconds of a step: ``never``, ``on``, and ``off`` again."""
+    """Return the CPU microseconds of a step.
+
+    ``never`` traced, with ``traces``, with ``metrics`` as well, and ``off`` again.
+    """
     tracers, meters = TracerProvider(), MeterProvider([InMemoryMetricReader()])
     tracers.add_span_processor(BatchSpanProcessor(_Nowhere()))
-    best = dict.fromkeys(("never", "on", "off"), float("inf"))
+    providers = {"traces": NoOpMeterProvider(), "metrics": meters}
+    best = dict.fromkeys(("never", *providers, "off"), float("inf"))
     with contextlib.ExitStack() as stack:
         base_url = stack.enter_context(loopserver())
         never = stack.enter_context(_never_traced(base_url))
@@ -98,10 +104,11 @@ def measure(rounds: int) -> dict[str, float]:
         for _ in range(rounds):
             never.send(True)
             best["never"] = min(best["never"], never.recv())
-            instrument(tracer_provider=tracers, meter_provider=meters)
-            # So that the steps belong to an episode.
-            env.reset()
-            best["on"] = min(best["on"], _round(env))
+            for kind, provider in providers.items():
+                instrument(tracer_provider=tracers, meter_provider=provider)
+                # So that the steps belong to an episode.
+                env.reset()
+                best[kind] = min(best[kind], _round(env))
             uninstrument()
             # The thread of the queue would work beside the steps that follow.
             tracers.force_flush()
@@ -116,7 +123,8 @@ def main() -> None:
     cost = measure(parser.parse_args().rounds)
     for name, microseconds in cost.items():
         print(f"{name:8}{microseconds:8.1f} us a step")
-    print(f"a trace costs {cost['on'] - cost['off']:.1f} us a step")
+    traces, both = (cost[kind] - cost["off"] for kind in ("traces", "metrics"))
+    print(f"traces cost {traces:.1f} us a step, traces and metrics {both:.1f}")
 
 
 if __name__ == "__main__":
