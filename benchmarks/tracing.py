@@ -5,8 +5,9 @@
 The spans go into the queue of OpenTelemetry's SDK; what an exporter does with them is
 left out. Metrics are measured beside the traces, since each of the two can be had
 without the other. Steps that were never traced are played by a process of their own.
-The kinds take turns of a few milliseconds, since a machine may run at one speed for a
-second and at another for the next; each figure is the least of its turns.
+Client and server share a core. The kinds take turns of a few milliseconds, since a
+machine may run at one speed for a second and at another for the next; each figure is
+the least of its turns.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from opentelemetry.sdk.trace.export import (
 )
 
 import ors_gym
+from benchmarks.cores import client_kept
 from benchmarks.loopserver import loopserver
 from ors_gym.integrations.opentelemetry import instrument, uninstrument
 
@@ -95,6 +97,7 @@ def measure(rounds: int) -> dict[str, float]:
     providers = {"traces": NoOpMeterProvider(), "metrics": meters}
     best = dict.fromkeys(("never", *providers, "off"), float("inf"))
     with contextlib.ExitStack() as stack:
+        stack.enter_context(client_kept(beside_server=True))
         base_url = stack.enter_context(loopserver())
         never = stack.enter_context(_never_traced(base_url))
         env = stack.enter_context(_started_env(base_url))
@@ -109,9 +112,9 @@ def measure(rounds: int) -> dict[str, float]:
                 # So that the steps belong to an episode.
                 env.reset()
                 best[kind] = min(best[kind], _round(env))
+                # The thread of the queue would work beside the steps that follow.
+                tracers.force_flush()
             uninstrument()
-            # The thread of the queue would work beside the steps that follow.
-            tracers.force_flush()
             best["off"] = min(best["off"], _round(env))
     return best
 
