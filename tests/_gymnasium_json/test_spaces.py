@@ -137,6 +137,7 @@ def test_a_space_without_a_form_is_an_error(space):
         describe_space(space)
 
 
+@pytest.mark.slow
 def test_a_space_of_too_many_numbers_is_an_error():
     space = spaces.Box(0, 1, (2**14, 2**13), np.uint8)
     with pytest.raises(UncarriedError, match="too large"):

@@ -203,6 +203,7 @@ def test_an_agent_that_behaves_badly(contract, agent, way):
     contract.wait_for("teardown")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["wait", "ignore", "call_slowly"])
 def test_the_deadline_ends_an_agent(contract, agent, way):
     episode = play_one(contract, agent.policy(way), deadline=2.0)

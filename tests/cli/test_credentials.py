@@ -27,6 +27,7 @@ def gateway(
         yield gateway
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "said"),
     [

@@ -5,6 +5,7 @@ import signal
 import subprocess
 
 import httpx
+import pytest
 
 import ors_gym
 from tests.cli.running import COMMAND, HELLO, run
@@ -13,6 +14,7 @@ from tests.support.terminal import Terminal
 NAMES = ("math", "guess", "blackjack", "maze", "sql")
 
 
+@pytest.mark.slow
 def test_the_demo_ignores_another_servers_address(monkeypatch):
     monkeypatch.setenv("ORS_BASE_URL", "http://127.0.0.1:1")
     done = run("demo", "--episodes", "2")
@@ -73,6 +75,7 @@ def test_serve_an_environment_of_ones_own(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_server_is_recorded_and_served_from_its_cassette(contract, tmp_path):
     def play(*arguments: str) -> object:
         process = subprocess.Popen(

@@ -45,6 +45,7 @@ def test_eval_without_a_readable_call_fails(server, evaluated):
         assert "success rate    0.0%" in done.stdout
 
 
+@pytest.mark.slow
 @on_one_sdk
 def test_eval_of_a_split_and_a_range(server):
     done = run(
@@ -84,6 +85,7 @@ def test_eval_ends_at_a_limit_and_says_so(contract, tmp_path, capsys):
     assert "no-such-file holds no prices" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @on_one_sdk
 def test_eval_plays_with_an_agent(server, tmp_path):
     agent = ROOT / "tests" / "agents" / "small_agent.py"
@@ -137,6 +139,7 @@ def submit(episode: Any) -> dict[str, Any]:
     return {"tool": "submit", "input": {"answer": "4"}}
 
 
+@pytest.mark.slow
 def test_eval_says_what_came_of_the_calls_and_which_file_it_wrote(server, tmp_path):
     """Calls that the server refuses, and rewards that no interval may leave."""
     output = tmp_path / "run.jsonl"

@@ -60,6 +60,7 @@ def test_one_environment_is_named_as_in_the_other_commands(
     assert "brokensetup" not in output
 
 
+@pytest.mark.slow
 def test_list_names_no_address_that_ends_with_it(tmp_path):
     assert run("list").stdout.startswith("the bundled environments\n\nmath\n")
     (tmp_path / "mine.py").write_text(HELLO)
@@ -75,6 +76,7 @@ def test_list_says_what_an_old_server_cannot_do(shared_server):
     assert "gives tasks as a whole list only" in run("list", older).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "said"),
     [
@@ -218,6 +220,7 @@ def test_list_shows_no_key_that_is_a_name(monkeypatch):
     assert "k3y" not in told
 
 
+@pytest.mark.slow
 def test_a_gymnasium_env_passes_the_check():
     target = "gymnasium:FrozenLake-v1?render_mode=ansi"
     (report,) = json.loads(run("check", target, "--json").stdout)

@@ -90,6 +90,7 @@ INITIALIZE = {
 }
 
 
+@pytest.mark.slow
 def test_no_stream_tells_of_the_reward(tmp_path):
     output = tmp_path / "run.jsonl"
     arguments = ("tests.mcp.secretive:Secretive", "--output", output)

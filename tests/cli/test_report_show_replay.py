@@ -10,7 +10,6 @@ import pytest
 from ors_gym.evaluation import Options
 from ors_gym.evaluation import evaluate as evaluate_here
 from tests.cli.running import HELLO, evaluate, run
-from tests.conftest import CURRENT
 
 
 def test_show_writes_an_episode_down(evaluated):
@@ -57,6 +56,7 @@ def test_what_was_played_is_started_again(tmp_path):
         (tmp_path / "a.jsonl").unlink()
 
 
+@pytest.mark.slow
 def test_a_server_that_is_gone_is_no_difference(server, evaluated, monkeypatch):
     head, *rows = evaluated.read_text().splitlines()
     assert json.loads(head)["served"] is None
@@ -86,11 +86,7 @@ def test_a_replay_has_the_arguments_of_the_run(server, tmp_path):
     assert run("replay", str(output)).stdout == "the same: the prompt and 2 steps\n"
 
 
-@pytest.mark.parametrize(
-    "server",
-    [CURRENT[0], pytest.param(CURRENT[1], marks=pytest.mark.slow)],
-    indirect=True,
-)
+@pytest.mark.slow
 def test_report_compares_and_writes_a_page_of_its_own(server, evaluated):
     evaluate(server, evaluated.parent, "one", "one.jsonl")
     page = evaluated.parent / "report.html"

@@ -75,6 +75,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return write_page(tmp_path_factory.mktemp("pages") / "hostile.html", body)
 
 
+@pytest.mark.slow
 def test_what_servers_and_models_write_is_text(chromium, hostile_page):
     with chromium.open(hostile_page) as page:
         page.evaluate(UNFOLD)
@@ -93,6 +94,7 @@ def test_what_servers_and_models_write_is_text(chromium, hostile_page):
             assert text in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_card_is_wider_than_the_page(chromium, hostile_page, tmp_path, width):
     ordinary = write_page(tmp_path / "page.html", ordinary_episode()._repr_html_())

@@ -85,6 +85,7 @@ def check(episodes: int, restarts: int, steps: int, seconds: float) -> None:
         assert runs <= shown + sum(ends.values()) - ends["limit"]
 
 
+@pytest.mark.slow
 def test_a_server_that_restarts() -> None:
     check(episodes=4, restarts=3, steps=20, seconds=1.0)
 

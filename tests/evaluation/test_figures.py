@@ -159,6 +159,7 @@ RAISED = ("judge", "tool_failed", "the grader is down")
 RAN = ("look", "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("steps", "said"),
     [

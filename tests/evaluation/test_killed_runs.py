@@ -46,6 +46,7 @@ def kill_twice_and_finish(url: str, output: Path, tasks: int, episodes: int) -> 
     assert again.success_rate == pytest.approx(found.success_rate)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_twice_has_every_episode_once(tmp_path):
     with serve() as url:
         kill_twice_and_finish(url, tmp_path / "run.jsonl", 100, 3)
@@ -58,6 +59,7 @@ def test_ten_thousand_episodes_killed_twice(tmp_path):
         kill_twice_and_finish(url, tmp_path / "run.jsonl", 1000, 10)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="it mounts a small disk")
 def test_a_full_disk_stops_a_run_which_goes_on_once_there_is_room(tmp_path):
     module = ("-m", "tests.evaluation.full_disk", str(tmp_path), "60")
@@ -74,6 +76,7 @@ def test_a_full_disk_stops_a_run_which_goes_on_once_there_is_room(tmp_path):
     assert said["files"] == ["run.jsonl"]
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path):
     output = tmp_path / "run.jsonl"
     with serve() as url:
@@ -139,6 +142,7 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
     assert 0 < Evaluation.load(output).outcomes < 1200
 
 
+@pytest.mark.slow
 def test_outages_are_no_outcomes_and_are_played_again(tmp_path):
     output = tmp_path / "run.jsonl"
 

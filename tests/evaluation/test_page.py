@@ -33,6 +33,7 @@ def test_a_page_without_its_pictures_has_its_figures(monkeypatch):
     assert "success rate" in page
 
 
+@pytest.mark.slow
 def test_a_page_has_all_failures_and_a_sample_as_far_as_there_is_room():
     records = [make_record(n, float(n % 4 > 0)) for n in range(200)]
     page = as_page("x", {"run": Evaluation(records)})

@@ -57,6 +57,7 @@ def test_few_rewards_are_a_bar_each(rewards, bars):
     assert ("the same in every episode" in axes.get_xlabel()) == (len(bars) == 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rewards",
     mostly_slow(
@@ -89,6 +90,7 @@ def test_any_rewards_are_drawn(rewards):
     figure.savefig(io.BytesIO(), format="svg")
 
 
+@pytest.mark.slow
 def test_threads_that_draw_at_once_leave_matplotlibs_settings_alone():
     before = dict(mpl.rcParams)
     with ThreadPoolExecutor(4) as pool:

@@ -23,6 +23,7 @@ def coverage(truth: float, intervals: Iterable[Interval]) -> float:
     return sum(held) / RUNS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "tasks"), [(0.3, 50), (0.5, 200), (0.9, 60)])
 def test_wilsons_interval_holds_the_rate(rate, tasks):
     random = np.random.default_rng(0)
@@ -31,6 +32,7 @@ def test_wilsons_interval_holds_the_rate(rate, tasks):
     assert 0.93 <= coverage(rate, found) <= 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("a", "b", "tasks", "episodes"),
     [(1, 1, 20, 4), (0.5, 0.5, 30, 8), (2, 1, 50, 4), (9, 1, 60, 4)],
@@ -44,6 +46,7 @@ def test_the_interval_over_tasks_holds_the_rate(a, b, tasks, episodes):
     assert 0.93 <= coverage(a / (a + b), found) <= 0.97
 
 
+@pytest.mark.slow
 def test_an_interval_that_takes_episodes_for_independent_does_not():
     """What the clustering is for: the same runs, each episode a task of its own."""
     random = np.random.default_rng(1)

@@ -215,6 +215,7 @@ def find_named_properties(schema: Any) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 @hypothesis.given(SCHEMAS, DEFINITIONS, st.lists(INSTANCES, min_size=5))
 @hypothesis.settings(max_examples=200)
 def test_no_property_is_lost_and_none_is_required_that_was_not(

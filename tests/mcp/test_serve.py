@@ -369,6 +369,7 @@ def test_mistakes_are_said_before_anybody_plays(contract, tmp_path):
             pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["auto", "legacy"])
 def test_nothing_that_is_sent_tells_of_the_reward(tmp_path, mode):
     output = tmp_path / "run.jsonl"

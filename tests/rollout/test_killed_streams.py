@@ -88,6 +88,7 @@ def check_stream(sdk: str, output: Path, groups: int, ends: int) -> None:
     assert any(kept for *_, kept in handed_over)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_every_group_is_there_once_whatever_is_killed(tmp_path):
     check_stream("ors-sdk-0.1.0", tmp_path / "groups.jsonl", 2 * TASKS, 5)

@@ -61,6 +61,7 @@ def _unsynced(monkeypatch):
     monkeypatch.setattr("os.fsync", lambda file: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_unsynced")
 def test_a_file_cut_at_any_byte_loses_and_doubles_nothing(path):
     plan = [ONE, SPEC]

@@ -610,6 +610,7 @@ def test_what_an_output_lacks_of_a_group_is_played(contract, tmp_path):
     assert rows_of(output) == {(i, j): 1 for i in range(4) for j in range(2)}
 
 
+@pytest.mark.slow
 def test_outages_of_a_whole_server_are_repaired():
     with start_server(SDK, environments=["Contract"]) as server:
 

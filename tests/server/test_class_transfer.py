@@ -106,6 +106,7 @@ def served_names(*environments: Any) -> list[str]:
         return client.list_environments()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stdin", mostly_slow([False, True]))
 def test_a_class_of_a_script_without_a_guard(*, stdin: bool):
     finished = run_script(SCRIPT, stdin=stdin)
@@ -167,6 +168,7 @@ def test_a_class_of_a_test_module():
     assert text_of(result["blocks"]) == "yes"
 
 
+@pytest.mark.slow
 def test_a_class_that_is_local_to_a_function():
     class Inner(OfThisTest):
         pass
@@ -180,6 +182,7 @@ SERVE_AND_SAY_SO = """
 """
 
 
+@pytest.mark.slow
 def test_a_directory_with_modules_named_like_the_standard_ones(tmp_path: Path):
     for name in ("json", "random", "socket", "ors", "pydantic"):
         (tmp_path / f"{name}.py").write_text("raise ImportError('shadowed')")
@@ -192,6 +195,7 @@ def test_a_directory_with_modules_named_like_the_standard_ones(tmp_path: Path):
     assert (finished.stdout, finished.stderr) == ("served\n", "")
 
 
+@pytest.mark.slow
 def test_a_working_directory_that_is_gone(tmp_path: Path):
     script = f"""
     import os, shutil
@@ -204,6 +208,7 @@ def test_a_working_directory_that_is_gone(tmp_path: Path):
     assert not tmp_path.exists()
 
 
+@pytest.mark.slow
 def test_tracebacks_and_prints_are_shown_once_and_nothing_else_is():
     script = (
         SCRIPT.partition("with serve")[0]
@@ -249,6 +254,7 @@ with serve(Loud) as base_url, ORSClient(base_url) as client:
     assert "PlayerMistakeError" not in finished.stderr
 
 
+@pytest.mark.slow
 def test_the_log_of_the_sdk_is_shown_to_who_asks_for_it():
     finished = run_script(SCRIPT, variables={"ORS_LOG_LEVEL": "INFO"})
     assert finished.stdout.splitlines() == EXPECTED
@@ -314,6 +320,7 @@ def test_a_class_that_cannot_be_sent_says_what_to_do():
     assert "the class, not an instance" in refusal_of(OfThisTest(task_spec={}))
 
 
+@pytest.mark.slow
 def test_a_module_may_print_and_read_and_end_the_process(module, tmp_path, capfd):
     source = "import os, sys; print('read', repr(sys.stdin.read()), flush=True)\n"
     (tmp_path / "reads.py").write_text(source + MODULE)
@@ -338,6 +345,7 @@ def test_a_missing_extra_names_its_command(missing, monkeypatch):
         embedded_base_url()
 
 
+@pytest.mark.slow
 def test_a_server_says_what_to_start_for_another_like_it():
     bundled = "ors_gym.server.environments.guess:Guess"
     with serve(bundled) as url:

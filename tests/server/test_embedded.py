@@ -59,6 +59,7 @@ def test_a_child_finds_the_server_of_its_parent(child: str):
     assert of_child == f"{url} 0"
 
 
+@pytest.mark.slow
 def test_a_child_forked_while_another_thread_starts_the_server_is_not_blocked():
     script = """
     from ors_gym.server._embedded import _embedded
@@ -74,6 +75,7 @@ def test_a_child_forked_while_another_thread_starts_the_server_is_not_blocked():
     assert one != other
 
 
+@pytest.mark.slow
 def test_a_child_that_outlives_its_parents_server_gets_its_own():
     script = """
     url = embedded_base_url()
@@ -97,6 +99,7 @@ def test_a_child_that_outlives_its_parents_server_gets_its_own():
     assert after != url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stale", mostly_slow(["http://127.0.0.1:1#.abc", "http://[#", "x", "#.", ""])
 )
@@ -110,12 +113,14 @@ def test_a_variable_that_leads_nowhere_leads_to_a_new_server(stale: str):
     assert one.startswith("http://127.0.0.1:")
 
 
+@pytest.mark.slow
 def test_another_server_on_the_port_is_not_mistaken_for_it(bundled_url: str):
     script = "\n    print(embedded_base_url())\n"
     [url] = lines_of(script, ORS_GYM_EMBEDDED_URL=f"{bundled_url}#.0123456789abcdef")
     assert url != bundled_url
 
 
+@pytest.mark.slow
 def test_a_server_that_was_killed_is_replaced():
     script = """
     print(embedded_base_url())

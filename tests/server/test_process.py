@@ -68,6 +68,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("start_worker", "how"),
     mostly_slow(
@@ -96,6 +97,7 @@ def test_the_server_ends_with_its_owner_even_if_a_worker_lives(start_worker, how
             processes.wait_for_end(worker)
 
 
+@pytest.mark.slow
 def test_a_fork_while_a_server_starts_does_not_hold_it():
     """Forks from one thread, servers from another: no child may keep a pipe open."""
     script = f"""
@@ -121,6 +123,7 @@ def test_a_fork_while_a_server_starts_does_not_hold_it():
         processes.wait_for_end(int(processes.next_line(process).split()[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "ending", mostly_slow(["sys.exit(0)", "raise ValueError", "os._exit(0)"])
 )
@@ -176,6 +179,7 @@ def test_ctrl_c_during_the_start_leaves_nothing():
     assert not processes.is_running(int(finished.stdout))
 
 
+@pytest.mark.slow
 def test_two_servers_do_not_know_each_other():
     with serve() as one:
         with serve(GUESS) as other:

@@ -116,6 +116,7 @@ def test_batched_spaces():
     assert batch.sample() in batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -719,6 +719,7 @@ HOSTILE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_schemas_take_bounded_time(name: str) -> None:
     start = time.process_time()
@@ -756,6 +757,7 @@ CHECKED: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHECKED)
 def test_checks_of_hostile_schemas_take_bounded_time(name: str) -> None:
     schema, value = CHECKED[name]
@@ -809,6 +811,7 @@ def test_a_large_value_of_a_plain_schema_is_not_too_much() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "count"),
     [
@@ -962,7 +965,7 @@ SCHEMAS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_a_sample_of_any_schema_is_valid_or_an_error(schema: Any, seed: int) -> None:
     compiled = CompiledSchema(schema, "tool 'x': input")
@@ -1016,7 +1019,7 @@ def test_a_sample_of_an_older_draft_is_valid_or_an_error(
             return
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_a_list_of_any_schema_is_valid_and_distinct(schema: Any, seed: int) -> None:
     compiled = CompiledSchema(schema)

@@ -359,6 +359,7 @@ def expected(validator: Any, value: Any) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", mostly_slow(range(PARTS)))
 def test_contains_agrees_with_jsonschema_on_mutants(seed: int) -> None:
     random = Random(seed)

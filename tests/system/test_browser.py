@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from tests.support.browser import Chromium
 
 PAGE = """<!doctype html><meta charset="utf-8"><link rel="icon" href="data:,">
@@ -15,6 +17,7 @@ def write(path: Path, more: str = "") -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_quiet_page(chromium: Chromium, tmp_path: Path) -> None:
     with chromium.open(write(tmp_path / "page.html")) as page:
         assert page.text().split() == ["Über", "wide"]

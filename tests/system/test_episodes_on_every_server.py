@@ -97,6 +97,7 @@ def test_tools_of_a_task(any_server: RunningServer) -> None:
         assert "extra" in seen[1]
 
 
+@pytest.mark.slow
 def test_slow_set_up_is_waited_for(any_server: RunningServer) -> None:
     env = make(any_server, "SlowSetup")
     env.reset(options={"task_index": 6})

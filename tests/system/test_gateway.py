@@ -78,6 +78,7 @@ def play(gateway: Gateway, name: str = DEPLOYMENT, **options: Any) -> dict[str, 
     return seen
 
 
+@pytest.mark.slow
 def test_our_client_sees_what_the_official_one_sees(
     shared_server: Callable[[str], RunningServer],
 ) -> None:

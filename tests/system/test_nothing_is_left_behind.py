@@ -126,6 +126,7 @@ WAYS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_sigterm_while_sessions_are_created(server: RunningServer, way: str) -> None:
     # A constructor that sleeps in turn with the others would outlast the deletes.
@@ -175,6 +176,7 @@ sys.stdin.readline()
 """
 
 
+@pytest.mark.slow
 def test_threads_that_play_while_the_interpreter_exits(server: RunningServer) -> None:
     command = [sys.executable, "-c", DAEMONS.format(url=server.base_url)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
@@ -208,6 +210,7 @@ print(len(kept[1]), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fill", [False, True])
 @on_one_sdk
 def test_an_exit_with_more_sessions_than_descriptors(server, fill):
@@ -313,6 +316,7 @@ def is_alive(server: RunningServer, session_id: str) -> bool:
     return reply.status_code == 200
 
 
+@pytest.mark.slow
 def test_the_second_delete_takes_what_the_first_did_not(server, proxy):
     session_id, reward = play(proxy)
     assert reward == 0.5

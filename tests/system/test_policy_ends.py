@@ -71,6 +71,7 @@ def play_a_group(url: str, policy: Any) -> None:
     asyncio.run(run_group(url, "Contract", ENDING_TASK, policy, n=3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("play_one", [play_in_an_env, play_on_a_loop, play_a_group])
 @every_way
 def test_an_episode_ends_whatever_its_policy_does(ending, play_one, policy, way):
@@ -112,6 +113,7 @@ def test_an_evaluation_on_the_callers_loop_raises_what_leaves(ending, name):
         asyncio.run(parallel_evaluate(*work, **options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", [policy_ends.never, policy_ends.async_never])
 def test_a_policy_that_never_returns_is_left_at_the_deadline(
     ending, policy, monkeypatch
@@ -143,6 +145,7 @@ def test_ctrl_c_ends_the_command_though_the_policy_never_returns(contract, name)
     contract.wait_for("teardown", len(contract.log("ready")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code"),
     mostly_slow(

@@ -80,6 +80,7 @@ def play_embedded() -> None:
         ors_gym.server.serve("nothing_of_that_name:Class").__enter__()
 
 
+@pytest.mark.slow
 def test_every_module_imports_and_says_what_cannot_work():
     missing = play(child_modules).split()
     assert all(name.startswith("ors_gym.integrations.") for name in missing)

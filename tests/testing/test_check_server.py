@@ -39,6 +39,7 @@ def not_passed(report: Report) -> dict[str, str]:
     return {n: str(status) for n, status in report.statuses.items() if status != "pass"}
 
 
+@pytest.mark.slow
 def test_the_table_of_every_server_version(any_server):
     seen: list[Finding] = []
     url, told = any_server.base_url, seen.append
@@ -71,6 +72,7 @@ def test_a_failed_setup_is_told_once(server):
     assert report["ping"].status == report["resume"].status == "skipped"
 
 
+@pytest.mark.slow
 def test_a_result_that_is_not_kept(server):
     with start_server(server.sdk.name, environments=["Contract"], linger=0) as other:
         report = check_server(other.base_url, calls=CALLS[:1])
@@ -109,6 +111,7 @@ def _futures_refuse_stop_iteration() -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not _futures_refuse_stop_iteration(),
     reason="the server's Python makes an error of it, so its call has a result",

@@ -106,6 +106,7 @@ def test_that_is_interrupted(ors_cassette):
 """
 
 
+@pytest.mark.slow
 def test_a_recording_that_was_broken_off_is_not_kept(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     (tmp_path / "test_agent.py").write_text(TEST_THAT_DOES_NOT_END)
@@ -137,6 +138,7 @@ def test_nothing_of_ours_is_imported(request):
 """
 
 
+@pytest.mark.slow
 def test_other_test_suites_do_not_pay_for_it(environment, tmp_path):
     (tmp_path / "test_other.py").write_text(TEST_OF_SOMEBODY_ELSE)
     command = (sys.executable, "-m", "pytest", "-W", "error", tmp_path)
@@ -144,6 +146,7 @@ def test_other_test_suites_do_not_pay_for_it(environment, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("also", ["-p", "conftest.py"])
 def test_it_is_loaded_once_however_often_it_is_named(environment, tmp_path, also):
     name = "ors_gym.testing.plugin"

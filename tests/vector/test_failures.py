@@ -49,6 +49,7 @@ def test_a_lost_call_truncates_only_its_env(one_server, proxy, mode):
     assert one_server.runs("add") == (11 if mode == "NextStep" else 8)
 
 
+@pytest.mark.slow
 def test_all_envs_survive_a_restart_of_the_server() -> None:
     with (
         start_server("ors-sdk-0.1.0", environments=["Contract"]) as server,

@@ -55,6 +55,7 @@ def test_no_session_is_opened_that_might_be_in_vain(one_server, arguments):
     assert begun == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["seed", "close", "collect", "set_tasks", "options"])
 def test_what_is_not_played_is_deleted(one_server: RunningServer, way: str) -> None:
     envs = make_vector(one_server.base_url, num_envs=2)
@@ -119,6 +120,7 @@ def test_one_that_the_server_has_lost_is_opened_again(one_server: RunningServer)
         assert envs.get_attr("session_id") != (opened.session_id,)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 def test_a_slow_create_outlives_the_helper_threads_patience(proxy, monkeypatch):
     # Before it is answered, no session is there to keep the thread at work.
@@ -144,6 +146,7 @@ if sys.argv[2] == "close":
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.3, 30.0])
 @pytest.mark.parametrize("way", ["close", "leave"])
 def test_a_process_that_ends_meanwhile_leaves_no_session(

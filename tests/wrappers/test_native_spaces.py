@@ -41,6 +41,7 @@ def make(native_url, closing):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NATIVE)
 def test_every_bit_is_that_of_the_env_itself(make, name):
     native = NATIVE[name]()

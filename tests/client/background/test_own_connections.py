@@ -36,6 +36,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_envs_one_after_the_other_need_few_descriptors(server: RunningServer) -> None:
     ended = run_python("-c", MANY_ENVS.format(url=server.base_url))
     assert (ended.stdout, ended.returncode) == ("done\n", 0), ended.stderr

@@ -27,6 +27,7 @@ def pinged(
             yield proxy, session
 
 
+@pytest.mark.slow
 def test_pings_go_on_while_idle_and_during_a_call(server: RunningServer) -> None:
     with pinged(server) as (proxy, session):
         proxy.wait_for(2, "/ping")

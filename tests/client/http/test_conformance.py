@@ -57,16 +57,15 @@ def test_reply_has_its_right_outcome_and_leaves_no_poison(pool: type, row: Row):
         assert row.reused in (None, reused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", BOUNDED_BY_ANYBODY, ids=lambda row: row.name)
 @pytest.mark.parametrize(
     ("connections", "transport"),
     [
         (HttpxConnections, httpx2.HTTPTransport),
         (AsyncHttpxConnections, httpx2.AsyncHTTPTransport),
-        pytest.param(HttpxConnections, httpx.HTTPTransport, marks=pytest.mark.slow),
-        pytest.param(
-            *(AsyncHttpxConnections, httpx.AsyncHTTPTransport), marks=pytest.mark.slow
-        ),
+        (HttpxConnections, httpx.HTTPTransport),
+        (AsyncHttpxConnections, httpx.AsyncHTTPTransport),
     ],
 )
 def test_httpx_never_takes_one_reply_for_another(

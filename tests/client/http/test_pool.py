@@ -275,6 +275,7 @@ def _strike_async(url: str, place: int) -> None:
 
 
 # Behind the call of a Python function only the injector strikes, not CPython.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::RuntimeWarning")
 @pytest.mark.parametrize("strike", [_strike_blocking, _strike_async])
 def test_a_pool_works_on_after_an_interrupt_at_any_place(strike):

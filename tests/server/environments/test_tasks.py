@@ -115,6 +115,7 @@ for name, environment in ENVIRONMENTS.items():
 """
 
 
+@pytest.mark.slow
 def test_tasks_and_prompts_are_the_same_in_every_process():
     one, other = (
         run_python("-c", FINGERPRINT, environment={"PYTHONHASHSEED": hash_seed})

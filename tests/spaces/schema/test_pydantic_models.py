@@ -39,6 +39,7 @@ def test_there_are_thirty_models() -> None:
     assert len(MODELS) >= 30
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_samples_are_accepted(name: str, session: Session) -> None:
     tools: dict[str, Any] = {tool["name"]: tool for tool in session.list_tools()}

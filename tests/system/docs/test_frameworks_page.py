@@ -156,6 +156,7 @@ def test_a_response_is_as_long_as_the_trainer_allows(recipe, sampler, contract):
     assert sample.reward == 1.5
 
 
+@pytest.mark.slow
 @only("slime", "miles")
 def test_samples_are_played_anew_after_an_outage(recipe, sampler, mortal):
     def before(turn: int) -> None:
@@ -226,6 +227,7 @@ def test_an_agent_loop_returns_tokens_and_the_reward(recipe, sampler, contract):
     assert output.extra_fields["turn_scores"] == [0.5, 0.0, 1.0]
 
 
+@pytest.mark.slow
 @only("verl")
 def test_an_outage_that_stays_is_raised_in_the_end(recipe, sampler, mortal):
     sampler.before = lambda turn: mortal.restart()
@@ -278,6 +280,7 @@ def test_a_resources_server_answers_and_pays_once(recipe: Any, contract: Any) ->
     assert third[1:4] == (1.0, True, False)
 
 
+@pytest.mark.slow
 @only("nemo_gym")
 @pytest.mark.parametrize("before", ["same", "other"])
 def test_an_outage_is_repaired_or_fails_the_request(recipe, mortal, before):
@@ -326,6 +329,7 @@ def test_a_rollout_asks_the_gateway_for_each_turn(recipe: Any, contract: Any) ->
     assert recipe.score(None, episode) == (1.5, True)
 
 
+@pytest.mark.slow
 @only("rllm")
 @pytest.mark.parametrize("times", [1, 9])
 def test_an_outage_costs_no_request_to_the_gateway(recipe, mortal, monkeypatch, times):

@@ -19,8 +19,6 @@ DOCS = ROOT / "docs"
 OWN_TESTS = {"frameworks.md"}  # in test_frameworks_page.py
 PAGES = sorted({page.name for page in DOCS.glob("*.md")} - OWN_TESTS)
 PAGES += [f"environments/{name}.md" for name in BUNDLED]
-SLOW = {"agents.md", "cassettes.md", "environments.md", "index.md", "recipes.md"}
-SLOW |= {"runs.md", "serve.md", "training.md"}
 EXPECTED = {"index.md": "success rate", "environments.md": "0 fail", "wire.md": "1.0"}
 LINK = re.compile(r"\]\(((?!http|#)[^)#]+)")
 
@@ -37,9 +35,8 @@ def addresses() -> Iterator[dict[str, str]]:
         }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in PAGES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PAGES)
 def test_a_page_runs(name: str, addresses: dict[str, str], tmp_path: Path) -> None:
     page = DOCS / name
     if not any(block.runs for block in python_blocks(page)):

@@ -85,6 +85,7 @@ def many(first: bytes, item: Callable[[int], bytes], last: bytes) -> Handler:
     return lambda _: RawReply(pieces(), "close")
 
 
+@pytest.mark.slow
 def test_a_bomb_in_a_body() -> None:
     packed = bomb(300)
     assert len(packed) < 2**20

@@ -65,6 +65,7 @@ def check(server: RunningServer, sent: Sequence[Sent]) -> list[Sent]:
     return lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CURRENT)
 def test_calls_around_the_expiry(name: str) -> None:
     around = [KEEP_ALIVE + place * WINDOW for place in range(-4, 5)]
@@ -115,6 +116,7 @@ except ors_gym.ConnectionFailedError:
 """
 
 
+@pytest.mark.slow
 def test_sessions_of_a_lost_create_are_deleted_at_exit(server: RunningServer) -> None:
     with FaultProxy(server.base_url) as proxy:
         proxy.plan("/create", [Reset(Point.BEFORE_REPLY)], then="forever")

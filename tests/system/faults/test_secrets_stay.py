@@ -332,6 +332,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("play", WAYS)
 def test_a_traceback_with_locals_shows_nothing_secret(play: Any) -> None:
     with (

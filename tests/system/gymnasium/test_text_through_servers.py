@@ -49,6 +49,7 @@ def echo(text: str, mode: str, *, ascii_only: bool = False) -> Any:
     return call if mode == "tool_call" else json.dumps(call, ensure_ascii=ascii_only)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "mode"), CASES)
 def test_text_survives_exactly(server, kind, mode, closing):
     envs = closing(KINDS[kind](server.base_url, mode))

@@ -18,7 +18,7 @@ from tests.support.processes import run
 from tests.support.proxy.faults import STARTING, Answer, Point, Reset, Trickle, redirect
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer, start_server
-from tests.support.slow_cases import mostly_slow, on_one_sdk
+from tests.support.slow_cases import on_one_sdk
 from tests.support.virtual_environments import cache_directory
 
 CLIENT: Final = Path(__file__).parents[3] / "docs" / "clients" / "ors.mjs"
@@ -26,6 +26,8 @@ _DIRECTORY: Final = Path(__file__).parent
 _TYPESCRIPT: Final = "5.9.3"
 _SECONDS: Final = 90.0
 _OLDEST: Final = 20
+
+pytestmark = pytest.mark.slow  # each test starts Node
 
 
 @functools.cache
@@ -208,8 +210,6 @@ FAULTS: list[Any] = [
     ([Reset(Point.AFTER_TASK_ID), Answer(502), Answer(401)], "", 1),
     ([Answer(502, ran=True)], "ambiguous_call", 1),
     ([Answer(429, (("Retry-After", "0"),)), STARTING], "", 1),
-]
-MORE_FAULTS: list[Any] = [
     ([Reset(Point.BEFORE_REQUEST)], "ambiguous_call", 0),
     ([Reset(Point.AFTER_HEAD)], "ambiguous_call", 1),
     ([Reset(Point.IN_CHUNK), Reset(Point.BEFORE_END)], "", 1),
@@ -218,9 +218,7 @@ MORE_FAULTS: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("faults", "raised", "runs"), mostly_slow([*FAULTS, *MORE_FAULTS], len(FAULTS))
-)
+@pytest.mark.parametrize(("faults", "raised", "runs"), FAULTS)
 def test_a_tool_never_runs_twice(server, fault_proxy, faults, raised, runs):
     fault_proxy.plan("/call", faults)
     (result,) = results_of(fault_proxy.url, ADD)
@@ -339,7 +337,6 @@ def test_text_that_is_not_utf8_is_an_error() -> None:
     assert decode([pieces]) == ["protocol"]
 
 
-@pytest.mark.slow
 def test_its_types_hold() -> None:
     options = ["--noEmit", "--allowJs", "--checkJs", "--strict", "--module", "es2022"]
     options += ["--target", "es2022", "--lib", "es2022,dom,dom.iterable"]

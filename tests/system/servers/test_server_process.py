@@ -41,6 +41,7 @@ def test_the_mark_hides_what_was_before(server: RunningServer) -> None:
     assert len(server.log("teardown")) == 1
 
 
+@pytest.mark.slow
 def test_restart_keeps_the_port_and_the_log_and_forgets_the_sessions() -> None:
     with start_server(FIRST, environments=["Contract"]) as server:
         with open_session(server) as session:
@@ -68,6 +69,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
         pass
 
 
+@pytest.mark.slow
 def test_keep_alive_is_configurable() -> None:
     with start_server(FIRST, environments=["Contract"], keep_alive=1) as server:
         address = ("127.0.0.1", server.port)
@@ -113,6 +115,7 @@ def test_starting_is_told_after_the_wait_asked_for() -> None:
         assert reply.headers["X-Backend-State"] == "starting"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ors-sdk-0.1.0", "openreward-0.1.167"])
 def test_a_result_is_kept_no_longer_than_asked(name: str) -> None:
     with (

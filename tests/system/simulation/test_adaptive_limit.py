@@ -147,6 +147,7 @@ def clients(limit: AdaptiveLimit, capacity: int | None, **options: Any) -> Clien
 BOTH_SIDES: Final = pytest.mark.parametrize("first", [1, 4.0], ids=["below", "above"])
 
 
+@pytest.mark.slow
 @BOTH_SIDES
 @pytest.mark.parametrize("capacity", [8, 20, 64])
 @pytest.mark.parametrize("spread", [0.0, 0.5, 1.0])
@@ -157,6 +158,7 @@ def test_it_finds_what_a_server_can_serve_by_its_round_trips(capacity, first, sp
     assert 0.8 * capacity <= found <= 1.2 * capacity
 
 
+@pytest.mark.slow
 @BOTH_SIDES
 @pytest.mark.parametrize("places", [10, 20, 64])
 @pytest.mark.parametrize("tool_seconds", [0.2, 10.0])

@@ -67,6 +67,7 @@ def test_a_passing_fault_costs_no_result(name: str) -> None:
     assert hidden > len(HARMLESS) * 7
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(SCENARIOS))
 def test_every_fault_and_some_sequences_of_three(name: str) -> None:
     # `python -m tests.system.simulation --faults 3` plays every sequence of three.

@@ -238,6 +238,7 @@ def _without_details(real: dict[str, Any], model: dict[str, Any]) -> dict[str, A
     return real
 
 
+@pytest.mark.slow
 def test_starting_and_lost_results_are_as_modelled() -> None:
     with (
         start_server("openreward-0.1.167", setup_wait=0.05, linger=0.0) as server,

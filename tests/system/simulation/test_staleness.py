@@ -130,6 +130,7 @@ def train(limit: int | None, per_version: int | None, seed: int, most: float) ->
     return training
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "per_version"), [(0, None), (1, BATCH), (4, None), (16, BATCH)]
 )
@@ -185,6 +186,7 @@ def test_log_normal_lengths_keep_all_places_busy(n):
     assert busy_until >= 0.95 * work / IN_FLIGHT
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", mostly_slow([1, 4]))
 def test_thrown_away_groups_are_the_long_ones(limit):
     for seed in SEEDS:

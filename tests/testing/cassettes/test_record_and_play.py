@@ -207,6 +207,7 @@ def test_an_evaluation_that_leaves_the_recording_has_no_outcome(server, path):
     assert server.log() == []
 
 
+@pytest.mark.slow
 def test_gym_make_and_vector_envs_play_a_cassette(path):
     def play(base_url: str) -> list[Any]:
         env = gymnasium.make("ors/guess", base_url=base_url)
@@ -414,6 +415,7 @@ async def _many(base_url: str, count: int) -> list[Any]:
         return await asyncio.gather(*(one(index % 12) for index in range(count)))
 
 
+@pytest.mark.slow
 def test_many_sessions_are_recorded_and_played_at_once(server, path):
     expected = [[f"episode {index % 12}", "1"] for index in range(24)]
     with recording(server.base_url, path) as base_url:

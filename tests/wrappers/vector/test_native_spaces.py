@@ -59,6 +59,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "mode"), CASES)
 def test_it_is_as_a_vector_env_of_native_envs(native_url, closing, name, mode):
     envs = ORSVectorEnv(name, native_url, COUNT, autoreset_mode=mode)

@@ -86,6 +86,7 @@ def numbered(env: Any) -> Any:
     return DiscreteTools(env, CALLS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["sync", "async", "ors"])
 def test_twins_are_as_wrapped_envs(kind, mode, closing):
