@@ -189,12 +189,20 @@ class Episode:
             The messages. Every id of a tool call is answered, also of calls that were
             not run because the episode was over.
 
+        Raises:
+            InvalidRequestError: If there is no such format.
+
         Example:
             >>> episode = Episode("math", prompt=[{"type": "text", "text": "2 + 2?"}])
             >>> episode.messages()
             [{'role': 'user', 'content': '2 + 2?'}]
         """
-        return _chat_messages(self) if format == "openai" else _ors_messages(self)
+        forms = {"openai": _chat_messages, "ors": _ors_messages}
+        if format not in forms:
+            raise InvalidRequestError(
+                f"format is {format!r}; it must be 'openai' or 'ors'"
+            )
+        return forms[format](self)
 
     def sequences(self, max_tokens: int | None = None) -> list[TokenSequence]:
         """Return what a loss takes, for an episode whose turns have tokens.

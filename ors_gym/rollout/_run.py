@@ -30,6 +30,7 @@ from ors_gym.rollout._play import Clock, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._player import EpisodePlayer, make_rollout_env
 from ors_gym.rollout._policies import (
     Policy,
+    check_seed,
     choose_policy,
     find_end,
     raise_of_policy,
@@ -201,6 +202,7 @@ async def run_episode_async(
         >>> len(episode.turns) <= 2
         True
     """
+    check_seed(seed)
     rules = rules or take_rules(arguments)
     connection, arguments = split_connection(arguments)
     async with (

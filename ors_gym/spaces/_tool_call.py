@@ -190,14 +190,20 @@ class ToolCallSpace(Space[ToolCall]):
                 raise ValueError(
                     f"`{argument}` names unknown tools {unknown}; there are {names}"
                 )
-            weights = [float(values.get(name, default)) for name in names]
+            given = [values.get(name, default) for name in names]
         else:
-            weights = [float(value) for value in values]
-            if len(weights) != len(names):
+            given = list(values)
+            if len(given) != len(names):
                 raise ValueError(
-                    f"`{argument}` has {len(weights)} values for {len(names)} tools: "
+                    f"`{argument}` has {len(given)} values for {len(names)} tools: "
                     f"{names}"
                 )
+        try:
+            weights = [float(value) for value in given]
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"`{argument}` has a value that cannot be: {error}"
+            ) from None
         if not all(0.0 <= weight <= 1.0 for weight in weights):
             raise ValueError(f"`{argument}` has values outside of [0, 1]: {weights}")
         return weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import json
 import operator
+import sys
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any, Final, SupportsFloat
@@ -163,7 +164,9 @@ class CallMenu:
                 f"takes a whole number, 0..{len(self) - 1}"
             ) from None
         if not 0 <= number < len(self):
-            return _invalid(f"there is no action {number}", len(self))
+            # Python writes no number of thousands of digits out.
+            named = number if -sys.maxsize <= number <= sys.maxsize else "of that size"
+            return _invalid(f"there is no action {named}", len(self))
         call = self.calls[number]
         if not mask[number]:
             return _invalid(

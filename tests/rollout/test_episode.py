@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,12 @@ def test_ors_messages_answer_every_call_in_the_next_message(episode):
         calls = [b["id"] for b in before["blocks"] if b["type"] == "tool_call"]
         results = [b for b in after["blocks"] if b["type"] == "tool_result"]
         assert calls == [block["tool_call_id"] for block in results]
+
+
+def test_messages_of_an_unknown_format_are_refused():
+    unknown: Any = "anthropic"
+    with pytest.raises(InvalidRequestError, match="'openai' or 'ors'"):
+        Episode("math").messages(unknown)
 
 
 @given(episodes())

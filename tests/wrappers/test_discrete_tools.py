@@ -145,7 +145,9 @@ def test_a_masked_action_is_an_invalid_one_and_never_sent(server, closing):
 
 
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
-@pytest.mark.parametrize("action", [2, -1, 10**30])
+@pytest.mark.parametrize(
+    "action", [2, -1, 10**30, 10**5000], ids=["2", "-1", "30 digits", "5000 digits"]
+)
 def test_what_is_no_number_of_a_call_is_invalid(server, mode, action, closing):
     # With plain_text="submit" a text would be an answer, and end the episode.
     base = make(server, "TaskTools", action_mode=mode, plain_text="submit")
