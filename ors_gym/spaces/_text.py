@@ -188,6 +188,9 @@ class SharedText:
         # One read returns at most 2 GB.
         while position < end:
             part = os.pread(self._descriptor, end - position, offset + position)
+            if not part:
+                # Its writer was killed before all of it was in the file.
+                break
             parts.append(part)
             position += len(part)
         return b"".join(parts).decode("utf-8", "surrogatepass")

@@ -183,6 +183,15 @@ def test_shared_text_takes_memory_only_for_what_is_there() -> None:
     assert os.fstat(shared._descriptor).st_blocks * 512 < 2**20
 
 
+def test_shared_text_whose_writer_was_killed_ends_where_its_file_does() -> None:
+    shared = SharedText(1, max_length=100)
+    shared.write(0, "a" * 50)
+    os.ftruncate(shared._descriptor, 30)
+    text = shared.read(0)
+    assert text == "a" * len(text)
+    assert 0 < len(text) < 50
+
+
 def test_shared_text_travels_only_to_a_process_being_started() -> None:
     with pytest.raises(RuntimeError, match="inheritance"):
         pickle.dumps(SharedText(1, 1))
