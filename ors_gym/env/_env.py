@@ -31,7 +31,7 @@ from ors_gym.types import Split
 
 S = TypeVar("S", bound=SessionCore)
 
-_RESET_OPTIONS: Final = ("task_index", "task", "split")
+RESET_OPTIONS: Final = ("task_index", "task", "split")
 """The options of ``reset``; `TaskChooser.choose_task` reads them."""
 
 
@@ -398,10 +398,10 @@ class TaskChooser(Generic[S]):
         """
         options = options or {}
         for name in options:
-            if name not in _RESET_OPTIONS:
+            if name not in RESET_OPTIONS:
                 raise InvalidRequestError(
                     f"reset does not know the option {name!r}; it takes "
-                    f"{', '.join(_RESET_OPTIONS)}"
+                    f"{', '.join(RESET_OPTIONS)}"
                 )
         if "task" in options:
             if not isinstance(options["task"], dict):

@@ -13,6 +13,7 @@ from gymnasium.wrappers.utils import create_zero_array
 
 from ors_gym._gymnasium_json.spaces import SPACES_KEYWORD, read_space, write_action
 from ors_gym._gymnasium_json.values import UncarriedError, read_value, write_value
+from ors_gym.env._env import RESET_OPTIONS
 from ors_gym.env._rules import Metadata
 from ors_gym.errors import (
     InvalidArgumentError,
@@ -23,8 +24,6 @@ from ors_gym.errors import (
 from ors_gym.types import ToolCall
 from ors_gym.wrappers._discrete_tools import calls_within
 
-_OF_TASKS: Final = frozenset({"task_index", "task", "split"})
-"""The options of a reset that choose a task: those of `ors_gym.ORSEnv.reset`."""
 _SEEDS: Final = 2**30
 
 
@@ -86,7 +85,7 @@ class NativeSpaces(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
         Raises:
             InvalidArgumentError: If the options cannot be carried.
         """
-        if options and not _OF_TASKS & options.keys():
+        if options and options.keys().isdisjoint(RESET_OPTIONS):
             if seed is None:
                 seed = int(self.np_random.integers(_SEEDS))
             options = {"task": self._view.task(seed, options)}

@@ -160,6 +160,7 @@ def _start(
         if not may_repeat_call(outcome, after_429=after_429):
             raise _unanswered(server, state, outcome, reader, refusals)
         if outcome.failure is Failure.TLS:
+            # It may be sent again, but a certificate does not become right meanwhile.
             raise _never_ran(server, state, outcome, reader)
         if not (yield from wait(server, patience, outcome, state.call_head)):
             raise _never_ran(server, state, outcome, reader)
