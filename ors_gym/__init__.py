@@ -108,7 +108,7 @@ _PACKAGE_OF: Final = {
 }
 # Packages whose names are written in full, as in ``ors_gym.server.serve()``.
 _LAZY_PACKAGES: Final = {
-    *("agents", "formats", "integrations", "server", "testing", "wrappers"),
+    *("agents", "formats", "integrations", "mcp", "server", "testing", "wrappers"),
     *_LAZY_NAMES,
 }
 

@@ -151,6 +151,7 @@ def test_packages_need_no_import_of_their_own() -> None:
     script = """
 import ors_gym
 print(ors_gym.server.serve, ors_gym.wrappers.DiscreteTools, ors_gym.rollout)
+print(ors_gym.mcp.serve)
 """
     subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
 

@@ -1,8 +1,8 @@
 """The command line: ``python -m ors_gym`` or ``ors-gym``.
 
 Exit codes: 0 if all went well, 1 for an error that is explained on standard error,
-2 for a command line that cannot be read, 130 after Ctrl-C. ``replay`` exits as
-``diff`` does.
+2 for a command line that cannot be read, 130 after Ctrl-C, except where a command
+serves until then. ``replay`` exits as ``diff`` does.
 """
 
 from __future__ import annotations

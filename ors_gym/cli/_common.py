@@ -76,14 +76,13 @@ def add_command(
 def add_environment_arguments(parser: argparse.ArgumentParser) -> None:
     """Let a command name an environment, for `open_environment`, and its split."""
     parser.add_argument("environment", help=f"its name, or {SERVED} to serve it")
-    parser.add_argument(
-        "--url",
-        "--base-url",
-        dest="url",
-        metavar="URL",
-        help="default: ORS_BASE_URL, or the bundled environments",
-    )
+    add_url_argument(parser, "default: ORS_BASE_URL, or the bundled environments")
     parser.add_argument("--split", help="default: train, or the only one")
+
+
+def add_url_argument(parser: argparse.ArgumentParser, meaning: str) -> None:
+    """Let a command take the address of a server by either of its names."""
+    parser.add_argument("--url", "--base-url", dest="url", metavar="URL", help=meaning)
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:
@@ -105,7 +104,8 @@ def add_credential_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--share-api-key",
         action="store_true",
-        help="give the key to the environment too, as its secret api_key",
+        help="give the key to the environment too, as its secrets api_key and "
+        "OPENREWARD_API_KEY",
     )
     parser.add_argument(
         "--header",

@@ -99,7 +99,7 @@ def _add_policy_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help="of --policy random; default: 0",
+        help="of the policy; default: 0",
     )
     parser.add_argument(
         "--terminal-tool-as",

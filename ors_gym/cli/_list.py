@@ -12,6 +12,7 @@ from ors_gym.cli._common import (
     add_command,
     add_credential_arguments,
     add_json_flag,
+    add_url_argument,
     is_name,
     open_client,
     open_server,
@@ -40,7 +41,7 @@ def add_parser(commands: Any) -> None:
         help=f"address, {SERVED} to serve it, or one environment's name; "
         "ORS_BASE_URL or the bundled environments by default",
     )
-    parser.add_argument("--url", help="the address, as the other commands take it")
+    add_url_argument(parser, "the address, as the other commands take it")
     add_credential_arguments(parser)
     add_json_flag(parser)
     parser.set_defaults(run=_run)

@@ -14,6 +14,7 @@ from ors_gym.cli._common import (
     add_command,
     add_credential_arguments,
     add_json_flag,
+    add_url_argument,
     open_client,
     open_server,
     require_module,
@@ -67,10 +68,10 @@ def add_parser(commands: Any) -> None:
             help="which episode; default: 0, the first",
         )
     add_credential_arguments(again)
-    again.add_argument(
-        "--url",
-        help="or module:Class; default: ORS_BASE_URL, or what was played, started "
-        "again if it was served here",
+    add_url_argument(
+        again,
+        "or module:Class; default: what was played, started again if it was served "
+        "here, else ORS_BASE_URL, or its address",
     )
 
 
@@ -156,7 +157,11 @@ def _write_down(episode: Episode) -> str:
 
 def _replay(options: argparse.Namespace) -> int:
     """Exit as ``diff`` does: 0 for the same, 1 for a difference, 2 for neither."""
-    head, record = _find(options)
+    try:
+        head, record = _find(options)
+    except ORSError as error:
+        say_aside(f"ors-gym: {error}")
+        return 2
     try:
         with (
             _open_played(head, options.url) as base_url,
@@ -187,7 +192,7 @@ def _replay(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _open_played(head: JSONObject, url: str | None) -> Iterator[str]:
     """Yield the base URL of the server that was played, or of one like it."""
-    served = head.get("served")
+    served = [] if head.get("served") == "bundled" else head.get("served")
     if url is None and isinstance(served, list):
         from ors_gym.server import serve  # noqa: PLC0415
 
@@ -196,7 +201,7 @@ def _open_played(head: JSONObject, url: str | None) -> Iterator[str]:
         with serve(*map(str, served)) as base_url:
             yield base_url
         return
-    if url is None and served != "bundled" and not os.environ.get("ORS_BASE_URL"):
+    if url is None and not os.environ.get("ORS_BASE_URL"):
         url = str(head.get("server"))
     with open_server(url) as base_url:
         yield base_url

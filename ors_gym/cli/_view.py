@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import threading
 from typing import Any
 
@@ -30,5 +31,6 @@ def add_parser(commands: Any) -> None:
 def _run(options: argparse.Namespace) -> int:
     with view(options.file, options.other, port=options.port) as address:
         print(f"viewing at {address} until Ctrl-C", flush=True)  # noqa: T201
-        threading.Event().wait()
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
     return 0

@@ -42,6 +42,7 @@ def test_list_as_text(server):
     [
         ("list {0}", "URL\n\n{0}\n"),
         ("list {0} --url URL", "URL\n\n{0}\n"),
+        ("list {0} --base-url URL", "URL\n\n{0}\n"),
         ("check {0} --no-calls", "'{0}' at URL"),
     ],
 )

@@ -41,7 +41,7 @@ def head_of(path: Path) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_what_was_played_is_started_again(tmp_path):
+def test_what_was_played_is_started_again(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(HELLO)
     for played, served in (
         ("math --policy reference", "bundled"),
@@ -51,7 +51,9 @@ def test_what_was_played_is_started_again(tmp_path):
         run(*evaluation, cwd=tmp_path, fresh=True)
         head = head_of(tmp_path / "a.jsonl")
         assert head["served"] == served
-        done = run("replay", "a.jsonl", cwd=tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setenv("ORS_BASE_URL", "http://127.0.0.1:9")
+            done = run("replay", "a.jsonl", cwd=tmp_path)
         assert done.stdout == "the same: the prompt and 1 step\n"
         (tmp_path / "a.jsonl").unlink()
 
@@ -75,6 +77,13 @@ def test_a_server_that_is_gone_is_no_difference(server, evaluated, monkeypatch):
     assert run("replay", str(evaluated)).stdout == "the same: the prompt and 1 step\n"
     monkeypatch.setenv("ORS_BASE_URL", "http://127.0.0.1:9")
     run("replay", str(evaluated), code=2)
+
+
+def test_an_episode_that_is_not_there_is_no_difference(evaluated, tmp_path):
+    done = run("replay", str(tmp_path / "no.jsonl"), code=2)
+    assert "no.jsonl cannot be read" in done.stderr
+    done = run("replay", str(evaluated), "--row", "6", code=2)
+    assert "has no row 6" in done.stderr
 
 
 def test_a_replay_has_the_arguments_of_the_run(server, tmp_path):

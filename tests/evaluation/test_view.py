@@ -352,7 +352,7 @@ def test_the_command_serves_until_it_is_interrupted(path):
             address = re.findall(r"http://\S+", lines.readline())[0]
             assert ask(address)[0] == 200
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=30) == 130
+            assert process.wait(timeout=30) == 0
     finally:
         process.kill()
         process.wait()
