@@ -128,6 +128,16 @@ def default_ssl_context() -> ssl.SSLContext:
     if not paths.cafile and not paths.capath:
         context.load_verify_locations(certifi.where())
     context.set_alpn_protocols(["http/1.1"])
+    return refuse_cuts(context)
+
+
+def refuse_cuts(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Let a context tell a connection that was cut from one that its server ended.
+
+    Before Python 3.11.3, contexts take one for the other (python/cpython#95494).
+    """
+    # OpenSSL has the option from its version 3 on.
+    context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)
     return context
 
 

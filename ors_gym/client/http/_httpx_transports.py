@@ -144,6 +144,8 @@ class HTTPTransport(_BaseTransport[ConnectionPool], _AnyTransport):
         connect_timeout: Seconds for a connection to come about, waiting for a free
             place in the pool and the TLS handshake included.
         ssl_context: Verifies https servers; by default with the system's certificates.
+            Before Python 3.11.3, clear ``ssl.OP_IGNORE_UNEXPECTED_EOF`` in its options,
+            or a reply that is cut may look whole.
         reuse_within: Seconds after its last byte for which a connection is used again.
 
     Raises:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trustme
 
-from ors_gym.client.http._address import default_ssl_context
+from ors_gym.client.http._address import default_ssl_context, refuse_cuts
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Failure
 from tests.client.http.exchanges import (
@@ -32,7 +32,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="module")
 def trusting(authority: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = refuse_cuts(ssl.create_default_context())
     authority.configure_trust(context)
     return context
 
