@@ -177,8 +177,7 @@ def test_prefetch_plays_the_same_tasks(server: RunningServer) -> None:
         return [info["task_index"] for info in played]
 
     assert play(prefetch=True) == play(prefetch=False)
-    server.wait_for("teardown", len(server.log("ready")))
-    assert server.open_sessions() == set()
+    server.wait_until_none_is_open()
 
 
 ASIDE = [{"split": "test"}, {"task_index": 9}, {"split": "train"}]
@@ -286,7 +285,7 @@ def test_the_async_env_follows_the_same_rules(server: RunningServer) -> None:
     played = asyncio.run(play())
     assert played[:3] == ["2 + 2 = ?", "3 + 3 = ?", "invalid_action"]
     assert played[3:] == ["3", 0.5, False, False]
-    server.wait_for("teardown", len(server.log("ready")))
+    server.wait_until_none_is_open()
 
 
 def test_render(server: RunningServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,8 +70,7 @@ def test_a_run_ends_at_its_cost_and_goes_on_with_a_higher_one(server, tmp_path):
     assert (again.outcomes, again.stopped) == (60, "")
     assert again.usage["cost"] == meter.cost + more.cost + last.cost
     assert Evaluation.load(output).usage == again.usage
-    server.wait_for("teardown", len(server.log("ready")))
-    assert not server.open_sessions()
+    server.wait_until_none_is_open()
 
 
 def test_tokens_and_a_reported_cost_end_a_run_too(contract):
@@ -112,8 +111,7 @@ def test_seconds_end_what_is_in_flight(server):
     assert hanging.is_set()
     assert found.stopped == "max_seconds: 0.5 s are over"
     assert found.errors == {"run_limit": 3}
-    server.wait_for("teardown", len(server.log("ready")))
-    assert not server.open_sessions()
+    server.wait_until_none_is_open()
 
 
 class Dying(Sums):
@@ -202,8 +200,7 @@ def test_a_stream_ends_at_its_cost_and_goes_on_with_a_higher_one(server, tmp_pat
     outcomes = sum(row["total_reward"] is not None for row in held)
     assert last.turns == 2 * (36 - outcomes)
     assert Evaluation.load(output).usage["cost"] == meter.cost + last.cost
-    server.wait_for("teardown", len(server.log("ready")))
-    assert not server.open_sessions()
+    server.wait_until_none_is_open()
 
 
 @pytest.mark.parametrize("name", ["max_cost", "max_tokens", "max_outages"])

@@ -158,4 +158,4 @@ def test_leaving_deletes_the_sessions_of_the_workers(cluster, tidy_server):
             await anext(groups)
 
     asyncio.run(main())
-    tidy_server.wait_for("teardown", len(tidy_server.log("ready")))
+    tidy_server.wait_until_none_is_open()

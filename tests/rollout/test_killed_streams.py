@@ -70,8 +70,7 @@ def check_paid(server: RunningServer, output: Path) -> None:
 def check_stream(sdk: str, output: Path, groups: int, ends: int) -> None:
     with start_server(sdk, environments=["Contract"]) as server:
         handed_over = kill_all_the_way(server, output, groups, ends)
-        server.wait_for("teardown", len(server.log("ready")))
-        assert not server.open_sessions()
+        server.wait_until_none_is_open()
         check_paid(server, output)
     each = groups // TASKS
     whole = {(task, number): 1 for task in range(TASKS) for number in range(each * N)}

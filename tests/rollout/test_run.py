@@ -217,8 +217,7 @@ def test_a_policy_that_raises_ends_its_group(contract):
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(run_group(contract.base_url, "Contract", 2, policy, n=3))
-    contract.wait_for("teardown", len(contract.log("ready")))
-    assert not contract.open_sessions()
+    contract.wait_until_none_is_open()
 
 
 def test_a_group_is_scored_beside_its_rewards(shared_server):

@@ -68,8 +68,7 @@ async def until(reached: Callable[[], bool]) -> None:
 
 
 def check_nothing_is_left(server: RunningServer) -> None:
-    server.wait_for("teardown", len(server.log("ready")))
-    assert not server.open_sessions()
+    server.wait_until_none_is_open()
 
 
 def test_every_group_has_n_outcomes_and_no_session_is_left(server):

@@ -39,7 +39,7 @@ def ending(contract: RunningServer) -> Iterator[RunningServer]:
     """Give a server on which a run leaves no session, and after which others work."""
     yield contract
     assert play(contract, right).success_rate == 1.0
-    contract.wait_for("teardown", len(contract.log("ready")))
+    contract.wait_until_none_is_open()
     # A coroutine that was never awaited warns when it is collected.
     gc.collect()
 
@@ -142,7 +142,7 @@ def test_ctrl_c_ends_the_command_though_the_policy_never_returns(contract, name)
         said = run.communicate(timeout=60)[0]
     assert run.returncode in {1, 130}
     assert "interrupted" in said
-    contract.wait_for("teardown", len(contract.log("ready")))
+    contract.wait_until_none_is_open()
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_the_command_ends_whatever_its_policy_does(contract, name, code):
     )
     assert run.returncode == code, run.stderr
     assert "Traceback" not in run.stderr
-    contract.wait_for("teardown", len(contract.log("ready")))
+    contract.wait_until_none_is_open()
 
 
 def evaluation_of(server: RunningServer, policy: str) -> list[str]:

@@ -20,6 +20,8 @@ from tests.support.servers.venvs import SDKS, Sdk, ensure_venv
 _DIRECTORY: Final = Path(__file__).parent
 _START_SECONDS: Final = 60.0
 _END_SECONDS: Final = 20.0
+_LAST_DELETE_SECONDS: Final = 90.0
+"""A session whose delete may have come before its set-up is deleted again in 60 s."""
 
 
 class ServerStartError(Exception):
@@ -169,19 +171,31 @@ class RunningServer:
         seconds: float = _END_SECONDS,
         **fields: Any,
     ) -> None:
+        found: list[dict[str, Any]] = []
+        for _ in self._growths(seconds):
+            found = self.log(event, **fields)
+            if len(found) >= count:
+                return
+        seen = [(e["event"], e.get("session")) for e in self.log()[-20:]]
+        raise TimeoutError(
+            f"{len(found)} of {count} entries {event} {fields} after {seen}"
+        )
+
+    def wait_until_none_is_open(self, seconds: float = _LAST_DELETE_SECONDS) -> None:
+        """Wait until each session that began has ended."""
+        for _ in self._growths(seconds):
+            if not self.open_sessions():
+                return
+        raise TimeoutError(f"still open are {self.open_sessions()}")
+
+    def _growths(self, seconds: float) -> Iterator[None]:
+        """Yield at once, and then whenever the log has grown, for some seconds."""
+        # Read again only what has grown: many tests wait at the same time.
         deadline = time.monotonic() + seconds
         size = -1
-        while True:
-            # Read again only what has grown: many tests wait at the same time.
+        while time.monotonic() <= deadline:
             if size != (size := self._log_path.stat().st_size):
-                found = self.log(event, **fields)
-                if len(found) >= count:
-                    return
-            if time.monotonic() > deadline:
-                seen = [(e["event"], e.get("session")) for e in self.log()[-20:]]
-                raise TimeoutError(
-                    f"{len(found)} of {count} entries {event} {fields} after {seen}"
-                )
+                yield
             time.sleep(0.005)
 
 
