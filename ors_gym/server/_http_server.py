@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # Both SDKs keep an idle connection for 60 s (docs/wire.md, "Dialects").
 _KEEP_ALIVE_SECONDS: Final = 60
 _SHUTDOWN_SECONDS: Final = 2
+_TURNS_OF_A_HANDOVER: Final = 5
+"""After so many turns of an event loop, a connection that it accepted is served."""
 
 
 def build_server(
@@ -94,6 +97,20 @@ class StartReportingServer(uvicorn.Server):
         await super().startup(sockets=sockets)
         if self.started:
             self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, but close the connections that were just accepted, too.
+
+        asyncio leaks those that it hands to a closed listener (python/cpython#109564).
+        """
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, asyncio.SelectorEventLoop):
+            for server in self.servers:
+                for listening in server.sockets:
+                    loop.remove_reader(listening)
+            for _ in range(_TURNS_OF_A_HANDOVER):
+                await asyncio.sleep(0)
+        await super().shutdown(sockets=sockets)
 
 
 def _show_only_tracebacks() -> None:
