@@ -64,6 +64,7 @@ def test_an_id_is_never_bound_to_another_server(server, namespace):
     assert "namespace=" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_server_with_a_taken_name_gets_a_namespace_of_its_own() -> None:
     with serve() as base_url:
         port = base_url.rpartition(":")[2]

@@ -49,6 +49,7 @@ def test_the_demo_shows_a_bar_from_the_start_in_a_terminal():
         assert terminal.wait() == 0
 
 
+@pytest.mark.slow
 def test_serve_an_environment_of_ones_own(tmp_path):
     (tmp_path / "mine.py").write_text(HELLO)
     process = subprocess.Popen(

@@ -356,6 +356,7 @@ def test_an_episode_runner_plays_tasks_and_indexes(contract):
     client.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_error", ["raise", "truncate"])
 def test_an_episode_runner_raises_after_an_outage(on_error):
     with start_server(SDK, environments=["Contract"]) as server:

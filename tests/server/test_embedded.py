@@ -53,6 +53,7 @@ PROGRAM = f"""
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("child", mostly_slow([SPAWN, FORK, PROGRAM]))
 def test_a_child_finds_the_server_of_its_parent(child: str):
     url, of_child = lines_of("\n    print(embedded_base_url())\n" + child)

@@ -38,6 +38,7 @@ def test_pings_go_on_while_idle_and_during_a_call(server: RunningServer) -> None
         assert {ping.session_id for ping in pings} == {session.session_id}
 
 
+@pytest.mark.slow
 def test_pings_go_on_during_set_up(server: RunningServer) -> None:
     with pinged(server, "slowsetup", index=15) as (proxy, _):
         assert proxy.requests("/ping")
@@ -53,6 +54,7 @@ def test_a_session_that_the_server_lost_is_known_to_be_lost(server: RunningServe
     assert server.runs() == 0
 
 
+@pytest.mark.slow
 def test_a_network_that_comes_and_goes_loses_no_session(server: RunningServer) -> None:
     with pinged(server) as (proxy, session):
         for _ in range(3):

@@ -21,6 +21,7 @@ from ors_gym.protocol._replies import BodyReader, StreamReader
 from ors_gym.protocol._requests import call_body
 from ors_gym.protocol._retries import Patience, Reuse
 from ors_gym.protocol._server_state import Server, SessionState
+from tests.support.slow_cases import mostly_slow
 from tests.system.simulation.__main__ import main
 from tests.system.simulation.client import Client, Script
 from tests.system.simulation.episodes import (
@@ -77,15 +78,7 @@ def test_every_fault_and_some_sequences_of_three(name: str) -> None:
     assert 0 < tally.shown < tally.calls
 
 
-OVER_CLOSED = [f"closed {how}" for how in ("half", "anyway", "and forgiven")]
-"""Scenarios of many exchanges, of which the usual run has one more: ``closed idle``."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [name for name in SCENARIOS if name not in OVER_CLOSED]
-    + [pytest.param(name, marks=pytest.mark.slow) for name in OVER_CLOSED],
-)
+@pytest.mark.parametrize("name", mostly_slow(SCENARIOS, usual=4))
 def test_every_fault_for_ever(name: str) -> None:
     tally = tally_of(endless(SCENARIOS[name]))
     assert tally.shown < tally.calls / 2

@@ -13,6 +13,7 @@ from packaging.version import Version
 import ors_gym
 from ors_gym.vector import ORSVectorEnv
 from ors_gym.wrappers import DiscreteTools, ParsedText, vector
+from tests.support.slow_cases import mostly_slow
 
 COUNT = 3
 BOUNDS = r"in (\d+)\.\.(\d+), and you have (\d+)"
@@ -110,7 +111,7 @@ def test_twins_are_as_wrapped_envs(kind, mode, closing):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", ["sync", "async", "ors"])
+@pytest.mark.parametrize("kind", mostly_slow(["ors", "sync", "async"]))
 def test_masks_follow_the_sessions(server, kind, mode, closing):
     actions = np.array([[2, 2, 2], [0, 1, 2], [2, 0, 1], [1, 1, 0], [0, 0, 0], [1] * 3])
     wrapped = closing(make_vector("sync", "TaskTools", mode, server.base_url, numbered))
