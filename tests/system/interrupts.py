@@ -79,6 +79,8 @@ def strike(kind: str, server: RunningServer, place: int) -> Iterator[str]:
     holder.clear()
     gc.collect()
     background().delete_all()
+    # What the background was busy with at the first collection, it may have held.
+    gc.collect()
     loops = [each for each in gc.get_objects() if type(each) is SlotLoop]
     if loops:
         yield "the loop of a vector env was left"
