@@ -30,6 +30,7 @@ def test_on_episode_is_told_and_may_stop_everything(contract):
 
     with pytest.raises(ZeroDivisionError):
         play(contract, range(12), submit, on_episode=refuse, max_concurrent=2)
+    contract.wait_for("teardown", len(contract.log("construct")))
     contract.wait_until_none_is_open()
 
 

@@ -109,6 +109,7 @@ def test_ctrl_c_gives_what_there_is_and_leaves_no_session(tmp_path):
         assert 20 <= said["rows"] < 2400
         assert said["stopped"] == "interrupted"
         assert sum(rows_of(output).values()) == said["rows"]
+        server.wait_for("teardown", len(server.log("construct")))
         server.wait_until_none_is_open()
 
 
@@ -136,6 +137,7 @@ def test_a_cancelled_evaluation_leaves_no_session(tmp_path):
                     await task
 
         asyncio.run(main())
+        server.wait_for("teardown", len(server.log("construct")))
         server.wait_until_none_is_open()
     assert 0 < Evaluation.load(output).outcomes < 1200
 

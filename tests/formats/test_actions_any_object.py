@@ -90,7 +90,7 @@ def is_json(value: object) -> bool:
 
 
 @hypothesis.given(OBJECTS, SESSIONS)
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=500)
 def test_any_object(value, session):
     check(parse_action(value, **session))
     for parsed in parse_actions(value, **session):
@@ -106,7 +106,7 @@ def test_any_input(value, session):
 
 
 @hypothesis.given(st.lists(WORDS | st.text()), SESSIONS)
-@hypothesis.settings(max_examples=200)
+@hypothesis.settings(max_examples=500)
 def test_any_text(parts, session):
     check(parse_action("".join(parts), **session))
 

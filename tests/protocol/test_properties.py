@@ -80,7 +80,7 @@ def httpx_sse_events(data: bytes) -> list[Event]:
     ]
 
 
-@settings(max_examples=300)
+@settings(max_examples=600)
 @given(ANY_STREAM, CUTS)
 @example(b"event: end\r\ndata: {}\r\n\r\n", [1, 12, 23])
 @example(b"\xef\xbb\xbfdata: x\r\r\n\n", [1, 2])
@@ -175,7 +175,7 @@ def is_output(value: Any) -> bool:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=400)
 @given(JSON | NEARLY)
 def test_any_json_as_a_result_gives_an_output_or_one_error(value: Any) -> None:
     server = RecordingServer()

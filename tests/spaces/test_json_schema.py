@@ -965,7 +965,7 @@ SCHEMAS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_a_sample_of_any_schema_is_valid_or_an_error(schema: Any, seed: int) -> None:
     compiled = CompiledSchema(schema, "tool 'x': input")
@@ -1019,7 +1019,7 @@ def test_a_sample_of_an_older_draft_is_valid_or_an_error(
             return
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(SCHEMAS, st.integers(0, 2**32))
 def test_a_list_of_any_schema_is_valid_and_distinct(schema: Any, seed: int) -> None:
     compiled = CompiledSchema(schema)
