@@ -355,7 +355,7 @@ def many(count: int) -> Any:
     for n in range(count):
         colour = (n % 256, n // 256 % 256, 7)
         picture = encode(Image.new("RGB", (64, 64), colour))
-        noise = base64.b64encode(os.urandom(1200)).decode()
+        noise = base64.b64encode(os.urandom(4800)).decode()
         yield make_run(n // 4, float(n % 4), number=n % 4, image=picture, said=noise)
 
 
@@ -381,7 +381,7 @@ def test_ten_thousand_episodes_in_the_memory_of_one_thousand(tmp_path, to):
     grown = peaks[MANY] - peaks[MANY // 10]
     size = run.stat().st_size // 1024
     print(f"\n{to}: {peaks} KiB, +{grown} KiB for a run of {size} KiB")  # noqa: T201
-    # An index of the episodes grows, and allocators keep some megabytes now and then.
-    # Their content is at least as large as the run.
-    assert grown < size / 2
+    # An index of the episodes grows, their content does not. The run is large enough
+    # for what an allocator keeps now and then, up to 12 MB.
+    assert grown < size / 5
     CHECKS[to](output, Evaluation.load(run).records, tmp_path)
