@@ -2,10 +2,10 @@
 
     python -m benchmarks.agents [--rounds 7]
 
-The official client plays episodes, in turn, on our face before the do-nothing server
-and on a server of the `mcp` package that has the same tools, prompt and results at
-hand. Client and server are in this process; figures are its CPU time. The exit status
-is 1 if a budget is not met.
+The official client plays episodes, in turn, on our MCP server before the do-nothing
+server and on a server of the `mcp` package that has the same tools, prompt and results
+at hand. Client and server are in this process; figures are its CPU time. The exit
+status is 1 if a budget is not met.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _THINK: Final[Mapping[str, Any]] = {"thought": "small"}
 
 
 class _Content(Server[Any]):
-    """What our face shows of the do-nothing server, at hand."""
+    """What our MCP server shows of the do-nothing server, at hand."""
 
     def __init__(self, prompt: str, tools: list[Any], result: list[Any]) -> None:
         super().__init__(

@@ -28,8 +28,8 @@ from ors_gym.client.http._address import Origin
 from ors_gym.client.http._http1 import HeadReader, ReplyReader, RequestWriter
 from ors_gym.formats import parse_action
 from ors_gym.protocol._exchange import Headers, Limits, Outcome, Send, Sink
-from ors_gym.protocol._reading import parse_json, read_tool_output
 from ors_gym.protocol._replies import StreamReader
+from ors_gym.protocol._reply_json import parse_json, read_tool_output
 from ors_gym.protocol._requests import call_body
 from ors_gym.types import ToolCall, ToolOutput
 

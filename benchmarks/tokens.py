@@ -23,7 +23,7 @@ from trl.chat_template_utils import qwen3_training_chat_template
 
 from benchmarks.rows import Row
 from ors_gym.rollout import Episode, Generated, Step, TokenPolicy
-from ors_gym.rollout._play import TurnReader
+from ors_gym.rollout._turn_by_turn import TurnReader
 from tests.integrations.chat_tokenizers import train_tokenizer
 from tests.integrations.tiny_model import make_model
 from tests.rollout.scripted_env import TOOLS

@@ -24,7 +24,7 @@ import httpx
 from benchmarks.loopserver import loopserver
 from ors_gym.client import HTTPTransport
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
-from ors_gym.client._remote_server import make_settings
+from ors_gym.client._settings import make_settings
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
 from ors_gym.protocol._exchange import Head, Headers, Outcome, Send

@@ -123,7 +123,7 @@ def __getattr__(name: str) -> Any:
         value = globals()[name] = getattr(package, name)
         return value
     if name == "__version__":
-        from ors_gym.client._remote_server import find_version  # noqa: PLC0415
+        from ors_gym.client._settings import find_version  # noqa: PLC0415
 
         return find_version()
     if name in _LAZY_PACKAGES:

@@ -10,9 +10,10 @@ import select
 import signal
 import socket
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from ors_gym.errors import InvalidRequestError
 
@@ -49,6 +50,26 @@ def register_at_fork(**hooks: Callable[[], object]) -> None:
     """As `os.register_at_fork`, where processes can be forked."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(**hooks)
+
+
+class _Resettable(Protocol):
+    def reset_after_fork(self) -> None: ...
+
+
+_reset_in_children: Final[weakref.WeakSet[_Resettable]] = weakref.WeakSet()
+
+
+def register_for_fork(resettable: _Resettable) -> None:
+    """Have each forked child call `reset_after_fork` (docs/wire.md, point 14)."""
+    _reset_in_children.add(resettable)
+
+
+def _reset_all() -> None:
+    for resettable in list(_reset_in_children):
+        resettable.reset_after_fork()
+
+
+register_at_fork(after_in_child=_reset_all)
 
 
 def lock_file(file: int) -> None:

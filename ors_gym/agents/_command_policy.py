@@ -27,12 +27,11 @@ from ors_gym.agents._programs import (
     AgentProgram,
     UsageReader,
     fill,
-    is_secret_name,
 )
 from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
 from ors_gym.formats import render_text
 from ors_gym.formats._blocks import read_media_type, replace_surrogates
-from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._redaction import Redactor, is_secret_name
 from ors_gym.rollout import Episode, Step, Turn
 from ors_gym.types import JSONObject
 

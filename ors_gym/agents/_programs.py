@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol._reading import STRICT_DECODER
+from ors_gym.protocol._reply_json import STRICT_DECODER
 
 SERVER_NAME: Final = "ors"
 """The name that agents know the MCP server by."""
 _BUILT_IN: Final = pathlib.Path(__file__).with_name("programs.toml")
-_SECRET_NAME: Final = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _PLAIN: Final = re.compile(r"[\w .:-]*", re.ASCII)
 _MOST_USED: Final = 1e15
 _PLACEHOLDERS: Final = ("prompt", "mcp_url", "mcp_config", "directory")
@@ -191,11 +190,6 @@ def read_programs(path: str | os.PathLike[str]) -> dict[str, AgentProgram]:
 
 AGENT_PROGRAMS: Final[dict[str, AgentProgram]] = read_programs(_BUILT_IN)
 """The programs that are known by name. Entries may be added and replaced."""
-
-
-def is_secret_name(name: str) -> bool:
-    """Say whether a variable of that name is likely to hold a secret."""
-    return _SECRET_NAME.search(name) is not None
 
 
 def fill(text: str, values: Mapping[str, str]) -> str:

@@ -29,7 +29,7 @@ from ors_gym.cli import (
     _serve,
     _view,
 )
-from ors_gym.client._remote_server import find_version
+from ors_gym.client._settings import find_version
 from ors_gym.errors import ORSError
 
 __all__ = ["main"]

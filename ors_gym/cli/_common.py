@@ -16,13 +16,13 @@ from typing import Any, Final
 
 from ors_gym._shown_text import clean
 from ors_gym.client import ORSClient
-from ors_gym.client._remote_server import is_secret_header
 from ors_gym.display._terminal import say
 from ors_gym.env._settings import find_server
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation
 from ors_gym.evaluation._figures import check_range
 from ors_gym.evaluation._report import find_place
+from ors_gym.protocol._redaction import is_secret_name
 from ors_gym.spaces._narrow_tools import check_tool_schemas
 from ors_gym.types import JSONObject
 
@@ -170,7 +170,7 @@ def _read_header(text: str) -> tuple[str, str]:
         raise argparse.ArgumentTypeError("write NAME=VALUE, or NAME=@FILE")
     if value.startswith("@"):
         return name, _read_file(value[1:])
-    if is_secret_header(name):
+    if is_secret_name(name):
         raise argparse.ArgumentTypeError(
             f"others could read {name} among the arguments; write it into a file, and "
             f"{name}=@FILE"

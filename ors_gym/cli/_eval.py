@@ -10,7 +10,6 @@ import shlex
 from typing import Any, Final
 
 from ors_gym.agents import AgentProgram, CommandPolicy, read_programs
-from ors_gym.agents._programs import is_secret_name
 from ors_gym.cli._common import (
     add_command,
     add_credential_arguments,
@@ -31,6 +30,7 @@ from ors_gym.display._terminal import say
 from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
 from ors_gym.evaluation import evaluate
 from ors_gym.evaluation._report import find_place
+from ors_gym.protocol._redaction import is_secret_name
 from ors_gym.rollout import Policy, random_policy, reference_policy
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._usage import LIBRARY

@@ -14,8 +14,8 @@ from ors_gym.client._session_core import SessionCore, task_request
 from ors_gym.client.http._httpx_library import HttpxClient, HttpxTransport
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
-from ors_gym.protocol._reading import flatten_messages
 from ors_gym.protocol._redaction import hide
+from ors_gym.protocol._reply_json import flatten_messages
 from ors_gym.types import (
     Block,
     JSONObject,

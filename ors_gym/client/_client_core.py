@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, Self, TypeVar
 
 from ors_gym._shown_text import even_half_made
-from ors_gym.client._remote_server import RemoteServer, make_settings
+from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client._session_core import (
     CALL_TIMEOUT,
     CLOSE_TIMEOUT,
@@ -15,6 +15,7 @@ from ors_gym.client._session_core import (
     SessionCore,
     task_request,
 )
+from ors_gym.client._settings import make_settings
 from ors_gym.client.background import Pending, background
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol import _operations as operations

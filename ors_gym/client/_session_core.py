@@ -12,8 +12,8 @@ from ors_gym.client.background import Registered, background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._exchange import Operation
-from ors_gym.protocol._reading import flatten_messages
 from ors_gym.protocol._redaction import hide
+from ors_gym.protocol._reply_json import flatten_messages
 from ors_gym.protocol._requests import call_head
 from ors_gym.protocol._server_state import SessionState
 from ors_gym.types import Block, JSONObject, Secrets, TaskSpec, ToolOutput, ToolSpec

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from ors_gym.display._game import Field, list_fields
 from ors_gym.formats._json import decode_json
-from ors_gym.protocol._reading import STRICT_DECODER
+from ors_gym.protocol._reply_json import STRICT_DECODER
 from ors_gym.types import JSONObject, ToolSpec
 
 _NAME: Final = re.compile(r"\s*([^\s=,()\"\[{]+)\s*=\s*")

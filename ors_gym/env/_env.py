@@ -15,14 +15,14 @@ from ors_gym._shown_text import even_half_made
 from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
-from ors_gym.env._opening import Opening
-from ors_gym.env._rules import ResetResult
+from ors_gym.env._open_for_task import Opening
 from ors_gym.env._settings import (
     UNPICKLED,
     EnvSettings,
     shows_settings,
     without_secrets,
 )
+from ors_gym.env._step_rules import ResetResult
 from ors_gym.env._task_env import AsyncTaskEnv, TaskEnv
 from ors_gym.env._task_order import Task, TaskSchedule, TaskSet, choose_split
 from ors_gym.errors import InvalidRequestError

@@ -10,10 +10,9 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
-from ors_gym.client._remote_server import is_secret_header
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
-from ors_gym.protocol._redaction import takes_secrets
+from ors_gym.protocol._redaction import is_secret_name, takes_secrets
 from ors_gym.spaces._narrow_tools import ToolSchemas, check_tool_schemas
 from ors_gym.types import Secrets, TerminalToolAs
 
@@ -222,7 +221,7 @@ def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
         kept["headers"] = {
             name: value
             for name, value in kept["headers"].items()
-            if not is_secret_header(name)
+            if not is_secret_name(name)
         }
     if kept.get("client_options"):
         kept["client_options"] = without_secrets(kept["client_options"])

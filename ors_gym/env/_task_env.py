@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 
 from ors_gym.client import AsyncORSClient, AsyncSession, ORSClient, Session
 from ors_gym.client._session_core import SessionCore
-from ors_gym.env._opening import Opened, Opening, find_task, open_session
-from ors_gym.env._rules import EpisodeRules, PendingCall, ResetResult, StepResult
+from ors_gym.env._open_for_task import Opened, Opening, find_task, open_for_task
 from ors_gym.env._settings import (
     TaskEnvSettings,
     find_server,
     refuse_connection,
     shows_settings,
 )
+from ors_gym.env._step_rules import PendingCall, ResetResult, StepResult, StepRules
 from ors_gym.env._task_order import Task
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import JSONObject, TaskSpec, ToolSpec
 
 if TYPE_CHECKING:
-    from ors_gym.display._renderer import Renderer
+    from ors_gym.display._render_modes import Renderer
     from ors_gym.display._transcript import Transcript
 
 S = TypeVar("S", bound=SessionCore)
@@ -51,7 +51,7 @@ class _BaseTaskEnv(Generic[S]):
         )
         self.render_mode = self._settings.render_mode
         self._renderer = _make_renderer(self.render_mode)
-        self._rules: EpisodeRules[S] = EpisodeRules(self._settings, self._renderer)
+        self._rules: StepRules[S] = StepRules(self._settings, self._renderer)
         self._tried: Task | None = None
         """The task that was opened last, whether or not that succeeded."""
 
@@ -178,7 +178,7 @@ class _BaseTaskEnv(Generic[S]):
 
     def _opening(self, task: Task) -> Operation[Opened[Any]]:
         client = self.client
-        return open_session(client.catalog, client.session, self._settings, task)
+        return open_for_task(client.catalog, client.session, self._settings, task)
 
     def _fetching_tools(self) -> Operation[None]:
         catalog = self.client.catalog
@@ -190,7 +190,7 @@ def _make_renderer(render_mode: str | None) -> Renderer | None:
     if render_mode is None:
         return None
     # Only an env that is shown imports how an episode is shown.
-    from ors_gym.display._renderer import Renderer  # noqa: PLC0415
+    from ors_gym.display._render_modes import Renderer  # noqa: PLC0415
 
     return Renderer(render_mode)
 

@@ -22,7 +22,7 @@ from ors_gym.evaluation._plan import Plan
 from ors_gym.rollout import Episode
 from ors_gym.rollout._limits import RUN_LIMIT, Budget
 from ors_gym.rollout._output import OUTPUT, Output, Record
-from ors_gym.rollout._planned import Key, Planned
+from ors_gym.rollout._planned_rollout import Key, Planned
 
 _PATIENCE: Final = 2
 """The run stops after this many times ``max_concurrent`` episodes in a row that found

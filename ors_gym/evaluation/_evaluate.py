@@ -18,13 +18,13 @@ from ors_gym.evaluation._loggers import EvaluationLogger, read_loggers
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
-from ors_gym.protocol._redaction import takes_secrets
+from ors_gym.protocol._redaction import SECRET_ARGUMENTS, takes_secrets
 from ors_gym.rollout import Episode, Policy
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
+from ors_gym.rollout._episode_rules import RuleOptions, take_rules
 from ors_gym.rollout._limits import Budget, LimitOptions, take_limits
 from ors_gym.rollout._output import (
     PRIVATE_ARGUMENTS,
-    SECRET_ARGUMENTS,
     Output,
     Success,
     describe_run,
@@ -38,7 +38,6 @@ from ors_gym.rollout._ray import (
     make_scheduler,
     read_ray_options,
 )
-from ors_gym.rollout._rules import RuleOptions, take_rules
 from ors_gym.rollout._scheduler import Settings
 from ors_gym.spaces import ToolSchemas
 from ors_gym.types import JSONObject, Secrets, TerminalToolAs

@@ -2,8 +2,8 @@
 
 Both are one page: ``_page.css`` and ``_page.js`` beside this file. The script shows
 *updates* (`Update`); a frozen page holds one, and a live page fetches one after another
-from `ors_gym.evaluation._view`. Figures come as HTML from here: the script computes
-none.
+from `ors_gym.evaluation._live_page`. Figures come as HTML from here: the script
+computes none.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task, choose_split
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
-from ors_gym.rollout._planned import Key, Planned, read_task
+from ors_gym.rollout._planned_rollout import Key, Planned, read_task
 
 Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
 """Indexes, task specs, pairs of split and index; None for a whole split."""

@@ -14,7 +14,7 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import ProgressBar
 from ors_gym.evaluation._figures import check_range
-from ors_gym.evaluation._open_run import Row, Run, open_run
+from ors_gym.evaluation._read_run import Row, Run, open_run
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.rollout import Episode
 from ors_gym.rollout._output import Output, Record, Success, is_success, name_success

@@ -36,7 +36,7 @@ from ors_gym.formats._tools import (
     original_tool_name,
     tools_for_models,
 )
-from ors_gym.protocol._reading import STRICT_DECODER
+from ors_gym.protocol._reply_json import STRICT_DECODER
 from ors_gym.types import ToolCall, ToolSpec
 
 TextParser: TypeAlias = Callable[[str], object]

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ors_gym.protocol._reading import STRICT_DECODER, NotANumberError
+from ors_gym.protocol._reply_json import STRICT_DECODER, NotANumberError
 
 _MAX_DEPTH: Final = 128
 """Deeper values exhaust the recursion of common JSON readers, ours included."""

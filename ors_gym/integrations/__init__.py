@@ -14,15 +14,14 @@ from typing import Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import choose_split
+from ors_gym.protocol._redaction import SECRET_ARGUMENTS
 from ors_gym.rollout._clients import borrow_blocking, connect
 
 # Makes the client where more than an address is needed, such as a key.
 ClientFactory: TypeAlias = Callable[[], AsyncORSClient]
 
 # Arguments of an episode that must not get into logs, files or pickles.
-SECRET_ARGUMENTS: Final = frozenset(
-    {"api_key", "client_options", "env_overrides", "headers", "secrets"}
-)
+EPISODE_SECRETS: Final = SECRET_ARGUMENTS | {"client_options"}
 
 # How often an episode is played at most, unless the option ``attempts`` says otherwise.
 ATTEMPTS: Final = 3

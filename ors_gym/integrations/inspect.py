@@ -15,12 +15,12 @@ from ors_gym.formats import to_openai_tools
 from ors_gym.formats._messages import called_names, join_system_messages
 from ors_gym.formats._schemas import find_reference
 from ors_gym.integrations import (
-    SECRET_ARGUMENTS,
+    EPISODE_SECRETS,
     ClientFactory,
     choose_indexes,
     make_client,
 )
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["ors_dataset", "ors_scorer", "ors_solver", "ors_task"]
@@ -207,7 +207,7 @@ def ors_solver(
 
 
 def _refuse_secrets(secrets: Any, arguments: Mapping[str, Any]) -> None:
-    logged = sorted(SECRET_ARGUMENTS & arguments.keys())
+    logged = sorted(EPISODE_SECRETS & arguments.keys())
     if secrets is not None and not callable(secrets):
         logged.append("secrets")
     if logged:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ors_gym import wrappers
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.vector import ORSVectorEnv
-from ors_gym.wrappers.vector._view import VectorView
+from ors_gym.wrappers.vector._vector_view import VectorView
 
 __all__ = ["ORSVecEnv"]
 

@@ -26,13 +26,13 @@ from ors_gym.formats._json import to_plain_json
 from ors_gym.formats._messages import join_system_messages, with_calls_as_text
 from ors_gym.integrations import (
     ATTEMPTS,
-    SECRET_ARGUMENTS,
+    EPISODE_SECRETS,
     ClientFactory,
     choose_indexes,
 )
 from ors_gym.rollout import Episode
 from ors_gym.rollout._clients import connect, split_connection
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.types import JSONObject, ToolSpec
 
 __all__ = ["ORSTextEnv", "ors_rows"]
@@ -301,7 +301,7 @@ def ors_rows(
         >>> ors_rows("math", tasks=range(3))[2]["ors"]
         {'env_name': 'math', 'split': 'train', 'task_index': 2}
     """
-    secret = SECRET_ARGUMENTS & settings.keys()
+    secret = EPISODE_SECRETS & settings.keys()
     if secret:
         raise InvalidRequestError(
             f"{', '.join(sorted(secret))} would be written to the dataset's file; put "

@@ -24,13 +24,13 @@ from ors_gym.formats._messages import (
 )
 from ors_gym.integrations import (
     ATTEMPTS,
-    SECRET_ARGUMENTS,
+    EPISODE_SECRETS,
     ClientFactory,
     make_client,
 )
 from ors_gym.rollout import StopReason, Turn
 from ors_gym.rollout._episode import not_run
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.types import JSONObject
 
 __all__ = [
@@ -128,7 +128,7 @@ class ORSGroupBuilder(EnvGroupBuilder):
         self._playing: list[LiveEpisode] = []
         if self.group_size < 1:
             raise InvalidRequestError("group_size must be at least 1")
-        hidden = SECRET_ARGUMENTS & self.arguments.keys()
+        hidden = EPISODE_SECRETS & self.arguments.keys()
         if hidden or not (self.secrets is None or callable(self.secrets)):
             raise InvalidRequestError(
                 f"{', '.join(sorted(hidden)) or 'secrets'} would travel in a pickle; "

@@ -24,10 +24,10 @@ from ors_gym.client import ORSClient
 from ors_gym.env._settings import find_server
 from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
-from ors_gym.integrations import ATTEMPTS, SECRET_ARGUMENTS
+from ors_gym.integrations import ATTEMPTS, EPISODE_SECRETS
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._live_episode import LiveEpisode
 
 __all__ = [
     "ORSData",
@@ -159,7 +159,7 @@ class ORSTasksetConfig(vf.TasksetConfig):
     @field_validator("arguments")
     @classmethod
     def _refuse_secrets(cls, given: dict[str, Any]) -> dict[str, Any]:
-        if shown := sorted(SECRET_ARGUMENTS & given.keys()):
+        if shown := sorted(EPISODE_SECRETS & given.keys()):
             raise ValueError(
                 f"{', '.join(shown)} would be written to traces and files; set "
                 "ORS_API_KEY, and name the variables of secrets in secrets_from_env"

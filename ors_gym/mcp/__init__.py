@@ -14,11 +14,11 @@ from ors_gym.errors import needs_extra
 
 # The files:
 #
-#   _face   an episode as an MCP server: what an agent reads and does
-#   _http   an episode over HTTP, and the HTTP server
-#   _host   live episodes of a program, each at an address that nobody can guess
-#   _rows   which task the next agent plays, and the row that its episode leaves
-#   _serve  an environment for agents: sessions, names and standard streams
+#   _episode_server  an episode as an MCP server: what an agent reads and does
+#   _http            an episode over HTTP, and the HTTP server
+#   _host            live episodes, each at an address that nobody can guess
+#   _rows            which task an agent plays, and the row that its episode leaves
+#   _serve           an environment for agents: sessions, names and standard streams
 with needs_extra("mcp", "ors_gym.mcp"):
     from ors_gym.mcp._host import EpisodeHost, ServedEpisode
     from ors_gym.mcp._serve import serve, serve_async, serve_stdio

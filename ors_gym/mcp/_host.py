@@ -9,8 +9,8 @@ import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Final, Self
 
-from ors_gym.mcp._face import Face, Played
-from ors_gym.mcp._http import run_face, run_http_server
+from ors_gym.mcp._episode_server import EpisodeServer, Played
+from ors_gym.mcp._http import run_episode_server, run_http_server
 from ors_gym.rollout import Episode
 from ors_gym.server._web import describe_address, listen, refuse
 
@@ -45,10 +45,10 @@ class ServedEpisode:
         ('http://127.0.0.1:...', False)
     """
 
-    def __init__(self, url: str, face: Face) -> None:
+    def __init__(self, url: str, episode_server: EpisodeServer) -> None:
         self.url = url
-        self.episode: Episode = face.live.episode
-        self.ended: asyncio.Event = face.ended
+        self.episode: Episode = episode_server.live.episode
+        self.ended: asyncio.Event = episode_server.ended
 
 
 class EpisodeHost:
@@ -105,13 +105,13 @@ class EpisodeHost:
             The episode and its address.
         """
         token = secrets.token_urlsafe(32)
-        face = Face(live)
+        episode_server = EpisodeServer(live)
         if not instructions:
-            face.server.instructions = None
-        async with run_face(face) as application:
+            episode_server.server.instructions = None
+        async with run_episode_server(episode_server) as application:
             self._served[_digest(token)] = application
             try:
-                yield ServedEpisode(f"{self._base_url}/{token}/mcp", face)
+                yield ServedEpisode(f"{self._base_url}/{token}/mcp", episode_server)
             finally:
                 del self._served[_digest(token)]
 

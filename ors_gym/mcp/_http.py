@@ -14,7 +14,7 @@ from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import JSONRPCMessage
 
-from ors_gym.mcp._face import Face
+from ors_gym.mcp._episode_server import EpisodeServer
 from ors_gym.server._web import TokenGuard, WebPageGuard
 
 if TYPE_CHECKING:
@@ -28,10 +28,10 @@ _EVENTS_KEPT: Final = 256
 
 
 @contextlib.asynccontextmanager
-async def run_face(face: Face) -> AsyncIterator[ASGIApp]:
+async def run_episode_server(episode_server: EpisodeServer) -> AsyncIterator[ASGIApp]:
     """Serve an episode over HTTP, to as many sessions as an agent opens for it."""
     manager = StreamableHTTPSessionManager(
-        face.server, event_store=_Events(), session_idle_timeout=None
+        episode_server.server, event_store=_Events(), session_idle_timeout=None
     )
     ready, closing = asyncio.Event(), asyncio.Event()
 
@@ -46,7 +46,7 @@ async def run_face(face: Face) -> AsyncIterator[ASGIApp]:
         await ready.wait()
         yield _WholeRequests(manager.handle_request)
     finally:
-        await face.close()
+        await episode_server.close()
         closing.set()
         await running
 

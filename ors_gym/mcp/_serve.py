@@ -15,13 +15,13 @@ from mcp_types import UNSUPPORTED_PROTOCOL_VERSION
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.mcp._face import Face
-from ors_gym.mcp._http import run_face, run_http_server
+from ors_gym.mcp._episode_server import EpisodeServer
+from ors_gym.mcp._http import run_episode_server, run_http_server
 from ors_gym.mcp._rows import AgentRun, RunOptions
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import connect, split_connection
+from ors_gym.rollout._episode_rules import take_rules
 from ors_gym.rollout._output import Success
-from ors_gym.rollout._rules import take_rules
 from ors_gym.server._web import LOOPBACK, describe_address, listen, refuse, reply_json
 
 if TYPE_CHECKING:
@@ -181,14 +181,14 @@ async def serve_stdio(
         ors_gym.errors.UnknownTaskError: there is no split 'nowhere'; ...
     """
     async with _begin_run(env_name, base_url, arguments, many=False) as run:
-        face = make_face(run)
-        serving = asyncio.create_task(_serve_streams(face))
+        episode_server = make_episode_server(run)
+        serving = asyncio.create_task(_serve_streams(episode_server))
         try:
             await asyncio.wait([serving])
         finally:
             # First of all: whoever ends this process may not wait for long. A second
             # signal, as of a host that closed the standard input, loses no row.
-            closing = asyncio.create_task(face.close())
+            closing = asyncio.create_task(episode_server.close())
             while not closing.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait([closing])
@@ -197,10 +197,12 @@ async def serve_stdio(
         serving.result()
 
 
-async def _serve_streams(face: Face) -> None:
+async def _serve_streams(episode_server: EpisodeServer) -> None:
     async with stdio_server() as (reading, writing):
         # Not `Server.run`, which wants to be told the prompt before it is known.
-        await serve_dual_era_loop(face.server, reading, writing, lifespan_state={})
+        await serve_dual_era_loop(
+            episode_server.server, reading, writing, lifespan_state={}
+        )
 
 
 @contextlib.asynccontextmanager
@@ -231,18 +233,18 @@ async def _begin_run(
             run.close()
 
 
-def make_face(run: AgentRun) -> Face:
+def make_episode_server(run: AgentRun) -> EpisodeServer:
     """Show an agent an episode of its own, and keep what comes of it."""
     live = run.next_episode()
 
     async def keep() -> None:
         live.stop()
         await live.close()
-        live.episode.extra = {"agent": face.agent}
+        live.episode.extra = {"agent": episode_server.agent}
         await run.keep(live.episode)
 
-    face = Face(live, start=live.start, when_over=keep)
-    return face
+    episode_server = EpisodeServer(live, start=live.start, when_over=keep)
+    return episode_server
 
 
 class _Agents:
@@ -292,7 +294,7 @@ class _Agents:
         self, key: bytes | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Answer an agent that was not here before."""
-        agent = _Agent(make_face(self._run), named=key is not None)
+        agent = _Agent(make_episode_server(self._run), named=key is not None)
         self._present[agent] = None
         if key is not None:
             self._known[key] = agent
@@ -319,7 +321,7 @@ class _Agents:
         try:
             if leaves:
                 # The row is written by the time the agent hears that it has left.
-                await agent.face.close()
+                await agent.episode_server.close()
             await agent.handle_request(scope, receive, send)
         finally:
             agent.note_reply(self._idle_timeout, self._part_with)
@@ -340,13 +342,13 @@ class _Agents:
 class _Agent:
     """An agent's episode over HTTP. ``named`` is one with an address of its own."""
 
-    def __init__(self, face: Face, *, named: bool) -> None:
-        self.face = face
+    def __init__(self, episode_server: EpisodeServer, *, named: bool) -> None:
+        self.episode_server = episode_server
         self.named = named
         self.keys: list[bytes] = []
         self._stack = contextlib.AsyncExitStack()
         self._opening = asyncio.ensure_future(
-            self._stack.enter_async_context(run_face(face))
+            self._stack.enter_async_context(run_episode_server(episode_server))
         )
         self._requests = 0
         self._has_left = False

@@ -17,8 +17,11 @@ from urllib.parse import unquote
 
 from ors_gym.errors import ORSError
 
-_SECRET_ARGUMENTS: Final = ("api_key", "secrets", "env_overrides", "headers")
+SECRET_ARGUMENTS: Final = frozenset({"api_key", "secrets", "env_overrides", "headers"})
 """The arguments of envs and clients that hold secrets."""
+_SECRET_NAME: Final = re.compile(
+    "authorization|cookie|credential|key|passw|secret|token", re.IGNORECASE
+)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -264,6 +267,18 @@ def _base64_forms(raw: bytes) -> Iterable[str]:
 # shows the first characters of a long one: a part is hidden as well.
 
 
+def is_secret_name(name: str) -> bool:
+    """Return whether a header, a variable or a field of that name may hold a secret.
+
+    Its value is kept out of messages and records, and a header off plain http.
+
+    Example:
+        >>> is_secret_name("X-API-Key"), is_secret_name("X-Deployment")
+        (True, False)
+    """
+    return _SECRET_NAME.search(name) is not None
+
+
 class HiddenText(str):
     """A text that `repr` does not show.
 
@@ -337,7 +352,7 @@ def takes_secrets(function: Callable[P, R]) -> Callable[P, R]:
 
 def _hide_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     hidden = {
-        name: hide(value) if name in _SECRET_ARGUMENTS else value
+        name: hide(value) if name in SECRET_ARGUMENTS else value
         for name, value in arguments.items()
     }
     if isinstance(hidden.get("client_options"), Mapping):

@@ -1,6 +1,7 @@
 """Sinks that read a reply as it arrives, and the errors that a reply stands for.
 
-`ors_gym.protocol._reading` reads its JSON; `ors_gym.env._rules` makes the observation.
+`ors_gym.protocol._reply_json` reads its JSON, and `ors_gym.env._step_rules` makes the
+observation of it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ors_gym.errors import (
     ServerError,
 )
 from ors_gym.protocol._exchange import Failure, Headers, Limits, Outcome, find_header
-from ors_gym.protocol._reading import parse_json
+from ors_gym.protocol._reply_json import parse_json
 from ors_gym.protocol._server_state import ClientSettings
 from ors_gym.protocol._sse import Event, EventDecoder
 

@@ -1,8 +1,8 @@
 """What may be sent again, when, and over which connections.
 
 `may_repeat` judges requests that do no harm twice: those that change nothing,
-/create_session, and /create, which takes a fresh session id unless it certainly was not
-run. `may_repeat_call` lets a tool call be sent again only if it certainly was not run.
+/create_session, and /create. `certainly_not_run` judges the others: only after such an
+outcome is a tool call sent again, or /create for the same session id.
 A budget of seconds, back-off and the server's own word say when. What failed over a
 connection that was used before is repeated over a new one, and `Reuse` learns from it.
 """
@@ -188,10 +188,10 @@ def may_repeat(outcome: Outcome) -> bool:
     return outcome.failure in (Failure.CONNECT, Failure.RESET, Failure.STALL)
 
 
-def may_repeat_call(outcome: Outcome, *, after_429: bool) -> bool:
-    """Return whether a tool call certainly was not run, so that it may be sent again.
+def certainly_not_run(outcome: Outcome, *, after_429: bool) -> bool:
+    """Return whether a request certainly was not run, so that it may be sent again.
 
-    Anything but these outcomes may have run the tool (docs/wire.md, point 5).
+    After any other outcome a tool may have run (docs/wire.md, point 5).
     """
     if not outcome.sent:
         # No byte of the call left.

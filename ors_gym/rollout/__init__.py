@@ -21,8 +21,9 @@ from ors_gym.rollout._episode import (
     StopReason,
     Turn,
 )
+from ors_gym.rollout._episode_rules import RewardReduction, Rules, reduce_rewards
 from ors_gym.rollout._groups import Group
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.rollout._policies import Policy, random_policy, reference_policy
 from ors_gym.rollout._renderers import (
     Parsed,
@@ -40,8 +41,7 @@ from ors_gym.rollout._replay import (
     revive,
     revive_async,
 )
-from ors_gym.rollout._rules import RewardReduction, Rules, reduce_rewards
-from ors_gym.rollout._run import (
+from ors_gym.rollout._run_episode import (
     EpisodeRunner,
     run_episode,
     run_episode_async,

@@ -25,7 +25,7 @@ from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import replace_surrogates
 from ors_gym.formats._messages import join_system_messages
 from ors_gym.formats._tools import provider_tool_name
-from ors_gym.protocol._reading import STRICT_DECODER
+from ors_gym.protocol._reply_json import STRICT_DECODER
 from ors_gym.rollout._episode import Episode, Stop, Turn
 from ors_gym.types import JSONObject
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ors_gym.rollout._episode import Episode, Step, Turn, turns_with_steps
-from ors_gym.rollout._rules import OUTAGES
+from ors_gym.rollout._episode_rules import OUTAGES
 
 _COMPARED = ("blocks", "reward", "reward_is_null", "finished", "error", "metadata")
 _SHOWN = 200

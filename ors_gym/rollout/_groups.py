@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias, overload
 from ors_gym.env._task_order import Task
 from ors_gym.errors import IncompleteGroupError, InvalidRequestError
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._planned_rollout import Planned
 
 Incomplete: TypeAlias = Literal["keep", "drop", "raise"]
 """What becomes of a group that lacks outcomes."""

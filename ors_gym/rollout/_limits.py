@@ -43,7 +43,7 @@ class LimitOptions(TypedDict, total=False):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limits:
+class RunLimits:
     """The limits of a run, checked; see `LimitOptions`."""
 
     max_cost: float | None = None
@@ -62,10 +62,10 @@ class Limits:
             Prices(self.prices)
 
 
-def take_limits(arguments: dict[str, Any]) -> Limits:
+def take_limits(arguments: dict[str, Any]) -> RunLimits:
     """Take the limits out of keyword arguments that hold other arguments too."""
     names = LimitOptions.__annotations__.keys() & arguments.keys()
-    return Limits(**{name: arguments.pop(name) for name in names})
+    return RunLimits(**{name: arguments.pop(name) for name in names})
 
 
 class Budget:
@@ -83,11 +83,11 @@ class Budget:
 
     def __init__(
         self,
-        limits: Limits | None = None,
+        limits: RunLimits | None = None,
         used: Mapping[str, float] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or RunLimits()
         self._prices: Prices | None = None
         if self.limits.prices is not None:
             self._prices = Prices(self.limits.prices)

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.client._remote_server import find_version
+from ors_gym.client._settings import find_version
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json_lines import LinesFile, LinesFormat, encode_line
+from ors_gym.protocol._redaction import SECRET_ARGUMENTS
 from ors_gym.rollout._episode import Episode
-from ors_gym.rollout._planned import Key, identify
+from ors_gym.rollout._planned_rollout import Key, identify
 from ors_gym.rollout._usage import Usage, add_up, read_numbers
 from ors_gym.types import JSONObject
 
@@ -35,8 +36,6 @@ _MAY_CHANGE: Final = (
 )
 """Fields of the head that need not be the same where a run goes on."""
 
-SECRET_ARGUMENTS: Final = ("secrets", "env_overrides")
-"""Arguments of an env that an output file says nothing of."""
 PRIVATE_ARGUMENTS: Final = ("create_options", "session_options")
 """Arguments that it holds a digest of: enough to see a change."""
 

@@ -11,14 +11,14 @@ from typing import Any, Final, Self
 
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.env import AsyncTaskEnv
-from ors_gym.env._opening import Opening
+from ors_gym.env._open_for_task import Opening
 from ors_gym.env._task_order import Task
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._episode import Episode, Stop, Turn
+from ors_gym.rollout._episode_rules import Rules
 from ors_gym.rollout._limits import RUN_LIMIT, Spending
-from ors_gym.rollout._play import Clock, Game, StepEnv, TurnReader, play, resume
 from ors_gym.rollout._policies import Policy, PolicyCaller
-from ors_gym.rollout._rules import Rules
+from ors_gym.rollout._turn_by_turn import Clock, Game, StepEnv, TurnReader, play, resume
 
 _ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
     {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}

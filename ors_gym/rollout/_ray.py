@@ -21,9 +21,9 @@ from ors_gym.client.background import background
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ORSError, import_extra
 from ors_gym.rollout._episode import Attempt, Episode
-from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
+from ors_gym.rollout._limits import RUN_LIMIT, Budget, RunLimits
 from ors_gym.rollout._output import Record, is_success
-from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._planned_rollout import Planned
 from ors_gym.rollout._player import Turns
 from ors_gym.rollout._scheduler import Scheduler, Settings, run_together
 from ors_gym.rollout._usage import Usage, count_tokens, find_cost
@@ -119,7 +119,7 @@ class RayScheduler:
             settings,
             max_concurrent=most,
             min_concurrent=max(1, settings.min_concurrent // count),
-            limits=Limits(prices=settings.limits.prices),
+            limits=RunLimits(prices=settings.limits.prices),
         )
         self._job = _pickle(ray, (client.settings, each, turns is not None))
         options = {"num_cpus": 1, **actor_options, "max_concurrency": _AT_ONCE}

@@ -16,10 +16,10 @@ from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._differences import Difference, compare_steps, repeated_turns
 from ors_gym.rollout._episode import Episode, Step, Turn
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._episode_rules import OUTAGES, Rules, take_rules
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.rollout._player import EpisodePlayer
 from ors_gym.rollout._policies import Policy
-from ors_gym.rollout._rules import OUTAGES, Rules, take_rules
 from ors_gym.types import JSONObject
 
 

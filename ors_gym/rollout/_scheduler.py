@@ -17,12 +17,12 @@ from ors_gym.client.background import completion_of
 from ors_gym.errors import AuthenticationError, InvalidRequestError, ORSError
 from ors_gym.rollout._concurrency import AdaptiveLimit, Gate
 from ors_gym.rollout._episode import Attempt, Episode
-from ors_gym.rollout._limits import RUN_LIMIT, Budget, Limits
+from ors_gym.rollout._episode_rules import Rules
+from ors_gym.rollout._limits import RUN_LIMIT, Budget, RunLimits
 from ors_gym.rollout._output import Record, Success, is_success
-from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._planned_rollout import Planned
 from ors_gym.rollout._player import EpisodePlayer, Turns
 from ors_gym.rollout._policies import Policy, check_seed
-from ors_gym.rollout._rules import Rules
 from ors_gym.types import JSONObject
 
 
@@ -38,7 +38,7 @@ class Settings:
     adapt_to_latency: bool = False
     seed: int | None = None  # ``episode.seed`` is this plus the episode's number
     success: Success = None
-    limits: Limits = dataclasses.field(default_factory=Limits)
+    limits: RunLimits = dataclasses.field(default_factory=RunLimits)
     env_arguments: Mapping[str, Any]
 
     def __post_init__(self) -> None:

@@ -24,8 +24,9 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
 from ors_gym.rollout._episode import Episode
+from ors_gym.rollout._episode_rules import Rules, take_rules
 from ors_gym.rollout._groups import Group, GroupPlan, Incomplete, Pacing, Rollout
-from ors_gym.rollout._limits import Budget, Limits, PricesOption
+from ors_gym.rollout._limits import Budget, PricesOption, RunLimits
 from ors_gym.rollout._output import (
     OUTPUT,
     Output,
@@ -34,7 +35,7 @@ from ors_gym.rollout._output import (
     is_success,
     name_success,
 )
-from ors_gym.rollout._planned import Key, Planned, read_task
+from ors_gym.rollout._planned_rollout import Key, Planned, read_task
 from ors_gym.rollout._player import Turns, make_rollout_env
 from ors_gym.rollout._policies import Policy, choose_policy, name_policy
 from ors_gym.rollout._ray import (
@@ -43,7 +44,6 @@ from ors_gym.rollout._ray import (
     make_scheduler,
     read_ray_options,
 )
-from ors_gym.rollout._rules import Rules, take_rules
 from ors_gym.rollout._scheduler import Scheduler, Settings
 
 GroupTask: TypeAlias = int | Mapping[str, Any] | tuple[str, int]
@@ -187,7 +187,7 @@ def stream_groups(
         min_concurrent=min_concurrent,
         adapt_to_latency=adapt_to_latency,
         seed=seed,
-        limits=Limits(
+        limits=RunLimits(
             max_cost=max_cost,
             max_tokens=max_tokens,
             max_seconds=max_seconds,

@@ -19,7 +19,7 @@ from ors_gym.rollout._renderers import (
     as_renderer,
     check_prefix_preserving,
 )
-from ors_gym.rollout._run import run_episode_async
+from ors_gym.rollout._run_episode import run_episode_async
 from ors_gym.rollout._tokens import Generated, TurnTokens
 from ors_gym.types import JSONObject
 

@@ -14,6 +14,8 @@ their own.
 
 from __future__ import annotations
 
+from ors_gym.server._embedded import embedded_base_url
+
 # The files:
 #
 #   _serve              `serve` in a process of its own, `run` in this process
@@ -22,12 +24,11 @@ from __future__ import annotations
 #   _process_main       what runs in that process, until its owner is gone
 #   _http_server        ors-sdk under uvicorn
 #   _web                the socket of an HTTP server, and who may reach it
-#   _class_transfer     sends an environment class to the server process
+#   _load_served        what is served, sent to the server process and loaded there
 #   _reference_players  a scripted player for each bundled environment
 #   adapters            Gymnasium environments and other people's data sets
 #   environments        the bundled environments, one module each
-from ors_gym.server._class_transfer import LIBRARIES
-from ors_gym.server._embedded import embedded_base_url
+from ors_gym.server._load_served import LIBRARIES
 from ors_gym.server._reference_players import REFERENCE_PLAYERS, Player
 from ors_gym.server._serve import run, serve
 from ors_gym.server.environments import BUNDLED, PlayerMistakeError

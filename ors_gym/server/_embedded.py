@@ -14,7 +14,7 @@ from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from ors_gym._system import register_at_fork
-from ors_gym.server._class_transfer import describe_environment
+from ors_gym.server._load_served import describe_environment
 from ors_gym.server._process import IDENTITY_HEADER, ServerProcess, find_process
 from ors_gym.server._serve import require_extra
 from ors_gym.server.environments import BUNDLED

@@ -19,7 +19,7 @@ import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 from ors_gym.errors import ORSError
-from ors_gym.server._class_transfer import load_served
+from ors_gym.server._load_served import load_served
 from ors_gym.server._web import open_socket
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Final, TypeAlias
 
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
-from ors_gym.server._class_transfer import (
+from ors_gym.server._load_served import (
     describe_application,
     describe_environment,
     load_environment,

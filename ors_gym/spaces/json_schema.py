@@ -18,18 +18,18 @@ import numpy as np
 
 from ors_gym.errors import SchemaError
 from ors_gym.formats._json import copy_json, flatten_json, unflatten_json
-from ors_gym.spaces._schema.nodes import (
+from ors_gym.spaces._sampler.nodes import (
     Draw,
     Node,
     Unusable,
     list_values,
     why_impossible,
 )
-from ors_gym.spaces._schema.work import Budget
+from ors_gym.spaces._sampler.work_budget import Budget
 
 if TYPE_CHECKING:
     from ors_gym.formats._drafts import Document, Scope
-    from ors_gym.spaces._schema.checking import Checker
+    from ors_gym.spaces._sampler.checking import Checker
 
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 
@@ -173,7 +173,7 @@ class CompiledSchema:
     @functools.cached_property
     def _node(self) -> Node:
         # Imported here: whoever connects to a server need not sample its tools.
-        from ors_gym.spaces._schema.compiler import compile_schema  # noqa: PLC0415
+        from ors_gym.spaces._sampler.compiler import compile_schema  # noqa: PLC0415
 
         with self._bounded(times=_TIMES):
             node = compile_schema(
@@ -203,7 +203,7 @@ class CompiledSchema:
     @functools.cached_property
     def _checker(self) -> Checker:
         # Imported here: jsonschema takes longer than the rest of the package together.
-        from ors_gym.spaces._schema.checking import Checker  # noqa: PLC0415
+        from ors_gym.spaces._sampler.checking import Checker  # noqa: PLC0415
 
         return Checker(self._document)
 

@@ -11,9 +11,9 @@ from ors_gym.formats._actions import InvalidAction, parse_action
 from ors_gym.protocol._dialect import DEPLOYMENT_HEADER, split_deployment
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.spaces import ToolSchemas
+from ors_gym.testing._checked_environment import Subject, Verdict, failed, skipped
 from ors_gym.testing._checks import CHECKS, Check
 from ors_gym.testing._report import Finding, Report
-from ors_gym.testing._subject import Subject, Verdict, failed, skipped
 from ors_gym.types import Secrets, ToolCall
 
 

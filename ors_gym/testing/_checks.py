@@ -30,7 +30,7 @@ from ors_gym.protocol._requests import (
     session_head,
 )
 from ors_gym.spaces import ToolCallSpace
-from ors_gym.testing._subject import (
+from ors_gym.testing._checked_environment import (
     Played,
     Reply,
     Subject,

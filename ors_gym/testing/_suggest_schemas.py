@@ -16,7 +16,7 @@ import gymnasium
 
 from ors_gym._shown_text import clean
 from ors_gym.env import ORSEnv
-from ors_gym.env._rules import name_refusals
+from ors_gym.env._step_rules import name_refusals
 from ors_gym.errors import InvalidRequestError, SchemaError, ToolFailedError
 from ors_gym.formats import provider_schema
 from ors_gym.formats._schemas import resolve_schema

@@ -19,8 +19,8 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from ors_gym._system import register_for_fork
 from ors_gym.client.background._pending import SIGNAL_SECONDS, wait_for_item
-from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError, SessionClosedError
 
 T = TypeVar("T")

@@ -9,8 +9,8 @@ from gymnasium.vector import AutoresetMode
 
 from ors_gym.client import AsyncORSClient
 from ors_gym.env import AsyncORSEnv
-from ors_gym.env._rules import ResetResult
 from ors_gym.env._settings import EnvSettings
+from ors_gym.env._step_rules import ResetResult
 from ors_gym.errors import (
     InvalidRequestError,
     ORSError,

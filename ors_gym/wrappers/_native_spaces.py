@@ -14,7 +14,7 @@ from gymnasium.wrappers.utils import create_zero_array
 from ors_gym._gymnasium_json.spaces import SPACES_KEYWORD, read_space, write_action
 from ors_gym._gymnasium_json.values import UncarriedError, read_value, write_value
 from ors_gym.env._env import RESET_OPTIONS
-from ors_gym.env._rules import Metadata
+from ors_gym.env._step_rules import Metadata
 from ors_gym.errors import (
     InvalidArgumentError,
     InvalidRequestError,

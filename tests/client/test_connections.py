@@ -11,7 +11,7 @@ import ors_gym
 from ors_gym import ORSEnv
 from ors_gym.client import AsyncHTTPTransport, HTTPTransport
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
-from ors_gym.client._remote_server import make_settings
+from ors_gym.client._settings import make_settings
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.exchanges import (
     CHUNKED,

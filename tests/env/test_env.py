@@ -16,7 +16,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import ors_gym
-from ors_gym.env._rules import Metadata
+from ors_gym.env._step_rules import Metadata
 from tests.support.servers.process import RunningServer
 
 ADD = {"tool": "add", "input": {"a": 1, "b": 2}}

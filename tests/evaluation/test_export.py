@@ -14,7 +14,7 @@ from ors_gym.cli import main
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.evaluation import Evaluation, Exported, export
 from ors_gym.evaluation._export.chosen import make_pairs
-from ors_gym.evaluation._open_run import open_run
+from ors_gym.evaluation._read_run import open_run
 from ors_gym.formats._json_lines import encode_line
 from tests.evaluation.runs import CANARY, make_run, with_task, write_run
 from tests.formats.images import RED

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ors_gym.cli import main
-from ors_gym.evaluation import Evaluation, Record, _page, _view, view
+from ors_gym.evaluation import Evaluation, Record, _live_page, _page, view
 from ors_gym.rollout import Episode, Turn
 from ors_gym.rollout._episode import Step
 from ors_gym.rollout._output import FORMAT, Output
@@ -258,7 +258,7 @@ def test_what_would_not_be_escaped_could_not_run(chromium, paths, monkeypatch):
     )
     listener = socket.create_server(("127.0.0.1", 0))
     hostile = hostile.replace("{}", str(listener.getsockname()[1]))
-    monkeypatch.setattr(_view, "show_figures", lambda _: hostile)
+    monkeypatch.setattr(_live_page, "show_figures", lambda _: hostile)
     monkeypatch.setattr(_page, "show_figures", lambda _: hostile)
     frozen = paths[0].with_name("hostile.html")
     frozen.write_text(_page.as_page("x", {"run": Evaluation.load(paths[0])}))

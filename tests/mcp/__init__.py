@@ -1,1 +1,1 @@
-"""Tests of the MCP face."""
+"""Tests of `ors_gym.mcp`."""

@@ -15,7 +15,7 @@ import ors_gym.server
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 from ors_gym.evaluation import evaluate
 from ors_gym.mcp import _serve, serve, serve_async, serve_stdio
-from ors_gym.mcp._face import STOP_REASON, Face
+from ors_gym.mcp._episode_server import STOP_REASON, EpisodeServer
 from ors_gym.rollout import LiveEpisode
 from tests.mcp.agents import Wire, agent_at, call, within_a_minute
 from tests.mcp.requests import ACCEPT, begin, call_of, post
@@ -87,9 +87,9 @@ def test_a_file_that_another_run_took_is_warned_of(contract, tmp_path, monkeypat
     output = tmp_path / "run.jsonl"
     answers = []
 
-    async def play_over_streams(face: Face) -> None:
+    async def play_over_streams(episode_server: EpisodeServer) -> None:
         output.write_text("no rows\n")
-        answers.append(await face._run("submit", {"answer": "0"}))
+        answers.append(await episode_server._run("submit", {"answer": "0"}))
 
     monkeypatch.setattr(_serve, "_serve_streams", play_over_streams)
     with pytest.warns(UserWarning, match=r"row of an episode of task 0 is lost: .*run"):
@@ -448,8 +448,8 @@ def test_a_second_signal_loses_no_row(contract, tmp_path, monkeypatch):
     output = tmp_path / "run.jsonl"
     called = asyncio.Event()
 
-    async def play_over_streams(face: Face) -> None:
-        await face._run("add", {"a": 1, "b": 2})
+    async def play_over_streams(episode_server: EpisodeServer) -> None:
+        await episode_server._run("add", {"a": 1, "b": 2})
         called.set()
         await asyncio.Event().wait()
 
@@ -476,14 +476,14 @@ def test_a_second_signal_loses_no_row(contract, tmp_path, monkeypatch):
 
 def test_nothing_is_kept_of_agents_that_have_left(contract, monkeypatch):
     made: list[weakref.ref[object]] = []
-    make = _serve.make_face
+    make = _serve.make_episode_server
 
-    def make_and_note(run: Any) -> Face:
-        face = make(run)
-        made.append(weakref.ref(face))
-        return face
+    def make_and_note(run: Any) -> EpisodeServer:
+        episode_server = make(run)
+        made.append(weakref.ref(episode_server))
+        return episode_server
 
-    monkeypatch.setattr(_serve, "make_face", make_and_note)
+    monkeypatch.setattr(_serve, "make_episode_server", make_and_note)
 
     async def work() -> None:
         async with serve_async("Contract", contract.base_url) as url:

@@ -14,9 +14,9 @@ from ors_gym.protocol._exchange import (
 from ors_gym.protocol._retries import (
     Patience,
     Reuse,
+    certainly_not_run,
     is_starting,
     may_repeat,
-    may_repeat_call,
     retry_after,
 )
 
@@ -121,17 +121,17 @@ def test_failures_that_pass(failure: Failure) -> None:
 
 @pytest.mark.parametrize("status", [200, 400, 401, 404, 429, 500, 502, 503, 504])
 def test_a_call_is_repeated_only_if_it_was_not_run(status: int) -> None:
-    assert may_repeat_call(reply(status), after_429=True) is (status == 429)
-    assert not may_repeat_call(reply(status), after_429=False)
+    assert certainly_not_run(reply(status), after_429=True) is (status == 429)
+    assert not certainly_not_run(reply(status), after_429=False)
     starting = reply(503, X_Backend_State="starting")
-    assert may_repeat_call(starting, after_429=False)
+    assert certainly_not_run(starting, after_429=False)
 
 
 @pytest.mark.parametrize("failure", list(Failure))
 def test_a_call_is_repeated_after_a_failure_if_no_byte_left(failure: Failure) -> None:
     for sent in (True, False):
         outcome = Outcome(sent=sent, failure=failure)
-        assert may_repeat_call(outcome, after_429=True) is not sent
+        assert certainly_not_run(outcome, after_429=True) is not sent
 
 
 @pytest.mark.parametrize("failure", list(Failure))

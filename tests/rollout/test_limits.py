@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout import Episode, Turn
-from ors_gym.rollout._limits import Budget, Limits, Spending, take_limits
+from ors_gym.rollout._limits import Budget, RunLimits, Spending, take_limits
 from tests.system.simulation.virtual_time import VirtualClock
 
 pytestmark = pytest.mark.unit
@@ -23,7 +23,7 @@ PRICES = {"*": {"input": 1e6, "output": 1e6}}
 class Run:
     """A run in virtual time: episodes of turns that take a while and cost something."""
 
-    limits: Limits
+    limits: RunLimits
     concurrent: int
     seed: int
     whole_episodes: bool = False  # whether usage is told only at their end
@@ -97,7 +97,7 @@ runs = given(st.integers(1, 12), st.integers(1, 100_000), st.integers(), st.bool
 def test_a_cost_never_overshoots_by_more_than_what_was_in_flight(
     concurrent, most, seed, whole
 ):
-    run = Run(Limits(max_cost=most, prices=PRICES), concurrent, seed, whole)
+    run = Run(RunLimits(max_cost=most, prices=PRICES), concurrent, seed, whole)
     budget = run.play()
     assert budget.stopped.startswith("max_cost: ")
     assert budget.cost == budget.tokens == run.spent
@@ -112,11 +112,11 @@ def test_a_cost_never_overshoots_by_more_than_what_was_in_flight(
 
 @runs
 def test_tokens_and_seconds_end_a_run_in_the_same_way(concurrent, most, seed, whole):
-    run = Run(Limits(max_tokens=most), concurrent, seed, whole)
+    run = Run(RunLimits(max_tokens=most), concurrent, seed, whole)
     budget = run.play()
     assert budget.stopped == f"max_tokens: {budget.stopped.split()[1]} of {most:,} used"
     assert most <= budget.tokens <= most + 5000 * concurrent
-    run = Run(Limits(max_seconds=most / 1000), concurrent, seed, whole)
+    run = Run(RunLimits(max_seconds=most / 1000), concurrent, seed, whole)
     assert run.play().stopped == f"max_seconds: {most / 1000:g} s are over"
     assert run.clock.now <= most / 1000 + 10
 
@@ -128,7 +128,7 @@ def lose(budget: Budget, kind: str = "connection") -> None:
 
 
 def test_outages_end_a_run_and_what_a_limit_ended_is_none():
-    budget = Budget(Limits(max_outages=3))
+    budget = Budget(RunLimits(max_outages=3))
     for kind in ("connection", "run_limit", "policy"):
         lose(budget, kind)
     assert (budget.stopped, budget.ends_what_is_in_flight) == ("", False)
@@ -139,24 +139,30 @@ def test_outages_end_a_run_and_what_a_limit_ended_is_none():
 
 def test_what_earlier_calls_used_counts():
     used = {"input_tokens": 5, "output_tokens": 5, "cost": 2.0}
-    assert Budget(Limits(max_cost=2.0), used).stopped == "max_cost: 2 of 2 used"
-    assert Budget(Limits(max_tokens=11), used).stopped == ""
-    assert Budget(Limits(max_tokens=10), used).stopped.startswith("max_tokens: 10 of")
+    assert Budget(RunLimits(max_cost=2.0), used).stopped == "max_cost: 2 of 2 used"
+    assert Budget(RunLimits(max_tokens=11), used).stopped == ""
+    assert Budget(RunLimits(max_tokens=10), used).stopped.startswith(
+        "max_tokens: 10 of"
+    )
 
 
 @pytest.mark.parametrize(
     ("limits", "extra", "told"),
     [
-        (Limits(max_cost=1), None, "does not say what it uses"),
-        (Limits(max_tokens=1), {"usage": {"cost": 3}}, ""),
-        (Limits(max_cost=1), {"usage": {"input_tokens": 3}}, "reports tokens and no"),
+        (RunLimits(max_cost=1), None, "does not say what it uses"),
+        (RunLimits(max_tokens=1), {"usage": {"cost": 3}}, ""),
         (
-            Limits(max_cost=1, prices={"a": {"input": 1, "output": 1}}),
+            RunLimits(max_cost=1),
+            {"usage": {"input_tokens": 3}},
+            "reports tokens and no",
+        ),
+        (
+            RunLimits(max_cost=1, prices={"a": {"input": 1, "output": 1}}),
             {"usage": {"input_tokens": 3}, "model": "b"},
             "'b' costs",
         ),
-        (Limits(max_cost=1), {"usage": {"cost": 0.5}}, ""),
-        (Limits(), None, ""),
+        (RunLimits(max_cost=1), {"usage": {"cost": 0.5}}, ""),
+        (RunLimits(), None, ""),
     ],
 )
 def test_a_limit_that_cannot_be_watched_ends_the_run(limits, extra, told):

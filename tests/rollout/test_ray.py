@@ -22,8 +22,8 @@ from ors_gym.errors import (
 )
 from ors_gym.evaluation import Record, evaluate
 from ors_gym.rollout import Attempt, Episode, Policy, Rules, _ray, stream_groups
-from ors_gym.rollout._limits import Budget, Limits
-from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._limits import Budget, RunLimits
+from ors_gym.rollout._planned_rollout import Planned
 from ors_gym.rollout._player import Turns
 from ors_gym.rollout._ray import (
     RayScheduler,
@@ -36,7 +36,7 @@ from ors_gym.rollout._scheduler import Settings
 from tests.evaluation.contract_evaluations import answer
 
 PLANNED = Planned(Task("train", 3), 2)
-NO_LIMITS = Limits()
+NO_LIMITS = RunLimits()
 
 
 @pytest.mark.unit
@@ -206,7 +206,7 @@ async def scheduling(
     monkeypatch: pytest.MonkeyPatch,
     cluster: StandIn,
     turns: Turns | None = None,
-    limits: Limits = NO_LIMITS,
+    limits: RunLimits = NO_LIMITS,
 ) -> AsyncIterator[RayScheduler]:
     monkeypatch.setattr(_ray, "connect", lambda: cluster)
     async with (
@@ -247,10 +247,10 @@ def test_what_attempts_on_a_worker_used_counts_for_the_limits(monkeypatch):
         cluster = StandIn()
         used = {"input_tokens": 5, "output_tokens": 2, "cost": 0.25}
         cluster.attempts = [Attempt("timeout", "slow", 0.0, 1.0, 1, used)] * 2
-        limits = Limits(max_cost=9, max_outages=9, prices=prices)
+        limits = RunLimits(max_cost=9, max_outages=9, prices=prices)
         async with scheduling(monkeypatch, cluster, limits=limits) as scheduler:
             await scheduler.play_to_an_outcome(PLANNED, 3)
-            assert cluster.settings.limits == Limits(prices=prices)
+            assert cluster.settings.limits == RunLimits(prices=prices)
             return scheduler._budget
 
     budget = asyncio.run(play())

@@ -20,8 +20,8 @@ from referencing import Registry
 from ors_gym.errors import SchemaError
 from ors_gym.formats._drafts import Document
 from ors_gym.spaces import json_schema
-from ors_gym.spaces._schema.nodes import Unusable, distinct_key
-from ors_gym.spaces._schema.work import Budget
+from ors_gym.spaces._sampler.nodes import Unusable, distinct_key
+from ors_gym.spaces._sampler.work_budget import Budget
 from ors_gym.spaces.json_schema import CompiledSchema, sample, validate
 
 pytestmark = pytest.mark.unit

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 
 import ors_gym.server
-from ors_gym.mcp import _face, serve
+from ors_gym.mcp import _episode_server, serve
 from tests.cli.running import COMMAND
 from tests.support.npm import ensure_packages
 from tests.support.processes import run
@@ -57,7 +57,7 @@ def find(program: str, package: str) -> Path:
 @pytest.fixture
 def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Serve an environment with the tools that the suite asks for."""
-    monkeypatch.setattr(_face, "_PROGRESS_EVERY", 0.05)
+    monkeypatch.setattr(_episode_server, "_PROGRESS_EVERY", 0.05)
     with (
         ors_gym.server.serve("tests.mcp.everything:Everything") as base_url,
         serve("Everything", base_url) as address,

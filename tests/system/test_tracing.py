@@ -23,13 +23,13 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 
 from ors_gym import AsyncORSClient, ORSClient, ORSEnv, evaluate, run_episode
 from ors_gym.client import Session, _run_operation
-from ors_gym.client._remote_server import find_version
+from ors_gym.client._settings import find_version
 from ors_gym.env import AsyncTaskEnv, TaskEnv
 from ors_gym.errors import AmbiguousCallError, CallTimeoutError
 from ors_gym.integrations import opentelemetry
 from ors_gym.integrations.opentelemetry import _late_spans, instrument, uninstrument
 from ors_gym.integrations.opentelemetry._late_spans import LateSpan
-from ors_gym.rollout import Episode, LiveEpisode, Turn, _play
+from ors_gym.rollout import Episode, LiveEpisode, Turn, _turn_by_turn
 from tests.support.proxy.faults import Answer, Close, Point, Reset, Stall
 
 Tree = list[Any]
@@ -592,7 +592,7 @@ def test_uninstrumenting_leaves_nothing(traces):
     uninstrument()
     assert [dict(vars(owner)) for owner in owners] == before
     assert _run_operation.observe is None
-    assert _play.observe is None
+    assert _turn_by_turn.observe is None
 
 
 def test_nothing_is_imported_where_it_is_off():

@@ -21,12 +21,12 @@ from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+from ors_gym._system import register_for_fork
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._deletes import LONGEST_EXIT, Deletes
 from ors_gym.client.background._own_connections import BackgroundConnections
 from ors_gym.client.background._pending import Pending
 from ors_gym.client.background._sessions import Registered, Sessions
-from ors_gym.client.http._pool import register_for_fork
 from ors_gym.errors import InvalidRequestError, SessionClosedError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.protocol._server_state import SessionState

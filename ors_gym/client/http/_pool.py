@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Final, Generic, Protocol, Self, TypeVar
 
 from ors_gym._shown_text import even_half_made
-from ors_gym._system import register_at_fork
+from ors_gym._system import register_for_fork
 from ors_gym.client.http._address import Origin, connect, default_ssl_context
 from ors_gym.client.http._connection import Connection, TLSConnection
 from ors_gym.client.http._failures import (
@@ -66,6 +66,7 @@ class BasePool(abc.ABC):
         self._closed = False
         self._reset()
         register_for_fork(self)
+        _pools.add(self)
 
     @classmethod
     def from_settings(cls, settings: ClientSettings) -> Self:
@@ -355,28 +356,10 @@ class IdleConnections(Generic[C]):
         return True
 
 
-class _Resettable(Protocol):
-    def reset_after_fork(self) -> None: ...
-
-
-_registered: Final[weakref.WeakSet[_Resettable]] = weakref.WeakSet()
-
-
-def register_for_fork(resettable: _Resettable) -> None:
-    """Have a forked child call `reset_after_fork` (docs/wire.md, point 14)."""
-    _registered.add(resettable)
+_pools: Final[weakref.WeakSet[BasePool]] = weakref.WeakSet()
 
 
 def close_idle_connections() -> None:
     """Close the idle connections of every pool, so that others find a descriptor."""
-    for pool in list(_registered):
-        if isinstance(pool, BasePool):
-            pool.close_idle()
-
-
-def _reset_all() -> None:
-    for resettable in list(_registered):
-        resettable.reset_after_fork()
-
-
-register_at_fork(after_in_child=_reset_all)
+    for pool in list(_pools):
+        pool.close_idle()

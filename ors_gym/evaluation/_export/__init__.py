@@ -19,7 +19,7 @@ from ors_gym.evaluation._export.chosen import choose, make_pairs
 from ors_gym.evaluation._export.items import Content, Item, Pair
 from ors_gym.evaluation._export.minari import name_data_set, write_data_set
 from ors_gym.evaluation._export.tables import write_directory, write_parquet
-from ors_gym.evaluation._open_run import Row, Run, open_run
+from ors_gym.evaluation._read_run import Row, Run, open_run
 from ors_gym.evaluation._result import Evaluation
 
 ExportFormat: TypeAlias = Literal["parquet", "huggingface", "chat", "atif", "minari"]

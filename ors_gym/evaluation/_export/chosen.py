@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from ors_gym.evaluation._open_run import Row
+from ors_gym.evaluation._read_run import Row
 
 Rewards: TypeAlias = tuple[float | None, float | None]
 """The least and the greatest reward, None where there is no such limit."""

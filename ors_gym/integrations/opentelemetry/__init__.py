@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ors_gym.client import _run_operation
-from ors_gym.client._remote_server import find_version
 from ors_gym.client._session_core import SessionCore
+from ors_gym.client._settings import find_version
 from ors_gym.env import AsyncTaskEnv, TaskEnv
 from ors_gym.errors import needs_extra
-from ors_gym.rollout import _play
+from ors_gym.rollout import _turn_by_turn
 from ors_gym.rollout._policies import PolicyCaller
 
 __all__ = ["instrument", "uninstrument"]
@@ -73,7 +73,7 @@ def instrument(
     observer = Observer(tracer, Instruments(meter), agent_name, capture_content)
     _ending.append(observer.close)
     _run_operation.observe = observer.observe_operation
-    _play.observe = observer.observe_game
+    _turn_by_turn.observe = observer.observe_game
     _wrap(SessionCore, "call_operation", observer.wrap_call)
     _wrap(SessionCore, "resume_operation", observer.wrap_resumption)
     for name in ("leave", "close", "discard"):
@@ -93,7 +93,7 @@ def uninstrument() -> None:
         >>> uninstrument()  # also where nothing was instrumented
     """
     _run_operation.observe = None
-    _play.observe = None
+    _turn_by_turn.observe = None
     while _wrapped:
         owner, name, original = _wrapped.pop()
         if original is None:

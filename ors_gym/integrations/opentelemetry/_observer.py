@@ -27,8 +27,8 @@ from ors_gym.integrations.opentelemetry._spans import (
 )
 from ors_gym.protocol._exchange import Head, Operation, Outcome, Send
 from ors_gym.rollout import Episode
-from ors_gym.rollout._play import AskPolicy, Game, StepEnv, resume
 from ors_gym.rollout._policies import PolicyCaller
+from ors_gym.rollout._turn_by_turn import AskPolicy, Game, StepEnv, resume
 from ors_gym.types import ToolOutput
 
 T = TypeVar("T")

@@ -26,8 +26,8 @@ from ors_gym.formats._messages import block_of_part, join_system_messages
 from ors_gym.formats._tools import find_text_tool, tools_for_models
 from ors_gym.integrations.trl._sessions import Sessions
 from ors_gym.integrations.trl._tool_methods import BoundTool, tool_methods
-from ors_gym.rollout._live import LiveEpisode
-from ors_gym.rollout._rules import Rules
+from ors_gym.rollout._episode_rules import Rules
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.types import Block, JSONObject, TaskSpec, ToolSpec
 
 # Text, or parts: ``{"type": "text", "text"}``, ``{"type": "image", "image"}``.

@@ -16,11 +16,11 @@ from typing import Any, Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.client.background import run_and_wait
-from ors_gym.env._opening import Opening
+from ors_gym.env._open_for_task import Opening
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task
 from ors_gym.rollout._clients import split_connection
-from ors_gym.rollout._live import LiveEpisode
+from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.rollout._player import make_rollout_env
 
 # The most tasks whose sessions wait for a rollout; the oldest are given up.

@@ -26,8 +26,8 @@ from ors_gym.integrations import ATTEMPTS
 from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
 from ors_gym.integrations.trl._tool_methods import merge_tools
 from ors_gym.rollout._clients import split_connection
+from ors_gym.rollout._episode_rules import RewardReduction, Rules
 from ors_gym.rollout._player import make_rollout_env
-from ors_gym.rollout._rules import RewardReduction, Rules
 from ors_gym.types import TaskSpec, ToolSpec
 
 # Arguments of `ORSEnv` that `trl_environment` takes.

@@ -23,7 +23,6 @@ from ors_gym.protocol._exchange import (
 )
 from ors_gym.protocol._operations.fetching import wait
 from ors_gym.protocol._operations.sessions import note_loss
-from ors_gym.protocol._reading import parse_json, read_scores, read_tool_output
 from ors_gym.protocol._replies import (
     HEARTBEATS_MISSED,
     StreamReader,
@@ -31,8 +30,9 @@ from ors_gym.protocol._replies import (
     shorten_refusal,
     status_error,
 )
+from ors_gym.protocol._reply_json import parse_json, read_scores, read_tool_output
 from ors_gym.protocol._requests import call_body, call_head, encode
-from ors_gym.protocol._retries import Patience, may_repeat_call
+from ors_gym.protocol._retries import Patience, certainly_not_run
 from ors_gym.protocol._server_state import Server, SessionState
 from ors_gym.types import JSONObject, ToolOutput
 
@@ -157,7 +157,7 @@ def _start(
         if reader.task_id is not None or reader.failed is not None:
             return reader
         after_429 = server.settings.repeat_calls_after_429
-        if not may_repeat_call(outcome, after_429=after_429):
+        if not certainly_not_run(outcome, after_429=after_429):
             raise _unanswered(server, state, outcome, reader, refusals)
         if outcome.failure is Failure.TLS:
             # It may be sent again, but a certificate does not become right meanwhile.

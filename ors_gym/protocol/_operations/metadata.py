@@ -29,7 +29,8 @@ from ors_gym.protocol._dialect import (
 from ors_gym.protocol._exchange import Operation, Outcome
 from ors_gym.protocol._operations.fetching import fetch
 from ors_gym.protocol._operations.session_ids import ask
-from ors_gym.protocol._reading import (
+from ors_gym.protocol._replies import status_error
+from ors_gym.protocol._reply_json import (
     parse_json,
     read_count,
     read_difficulties,
@@ -40,7 +41,6 @@ from ors_gym.protocol._reading import (
     read_tasks,
     read_tools,
 )
-from ors_gym.protocol._replies import status_error
 from ors_gym.protocol._requests import (
     encode,
     environment_head,

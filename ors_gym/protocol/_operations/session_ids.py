@@ -18,8 +18,8 @@ from ors_gym.protocol._exchange import (
     Send,
 )
 from ors_gym.protocol._operations.fetching import fetch, wait
-from ors_gym.protocol._reading import parse_json, read_session_id
 from ors_gym.protocol._replies import StreamReader, failure_error, status_error
+from ors_gym.protocol._reply_json import parse_json, read_session_id
 from ors_gym.protocol._requests import (
     encode,
     plain_head,

@@ -24,18 +24,18 @@ from ors_gym.protocol._exchange import Operation, Outcome, Send
 from ors_gym.protocol._operations.fetching import fetch, wait, within
 from ors_gym.protocol._operations.metadata import get_task, locate
 from ors_gym.protocol._operations.session_ids import create_session, hand_back
-from ors_gym.protocol._reading import (
-    parse_json,
-    read_blocks,
-    read_messages,
-    read_tools,
-)
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import (
     BodyReader,
     failure_error,
     server_text,
     status_error,
+)
+from ors_gym.protocol._reply_json import (
+    parse_json,
+    read_blocks,
+    read_messages,
+    read_tools,
 )
 from ors_gym.protocol._requests import (
     call_head,
@@ -45,7 +45,12 @@ from ors_gym.protocol._requests import (
     read_secrets,
     session_head,
 )
-from ors_gym.protocol._retries import Patience, is_starting, may_repeat
+from ors_gym.protocol._retries import (
+    Patience,
+    certainly_not_run,
+    is_starting,
+    may_repeat,
+)
 from ors_gym.protocol._server_state import Server, SessionState
 from ors_gym.types import JSONObject, Secrets, ToolSpec
 
@@ -175,7 +180,7 @@ def _create_episode(
                 break
             if not (yield from wait(server, patience, outcome, head)):
                 break
-            if not _refused_unrun(outcome):
+            if not certainly_not_run(outcome, after_429=True):
                 return None
     finally:
         if must_discard:
@@ -188,11 +193,6 @@ def _create_episode(
     raise _create_error(
         server, outcome, reader.body, environment, redact=redact, toolset=toolset
     )
-
-
-def _refused_unrun(outcome: Outcome) -> bool:
-    """Return whether the request certainly created nothing."""
-    return not outcome.sent or outcome.status == 429 or is_starting(outcome)
 
 
 def _exists_already(outcome: Outcome, reader: BodyReader) -> bool:

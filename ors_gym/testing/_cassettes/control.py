@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from ors_gym.client.http._address import Origin
-from ors_gym.server._class_transfer import describe_application
+from ors_gym.server._load_served import describe_application
 from ors_gym.server._serve import run_served, serve_described
 
 _RECORDER: Final = "ors_gym.testing._cassettes.recorder:Recorder"

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from ors_gym.client._remote_server import find_version, is_secret_header
+from ors_gym.client._settings import find_version
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json import decode_json
 from ors_gym.formats._json_lines import LinesFile, LinesFormat, encode_line
 from ors_gym.protocol._dialect import DEPLOYMENT_HEADER
-from ors_gym.protocol._redaction import Redactor, secrets_of_header
+from ors_gym.protocol._redaction import Redactor, is_secret_name, secrets_of_header
 from ors_gym.protocol._sse import Event, EventDecoder
 from ors_gym.types import JSONObject
 
@@ -275,7 +275,7 @@ class Secrets:
         ``headers`` are named in lower case.
         """
         for name, value in headers.items():
-            if is_secret_header(name):
+            if is_secret_name(name):
                 self.learn(secrets_of_header(value))
         secrets_header = headers.get("x-secrets")
         if secrets_header:
@@ -283,14 +283,14 @@ class Secrets:
         self.learn(
             value
             for name, value in parse_qsl(urlsplit(path).query)
-            if is_secret_header(name)
+            if is_secret_name(name)
         )
         content = _read_json(body)
         if path.partition("?")[0] in _OPENING and isinstance(content, dict):
             secret = [
                 name
                 for name in content
-                if name in _SECRET_FIELDS or is_secret_header(name)
+                if name in _SECRET_FIELDS or is_secret_name(name)
             ]
             self.learn(_secret_values([content.pop(name) for name in secret]))
         deployment = headers.get(DEPLOYMENT_HEADER.lower(), "")

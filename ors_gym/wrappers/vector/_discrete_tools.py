@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ors_gym.types import ToolCall
 from ors_gym.vector._env import list_actions
 from ors_gym.wrappers._discrete_tools import CallMenu
-from ors_gym.wrappers.vector._view import Results, VectorView
+from ors_gym.wrappers.vector._vector_view import Results, VectorView
 
 
 class DiscreteTools(VectorView):

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ors_gym.errors import InvalidArgumentError
 from ors_gym.vector._env import merge_info
 from ors_gym.wrappers._native_spaces import NativeView
-from ors_gym.wrappers.vector._view import Judged, Results, VectorView
+from ors_gym.wrappers.vector._vector_view import Judged, Results, VectorView
 
 
 class NativeSpaces(VectorView):

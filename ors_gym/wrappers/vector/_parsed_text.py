@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array
 from numpy.typing import NDArray
 
 from ors_gym.wrappers._parsed_text import Parse, TextReading, check_text_space
-from ors_gym.wrappers.vector._view import Results, VectorView
+from ors_gym.wrappers.vector._vector_view import Results, VectorView
 
 
 class ParsedText(VectorView):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from ors_gym.client._remote_server import RemoteServer, make_settings
+from ors_gym.client._remote_server import RemoteServer
+from ors_gym.client._settings import make_settings
 from ors_gym.client.background import _deletes
 from ors_gym.client.background._deletes import Deletes
 from ors_gym.client.background._own_connections import BackgroundConnections

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
-from ors_gym.client._remote_server import make_settings
+from ors_gym.client._settings import make_settings
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._pool import ConnectionPool
 from tests.client.http.conformance_rows import BOUNDED_BY_ANYBODY, LIMITS, ROWS, Row

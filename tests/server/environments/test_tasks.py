@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ors_gym.server import BUNDLED
-from ors_gym.server._class_transfer import import_environment
+from ors_gym.server._load_served import import_environment
 from ors_gym.server.environments._base import SPLITS, NumberedTasks
 from tests.support.processes import run_python
 

@@ -15,7 +15,7 @@ import pytest
 from tests.support.browser import Chromium
 from tests.support.processes import run_python
 from tests.system.docs.pages import ROOT
-from tests.test_exports import PUBLIC, integrations, public_names
+from tests.test_public_names import PUBLIC, integrations, public_names
 
 PAGES = sorted(
     page.relative_to(ROOT / "docs").with_suffix("").as_posix()

@@ -16,10 +16,10 @@ from unittest.mock import patch
 
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, Record
+from ors_gym.evaluation._live_page import MALFORMED, WatchedRun
 from ors_gym.evaluation._page import show_figures
-from ors_gym.evaluation._view import MALFORMED, WatchedRun
 from ors_gym.rollout._output import FORMAT, Output, read_output
-from ors_gym.rollout._planned import Key
+from ors_gym.rollout._planned_rollout import Key
 from tests.evaluation.contract_evaluations import make_record
 from tests.support.full_disk import files_up_to
 from tests.system.fuzz.replies import misshape

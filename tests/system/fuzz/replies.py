@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ors_gym.client.http._http1 import HeadReader, ReplyReader
 from ors_gym.errors import ORSError
-from ors_gym.protocol import _reading as reading
+from ors_gym.protocol import _reply_json as reading
 from ors_gym.protocol._dialect import read_openapi, read_probe
 from ors_gym.protocol._exchange import Headers, Limits, Outcome
 from ors_gym.protocol._redaction import Redactor

@@ -335,12 +335,13 @@ def start_again(tool: str, tool_input: Any, task_id: str = "") -> bytes:
 
 MUTANTS: dict[str, Any] = {
     "a call is sent again after a reset": in_calls(
-        "may_repeat_call", lambda outcome, **_: True
+        "certainly_not_run", lambda outcome, **_: True
     ),
     "an answer of 200 refills the budget": patch.object(Patience, "spend", refill),
     "the end of the episode is ignored": in_calls("_read_output", forget_the_end),
     "an id is used again after an unanswered create": patch(
-        "ors_gym.protocol._operations.sessions._refused_unrun", lambda outcome: True
+        "ors_gym.protocol._operations.sessions.certainly_not_run",
+        lambda outcome, **_: True,
     ),
     "a session that was given up is not deleted": patch.object(
         Client, "discard", lambda self, session_id: None
@@ -380,7 +381,7 @@ MUTANTS: dict[str, Any] = {
         "ors_gym.protocol._operations.fetching.retry_after", lambda outcome: None
     ),
     "a call that was turned away is called ambiguous": in_calls(
-        "may_repeat_call", lambda outcome, **_: not outcome.sent
+        "certainly_not_run", lambda outcome, **_: not outcome.sent
     ),
     "half a result counts": patch(
         "ors_gym.protocol._replies.parse_json", lambda *rest: None

@@ -17,7 +17,7 @@ import pytest
 from ors_gym.env._task_order import Task
 from ors_gym.rollout import Episode
 from ors_gym.rollout._groups import Group, GroupPlan, Pacing, Rollout
-from ors_gym.rollout._planned import Planned
+from ors_gym.rollout._planned_rollout import Planned
 from tests.support.slow_cases import mostly_slow
 from tests.system.simulation.virtual_time import VirtualClock
 
