@@ -1,4 +1,4 @@
-"""What the design promises, and what was measured of it."""
+"""A row of the table of budgets: a promise, what was measured, whether it is met."""
 
 from __future__ import annotations
 

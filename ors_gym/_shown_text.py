@@ -1,4 +1,4 @@
-"""Text that leaves for a person, which a server must not steer."""
+"""Text for people, without the characters by which a server could steer a terminal."""
 
 from __future__ import annotations
 

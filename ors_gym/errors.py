@@ -1,4 +1,4 @@
-"""Every error that ors_gym raises, in one tree.
+"""The errors of ors_gym, in one tree.
 
     ORSError
     ├── ConnectionFailedError       the server could not be reached
@@ -127,7 +127,7 @@ class ConnectionFailedError(ORSError):
 
 
 class ServerError(ORSError):
-    """Raised when the server answers with an error status of its own making.
+    """Raised for an error status that has no class of its own, such as 429 or 502.
 
     Example:
         >>> error = ServerError("the gateway is down", status=502)
@@ -183,7 +183,7 @@ class AuthenticationError(ORSError):
 
 
 class InvalidRequestError(ORSError):
-    """Raised when a request is wrong, whatever server receives it.
+    """Raised when a request or an argument is wrong; repeating it does not help.
 
     Example:
         >>> from ors_gym import ORSEnv
@@ -227,9 +227,9 @@ class UnknownTaskError(InvalidRequestError):
 
 
 class InvalidArgumentError(InvalidRequestError, ValueError, TypeError):
-    """Raised for an action that is none, such as a number, None or a function.
+    """Raised for a value that cannot be an action, such as a number or None.
 
-    A vector env raises it for actions, seeds or options that cannot be right.
+    A vector env also raises it for actions, seeds or options that cannot be right.
     Gymnasium's own envs raise ValueError or TypeError then; this is both.
 
     Example:

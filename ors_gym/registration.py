@@ -37,9 +37,9 @@ def register_bundled() -> None:
     """
     for name in BUNDLED_NAMES:
         _register(f"ors/{name}", {"env_name": name}, deterministic=True)
-    # With an empty name the env says which argument is missing; without one, Python
-    # would only say that the constructor lacks an argument.
-    # The same for the address, in whose place stands ORS_BASE_URL but no other server.
+    # An empty name makes the env say that env_name= is missing; without one, Python
+    # would only say that the constructor lacks an argument. An empty address stands for
+    # ORS_BASE_URL, and never for the embedded server.
     _register("ors/remote", {"env_name": "", "base_url": ""})
 
 

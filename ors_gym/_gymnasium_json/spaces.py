@@ -26,7 +26,7 @@ from ors_gym._gymnasium_json.values import (
 )
 
 SPACES_KEYWORD: Final = "x-gymnasium"
-"""Under it the schema of a served env's ``step`` has the spaces of the env."""
+"""The keyword under which the schema of ``step`` holds the spaces of a served env."""
 _UNREADABLE: Final = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(TypeError, ValueError),
@@ -139,7 +139,7 @@ class _Numeric(_Kind):
 
     def schema(self, space: Any) -> dict[str, Any]:
         if space.dtype.kind == "f" and space.dtype.itemsize > 8:
-            raise UncarriedError(f"numbers of JSON have not the digits of {space}")
+            raise UncarriedError(f"JSON numbers cannot hold the digits of {space}")
         return _array_schema(*self.bounds(space))
 
     def read_action(self, space: Any, written: Any) -> Any:

@@ -1,7 +1,7 @@
 """Values of Gymnasium as JSON that loses nothing: dtype, shape, NaN, tuples.
 
 Both ends of a served Gymnasium environment use it: the server for observations, infos
-and rewards, `ors_gym.wrappers.NativeSpaces` to read them back. What JSON has is itself.
+and rewards, `ors_gym.wrappers.NativeSpaces` to read them back. JSON's own stay as is.
 Anything else is an object with one key that begins with ``@``.
 """
 
@@ -203,7 +203,7 @@ def _read_array(written: Any) -> np.ndarray[Any, Any]:
     if "data" in written:
         return np.array(written["data"], dtype).reshape(shape)
     unpacker = zlib.decompressobj()
-    # One byte more than it should be, so that no bomb is unpacked.
+    # At most one byte more than expected, so that a zip bomb is not unpacked.
     packed = base64.b64decode(written["zlib"], validate=True)
     content = bytearray(unpacker.decompress(packed, size + 1))
     if len(content) != size:

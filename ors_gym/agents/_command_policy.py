@@ -65,9 +65,9 @@ class CommandPolicy:
     deadlines, outages and rows are those of every other policy. The agent never sees
     the reward.
 
-    If the program ends before the episode, the policy gives up. If it ends so with an
-    exit code that is not 0, the policy raises: the episode has no outcome, and an
-    evaluation plays it again when it is resumed. When the episode ends first, further
+    If the program ends before the episode, the policy gives up. If its exit code is not
+    0 then, the policy raises: the episode has no outcome, and an evaluation plays it
+    again when it is resumed. When the episode ends first, further
     calls are told so, and the program has some time to end. At a deadline, after an
     outage and when the run is interrupted or killed, it is ended at once, with all that
     it started.
@@ -82,7 +82,7 @@ class CommandPolicy:
             `AgentProgram`. A command whose program is one of `AGENT_PROGRAMS` is given
             the arguments that it needs to play, unless it has them. `AgentProgram` says
             what ``{prompt}`` and the like in it stand for.
-        env: Environment variables that it is given; their values may hold the same.
+        env: Environment variables that it is given; their values may hold placeholders.
         pass_env: Names of variables of this process that it is given, besides
             ``PATH``, ``HOME``, the locale, proxies, and what ``AgentProgram.pass_env``
             names; ``*`` stands for any characters. A variable of ORS, such as

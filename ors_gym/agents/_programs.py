@@ -40,9 +40,9 @@ class AgentProgram:
         env: Environment variables that it is given.
         pass_env: Names of variables that it is given as they are; ``*`` stands for any
             characters.
-        usage: Which lines of its output tell what it used: ``line`` has what such a
-            line of JSON holds, and any other name a list of places in it, whose numbers
-            are added up.
+        usage: How its output tells what it used. ``line`` holds the fields by which
+            such a line of JSON is recognised. Every other name maps to paths in that
+            line, such as ``usage.input_tokens``, whose numbers are added up.
         install: How it is installed.
         tried_with: The version that it was tried with.
 
@@ -107,7 +107,7 @@ class AgentProgram:
         A command whose program is one of `AGENT_PROGRAMS` is given what that needs.
 
         Raises:
-            InvalidRequestError: If there is no such program.
+            InvalidRequestError: If the command is empty, or its quotes are not closed.
         """
         if isinstance(command, AgentProgram):
             return command

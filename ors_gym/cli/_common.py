@@ -172,8 +172,8 @@ def _read_header(text: str) -> tuple[str, str]:
         return name, _read_file(value[1:])
     if is_secret_name(name):
         raise argparse.ArgumentTypeError(
-            f"others could read {name} among the arguments; write it into a file, and "
-            f"{name}=@FILE"
+            f"other users of this machine could read the value of {name}; write it "
+            f"into a file, and {name}=@FILE here"
         )
     return name, value
 
@@ -183,8 +183,8 @@ def _read_secret(text: str) -> tuple[str, str | tuple[str, list[str]]]:
     name, colon, domains = named.partition(":")
     if equals and not source.startswith("@"):
         raise argparse.ArgumentTypeError(
-            f"others could read {name} among the arguments; write NAME for the "
-            "variable of that name, or NAME=@FILE"
+            f"other users of this machine could read the value of {name}; write {name} "
+            f"for the variable of that name, or {name}=@FILE"
         )
     value = _read_file(source[1:]) if equals else read_variable(name)
     return name, (value, domains.split(",")) if colon else value
@@ -222,10 +222,10 @@ def open_environment(target: str, url: str | None) -> Iterator[tuple[str, str]]:
         raise InvalidRequestError(
             f"{target!r} is a server; name its environment, and pass --url {target}"
         )
-    if is_class(target) and url is not None:
+    if is_served_here(target) and url is not None:
         raise InvalidRequestError(f"{target!r} is served here; leave out --url")
-    with open_server(target if is_class(target) else url) as base_url:
-        if is_class(target):
+    with open_server(target if is_served_here(target) else url) as base_url:
+        if is_served_here(target):
             with ORSClient(base_url) as client:
                 name = client.list_environments()[0]
             yield base_url, name
@@ -243,11 +243,11 @@ def open_server(target: str | None) -> Iterator[str]:
     if target is not None and re.fullmatch(r"[^/\s]*:\d+(?:/\S*)?", target):
         raise InvalidRequestError(f"write the address with http://: http://{target}")
     starts = target is None and not os.environ.get("ORS_BASE_URL")
-    if sys.stderr.isatty() and (starts or is_class(target or "")):
+    if sys.stderr.isatty() and (starts or is_served_here(target or "")):
         say_aside(f"starting {target or 'the bundled environments'} ...")
     if target is None or _is_address(target):
         yield find_server(target)
-    elif is_class(target):
+    elif is_served_here(target):
         from ors_gym.server import serve  # noqa: PLC0415
 
         require_module(target)
@@ -274,11 +274,11 @@ def _is_address(target: str) -> bool:
     return "://" in target
 
 
-def is_class(target: str) -> bool:
-    """Say whether a target is a class to serve.
+def is_served_here(target: str) -> bool:
+    """Say whether a target names what a command has to serve itself.
 
     Example:
-        >>> is_class("my_module:MyEnvironment"), is_class("math"), is_class("http://h")
+        >>> is_served_here("my_module:MyEnvironment"), is_served_here("math"), is_served_here("http://h")
         (True, False, False)
     """
     return ":" in target and not _is_address(target)
@@ -291,7 +291,7 @@ def require_module(reference: str) -> None:
     """
     from ors_gym.server import LIBRARIES  # noqa: PLC0415
 
-    import_from_here()
+    _import_from_here()
     module, _, name = reference.partition(":")
     if module in LIBRARIES:
         return
@@ -318,7 +318,7 @@ def require_module(reference: str) -> None:
         )
 
 
-def import_from_here() -> None:
+def _import_from_here() -> None:
     """Let modules of the working directory be imported, as ``python -m`` does."""
     if "" not in sys.path:
         sys.path.insert(0, "")

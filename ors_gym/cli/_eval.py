@@ -145,7 +145,7 @@ def _add_extent_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="the same where the server is busy, at least; default: 1",
+        help="the least of these while the server is busy; default: 1",
     )
     parser.add_argument(
         "--adapt-to-latency",
@@ -253,7 +253,7 @@ def _run(options: argparse.Namespace) -> int:
         )
     # A policy that never made a call was not evaluated.
     called = any(
-        episode.unreadable is None and not episode.gave_up_at_once
+        episode.unreadable_text is None and not episode.gave_up_at_once
         for episode in found.episodes
     )
     return 0 if found.outcomes and called and not found.stopped else 1
@@ -290,8 +290,8 @@ def _read_agent_variable(text: str) -> tuple[str, str | None]:
         return name, None
     if is_secret_name(name):
         raise argparse.ArgumentTypeError(
-            f"others could read {name} among the arguments; write {name} for the "
-            "variable of that name"
+            f"other users of this machine could read the value of {name}; write {name} "
+            "for the variable of that name"
         )
     return name, value
 

@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
         "--task",
         type=int,
         metavar="N",
-        help="of every agent; default: each plays the next that has no outcome yet",
+        help="what every agent plays; default: each the next without an outcome",
     )
     parser.add_argument(
         "--transport",

@@ -7,7 +7,7 @@ import base64
 import binascii
 import itertools
 import pathlib
-from typing import Any, Final
+from typing import Any
 
 from ors_gym.cli._common import (
     add_command,
@@ -23,10 +23,8 @@ from ors_gym.display._terminal import say
 from ors_gym.display._transcript import Entry
 from ors_gym.env import ORSEnv
 from ors_gym.errors import InvalidRequestError
-from ors_gym.formats._blocks import read_media_type
+from ors_gym.formats._blocks import IMAGE_ENDINGS, read_media_type
 from ors_gym.types import Block
-
-_ENDINGS: Final = {"image/png": "png", "image/jpeg": "jpg", "image/gif": "gif"}
 
 
 def add_parser(commands: Any) -> None:
@@ -81,7 +79,7 @@ class _Gallery:
                 self._save_one(block, self._directory)
 
     def _save_one(self, block: Block, directory: pathlib.Path) -> None:
-        ending = _ENDINGS.get(read_media_type(block), "img")
+        ending = IMAGE_ENDINGS.get(read_media_type(block), "img")
         for number in self._numbers:
             path = directory / f"image-{number}.{ending}"
             try:

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ors_gym.cli._common import SERVED, add_command, is_class, read_port, require_module
+from ors_gym.cli._common import (
+    SERVED,
+    add_command,
+    is_served_here,
+    read_port,
+    require_module,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.registration import BUNDLED_NAMES
 
@@ -36,7 +42,7 @@ def add_parser(commands: Any) -> None:
 
 def _check_class(reference: str) -> None:
     """Refuse a class that cannot be served before a port is opened for it."""
-    if is_class(reference):
+    if is_served_here(reference):
         require_module(reference)
         return
     name = reference.removeprefix("ors/")

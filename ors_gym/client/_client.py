@@ -57,12 +57,13 @@ class Session(SessionCore):
         self._asking = threading.Lock()
 
     def open(self) -> Self:
-        """Open the session on the server, unless `__enter__` did.
+        """Open the session on the server; ``with session:`` calls this.
 
         Returns:
             The session itself.
 
         Raises:
+            SessionClosedError: If it was opened or closed before.
             ORSError: If it cannot be opened; nothing is left on the server then.
         """
         self.adopt(run_blocking(self.open_operation(), self._exchange, self.redact))
@@ -478,7 +479,10 @@ class ORSClient(ClientCore[Session, HttpxTransport, HttpxClient]):
         return self.run(self._delete_episode(session_id))
 
     def close(self) -> None:
-        """Delete the episodes that are still open and close the connections."""
+        """Delete the open episodes of `create_episode`, and close the connections.
+
+        Sessions that `session` made are not closed here.
+        """
         self.run(self._close_sessions())
         self._connections.close()
 

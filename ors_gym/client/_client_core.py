@@ -107,7 +107,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
             headers=dict(settings.headers),
             timeout=settings.timeout,
             trust_env=settings.trust_env,
-            allow_insecure=settings.secure,
+            allow_insecure=settings.may_send_secrets,
             limits=settings.limits,
             share_api_key=settings.share_api_key,
             repeat_calls_after_429=settings.repeat_calls_after_429,
@@ -179,7 +179,7 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
     def subscribe_to_round_trips(
         self, callback: Callable[[float], None]
     ) -> Callable[[], None]:
-        """Have a function called with the seconds that a session id took to be had.
+        """Have a function called with the seconds that a request for a session id took.
 
         No code of an environment runs in that request, so it tells how busy the server
         is. Servers that hand out no session ids tell nothing.
@@ -331,7 +331,7 @@ class Catalog:
         self._seen: set[str] = set()
 
     def is_first(self, event: str) -> bool:
-        """Say whether nobody asked this of an event before, with this client."""
+        """Return True the first time that an event is named with this client."""
         is_first = event not in self._seen
         self._seen.add(event)
         return is_first

@@ -279,9 +279,10 @@ class SessionCore:
             self._state.closed = True
 
     def _registered(self) -> Registered | None:
-        """Return what is to be deleted: None if it is closed, or not ours to delete.
+        """Return the session's entry in the background; None if there is none.
 
-        It is not where somebody else opened it, or the process that this was forked of.
+        There is none if it is closed, if somebody else opened it, or if this process
+        was forked from the one that opened it.
         """
         state = self._state
         if state is None or state.closed:

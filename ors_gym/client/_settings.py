@@ -41,8 +41,9 @@ def make_settings(
     origin = Origin(base_url)
     base_url = base_url.rstrip("/")
     sent, secrets = _client_headers(api_key, headers or {})
-    secure = allow_insecure or origin.scheme == "https" or origin.is_loopback
-    if secrets and not secure:
+    is_private = origin.scheme == "https" or origin.is_loopback
+    may_send_secrets = allow_insecure or is_private
+    if secrets and not may_send_secrets:
         # docs/wire.md, point 19.
         raise InsecureTransportError(
             f"an API key would travel in the clear to {base_url}; use https, or pass "
@@ -54,7 +55,7 @@ def make_settings(
         headers=sent,
         timeout=timeout,
         trust_env=trust_env,
-        secure=secure,
+        may_send_secrets=may_send_secrets,
         limits=limits or Limits(),
         redact=Redactor(secrets),
         share_api_key=share_api_key,
@@ -73,7 +74,9 @@ def _client_headers(
         own["X-API-Key"] = api_key
     for name, value in headers.items():
         if name.lower() in _FRAMING:
-            raise InvalidRequestError(f"the header {name!r} is set by the transport")
+            raise InvalidRequestError(
+                f"the header {name!r} is set by the connection; leave it out"
+            )
         own = {key: own[key] for key in own if key.lower() != name.lower()}
         own[name] = value
     checked = Head("GET", "/", tuple(own.items())).headers

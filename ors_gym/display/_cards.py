@@ -210,7 +210,7 @@ def conversation_card(
 ) -> str:
     """Return a prompt and steps as a card; of very many, the first and the last.
 
-    ``budget`` is of the pictures, where several cards share one.
+    ``budget`` limits the pictures; several cards may share one.
 
     Example:
         >>> "What is 2 + 2?" in conversation_card("math", [Entry("What is 2 + 2?")])
@@ -320,7 +320,7 @@ def _folded_schema(schema: Any) -> str:
 
 
 def tasks_card(tasks: Sequence[JSONObject], title: str = "") -> str:
-    """Return task specs, which usually hold the answers, as a card of the first."""
+    """Return a card of the first tasks. Task specs usually hold the answers."""
     parts = [
         f'<div class="ors-part"><div class="ors-label">task {number}</div>'
         f"{_task_rows(task)}</div>"

@@ -117,7 +117,7 @@ def _find_fallback(character: str, size: int) -> _Fallback | None:
 
 @functools.cache
 def installed_fonts() -> tuple[str, ...]:
-    """Return the files of installed fonts, those that have most characters first."""
+    """Return installed font files, those named for wide coverage first."""
     return tuple(sorted(_font_files(), key=_preference)[:_MOST_FONTS])
 
 

@@ -43,7 +43,6 @@ LIGHT: Final[Mapping[str, str]] = {
     "bad": "#b3261e",
     "warn": "#7d4e00",
 }
-TEXT_COLOURS: Final = ("text", "muted", "accent", "good", "bad", "warn")
 
 _SHOWN_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 """Pictures only. SVG is left out: it is a document, which may hold scripts."""

@@ -192,7 +192,7 @@ def _check(tool: ToolSpec, given: JSONObject) -> None:
     problems = validate(schema, given) if schema is not None else []
     if problems:
         raise _EntryError(
-            "not sent: " + "; ".join(problems) + " (without the check it is sent)"
+            f"not sent: {'; '.join(problems)} (untick the check to send it anyway)"
         )
 
 

@@ -138,7 +138,11 @@ def _describe_misfit(tool: ToolSpec, fields: Sequence[Field] | None, name: str) 
     if fields is None:
         return f"write the input of {tool['name']} as a JSON object: {{...}}"
     names = ", ".join(field.name for field in fields) or "nothing"
-    problem = f"no argument {name!r}, or it was given twice" if name else "no more"
+    problem = (
+        f"no argument {name!r}, or it was given twice"
+        if name
+        else "more arguments were given"
+    )
     return f"{tool['name']} takes {names}; {problem}"
 
 

@@ -45,9 +45,9 @@ def print_entry(entry: Entry) -> None:
 
 
 def printable(text: object) -> str:
-    """Clean a text, and write in ASCII what the standard output has no character for.
+    """Clean a text, and escape what the standard output has no character for.
 
-    An error would lose the result of a step that is only shown here.
+    Printing must not raise: the result of a step would be lost.
     """
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return clean(text).encode(encoding, "backslashreplace").decode(encoding)

@@ -51,16 +51,16 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):  # type: ignore[override]  # a c
         tasks: Narrows the split: a range, indexes, task specs, or a function
             ``f(rng, history) -> index`` for a curriculum.
         task_order: ``sequential``, ``shuffle`` or ``random``, as `reset` says.
-        task_offset: Which of the envs that share a set of tasks this one is.
-        task_stride: How many envs share it.
+        task_offset: This env's number, from 0, among those that share the tasks.
+        task_stride: How many envs share the tasks.
         observation_mode: ``text``, or ``dict`` for ``{"text", "images"}``.
         action_mode: ``tool_call``, or ``text`` for an action space of text.
-        plain_text: What text without a tool call is: ``invalid``, or an answer to
-            ``submit`` to the one tool with one required string.
-        terminal_tool_as: How a model reaches the tool that a server declares to be the
-            terminal one: as a ``tool``, as plain ``text`` (a message without a call is
-            its argument, and the specs for models leave it out), or as ``both``. It is
-            in the action space in any case.
+        plain_text: What text without a tool call is. ``invalid``: an invalid action.
+            ``submit``: the argument of the one tool with one required string.
+        terminal_tool_as: How a model reaches the terminal tool that a server declares.
+            ``tool``: by a call. ``text``: by a message without a call, which is the
+            tool's argument; the specs for models leave the tool out. ``both``: either
+            way. The action space has the tool in any case.
         tool_schemas: Narrows the schemas of arguments, by tool and argument, where the
             server accepts less than it says: ``{"move": {"direction": {"enum": ["up",
             "down"]}}}``; see `ors_gym.spaces.narrow_tools`.
@@ -68,9 +68,9 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):  # type: ignore[override]  # a c
         call_timeout: Seconds for a tool call.
         setup_timeout: Seconds for a reset, the environment's set-up included.
         invalid_action_reward: The reward of an action that is no valid call.
-        on_tool_error: Whether a tool that raised is an observation, an exception, or
-            the (truncated) end of the episode; or a table of these by tool, such as
-            ``{"submit": "raise"}``, in which the others are observed.
+        on_tool_error: What a tool that raised leads to. ``observe``: an observation.
+            ``raise``: an exception. ``truncate``: the end of the episode. Or a table
+            by tool, such as ``{"submit": "raise"}``; tools not in it are observed.
         on_error: Whether an outage raises, or truncates the episode.
         prefetch: Whether the next task's session is opened while this one is played.
         render_mode: ``ansi``, ``human``, ``rgb_array`` (extra ``images``) or None.
@@ -85,7 +85,7 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):  # type: ignore[override]  # a c
         create_options: Further fields for the body of /create.
         session_options: The body of /create_session.
         client_options: Further arguments of the env's `ORSClient`.
-        client: A client to use, which is not closed here, in place of an own one.
+        client: A client to use in place of an own one. The env does not close it.
 
     Raises:
         UnknownEnvironmentError: If the server has no such environment.
@@ -245,7 +245,7 @@ class AsyncORSEnv(AsyncTaskEnv):
     Args:
         env_name: The environment's name on the server, in any case.
         base_url: The server's address, as for `ORSEnv`.
-        client: A client to use, which is not closed here, in place of an own one.
+        client: A client to use in place of an own one. The env does not close it.
         **arguments: The other arguments of `ORSEnv`.
 
     Raises:

@@ -84,7 +84,8 @@ class Opening(Generic[S]):
     def take(self) -> Pending[Opened[S]] | None:
         """Return the session to come, or None where it cannot be used.
 
-        Another process owns it then, somebody has taken it, or the server has lost it.
+        None if another process opened it, if it was taken or discarded before, or if
+        the session is lost or closed.
         """
         if not self.is_ours or not self._claim.acquire(blocking=False):
             return None

@@ -30,7 +30,7 @@ OnToolError: TypeAlias = Literal["observe", "raise", "truncate"]
 """What becomes of a tool that raised: an observation, an exception, or the end."""
 UNPICKLED: Final = {"": "secrets do not travel in a pickle"}
 """Stands for the secrets of an unpickled env, which must not run without them."""
-CONNECTION: Final = ("api_key", "headers", "client_options")
+CLIENT_ARGUMENTS: Final = ("api_key", "headers", "client_options")
 """Arguments of an env that its own client is made with."""
 _LEFT_OUT: Final = ("api_key", "secrets", "env_overrides", "client", "transport")
 
@@ -130,9 +130,9 @@ class TaskEnvSettings:
             "headers": self.headers,
         }
 
-    def of_client(self) -> dict[str, Any]:
+    def without_client_arguments(self) -> dict[str, Any]:
         """Return the arguments of an env that is given the client of these settings."""
-        return {k: v for k, v in vars(self).items() if k not in CONNECTION}
+        return {k: v for k, v in vars(self).items() if k not in CLIENT_ARGUMENTS}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -250,9 +250,9 @@ def find_server(base_url: str | None) -> str:
     return embedded_base_url()
 
 
-def refuse_connection(arguments: Mapping[str, Any]) -> None:
+def refuse_client_arguments(arguments: Mapping[str, Any]) -> None:
     """Refuse, beside a client, the arguments that a client is made with."""
-    for name in CONNECTION:
+    for name in CLIENT_ARGUMENTS:
         if arguments.get(name) is not None:
             raise InvalidRequestError(
                 f"{name}= is of no use beside a client, which has its own: pass it to "

@@ -48,11 +48,11 @@ StepResult: TypeAlias = tuple[Any, float, bool, bool, dict[str, Any]]
 S = TypeVar("S", bound=SessionCore)
 
 _MANY_REFUSALS: Final = 25
-"""Fewer refused calls of an env may be a policy's, and are no reason to warn."""
+"""An env with fewer refused calls does not warn: they may be its policy's mistakes."""
 
 
 def name_refusals(environment: str) -> str:
-    """Name what is warned of once where most calls of an environment are refused."""
+    """Return the name under which the warning of refused calls is given once."""
     return f"refusals of {environment}"
 
 
@@ -86,7 +86,7 @@ class StepRules(Generic[S]):
         self.catalog: Catalog | None = None
         """That of the client, which remembers what was warned of."""
         self._settings = settings
-        self._narrowed_in_vain = set(settings.tool_schemas or ())
+        self._unlisted_tools = set(settings.tool_schemas or ())
         """Tools of ``tool_schemas`` that nobody has listed yet."""
         self._recorder = recorder
         self._steps = self._steps_before = self._refused = 0
@@ -122,7 +122,7 @@ class StepRules(Generic[S]):
     def set_tools(self, environment: str, tools: list[ToolSpec]) -> None:
         """Let the action space be that of these tools, as the settings narrow them."""
         settings = self._settings
-        self._narrowed_in_vain -= {tool["name"] for tool in tools}
+        self._unlisted_tools -= {tool["name"] for tool in tools}
         tools = narrow_tools(tools, settings.tool_schemas)
         if settings.terminal_tool_as != "both":
             terminal: Any = {"terminal": settings.terminal_tool_as}
@@ -155,14 +155,14 @@ class StepRules(Generic[S]):
 
     def _warn_of_unlisted_tools(self) -> None:
         """Warn once of names in ``tool_schemas`` that look like mistakes."""
-        if self._narrowed_in_vain:
-            unlisted = ", ".join(sorted(self._narrowed_in_vain))
+        if self._unlisted_tools:
+            unlisted = ", ".join(sorted(self._unlisted_tools))
             listed = ", ".join(tool["name"] for tool in self.tools) or "no tool"
             warn(
                 f"tool_schemas names {unlisted}, which {self.environment} does not "
                 f"list; it lists {listed}",
             )
-            self._narrowed_in_vain.clear()
+            self._unlisted_tools.clear()
 
     def begin_without_session(self, task: Task | None, error: ORSError) -> ResetResult:
         """Start an episode that shows an error; its first step ends it."""
@@ -235,7 +235,7 @@ class StepRules(Generic[S]):
             return
         warn(
             f"no tool call could be read in an action for {self.environment}: "
-            f"{action.said!r}. {action.message} Further ones are told of in "
+            f"{action.said!r}. {action.message} Later ones are reported in "
             'info["error"] alone.',
         )
 
@@ -256,9 +256,9 @@ class StepRules(Generic[S]):
     def failed(self, call: ToolCall, error: ORSError) -> StepResult:
         """Return the result of a step whose call failed, or raise the error.
 
-        A refused call always has a result. So has a tool that raised, unless
-        `on_tool_error` is ``raise``, and an outage, unless `on_error` is. Every other
-        error is raised.
+        A refused call always has a result. A tool that raised has one unless
+        `on_tool_error` is ``raise``; an outage has one unless `on_error` is ``raise``.
+        Every other error is raised.
         """
         settings = self._settings
         truncated = False
@@ -302,7 +302,7 @@ class StepRules(Generic[S]):
         if self.catalog is not None and self.catalog.is_first(event):
             warn(
                 f"{self._refused} of {steps} calls of an env of {self.environment} "
-                f"were refused. The first, of {self._first_refusal:.300}. If its "
+                f"were refused. The first: {self._first_refusal:.300}. If its "
                 "schemas leave out constraints, pass tool_schemas=, which "
                 "ors_gym.testing.suggest_schemas proposes.",
             )

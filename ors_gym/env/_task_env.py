@@ -22,7 +22,7 @@ from ors_gym.env._open_for_task import Opened, Opening, find_task, open_for_task
 from ors_gym.env._settings import (
     TaskEnvSettings,
     find_server,
-    refuse_connection,
+    refuse_client_arguments,
     shows_settings,
 )
 from ors_gym.env._step_rules import PendingCall, ResetResult, StepResult, StepRules
@@ -85,20 +85,24 @@ class _BaseTaskEnv(Generic[S]):
     def conversation(self) -> list[JSONObject]:
         """The prompt of the current session as messages with ``role`` and ``blocks``.
 
-        The observation of the reset is the same as one text. It is one message of the
-        user's unless the environment's prompt is a conversation.
+        It is one user message, unless the environment's prompt is a conversation.
+        Empty without a session. The text observation of a reset has the same content.
         """
         session = self._rules.session
         return (session.conversation if session is not None else None) or []
 
     @property
     def tools(self) -> list[ToolSpec]:
-        """The tools of the current session; before the first, those of all."""
+        """The tools of the latest session.
+
+        Before the first session: the tools that every session has, if `fetch_tools`
+        was called; else none.
+        """
         return self._rules.tools
 
     @property
     def terminal_tool(self) -> ToolSpec | None:
-        """The one of the tools that ends the episode, where the server declares one."""
+        """The tool that the server declares to end the episode, or None."""
         return next((tool for tool in self.tools if "terminal" in tool), None)
 
     @property
@@ -204,7 +208,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
     Args:
         env_name: The environment's name on the server, in any case.
         base_url: The server's address, as for `ORSEnv`.
-        client: A client to use, which is not closed here, in place of an own one.
+        client: A client to use in place of an own one. The env does not close it.
         **arguments: The other arguments of `ORSEnv`, except those that choose tasks:
             ``tasks``, ``task_order``, ``task_offset``, ``task_stride``, ``prefetch``.
 
@@ -238,7 +242,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
             arguments = self._settings.client_arguments()
             client = self._owned = ORSClient(find_server(base_url), **arguments)
         else:
-            refuse_connection(arguments)
+            refuse_client_arguments(arguments)
         self.client = client
         self._rules.catalog = client.catalog
 
@@ -413,7 +417,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
     Args:
         env_name: The environment's name on the server, in any case.
         base_url: The server's address, as for `ORSEnv`.
-        client: A client to use, which is not closed here, in place of an own one.
+        client: A client to use in place of an own one. The env does not close it.
         **arguments: The other arguments of `TaskEnv`.
 
     Raises:
@@ -448,7 +452,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
             arguments = self._settings.client_arguments()
             client = self._owned = AsyncORSClient(find_server(base_url), **arguments)
         else:
-            refuse_connection(arguments)
+            refuse_client_arguments(arguments)
         self.client = client
         self._rules.catalog = client.catalog
 

@@ -53,7 +53,7 @@ class Collector:
         """The episodes that ended so far."""
         self.reason = ""
         """Why no further episode is played, other than a limit of the run."""
-        self._is_cut = False
+        self._limit_reached = False
         self.left: Iterator[Planned] = (one for one in plan if one.key not in done)
         """The episodes that are still to be played."""
         self.budget = budget or Budget()
@@ -72,30 +72,30 @@ class Collector:
     @property
     def stopped(self) -> str:
         """Why episodes are missing, if some are."""
-        return self.reason or (self.budget.stopped if self._is_cut else "")
+        return self.reason or (self.budget.stopped if self._limit_reached else "")
 
-    def cut(self) -> None:
+    def note_limit(self) -> None:
         """Note that episodes are missing if a limit of the run is reached."""
-        self._is_cut = bool(self.budget.stopped)
+        self._limit_reached = bool(self.budget.stopped)
 
     def next(self) -> Planned | None:
         """Return the next episode to be played, or None to play no more."""
         planned = None if self.stopped else next(self.left, None)
         if planned is not None:
-            self.cut()
-        return None if self._is_cut else planned
+            self.note_limit()
+        return None if self._limit_reached else planned
 
     async def keep(self, planned: Planned, record: Record | None) -> None:
         """Write an episode down, and tell the loggers and ``on_episode`` of it.
 
-        None stands for one that did not begin, as a limit of the run was reached.
+        ``record`` is None if a limit of the run kept the episode from beginning.
 
         Raises:
             BaseException: What the policy raised to end more than its episode:
                 SystemExit, KeyboardInterrupt and the like.
         """
         if record is None or record.episode.error_kind == RUN_LIMIT:
-            self.cut()
+            self.note_limit()
         if record is None:
             return
         output, cause = self._output, record.episode.cause
@@ -108,7 +108,7 @@ class Collector:
                 if output.needs_sync:
                     await asyncio.to_thread(output.sync)
             except OSError as error:
-                # What was played so far is worth more than an exception.
+                # Stop rather than raise, so that what was played so far is returned.
                 self.reason = self.reason or OUTPUT.describe_failure(output.path, error)
         self._progress.add(record)
         await self._loggers.log_episode(record)

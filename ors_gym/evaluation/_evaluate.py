@@ -20,7 +20,7 @@ from ors_gym.evaluation._result import Evaluation
 from ors_gym.formats._actions import name_type
 from ors_gym.protocol._redaction import SECRET_ARGUMENTS, takes_secrets
 from ors_gym.rollout import Episode, Policy
-from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
+from ors_gym.rollout._clients import AnyClient, borrow_async, split_client_arguments
 from ors_gym.rollout._episode_rules import RuleOptions, take_rules
 from ors_gym.rollout._limits import Budget, LimitOptions, take_limits
 from ors_gym.rollout._output import (
@@ -245,7 +245,7 @@ class _Job:
         policy_factory = options.get("policy_factory")
         self._options = options
         # Unknown options go to the env as well, which refuses them.
-        self._connection, env_arguments = split_connection(
+        self._connection, env_arguments = split_client_arguments(
             {k: v for k, v in options.items() if k not in _OWN_OPTIONS}
         )
         self._settings = Settings(

@@ -28,13 +28,13 @@ Value: TypeAlias = Callable[[Record], float]
 Range: TypeAlias = tuple[float, float]
 _PERCENTILES: Final = (50, 90, 99)
 _NO_TOOL: Final = "(no tool call)"
-_ENOUGH_CALLS: Final = 3
-"""Of fewer calls nothing can be said."""
+_LEAST_WRONG_CALLS: Final = 3
+"""Fewer refused or failed calls than this raise no warning."""
 _LONGEST_WORDS: Final = 200
 _DIGEST: Final = 12
-"""Characters of the digest of a task without an index that tell it apart."""
+"""Characters shown of the digest that names a task without an index."""
 _MOST_VALUES: Final = 6
-"""A distribution of more values is told by its quartiles."""
+"""Rewards with more distinct values than this are told by their quartiles."""
 
 
 def success_of(record: Record) -> float:
@@ -181,7 +181,7 @@ def find_warnings(records: Sequence[Record], known: Range | None) -> list[str]:
 
 
 def _doubt_turns(records: Sequence[Record]) -> Iterator[str]:
-    said_in = [one.episode.unreadable for one in records]
+    said_in = [one.episode.unreadable_text for one in records]
     unreadable = [said for said in said_in if said is not None]
     if unreadable:
         words = shorten(unreadable[0])
@@ -241,7 +241,7 @@ def _went_wrong(step: Step) -> bool:
 def _describe_failures(steps: Sequence[Step], what: str) -> str:
     """Say so if most calls were refused or raised, with the words of the first."""
     wrong = [step for step in steps if _went_wrong(step)]
-    if len(wrong) < _ENOUGH_CALLS or 2 * len(wrong) <= len(steps):
+    if len(wrong) < _LEAST_WRONG_CALLS or 2 * len(wrong) <= len(steps):
         return ""
     refused = sum(step.error_kind == "invalid_action" for step in wrong)
     counts = [f"{refused} of {len(steps)} {what} were refused"] if refused else []
@@ -261,7 +261,7 @@ def shorten(text: str, longest: int = _LONGEST_WORDS) -> str:
 def tool_metrics(records: Sequence[Record]) -> dict[str, int]:
     """Return the counts of each tool, by ``tools/NAME/COUNT``.
 
-    Names that a model made up are one: a logger keeps a chart for each.
+    All names that a model made up count as ``unknown``: a logger charts each name.
     """
     listed = {tool["name"] for one in records for tool in one.episode.tools}
     groups: dict[str, list[Step]] = defaultdict(list)
@@ -537,10 +537,10 @@ def _differences(
     first: Sequence[Record], second: Sequence[Record], value: Value
 ) -> tuple[list[float], int, int]:
     """Return the differences of the tasks' means, and the tasks without a partner."""
-    before, after = by_task(first, value), by_task(second, value)
-    common = [task for task in before if task in after]
+    in_first, in_second = by_task(first, value), by_task(second, value)
+    common = [task for task in in_first if task in in_second]
     differences = [
-        before[task][0] / before[task][1] - after[task][0] / after[task][1]
+        in_first[task][0] / in_first[task][1] - in_second[task][0] / in_second[task][1]
         for task in common
     ]
-    return differences, len(before) - len(common), len(after) - len(common)
+    return differences, len(in_first) - len(common), len(in_second) - len(common)

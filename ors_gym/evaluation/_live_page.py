@@ -116,11 +116,11 @@ def view(
 
 
 class WatchedRun:
-    """An output file as far as it was read, and what of it fits into memory.
+    """An output file that is read on as it grows; only the figures stay in memory.
 
-    The texts and pictures of an episode are left in the file. ``changes`` has the rows
-    in the order in which they were read. A file that another one took the place of, or
-    that was cut, is read anew, which ``generation`` counts.
+    Texts and pictures of an episode are left in the file. ``changes`` has the rows in
+    the order in which they were read. A file that was replaced or cut is read from its
+    beginning again; ``generation`` counts these beginnings.
     """
 
     def __init__(self, name: str) -> None:
@@ -231,7 +231,7 @@ class WatchedRun:
 
     def search(self, words: Sequence[str]) -> Iterator[int]:
         """Yield the rows whose transcripts hold all words, whatever their case."""
-        # What a line does not hold is in no text of it: most need not be decoded.
+        # A line that lacks a plain part of the words cannot match: most stay undecoded.
         parts = [part.encode() for part in _PARTS.findall(" ".join(words))]
         starts, identity = list(self._starts), self._identity
         with contextlib.suppress(OSError), self._path.open("rb") as file:
@@ -270,7 +270,7 @@ def _without_texts(record: Record) -> Record:
         for one in episode.steps
     ]
     # What was said counts only where no call could be read.
-    said = episode.unreadable
+    said = episode.unreadable_text
     actions = [{"tool": ""}] if said is None else [said]
     turns = [Turn(actions, said, seconds=one.seconds) for one in episode.turns]
     brief = Episode(
@@ -311,7 +311,7 @@ class Viewer:
             for run in self._runs:
                 more |= run.read(_READING_SECONDS)
             states = [run.state for run in self._runs]
-            # One of them at a time, so that what is there is seen.
+            # At most one slow part for each update, so that what is ready shows first.
             due = [] if more else [one for one in self._slow if one.is_due(states)]
             for slow in due[:1]:
                 self._version += 1

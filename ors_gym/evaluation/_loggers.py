@@ -117,8 +117,8 @@ class Loggers:
     ) -> Completion[object]:
         """Call a function in the thread; what it raised is in the completion.
 
-        The thread's future would hold no StopIteration, and take a CancelledError for
-        the end of the task that waits.
+        An asyncio future cannot hold a StopIteration, and a CancelledError in it would
+        count as the cancellation of the task that waits.
         """
 
         def complete() -> Completion[object]:

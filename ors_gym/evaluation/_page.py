@@ -46,8 +46,8 @@ perhaps ``figures`` and ``plots``."""
 _SAMPLED: Final = 20
 """Episodes whose transcripts a frozen page holds whatever came of them."""
 _MOST_CHARACTERS: Final = 12_000_000
-"""Characters of the episodes of a frozen page, half of those of transcripts for
-pictures."""
+"""The most characters of the episodes of a frozen page. Pictures take at most half of
+what the list of episodes leaves."""
 _LONGEST: Final = 160
 """Characters of a text in a list, which is also searched."""
 _FIELDS: Final = (
@@ -188,8 +188,8 @@ def show_plots(evaluation: Evaluation) -> str:
     except MissingExtraError as error:
         return f"<p>{escape(str(error))}</p>"
     except ValueError as error:
-        # The figures above must not be lost for the pictures.
-        return f"<p>It cannot be drawn: {escape(str(error))}</p>"
+        # A plot that fails must not cost the reader the figures above.
+        return f"<p>The plots cannot be drawn: {escape(str(error))}</p>"
     return "".join(
         f'<picture><source media="(prefers-color-scheme: dark)" srcset="{dark[shows]}">'
         f'<img alt="{escape(shows)}" src="{light[shows]}"></picture>'

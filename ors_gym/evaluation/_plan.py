@@ -14,8 +14,8 @@ from ors_gym.rollout._planned_rollout import Key, Planned, read_task
 Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
 """Indexes, task specs, pairs of split and index; None for a whole split."""
 
-_MOST_UNNAMED: Final = 1_000_000
-"""Tasks of a split up to which all of them are meant if none is named."""
+_LARGEST_WHOLE_SPLIT: Final = 1_000_000
+"""The largest split that is played in full when no tasks are named."""
 
 
 class Plan:
@@ -108,7 +108,7 @@ class _Splits:
 
 
 def _all_of(split: str, size: int) -> range:
-    if size > _MOST_UNNAMED:
+    if size > _LARGEST_WHOLE_SPLIT:
         raise InvalidRequestError(
             f"the split {split!r} has {size} tasks; name those to play, as with "
             "tasks=range(100)"

@@ -31,11 +31,11 @@ _NO_BACKGROUND: Final = ("figure.facecolor", "axes.facecolor", "legend.facecolor
 _FILL: Final = "#4477aa"
 _LEAST: Final = 1e-9
 _MOST: Final = 1e9
-"""Rewards that are smaller or larger are drawn in other units: axes are floats."""
+"""If the largest value is outside of these, values are divided by a power of ten."""
 _MOST_BARS: Final = 12
-"""Of more different values than these a histogram is drawn."""
+"""With more distinct values than this, a histogram is drawn."""
 _MOST_IN_A_ROW: Final = 32
-"""Characters of labels that have room beside each other."""
+"""With more characters than this in all, labels are turned by 45 degrees."""
 _LONGEST_NAME: Final = 24
 _PART_SIZE: Final = (4.8, 3.4)
 """Inches. On a phone's screen, text in it is as large as the page's text."""

@@ -156,7 +156,7 @@ def _describe(
     judged = limits.get("success", _USUAL)
     if success is None and judged != _USUAL:
         raise InvalidRequestError(
-            f"the run judged success by {judged!r}; say with success= what is one now"
+            f"the run judged success by {judged!r}; pass success= to judge it anew"
         )
     limits |= {"success": name_success(success)}
     limits.pop("reward_range", None)

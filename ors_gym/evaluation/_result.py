@@ -204,8 +204,8 @@ class Evaluation(Mapping[str, Any]):
     def usage(self) -> dict[str, float]:
         """What the episodes used together, such as tokens, where policies say it.
 
-        What attempts used that were made again is in it, and ``cost`` where the run had
-        ``prices``.
+        It includes attempts and episodes that were played again, and ``cost`` where the
+        run had ``prices``.
         """
         now = (record.used for record in self.records)
         return add_up([read_used_before(self.head), *now])
@@ -278,8 +278,8 @@ class Evaluation(Mapping[str, Any]):
             prefix: The beginning of each name.
 
         Returns:
-            Floats by name. Unknown figures are left out; without the extra ``eval``
-            the ends of the intervals are among them.
+            Floats by name. Unknown figures are left out, and without the extra ``eval``
+            so are the ends of the intervals.
 
         Example:
             >>> sorted(Evaluation([]).metrics("test/"))[:3]

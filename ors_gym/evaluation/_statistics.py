@@ -142,8 +142,8 @@ def _in_order(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return tasks sorted by their numbers.
 
-    A run has them in the order of its tasks and its file in that in which they ended:
-    both must resample the same.
+    A run lists its tasks in order, its file in the order in which episodes ended. Once
+    sorted, both draw the same resamples.
     """
     totals, played = np.asarray(sums, dtype=float), np.asarray(counts, dtype=float)
     order = np.lexsort((played, totals))
@@ -193,8 +193,9 @@ def pass_at_k(successes: Sequence[int], counts: Sequence[int], k: int) -> float:
     """Return the probability that at least one of k episodes of a task succeeds.
 
     The estimate is unbiased: for each task it is the share of all choices of k of its
-    episodes (Chen et al., "Evaluating Large Language Models Trained on Code", 2021),
-    averaged over the tasks that have at least k; NaN if none has.
+    episodes that contain a success (Chen et al., "Evaluating Large Language Models
+    Trained on Code", 2021), averaged over the tasks that have at least k; NaN if none
+    has.
 
     Args:
         successes: The number of successes of each task.

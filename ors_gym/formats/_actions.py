@@ -92,8 +92,9 @@ def parse_action(
 
     Args:
         action: Anything.
-        tools: The session's tools. Messages name them, `provider_tool_name` is undone
-            with them, and the terminal one among them takes text without a call.
+        tools: The session's tools. Error messages list them, stand-ins that
+            `provider_tool_name` made become their names again, and text without a call
+            goes to the terminal tool among them.
         plain_text: Without a terminal tool, ``"submit"`` sends text without a call to
             the one tool that requires exactly one property, a string; ``"invalid"``
             refuses such text.

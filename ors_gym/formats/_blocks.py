@@ -188,6 +188,15 @@ def _image_data(block: Block) -> str | None:
     return data if block.get("type") == "image" and isinstance(data, str) else None
 
 
+IMAGE_ENDINGS: Final = {
+    "image/gif": "gif",
+    "image/jpeg": "jpg",
+    "image/png": "png",
+    "image/webp": "webp",
+}
+"""The endings of the files of images, by media type."""
+
+
 def read_media_type(block: Block) -> str:
     """Return what an image is by its first bytes, else by the label of the server.
 

@@ -1,6 +1,6 @@
 """The drafts of JSON Schema, and what a reference means at a place in a schema.
 
-The samplers and checks go by it, and what is shown and sent to providers does. The
+Samplers and checks follow them, and so does what is shown and sent to providers. The
 samplers know one draft, 2020-12. `modernise` writes a schema of an older draft in
 its keywords. `Scope` follows references as jsonschema does, with the same library.
 """
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 NEWEST = 2020
 _MOST_DIGITS = 20
 _TUPLES = 2019
+"""The last draft whose ``items`` may be a list; the only one with ``$recursiveRef``."""
 _DIALECTS = {
     "http://json-schema.org/draft-03/schema": 3,
     "http://json-schema.org/draft-04/schema": 4,
@@ -48,7 +49,7 @@ _SINCE = {
 
 
 def declared(schema: Any, inherited: int) -> int:
-    """Return the draft that a schema is read by, within one of the draft inherited."""
+    """Return the draft that a schema names, else the inherited one."""
     name = schema.get("$schema") if isinstance(schema, dict) else None
     if not isinstance(name, str):
         return inherited
@@ -343,7 +344,7 @@ class Scope:
 
 
 def scope_key(resolver: Resolver[Any]) -> tuple[str, ...]:
-    """Return what of the way to a place decides where dynamic references lead."""
+    """Return the part of the dynamic scope that decides where references lead."""
     # The outermost scope that has an anchor decides, so repetitions say nothing.
     outwards = [uri for uri, _ in resolver.dynamic_scope()]
     return tuple(dict.fromkeys(reversed(outwards)))

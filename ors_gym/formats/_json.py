@@ -115,9 +115,9 @@ def is_flat_json(value: dict[Any, Any]) -> bool:
 
 
 def has_float(value: object) -> bool:
-    """Say whether there is a float of a value, if it is an integer.
+    """Say whether an integer fits into a float; True for any other value.
 
-    JSON has integers without end, of which nothing can be computed with floats.
+    JSON integers have no bound, and one beyond 1.8e308 cannot become a float.
     """
     return not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
 

@@ -82,7 +82,7 @@ class LinesFormat:
     def read_on(
         self, file: BufferedReader, path: Path, first: int = 1
     ) -> Iterator[tuple[Any, bytes]]:
-        """Yield each whole line from where an open file stands: its ``first`` one."""
+        """Yield each whole line from where a file stands, numbered from ``first``."""
         if first == 1 and file.peek(1)[:1] not in (b"{", b""):
             # It may be a large file without any line.
             raise self.not_ours(path)

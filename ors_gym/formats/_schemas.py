@@ -50,9 +50,9 @@ def bundle_schema(schema: Any) -> Any:
     """Return a schema of which every reference is a pointer that providers follow.
 
     They know ``#`` and ``#/$defs/...``, but no ``$id``, ``$anchor`` or ``$dynamicRef``,
-    nor places such as ``#/anyOf/0`` once a union is merged. What a reference means is
-    the sampler's to say: `Scope.refer`. One that leads nowhere stays. A schema that
-    has no others is returned as it is.
+    nor places such as ``#/anyOf/0`` once a union is merged. `Scope.refer` finds what a
+    reference means, as for the samplers. One that leads nowhere stays. A schema without
+    other references is returned as it is.
 
     Example:
         >>> way = {"$id": "way", "$anchor": "a", "enum": ["up", "down"]}
@@ -142,6 +142,12 @@ class _Bundler:
         name = words[-1] if words else "schema"
         names = itertools.chain([name], (f"{name}_{n}" for n in itertools.count(2)))
         return next(one for one in names if one not in self._definitions)
+
+
+def list_of(part: Mapping[str, Any], keyword: str) -> list[Any]:
+    """Return the list that a keyword has; a schema may have anything there."""
+    value = part.get(keyword)
+    return value if isinstance(value, list) else []
 
 
 def find_reference(reference: object, root: Any) -> Any:

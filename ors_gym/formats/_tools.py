@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.formats._blocks import make_encodable, replace_surrogates
-from ors_gym.formats._schemas import bundle_schema, find_reference
+from ors_gym.formats._schemas import bundle_schema, find_reference, list_of
 from ors_gym.types import JSONObject, ToolSpec
 
 
@@ -190,9 +190,9 @@ def provider_schema(schema: JSONObject | None) -> JSONObject:
     and an object without ``properties`` (its function calling guide). Anthropic
     requires ``"type": "object"`` and refuses the same unions (its tool use guide).
     Pydantic writes such schemas for unions and for recursive models. Below the
-    outermost level nothing changes, but references by ``$id``, ``$anchor`` and the
-    like, which no provider follows, lead to ``$defs``. What programs tell each other
-    there in keywords of their own, such as ``x-gymnasium``, is left out.
+    outermost level only references by ``$id``, ``$anchor`` and the like change: no
+    provider follows them, so they become pointers to ``$defs``. Keywords of the
+    outermost level that begin with ``x-``, such as ``x-gymnasium``, are left out.
 
     Args:
         schema: A tool's ``input_schema``; None means that it takes no arguments.
@@ -242,9 +242,9 @@ class _PropertyCollector:
         groups = [(_as_object(part.get("properties")), _names(part.get("required")))]
         if isinstance(part.get("$ref"), str):
             groups.append(self._follow(part["$ref"], depth))
-        groups += [self.collect(inner, depth + 1) for inner in _items(part, "allOf")]
+        groups += [self.collect(inner, depth + 1) for inner in list_of(part, "allOf")]
         for key in ("anyOf", "oneOf"):
-            branches = [self.collect(inner, depth + 1) for inner in _items(part, key)]
+            branches = [self.collect(inner, depth + 1) for inner in list_of(part, key)]
             if branches:
                 in_all = set.intersection(*(required for _, required in branches))
                 groups.append((_merge(found for found, _ in branches), in_all))
@@ -266,11 +266,6 @@ def _as_object(value: Any) -> dict[str, Any]:
 def _names(value: Any) -> set[str]:
     names = value if isinstance(value, list) else []
     return {name for name in names if isinstance(name, str)}
-
-
-def _items(part: Mapping[str, Any], key: str) -> list[Any]:
-    value = part.get(key)
-    return value if isinstance(value, list) else []
 
 
 def _merge(groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

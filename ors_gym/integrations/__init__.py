@@ -41,7 +41,9 @@ def choose_indexes(
     split: str | None,
     tasks: Iterable[int] | None,
 ) -> tuple[str, Iterable[int]]:
-    """Ask the server for the split if there is no ``split``, and for all its indexes.
+    """Return the chosen split, and the given indexes or else all of that split.
+
+    The server is asked for its splits in any case, so a wrong ``split`` is refused.
 
     Raises:
         UnknownTaskError: If there is no such split.

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ors_gym.errors import InvalidRequestError, needs_extra
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._messages import called_names, join_system_messages
-from ors_gym.formats._schemas import find_reference
+from ors_gym.formats._schemas import find_reference, list_of
 from ors_gym.integrations import (
     EPISODE_SECRETS,
     ClientFactory,
@@ -390,10 +390,10 @@ def _plain(
             plain[name] = inner(plain[name])
     if isinstance(plain.get("properties"), Mapping):
         plain["properties"] = {k: inner(v) for k, v in plain["properties"].items()}
-    choices = [*_listed(part, "anyOf"), *_listed(part, "oneOf")]
+    choices = [*list_of(part, "anyOf"), *list_of(part, "oneOf")]
     if choices:
         plain["anyOf"] = [inner(choice) for choice in choices]
-    for base in _listed(part, "allOf"):
+    for base in list_of(part, "allOf"):
         plain = {**inner(base), **plain}
     reference = plain.pop("$ref", None)
     # Within itself a recursive schema may be anything: it has no end written out.
@@ -402,8 +402,3 @@ def _plain(
         target = _plain(target, root, left, depth + 1, (*followed, reference))
         plain = {**target, **plain}
     return plain
-
-
-def _listed(part: Mapping[str, Any], name: str) -> list[Any]:
-    value = part.get(name)
-    return value if isinstance(value, list) else []

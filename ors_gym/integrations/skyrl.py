@@ -31,7 +31,7 @@ from ors_gym.integrations import (
     choose_indexes,
 )
 from ors_gym.rollout import Episode
-from ors_gym.rollout._clients import connect, split_connection
+from ors_gym.rollout._clients import connect, split_client_arguments
 from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.types import JSONObject, ToolSpec
 
@@ -109,7 +109,7 @@ class ORSTextEnv(BaseTextEnv):
             raise InvalidRequestError(
                 f"observation_role is {self._role!r}; it must be 'tool' or 'user'"
             )
-        connection, given = split_connection(given)
+        connection, given = split_client_arguments(given)
         connection["base_url"] = given.pop("base_url", None)
         self._live = _make(connection, given)
 

@@ -20,11 +20,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from ors_gym.client import ORSClient
-from ors_gym.env._settings import find_server
-from ors_gym.env._task_order import choose_split
 from ors_gym.errors import InvalidRequestError, ORSError, needs_extra
-from ors_gym.integrations import ATTEMPTS, EPISODE_SECRETS
+from ors_gym.integrations import ATTEMPTS, EPISODE_SECRETS, choose_indexes
 from ors_gym.rollout._chat_policy import ChatPolicy
 from ors_gym.rollout._clients import connect
 from ors_gym.rollout._live_episode import LiveEpisode
@@ -187,11 +184,9 @@ class ORSTaskset(vf.Taskset[ORSTask, ORSTasksetConfig]):
         name = config.env_name
         if not name:
             raise InvalidRequestError("name an environment: --env.taskset.env-name")
-        with contextlib.closing(ORSClient(find_server(config.base_url))) as client:
-            split = choose_split(client.list_splits(name), config.split)
-            tasks = config.tasks
-            if tasks is None:
-                tasks = range(client.num_tasks(name, split))
+        split, tasks = choose_indexes(
+            name, config.base_url, None, config.split, config.tasks
+        )
         for index in tasks:
             data = ORSData(
                 name=f"{name}/{split}#{index}",

@@ -31,7 +31,7 @@ PROMPT: Final = "task"
 RESOURCE: Final = "ors://prompt"
 """The address of the MCP resource that is the prompt."""
 STOP_REASON: Final = "ors_gym/stop_reason"
-"""In the metadata of the results of the last call and later ones: why it ended."""
+"""The metadata key of the stop reason, in results from the last call on."""
 _DESCRIPTION: Final = "What is to be done."
 _PATIENCE: Final = 20.0
 """Seconds for which a client that connects or lists waits for the set-up. Clients give
@@ -75,7 +75,7 @@ class EpisodeServer:
         self.ended = asyncio.Event()
         """Set when the episode is over, or could not be set up."""
         self.agent: str | None = None
-        """What the program that made the latest call says that it is."""
+        """Name and version of the client that made the latest call."""
         self._start = start
         self._when_over = when_over
         self._starting: asyncio.Future[None] | None = None
@@ -98,7 +98,7 @@ class EpisodeServer:
             get_tool_input_schema=self._find_schema,
             on_subscriptions_listen=ListenHandler(self._bus),
         )
-        server.middleware.append(self._greet)
+        server.middleware.append(self._around_request)
         add = server.add_request_handler
         add("tools/list", types.PaginatedRequestParams, self._list_tools)
         add("tools/call", types.CallToolRequestParams, self._call_tool)
@@ -121,7 +121,7 @@ class EpisodeServer:
         await self._note_end()
 
     async def _note_end(self) -> None:
-        """Have the end noted once. It goes on if whoever waits for it is cancelled."""
+        """Call ``when_over`` once. It runs on if whoever waits for it is cancelled."""
         is_first = not self.ended.is_set()
         if is_first:
             self.ended.set()
@@ -156,8 +156,8 @@ class EpisodeServer:
             self._starting.result()
         return self._starting.done()
 
-    async def _greet(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        """Have the prompt before a client is given the server's instructions."""
+    async def _around_request(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Wait for the set-up before a client connects; turn errors into MCP's."""
         if ctx.method != "tools/call":
             self._asked_last = None
         try:
@@ -168,7 +168,7 @@ class EpisodeServer:
             raise MCPError(types.INTERNAL_ERROR, str(error)) from None
 
     async def _announce(self, context: Context) -> None:
-        """Tell a client that was told of no tools once the session's own are known."""
+        """Announce the tools to a client that listed them before the set-up."""
         await self._wait_for_start()
         await context.session.send_tool_list_changed()
         await self._bus.publish(ToolsListChanged())
@@ -261,8 +261,8 @@ class EpisodeServer:
         Within a session a client uses the id of a request once (MCP, "Requests"), so
         a second request with it is the first one again. From 2026-07-28 on there is no
         session over HTTP, and every program that plays the episode counts from 1. There
-        a call repeats one that is the same, if that is under way or nothing else was
-        asked since: a program that has just started asks for the tools first.
+        an identical call repeats the first one if that is under way or was the latest
+        request: a program that has just started asks for the tools first.
         """
         request = context.request
         session = "" if request is None else request.headers.get("mcp-session-id", "")
@@ -284,7 +284,7 @@ class EpisodeServer:
         call = _Call(asked, asyncio.create_task(self._run(*asked)))
         self._latest.append(call)
         if not self.live.ended:
-            # Later ones run nothing, however often they are sent.
+            # After the end a call runs nothing, so no repetition has to be recognised.
             self._calls[key] = self._asked_last = call
         while len(self._latest) > _RESULTS_KEPT and not self._latest[0].is_under_way:
             self._latest.popleft().task = None

@@ -9,18 +9,17 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Final
 
-import uvicorn
 from mcp.server.streamable_http import EventCallback, EventMessage, EventStore
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import JSONRPCMessage
 
 from ors_gym.mcp._episode_server import EpisodeServer
+from ors_gym.server._uvicorn import StartReportingServer
 from ors_gym.server._web import TokenGuard, WebPageGuard
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_SHUTDOWN_SECONDS: Final = 2
 _LONGEST_HELD_BACK: Final = 4 * 1024 * 1024
 """Bytes of a request that are read before it is handed on."""
 _EVENTS_KEPT: Final = 256
@@ -114,36 +113,19 @@ async def run_http_server(
         application = WebPageGuard(application)
     else:
         application = TokenGuard(application, token)
-    config = uvicorn.Config(
-        application,
-        lifespan="off",
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        ws="none",
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-    )
-    server = _EmbeddedServer(config)
+    accepting = asyncio.Event()
+    server = _EmbeddedServer(application, accepting.set, lifespan="off")
     running = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        await server.accepting.wait()
+        await accepting.wait()
         yield
     finally:
         server.should_exit = True
         await running
 
 
-class _EmbeddedServer(uvicorn.Server):
-    """Says when it takes requests, and leaves signals to the program around it."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.accepting = asyncio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, and say so."""
-        await super().startup(sockets=sockets)
-        self.accepting.set()
+class _EmbeddedServer(StartReportingServer):
+    """Leaves signals to the program around it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

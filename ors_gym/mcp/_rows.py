@@ -67,7 +67,7 @@ class AgentRun:
         self._head = head
         self._split = split
         self._numbers: Counter[int] = Counter()
-        """How many episodes of a task there are; of one without an index at -1."""
+        """The number of episodes by task index; -1 is a task without an index."""
         self._played: set[int] = set()
         """The tasks that the output file has an outcome of."""
         self._output: Output | None = None
@@ -140,8 +140,8 @@ class AgentRun:
         if not episode.turns and not episode.error:
             self._given_back.append(index)
             return
-        # What goes wrong is told to who serves: the agent can do nothing about it, and
-        # the rows of others may still be written.
+        # Warn whoever serves rather than raise: the agent could do nothing about it,
+        # and the rows of other agents can still be written.
         try:
             output = self._output or await self._open()
         except (OSError, ORSError) as error:
@@ -167,7 +167,7 @@ class AgentRun:
         try:
             return Record(episode, is_success(options.success, episode), task)
         except Exception as error:  # noqa: BLE001 - a user's function
-            # The agent reads of its own episode how that ended.
+            # A copy, since the agent still reads the stop reason of this one.
             unknown = dataclasses.replace(episode)
             unknown.fail(error, "success")
             warn(

@@ -19,7 +19,7 @@ from ors_gym.mcp._episode_server import EpisodeServer
 from ors_gym.mcp._http import run_episode_server, run_http_server
 from ors_gym.mcp._rows import AgentRun, RunOptions
 from ors_gym.protocol._redaction import takes_secrets
-from ors_gym.rollout._clients import connect, split_connection
+from ors_gym.rollout._clients import connect, split_client_arguments
 from ors_gym.rollout._episode_rules import take_rules
 from ors_gym.rollout._output import Success
 from ors_gym.server._web import LOOPBACK, describe_address, listen, refuse, reply_json
@@ -52,10 +52,10 @@ def serve(
 ) -> Iterator[str]:
     """Serve an environment to agents over HTTP, for as long as the block runs.
 
-    An agent that connects to the address plays an episode of its own. An agent of MCP's
-    newest version, 2026-07-28, which has no sessions, is asked to speak the version
-    before. It keeps its version at an address with a name, such as ``.../mcp/anna``:
-    there everybody plays one episode.
+    An agent that connects to the address plays an episode of its own. MCP 2026-07-28
+    has no sessions, so its agents are asked to speak an earlier version. They may keep
+    theirs at an address with a name, such as ``.../mcp/anna``; all agents at such an
+    address share one episode.
 
     Args:
         env_name: The environment's name on the server.
@@ -186,8 +186,8 @@ async def serve_stdio(
         try:
             await asyncio.wait([serving])
         finally:
-            # First of all: whoever ends this process may not wait for long. A second
-            # signal, as of a host that closed the standard input, loses no row.
+            # Before all else: whoever ends this process may not wait for long. Until
+            # the row is written, a second signal cancels nothing.
             closing = asyncio.create_task(episode_server.close())
             while not closing.done():
                 with contextlib.suppress(asyncio.CancelledError):
@@ -213,7 +213,7 @@ async def _begin_run(
     *,
     many: bool,
 ) -> AsyncIterator[AgentRun]:
-    connection, arguments = split_connection(arguments)
+    connection, arguments = split_client_arguments(arguments)
     rules = take_rules(arguments)
     options = RunOptions(
         env_name=env_name,

@@ -124,8 +124,8 @@ def read_probe(status: int, document: object) -> Dialect | None:
     )
     if not forbidden:
         return Dialect(secrets=SecretsChannel.REQUIRED_BODY)
-    # openreward 0.1.0, which has no channel, also misses the other fields; servers
-    # that read the header look at those later.
+    # openreward 0.1.0, which has no channel, also reports the other fields as missing;
+    # servers that read the header check those later.
     if ["body", "env_name"] in places:
         return Dialect(secrets=SecretsChannel.NONE)
     return Dialect(secrets=SecretsChannel.HEADER)

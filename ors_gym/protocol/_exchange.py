@@ -113,15 +113,15 @@ class Sink(Protocol):
 
 
 CALL_REUSE_WITHIN: Final = 3.0
-REUSE_WITHIN: Final = 50.0
-NEVER_REUSED: Final = -1.0
-"""Seconds after its last byte for which an idle connection may carry what is not sent
-twice (a tool call, a /create), or another request; or none may, whatever its age.
+"""Idle seconds after which a connection carries no tool call and no /create.
 
-Servers close an idle connection after 60 seconds or sooner, and may be closing an older
-one. A call that is lost on it looks like a lost reply, and is not sent again
-(docs/wire.md, point 6).
+Servers close an idle connection after 60 seconds or sooner. A call on a connection that
+is being closed looks like a lost reply, and is not sent again (docs/wire.md, point 6).
 """
+REUSE_WITHIN: Final = 50.0
+"""Idle seconds after which a connection carries no other request either."""
+NEVER_REUSED: Final = -1.0
+"""Lets no idle connection carry a request."""
 
 
 class Send:

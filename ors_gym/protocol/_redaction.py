@@ -119,7 +119,8 @@ class _View:
         self._seen_in = seen_in
         self._starts: list[int] = []
         self._tokens: list[tuple[int, int, int]] = []
-        """Of each character that was escaped: its end here, and its place there."""
+        """For each unescaped character: the end of it in `text`, and the start and the
+        end of its escape in the text that it came from."""
 
     def unescape(
         self, escape: re.Pattern[str], decode: Callable[[str], str]
@@ -141,7 +142,7 @@ class _View:
         return found if parts else None
 
     def locate(self, start: int, end: int) -> tuple[int, int]:
-        """Return the place in the text that was not unescaped at all."""
+        """Return the corresponding place in the original text."""
         if self._seen_in is None:
             return start, end
         begin, _ = self._place(start)

@@ -160,7 +160,7 @@ def read_secrets(server: Server, secrets: Secrets) -> dict[str, JSONObject]:
 
 def check_transport(server: Server, what: str) -> None:
     """Raise if something secret would travel in the clear (docs/wire.md, point 19)."""
-    if not server.settings.secure:
+    if not server.settings.may_send_secrets:
         raise InsecureTransportError(
             f"the {what} would travel in the clear to {server.base_url}; use "
             "https, or pass allow_insecure=True inside a network that you trust"

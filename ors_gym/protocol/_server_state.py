@@ -45,7 +45,7 @@ class ClientSettings:
     timeout: float = 60.0
     """Seconds for a request that is neither a call nor part of set-up."""
     trust_env: bool = False
-    secure: bool = True
+    may_send_secrets: bool = True
     """Whether secrets may travel: TLS, loopback, or the user's own word."""
     limits: Limits = dataclasses.field(default_factory=Limits)
     redact: Redactor = dataclasses.field(default_factory=Redactor, compare=False)
@@ -113,7 +113,8 @@ class Hooks:
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     """Makes a session id for a server that hands out none."""
     clock: Callable[[], float] = lambda: 0.0
-    """Tells the time in seconds; by one that stands still no break is learned from."""
+    """Returns the time in seconds. With the default, which stands still, `Reuse` learns
+    nothing."""
 
 
 class Server:

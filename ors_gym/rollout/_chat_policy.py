@@ -66,8 +66,8 @@ class ChatPolicy:
         base_url: The API's address, such as ``http://127.0.0.1:8000/v1``. If None, it
             is ``OPENAI_BASE_URL``, or OpenAI's own.
         api_key: The key. If None, it is ``OPENAI_API_KEY``; with ``base_url`` no key
-            is needed. ``""`` keeps the environment's key from ``base_url``. No repr,
-            record or message holds it.
+            is needed. With ``""`` the environment's key is not sent to ``base_url``.
+            No repr, record or message holds the key.
         system_prompt: A message before the environment's prompt. The environment's
             own system message is joined to it. Reasoning in that prompt is sent as
             ``reasoning_content``, except to OpenAI, which would refuse it.

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from ors_gym.client import AsyncORSClient, ORSClient
-from ors_gym.env._settings import CONNECTION, find_server, refuse_connection
+from ors_gym.env._settings import CLIENT_ARGUMENTS, find_server, refuse_client_arguments
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._actions import name_type
 
@@ -43,12 +43,12 @@ def connect(
     )
 
 
-def split_connection(
+def split_client_arguments(
     arguments: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split arguments into those of `connect`, but the address, and the others."""
-    connection = {k: v for k, v in arguments.items() if k in CONNECTION}
-    return connection, {k: v for k, v in arguments.items() if k not in CONNECTION}
+    connection = {k: v for k, v in arguments.items() if k in CLIENT_ARGUMENTS}
+    return connection, {k: v for k, v in arguments.items() if k not in CLIENT_ARGUMENTS}
 
 
 @asynccontextmanager
@@ -68,7 +68,7 @@ async def borrow_async(
             which has its own.
     """
     if isinstance(client, ORSClient | AsyncORSClient):
-        refuse_connection(connection or {})
+        refuse_client_arguments(connection or {})
         if isinstance(client, AsyncORSClient) and not elsewhere:
             yield client
             return
@@ -85,7 +85,7 @@ def borrow_blocking(
 ) -> Iterator[ORSClient]:
     """Give a blocking client: the user's, or one for the block."""
     if isinstance(client, ORSClient | AsyncORSClient):
-        refuse_connection(connection or {})
+        refuse_client_arguments(connection or {})
         if isinstance(client, ORSClient):
             yield client
             return

@@ -22,11 +22,11 @@ _LEAST_OF_A_BURST: Final = 0.5
 _LEAST_ROUND_TRIPS: Final = 5
 """A window has at least this many round trips."""
 _SLOW_RATIO: Final = 2.0
-"""A window is slow if its mean round trip exceeds this many times the shortest one,"""
+"""A window is slow only if its mean round trip exceeds the shortest this many times."""
 _TOLERATED_SECONDS: Final = 0.005
-"""and exceeds the shortest one by more than this."""
+"""A window is slow only if its mean exceeds the shortest by more than this."""
 _REMEMBERED: Final = 32
-"""How many windows' shortest round trips are remembered; the least is compared with."""
+"""Windows whose shortest round trip is kept; the least of these is the reference."""
 
 
 class AdaptiveLimit:

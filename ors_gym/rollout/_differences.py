@@ -69,6 +69,7 @@ def repeated_turns(episode: Episode, count: int | None = None) -> Iterator[Turn]
 def compare_steps(
     before: Sequence[Step], now: Sequence[Step]
 ) -> tuple[Difference | None, str]:
+    """Return the first difference, and which outage ended the comparison, or ``""``."""
     for number, (old, new) in enumerate(zip(before, now, strict=False)):
         if old.error_kind in OUTAGES:
             # Nobody knows what it would have been.

@@ -142,10 +142,10 @@ class Episode:
         return paid
 
     @property
-    def unreadable(self) -> str | None:
-        """The beginning of its first turn, if it ended without a readable call.
+    def unreadable_text(self) -> str | None:
+        """The text of its first turn, if no turn held a call that could be read.
 
-        None where there was such a call, no turn at all, or an error.
+        None where a turn held such a call, where there is no turn, or after an error.
         """
         actions = [action for turn in self.turns for action in turn.actions]
         if not self.turns or self.error or any(map(reaches_server, actions)):

@@ -43,13 +43,12 @@ class Rules:
         max_turns: Turns after which it ends.
         deadline: Seconds after which it ends, set-up included.
         on_plain_text: What happens after text without a tool call. ``nudge``: an
-            invalid action whose reply says how to call a tool; after three of these
-            in a row the episode ends. ``stop``: the episode ends. ``submit``: the
-            text goes to the one tool with one required string; without such a tool
-            it is a nudge. A terminal tool that the server declares takes plain text
-            in any case, unless the env has ``terminal_tool_as="tool"``. Whatever the
-            rule, a policy gets ten turns in a row without a readable call answered,
-            and no more.
+            invalid action whose reply says how to call a tool; the fourth such turn in
+            a row ends the episode. ``stop``: the episode ends. ``submit``: the text
+            goes to the one tool with one required string; without such a tool it is a
+            nudge. A terminal tool that the server declares takes plain text in any
+            case, unless the env has ``terminal_tool_as="tool"``. Whatever the rule,
+            the eleventh turn in a row without a readable call ends the episode.
         reward_reduction: How the rewards of the steps become one.
         nonterminal_reward: Added where the server did not finish the episode.
         keep_metadata: Whether ``Step.metadata`` has what a tool reported beside its
@@ -185,7 +184,7 @@ _FOLDS: Final[dict[str, Callable[[float, float, int], float]]] = {
     "max": lambda value, reward, _: max(value, reward),
     "min": lambda value, reward, _: min(value, reward),
 }
-"""How the value so far becomes that with one reward more, of so many."""
+"""The next running value, from the value so far, the new reward, and the new count."""
 
 
 class RunningReward:

@@ -236,12 +236,12 @@ def _explain(group: Group) -> IncompleteGroupError:
 class Pacing:
     """Paces groups so that each is at most ``limit`` versions old when handed over.
 
-    Nothing is thrown away for that, since what takes longest would be: the groups that
-    are trained would be the short ones. So a group begins only if all groups that are
-    not yet handed over can still be in time. How many are handed over in one version
-    decides that: ``per_version``, or the least that was seen lately; within the first
-    version, only what was handed over already is counted on. Of groups that are over,
-    one that began later waits where an earlier one would not be in time otherwise.
+    No group is dropped for being late: that would drop the longest ones and bias
+    training to short episodes. So a group begins only if all groups that are not yet
+    handed over can still be in time. That depends on how many are handed over in one
+    version: ``per_version``, or the least number seen lately; within the first version,
+    the number handed over so far, at least 1. A group that is over waits if handing it
+    over would make an older one late.
 
     Args:
         limit: The most versions; None for no limit.
@@ -279,7 +279,7 @@ class Pacing:
         self.version, self._handed_over = version, 0
 
     @property
-    def is_holding(self) -> bool:
+    def has_limit(self) -> bool:
         """Whether there is a limit, so that a new version may let more begin."""
         return self._limit is not None
 
@@ -304,9 +304,9 @@ class Pacing:
             self._waited_for[version] += 1
 
     def latest(self) -> int | None:
-        """Return the version after which no group may begin that is handed over now.
+        """Return a version: a group that began after it has to wait. None if none has.
 
-        Groups that began earlier would not all be in time after it. None for no limit.
+        Handing over a later group now would make an older one late.
         """
         if self._limit is None:
             return None

@@ -71,9 +71,9 @@ def take_limits(arguments: dict[str, Any]) -> RunLimits:
 class Budget:
     """What a run has used of its limits, and why it goes on no longer.
 
-    No episode and no turn begins once ``stopped`` is set. So a run uses at most what
-    was in flight beyond its limit: for each episode under way one turn, or what its
-    policy tells only at its end.
+    No episode and no turn begins once ``stopped`` is set. So a run exceeds a limit only
+    by what was in flight: for each episode one turn, or the whole episode if its policy
+    reports its use only at the end.
 
     Args:
         limits: The limits.
@@ -152,7 +152,7 @@ class Budget:
         self._look()
 
     def end(self, episode: Episode, used: Usage) -> None:
-        """Take an attempt that is over: an outage, or an outcome of unknown cost."""
+        """Count an attempt that ended: outages, and whether its use is known."""
         if episode.total_reward is None:
             self.outages += episode.error_kind != RUN_LIMIT
         elif episode.turns and episode.stop_reason != "deadline" and not used:

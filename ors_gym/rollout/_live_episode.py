@@ -129,7 +129,7 @@ class LiveEpisode:
         """
         self._clock = Clock()
         try:
-            while not await self._opened():
+            while not await self._try_to_open():
                 pass
         except BaseException:
             await self.close()
@@ -137,7 +137,7 @@ class LiveEpisode:
         await self._go_on(None)
         return self.episode.messages()
 
-    async def _opened(self) -> bool:
+    async def _try_to_open(self) -> bool:
         """Open a session; False if that failed, and is tried again."""
         episode, env = self.episode, self._env
         setup_seconds = episode.setup_seconds
@@ -288,7 +288,7 @@ class LiveEpisode:
         episode, past = self.episode, copy.copy(self.episode)
         try:
             while self._is_lost() and self._begin_again():
-                while not await self._opened():
+                while not await self._try_to_open():
                     pass
                 if difference := await self._repeat(past, turns):
                     vars(episode).update(vars(past))

@@ -167,7 +167,7 @@ def _answer_of(completion: Completion[Any]) -> Any:
 
 
 def raise_of_policy(error: BaseException) -> NoReturn:
-    """Raise what a policy raised, in a form that means nothing else to who runs it.
+    """Raise a policy's error so that no caller takes it for a signal of its own.
 
     Raises:
         InvalidRequestError: For what steers generators and tasks, such as StopIteration
@@ -266,7 +266,7 @@ def random_policy(seed: int | None = None) -> Policy:
 
 def check_seed(seed: int | None) -> None:
     """Refuse a negative seed, as the reset of an env does: nothing can be drawn."""
-    # What is no number is refused where it is drawn with, in words for its mistake.
+    # Other wrong types are refused where the seed is used.
     if isinstance(seed, int | np.integer) and seed < 0:
         raise InvalidRequestError(f"the seed must be at least 0, not {seed}")
 

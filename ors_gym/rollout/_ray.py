@@ -113,8 +113,8 @@ class RayScheduler:
         count = actors or max(1, int(ray.cluster_resources().get("CPU", 1)))
         count = min(count, settings.max_concurrent)
         most = -(-settings.max_concurrent // count)
-        # This process watches the limits, over all workers. With the prices these say
-        # what attempts cost that they make again.
+        # This process watches the limits, over all workers. Workers need the prices to
+        # report what their earlier attempts at an episode cost.
         each = dataclasses.replace(
             settings,
             max_concurrent=most,

@@ -620,7 +620,7 @@ class _TextKeeper:
 
 
 class _Markers:
-    """The special tokens of a template, and how the text of a message is kept of them.
+    """The special tokens of a template, which are kept out of the text of messages.
 
     A marker that a message spells out goes through the template as a word. It is
     written again in the template's output, and cut there, so that the tokenizer finds

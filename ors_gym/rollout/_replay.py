@@ -13,7 +13,7 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._task_order import Task
 from ors_gym.errors import InvalidRequestError, ReplayDiffersError
 from ors_gym.protocol._redaction import takes_secrets
-from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
+from ors_gym.rollout._clients import AnyClient, borrow_async, split_client_arguments
 from ors_gym.rollout._differences import Difference, compare_steps, repeated_turns
 from ors_gym.rollout._episode import Episode, Step, Turn
 from ors_gym.rollout._episode_rules import OUTAGES, Rules, take_rules
@@ -130,7 +130,7 @@ async def replay_async(
     async def policy(_: Episode) -> Turn | None:
         return next(turns, None)
 
-    connection, env_arguments = split_connection(env_arguments)
+    connection, env_arguments = split_client_arguments(env_arguments)
     async with (
         borrow_async(client, connection, elsewhere=elsewhere) as own,
         EpisodePlayer(own, episode.environment, rules, env_arguments) as player,
@@ -231,7 +231,7 @@ async def revive_async(
     """
     before = _first_steps(episode, step)
     wanted = _find_task(episode, task)
-    connection, arguments = split_connection(arguments)
+    connection, arguments = split_client_arguments(arguments)
     rules = rules or take_rules(arguments)
     if _has_metadata(episode):
         rules = dataclasses.replace(rules, keep_metadata=True)
@@ -251,12 +251,14 @@ async def revive_async(
         now.seed = episode.seed
         await live.start()
         if episode.prompt != now.prompt:
-            _refuse(Difference(-1, "prompt", episode.prompt, now.prompt))
+            _raise_if_different(Difference(-1, "prompt", episode.prompt, now.prompt))
         for turn in repeated_turns(episode, step):
             if not live.ended:
                 await live.step(turn)
-                _refuse(compare_steps(before[: len(now.steps)], now.steps)[0])
-        _refuse(compare_steps(before, now.steps)[0])
+                _raise_if_different(
+                    compare_steps(before[: len(now.steps)], now.steps)[0]
+                )
+        _raise_if_different(compare_steps(before, now.steps)[0])
         yield live
 
 
@@ -356,7 +358,7 @@ def _first_steps(episode: Episode, count: int) -> Sequence[Step]:
     return episode.steps[:count]
 
 
-def _refuse(difference: Difference | None) -> None:
+def _raise_if_different(difference: Difference | None) -> None:
     if difference is not None:
         raise ReplayDiffersError(
             f"the environment does not answer as before: {difference}",

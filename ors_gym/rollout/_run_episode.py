@@ -21,7 +21,7 @@ from ors_gym.rollout._clients import (
     AnyClient,
     borrow_async,
     borrow_blocking,
-    split_connection,
+    split_client_arguments,
 )
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._episode_rules import RuleOptions, Rules, error_of, take_rules
@@ -204,7 +204,7 @@ async def run_episode_async(
     """
     check_seed(seed)
     rules = rules or take_rules(arguments)
-    connection, arguments = split_connection(arguments)
+    connection, arguments = split_client_arguments(arguments)
     async with (
         borrow_async(client, connection) as own,
         EpisodePlayer(own, env_name, rules, arguments) as player,
@@ -268,7 +268,7 @@ async def run_group(
         raise InvalidRequestError("n must be at least 1")
     make_policy = choose_policy(policy, policy_factory)
     rules = rules or take_rules(arguments)
-    connection, arguments = split_connection(arguments)
+    connection, arguments = split_client_arguments(arguments)
     async with borrow_async(client, connection) as own:
         found = await own.run(find_task(own.catalog, env_name, task, split))
         planned = [Planned(found, number) for number in range(n)]
@@ -355,7 +355,7 @@ class EpisodeRunner:
         self.client = client
         self.env_name = env_name
         self._split = split
-        self._connection, arguments = split_connection(arguments)
+        self._connection, arguments = split_client_arguments(arguments)
         self._arguments = {"max_episode_steps": max_steps, **arguments}
         self.episode: Episode | None = None
         """The latest episode, with its turns and errors."""

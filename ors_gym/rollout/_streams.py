@@ -22,7 +22,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._task_order import Task, choose_split
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._redaction import takes_secrets
-from ors_gym.rollout._clients import AnyClient, borrow_async, split_connection
+from ors_gym.rollout._clients import AnyClient, borrow_async, split_client_arguments
 from ors_gym.rollout._episode import Episode
 from ors_gym.rollout._episode_rules import Rules, take_rules
 from ors_gym.rollout._groups import Group, GroupPlan, Incomplete, Pacing, Rollout
@@ -177,7 +177,7 @@ def stream_groups(
         # In the caller's thread: Ray sets its signal handlers in the main thread only.
         connect()
     rules = rules or take_rules(arguments)
-    connection, arguments = split_connection(arguments)
+    connection, arguments = split_client_arguments(arguments)
     pacing = Pacing(max_staleness, groups_per_version)
     settings = Settings(
         env_name=env_name,
@@ -255,10 +255,10 @@ class GroupStream(AsyncIterator[Group]):
 
     Leaving an ``async with`` block, `aclose`, the end of the event loop (Ctrl-C, an
     exception) and the last reference to the stream end it, and delete every session.
-    A loop that is left by ``break`` may be gone on with while somebody holds the
-    stream.
+    After ``break``, iteration can go on while somebody holds the stream.
 
-    What the methods return acts at once, and need not be awaited.
+    `pause`, `resume` and `cancel` act when they are called. Awaiting what they return
+    only waits for the effect.
 
     Example:
         >>> from ors_gym.rollout import reference_policy, stream_groups
@@ -418,7 +418,7 @@ class _Run:
                 if self._task is None or self._task.done():
                     self._raise_failure()
                     return None
-                wait = _LOOK_SECONDS if self._pacing.is_holding else None
+                wait = _LOOK_SECONDS if self._pacing.has_limit else None
                 await asyncio.wait([heard], timeout=wait)
                 if heard.done():
                     self._consumers.discard(heard)

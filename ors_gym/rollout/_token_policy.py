@@ -44,8 +44,8 @@ class TokenPolicy:
             `Generated`. Given are the whole prompt, the most ids that it may sample,
             and the ids that end a turn. A plain function runs in a thread, an async one
             on the event loop. Where a renderer makes multimodal inputs it is also given
-            ``mm``: each of them behind the place in ``ids`` from which on the renderer
-            made them.
+            ``mm``, a list of pairs: the place in ``ids`` where a rendered part begins,
+            and the inputs of that part.
         renderer: A tokenizer with a chat template, a `Renderer`, or a renderer of the
             ``renderers`` package or of tinker-cookbook.
         max_tokens: The model's context: ids that prompt and turn may have together. A
@@ -165,7 +165,7 @@ class TokenPolicy:
         return self._take(await answer, context, prompt, room)
 
     def _take(self, answer: Any, context: _Context, prompt: _Prompt, room: int) -> Turn:
-        """Add what was sampled to what the model has context."""
+        """Add what was sampled to what the model has seen, and return the turn."""
         if not isinstance(answer, Generated):
             raise InvalidRequestError(
                 f"generate returned {type(answer).__name__}; it returns a Generated"

@@ -80,9 +80,8 @@ class TurnTokens:
         starts_sequence: Whether the model read a new prompt in place of the last one
             and what followed. It is so at the first turn, and where a chat template
             rewrote what came before.
-        mm: The multimodal inputs that the renderer made beside ``prompt_ids``, behind
-            the place in ``prompt_ids`` from which on it made them. Not part of the JSON
-            form.
+        mm: A pair: the place in ``prompt_ids`` where the rendered part begins, and the
+            multimodal inputs of that part. Not part of the JSON form.
 
     Example:
         >>> TurnTokens([1, 2], [3, 0], [-0.5, -0.25], version=4).to_dict()["ids"]
@@ -157,8 +156,8 @@ class TokenSequence:
         reward: The episode's reward; None after an outage, when there is no outcome.
         turns: Which turns of the episode these are.
         truncated: Whether ``max_tokens`` left some of them out, or cut the last one.
-        mm: The multimodal inputs of the turns, each behind the place in ``ids`` from
-            which on the renderer made them.
+        mm: A pair for each turn with multimodal inputs: the place in ``ids`` where its
+            rendered part begins, and the inputs.
 
     Example:
         >>> sequence = TokenSequence(

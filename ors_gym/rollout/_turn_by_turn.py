@@ -71,7 +71,7 @@ class Clock:
         return time.monotonic() - self._since
 
     def hold_up(self, seconds: float) -> None:
-        """Leave seconds out that are over."""
+        """Leave out past seconds, such as those of a pause."""
         self._since += seconds
 
 

@@ -22,7 +22,8 @@ from ors_gym.server._embedded import embedded_base_url
 #   _embedded           the server that a process and its children share
 #   _process            starts a server process, and ends it with its owner
 #   _process_main       what runs in that process, until its owner is gone
-#   _http_server        ors-sdk under uvicorn
+#   _http_server        ors-sdk as an application, and its log
+#   _uvicorn            uvicorn, as every HTTP server here runs it
 #   _web                the socket of an HTTP server, and who may reach it
 #   _load_served        what is served, sent to the server process and loaded there
 #   _reference_players  a scripted player for each bundled environment

@@ -30,16 +30,16 @@ class _Embedded:
     """The server of this process, if it started one."""
 
     def __init__(self) -> None:
-        self.start_anew()
+        self.forget()
 
-    def start_anew(self) -> None:
-        """Own no server. A forked child needs a new lock: the old one may be held."""
+    def forget(self) -> None:
+        """Forget the server. A forked child needs a new lock: the old may be held."""
         self.lock = threading.Lock()
         self.process: ServerProcess | None = None
 
 
 _embedded = _Embedded()
-register_at_fork(after_in_child=_embedded.start_anew)
+register_at_fork(after_in_child=_embedded.forget)
 
 
 def embedded_base_url() -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-import socket
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import ors
 import ors.environment
 import ors.server
-import uvicorn
 
 from ors_gym._shown_text import clean
 from ors_gym.errors import InvalidRequestError
+from ors_gym.server._uvicorn import StartReportingServer
 from ors_gym.server._web import LOOPBACK, WebPageGuard
 from ors_gym.server.environments import PlayerMistakeError
 
@@ -25,9 +23,6 @@ if TYPE_CHECKING:
 
 # Both SDKs keep an idle connection for 60 s (docs/wire.md, "Dialects").
 _KEEP_ALIVE_SECONDS: Final = 60
-_SHUTDOWN_SECONDS: Final = 2
-_TURNS_OF_A_HANDOVER: Final = 5
-"""After so many turns of an event loop, a connection that it accepted is served."""
 
 
 def build_server(
@@ -46,17 +41,12 @@ def build_server(
     application = served if callable(served) else _serve_environments(served)
     if host in LOOPBACK:
         application = WebPageGuard(application)
-    config = uvicorn.Config(
+    return StartReportingServer(
         application,
-        log_config=None,
-        log_level="error",
-        access_log=False,
-        ws="none",
+        on_start,
         headers=list(headers),
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    return StartReportingServer(config, on_start)
 
 
 def _serve_environments(environments: Sequence[Any]) -> ASGIApp:
@@ -83,34 +73,6 @@ def _as_environment(environment: Any) -> type[ors.Environment]:
             "gymnasium.Env"
         )
     return as_environment(environment)
-
-
-class StartReportingServer(uvicorn.Server):
-    """A uvicorn server that calls a function once it takes requests."""
-
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_start = on_start
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does, then report it."""
-        await super().startup(sockets=sockets)
-        if self.started:
-            self._on_start()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End as uvicorn does, but close the connections that were just accepted, too.
-
-        asyncio leaks those that it hands to a closed listener (python/cpython#109564).
-        """
-        loop = asyncio.get_running_loop()
-        if isinstance(loop, asyncio.SelectorEventLoop):
-            for server in self.servers:
-                for listening in server.sockets:
-                    loop.remove_reader(listening)
-            for _ in range(_TURNS_OF_A_HANDOVER):
-                await asyncio.sleep(0)
-        await super().shutdown(sockets=sockets)
 
 
 def _show_only_tracebacks() -> None:

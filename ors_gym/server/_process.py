@@ -47,7 +47,7 @@ _fork_lock = threading.RLock()
 
 
 class ServerProcess:
-    """A process that serves what `describe_environment` or its twin writes.
+    """A process that serves what `ors_gym.server._load_served` described.
 
     It listens on the loopback interface; port 0 is any free one. If an environment
     cannot be loaded, the error holds the traceback of the process.

@@ -23,7 +23,7 @@ from ors_gym.server._load_served import load_served
 from ors_gym.server._web import open_socket
 
 if TYPE_CHECKING:
-    from ors_gym.server._http_server import StartReportingServer
+    from ors_gym.server._uvicorn import StartReportingServer
 
 # How long the teardown of sessions may take once the owner is gone.
 _GRACE_SECONDS: Final = 4.0

@@ -62,9 +62,8 @@ def serve(
     Raises:
         MissingExtraError: If the extra ``server`` is not installed.
         InvalidRequestError: If an environment or the cassette cannot be loaded or
-            served, as an environment with a space or an observation that JSON has no
-            form for, or the port is in use; the message holds the traceback of the
-            process.
+            served, for example because a space has no form in JSON, or if the port is
+            in use. For an unexpected error the message holds the traceback.
         ConnectionFailedError: If the process ended or was silent.
 
     Example:

@@ -36,7 +36,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """As `listen`, but for the error, which is an OSError."""
+    """Listen as `listen` does, but let OSError and OverflowError through."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # The protocol is given by number because asyncio turns Nagle's algorithm off only
     # for a socket that names TCP. With it, a reply of two writes would wait 40 ms for

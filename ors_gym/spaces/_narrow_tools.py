@@ -1,4 +1,4 @@
-"""Tools whose schemas say less than their server accepts, narrowed by the user."""
+"""Narrows the schemas of tools whose server accepts less than the schemas say."""
 
 from __future__ import annotations
 

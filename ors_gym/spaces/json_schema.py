@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["CompiledSchema", "enumerate", "sample", "validate"]
 
 _MAX_DRAWS = 4
-"""Draws in which chance may fail before a value that was found once is given."""
+"""Draws that may fail before the witness, a value found once, is returned."""
 _MAX_FIRST_DRAWS = 20
 _TIMES = 3
-"""How much more work than a draw what is done once may take."""
+"""Compiling, finding the witness and listing may take this many times a draw's work."""
 
 
 def sample(schema: Any, rng: np.random.Generator) -> Any:

@@ -42,8 +42,10 @@ def check_server(
         env_name: The environment's name, in any case; may be left out where there is
             only one.
         calls: Whether tools may be run; or the calls of one episode, such as
-            ``[{"tool": "submit", "input": {"answer": "4"}}]``. Every check can run if
-            one call takes half a second and the last one finishes the episode.
+            ``[{"tool": "submit", "input": {"answer": "4"}}]``. Without a
+            last call that finishes the episode ``call after the end`` is skipped,
+            without one of 0.3 s ``pings during a call``, without one of 15 s
+            ``heartbeats``.
         split: The split to play; ``train`` or the first one if None.
         task_index: The task to play.
         call_timeout: Seconds for a call.

@@ -98,7 +98,10 @@ class Subject:
     def ask(
         self, head: Head, body: bytes | None = None, timeout: float = 30.0
     ) -> Reply:
-        """Send one request, once, and follow no redirect."""
+        """Send one request, once, and follow no redirect.
+
+        At a gateway that routes by session, a session is opened for it and deleted.
+        """
         routed = any(name == SESSION_HEADER for name, _ in head.headers)
         if routed or not self.client.dialect.routes_by_session:
             return self.client.run(_exchange(head, body, timeout))

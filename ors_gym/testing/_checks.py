@@ -128,7 +128,7 @@ def check_unknown_environment(subject: Subject) -> Verdict:
         return passed("a path of an unknown environment is 404")
     return warned(
         f"a path of an unknown environment is {reply.status}, not 404",
-        "answer 404: a client that follows plays another environment unawares",
+        "answer 404: a client that follows a redirect plays another environment",
     )
 
 
@@ -322,7 +322,7 @@ def check_ping(subject: Subject) -> Verdict:
     if stranger.status not in (404, 410):
         return warned(
             f"/ping of an unknown session is {stranger.status}, not 404",
-            "answer 404, or a client keeps alive what is lost",
+            "answer 404, or a client keeps pinging a session that is gone",
         )
     return passed("200 for an open session, and 404 for an unknown one")
 
@@ -559,7 +559,7 @@ def check_terminal_tool(subject: Subject) -> Verdict:
     if played.outcome != "ran":
         return warned(
             f"{name} does not take the message {_LAST_MESSAGE!r}: {played.outcome}",
-            "give its model one field of type str; wrong answers earn 0",
+            "give its input model one field of type str; pay 0 for a wrong answer",
         )
     if not played.finished:
         return warned(

@@ -24,7 +24,7 @@ from ors_gym.protocol._replies import read_complaints
 from ors_gym.spaces import ToolCallSpace, narrow_tools
 from ors_gym.types import JSONObject, ToolCall, ToolSpec
 
-Refuse: TypeAlias = Callable[[ToolCall], str]
+TryCall: TypeAlias = Callable[[ToolCall], str]
 """Makes a call, and returns why it was refused; ``""`` if it ran."""
 
 _ROUNDS: Final = 6
@@ -32,7 +32,7 @@ _ROUNDS: Final = 6
 _TRIES: Final = 8
 """Calls for which a schema is tried before it is believed."""
 _MOST_VALUES: Final = 64
-_MOST_WORDS: Final = 4000
+_MOST_CHARACTERS: Final = 4000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +80,7 @@ class SuggestedSchemas:
     Args:
         tool_schemas: The table, as every env takes it.
         evidence: Why, for each of its schemas.
-        unexplained: Tools of which calls are refused even so, with the first words.
+        unexplained: Tools whose calls are still refused, with the first refusal.
 
     Example:
         >>> print(SuggestedSchemas({"move": {"direction": {"enum": ["up"]}}}, (), {}))
@@ -141,7 +141,7 @@ def suggest_schemas(
         )
     player = _Player(inner, seed)
     searches = [
-        _Search(tool, player.refuse, player.prompt, calls, seed)
+        _Search(tool, player.try_call, player.prompt, calls, seed)
         for tool in inner.tools
         if "terminal" not in tool
     ]
@@ -166,7 +166,7 @@ class _Player:
         # Its calls are meant to be refused, so nobody is warned that most are.
         env.client.catalog.is_first(name_refusals(env.environment))
 
-    def refuse(self, call: ToolCall) -> str:
+    def try_call(self, call: ToolCall) -> str:
         if self._over:
             self._env.reset()
         try:
@@ -190,14 +190,14 @@ class _Search:
     """Finds the schemas of one tool."""
 
     def __init__(
-        self, tool: ToolSpec, refuse: Refuse, prompt: str, calls: int, seed: int
+        self, tool: ToolSpec, try_call: TryCall, prompt: str, calls: int, seed: int
     ) -> None:
         self.tool = tool
         self.parts: dict[str, JSONObject] = {}
         self.left = ""
         """Why calls are refused even with these schemas."""
         self._words: dict[str, str] = {}
-        self._refuse = refuse
+        self._try_call = try_call
         self._prompt = prompt
         self._calls = calls
         self._seed = seed
@@ -237,7 +237,7 @@ class _Search:
 
     def _draw(self, count: int, space: ToolCallSpace) -> list[str]:
         """Make calls, and return the refusals."""
-        said = (self._refuse(space.sample()) for _ in range(count))
+        said = (self._try_call(space.sample()) for _ in range(count))
         return [words for words in said if words]
 
     def _narrow(self, refusals: Sequence[str]) -> bool:
@@ -261,7 +261,7 @@ class _Search:
                 part = self._try(argument, constraint)
                 if part is not None and part != self.parts.get(argument):
                     self.parts[argument] = part
-                    self._words[argument] = text[:_MOST_WORDS]
+                    self._words[argument] = text[:_MOST_CHARACTERS]
                     return True
         return False
 
@@ -293,7 +293,7 @@ class _Search:
     def _takes(self, argument: str, value: Any, space: ToolCallSpace) -> bool:
         call = space.sample()
         call["input"][argument] = value
-        words = self._refuse(call)
+        words = self._try_call(call)
         blamed = [name for name, _ in read_refusal(words, list(self._arguments))]
         return argument not in blamed
 
@@ -380,7 +380,7 @@ def read_constraints(text: str, kind: Any) -> Iterator[_Constraint]:
         >>> next(read_constraints("must be between 0 and 3", "integer")).schema
         {'minimum': 0, 'maximum': 3}
     """
-    text = text[:_MOST_WORDS]
+    text = text[:_MOST_CHARACTERS]
     if kind == "number":
         for bounds in _find_bounds(text):
             ends = (value for key, value in bounds.items() if "exclusive" not in key)

@@ -24,7 +24,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.env._settings import (
     EnvSettings,
     find_server,
-    refuse_connection,
+    refuse_client_arguments,
     shows_settings,
     without_secrets,
 )
@@ -52,17 +52,19 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         env_name: The environment's name on the server, in any case.
         base_url: The server's address, as for `ORSEnv`.
         num_envs: The number of envs.
-        autoreset_mode: When an episode follows one that ended: ``NextStep`` with the
-            next step, whose action is ignored; ``SameStep`` with the same one
-            (``final_obs`` and ``final_info`` are in the infos); ``Disabled``: when
-            ``reset`` is called with ``options={"reset_mask": ...}``.
+        autoreset_mode: When the next episode of an env begins. ``NextStep``: with the
+            next step, whose action is ignored. ``SameStep``: with the step that ended
+            the last one; ``final_obs`` and ``final_info`` are in the infos.
+            ``Disabled``: when ``reset`` is called with
+            ``options={"reset_mask": ...}``.
         task_offset: Which of the vector envs that share a set of tasks this one is.
         task_stride: How many of them share it. Env i of this one plays every
             ``task_stride * num_envs``-th task, so that all envs play different tasks;
             with seeds, give the k-th the seed ``s + k * num_envs``.
-        on_error: Whether an outage truncates its env's episode, or raises. Where it
-            truncates, so does a set-up that fails; the first such is warned of, and if
-            no env ever started an episode, its error is raised.
+        on_error: What an outage does: ``truncate`` ends its env's episode, ``raise``
+            raises. With ``truncate`` a failed set-up also ends the episode. The first
+            start that fails is warned of. If every env failed and none ever started an
+            episode, the error is raised.
         max_failed_starts: How many sessions of one env may fail to start in a row
             before the error is raised all the same; any number if None.
             ``get_attr("failed_starts")`` counts those of each env.
@@ -145,7 +147,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             )
             self._owned = client
         else:
-            refuse_connection(arguments)
+            refuse_client_arguments(arguments)
         self._loop = SlotLoop()
         # The loop and the client do not refer to this object, so it can be collected.
         self._finalizer = weakref.finalize(self, _let_go, self._loop, self._owned)
@@ -220,7 +222,9 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             SessionClosedError: If the vector env was closed.
             UnknownTaskError: If there is no such split or task.
-            SetupFailedError: If no env could start an episode, now or before.
+            ORSError: If no env could start an episode, now or before; if one env failed
+                to start ``max_failed_starts`` times in a row; with
+                ``on_error="raise"``, for any outage or failed set-up.
         """
         chosen = self._begin(seed, options)
         with self._cancelled_on_error():
@@ -392,7 +396,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return results
 
     def _judge_failed_start(self, i: int, error: ORSError) -> None:
-        """Raise why a session was not opened if none ever was, else warn of it once."""
+        """Raise if every env failed and none ever started an episode; else warn."""
         if all(s.failed_starts and not s.has_started for s in self._slots):
             error.add_note(f"none of {self.num_envs} envs could start an episode")
             raise error
@@ -442,7 +446,9 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         return self.call(name)
 
     def set_attr(self, name: str, values: Any) -> None:
-        """Set an attribute of each env.
+        """Set an attribute beside each env, which `get_attr` returns from then on.
+
+        The env itself is not changed.
 
         Args:
             name: Its name.
@@ -487,8 +493,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def close_extras(self, **_: Any) -> None:
         """Delete all sessions, in bounded time; `close` calls it.
 
-        What waits for an env, in another thread or below the handler of a signal,
-        raises SessionClosedError.
+        Calls that wait for an env raise SessionClosedError, also in another thread, or
+        where this is called in a signal's handler that interrupted them.
         """
         if not self._loop.end():
             self._discard_all()
@@ -578,7 +584,7 @@ def list_env_ids(env_ids: Iterable[int] | None, count: int) -> list[int]:
 def spread_seed(
     seed: int | Sequence[int | None] | None, count: int
 ) -> list[int | None]:
-    """Return a seed for each env: counted on from one, as Gymnasium does, or listed."""
+    """Return a seed for each env: ``seed``, ``seed + 1``, ..., or those of a list."""
     if seed is None:
         return [None] * count
     if not isinstance(seed, Iterable) or np.ndim(seed) == 0:  # type: ignore[arg-type]
@@ -632,9 +638,9 @@ async def _close_all(
 
 
 def _let_go(loop: SlotLoop, client: AsyncORSClient | None) -> None:
-    """Close what a vector env leaves behind, without a word to the server.
+    """Close a vector env's loop and its own client, without sending anything.
 
-    The sessions are the background's to delete, once they are collected too.
+    The background deletes the sessions once they are garbage-collected.
     """
     loop.close()
     if client is not None:
@@ -650,9 +656,8 @@ def batch_infos(
 ) -> dict[str, Any]:
     """Batch infos that have the same keys, for the envs at these places.
 
-    Equal to ``VectorEnv._add_info`` for one after the other, which makes an array for
-    each key of each info: here there is one array for each key, and as ``_key`` which
-    places of it are filled.
+    The result is that of ``VectorEnv._add_info`` called for each info in turn, which
+    makes more arrays. ``_key`` tells for which envs the array of a key is filled.
     """
     batch: dict[str, Any] = {}
     filled = np.zeros(count, dtype=np.bool_)

@@ -37,17 +37,17 @@ class SlotLoop:
     """Runs the work of numbered slots, at most one piece each.
 
     Where the calling thread runs an event loop already (a notebook, an async trainer),
-    a helper thread drives for as long as a call takes. Once it was ended, whatever
-    waits for it raises SessionClosedError, but for what is ``closing``.
+    a helper thread drives for as long as a call takes. After `end`, whatever waits
+    raises SessionClosedError, except with ``closing``.
     """
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()
+        self._driving = threading.Lock()
         """Held by the thread that drives."""
         self._driver = 0
         """The identity of the thread that drove last."""
         self.ended = False
-        """Whether nobody is to wait any more."""
+        """Whether `end` was called."""
         self._begin_anew()
         register_for_fork(self)
 
@@ -139,9 +139,10 @@ class SlotLoop:
         return task.result()
 
     def end(self) -> bool:
-        """Have whoever waits give up, and tell whether this thread may close what runs.
+        """Make every wait raise, and return whether this thread may close what runs.
 
-        It may not inside of what it interrupted: a signal's handler.
+        It may not in a signal's handler that interrupted the drive, after `close`, or
+        if another thread does not stop driving in time.
         """
         self.ended = True
         try:
@@ -153,14 +154,14 @@ class SlotLoop:
             return False
         # Not taken: an interrupt before it is given back would leave it locked.
         until = time.monotonic() + _END_SECONDS
-        while self._turn.locked():
+        while self._driving.locked():
             if time.monotonic() > until:
                 return False
             time.sleep(_CANCEL_PAUSE)
         return True
 
     def _drives_here(self) -> bool:
-        return self._turn.locked() and self._driver == threading.get_ident()
+        return self._driving.locked() and self._driver == threading.get_ident()
 
     def close(self) -> None:
         """Give everything up at once, and log nothing. Closing twice is fine."""
@@ -182,7 +183,7 @@ class SlotLoop:
 
     def reset_after_fork(self) -> None:
         """Start anew in a forked child: the loop and its work are the parent's."""
-        self._turn = threading.Lock()
+        self._driving = threading.Lock()
         if self._loop.is_closed():
             return
         self._selector.disown()
@@ -229,7 +230,7 @@ class SlotLoop:
                 "the handler of a signal uses the vector env that it interrupted; only "
                 "close() may be called there"
             )
-        with self._turn:
+        with self._driving:
             self._driver = threading.get_ident()
             if closing or not self.ended:
                 if _is_inside_a_loop():

@@ -59,7 +59,7 @@ class VectorSlot:
         open_ahead: bool,
         max_failed_starts: int | None,
     ) -> None:
-        self.env = AsyncORSEnv(client=client, **settings.of_client())
+        self.env = AsyncORSEnv(client=client, **settings.without_client_arguments())
         self.metadata = metadata
         self._raises = settings.on_error == "raise"
         self._loop = loop

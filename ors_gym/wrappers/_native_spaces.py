@@ -33,8 +33,8 @@ class NativeSpaces(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
     It is for what ``ors_gym.server.serve("gymnasium:...")``, or a function that makes
     Gymnasium envs, serves. Actions and observations are those of the environment's
     own spaces, to the bit: dtypes, shapes, NaN. An action reaches the environment in
-    the dtype of its space. ``terminated`` and ``truncated`` are the environment's; so
-    is the reward, where it is no finite number as well. The info is the environment's
+    the dtype of its space. ``terminated``, ``truncated`` and the reward are the
+    environment's, also a reward that is not finite. The info is the environment's
     as far as JSON holds it. Beside it ``info["ors"]`` is the info of the wrapped env, a
     read-only mapping, whose ``["metadata"]["left_out"]`` lists what JSON does not hold.
 
@@ -164,7 +164,10 @@ class NativeView:
     def judge(
         info: Mapping[str, Any], reward: Any, terminated: bool, truncated: bool
     ) -> tuple[Any, bool, bool]:
-        """Return the environment's reward and flags; either may have truncated it."""
+        """Return the environment's reward and flags.
+
+        ``truncated`` is also set if the wrapped env truncated the episode.
+        """
         metadata = info["metadata"]
         if "terminated" in metadata:
             terminated = metadata["terminated"] is True

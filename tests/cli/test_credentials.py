@@ -87,10 +87,10 @@ def test_values_come_from_files(gateway: Gateway, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--secret", "TOKEN=hunter22"), "others could read TOKEN"),
+        (("--secret", "TOKEN=hunter22"), "could read the value of TOKEN"),
         (("--secret", "MISSING_TOKEN"), "variable MISSING_TOKEN is not set"),
         (("--secret", "TOKEN=@nowhere"), "nowhere cannot be read"),
-        (("--header", "Authorization=Bearer hunter22"), "others could read Auth"),
+        (("--header", "Authorization=Bearer hunter22"), "could read the value of Auth"),
         (("--header", "X-Deployment"), "write NAME=VALUE"),
         (("--api-key", "sk-hunter22"), "not the value itself"),
         (("--api-key", "MISSING_KEY"), "variable MISSING_KEY is not set"),

@@ -119,7 +119,7 @@ def test_eval_plays_with_an_agent(server, tmp_path):
     [
         (("--agent", "claude", "--policy", "reference"), "not allowed with"),
         (("--agent-env", "NO_SUCH_VARIABLE"), "NO_SUCH_VARIABLE is not set"),
-        (("--agent-env", "MY_API_KEY=x"), "others could read MY_API_KEY"),
+        (("--agent-env", "MY_API_KEY=x"), "could read the value of MY_API_KEY"),
         (("--agent-programs", "none.toml"), "none.toml: "),
     ],
 )

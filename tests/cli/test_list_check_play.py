@@ -168,7 +168,7 @@ def test_play_takes_calls_as_they_are_written(server):
         *({"a": 9, "b": 1}, {"a": 0, "b": 3}, {"a": 4, "b": 5}),
         {"text": "it is what it is"},
     ]
-    assert "add takes a, b; no more" in done.stdout
+    assert "add takes a, b; more arguments were given" in done.stdout
     assert done.stdout.count("1. add(a: integer; b: integer)  Add two numbers.") == 2
     assert "left the episode\ntotal reward: 3.5\n" in done.stdout
 

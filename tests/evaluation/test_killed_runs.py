@@ -62,7 +62,7 @@ def test_ten_thousand_episodes_killed_twice(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="it mounts a small disk")
 def test_a_full_disk_stops_a_run_which_goes_on_once_there_is_room(tmp_path):
-    module = ("-m", "tests.evaluation.full_disk", str(tmp_path), "60")
+    module = ("-m", "tests.evaluation.evaluation_on_a_full_disk", str(tmp_path), "60")
     done = run_process("unshare", "-rm", sys.executable, *module, seconds=100)
     if not done.stdout.startswith("mounted"):
         pytest.skip(f"no file system can be mounted here: {done.stderr[-200:]}")

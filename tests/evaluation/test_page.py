@@ -29,7 +29,7 @@ def test_a_page_without_its_pictures_has_its_figures(monkeypatch):
 
     monkeypatch.setattr(page_of_runs, "draw_parts", fail)
     page = as_page("x", {"run": FOUND})
-    assert "It cannot be drawn: no &lt;such&gt; thing" in page
+    assert "The plots cannot be drawn: no &lt;such&gt; thing" in page
     assert "success rate" in page
 
 

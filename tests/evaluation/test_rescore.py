@@ -87,7 +87,7 @@ def test_success_is_judged_by_the_new_reward(run, tmp_path):
     assert found.head["limits"]["success"] == "total_reward >= 0.5"
     output = tmp_path / "new.jsonl"
     rescore(run, by_steps, output, success=lambda e: len(e.steps) == 1, progress=False)
-    with pytest.raises(InvalidRequestError, match=r"lambda>'; say with success="):
+    with pytest.raises(InvalidRequestError, match=r"lambda>'; pass success="):
         rescore(output, by_steps, progress=False)
     rescore(output, by_steps, success=1.0, progress=False)
 

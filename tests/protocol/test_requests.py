@@ -63,7 +63,7 @@ def test_a_server_without_a_channel_gets_no_secrets() -> None:
 
 
 def test_secrets_do_not_travel_in_the_clear() -> None:
-    server = RecordingServer(secure=False)
+    server = RecordingServer(may_send_secrets=False)
     with pytest.raises(InsecureTransportError, match="allow_insecure") as caught:
         read_secrets(server, SECRETS)
     assert "hunter22" not in str(caught.value)

@@ -203,7 +203,11 @@ def test_a_refusal_discards_the_id(reply: Reply, kind: type[ORSError]) -> None:
     ("server", "kind", "text"),
     [
         (RecordingServer(SECRETLESS), InvalidRequestError, "takes no secrets"),
-        (RecordingServer(secure=False), InsecureTransportError, "allow_insecure"),
+        (
+            RecordingServer(may_send_secrets=False),
+            InsecureTransportError,
+            "allow_insecure",
+        ),
     ],
 )
 def test_secrets_that_cannot_be_delivered_cost_no_session(server, kind, text):

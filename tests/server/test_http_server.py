@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from ors_gym.server._http_server import StartReportingServer, build_server
+from ors_gym.server._http_server import build_server
+from ors_gym.server._uvicorn import StartReportingServer
 from ors_gym.server._web import open_socket
 
 

@@ -232,7 +232,7 @@ def test_an_env_whose_calls_are_mostly_refused_warns_once(server, closing):
             for _ in range(10):
                 env.step(env.action_space.sample())
     (said,) = [str(one.message) for one in warned]
-    assert "25 of 25 calls of an env of board were refused. The first, of " in said
+    assert "25 of 25 calls of an env of board were refused. The first: " in said
     assert "must be " in said and "tool_schemas=" in said
     fine = closing(make(server, "Contract"))
     fine.reset()

@@ -28,7 +28,7 @@ _AGAIN_SECONDS: Final = 60.0
 the first one is usually over."""
 _REPEAT_SECONDS: Final = 0.1
 _GONE_SECONDS: Final = 1.0
-"""A server that confirmed no delete for so long holds up no exit."""
+"""Seconds without an answer after which a server no longer delays the exit."""
 LONGEST_EXIT: Final = 60.0
 
 
@@ -164,7 +164,7 @@ class Deletes:
                 timeout, attempts = _TIMEOUT, None
             else:
                 timeout, attempts = max(exit_.remaining, _REPEAT_SECONDS), 1
-                if delete.is_opening and not await self._has_come_up(delete, exit_):
+                if delete.is_opening and not await self._may_delete_now(delete, exit_):
                     return False
             operation = operations.delete_session(
                 server, delete.session_id, timeout=timeout, attempts=attempts
@@ -172,10 +172,11 @@ class Deletes:
             return await self._connections.run(server, operation)
         return False
 
-    async def _has_come_up(self, delete: Delete, exit_: Exit) -> bool:
-        """Tell whether a session exists whose /create nobody waits for.
+    async def _may_delete_now(self, delete: Delete, exit_: Exit) -> bool:
+        """Tell whether to delete a session whose /create may still be running.
 
-        Before it does, its delete is confirmed without any effect.
+        True once it exists, or when the time is almost over. The server would confirm
+        an earlier delete, without any effect.
         """
         timeout = max(exit_.remaining, _REPEAT_SECONDS)
         ping = operations.ping(delete.server, delete.session_id, timeout=timeout)

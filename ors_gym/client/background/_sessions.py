@@ -1,9 +1,9 @@
 """The sessions of this process: pinged while in use, handed over to be deleted after.
 
-A session is registered before its /create is sent, so that none is unknown here. It
-ends with one store: its state is marked as closed, or is collected because nobody
-refers to it. No interrupt falls between the two halves of that, and a finaliser has
-nothing to do (docs/wire.md, points 11, 12 and 14).
+A session is registered before its /create is sent, so that none is unknown here. One
+assignment ends it (``state.closed = True``), or the collection of its state. So an
+interrupt cannot leave it half ended, and no finaliser is needed (docs/wire.md, points
+11, 12 and 14).
 """
 
 from __future__ import annotations

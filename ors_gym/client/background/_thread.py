@@ -138,11 +138,11 @@ class Background:
     ) -> None:
         """Delete every session of this process, within ``timeout`` seconds.
 
-        Meanwhile none is opened; at the exit of the interpreter none is any more, and
-        deletes that are confirmed extend the time.
+        No session can be opened meanwhile. With ``at_exit`` none can be opened
+        afterwards either, and each confirmed delete extends the time, up to 60 s.
         """
         before, self._ending = self._ending, True
-        # Where there is none, nothing was opened, and from now on nothing is.
+        # Without a loop no session was opened, and none can be from now on.
         loop = self._thread.loop
         try:
             if loop is None:

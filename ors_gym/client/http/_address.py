@@ -82,9 +82,10 @@ class Origin:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether what is sent stays on this machine: never by a resolver or a proxy.
+        """Whether the host is this machine for certain, without asking a resolver.
 
-        A name at or below ``localhost`` is not looked up (RFC 6761, section 6.3).
+        It is if the host is a loopback address, or a name at or below ``localhost``
+        (RFC 6761, section 6.3).
         """
         if self.literal is not None:
             return self.literal.is_loopback
@@ -132,7 +133,7 @@ def default_ssl_context() -> ssl.SSLContext:
 
 
 def refuse_cuts(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Let a context tell a connection that was cut from one that its server ended.
+    """Make a context distinguish a connection that was cut from one that ended.
 
     Before Python 3.11.3, contexts take one for the other (python/cpython#95494).
     """
@@ -270,7 +271,7 @@ def _read_addresses(infos: list[tuple[Any, ...]]) -> list[_Address]:
 
 
 def _share_of_time(deadline: float, left: int) -> float:
-    """Return the seconds for one of so many addresses: the first may lead nowhere.
+    """Return the seconds for one of the ``left`` addresses: an even share.
 
     The deadline is on the clock of `time.monotonic`.
     """

@@ -82,7 +82,7 @@ def export(
 
     One episode is in memory at a time, and some 500 bytes for each to find it again.
     Episodes without an outcome are left out. The answers of tasks are never written:
-    neither a task itself, nor what tools reported beside their blocks.
+    neither a task itself, nor the metadata of tool outputs.
 
     Args:
         run: The output file of an evaluation, also of one that still runs; or an

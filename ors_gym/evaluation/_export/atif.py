@@ -14,6 +14,7 @@ from ors_gym.errors import import_extra
 from ors_gym.evaluation._export.items import Content, Item
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import (
+    IMAGE_ENDINGS,
     describe_block,
     read_media_type,
     render_text,
@@ -30,12 +31,6 @@ from ors_gym.rollout._output import Record
 from ors_gym.types import Block, JSONObject
 
 _VERSION: Final = "ATIF-v1.8"
-_ENDINGS: Final = {
-    "image/gif": "gif",
-    "image/jpeg": "jpg",
-    "image/png": "png",
-    "image/webp": "webp",
-}
 _IMAGES: Final = "images"
 
 
@@ -145,13 +140,15 @@ class _Writer:
     def _part(self, block: Block) -> JSONObject:
         """Return a block as text, or as the path of the file that its image is in."""
         media_type = read_media_type(block)
-        if block.get("type") == "image" and media_type in _ENDINGS:
+        if block.get("type") == "image" and media_type in IMAGE_ENDINGS:
             try:
                 data = base64.b64decode(str(block.get("data")), validate=True)
             except binascii.Error:
                 return {"type": "text", "text": describe_block(block)}
             # The same image of several steps is one file.
-            name = f"{hashlib.sha256(data).hexdigest()[:32]}.{_ENDINGS[media_type]}"
+            name = (
+                f"{hashlib.sha256(data).hexdigest()[:32]}.{IMAGE_ENDINGS[media_type]}"
+            )
             path = self._directory / _IMAGES / name
             if not path.exists():
                 path.parent.mkdir(exist_ok=True)

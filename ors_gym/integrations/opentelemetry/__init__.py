@@ -46,9 +46,9 @@ def instrument(
     """Take traces and metrics of everything that is played in this process from now on.
 
     Spans and their attributes follow the GenAI semantic conventions: ``invoke_agent``
-    for an episode, ``chat`` for a model call, ``execute_tool`` for a tool call. Between
-    them are ``turn``, and an HTTP client span for each request; with the request the
-    server is told the trace, in the header ``traceparent``. Attributes that have no
+    for an episode, ``chat`` for a model call, ``execute_tool`` for a tool call. In a
+    rollout a ``turn`` lies between the episode and these calls. Each request has an
+    HTTP client span and sends its ``traceparent``. Attributes that have no
     convention begin with ``ors.``. An outage is the ``error.type`` of its spans, a
     repeated and a resumed request are events.
 

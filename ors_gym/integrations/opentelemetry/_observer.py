@@ -41,7 +41,7 @@ _TOKENS_BUCKETS: Final = tuple(4.0**power for power in range(14))
 """The bounds that the conventions recommend."""
 _CALLS_IN_A_ROW: Final = 64
 _NOWHERE: Final = contexts.set_value("ors_gym-nowhere", True, Context())
-"""A context without a span: what is current now is not the call that was timed."""
+"""A context without a span: calls are recorded later, when another span is current."""
 _USAGE: Final = {
     "input_tokens": "input",
     "prompt_tokens": "input",
@@ -115,9 +115,9 @@ class _Play:
         context = trace.set_span_in_context(span)
         self.context = contexts.set_value(_PLAY, self, context)
         self._above: tuple[Context, Parent] | None = None
-        """What was current in the last call, and what that was below."""
+        """The context of the last call, and the parent of that call's span."""
         self._tools: dict[str, _Tool] = {}
-        self.place = _Place("")
+        self.place = _RequestTarget("")
         """Where its calls go."""
         self.started = time.perf_counter()
         self.redact: Callable[[str], str] = str
@@ -144,7 +144,7 @@ class _Play:
 
 
 _PLAY: Final = contexts.create_key("ors_gym-episode")
-"""Under it a context has the episode that it belongs to."""
+"""The context key of the episode that a context belongs to."""
 _opened: contextvars.ContextVar[_Play | None] = contextvars.ContextVar(
     "ors_gym_opened", default=None
 )
@@ -173,8 +173,8 @@ class Observer:
             weakref.WeakKeyDictionary()
         )
         self._chats: dict[int, Context] = {}
-        """What a policy is called in, by the identity of its episode."""
-        self._places: dict[str, _Place] = {}
+        """The context in which a policy is called, by the ``id()`` of its episode."""
+        self._places: dict[str, _RequestTarget] = {}
         """Where requests go, by the server's address."""
 
     def close(self) -> None:
@@ -234,7 +234,7 @@ class Observer:
         _opened.set(play)
         if session is not None:
             self._of_sessions[session] = play
-            play.place = _Place(session.server.base_url)
+            play.place = _RequestTarget(session.server.base_url)
             play.redact = session.redact
             session_id = session.session_id
             play.attributes["gen_ai.conversation.id"] = session_id
@@ -395,20 +395,20 @@ class Observer:
         above = self._spans.under(contexts.get_current())
         return self._observe_requests(operation, above, self._find_place(address))
 
-    def _find_place(self, address: str) -> _Place:
+    def _find_place(self, address: str) -> _RequestTarget:
         place = self._places.get(address)
         if place is None:
-            place = self._places[address] = _Place(address)
+            place = self._places[address] = _RequestTarget(address)
         return place
 
     def _observe_requests(
         self,
         operation: Operation[T],
         above: Parent,
-        place: _Place,
+        place: _RequestTarget,
         state: Any = None,
     ) -> Operation[T]:
-        """Make a span of each request; what lies between them are events above.
+        """Make a span of each request; retries become events of the span above.
 
         ``state`` is that of the session, for a call.
         """
@@ -640,7 +640,7 @@ class _Tool:
         }
 
 
-class _Place:
+class _RequestTarget:
     """Where requests go."""
 
     def __init__(self, address: str) -> None:

@@ -56,8 +56,8 @@ class Rollout:
 
     def __init__(self) -> None:
         self._live: LiveEpisode | None = None
-        # How many messages the trainer's prompt has; 0 if nobody knows.
-        self._told = 0
+        # The messages of the trainer's prompt; 0 unless `reset` filled the prompt in.
+        self._prompt_length = 0
 
     def reset(self, *, task_index: int, prompt: Any = None, **_: Any) -> Content | None:
         """Start the episode of a row of the dataset, and return its prompt.
@@ -72,20 +72,20 @@ class Rollout:
         """
         self._end()
         factory = self._factory
-        self._told = 0
+        self._prompt_length = 0
         self._live = live = factory.make_episode(task_index)
         try:
             run_and_wait(live.start())
         except ORSError as error:
             if not error.outage and not isinstance(error, SetupFailedError):
                 raise
-            self._lose(f"task {task_index} has no episode", error)
+            self._log_loss(f"task {task_index} has no episode", error)
             return None
         episode = live.episode
         factory.check_tools(episode.tools)
         if isinstance(prompt, list) and episode.conversation:
             prompt[:] = join_turns(prompt, episode.conversation, images=factory.images)
-            self._told = len(prompt)
+            self._prompt_length = len(prompt)
             content: Content = prompt[-1]["content"]
             prompt[-1] = {**prompt[-1], "content": ""}
             return content
@@ -143,7 +143,7 @@ class Rollout:
         try:
             steps = [] if live.ended else run_and_wait(live.step(answer))
         except Exception as error:  # noqa: BLE001 - TRL would show it to the model
-            self._lose(what, error)
+            self._log_loss(what, error)
             return _NOTHING
         if not steps:
             return _NOTHING if self._is_lost() else _FINISHED
@@ -158,8 +158,8 @@ class Rollout:
         }
         return {**shown, "outages": float(self._is_lost())}
 
-    def _lose(self, what: str, error: Exception) -> None:
-        """Tell the log of an episode without an outcome."""
+    def _log_loss(self, what: str, error: Exception) -> None:
+        """Log why this rollout gets no reward."""
         _LOGGER.warning(
             "%s: %s failed (%s): %s. This rollout gets no reward.",
             self._factory.name,
@@ -266,8 +266,8 @@ class EnvironmentFactory:
 class EpisodeReward:
     """A reward function of a trainer: what the server paid.
 
-    A rollout that an outage ended gets None, which a trainer leaves out of the loss; a
-    rollout that called no tool gets 0, so that calling none does not pay. Environments
+    A rollout that an outage ended gets None, which a trainer leaves out of the loss. A
+    rollout that called no tool gets 0, or ``nonterminal_reward``. Environments
     of another name get None. Scored environments are ended: their sessions are deleted
     while the model is trained. So are the sessions that were opened for rollouts which
     did not come, since a trainer resets a whole batch before it scores it.
@@ -293,7 +293,7 @@ class EpisodeReward:
             )
         own = [one for one in environments if self._is_own(one)]
         for one, prompt in zip(environments, prompts or (), strict=False):
-            if self._is_own(one) and len(prompt) < one._told:  # noqa: SLF001 - hidden
+            if self._is_own(one) and len(prompt) < one._prompt_length:  # noqa: SLF001 - hidden
                 raise InvalidRequestError(
                     f"{self.name}: its prompt has roles, and this version of TRL gives "
                     "reset() a copy of the row's prompt, so the model saw the last "

@@ -19,7 +19,7 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._open_for_task import Opening
 from ors_gym.env._settings import TaskEnvSettings
 from ors_gym.env._task_order import Task
-from ors_gym.rollout._clients import split_connection
+from ors_gym.rollout._clients import split_client_arguments
 from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.rollout._player import make_rollout_env
 
@@ -43,7 +43,7 @@ class Sessions:
         settings = TaskEnvSettings(env_name=env_name, **arguments)
         self._client = AsyncORSClient(base_url, **settings.client_arguments())
         self._env_name = env_name
-        _, self._arguments = split_connection(arguments)
+        _, self._arguments = split_client_arguments(arguments)
         self._group = group
         self._lock = threading.Lock()
         self._waiting: _Waiting = {}

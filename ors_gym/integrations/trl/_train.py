@@ -25,7 +25,7 @@ from ors_gym.errors import (
 from ors_gym.integrations import ATTEMPTS
 from ors_gym.integrations.trl._environment import EnvironmentFactory, EpisodeReward
 from ors_gym.integrations.trl._tool_methods import merge_tools
-from ors_gym.rollout._clients import split_connection
+from ors_gym.rollout._clients import split_client_arguments
 from ors_gym.rollout._episode_rules import RewardReduction, Rules
 from ors_gym.rollout._player import make_rollout_env
 from ors_gym.types import TaskSpec, ToolSpec
@@ -172,7 +172,7 @@ def trl_environment(
         async with AsyncORSClient(address, **settings.client_arguments()) as client:
             chosen = await _choose_tasks(client, env_name, split, tasks)
             found = await _list_columns(client, env_name, chosen, columns)
-            _, rest = split_connection(arguments)
+            _, rest = split_client_arguments(arguments)
             listings = await _list_tools(
                 client, env_name, chosen.tasks, tool_probes, rest
             )

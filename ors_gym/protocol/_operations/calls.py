@@ -275,9 +275,9 @@ def _obstacle(
     reader: StreamReader,
     task_id: str,
 ) -> ORSError | None:
-    """Return what keeps a call's result from coming, if it is not time (point 7).
+    """Return the error that keeps a call's result from coming (point 7).
 
-    Raises if it is of no use to ask again.
+    None if only time is missing. Raises if asking again is useless.
     """
     request = f"POST {state.call_head.target}"
     if outcome.failure is Failure.CONNECT:

@@ -1,4 +1,4 @@
-"""The request that may be repeated, on which every operation but a call stands."""
+"""`fetch`: a request that may be sent again, within a budget of seconds."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ from ors_gym.protocol._server_state import Server
 from ors_gym.types import JSONObject, RolloutFilters, Split, TaskSpec, ToolSpec
 
 _LISTED_AT_ONCE: Final = 1000
+"""Tasks that one request asks for, where a server gives tasks by index only."""
 _LISTED_AT_MOST: Final = 100_000
-"""Tasks that one request asks for, and all requests of `list_tasks`, where a server
-gives tasks by index only."""
+"""Tasks that `list_tasks` asks for in all, where a server gives them by index only."""
 
 
 _GATEWAY_HINT: Final = (
@@ -106,7 +106,7 @@ def _learn_dialect(server: Server) -> Operation[Dialect]:
         session_id = server.hooks.new_id()
         head = session_head("POST", "/create", session_id)
         outcome, body = yield from fetch(server, head, encode({"secrets": {}}, "probe"))
-        _check_passing(server, outcome, body, "POST /create")
+        _raise_if_temporary(server, outcome, body, "POST /create")
         if outcome.status == 200:
             # A server has taken the probe for a request. None that we know does.
             server.discard(session_id)
@@ -122,7 +122,7 @@ def _learn_dialect(server: Server) -> Operation[Dialect]:
 def _describe(server: Server) -> Operation[Any]:
     """Ask for the server's description; None where there is none."""
     outcome, body = yield from ask(server, plain_head("GET", "/openapi.json"))
-    _check_passing(server, outcome, body, "GET /openapi.json")
+    _raise_if_temporary(server, outcome, body, "GET /openapi.json")
     if outcome.status != 200:
         return None
     try:
@@ -148,7 +148,9 @@ def _connect_to_gateway(server: Server) -> Operation[None]:
     server.known.dialect = read_behind_gateway(description)
 
 
-def _check_passing(server: Server, outcome: Outcome, body: bytes, request: str) -> None:
+def _raise_if_temporary(
+    server: Server, outcome: Outcome, body: bytes, request: str
+) -> None:
     """Raise for a temporary status, which says nothing of what the server speaks."""
     if may_repeat(outcome):
         raise status_error(outcome, body, request, server.redact, server.settings)

@@ -91,7 +91,7 @@ def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
 def ask(
     server: Server, head: Head, body: bytes | None = None
 ) -> Operation[tuple[Outcome, bytes]]:
-    """Send a question that needs no session, with one where a gateway routes by it."""
+    """Send a request that needs no session; a gateway gets a session id to route it."""
     if not server.dialect.routes_by_session:
         return (yield from fetch(server, head, body))
     session_id = yield from create_session(server)

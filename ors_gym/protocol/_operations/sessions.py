@@ -56,7 +56,7 @@ from ors_gym.types import JSONObject, Secrets, ToolSpec
 
 _EXISTS: Final = b"Session already exists"
 _TASK: Final = re.compile(rb"Session already exists|Invalid (?:split|index)")
-"""What /create answers 400 for that is no matter of the toolset."""
+"""Answers of /create with status 400 that do not concern the toolset."""
 _SECRET: Final = re.compile(
     r"secret|credential|(?:api|access|auth)[ _-]?(?:key|token)|_(?:key|token)\b",
     re.IGNORECASE,
@@ -66,7 +66,7 @@ _MISSING: Final = re.compile(
     r"|unauthori[sz]ed|KeyError|invalid|incorrect",
     re.IGNORECASE,
 )
-"""Together, what an environment says that misses a secret."""
+"""A text that matches both is what an environment says when a secret is missing."""
 
 
 def open_session(
@@ -245,7 +245,7 @@ def start_episode(
     timeout: float,
     secrets: Secrets | None = None,
 ) -> Operation[SessionState]:
-    """Start the episode of a session id that the caller chose, or none."""
+    """Start the episode of a session id that the caller chose, or raise."""
     whole = server.patience(timeout)
     server, environment = yield from within(whole, locate(server, environment))
     named = read_secrets(server, secrets or {})

@@ -18,7 +18,7 @@ def read_arguments(wanted: str) -> tuple[str, dict[str, Any]]:
     """
     name, mark, query = wanted.partition("?")
     try:
-        # A plus sign is one.
+        # parse_qsl would turn a plus sign into a blank.
         pairs = parse_qsl(query.replace("+", "%2B"), True, bool(mark))
     except ValueError as error:
         raise InvalidRequestError(

@@ -344,7 +344,7 @@ def _record(observation: Any, info: Any) -> dict[str, Any]:
         raise UncarriedError(f"the observation cannot be carried: {error}") from None
     with contextlib.suppress(UncarriedError):
         return {**record, "info": write_value(dict(info))}
-    # What of it can be carried is, and the rest is named.
+    # Entries that JSON can hold are kept; the others are named in ``left_out``.
     kept: dict[str, Any] = {}
     left_out = []
     for key, value in dict(info).items():

@@ -206,9 +206,9 @@ def _put_off(
 
 
 def _decided(errors: Any) -> Any:
-    """Leave out what cannot be decided, which counts where nothing else is wrong.
+    """Yield the errors of a schema; if there are none, raise what is undecided.
 
-    What is wrong with one part is wrong, whatever the others would say.
+    One error makes the value invalid, whatever the undecided parts would say.
     """
     found = False
     undecided: Exception | None = None

@@ -344,7 +344,7 @@ class Assertion(Tree):
 
 
 def bits(number: float) -> float:
-    """Return the bits that tell so many things and one apart."""
+    """Return log2(number + 1): the bits that tell number + 1 cases apart."""
     return math.log2(number + 1) if number > 0 else 0.0
 
 

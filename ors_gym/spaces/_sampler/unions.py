@@ -76,7 +76,11 @@ class PreferredBody(UnionBody):
         self._second = second
 
     def settle(self, *, anyhow: bool) -> None:
-        """Turn to the second node if the first is impossible, by itself or anyhow."""
+        """Switch to the second node if the first is impossible.
+
+        Unless ``anyhow``, only if the first has no value of its own accord
+        (`ImpossibleBody`), and not because its parts have none.
+        """
         (first,) = self._options
         if not first.possible and (anyhow or isinstance(first.body, ImpossibleBody)):
             self._options = [self._second]

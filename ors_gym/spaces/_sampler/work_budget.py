@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _MAX_WORK = 20_000
 """Schemas that are applied in one check at most, or in one draw or compilation."""
 _WORK_PER_VALUE = 20
-"""How many more there may be for each value within the one that is checked.
+"""Extra schemas for each value within the one that is checked.
 
 Of the schemas of SchemaStore and JSONSchemaBench, one in a hundred needs 12.
 """
 _MAX_WORK_OF_VALUES = 60_000
-"""How many these are at most."""
+"""The most extra schemas, unless `_WORK_OF_ANY_VALUE` allows more."""
 _WORK_OF_ANY_VALUE = 3
-"""How many there are for each value of however large a value."""
+"""Extra schemas for each value within, however large the checked value is."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -34,9 +34,9 @@ class Work:
     left: int
     value: Any = None
     valid: set[Any] = dataclasses.field(default_factory=set)
-    """Schemas, values, drafts and scopes, by identity, of the check that goes on."""
+    """Keys (schema, value, draft, scope) that this check found valid."""
     open: dict[Any, int] = dataclasses.field(default_factory=dict)
-    """The same of those that are being looked at, each with the decisions around it."""
+    """Keys that are being checked now, with the ``decisions`` when each began."""
     decisions: int = 0
     """How many decisions, like that of a ``not``, depend on what is looked at now."""
 

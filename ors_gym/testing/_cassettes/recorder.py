@@ -33,8 +33,8 @@ from ors_gym.testing._cassettes.rows import (
     replace_text,
 )
 
-_PASSING: Final = frozenset({429, 502, 503, 504})
-"""Statuses that say nothing of the environment, and that clients ask again after."""
+_TRANSIENT: Final = frozenset({429, 502, 503, 504})
+"""Statuses of a temporary outage: clients ask again, and nothing is recorded."""
 _NOT_PASSED_ON: Final = frozenset(
     {
         "connection",
@@ -123,7 +123,7 @@ class Recorder(Application):
             await self._stream(exchange, response, headers, send)
             return None
         body = b"".join([piece async for piece in response.aiter_raw()])
-        if response.status_code not in _PASSING and not exchange.request.task_id:
+        if response.status_code not in _TRANSIENT and not exchange.request.task_id:
             reply = read_reply(response.status_code, kind, body, location)
             self._keep(exchange, reply)
         answer = Response(body, response.status_code)
@@ -154,7 +154,7 @@ class Recorder(Application):
             with contextlib.suppress(ORSError):
                 self._take(exchange, response.status_code, decoder.feed(piece))
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-        # What is cut in the middle counts as if nothing of it had come.
+        # An event that was cut off is left out: whole data ends with a brace.
         rest = [event for event in decoder.finish() if event.data.endswith(b"}")]
         with contextlib.suppress(ORSError):
             self._take(exchange, response.status_code, rest)
@@ -171,11 +171,11 @@ class Recorder(Application):
                 self._keep_stream(exchange, status)
 
     def _keep_stream(self, exchange: _Exchange, status: int) -> None:
-        """Keep a stream that has said its last, the result of a call only once."""
+        """Record a finished stream; a call's result is recorded only once."""
         reply = events_reply(status, exchange.events)
         if exchange.is_call and (exchange.task_id or exchange.request.task_id):
-            # Of a resumption too, the call itself is kept. One that the server does
-            # not know names no task_id.
+            # A resumed stream is recorded as the call that it resumes. For a call that
+            # the server does not know, it names no task_id.
             asked = self._calls.pop(exchange.task_id, None)
             if asked is None:
                 return

@@ -178,7 +178,10 @@ class Row:
             or not 200 <= status <= 599
             or (session is not None and type(session) is not int)
         ):
-            raise ValueError("a row lacks its method, path or status")
+            raise ValueError(
+                "a row needs a method, a path and a status of 200 to 599; deployment "
+                "and location are texts, and session is a whole number"
+            )
         if len(kept) != 1:
             raise ValueError(f"a row has one of {', '.join(_BODIES)}")
         method, path, deployment, location = texts

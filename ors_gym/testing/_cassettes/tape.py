@@ -13,13 +13,13 @@ from ors_gym.testing._cassettes.rows import Reply, Request, Row
 
 _SHOWN: Final = 120
 _COMPARED: Final = 2000
-_KEEPING: Final[Mapping[str, Any]] = {
+_UPKEEP: Final[Mapping[str, Any]] = {
     "ping": {"status": "ok"},
     "delete": {},
     "delete_session": {},
 }
-"""What keeps a session and ends it, and the replies where none was recorded: it depends
-on time, and says nothing of the environment."""
+"""Endpoints that keep or end a session, with replies for those that were not recorded.
+They depend on time only, and say nothing of the environment."""
 
 
 class NotRecordedError(Exception):
@@ -37,13 +37,13 @@ class Tape:
         self._questions: dict[str, Row] = {}
         self._recordings: dict[str, list[_Recording]] = {}
         self._keeping: dict[str, Reply] = {
-            name: Reply(200, "json", content) for name, content in _KEEPING.items()
+            name: Reply(200, "json", content) for name, content in _UPKEEP.items()
         }
         self._started: collections.Counter[str] = collections.Counter()
         sessions: dict[int, _Recording] = {}
         for row in rows:
             request = row.request
-            if request.endpoint in _KEEPING and row.reply.status == 200:
+            if request.endpoint in _UPKEEP and row.reply.status == 200:
                 self._keeping[request.endpoint] = row.reply
             if row.session is None:
                 # Of two answers to one question the last counts.
@@ -60,7 +60,7 @@ class Tape:
         Raises:
             NotRecordedError: If it was not recorded.
         """
-        if request.endpoint in _KEEPING:
+        if request.endpoint in _UPKEEP:
             return self._keeping[request.endpoint]
         # Some clients name a session with every request, whoever answers.
         for routed in (request.routed, not request.routed):
@@ -116,7 +116,7 @@ class _Recording:
 class PlayedSession:
     """A session that is being played.
 
-    What it was told so far is what every recording that is left told as well.
+    Every recording in ``_left`` gave the same replies so far.
     """
 
     def __init__(self, tape: Tape, recordings: Sequence[_Recording]) -> None:
@@ -137,7 +137,7 @@ class PlayedSession:
         Raises:
             NotRecordedError: If no recording that is left has it.
         """
-        if request.endpoint in _KEEPING:
+        if request.endpoint in _UPKEEP:
             return self._tape.answer(request)
         if request.endpoint == "call":
             return self._call(request)
@@ -242,7 +242,7 @@ def difference(wanted: Any, recorded: Any) -> str:
 
 
 def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
-    """Yield what is in JSON and holds nothing else, and its place."""
+    """Yield the path and the JSON text of each leaf of a JSON value."""
     if isinstance(value, dict) and value:
         for name, item in value.items():
             yield from _leaves(item, f"{place}.{name}")

@@ -28,11 +28,14 @@ CAPTIONS: Final = {
     "vector": "ORSVectorEnv: many sessions, one loop",
     "env": "ORSEnv, AsyncORSEnv: tasks, actions, observations, rewards",
     "formats": "actions, tools, prompts: any form in, the providers' forms out",
+    "_gymnasium_json": "Gymnasium's spaces and values as JSON",
     "spaces": "schema to sample, contains",
-    "client": "HTTP: the only sockets",
+    "client": "HTTP: the only sockets to a server of ORS",
     "protocol": "what to send, what may be sent again: no I/O at all",
     "types": "tools, tasks and results as plain JSON",
+    "_system": "what Windows lacks, what a fork resets",
     "errors": "one tree",
+    "_shown_text": "what a person is shown of a server's text",
 }
 _WIDTH: Final = 1000
 _BAND: Final = 40

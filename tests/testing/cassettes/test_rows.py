@@ -93,7 +93,7 @@ def test_a_second_recording_of_one_file_is_refused(path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ('{"session":1}', "lacks its method"),
+        ('{"session":1}', "a row needs a method"),
         ('{"method":"GET","path":"/x","status":200}', "a row has one of"),
         ('{"method":"GET","path":"/x","status":200,"events":[1]}', "events"),
         ('{"method":"GET","path":"/x","status":200,"base64":"?"}', "base64|padding"),

@@ -1,7 +1,8 @@
 """An evaluation on a disk that becomes full, and once more when there is room.
 
-Run as ``python -m tests.evaluation.full_disk DIRECTORY TASKS``, in a mount namespace of
-its own: it mounts a small file system. The first line that it prints is ``mounted``.
+Run as ``python -m tests.evaluation.evaluation_on_a_full_disk DIRECTORY TASKS``, in a
+mount namespace of its own: it mounts a small file system. The first line that it prints
+is ``mounted``.
 """
 
 import contextlib
