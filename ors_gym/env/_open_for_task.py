@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from ors_gym.client._client_core import Catalog
 from ors_gym.client._session_core import SessionCore
 from ors_gym.client.background import Pending
 from ors_gym.env._settings import TaskEnvSettings
-from ors_gym.env._task_order import Task, choose_split
-from ors_gym.errors import ORSError, SessionLostError, UnknownTaskError
+from ors_gym.env._task_order import Task, choose_split, read_task
+from ors_gym.errors import ORSError, SessionLostError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Block, ToolSpec
 
@@ -115,18 +115,13 @@ def find_task(
 ) -> Operation[Task]:
     """Return the operation that finds out which task is meant.
 
-    ``task`` is an index, a task spec (a mapping), a `Task` or an `Opening`; the split
-    of an index is ``train`` if None and there is one, else the only one.
+    ``task`` is what `read_task` takes, or an `Opening`; the split of an index is
+    ``train`` if None and there is one, else the only one.
     """
-    if isinstance(task, Mapping):
-        return Task(split or "", -1, dict(task))
     if isinstance(task, Opening):
         task = task.task
-    if isinstance(task, Task):
-        return task
-    if isinstance(task, bool) or not hasattr(task, "__index__"):
-        raise UnknownTaskError(
-            f"a task is an index or a task spec (a dict), not {task!r:.200}"
-        )
+    found = read_task(task, split)
+    if found is task or found.spec is not None:
+        return found
     splits = yield from catalog.splits(env_name)
-    return Task(choose_split(splits, split), task.__index__())
+    return Task(choose_split(splits, found.split or None), found.index)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import gymnasium
@@ -26,7 +25,7 @@ from ors_gym.env._settings import (
     shows_settings,
 )
 from ors_gym.env._step_rules import PendingCall, ResetResult, StepResult, StepRules
-from ors_gym.env._task_order import Task
+from ors_gym.env._task_order import Task, TaskChoice
 from ors_gym.errors import ORSError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import JSONObject, TaskSpec, ToolSpec
@@ -264,15 +263,15 @@ class TaskEnv(_BaseTaskEnv[Session]):
 
     def open(
         self,
-        task: Task | Opening[Session] | int | Mapping[str, Any],
+        task: Task | Opening[Session] | TaskChoice,
         *,
         split: str | None = None,
     ) -> ResetResult:
         """Open a session for a task; that of the episode before is deleted.
 
         Args:
-            task: The task's index in the split, the task itself (a dict), or what
-                `open_ahead` returned.
+            task: The task's index in the split, a pair of split and index, the task
+                itself (a dict), or what `open_ahead` returned.
             split: The split of an index; that of the constructor if None.
 
         Returns:
@@ -308,12 +307,13 @@ class TaskEnv(_BaseTaskEnv[Session]):
             raise
 
     def open_ahead(
-        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+        self, task: Task | TaskChoice, *, split: str | None = None
     ) -> Opening[Session]:
         """Begin to open a session for a task in the background.
 
         Args:
-            task: The task's index in the split, or the task itself (a dict).
+            task: The task's index in the split, a pair of split and index, or the task
+                itself (a dict).
             split: The split of an index; that of the constructor if None.
 
         Returns:
@@ -326,15 +326,15 @@ class TaskEnv(_BaseTaskEnv[Session]):
 
     def find_task(
         self,
-        task: Task | Opening[Session] | int | Mapping[str, Any],
+        task: Task | Opening[Session] | TaskChoice,
         *,
         split: str | None = None,
     ) -> Task:
         """Find out which task is meant.
 
         Args:
-            task: The task's index in the split, the task itself (a dict), or what
-                `open_ahead` returned.
+            task: The task's index in the split, a pair of split and index, the task
+                itself (a dict), or what `open_ahead` returned.
             split: The split of an index; that of the constructor if None.
 
         Returns:
@@ -468,7 +468,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
 
     async def open(
         self,
-        task: Task | Opening[AsyncSession] | int | Mapping[str, Any],
+        task: Task | Opening[AsyncSession] | TaskChoice,
         *,
         split: str | None = None,
     ) -> ResetResult:
@@ -495,7 +495,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
             return None
 
     async def open_ahead(
-        self, task: Task | int | Mapping[str, Any], *, split: str | None = None
+        self, task: Task | TaskChoice, *, split: str | None = None
     ) -> Opening[AsyncSession]:
         """As `TaskEnv.open_ahead`, awaitable."""
         self.check_usable()
@@ -504,7 +504,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
 
     async def find_task(
         self,
-        task: Task | Opening[AsyncSession] | int | Mapping[str, Any],
+        task: Task | Opening[AsyncSession] | TaskChoice,
         *,
         split: str | None = None,
     ) -> Task:

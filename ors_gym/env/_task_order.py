@@ -10,8 +10,8 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Literal, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -48,6 +48,30 @@ class Task:
         if self.index < 0:
             return "a task of your own"
         return f"task {self.index}" + (f" of {self.split}" if self.split else "")
+
+
+TaskChoice: TypeAlias = int | Mapping[str, Any] | tuple[str, int]
+"""A task as users give it: an index, a task spec, or a split and an index."""
+
+
+def read_task(task: object, split: str | None) -> Task:
+    """Read what a `TaskChoice` or a `Task` names.
+
+    Without a split, that of an index is ``""``.
+    """
+    if isinstance(task, Task):
+        return task
+    if isinstance(task, Mapping):
+        return Task(split or "", -1, dict(task))
+    index = task
+    if isinstance(task, tuple) and len(task) == 2 and isinstance(task[0], str):
+        split, index = task
+    if isinstance(index, bool) or not isinstance(index, SupportsIndex):
+        raise UnknownTaskError(
+            "a task is an index, a task spec (a dict) or (split, index), not "
+            f"{task!r:.200}"
+        )
+    return Task(split or "", index.__index__())
 
 
 class TaskSchedule:

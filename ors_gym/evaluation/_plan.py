@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.env._task_order import Task, choose_split
+from ors_gym.env._task_order import Task, TaskChoice, choose_split
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
-from ors_gym.rollout._planned_rollout import Key, Planned, read_task
+from ors_gym.rollout._planned_rollout import Key, Planned, read_planned_task
 
-Tasks: TypeAlias = Iterable[int | Mapping[str, Any] | tuple[str, int]] | None
+Tasks: TypeAlias = Iterable[TaskChoice] | None
 """Indexes, task specs, pairs of split and index; None for a whole split."""
 
 _LARGEST_WHOLE_SPLIT: Final = 1_000_000
@@ -71,9 +71,9 @@ async def make_plan(
             if not has_indexes:
                 split, has_indexes = await server.choose(split), True
             # At once, since a range may be far longer than its split.
-            await server.check(read_task(one, split))
+            await server.check(read_planned_task(one, split))
         listed.append(one)
-    chosen = [read_task(one, split) for one in listed]
+    chosen = [read_planned_task(one, split) for one in listed]
     for task in chosen:
         await server.check(task)
     splits = {task.split for task in chosen}

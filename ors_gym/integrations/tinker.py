@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.env._task_order import TaskChoice
 from ors_gym.errors import EpisodeOverError, InvalidRequestError, ORSError, needs_extra
 from ors_gym.formats import describe_tools, to_openai_tools
 from ors_gym.formats._messages import (
@@ -74,7 +75,8 @@ class ORSGroupBuilder(EnvGroupBuilder):
 
     Args:
         env_name: The environment's name on the server.
-        task: The task's index in the split, or the task itself.
+        task: The task's index in the split, a pair of split and index, or the task
+            itself.
         renderer: The renderer of the model, made by the cookbook's ``get_renderer``.
         group_size: The number of rollouts.
         base_url: The server's address, as for `ORSEnv`.
@@ -109,7 +111,7 @@ class ORSGroupBuilder(EnvGroupBuilder):
     """
 
     env_name: str
-    task: int | Mapping[str, Any]
+    task: TaskChoice
     renderer: Renderer = dataclasses.field(repr=False)
     group_size: int = 8
     base_url: str | None = None

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Mapping
 from typing import Any, Self
 
 from ors_gym.client import AsyncORSClient, AsyncSession
 from ors_gym.env._open_for_task import Opening
-from ors_gym.env._task_order import Task
+from ors_gym.env._task_order import Task, TaskChoice
 from ors_gym.errors import (
     EpisodeOverError,
     InvalidRequestError,
@@ -46,8 +45,8 @@ class LiveEpisode:
         client: The client, which is not closed here; or a server's address, or None
             for ``ORS_BASE_URL`` or the embedded server, with a client of its own.
         env_name: The environment's name on the server.
-        task: Its index in the split, the task itself, or what
-            `AsyncTaskEnv.open_ahead` returned.
+        task: Its index in the split, a pair of split and index, the task itself, or
+            what `AsyncTaskEnv.open_ahead` returned.
         split: The split of an index; ``train`` if None and there is one, else the
             only one.
         number: Which episode of this task it is, from 0.
@@ -81,7 +80,7 @@ class LiveEpisode:
         self,
         client: AsyncORSClient | str | None,
         env_name: str,
-        task: int | Mapping[str, Any] | Task | Opening[AsyncSession],
+        task: TaskChoice | Task | Opening[AsyncSession],
         *,
         split: str | None = None,
         number: int = 0,

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
-from ors_gym.env._task_order import Task
+from ors_gym.env._task_order import Task, read_task
 from ors_gym.errors import UnknownTaskError
 
 Key: TypeAlias = tuple[str, int | str, int]
@@ -37,26 +37,12 @@ def identify(
     return split, hashlib.sha256(text.encode()).hexdigest(), number
 
 
-def read_task(one: Any, split: str | None) -> Task:
-    """Read a task as users give it: an index, a task spec, or a split and an index."""
-    if isinstance(one, Task):
-        return one
-    if isinstance(one, Mapping):
+def read_planned_task(task: object, split: str | None) -> Task:
+    """Read a task as `read_task` does; a task spec must have an identity."""
+    read = read_task(task, split)
+    if read.spec is not None:
         try:
-            json.dumps(spec := dict(one), allow_nan=False)
+            json.dumps(read.spec, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise UnknownTaskError(f"a task spec is JSON, but {error}") from None
-        return Task(split or "", -1, spec)
-    if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str):
-        return Task(one[0], _read_index(one[1]))
-    return Task(split or "", _read_index(one))
-
-
-def _read_index(value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise UnknownTaskError(
-            f"a task is an index, a task spec (a dict) or (split, index), not "
-            f"{value!r:.200}"
-        )
-    index: int = value.__index__()
-    return index
+    return read

@@ -14,7 +14,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.client.background import run_and_wait
 from ors_gym.env import ORSEnv
 from ors_gym.env._open_for_task import find_task
-from ors_gym.env._task_order import Task
+from ors_gym.env._task_order import Task, TaskChoice
 from ors_gym.errors import InvalidRequestError, ORSError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import (
@@ -160,7 +160,7 @@ def _environment_of(env: gymnasium.Env[Any, Any]) -> str:
 async def run_episode_async(
     client: AnyClient,
     env_name: str,
-    task: int | Mapping[str, Any],
+    task: TaskChoice,
     policy: Policy,
     *,
     split: str | None = None,
@@ -174,7 +174,7 @@ async def run_episode_async(
         client: A client (a blocking one lends its settings), a server's address, or
             None for ``ORS_BASE_URL`` or the embedded server.
         env_name: The environment's name on the server.
-        task: Its index in the split, or the task itself.
+        task: Its index in the split, a pair of split and index, or the task itself.
         policy: Called with the episode so far; returns an action, a list of actions,
             a `Turn`, or None to give up. A plain function runs in a thread.
         split: The split of an index; ``train`` if None and there is one, else the
@@ -219,7 +219,7 @@ async def run_episode_async(
 async def run_group(
     client: AnyClient,
     env_name: str,
-    task: int | Mapping[str, Any],
+    task: TaskChoice,
     policy: Policy | None = None,
     *,
     n: int = 8,
@@ -236,7 +236,7 @@ async def run_group(
         client: A client (a blocking one lends its settings), a server's address, or
             None for ``ORS_BASE_URL`` or the embedded server.
         env_name: The environment's name on the server.
-        task: Its index in the split, or the task itself.
+        task: Its index in the split, a pair of split and index, or the task itself.
         policy: As for `run_episode_async`.
         n: The number of rollouts.
         score_group: Whether the server also scores the rollouts against each other.
@@ -360,7 +360,7 @@ class EpisodeRunner:
         self.episode: Episode | None = None
         """The latest episode, with its turns and errors."""
 
-    def run_episode(self, task: int | Mapping[str, Any]) -> dict[str, Any]:
+    def run_episode(self, task: TaskChoice) -> dict[str, Any]:
         """Play one episode.
 
         Args:

@@ -19,7 +19,7 @@ from collections.abc import (
 from typing import Any, Final, Literal, Self, TypeAlias, get_args
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.env._task_order import Task, choose_split
+from ors_gym.env._task_order import Task, TaskChoice, choose_split
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_client_arguments
@@ -35,7 +35,7 @@ from ors_gym.rollout._output import (
     is_success,
     name_success,
 )
-from ors_gym.rollout._planned_rollout import Key, Planned, read_task
+from ors_gym.rollout._planned_rollout import Key, Planned, read_planned_task
 from ors_gym.rollout._player import Turns, make_rollout_env
 from ors_gym.rollout._policies import Policy, choose_policy, name_policy
 from ors_gym.rollout._ray import (
@@ -46,9 +46,7 @@ from ors_gym.rollout._ray import (
 )
 from ors_gym.rollout._scheduler import Scheduler, Settings
 
-GroupTask: TypeAlias = int | Mapping[str, Any] | tuple[str, int]
-"""An index, a task as the server lists it, or a pair of split and index."""
-GroupTasks: TypeAlias = Iterable[GroupTask] | AsyncIterable[GroupTask] | None
+GroupTasks: TypeAlias = Iterable[TaskChoice] | AsyncIterable[TaskChoice] | None
 
 _NO_MORE: Final = object()
 _LOOK_SECONDS: Final = 0.05
@@ -684,7 +682,7 @@ class _Tasks:
             return None
         if not isinstance(given, Mapping | tuple | Task):
             await self._choose_split()
-        task = read_task(given, self._split)
+        task = read_planned_task(given, self._split)
         group = 0
         if self._groups is not None:
             key = Planned(task, 0).key

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from ors_gym.env._task_order import TaskChoice
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats import to_openai_tools, to_template_messages
 from ors_gym.formats._messages import join_system_messages
@@ -287,7 +288,7 @@ def _as_rendered(value: list[int] | Rendered) -> Rendered:
 async def run_token_episode(
     client: AnyClient,
     env_name: str,
-    task: int | Mapping[str, Any],
+    task: TaskChoice,
     generate: Generate,
     renderer: Any,
     *,
@@ -302,7 +303,7 @@ async def run_token_episode(
     Args:
         client: As for `run_episode_async`.
         env_name: The environment's name on the server.
-        task: Its index in the split, or the task itself.
+        task: Its index in the split, a pair of split and index, or the task itself.
         generate: The engine; see `TokenPolicy`.
         renderer: The renderer; see `TokenPolicy`.
         max_tokens: The model's context; see `TokenPolicy`.

@@ -203,13 +203,8 @@ class _PlayedTurn:
 
 
 def _played_turns(episode: Episode) -> Iterator[_PlayedTurn]:
-    paid: dict[int, list[float]] = {}
-    ran: set[int] = set()
-    for step in episode.steps:
-        if step.is_paid:
-            paid.setdefault(step.turn, []).append(step.reward)
-        if step.tool:
-            ran.add(step.turn)
+    ran = {step.turn for step in episode.steps if step.tool}
+    rewards = episode.turn_rewards
     turn: Turn
     for number, turn in enumerate(episode.turns):
         if turn.tokens is None:
@@ -217,8 +212,7 @@ def _played_turns(episode: Episode) -> Iterator[_PlayedTurn]:
                 f"turn {number} has no tokens: play the episode with TokenPolicy, or "
                 "give each Turn its tokens"
             )
-        reward = math.fsum(paid.get(number, ()))
-        yield _PlayedTurn(number, turn.tokens, reward, number in ran)
+        yield _PlayedTurn(number, turn.tokens, rewards[number], number in ran)
 
 
 def _join(

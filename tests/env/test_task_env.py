@@ -55,6 +55,8 @@ def test_a_task_is_an_index_or_a_spec(env):
     assert env.task["id"] == "train-3"
     observation, info = env.open(2, split="test")
     assert (info["task_index"], info["split"]) == (2, "test")
+    observation, info = env.open(("test", 1))
+    assert (info["task_index"], info["split"]) == (1, "test")
     observation, info = env.open(SPEC)
     assert (observation, info["task_index"], env.task) == (SPEC["question"], -1, SPEC)
     assert env.step(ADD)[:4] == ("3", 0.5, False, False)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ors_gym.env._task_order import Task, TaskSchedule, choose_split, permute
+from ors_gym.env._task_order import Task, TaskSchedule, choose_split, permute, read_task
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
 
 pytestmark = pytest.mark.unit
@@ -229,6 +229,26 @@ def test_a_split_is_never_chosen_silently(names, wanted, chosen):
     else:
         with pytest.raises(UnknownTaskError, match=chosen):
             choose_split(splits, wanted)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        (3, Task("dev", 3)),
+        (np.int64(3), Task("dev", 3)),
+        (("test", 2), Task("test", 2)),
+        (Task("", 1), Task("", 1)),
+        ({"question": "1+1"}, Task("dev", -1, {"question": "1+1"})),
+    ],
+)
+def test_a_task_as_users_give_it(given, read):
+    assert read_task(given, "dev") == read
+
+
+@pytest.mark.parametrize("given", [True, "3", None, 1.0, ("test", "2"), ("test", 1, 2)])
+def test_what_names_no_task(given):
+    with pytest.raises(UnknownTaskError, match="a task is an index"):
+        read_task(given, None)
 
 
 def test_what_people_call_a_task():
