@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import multiprocessing
 import os
 import runpy
@@ -27,6 +28,7 @@ __all__ = ["learn", "main"]
 _EXAMPLE: Final = "docs/examples/async_grpo.py"
 _OUTAGE_SECONDS: Final = 2.0
 _SHARE: Final = 0.9
+_WINDOW: Final = 20
 
 
 class _Server:
@@ -48,7 +50,7 @@ class _Server:
         self._stack.close()
 
 
-async def _learn(curve: Curve, steps: int, server: _Server) -> list[int]:
+async def _learn(curve: Curve, steps: int, until: float, server: _Server) -> list[int]:
     example: Any = runpy.run_path(_EXAMPLE)
     ages: list[int] = []
     outage = threading.Thread(target=server.fail)
@@ -62,18 +64,21 @@ async def _learn(curve: Curve, steps: int, server: _Server) -> list[int]:
             if len(ages) % 20 == 0:
                 said = f"  seed {curve.seed}, step {len(ages)}: {curve.end:.2f}"
                 print(said, flush=True)
-            if len(ages) == steps:
+            has_learned = statistics.fmean(curve.rewards[-_WINDOW:]) >= until
+            if len(ages) == steps or (has_learned and len(ages) > steps // 3):
                 break
     outage.join()
     return ages
 
 
-def learn(seed: int, steps: int) -> tuple[Curve, list[int]]:
+def learn(seed: int, steps: int, until: float = math.inf) -> tuple[Curve, list[int]]:
     """Train a model from random weights.
 
     Args:
         seed: Of everything that is random in the model.
-        steps: Steps of training.
+        steps: Steps of training, at most.
+        until: A mean reward of 20 steps after which no more is learned, but not before
+            the outage.
 
     Returns:
         Its curve, and how many versions old the rollouts of each step were at most.
@@ -81,7 +86,7 @@ def learn(seed: int, steps: int) -> tuple[Curve, list[int]]:
     curve = Curve(seed)
     started = time.monotonic()
     with contextlib.closing(_Server()) as server:
-        ages = asyncio.run(_learn(curve, steps, server))
+        ages = asyncio.run(_learn(curve, steps, until, server))
     curve.seconds = time.monotonic() - started
     return curve, ages
 

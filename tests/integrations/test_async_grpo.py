@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import statistics
 from typing import Any
 
 import pytest
@@ -46,8 +47,10 @@ def test_the_example_is_short() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_random_model_learns_to_guess_through_an_outage() -> None:
-    curve, ages = async_grpo.learn(seed=0, steps=360)
+    # Nine tenths of what the player of reference earns, as in the benchmark. How many
+    # steps that takes depends on which groups end first, so on the machine.
+    enough = 0.9 * 0.85
+    curve, ages = async_grpo.learn(seed=0, steps=480, until=enough)
     assert curve.start < 0.2
-    # Nine tenths of what the player of reference earns, as in the benchmark.
-    assert curve.end >= 0.9 * 0.85
+    assert statistics.fmean(curve.rewards[-20:]) >= enough
     assert 1 <= max(ages) <= 4
