@@ -62,7 +62,7 @@ class SessionCore:
         setup_timeout: float = SETUP_TIMEOUT,
     ) -> None:
         self.server = server.at(environment)
-        """The server; behind a gateway, the deployment."""
+        """The server; at a gateway, the deployment that the environment names."""
         self._environment = environment
         self._task = task
         self._secrets: Secrets | None = hide(secrets)
@@ -75,7 +75,7 @@ class SessionCore:
         self._setup_timeout = setup_timeout
         self._state: SessionState | None = None
         self.redact = self.server.redact
-        """Hides the secrets of the client, and once it is open those of the session."""
+        """Hides the client's secrets; once the session is open, the session's too."""
         self._is_attached = False
         self._closed = False
         """Whether it was closed before it was opened."""
@@ -141,7 +141,7 @@ class SessionCore:
         return self._closed or (self._state is not None and self._state.closed)
 
     def adopt(self, state: SessionState) -> None:
-        """Take an episode that was just created, and keep it alive from now on."""
+        """Take a session whose episode was just created, and keep it alive."""
         self._state = state
         self.redact = state.redact
         background().note_open(state.session_id)
@@ -178,7 +178,7 @@ class SessionCore:
             prompt = flatten_messages((yield from self.messages_operation()))
             tools = yield from self.tools_operation()
         except BaseException as error:
-            # Whoever runs this knows the secrets of the client only.
+            # The driver hides the client's secrets only.
             self.redact.clear(error)
             self.discard()
             raise
@@ -187,8 +187,8 @@ class SessionCore:
     def messages_operation(self) -> Operation[list[JSONObject]]:
         """Return the operation that gets the prompt as a conversation.
 
-        A session asks once: in some environments the question begins the game. So
-        the clients run one of these operations at a time.
+        A session keeps the answer: in some environments the question begins the game.
+        So the clients run one of these operations at a time.
         """
         state = self.state
         if self.conversation is None:
@@ -253,8 +253,8 @@ class SessionCore:
             return
         confirmed = False
         try:
-            # While the environment is set up a delete may be lost, so it is not worth
-            # waiting for (docs/wire.md, point 11).
+            # A delete may be lost while the environment is still being set up, so it
+            # is not worth waiting for (docs/wire.md, point 11).
             if waits:
                 confirmed = yield from operations.delete_session(
                     self.server, registered.session_id, timeout=CLOSE_TIMEOUT
@@ -275,7 +275,7 @@ class SessionCore:
         if self._state is None:
             self._closed = True
         else:
-            # The background deletes it, if it answers for it: this one store says so.
+            # This one assignment tells the background to delete it, if it knows it.
             self._state.closed = True
 
     def _registered(self) -> Registered | None:

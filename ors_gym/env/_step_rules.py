@@ -84,13 +84,17 @@ class StepRules(Generic[S]):
         self.task: Task | None = None
         self.session: S | None = None
         self.catalog: Catalog | None = None
-        """That of the client, which remembers what was warned of."""
+        """The client's catalog, which remembers the warnings that were given."""
         self._settings = settings
         self._unlisted_tools = set(settings.tool_schemas or ())
         """Tools of ``tool_schemas`` that nobody has listed yet."""
         self._recorder = recorder
-        self._steps = self._steps_before = self._refused = 0
-        """Steps of this episode; of those before it; refused calls of all of them."""
+        self._steps = 0
+        """Steps of this episode."""
+        self._steps_before = 0
+        """Steps of all earlier episodes."""
+        self._refused = 0
+        """Refused calls of all episodes."""
         self._first_refusal = ""
         self._total: float | None = 0.0
         self._why_no_step: str | None = "it was not reset yet"
@@ -120,7 +124,7 @@ class StepRules(Generic[S]):
         return gymnasium.spaces.Dict({"images": ImageTuple(), "text": text})
 
     def set_tools(self, environment: str, tools: list[ToolSpec]) -> None:
-        """Let the action space be that of these tools, as the settings narrow them."""
+        """Take a session's tools, as the settings narrow them, and their space."""
         settings = self._settings
         self._unlisted_tools -= {tool["name"] for tool in tools}
         tools = narrow_tools(tools, settings.tool_schemas)
@@ -136,7 +140,7 @@ class StepRules(Generic[S]):
     def outcome(self) -> tuple[int, float | None] | None:
         """The task's index and the total reward, once a step was taken.
 
-        The reward is None after an outage.
+        The reward is None if nobody knows it: after an outage, or an interrupted step.
         """
         if self.task is None or not self._steps:
             return None
@@ -416,7 +420,7 @@ class _Observed(NamedTuple):
 
 
 class Metadata(Mapping[str, Any]):
-    """What a tool reported beside its blocks: a read-only mapping, and no dict.
+    """What a tool reported beside its blocks: a read-only mapping that is not a dict.
 
     Gymnasium's vector envs take dicts in ``info`` apart and fail when their values
     change type (`gymnasium.vector.VectorEnv._add_info`).
@@ -446,7 +450,7 @@ _NO_METADATA: Final = Metadata()
 def _make_info(
     task: Task | None, tool: str, blocks: Sequence[Block], seen: _Observed
 ) -> dict[str, Any]:
-    """Make an info: the same keys and types at each reset (``tool`` "") and step."""
+    """Make an info: the same keys and types at each reset and step."""
     return {
         "task_index": task.index if task is not None else -1,
         "split": task.split if task is not None else "",

@@ -113,7 +113,7 @@ class _BaseTaskEnv(Generic[S]):
     def outcome(self) -> tuple[int, float | None] | None:
         """The task's index and the total reward, once a step was taken.
 
-        The reward is None after an outage.
+        The reward is None if nobody knows it: after an outage, or an interrupted step.
         """
         return self._rules.outcome
 
@@ -267,7 +267,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
         *,
         split: str | None = None,
     ) -> ResetResult:
-        """Open a session for a task; that of the episode before is deleted.
+        """Open a session for a task. The background deletes the session before it.
 
         Args:
             task: The task's index in the split, a pair of split and index, the task
@@ -278,7 +278,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
             The prompt as an observation, and the info.
 
         Raises:
-            SetupFailedError: If the environment's set-up raised.
+            SetupFailedError: If the environment's set-up raised, or took too long.
             UnknownTaskError: If there is no such split or task.
             ConnectionFailedError: If the server cannot be reached.
         """
@@ -300,7 +300,7 @@ class TaskEnv(_BaseTaskEnv[Session]):
         try:
             return pending.result()
         except (ORSError, asyncio.CancelledError):
-            # The server may be back by now: the session is opened once more.
+            # It is opened once more now; if that fails too, its error is raised.
             return None
         except BaseException:
             pending.cancel()
@@ -354,13 +354,14 @@ class TaskEnv(_BaseTaskEnv[Session]):
 
         Returns:
             Observation, reward, whether the server finished the episode, whether it
-            was cut short, and the info. An action that is no valid call is an
-            observation that says so.
+            was cut short, and the info. For an action that is no
+            valid call, the observation says what is wrong.
 
         Raises:
             EpisodeOverError: If there is no episode to step.
-            InvalidArgumentError: If the action is none at all: a number, None, ...
-            ORSError: For an outage, unless ``on_error="truncate"``.
+            InvalidArgumentError: If no action has such a type: a number, None, ...
+            ORSError: For an outage, unless ``on_error="truncate"``; for a tool that
+                raised, with ``on_tool_error="raise"``.
         """
         rules = self._rules
         read = rules.read_action(action)
@@ -404,7 +405,10 @@ class TaskEnv(_BaseTaskEnv[Session]):
 
     @property
     def task(self) -> TaskSpec | None:
-        """The current task, or None. It usually holds the answer."""
+        """The current task, or None. It usually holds the answer.
+
+        The server is asked for it, once, if only its index is known.
+        """
         task = self._rules.task
         if task is None or task.spec is not None:
             return task.spec if task is not None else None
@@ -491,7 +495,7 @@ class AsyncTaskEnv(_BaseTaskEnv[AsyncSession]):
         try:
             return await pending
         except ORSError:
-            # The server may be back by now: the session is opened once more.
+            # It is opened once more now; if that fails too, its error is raised.
             return None
 
     async def open_ahead(

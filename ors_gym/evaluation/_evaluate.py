@@ -84,7 +84,7 @@ class Options(RuleOptions, LimitOptions, _EnvOptions, total=False):
     """
 
     min_concurrent: int
-    """The least episodes that are played at once where the server is busy; 1."""
+    """The fewest episodes that are played at once while the server is busy; 1."""
     adapt_to_latency: bool
     """Whether fewer are played at once while requests wait for each other at the
     server, and not only while it answers 429; False."""
@@ -101,11 +101,11 @@ class Options(RuleOptions, LimitOptions, _EnvOptions, total=False):
     is finished with a reward above 0."""
     reward_range: tuple[float, float] | None
     """The least and the greatest reward that an episode can have, if you know them: no
-    interval leaves them."""
+    confidence interval goes beyond them."""
     output: str | os.PathLike[str] | None
     """The path of a JSON-lines file that each episode is appended to. The same call
     again plays only episodes that are missing or have no outcome. It is refused if
-    other settings changed."""
+    a setting that the file records has changed."""
     policy_name: str | None
     """The policy's name in that file; the policy's own name if None."""
     log_to: EvaluationLogger | Sequence[EvaluationLogger] | None

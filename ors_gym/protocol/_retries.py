@@ -1,8 +1,8 @@
 """What may be sent again, when, and over which connections.
 
-`may_repeat` judges requests that do no harm twice: those that change nothing,
-/create_session, and /create. `certainly_not_run` judges the others: only after such an
-outcome is a tool call sent again, or /create for the same session id.
+`may_repeat` judges requests that do no harm twice: questions, pings, deletes,
+/create_session, and /create for a fresh session id. `certainly_not_run` judges tool
+calls, and /create for the same session id.
 A budget of seconds, back-off and the server's own word say when. What failed over a
 connection that was used before is repeated over a new one, and `Reuse` learns from it.
 """
@@ -54,9 +54,9 @@ class Reuse:
     """Learns whether a server breaks connections that it should keep.
 
     Some gateways end a connection unannounced soon after a reply, whatever is under way
-    on it. Nobody can see that coming, so a server that did it twice gets what may not
-    be repeated over new connections only (docs/wire.md, point 6). Other requests go on
-    as before; they notice if it goes on, and nothing is lost with them.
+    on it. Nobody can see that coming, so once a server did it twice, requests that
+    may not be repeated go over new connections only (docs/wire.md, point 6). Other
+    requests go on as before: they show whether it goes on, and can be repeated.
     """
 
     __slots__ = ("_broke_at", "_clock", "distrusted")
@@ -69,10 +69,10 @@ class Reuse:
         """Whether the server broke connections twice, not long ago."""
 
     def note_break(self, elapsed: float) -> None:
-        """Take an exchange of so many seconds whose used connection broke just now."""
+        """Note that a used connection broke, ``elapsed`` seconds into its exchange."""
         now = self._clock()
         if now - elapsed <= self._broke_at:
-            # It was under way already at the last break: one that restarts breaks all.
+            # This exchange began before the last break: a restart breaks all at once.
             return
         self.distrusted = now - self._broke_at < _REMEMBERED_SECONDS
         self._broke_at = now

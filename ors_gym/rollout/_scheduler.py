@@ -1,8 +1,8 @@
-"""The scheduler of rollouts: which are under way, and how many at once.
+"""The scheduler of rollouts: which are under way, and which are played again.
 
 `evaluate`, `run_group` and `stream_groups` stand on it. It decides when a rollout may
 begin, over which env it is played, whether it is played again, and what an error in one
-means for the others. What is played next, and what becomes of it, is its callers'.
+means for the others. Its callers choose what is played next, and what becomes of it.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Settings:
             raise InvalidRequestError("max_concurrent must be at least 1")
         if not 1 <= self.min_concurrent <= self.max_concurrent:
             raise InvalidRequestError(
-                f"min_concurrent must be 1 to {self.max_concurrent}, as max_concurrent "
-                f"is, not {self.min_concurrent}"
+                f"min_concurrent is {self.min_concurrent}; it must be from 1 to "
+                f"max_concurrent, which is {self.max_concurrent}"
             )
 
     def describe(self) -> JSONObject:
@@ -130,7 +130,7 @@ class Scheduler:
         """Play a rollout as soon as the gate lets it begin, and fill its record in.
 
         Returns:
-            Whether it was played: not where a limit of the run was reached before.
+            True if it was played, False if a limit of the run was reached first.
 
         Raises:
             BaseException: The caller's mistake, and what the policy raised.
@@ -167,7 +167,7 @@ class Scheduler:
     ) -> Episode:
         """Play a rollout, and again on a new session while it comes to no outcome.
 
-        Those ``before`` count as well.
+        ``before`` holds earlier attempts, which count as well.
 
         Returns:
             The last attempt; the earlier ones are in ``episode.attempts``. It has no
@@ -196,10 +196,10 @@ class Scheduler:
             earlier.append(Attempt.of(episode))
 
     async def play_record(self, planned: Planned) -> Record | None:
-        """Play a rollout; failures are records. None: a limit of the run came before.
+        """Play a rollout, and return its record, also if it failed.
 
-        What is to end the run, such as a SystemExit of the policy, is the record's
-        ``episode.cause``.
+        None if a limit of the run was reached first. An error that has to end the run,
+        such as SystemExit, is in ``episode.cause``.
         """
         episode = self._settings.new_episode(planned)
         try:
@@ -258,4 +258,4 @@ async def _carry(
 
 
 class _CarriedError(Exception):
-    """Carries what a function raised out of its task, where a task cannot."""
+    """Wraps an error that a task would not hand on as it is, such as SystemExit."""

@@ -91,7 +91,7 @@ def stream_groups(
     Rollouts are kept in flight while the consumer trains. A rollout that an outage
     ended is played again on a new session. Once the consumer is slower than the
     rollouts, no further group begins. Nothing is played before the first group is
-    asked for.
+    asked for, or ``async with`` is entered.
 
     Args:
         client: A client (a blocking one lends its settings), a server's address, or
@@ -251,8 +251,9 @@ class _Job:
 class GroupStream(AsyncIterator[Group]):
     """The groups of `stream_groups`, in the order in which they end.
 
-    Leaving an ``async with`` block, `aclose`, the end of the event loop (Ctrl-C, an
-    exception) and the last reference to the stream end it, and delete every session.
+    The stream ends, and its sessions are deleted, when an ``async with`` block is left,
+    by `aclose`, with the event loop (Ctrl-C, an exception), and when nobody refers to
+    it any more.
     After ``break``, iteration can go on while somebody holds the stream.
 
     `pause`, `resume` and `cancel` act when they are called. Awaiting what they return

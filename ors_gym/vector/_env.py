@@ -57,16 +57,17 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             the last one; ``final_obs`` and ``final_info`` are in the infos.
             ``Disabled``: when ``reset`` is called with
             ``options={"reset_mask": ...}``.
-        task_offset: Which of the vector envs that share a set of tasks this one is.
-        task_stride: How many of them share it. Env i of this one plays every
+        task_offset: The number, from 0, of this vector env among those that share the
+            tasks.
+        task_stride: How many vector envs share the tasks. Env i of this one plays every
             ``task_stride * num_envs``-th task, so that all envs play different tasks;
             with seeds, give the k-th the seed ``s + k * num_envs``.
         on_error: What an outage does: ``truncate`` ends its env's episode, ``raise``
             raises. With ``truncate`` a failed set-up also ends the episode. The first
             start that fails is warned of. If every env failed and none ever started an
             episode, the error is raised.
-        max_failed_starts: How many sessions of one env may fail to start in a row
-            before the error is raised all the same; any number if None.
+        max_failed_starts: After so many failed starts of one env in a row the error is
+            raised, also with ``truncate``; never if None.
             ``get_attr("failed_starts")`` counts those of each env.
         open_ahead: Whether, in ``NextStep`` mode, the next session of an env is opened
             as soon as its episode is over, while the other envs and the policy go on.
@@ -206,7 +207,9 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         seed: int | Sequence[int | None] | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> tuple[Any, dict[str, Any]]:
-        """Start an episode in each env. The call of a busy env is given up.
+        """Start an episode in each env, or in those of ``reset_mask``.
+
+        The call of a busy env is given up.
 
         Args:
             seed: Env i gets ``seed + i``, or the i-th of a list. Without a seed each
@@ -232,7 +235,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         infos = [result.info for result in self._collect(chosen)]
         observations = self._concatenate(self._shown)
         if len(chosen) < self.num_envs:
-            # The arrays of the others were given to the caller once already.
+            # The caller holds the observations of the others already: share no arrays.
             observations = copy.deepcopy(observations)
         return observations, batch_infos(infos, chosen, self.num_envs)
 
@@ -279,8 +282,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 no action at all; nothing was sent then.
             EpisodeOverError: If an env has no episode to step; nothing was sent then.
             AlreadyPendingCallError: If an env is busy with what `send` gave it.
-            ORSError: For an outage with ``on_error="raise"``, once all other calls are
-                over.
+            ORSError: For an outage with ``on_error="raise"``, or if an env fails to
+                start too often in a row; once all other calls are over.
         """
         if self._loop.busy:
             raise AlreadyPendingCallError(
@@ -299,8 +302,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
         An env whose last result was the end of an episode ignores the action and is
         reset (in ``NextStep`` mode, the default): its next result is the prompt, with
-        reward 0. In ``SameStep`` mode the result of the end holds the new prompt, and
-        in ``Disabled`` mode such an env has to be `reset` with a mask.
+        reward 0. In ``SameStep`` mode the result that ends an episode holds the next
+        prompt, and in ``Disabled`` mode such an env has to be `reset` with a mask.
 
         Args:
             actions: One action for each of these envs.
@@ -309,6 +312,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         Raises:
             AlreadyPendingCallError: If one of them is busy; nothing was sent then.
             EpisodeOverError: If one has no episode to step; nothing was sent then.
+            InvalidArgumentError: If an index is wrong or named twice, or there is not
+                one action for each.
         """
         ids = list_env_ids(env_ids, self.num_envs)
         busy = sorted(set(ids) & set(self._loop.busy))
@@ -331,7 +336,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             the order in which they became ready; ``infos["env_id"]`` says which.
 
         Raises:
-            NoAsyncCallError: If fewer envs are busy.
+            NoAsyncCallError: If fewer envs are busy, or ``min_envs`` is below 1.
             ORSError: What an env raised; the results of others are kept.
         """
         busy = len(self._loop.busy)
@@ -371,7 +376,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             if not self._loop.ended:
                 self._give_up(self._loop.busy)
             elif self._is_discarded:
-                # Else whoever closes the vector env deals with what is busy.
+                # Otherwise `close_extras`, which ended the loop, cleans up.
                 self._finalizer()
             raise
 
@@ -493,8 +498,8 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def close_extras(self, **_: Any) -> None:
         """Delete all sessions, in bounded time; `close` calls it.
 
-        Calls that wait for an env raise SessionClosedError, also in another thread, or
-        where this is called in a signal's handler that interrupted them.
+        A call that is waiting for an env raises SessionClosedError, whether another
+        thread or a signal's handler closes the vector env.
         """
         if not self._loop.end():
             self._discard_all()
@@ -514,7 +519,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
             slot.env.discard()
 
     def __del__(self) -> None:
-        """Do not `close`, as older versions of Gymnasium do: no I/O in a finaliser.
+        """Unlike older versions of Gymnasium, do not `close`: no I/O in a finaliser.
 
         The background deletes the sessions (docs/wire.md, point 14).
         """
@@ -526,7 +531,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
 
     @property
     def np_random_seed(self) -> tuple[int, ...]:  # type: ignore[override]
-        """What those were seeded with."""
+        """The seeds of the generators in ``np_random``."""
         return self.get_attr("np_random_seed")
 
     @property

@@ -49,7 +49,7 @@ def call_tool(
     *,
     timeout: float,
 ) -> Operation[ToolOutput]:
-    """Run a tool exactly once, whatever breaks.
+    """Run a tool at most once, whatever breaks, and exactly once if this returns.
 
     The timeout is in seconds and covers resumptions. Errors say whether the tool ran:
     `AmbiguousCallError` and `CallTimeoutError` are raised where nobody knows.
@@ -57,9 +57,9 @@ def call_tool(
     state.check_callable()
     body = call_body(tool, tool_input)
     state.busy = True
-    # From now on the call may have run. Whatever ends this operation, an interruption
-    # as well, the session takes no further call until the outcome is known
-    # (docs/wire.md, point 9).
+    # Before the first byte leaves: from then on the call may have run. Whatever ends
+    # this operation, an interruption as well, the session takes no further call until
+    # the outcome is known (docs/wire.md, point 9).
     state.pending = ""
     try:
         patience = server.patience(timeout)
@@ -116,8 +116,8 @@ def score_group(
         state.redact,
     )
     patience = server.patience(timeout)
-    # A 404 or 405 comes from an environment that has no scores; a lost session is told
-    # from it by its text.
+    # A 404 or 405 comes from an environment that has no scores; `note_loss` knows
+    # a lost session by the reply's text.
     refusals = _REFUSALS | {404, 405}
     try:
         reader = yield from _start(server, scoring, body, patience, refusals)
@@ -143,7 +143,7 @@ def _start(
 ) -> Operation[StreamReader]:
     """Send a call until the server received it once, and never again after that.
 
-    The reader that is returned has a result, an error or a task_id.
+    The reader that is returned has a `result`, a `task_id` or a `failed` text.
     """
     while True:
         reader = StreamReader(server.settings.limits)
@@ -230,12 +230,12 @@ def _resume(
 ) -> Operation[StreamReader]:
     """Ask for a call's result by its task_id until it comes or the time is over."""
     head = state.call_head
-    # What kept the result from coming the last time, other than time.
+    # The latest error that kept the result back; None if it is only late.
     said: ORSError | None = None
     while patience.remaining > 0:
         reader = StreamReader(server.settings.limits)
-        # Before the task_id too: a server that knows the call names it at once
-        # (point 7).
+        # The 30 s count from the start of the reply, not only after the task_id: a
+        # server that knows the call names it at once (point 7).
         reader.idle_timeout = HEARTBEATS_MISSED
         reuse = patience.call_reuse_within
         outcome = yield Send(head, body, reader, patience.remaining, reuse)
@@ -243,7 +243,7 @@ def _resume(
         _finish(reader, outcome, state)
         if reader.error is not None:
             return reader
-        # If this reply named the call before, this is the tool's own text (point 8).
+        # In a reply that has named the call, these words are the tool's own (point 8).
         if reader.failed == _UNKNOWN_TASK and reader.task_id is None:
             raise AmbiguousCallError(
                 f"the server no longer has the result of call {task_id}; the tool ran, "
