@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from ors_gym.client import AsyncORSClient
+from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import evaluate, parallel_evaluate
 from ors_gym.protocol._retries import Retry
-from ors_gym.rollout import Episode, _scheduler
+from ors_gym.rollout import Episode, Rules, _scheduler
 from ors_gym.rollout._concurrency import AdaptiveLimit, Gate
 from tests.testing.small_server import Answer, Sums, serving
 
@@ -183,3 +184,19 @@ def test_of_two_evaluations_on_one_client_each_keeps_its_limit(monkeypatch):
 
     with serving(busy) as base_url:
         asyncio.run(evaluate_both(base_url))
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 8), (9, 8), (1, 0)])
+def test_bounds_that_hold_no_number(least: int, most: int) -> None:
+    def make_policy() -> Any:
+        raise AssertionError
+
+    with pytest.raises(InvalidRequestError, match="_concurrent"):
+        _scheduler.Settings(
+            env_name="math",
+            make_policy=make_policy,
+            rules=Rules(),
+            min_concurrent=least,
+            max_concurrent=most,
+            env_arguments={},
+        )
