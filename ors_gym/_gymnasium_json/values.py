@@ -1,8 +1,8 @@
 """Values of Gymnasium as JSON that loses nothing: dtype, shape, NaN, tuples.
 
 Both ends of a served Gymnasium environment use it: the server for observations, infos
-and rewards, `ors_gym.wrappers.NativeSpaces` to read them back. JSON's own stay as is.
-Anything else is an object with one key that begins with ``@``.
+and rewards, `ors_gym.wrappers.NativeSpaces` to read them back. A value that JSON has
+stays as it is; any other becomes an object with one key that begins with ``@``.
 """
 
 from __future__ import annotations

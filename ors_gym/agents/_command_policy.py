@@ -67,10 +67,9 @@ class CommandPolicy:
 
     If the program ends before the episode, the policy gives up. If its exit code is not
     0 then, the policy raises: the episode has no outcome, and an evaluation plays it
-    again when it is resumed. When the episode ends first, further
-    calls are told so, and the program has some time to end. At a deadline, after an
-    outage and when the run is interrupted or killed, it is ended at once, with all that
-    it started.
+    again when it is resumed. When the episode ends first, further calls are told so,
+    and the program has some time to end. At a deadline, after an outage and when the
+    run is interrupted or killed, it is ended at once, with all that it started.
 
     ``Episode.extra`` keeps the ``command``, the ``exit_code`` (128 and its number for a
     signal), whether it was ``ended`` by us, ``stdout`` and ``stderr``, and as ``usage``

@@ -278,8 +278,10 @@ def is_served_here(target: str) -> bool:
     """Say whether a target names what a command has to serve itself.
 
     Example:
-        >>> is_served_here("my_module:MyEnvironment"), is_served_here("math"), is_served_here("http://h")
-        (True, False, False)
+        >>> is_served_here("my_module:MyEnvironment")
+        True
+        >>> is_served_here("math"), is_served_here("http://localhost")
+        (False, False)
     """
     return ":" in target and not _is_address(target)
 

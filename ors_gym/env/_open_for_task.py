@@ -124,4 +124,4 @@ def find_task(
     if found is task or found.spec is not None:
         return found
     splits = yield from catalog.splits(env_name)
-    return Task(choose_split(splits, found.split or None), found.index)
+    return Task(choose_split(splits, found.split or split), found.index)

@@ -354,8 +354,8 @@ class TaskEnv(_BaseTaskEnv[Session]):
 
         Returns:
             Observation, reward, whether the server finished the episode, whether it
-            was cut short, and the info. For an action that is no
-            valid call, the observation says what is wrong.
+            was cut short, and the info. For an action that is no valid call, the
+            observation says what is wrong.
 
         Raises:
             EpisodeOverError: If there is no episode to step.

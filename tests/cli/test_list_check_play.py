@@ -1,11 +1,16 @@
 """``list``, ``check`` and ``play``: commands on a server."""
 
+import base64
 import importlib.util
+import io
 import json
 
 import pytest
+from PIL import Image
 
+from ors_gym.cli import _play
 from ors_gym.client import ORSClient
+from ors_gym.display._transcript import Entry
 from tests.cli.running import HELLO, run
 from tests.support.proxy import scripted
 from tests.support.slow_cases import on_one_sdk
@@ -145,6 +150,20 @@ def test_play_saves_pictures_and_leaves_optional_arguments_out(server, tmp_path)
     assert (tmp_path / "image-0.png").read_text() == "of the first"
     assert (tmp_path / "image-1.png").read_bytes().startswith(b"\x89PNG")
     assert server.open_sessions() == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("PNG", "image-0.png"), ("JPEG", "image-0.jpg"), ("WEBP", "image-0.webp")],
+)
+def test_a_picture_is_saved_under_the_ending_of_what_it_is(kind, name, tmp_path):
+    file = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(file, kind)
+    data = base64.b64encode(file.getvalue()).decode()
+    # Servers label pictures as they like: the first bytes decide.
+    block = {"type": "image", "data": data, "mimeType": "image/png"}
+    _play._Gallery(str(tmp_path)).save(Entry("", [block]))
+    assert (tmp_path / name).read_bytes() == file.getvalue()
 
 
 def test_play_takes_calls_as_they_are_written(server):

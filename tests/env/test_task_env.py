@@ -65,8 +65,9 @@ def test_a_task_is_an_index_or_a_spec(env):
     for task in (True, "3", None):
         with pytest.raises(ors_gym.UnknownTaskError, match="a task is an index"):
             env.open(task)
-    with pytest.raises(ors_gym.UnknownTaskError, match="no split 'dev'"):
-        env.open(0, split="dev")
+    for split in ("dev", ""):
+        with pytest.raises(ors_gym.UnknownTaskError, match=f"no split '{split}'"):
+            env.open(0, split=split)
 
 
 def test_it_is_left_and_used_again(env, server):

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from ors_gym.errors import AmbiguousCallError, ORSError, ToolRejectedError
 from ors_gym.protocol._exchange import Outcome
-from ors_gym.protocol._redaction import HiddenBytes, Redactor, hide, secrets_of_header
+from ors_gym.protocol._redaction import (
+    HiddenBytes,
+    Redactor,
+    hide,
+    is_secret_name,
+    secrets_of_header,
+)
 from ors_gym.protocol._replies import server_text, status_error
 from tests.protocol.scripted_exchanges import SETTINGS, RecordingServer, open_state
 
@@ -235,3 +241,20 @@ def test_what_a_client_knows_does_not_show_its_secrets() -> None:
     shown = f"{server!r} {server} {state!r} {state.redact!r} {server.dialect!r}"
     assert "hunter22" not in shown
     assert "swordfish" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("X-API-Key", True),
+        ("authorization", True),
+        ("Cookie", True),
+        ("HF_TOKEN", True),
+        ("PGPASSWORD", True),
+        ("AWS_CREDENTIALS", True),
+        ("X-Deployment", False),
+        ("HOME", False),
+    ],
+)
+def test_names_that_are_likely_to_hold_a_secret(name: str, secret: bool) -> None:
+    assert is_secret_name(name) is secret
