@@ -35,6 +35,16 @@ def clean(text: object) -> str:
     return _STEERING.sub("\ufffd", str(text))
 
 
+def shorten(text: str, longest: int) -> str:
+    """Cut a text to at most ``longest`` characters; an ellipsis says that it was cut.
+
+    Example:
+        >>> shorten("a long story", 6)
+        'a lon…'
+    """
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def warn(text: str) -> None:
     """Warn as Gymnasium does, in the name of the user's line, if there is one."""
     frame, level = inspect.currentframe(), 1

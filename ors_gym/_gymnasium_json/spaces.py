@@ -24,6 +24,7 @@ from ors_gym._gymnasium_json.values import (
     show_value,
     write_value,
 )
+from ors_gym._shown_text import shorten
 
 SPACES_KEYWORD: Final = "x-gymnasium"
 """The keyword under which the schema of ``step`` holds the spaces of a served env."""
@@ -31,6 +32,7 @@ _UNREADABLE: Final = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError),
     *(TypeError, ValueError),
 )
+_SHOWN: Final = 100
 _SPECIAL: Final = {"Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -86,7 +88,8 @@ def read_action(space: Space[Any], written: Any) -> Any:
     try:
         return _kind_of(space).read_action(space, written)
     except _UNREADABLE as error:
-        raise ValueError(f"{_shorten(written)} is not in {space}: {error}") from None
+        shown = shorten(repr(written), _SHOWN)
+        raise ValueError(f"{shown} is not in {space}: {error}") from None
 
 
 def write_action(space: Space[Any], action: Any) -> Any:
@@ -105,11 +108,6 @@ def _member(space: Space[Any], value: Any) -> Any:
     if not space.contains(value):
         raise ValueError("it is out of bounds")
     return value
-
-
-def _shorten(written: Any) -> str:
-    text = repr(written)
-    return text if len(text) <= 100 else f"{text[:99]}…"
 
 
 class _Kind:

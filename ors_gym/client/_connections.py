@@ -45,7 +45,7 @@ from ors_gym.protocol._server_state import ClientSettings
 _CONNECT_SECONDS: Final = 10.0
 """For a new connection, and for a place in httpx's pool."""
 _FRESH_SECONDS: Final = 10.0
-_FRAMING: Final[tuple[bytes, ...]] = (b"content-length", b"transfer-encoding")
+_UNDONE_BY_HTTPX: Final[tuple[bytes, ...]] = (b"content-length", b"transfer-encoding")
 
 
 class Connections(Protocol):
@@ -221,10 +221,10 @@ class _BaseHttpxConnections:
         reader.begin(send.sink)
         headers = tuple(response.headers.raw)
         # httpx has undone the framing. The encoding is undone here, within the limits.
-        undone = _FRAMING
+        undone = _UNDONE_BY_HTTPX
         if response.is_stream_consumed:
             # A hook of the user's, or a transport without a stream, has read the body.
-            undone = (*_FRAMING, b"content-encoding")
+            undone = (*_UNDONE_BY_HTTPX, b"content-encoding")
         body_headers = [line for line in headers if line[0].lower() not in undone]
         head = ReplyHead(response.status_code, body_headers, persistent=False)
         head.headers = headers

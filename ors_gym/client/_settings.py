@@ -9,7 +9,8 @@ from importlib import metadata
 from typing import Final
 
 from ors_gym.client.http._address import Origin
-from ors_gym.errors import InsecureTransportError, InvalidRequestError
+from ors_gym.client.http._http1 import FRAMING_HEADERS, refuse_headers
+from ors_gym.errors import InsecureTransportError
 from ors_gym.protocol._exchange import Head, Limits
 from ors_gym.protocol._redaction import (
     Redactor,
@@ -19,9 +20,7 @@ from ors_gym.protocol._redaction import (
 )
 from ors_gym.protocol._server_state import ClientSettings
 
-_FRAMING: Final = frozenset(
-    {"connection", "content-length", "expect", "host", "transfer-encoding", "upgrade"}
-)
+_REFUSED_HEADERS: Final = FRAMING_HEADERS | {"host"}
 
 
 def make_settings(
@@ -72,11 +71,8 @@ def _client_headers(
         api_key = hide(os.environ.get("ORS_API_KEY"))
     if api_key:
         own["X-API-Key"] = api_key
+    refuse_headers(headers.items(), _REFUSED_HEADERS)
     for name, value in headers.items():
-        if name.lower() in _FRAMING:
-            raise InvalidRequestError(
-                f"the header {name!r} is set by the connection; leave it out"
-            )
         own = {key: own[key] for key in own if key.lower() != name.lower()}
         own[name] = value
     checked = Head("GET", "/", tuple(own.items())).headers

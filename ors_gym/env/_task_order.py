@@ -179,8 +179,7 @@ class TaskSchedule:
         if isinstance(index, bool) or not isinstance(index, int | np.integer):
             raise UnknownTaskError(f"a task's index is a whole number, not {index!r}")
         if index < 0 or (count is not None and index >= count):
-            size = "" if count is None else f", which has {count} tasks"
-            raise UnknownTaskError(f"there is no task {index} in split {split!r}{size}")
+            raise unknown_task(split, int(index), count)
         return Task(split, int(index))
 
     def _next_index(
@@ -201,6 +200,12 @@ class TaskSchedule:
         if self._order == "shuffle":
             return permute(place % size, size, key)
         return (_scramble(key, turn) + self._offset) % size
+
+
+def unknown_task(split: str, index: int, count: int | None) -> UnknownTaskError:
+    """Make the error for an index that a split, of ``count`` tasks if known, lacks."""
+    size = "" if count is None else f", which has {count} tasks"
+    return UnknownTaskError(f"there is no task {index} in split {split!r}{size}")
 
 
 def choose_split(splits: Sequence[Split], wanted: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 
+from ors_gym._shown_text import shorten
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._statistics import (
     ANYTHING,
@@ -184,7 +185,7 @@ def _doubt_turns(records: Sequence[Record]) -> Iterator[str]:
     said_in = [one.episode.unreadable_text for one in records]
     unreadable = [said for said in said_in if said is not None]
     if unreadable:
-        words = shorten(unreadable[0])
+        words = one_line(unreadable[0])
         yield (
             f"{len(unreadable)} of {len(records)} episodes ended without a readable "
             f'call; the first was "{words}". A call is '
@@ -248,14 +249,13 @@ def _describe_failures(steps: Sequence[Step], what: str) -> str:
     if failed := len(wrong) - refused:
         who = "" if refused else f" of {len(steps)} {what}"
         counts.append(f"{failed}{who} failed in the tool")
-    words = shorten(wrong[0].error)
+    words = one_line(wrong[0].error)
     return f"{' and '.join(counts)}. The first, of {wrong[0].tool}: {words}"
 
 
-def shorten(text: str, longest: int = _LONGEST_WORDS) -> str:
+def one_line(text: str, longest: int = _LONGEST_WORDS) -> str:
     """Put a text into one line, and cut it where it is longer."""
-    words = " ".join(text.split())
-    return words if len(words) <= longest else f"{words[:longest]}..."
+    return shorten(" ".join(text.split()), longest)
 
 
 def tool_metrics(records: Sequence[Record]) -> dict[str, int]:
@@ -398,7 +398,7 @@ def errors_by_kind(records: Iterable[Record]) -> list[JSONObject]:
     for record in records:
         episode = record.episode
         if episode.stop_reason == "error":
-            first = f"task {name_task(record.key)}: {shorten(episode.error)}"
+            first = f"task {name_task(record.key)}: {one_line(episode.error)}"
             begun = {"error": episode.error_kind, "episodes": 0, "the first": first}
             rows.setdefault(episode.error_kind, begun)["episodes"] += 1
     return sorted(rows.values(), key=lambda row: -int(row["episodes"]))

@@ -16,7 +16,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from ors_gym._shown_text import clean
+from ors_gym._shown_text import clean, shorten
 from ors_gym.display._cards import episode_card, episode_entries
 from ors_gym.display._html import (
     CARD_STYLE,
@@ -278,8 +278,7 @@ def _describe_sample(
 
 def _short(text: str) -> str:
     # Cut first: a prompt may be very long.
-    words = " ".join(clean(text[: 4 * _LONGEST]).split())
-    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
+    return shorten(" ".join(clean(text[: 4 * _LONGEST]).split()), _LONGEST)
 
 
 def _section(place: int, name: str, shown: str = "", plots: str = "") -> str:

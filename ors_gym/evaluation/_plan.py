@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from ors_gym.client import AsyncORSClient
-from ors_gym.env._task_order import Task, TaskChoice, choose_split
-from ors_gym.errors import InvalidRequestError, UnknownTaskError
+from ors_gym.env._task_order import Task, TaskChoice, choose_split, unknown_task
+from ors_gym.errors import InvalidRequestError
 from ors_gym.rollout._planned_rollout import Key, Planned, read_planned_task
 
 Tasks: TypeAlias = Iterable[TaskChoice] | None
@@ -101,10 +101,7 @@ class _Splits:
     async def check(self, task: Task) -> None:
         """Raise `UnknownTaskError` where a task has an index that the split lacks."""
         if task.spec is None and not 0 <= task.index < await self.count(task.split):
-            raise UnknownTaskError(
-                f"there is no task {task.index} in split {task.split!r}, which has "
-                f"{await self.count(task.split)} tasks"
-            )
+            raise unknown_task(task.split, task.index, await self.count(task.split))
 
 
 def _all_of(split: str, size: int) -> range:

@@ -225,7 +225,7 @@ def _describe_first_error(records: Sequence[Record]) -> str:
         episode = record.episode
         if episode.stop_reason != "error":
             continue
-        error = figures.shorten(episode.error, _LONGEST)
+        error = figures.one_line(episode.error, _LONGEST)
         place = find_place(episode.cause) if episode.error_kind == "policy" else ""
         return f"task {figures.name_task(record.key)}: {error}{place}"
     return ""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 
+from ors_gym._shown_text import shorten
 from ors_gym.formats._drafts import (
     LISTED_PARTS,
     NAMED_PARTS,
@@ -30,7 +31,7 @@ _LEFT_OUT: Final = frozenset({"$anchor", "$defs", "$dynamicAnchor", "$id"}) | {
     "$recursiveAnchor",
     "definitions",
 }
-_MAX_CHARACTERS: Final = 200
+_LONGEST: Final = 200
 _BOUNDS: Final = {
     "minimum": "at least {}",
     "exclusiveMinimum": "more than {}",
@@ -218,18 +219,18 @@ def describe_schema(schema: Any, root: Any = None, depth: int = 3) -> str:
         return "anything"
     schema = resolve_schema(schema, root)
     values = _describe_values(schema, root, depth)
-    return _shorten(", ".join([values, *_describe_bounds(schema)]))
+    return shorten(", ".join([values, *_describe_bounds(schema)]), _LONGEST)
 
 
 def _describe_values(schema: Mapping[str, Any], root: Any, depth: int) -> str:
     if isinstance(schema.get("enum"), list):
-        return _shorten("one of " + ", ".join(map(_to_json, schema["enum"])))
+        return shorten("one of " + ", ".join(map(_to_json, schema["enum"])), _LONGEST)
     if "const" in schema:
-        return _shorten(_to_json(schema["const"]))
+        return shorten(_to_json(schema["const"]), _LONGEST)
     for key in ("anyOf", "oneOf"):
         if isinstance(schema.get(key), list):
             branches = (describe_schema(one, root, depth - 1) for one in schema[key])
-            return _shorten(" or ".join(branches)) or "nothing"
+            return shorten(" or ".join(branches), _LONGEST) or "nothing"
     kind = schema.get("type")
     if kind == "array" and "items" in schema:
         return f"array of {describe_schema(schema['items'], root, depth - 1)}"
@@ -252,12 +253,6 @@ def _describe_bounds(schema: Mapping[str, Any]) -> Iterator[str]:
 
 def _to_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _shorten(text: str) -> str:
-    if len(text) <= _MAX_CHARACTERS:
-        return text
-    return text[: _MAX_CHARACTERS - 1] + "…"
 
 
 def describe_tool(tool: ToolSpec) -> str:

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 
 from ors_gym._shown_text import warn
 from ors_gym.client import AsyncORSClient
-from ors_gym.env._task_order import choose_split
-from ors_gym.errors import ORSError, UnknownTaskError
+from ors_gym.env._task_order import choose_split, unknown_task
+from ors_gym.errors import ORSError
 from ors_gym.formats._json_lines import BeingWrittenError
 from ors_gym.rollout import Episode, LiveEpisode, Rules
 from ors_gym.rollout._output import (
@@ -87,10 +87,7 @@ class AgentRun:
             split = choose_split(await client.list_splits(name), split)
             count = await client.num_tasks(name, split)
             if not 0 <= (options.task or 0) < count:
-                raise UnknownTaskError(
-                    f"there is no task {options.task or 0} in split {split!r}, which "
-                    f"has {count} tasks"
-                )
+                raise unknown_task(split, options.task or 0, count)
         judged = {"seed": None, "success": name_success(options.success)}
         head = describe_run(
             client,

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from ors_gym._shown_text import shorten
 from ors_gym.errors import (
     AuthenticationError,
     ConnectionFailedError,
@@ -38,7 +39,9 @@ _MARKUP: Final = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style)\b.*?(?:</\1\s*>?|\Z)|<[^<>]*(?:>|\Z)",
     re.IGNORECASE | re.DOTALL,
 )
-_PAGE_EXCERPT: Final = 100
+_MESSAGE_CHARACTERS: Final = 500
+_EXCERPT_CHARACTERS: Final = 100
+"""Of an HTML page that a proxy sent."""
 _KEY_HEADERS: Final = ("x-api-key", "authorization")
 
 
@@ -183,7 +186,7 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     except (ValueError, RecursionError):
         if _PAGE.match(text):
             return _page_text(redact(text), redact)
-        return _shorten(" ".join(redact(text).split()))
+        return shorten(" ".join(redact(text).split()), _MESSAGE_CHARACTERS)
     detail: Any = value.get("detail", value) if isinstance(value, Mapping) else value
     if isinstance(detail, list):
         # Of a 422 only place and reason: its `input` repeats what was sent, secrets
@@ -192,13 +195,13 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     elif not isinstance(detail, str):
         # As it came: JSON that can be decoded may be too deep to be encoded again.
         detail = text
-    return _shorten(redact(detail))
+    return shorten(redact(detail), _MESSAGE_CHARACTERS)
 
 
 def _page_text(page: str, redact: Callable[[str], str]) -> str:
     # Hidden once more: a page may have written a secret with character references.
     text = redact(html.unescape(_MARKUP.sub(" ", page)))
-    return _shorten(" ".join(text.split()), _PAGE_EXCERPT)
+    return shorten(" ".join(text.split()), _EXCERPT_CHARACTERS)
 
 
 def _validation_text(item: object) -> str:
@@ -250,10 +253,6 @@ def shorten_refusal(refusal: str) -> str:
         f"{place}: {words}" if place else words for place, words in complaints
     )
     return f"{start}: {said}"
-
-
-def _shorten(text: str, length: int = 500) -> str:
-    return text if len(text) <= length else f"{text[:length]}..."
 
 
 def status_error(

@@ -88,8 +88,8 @@ def test_every_failure_has_its_error(failure: Failure) -> None:
         (b'{"detail": [{"msg": "bad"}]}', "?: bad"),
         (b'{"detail": [{"loc": ["body", 0, [], "x"], "msg": []}]}', "body.0.x: ?"),
         (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"[" * 100_000, "[" * 500 + "..."),
-        (b'"' + b"x" * 2000 + b'"', "x" * 500 + "..."),
+        (b"[" * 100_000, "[" * 499 + "…"),
+        (b'"' + b"x" * 2000 + b'"', "x" * 499 + "…"),
     ],
 )
 def test_the_text_of_an_error(body: bytes, text: str) -> None:
@@ -106,7 +106,7 @@ def test_of_a_page_only_the_beginning_of_its_text_is_told() -> None:
     assert told == "nginx 404 Not Found a & b"
     told = server_text((page % ("<p>word</p>" * 3000)).encode(), str)
     assert told.startswith("nginx 404 Not Found word word")
-    assert len(told) == len("...") + 100
+    assert len(told) == 100
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from httptools import HttpParserError, HttpResponseParser
@@ -15,7 +15,7 @@ from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Failure, Head, Headers, Limits, Sink
 from ors_gym.protocol._redaction import HiddenBytes
 
-_FRAMING: Final = frozenset(
+FRAMING_HEADERS: Final = frozenset(
     {"connection", "content-length", "expect", "transfer-encoding", "upgrade"}
 )
 _BODILESS_METHODS: Final = frozenset({"GET", "DELETE", "OPTIONS", "TRACE"})
@@ -32,7 +32,7 @@ class RequestWriter:
     def __init__(self, origin: Origin, headers: Sequence[tuple[str, str]] = ()) -> None:
         self._origin = origin
         self._headers = Head("GET", "/", headers).headers
-        _refuse_framing(self._headers)
+        refuse_headers(self._headers, FRAMING_HEADERS)
         self._names_trace = any(
             name.lower() == "traceparent" for name, _ in self._headers
         )
@@ -59,7 +59,7 @@ class RequestWriter:
 
     def _render_head(self, head: Head) -> bytes:
         """Render all but the body's length."""
-        _refuse_framing(head.headers)
+        refuse_headers(head.headers, FRAMING_HEADERS)
         lines = [("host", self._origin.authority), ("accept-encoding", "identity")]
         for headers in (self._headers, head.headers):
             replaced = {name.lower() for name, _ in headers}
@@ -70,10 +70,10 @@ class RequestWriter:
         return HiddenBytes((request_line + rest).encode("latin-1"))
 
 
-def _refuse_framing(headers: Sequence[tuple[str, str]]) -> None:
+def refuse_headers(headers: Iterable[tuple[str, str]], refused: frozenset[str]) -> None:
     """Refuse the headers that only the connection may write."""
     for name, _ in headers:
-        if name.lower() in _FRAMING:
+        if name.lower() in refused:
             raise InvalidRequestError(
                 f"the header {name!r} is set by the connection; leave it out"
             )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from ors_gym._shown_text import shorten
 from ors_gym.client._settings import find_version
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._json import decode_json
@@ -420,8 +421,7 @@ def _text(data: bytes) -> str:
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return shorten(json.dumps(value, ensure_ascii=False), _SHOWN)
 
 
 def _write_event(name: str, text: str) -> str:

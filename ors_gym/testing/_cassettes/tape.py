@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from ors_gym._shown_text import shorten
 from ors_gym.testing._cassettes.rows import Reply, Request, Row
 
 _SHOWN: Final = 120
@@ -198,12 +199,12 @@ class PlayedSession:
         if not isinstance(body, dict):
             return "this session"
         task = {name: body[name] for name in ("split", "index") if name in body}
-        return f"{body.get('env_name')} {_short(json.dumps(task), _SHOWN // 2)}"
+        return f"{body.get('env_name')} {shorten(json.dumps(task), _SHOWN // 2)}"
 
 
 def _describe(wanted: Request, recorded: Sequence[Request], what: str) -> str:
     """Say that something was not recorded, and what is nearest to it."""
-    said = f"{_short(what)} was not recorded"
+    said = f"{shorten(what, _SHOWN)} was not recorded"
     if not recorded:
         return said
 
@@ -216,9 +217,10 @@ def _describe(wanted: Request, recorded: Sequence[Request], what: str) -> str:
         return same + matcher.quick_ratio()
 
     nearest = max(recorded, key=likeness)
-    said += f"; the nearest that was: {_short(str(nearest))}"
+    said += f"; the nearest that was: {shorten(str(nearest), _SHOWN)}"
     if nearest.path == wanted.path:
-        said += f" ({_short(difference(wanted.body, nearest.body) or 'the same')})"
+        differs = difference(wanted.body, nearest.body) or "the same"
+        said += f" ({shorten(differs, _SHOWN)})"
     return said
 
 
@@ -233,9 +235,8 @@ def difference(wanted: Any, recorded: Any) -> str:
     """
     now, before = dict(_leaves(wanted)), dict(_leaves(recorded))
     for place in {**now, **before}:
-        one, other = (
-            _short(leaves.get(place, "absent"), 60) for leaves in (now, before)
-        )
+        values = (leaves.get(place, "absent") for leaves in (now, before))
+        one, other = (shorten(value, _SHOWN // 2) for value in values)
         if now.get(place) != before.get(place):
             return f"{place.lstrip('.') or 'the body'} is {one}, was {other}"
     return ""
@@ -251,7 +252,3 @@ def _leaves(value: Any, place: str = "") -> Iterator[tuple[str, str]]:
             yield from _leaves(item, f"{place}[{index}]")
     else:
         yield place, json.dumps(value, ensure_ascii=False)
-
-
-def _short(text: str, length: int = _SHOWN) -> str:
-    return text if len(text) <= length else f"{text[:length]}..."
