@@ -482,6 +482,8 @@ class ORSClient(ClientCore[Session, HttpxTransport, HttpxClient]):
         """Delete the open episodes of `create_episode`, and close the connections.
 
         Sessions that `session` made are not closed here.
+        Over httpx of yours it waits for the deletes that are still to be sent, 5 s at
+        most, so that you can close that next.
         """
         self.run(self._close_sessions())
         self._connections.close()

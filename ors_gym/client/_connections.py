@@ -25,7 +25,8 @@ from typing import Any, Final, Protocol
 from ors_gym._shown_text import even_half_made
 from ors_gym._system import HAS_OWN_CONNECTIONS
 from ors_gym.client._remote_server import RemoteServer
-from ors_gym.client.background._pending import Pending
+from ors_gym.client._session_core import CLOSE_TIMEOUT
+from ors_gym.client.background import Pending, background
 from ors_gym.client.http._address import Origin, default_ssl_context
 from ors_gym.client.http._async_pool import AsyncConnectionPool
 from ors_gym.client.http._failures import explain_failure
@@ -79,7 +80,11 @@ def choose_connections(
     if not brought and not _needs_httpx(settings):
         return ConnectionPool.from_settings(settings)
     connections = HttpxConnections(settings, client, transport)
-    _use_thread_in_background(server, connections if brought else None)
+    if brought:
+        return _UsersConnections(server, connections)
+    # What the background opens by itself does not end with the client, which may leave
+    # deletes behind. So it keeps no idle connection.
+    _use_thread_in_background(server, HttpxConnections(settings, most_idle=0))
     return connections
 
 
@@ -96,7 +101,7 @@ def choose_async_connections(
     connections = AsyncHttpxConnections(settings, client, transport)
     if brought:
         return _UsersLoopConnections(server, connections)
-    _use_thread_in_background(server)
+    _use_thread_in_background(server, HttpxConnections(settings, most_idle=0))
     return connections
 
 
@@ -116,12 +121,8 @@ def _needs_proxy(settings: ClientSettings) -> bool:
 
 
 def _use_thread_in_background(
-    server: RemoteServer, brought: HttpxConnections | None = None
+    server: RemoteServer, connections: HttpxConnections
 ) -> None:
-    # What the background opens by itself does not end with the client, which may leave
-    # deletes behind. So it keeps no idle connection.
-    connections = brought or HttpxConnections(server.settings, most_idle=0)
-
     async def exchange(send: Send) -> Outcome:
         try:
             return await asyncio.to_thread(connections.exchange, send)
@@ -132,12 +133,32 @@ def _use_thread_in_background(
     server.background_exchange = exchange
 
 
+class _UsersConnections:
+    """A blocking httpx client of the user's, which also does the background's work.
+
+    Once it is closed, the user may close the httpx client. So it waits for that work:
+    httpx leaks a connection that is opened meanwhile, and a delete would be lost.
+    """
+
+    def __init__(self, server: RemoteServer, connections: HttpxConnections) -> None:
+        self._server = server
+        self._connections = connections
+        self.exchange = connections.exchange
+        _use_thread_in_background(server, connections)
+
+    def close(self) -> None:
+        if (work := background().finish(self._server)) is not None:
+            work.wait(CLOSE_TIMEOUT)
+        self._connections.close()
+
+
 class _UsersLoopConnections:
-    """An async httpx client of the user's, which also does the background's work."""
+    """An async httpx client of the user's: `_UsersConnections`, on the user's loop."""
 
     def __init__(
         self, server: RemoteServer, connections: AsyncHttpxConnections
     ) -> None:
+        self._server = server
         self._connections = connections
         self._loop: asyncio.AbstractEventLoop | None = None
         server.background_exchange = self._exchange_from_background
@@ -148,6 +169,9 @@ class _UsersLoopConnections:
         return await self._connections.exchange(send)
 
     async def aclose(self) -> None:
+        if (work := background().finish(self._server)) is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(work, CLOSE_TIMEOUT)
         await self._connections.aclose()
 
     async def _exchange_from_background(self, send: Send) -> Outcome:

@@ -12,6 +12,7 @@ from ors_gym import ORSEnv
 from ors_gym.client import AsyncHTTPTransport, HTTPTransport
 from ors_gym.client._connections import AsyncHttpxConnections, HttpxConnections
 from ors_gym.client._settings import make_settings
+from ors_gym.env import TaskEnv
 from ors_gym.protocol._exchange import Failure, Limits, Outcome, Send
 from tests.client.http.exchanges import (
     CHUNKED,
@@ -23,6 +24,8 @@ from tests.client.http.exchanges import (
 )
 from tests.client.http.raw_server import Close, Drip, Repeat, Script, raw_server
 from tests.support.processes import run_python
+from tests.support.proxy.faults import Point, Stall
+from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
 
 _HALF = [CHUNKED, b"4\r\ntask\r\n"]
@@ -284,6 +287,55 @@ def test_episodes_over_what_a_user_brings(server: RunningServer, library: Any) -
     assert [asyncio.run(play(**own)) for own in brought.asynchronous] == [1.0] * 3
     server.wait_for("teardown", 6)
     assert server.rewards(tool="submit") == [1.0] * 6
+
+
+def test_closing_waits_for_what_the_background_does_over_a_user_s_client(
+    fault_proxy: FaultProxy, kind: str, library: Any
+) -> None:
+    """The user closes the client of the library next, with what it still does."""
+
+    async def play() -> None:
+        async with (
+            library.AsyncClient() as own,
+            ors_gym.AsyncORSClient(fault_proxy.url, client=own) as client,
+            client.session("Contract", split="train", index=0) as session,
+        ):
+            await session.call_tool("count", {})
+
+    fault_proxy.plan("/delete", [Stall(Point.BEFORE_REPLY, seconds=0.2)])
+    if kind == "async":
+        asyncio.run(play())
+    else:
+        # Not set up, as far as the client knows: the background deletes the session.
+        with (
+            library.Client() as own,
+            ors_gym.ORSClient(fault_proxy.url, client=own) as client,
+            client.session("Contract", split="train", index=0) as session,
+        ):
+            session.call_tool("count", {})
+    assert deletes(fault_proxy) == [200]
+
+
+def test_closing_waits_for_what_is_opened_ahead_over_a_user_s_client(
+    fault_proxy: FaultProxy, library: Any
+) -> None:
+    fault_proxy.plan("/create", [Stall(Point.BEFORE_REPLY, seconds=0.2)])
+    with (
+        library.Client() as own,
+        ors_gym.ORSClient(fault_proxy.url, client=own) as client,
+        TaskEnv("Contract", client=client, split="train") as env,
+    ):
+        env.open_ahead(0).discard()
+    assert deletes(fault_proxy) == [200]
+
+
+def deletes(proxy: FaultProxy) -> list[int | None]:
+    """Return how the deletes were answered; None stands for one that was not."""
+    return [
+        exchange.status
+        for exchange in proxy.exchanges
+        if exchange.request.path.endswith("/delete")
+    ]
 
 
 def test_errors_of_the_library_are_ours(library: Any) -> None:

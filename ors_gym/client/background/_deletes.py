@@ -124,6 +124,10 @@ class Deletes:
             delete = heapq.heappop(self._later)
             self._work.put(delete.server, delete)
 
+    async def wait_for(self, server: RemoteServer) -> None:
+        """Wait for the deletes that were started at a server."""
+        await self._work.wait_for(server)
+
     async def finish(
         self, collect: Callable[[], bool], timeout: float, *, patient: bool
     ) -> None:

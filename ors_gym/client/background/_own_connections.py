@@ -110,6 +110,11 @@ class WorkByServer(Generic[W]):
         else:
             await asyncio.sleep(seconds)
 
+    async def wait_for(self, server: RemoteServer) -> None:
+        """Wait until all work for a server is done."""
+        while tasks := self._running.get(server.base_url):
+            await asyncio.wait(tasks)
+
     async def cancel(self) -> None:
         """Drop all work that is not done."""
         self._waiting.clear()

@@ -133,6 +133,11 @@ class Pending(Generic[T]):
             raise
         return self.result()
 
+    async def settled(self) -> None:
+        """Wait on the work's own loop until it has ended, and never cancel it."""
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
     def add_done_callback(self, callback: Callable[[Pending[T]], object]) -> None:
         """Have a function called once the work has ended, here or on its thread."""
         self._callbacks.append(callback)

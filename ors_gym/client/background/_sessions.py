@@ -109,6 +109,10 @@ class Sessions:
                 each.ping_at = now + each.server.ping_every
                 self._pings.put(each.server, each)
 
+    async def wait_for(self, server: RemoteServer) -> None:
+        """Wait for the pings that were started at a server."""
+        await self._pings.wait_for(server)
+
     def take_over(self) -> Iterator[Registered]:
         """Yield the sessions that are over, which are forgotten with that."""
         now = time.monotonic()

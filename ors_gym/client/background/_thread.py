@@ -57,8 +57,8 @@ class Background:
         self._connections = BackgroundConnections()
         self._sessions = Sessions(self._connections)
         self._deletes = Deletes(self._connections)
-        self._submitted: set[Pending[Any]] = set()
-        """The submitted operations that have not ended."""
+        self._submitted: dict[Pending[Any], RemoteServer] = {}
+        """The submitted operations that have not ended, and where each runs."""
         self._ending = False
 
     def reset_after_fork(self) -> None:
@@ -123,15 +123,43 @@ class Background:
         pending: Pending[T] = Pending()
         try:
             # Counted before the loop is looked at: it must not exit in between.
-            self._submitted.add(pending)
-            pending.add_done_callback(self._submitted.discard)
+            self._submitted[pending] = server
+            pending.add_done_callback(self._forget_submitted)
             work = self._connections.run(server, operation)
             pending.start(self._thread.start(), work)
         except BaseException:
             pending.cancel()
-            self._submitted.discard(pending)  # where nobody was told to do so
+            self._forget_submitted(pending)  # where nobody was told to do so
             raise
         return pending
+
+    def _forget_submitted(self, pending: Pending[Any]) -> None:
+        self._submitted.pop(pending, None)
+
+    def finish(self, server: RemoteServer) -> Pending[None] | None:
+        """Send the deletes that are due at a server, and let what else runs there end.
+
+        None is returned where the thread does not run, so that there is nothing to do.
+        """
+        loop = self._thread.loop
+        if loop is None:
+            return None
+        pending: Pending[None] = Pending()
+        try:
+            pending.start(loop, self._finish(server))
+        except RuntimeError:
+            return None  # the loop was closed in this moment
+        return pending
+
+    async def _finish(self, server: RemoteServer) -> None:
+        for pending, where in list(self._submitted.items()):
+            if where is server:
+                await pending.settled()
+        # What was opened for nobody is among them.
+        self._take_over()
+        self._deletes.start_due()
+        await self._deletes.wait_for(server)
+        await self._sessions.wait_for(server)
 
     def delete_all(
         self, timeout: float = _EXIT_SECONDS, *, at_exit: bool = False

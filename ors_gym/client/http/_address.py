@@ -35,6 +35,11 @@ class Origin:
     __slots__ = ("authority", "host", "literal", "port", "prefix", "scheme")
 
     def __init__(self, base_url: str) -> None:
+        if not isinstance(base_url, str):
+            raise InvalidRequestError(
+                "a base URL is text such as 'http://host:port', and this is of the "
+                f"type {type(base_url).__name__}"
+            )
         if _UNPRINTABLE.search(base_url):
             raise InvalidRequestError(
                 "the base URL holds a blank or a control character; leave it out"

@@ -3,6 +3,7 @@
 import contextlib
 import socket
 import warnings
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -78,6 +79,12 @@ def test_any_text_is_an_origin_or_refused(text: str):
     assert Origin(f"http://{origin}{origin.prefix}").authority == origin.authority
     assert origin.authority.isascii()
     assert not set(origin.authority) & set("\r\n @/?#")
+
+
+@pytest.mark.parametrize("url", [None, 8080, b"http://h", object()])
+def test_what_is_no_text_is_refused(url: Any) -> None:
+    with pytest.raises(InvalidRequestError, match=type(url).__name__):
+        Origin(url)
 
 
 @pytest.mark.parametrize(
