@@ -66,7 +66,7 @@ def one_session(rounds: int) -> Part:
     """Measure one session, blocking, beside a raw socket and the other clients."""
     names = ["raw", "ours", "env", "published", "ors-sdk"]
     with loopserver() as base_url, working(_workers(base_url, 0, names, None)) as found:
-        cost = interleave(found, 400, rounds)
+        cost = interleave(found, 200, 3 * rounds)
     raw, env = cost["raw"], cost["env"]
     ours = cost["ours"]["cpu_us"] / raw["cpu_us"]
     rows = [

@@ -241,7 +241,8 @@ def _memory() -> float:
 
 def measure(rounds: int) -> list[Row]:
     """Return all rows."""
-    rows = asyncio.run(_measure_cpu(2 * rounds))
+    # A block takes a fifth of a second, in which another process may run for a part.
+    rows = asyncio.run(_measure_cpu(6 * rounds))
     # A block takes the server many seconds.
     rows.append(_measure_rate(_RATE_SERVER, max(3, rounds // 2)))
     rows.append(asyncio.run(_measure_utilisation(6.0 * rounds)))
