@@ -228,6 +228,7 @@ class StepRules(Generic[S]):
         )
         if isinstance(call, InvalidAction):
             check_is_action(action, "step() was given")
+            # The caller means an InvalidAction of his own making, which says nothing.
             if call is not action or call.said:
                 self._warn_of_unreadable(call)
             return self._failed_step("", {}, call.message, "invalid_action")
