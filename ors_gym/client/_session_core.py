@@ -11,10 +11,10 @@ from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background import Registered, background
 from ors_gym.errors import InvalidRequestError, SessionClosedError, UnknownTaskError
 from ors_gym.protocol import _operations as operations
-from ors_gym.protocol._exchange import Operation
+from ors_gym.protocol._exchange import Operation, check_seconds
 from ors_gym.protocol._redaction import hide
 from ors_gym.protocol._reply_json import flatten_messages
-from ors_gym.protocol._requests import call_head
+from ors_gym.protocol._requests import call_head, read_index
 from ors_gym.protocol._server_state import SessionState
 from ors_gym.types import Block, JSONObject, Secrets, TaskSpec, ToolOutput, ToolSpec
 
@@ -33,6 +33,7 @@ def task_request(
     if task_spec is not None and split is None and index is None:
         return {"task_spec": task_spec}
     if task_spec is None and split is not None and index is not None:
+        index = read_index(index)
         if index < 0:
             # Servers count a negative index from the end.
             raise UnknownTaskError(f"a task's index counts from 0; got {index}")
@@ -71,6 +72,8 @@ class SessionCore:
             create_options = {**(create_options or {}), "toolset_name": toolset}
         self._create_options = create_options
         self._session_options = session_options
+        check_seconds("call_timeout", call_timeout)
+        check_seconds("setup_timeout", setup_timeout)
         self._call_timeout = call_timeout
         self._setup_timeout = setup_timeout
         self._state: SessionState | None = None

@@ -11,7 +11,7 @@ from typing import Final
 from ors_gym.client.http._address import Origin
 from ors_gym.client.http._http1 import FRAMING_HEADERS, refuse_headers
 from ors_gym.errors import InsecureTransportError
-from ors_gym.protocol._exchange import Head, Limits
+from ors_gym.protocol._exchange import Head, Limits, check_seconds
 from ors_gym.protocol._redaction import (
     Redactor,
     hide,
@@ -37,6 +37,7 @@ def make_settings(
 ) -> ClientSettings:
     """Make settings of the arguments of a client; see `ORSClient`."""
     api_key, headers = hide(api_key), hide(headers)
+    check_seconds("timeout", timeout)
     origin = Origin(base_url)
     base_url = base_url.rstrip("/")
     sent, secrets = _client_headers(api_key, headers or {})

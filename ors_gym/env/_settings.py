@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import math
-import numbers
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, cast, get_args
 
 from ors_gym.env._task_order import TaskOrder, TaskSet
 from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._exchange import check_seconds
 from ors_gym.protocol._redaction import is_secret_name, takes_secrets
 from ors_gym.spaces._narrow_tools import ToolSchemas, check_tool_schemas
 from ors_gym.types import Secrets, TerminalToolAs
@@ -88,7 +88,7 @@ class TaskEnvSettings:
                 raise InvalidRequestError(f"{name} is {value!r}; it must be {listed}")
         _check_on_tool_error(self.on_tool_error)
         for name in ("call_timeout", "setup_timeout"):
-            _check_seconds(name, getattr(self, name))
+            check_seconds(name, getattr(self, name))
         if self.max_episode_steps is not None and self.max_episode_steps < 1:
             raise InvalidRequestError("max_episode_steps must be at least 1")
         if not math.isfinite(self.invalid_action_reward):
@@ -195,16 +195,6 @@ def _check_on_tool_error(value: object) -> None:
                 f"on_tool_error is {value!r}; it must be {listed}, or a table of these "
                 'by tool, such as {"submit": "raise"}'
             )
-
-
-def _check_seconds(name: str, value: object) -> None:
-    # Real, for NumPy's numbers; a bool is one too.
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InvalidRequestError(
-            f"{name} is {value!r}; it must be a number of seconds"
-        )
-    if not float(value) > 0:
-        raise InvalidRequestError(f"{name} must be more than 0 seconds")
 
 
 def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:

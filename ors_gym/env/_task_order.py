@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, SupportsIndex, TypeAlias
 import numpy as np
 
 from ors_gym.errors import InvalidRequestError, UnknownTaskError
+from ors_gym.protocol._requests import read_index
 from ors_gym.types import Split, TaskSpec
 
 TaskOrder: TypeAlias = Literal["sequential", "shuffle", "random"]
@@ -176,11 +177,10 @@ class TaskSchedule:
 
     def task_at(self, split: str, index: object, count: int | None) -> Task:
         """Check an index that somebody chose, against the number of tasks if known."""
-        if isinstance(index, bool) or not isinstance(index, int | np.integer):
-            raise UnknownTaskError(f"a task's index is a whole number, not {index!r}")
+        index = read_index(index)
         if index < 0 or (count is not None and index >= count):
-            raise unknown_task(split, int(index), count)
-        return Task(split, int(index))
+            raise unknown_task(split, index, count)
+        return Task(split, index)
 
     def _next_index(
         self, size: int, random: np.random.Generator, aside: str | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import numbers
 import re
 from collections.abc import Generator, Sequence
 from typing import Final, Protocol, TypeAlias, TypeVar
@@ -210,3 +211,14 @@ def find_header(headers: Headers, name: bytes) -> str | None:
         if len(key) == length and key.lower() == name:
             return value.strip().decode("latin-1")
     return None
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is no time that somebody can wait."""
+    # Real, for NumPy's numbers; a bool is one too.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise InvalidRequestError(
+            f"{name} is {value!r}; it must be a number of seconds"
+        )
+    if not float(value) > 0:
+        raise InvalidRequestError(f"{name} must be more than 0 seconds")

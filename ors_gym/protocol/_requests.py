@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import json
+import numbers
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
-from ors_gym.errors import InsecureTransportError, InvalidRequestError
+from ors_gym.errors import InsecureTransportError, InvalidRequestError, UnknownTaskError
 from ors_gym.protocol._dialect import SecretsChannel
 from ors_gym.protocol._exchange import Head
 from ors_gym.protocol._redaction import HiddenBytes, HiddenText, hide
@@ -214,3 +215,10 @@ def _platform_hosts(server: Server) -> Iterator[str]:
         yield f"{service}.{domain}"
     for service in ("sessions", "api", "search"):
         yield f"{service}.{domain.partition('.')[0]}.internal"
+
+
+def read_index(index: object) -> int:
+    """Read the index of a task, which may be one of NumPy's numbers."""
+    if isinstance(index, bool) or not isinstance(index, numbers.Integral):
+        raise UnknownTaskError(f"a task's index is a whole number, not {index!r}")
+    return int(index)

@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 import ors_gym
 from ors_gym.client import AsyncORSClient, ORSClient
 from ors_gym.client._client_core import Catalog
-from ors_gym.errors import InvalidRequestError, UnknownEnvironmentError
+from ors_gym.client._session_core import task_request
+from ors_gym.errors import (
+    InvalidRequestError,
+    UnknownEnvironmentError,
+    UnknownTaskError,
+)
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._retries import Retry
 from tests.protocol.scripted_exchanges import RecordingServer, Script, ok, refused
@@ -39,6 +45,31 @@ def test_settings_survive_a_pickle_and_hide_the_key(make, monkeypatch):
     assert copy.settings == client.settings
     assert ("X-API-Key", KEY) in copy.settings.headers
     assert copy.settings.timeout == 7.0
+
+
+@pytest.mark.parametrize("seconds", ["5", None, True, 0, -1.0, float("nan")])
+def test_a_time_that_is_none_is_refused(make, seconds: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="timeout"):
+        make(URL, timeout=seconds)
+    client = make(URL)
+    for name in ("call_timeout", "setup_timeout"):
+        with pytest.raises(InvalidRequestError, match=name):
+            client.session("math", split="train", index=0, **{name: seconds})
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [("0", "whole number"), (0.0, "whole number"), (True, "whole"), (-1, "from 0")],
+)
+def test_an_index_that_is_none_is_refused(make, index: Any, words: str) -> None:
+    with pytest.raises(UnknownTaskError, match=words):
+        make(URL).session("math", split="train", index=index)
+
+
+def test_an_index_may_be_one_of_numpy() -> None:
+    task = task_request(None, "train", np.int64(3))  # type: ignore[arg-type]
+    assert task == {"split": "train", "index": 3}
+    assert type(task["index"]) is int
 
 
 @pytest.mark.parametrize("other", [ORSClient, AsyncORSClient])
