@@ -19,6 +19,7 @@ import time
 import types
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -46,6 +47,7 @@ from ors_gym.protocol._server_state import ClientSettings
 _CONNECT_SECONDS: Final = 10.0
 """For a new connection, and for a place in httpx's pool."""
 _FRESH_SECONDS: Final = 10.0
+"""What asks for a connection that was used more recently is a call, or repeats one."""
 _UNDONE_BY_HTTPX: Final[tuple[bytes, ...]] = (b"content-length", b"transfer-encoding")
 
 
@@ -82,8 +84,8 @@ def choose_connections(
     connections = HttpxConnections(settings, client, transport)
     if brought:
         return _UsersConnections(server, connections)
-    # What the background opens by itself does not end with the client, which may leave
-    # deletes behind. So it keeps no idle connection.
+    # The background's deletes may outlast the client. So it has a pool of its own,
+    # which keeps no idle connection.
     _use_thread_in_background(server, HttpxConnections(settings, most_idle=0))
     return connections
 
@@ -113,7 +115,7 @@ def _needs_proxy(settings: ClientSettings) -> bool:
     if not settings.trust_env:
         return False
     origin = Origin(settings.base_url)
-    # A key that is sent to a loopback server is in the clear, for a proxy to read.
+    # A loopback server is reached over plain http: a proxy could read the key.
     if origin.is_loopback or urllib.request.proxy_bypass(origin.host):
         return False
     proxies = urllib.request.getproxies()
@@ -124,11 +126,14 @@ def _use_thread_in_background(
     server: RemoteServer, connections: HttpxConnections
 ) -> None:
     async def exchange(send: Send) -> Outcome:
+        exchange_in_thread = partial(copy_context().run, connections.exchange, send)
         try:
-            return await asyncio.to_thread(connections.exchange, send)
+            loop = asyncio.get_running_loop()
+            started = loop.run_in_executor(None, exchange_in_thread)
         except RuntimeError:
             # The interpreter is shutting down and starts no thread any more.
             return connections.exchange(send)
+        return await started
 
     server.background_exchange = exchange
 
@@ -136,8 +141,8 @@ def _use_thread_in_background(
 class _UsersConnections:
     """A blocking httpx client of the user's, which also does the background's work.
 
-    Once it is closed, the user may close the httpx client. So it waits for that work:
-    httpx leaks a connection that is opened meanwhile, and a delete would be lost.
+    `close` waits for the background, since the user may close the httpx client next: a
+    delete would be lost, and httpx leaks a connection that is opened meanwhile.
     """
 
     def __init__(self, server: RemoteServer, connections: HttpxConnections) -> None:
@@ -219,8 +224,8 @@ class _BaseHttpxConnections:
         headers += [line for line in self._headers if line[0].lower() not in own]
         headers += lines
         if send.reuse_within < _FRESH_SECONDS:
-            # A call. httpx cannot promise that an idle connection is fresh enough, so
-            # none stays idle after a call (docs/wire.md, point 6).
+            # httpx cannot promise that an idle connection is fresh enough for a call,
+            # so none stays idle after a call (docs/wire.md, point 6).
             headers.append(("connection", "close"))
         connect = min(_CONNECT_SECONDS, send.timeout)
         idle = send.sink.idle_timeout
@@ -244,7 +249,8 @@ class _BaseHttpxConnections:
         reader = ReplyReader(self._limits, HeadReader())
         reader.begin(send.sink)
         headers = tuple(response.headers.raw)
-        # httpx has undone the framing. The encoding is undone here, within the limits.
+        # httpx has removed the framing. What is still encoded is decoded here, within
+        # the limits.
         undone = _UNDONE_BY_HTTPX
         if response.is_stream_consumed:
             # A hook of the user's, or a transport without a stream, has read the body.
@@ -320,7 +326,7 @@ class HttpxConnections(_BaseHttpxConnections):
                 **self._arguments(send), extensions={"trace": trace}
             )
             response = self._client.send(request, stream=True, follow_redirects=False)
-            # The user may have opened the connection before.
+            # No event told of a connection that was opened before this exchange.
             trace.bound(response.extensions.get("network_stream"))
             with contextlib.closing(response):
                 reader = self._begin(send, response)
@@ -447,7 +453,7 @@ class _Trace:
         return time.monotonic() - self._started
 
     def bound(self, stream: Any) -> None:
-        """Let each read of a blocking connection end with the exchange that reads."""
+        """Have each read of a connection ask the exchange how long it may wait."""
         if not isinstance(getattr(stream, "read", None), types.MethodType):
             # No stream of httpcore, or one that was bound in an exchange before.
             return
@@ -480,7 +486,7 @@ _OPENED: Final = (
     "connect_unix_socket.complete",
     "start_tls.complete",
 )
-"""The ends of httpcore's names for what makes the stream of a connection."""
+"""How the events end by which httpcore tells that it has a new connection."""
 
 
 _NOT_SENT: Final = (

@@ -81,7 +81,7 @@ class SessionCore:
         """Hides the client's secrets; once the session is open, the session's too."""
         self._is_attached = False
         self._closed = False
-        """Whether it was closed before it was opened."""
+        """Whether it was closed while it was not open yet."""
         self.conversation: list[JSONObject] | None = None
         """The prompt as messages with roles, once somebody asked for it."""
         self.tool_options: JSONObject = {}
@@ -172,7 +172,7 @@ class SessionCore:
         )
 
     def start_operation(self) -> Operation[tuple[list[Block], list[ToolSpec]]]:
-        """Return the operation that opens, waits for the prompt and lists the tools.
+        """Return the operation that opens it, waits for the prompt and lists the tools.
 
         If any of it fails or is interrupted, nothing is left on the server.
         """
@@ -181,7 +181,7 @@ class SessionCore:
             prompt = flatten_messages((yield from self.messages_operation()))
             tools = yield from self.tools_operation()
         except BaseException as error:
-            # The driver hides the client's secrets only.
+            # The driver knows only the client's secrets; the session's are hidden here.
             self.redact.clear(error)
             self.discard()
             raise
@@ -249,7 +249,7 @@ class SessionCore:
         registered = self._registered()
         waits = registered is not None and registered.is_set_up
         if registered is not None and waits:
-            # The background leaves the delete to this operation for so long.
+            # Until then the background leaves the delete to this operation.
             registered.deleted_by = time.monotonic() + 2 * CLOSE_TIMEOUT
         self._mark_closed()
         if registered is None:
@@ -288,6 +288,6 @@ class SessionCore:
         was forked from the one that opened it.
         """
         state = self._state
-        if state is None or state.closed:
+        if state is None or state.closed or self._is_attached:
             return None
         return background().find(state.session_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ors_gym._shown_text import shorten
 from ors_gym.display._fonts import columns_of, draw_line, drawable, load_font
 from ors_gym.display._html import DARK
 from ors_gym.display._transcript import Entry, Transcript, reward_colour
@@ -114,8 +115,7 @@ def _draw_header(canvas: Any, frame: Image, transcript: Transcript) -> None:
     )
     room = (_WIDTH - 2 * _MARGIN - right_width) // _COLUMN - 2
     left = drawable(f"{transcript.title}   {transcript.task}", font).replace("\n", " ")
-    if len(left) > room:
-        left = left[: room - 1] + "…"
+    left = shorten(left, room)
     title = drawable(transcript.title, font).replace("\n", " ")
     at = (_MARGIN, middle)
     draw_line(canvas, frame, at, left, colour=DARK["muted"], size=_FONT_SIZE)

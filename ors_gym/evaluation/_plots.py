@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ors_gym._shown_text import clean
+from ors_gym._shown_text import clean, shorten
 from ors_gym.errors import import_extra
 from ors_gym.evaluation._figures import name_interval
 
@@ -147,9 +147,7 @@ def _draw_success(axes: Any, evaluation: Evaluation) -> None:
 
 def _label(text: str) -> str:
     """Return a label that matplotlib does not read as a formula."""
-    if len(text) > _LONGEST_NAME:
-        text = text[: _LONGEST_NAME - 1] + "…"
-    return clean(text).replace("$", r"\$")
+    return clean(shorten(text, _LONGEST_NAME)).replace("$", r"\$")
 
 
 def _reach(high: float, low: float) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ors_gym._shown_text import shorten
 from ors_gym.errors import import_extra
 from ors_gym.types import Block
 
@@ -151,9 +152,7 @@ def describe_block(block: Block) -> str:
         shown = json.dumps(rest, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as error:
         shown = type(error).__name__
-    if len(shown) > _MAX_UNKNOWN:
-        shown = shown[:_MAX_UNKNOWN] + "…"
-    return f"[{kind}: {shown}]"
+    return f"[{kind}: {shorten(shown, _MAX_UNKNOWN)}]"
 
 
 def replace_surrogates(text: str) -> str:

@@ -31,7 +31,10 @@ HEARTBEATS_MISSED: Final = 30.0
 """Seconds without a byte that mean a dead connection: three heartbeats of the
 servers (docs/wire.md, point 7)."""
 
-_EXCERPT_BYTES: Final = 2**16
+_READ_BYTES: Final = 2**22
+"""Of an error's body. It is JSON of any size where it repeats what was sent."""
+_EXCERPT: Final = 2**16
+"""Characters of a body that is no JSON."""
 _TASK_ID_BYTES: Final = 1024
 _PAGE: Final = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 # Each alternative ends at the text's end at the latest, so that no text takes long.
@@ -180,13 +183,14 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     """
     # Everywhere here secrets are hidden before the text is cut: half a secret would not
     # be recognised.
-    text = body[:_EXCERPT_BYTES].decode("utf-8", "replace").strip()
+    text = body[:_READ_BYTES].decode("utf-8", "replace").strip()
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
+        text = redact(text)[:_EXCERPT]
         if _PAGE.match(text):
-            return _page_text(redact(text), redact)
-        return shorten(" ".join(redact(text).split()), _MESSAGE_CHARACTERS)
+            return _page_text(text, redact)
+        return shorten(" ".join(text.split()), _MESSAGE_CHARACTERS)
     detail: Any = value.get("detail", value) if isinstance(value, Mapping) else value
     if isinstance(detail, list):
         # Of a 422 only place and reason: its `input` repeats what was sent, secrets
@@ -218,13 +222,15 @@ def _validation_text(item: object) -> str:
 
 
 _LISTED: Final = re.compile(
-    r"'loc': \(([^)]*)\), 'msg': (?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")"
+    # A part of the place may be the name of a validator, such as `check()`.
+    r"'loc': \((.{0,1000}?)\), 'msg': (?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")"
 )
 """An error of pydantic as both SDKs show it, in the repr of a list."""
 _PRINTED: Final = re.compile(
-    r"^(\S+)\n  (.+?) \[type=\w+, input_value=.*$", re.MULTILINE
+    r"^(\S.*)\n  (.+?) \[type=\w+, input_value=.*$", re.MULTILINE
 )
 """An error of pydantic as it prints itself."""
+_COUNT: Final = re.compile(r"(\d{1,9}) validation errors? for ")
 _COMPLAINT: Final = re.compile(r"^(?:Value error|Assertion failed), ")
 
 
@@ -244,15 +250,23 @@ def read_complaints(refusal: str) -> list[tuple[str, str]]:
 
 
 def shorten_refusal(refusal: str) -> str:
-    """Make one sentence of what pydantic says at length, with its URLs, of a call."""
+    """Make one sentence of pydantic's long refusal of a call.
+
+    The refusal is returned as it is where one of its complaints cannot be read.
+    """
     complaints = read_complaints(refusal)
-    if not complaints:
+    if not complaints or len(complaints) != _count_complaints(refusal):
         return refusal
     start = re.split(r"[:\n]|\[\{", refusal, maxsplit=1)[0].strip()
     said = "; ".join(
         f"{place}: {words}" if place else words for place, words in complaints
     )
     return f"{start}: {said}"
+
+
+def _count_complaints(refusal: str) -> int:
+    printed = _COUNT.search(refusal)
+    return refusal.count("'loc': (") or (int(printed[1]) if printed else 0)
 
 
 def status_error(

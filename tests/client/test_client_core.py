@@ -154,6 +154,17 @@ def test_the_session_of_another_client_is_deleted_only_when_asked() -> None:
     assert deleted == ["s1"]
 
 
+def test_a_client_that_closes_leaves_the_session_of_another_one(one_server) -> None:
+    with (
+        ORSClient(one_server.base_url) as owner,
+        owner.session("contract", split="train", index=0) as session,
+    ):
+        prompt = session.get_prompt()
+        with ORSClient(one_server.base_url) as guest:
+            assert guest.get_prompt(session.session_id, "contract") == prompt
+        assert session.call_tool("add", {"a": 1, "b": 2})["blocks"]
+
+
 TOOLS = [{"name": "say", "description": "", "input_schema": None}]
 
 

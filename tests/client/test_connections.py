@@ -329,6 +329,22 @@ def test_closing_waits_for_what_is_opened_ahead_over_a_user_s_client(
     assert deletes(fault_proxy) == [200]
 
 
+def test_an_error_of_a_user_s_transport_sends_nothing_twice(library: Any) -> None:
+    sent = []
+
+    def fail(request: Any) -> Any:
+        sent.append(request)
+        raise RuntimeError("a bug of the user's")
+
+    transport = library.MockTransport(fail)
+    with (
+        ors_gym.ORSClient("http://127.0.0.1:1", transport=transport) as client,
+        pytest.raises(RuntimeError, match="a bug"),
+    ):
+        client.run_in_background(client.catalog.splits("math")).result(20)
+    assert len(sent) == 1
+
+
 def deletes(proxy: FaultProxy) -> list[int | None]:
     """Return how the deletes were answered; None stands for one that was not."""
     return [

@@ -10,6 +10,7 @@ from hypothesis import strategies
 
 from ors_gym import errors
 from ors_gym.protocol._exchange import Failure, Limits, Outcome
+from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._replies import (
     BodyReader,
     StreamReader,
@@ -94,6 +95,21 @@ def test_every_failure_has_its_error(failure: Failure) -> None:
 )
 def test_the_text_of_an_error(body: bytes, text: str) -> None:
     assert server_text(body, str) == text
+
+
+def test_of_a_long_refusal_of_a_request_only_place_and_reason_are_told() -> None:
+    item = {"loc": ["body", "task_spec"], "msg": "bad", "input": "x" * 200_000}
+    assert server_text(json.dumps({"detail": [item]}).encode(), str) == (
+        "body.task_spec: bad"
+    )
+
+
+@pytest.mark.parametrize(
+    "before", [b"x" + b" " * (2**16 - 4), b"<html>" + b"\n" * 2**16]
+)
+def test_no_part_of_a_secret_is_told_where_a_body_is_cut(before: bytes) -> None:
+    told = server_text(before + b"hunter22", Redactor(["hunter22"]))
+    assert "hun" not in told
 
 
 def test_of_a_page_only_the_beginning_of_its_text_is_told() -> None:
@@ -279,6 +295,20 @@ SHORT = "a: Input should be a valid integer; b.0: don't"
         (LISTED, f"Tool input validation error: {SHORT}"),
         (PRINTED, f"2 validation errors for AddInput: {SHORT}"),
         ("wrong: [{'loc': (), 'msg': 'no'}]", "wrong: no"),
+        (
+            (
+                "wrong: [{'loc': ('x', 'after[check(), str]'), 'msg': 'a'}, "
+                "{'loc': ('x', 'int'), 'msg': 'b'}]"
+            ),
+            "wrong: x.after[check().str]: a; x.int: b",
+        ),
+        (
+            (
+                "1 validation error for A\nx.after[check(), str]\n  a [type=b, "
+                "input_value=1]"
+            ),
+            "1 validation error for A: x.after[check(), str]: a",
+        ),
         ("'nope' is not a valid tool", "'nope' is not a valid tool"),
         ("", ""),
     ],
@@ -287,6 +317,17 @@ def test_what_pydantic_says_at_length_becomes_a_sentence(refusal, short) -> None
     assert shorten_refusal(refusal) == short
     # Once is enough.
     assert shorten_refusal(short) == short
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        LISTED.replace("'msg': 'Input", "'message': 'Input"),
+        PRINTED.replace("[type=value_error", "(value_error"),
+    ],
+)
+def test_of_a_refusal_no_complaint_is_left_out(refusal: str) -> None:
+    assert shorten_refusal(refusal) == refusal
 
 
 @hypothesis.given(strategies.text())

@@ -29,18 +29,19 @@ class BackgroundConnections:
     """
 
     def __init__(self) -> None:
-        self._servers: dict[Hashable, _ServerConnections] = {}
+        self._servers: dict[Hashable, ServerConnections] = {}
 
     async def run(self, server: RemoteServer, operation: Operation[T]) -> T:
-        # Only the transport that the user brought may know the way.
+        # Only the transport that the user brought may know the way, so nothing is
+        # shared with other clients then.
         brought = server.background_exchange is not None
         key = server if brought else server.settings
         connections = self._servers.get(key)
         if connections is None:
-            connections = self._servers[key] = _ServerConnections(server)
+            connections = self._servers[key] = ServerConnections(server)
         connections.users += 1
         try:
-            # Heartbeats are no part of a trace.
+            # What the background sends is no part of a trace.
             return await run_async(
                 operation, connections.exchange, server.redact, observed=False
             )
@@ -56,13 +57,13 @@ class BackgroundConnections:
                 del self._servers[key]
                 await connections.aclose()
 
-    async def aclose(self) -> None:
-        for connections in self._servers.values():
-            await connections.aclose()
-        self._servers.clear()
+    def take(self) -> list[ServerConnections]:
+        """Give away what is open, for the caller to close."""
+        servers, self._servers = self._servers, {}
+        return list(servers.values())
 
 
-class _ServerConnections:
+class ServerConnections:
     """The background's connections to one server."""
 
     def __init__(self, server: RemoteServer) -> None:
@@ -82,10 +83,10 @@ class _ServerConnections:
 
 
 class WorkByServer(Generic[W]):
-    """Work for each server in its order, on the running loop.
+    """Runs pieces of work on the running loop, in a queue for each server.
 
-    At most 64 pieces run at once for each server, so that one which is gone does not
-    hold up the others.
+    At most 64 pieces of a queue run at once, and a server that is gone holds up no
+    other.
     """
 
     def __init__(self, do: Callable[[W], Coroutine[Any, Any, None]]) -> None:

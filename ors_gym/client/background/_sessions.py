@@ -8,6 +8,7 @@ interrupt cannot leave it half ended, and no finaliser is needed (docs/wire.md, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import weakref
@@ -19,6 +20,7 @@ from ors_gym.client.background._own_connections import (
     BackgroundConnections,
     WorkByServer,
 )
+from ors_gym.errors import ORSError
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._server_state import SessionState
 
@@ -135,7 +137,10 @@ class Sessions:
         operation = operations.ping(
             session.server, session.session_id, timeout=_TIMEOUT
         )
-        alive = await self._connections.run(session.server, operation)
+        alive = None
+        # The user's own httpx client may be closed.
+        with contextlib.suppress(ORSError):
+            alive = await self._connections.run(session.server, operation)
         state = session.live_state()
         # None means that nobody knows; the server waits 15 minutes for a ping.
         if alive is False and state is not None:

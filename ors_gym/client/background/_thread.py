@@ -24,11 +24,18 @@ from typing import Any, Final, TypeVar
 from ors_gym._system import register_for_fork
 from ors_gym.client._remote_server import RemoteServer
 from ors_gym.client.background._deletes import LONGEST_EXIT, Deletes
-from ors_gym.client.background._own_connections import BackgroundConnections
+from ors_gym.client.background._own_connections import (
+    BackgroundConnections,
+    ServerConnections,
+)
 from ors_gym.client.background._pending import Pending
 from ors_gym.client.background._sessions import Registered, Sessions
-from ors_gym.errors import InvalidRequestError, SessionClosedError
-from ors_gym.protocol._exchange import Operation
+from ors_gym.errors import (
+    ConnectionFailedError,
+    InvalidRequestError,
+    SessionClosedError,
+)
+from ors_gym.protocol._exchange import Operation, check_seconds
 from ors_gym.protocol._server_state import SessionState
 
 T = TypeVar("T")
@@ -79,9 +86,13 @@ class Background:
         """
         self._sessions.register(server, state)
         if not self._ending:
-            self._thread.start()
+            try:
+                self._thread.start()
+            except BaseException:
+                self._sessions.forget(state.session_id)
+                raise
         if self._ending:
-            # Not only before: whoever ends the process may have looked in between.
+            # Looked at again after the start: the process may end since then.
             self._sessions.forget(state.session_id)
             raise SessionClosedError(
                 "this process is ending, so it opens no more sessions"
@@ -107,7 +118,9 @@ class Background:
             self.wake()
         else:
             self._deletes.add(server, session_id, again=True)
-            self._thread.start()
+            # Where no thread can start, the next one that does sends the delete.
+            with contextlib.suppress(ConnectionFailedError):
+                self._thread.start()
             self.wake()
 
     def wake(self) -> None:
@@ -122,11 +135,11 @@ class Background:
         """Run an operation on the thread."""
         pending: Pending[T] = Pending()
         try:
-            # Counted before the loop is looked at: it must not exit in between.
+            # Counted first, so that the thread does not exit before it has the work.
             self._submitted[pending] = server
             pending.add_done_callback(self._forget_submitted)
-            work = self._connections.run(server, operation)
-            pending.start(self._thread.start(), work)
+            loop = self._thread.start()
+            pending.start(loop, self._connections.run(server, operation))
         except BaseException:
             pending.cancel()
             self._forget_submitted(pending)  # where nobody was told to do so
@@ -155,7 +168,7 @@ class Background:
         for pending, where in list(self._submitted.items()):
             if where is server:
                 await pending.settled()
-        # What was opened for nobody is among them.
+        # A session that was opened ahead and discarded is deleted with these.
         self._take_over()
         self._deletes.start_due()
         await self._deletes.wait_for(server)
@@ -201,6 +214,15 @@ class Background:
 
     async def _work(self) -> None:
         """Do what is due at each tick, until nothing was to be done for a while."""
+        left: list[ServerConnections] = []
+
+        def give_up() -> bool:
+            if not self._is_idle():
+                return False
+            # Taken before another thread can start, which then opens its own.
+            left.extend(self._connections.take())
+            return True
+
         idle_since = time.monotonic()
         while True:
             self._look()
@@ -209,11 +231,12 @@ class Background:
                 idle_since = time.monotonic()
             elif (
                 time.monotonic() - idle_since > _LINGER_SECONDS
-                and self._thread.exit_if(self._is_idle)
+                and self._thread.exit_if(give_up)
             ):
                 break
             await asyncio.sleep(_TICK_SECONDS)
-        await self._connections.aclose()
+        for connections in left:
+            await connections.aclose()
 
     def _look(self) -> None:
         """Start the deletes and pings that are due."""
@@ -286,7 +309,7 @@ class LoopThread:
         register_for_fork(self)
 
     def _reset(self) -> None:
-        # Entered again by the handler of a signal.
+        # Reentrant: the handler of a signal may start it in the middle of a start.
         self._lock = threading.RLock()
         self._claim = threading.Lock()
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -302,23 +325,31 @@ class LoopThread:
         """Return the running loop."""
         with self._lock:
             while (loop := self.loop) is None:
-                started: queue.SimpleQueue[None] = queue.SimpleQueue()
+                started: queue.SimpleQueue[OSError | None] = queue.SimpleQueue()
                 arguments = (started,)
-                # It claims the loop itself: interrupted here, nobody knows whether it
-                # runs, and the next call starts another.
+                # The thread itself puts its loop there. Interrupted here, nobody knows
+                # whether it runs: the next call starts another, and the later one ends.
                 threading.Thread(
                     target=self._run, args=arguments, name=self._name, daemon=True
                 ).start()
-                started.get()
+                if (error := started.get()) is not None:
+                    raise ConnectionFailedError(
+                        f"the thread {self._name} cannot start: {error.strerror}; "
+                        "raise the limit on open files (`ulimit -n`), or keep fewer "
+                        "sessions"
+                    )
             return loop
 
     def is_current(self) -> bool:
         return threading.current_thread() is self._thread
 
-    def exit_if(self, is_idle: Callable[[], bool]) -> bool:
-        """Let ``work`` return, unless more came in at the last moment."""
+    def exit_if(self, give_up: Callable[[], bool]) -> bool:
+        """Let ``work`` return if ``give_up`` says so, and the next `start` begin anew.
+
+        No thread can be started while it is asked.
+        """
         with self._lock:
-            if not is_idle():
+            if not give_up():
                 return False
             self.loop = self._thread = None
             return True
@@ -335,12 +366,17 @@ class LoopThread:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(timeout)
 
-    def _run(self, started: queue.SimpleQueue[None]) -> None:
+    def _run(self, started: queue.SimpleQueue[OSError | None]) -> None:
         with self._claim:
             if self.loop is not None:
                 started.put(None)
                 return
-            loop = asyncio.new_event_loop()
+            try:
+                loop = asyncio.new_event_loop()
+            except OSError as error:
+                # A loop needs three descriptors of its own.
+                started.put(error)
+                return
             asyncio.set_event_loop(loop)
             self._thread = threading.current_thread()
             self.loop = loop
@@ -374,7 +410,7 @@ def _run_until_stopped(loop: asyncio.AbstractEventLoop) -> None:
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
-            # The task holds it, and asyncio logs it with the task.
+            # asyncio logs it with the task.
             continue
         return
 
@@ -405,6 +441,7 @@ def delete_sessions_on_sigterm(timeout: float = 5.0) -> None:
         timeout: Seconds that the deletes may take together.
 
     Raises:
+        InvalidRequestError: If the timeout is no number of seconds.
         ValueError: If this is not the main thread.
 
     Example:
@@ -413,6 +450,7 @@ def delete_sessions_on_sigterm(timeout: float = 5.0) -> None:
         >>> delete_sessions_on_sigterm()
         >>> _ = signal.signal(signal.SIGTERM, before)
     """
+    check_seconds("timeout", timeout)
     before = signal.getsignal(signal.SIGTERM)
 
     def delete_sessions(number: int, frame: FrameType | None) -> None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 import ors_gym
-from ors_gym.client.background import _thread, background
+from ors_gym.client.background import Pending, _thread, background
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
 from tests.support.waiting import wait_until
@@ -52,6 +52,22 @@ def test_a_session_that_the_server_lost_is_known_to_be_lost(server: RunningServe
         with pytest.raises(ors_gym.SessionLostError, match="open a new session"):
             session.call_tool("add", {"a": 1, "b": 2})
     assert server.runs() == 0
+
+
+def test_a_ping_over_a_closed_client_of_the_user_tells_nothing(one_server) -> None:
+    own = httpx.Client()
+    with ors_gym.ORSClient(one_server.base_url, client=own) as client:
+        session = client.session("contract", split="train", index=0).open()
+        session.get_prompt()
+        own.close()
+        registered = background().find(session.session_id)
+        assert registered is not None
+        ping = background()._sessions._ping(registered)
+        work: Pending[None] = Pending()
+        work.start(background()._thread.start(), ping)
+        work.result(20)
+        assert not session.state.lost
+        session.close(wait=False)
 
 
 @pytest.mark.slow

@@ -1,16 +1,22 @@
 """Threads with an event loop, and blocking functions that wait for one."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
 import threading
+from typing import Any
 
 import pytest
 
-from ors_gym.client.background import _thread, run_and_wait
+from ors_gym.client.background import (
+    _thread,
+    delete_sessions_on_sigterm,
+    run_and_wait,
+)
 from ors_gym.client.background._thread import LoopThread
-from ors_gym.errors import InvalidRequestError
+from ors_gym.errors import ConnectionFailedError, InvalidRequestError
 
 
 async def running_loop() -> asyncio.AbstractEventLoop:
@@ -115,6 +121,27 @@ def test_a_loop_that_is_blocked_is_left_for_another(monkeypatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_thread_that_cannot_have_a_loop_says_so(monkeypatch) -> None:
+    def refuse() -> asyncio.AbstractEventLoop:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    thread = LoopThread("ors_gym-test")
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "new_event_loop", refuse)
+        with pytest.raises(ConnectionFailedError, match="Too many open files"):
+            thread.start()
+    assert thread.start().is_running()
+    thread.stop(5.0)
+
+
+@pytest.mark.parametrize("timeout", [None, 0, "5"])
+def test_deletes_at_sigterm_need_a_time(timeout: Any) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(InvalidRequestError, match="timeout"):
+        delete_sessions_on_sigterm(timeout)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_forked_child_has_a_thread_of_its_own() -> None:
     parents = run_and_wait(running_loop())
     thread = LoopThread("ors_gym-test")

@@ -300,7 +300,7 @@ _SLOW: Final = [
         "TIMEOUT", timeout=0.2),
     Row("a body byte by byte, never silent",
         [_head("Content-Length: 500"), Drip(b"x" * 500, 0.02)],
-        "TIMEOUT", timeout=0.3, idle_timeout=0.2),
+        "TIMEOUT", timeout=1.0, idle_timeout=0.9),
     Row("a body byte by byte, slow enough", [_SIZED, Drip(b"hello", 0.01)],
         "200 hello", reused=None, idle_timeout=5.0),
 ]  # fmt: skip
