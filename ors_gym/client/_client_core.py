@@ -277,6 +277,12 @@ class ClientCore(ABC, Generic[S, TransportT, HttpxClientT]):
         task: Mapping[str, Any],
         secrets: Secrets | None,
     ) -> Operation[JSONObject]:
+        known = self._sessions.get(session_id)
+        if known is not None and not known.is_attached:
+            raise InvalidRequestError(
+                f"this client has an episode of session {session_id} already; take a "
+                "new id from create_session()"
+            )
         session = self._make_session(env, task)
         state = yield from operations.start_episode(
             self._server, session_id, env, task, secrets=secrets, timeout=SETUP_TIMEOUT

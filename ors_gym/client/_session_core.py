@@ -219,6 +219,8 @@ class SessionCore:
         """Return the operation that runs a tool."""
         if timeout is None:
             timeout = self._call_timeout
+        else:
+            check_seconds("timeout", timeout)
         return operations.call_tool(
             self.server, self.state, tool, tool_input, timeout=timeout
         )
@@ -229,6 +231,8 @@ class SessionCore:
         """Return the operation that waits longer for a call."""
         if timeout is None:
             timeout = self._call_timeout
+        else:
+            check_seconds("timeout", timeout)
         return operations.resume_call(self.server, self.state, task_id, timeout=timeout)
 
     def score_operation(
@@ -237,6 +241,8 @@ class SessionCore:
         """Return the operation that scores a group of rollouts."""
         if timeout is None:
             timeout = self._call_timeout
+        else:
+            check_seconds("timeout", timeout)
         return operations.score_group(
             self.server, self.state, candidates, timeout=timeout
         )

@@ -33,8 +33,9 @@ servers (docs/wire.md, point 7)."""
 
 _READ_BYTES: Final = 2**22
 """Of an error's body. It is JSON of any size where it repeats what was sent."""
-_EXCERPT: Final = 2**16
-"""Characters of a body that is no JSON."""
+_EXCERPT_CHARACTERS: Final = 2**16
+_MARGIN_CHARACTERS: Final = 2**14
+"""More than any form of a secret has."""
 _TASK_ID_BYTES: Final = 1024
 _PAGE: Final = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 # Each alternative ends at the text's end at the latest, so that no text takes long.
@@ -43,7 +44,7 @@ _MARKUP: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _MESSAGE_CHARACTERS: Final = 500
-_EXCERPT_CHARACTERS: Final = 100
+_PAGE_CHARACTERS: Final = 100
 """Of an HTML page that a proxy sent."""
 _KEY_HEADERS: Final = ("x-api-key", "authorization")
 
@@ -187,7 +188,7 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        text = redact(text)[:_EXCERPT]
+        text = redact_excerpt(text, redact)
         if _PAGE.match(text):
             return _page_text(text, redact)
         return shorten(" ".join(text.split()), _MESSAGE_CHARACTERS)
@@ -199,13 +200,25 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     elif not isinstance(detail, str):
         # As it came: JSON that can be decoded may be too deep to be encoded again.
         detail = text
-    return shorten(redact(detail), _MESSAGE_CHARACTERS)
+    return shorten(redact_excerpt(detail, redact), _MESSAGE_CHARACTERS)
+
+
+def redact_excerpt(text: str, redact: Callable[[str], str]) -> str:
+    """Hide secrets in what a server said, of which the first 64 KiB are kept.
+
+    To search megabytes for each form of each secret takes a minute.
+    """
+    longest = _EXCERPT_CHARACTERS + _MARGIN_CHARACTERS
+    if len(text) <= longest:
+        return redact(text)
+    # A secret that is cut is not recognised: it is dropped with the end of the text.
+    return redact(text[:longest])[:-_MARGIN_CHARACTERS] + "…"
 
 
 def _page_text(page: str, redact: Callable[[str], str]) -> str:
     # Hidden once more: a page may have written a secret with character references.
     text = redact(html.unescape(_MARKUP.sub(" ", page)))
-    return shorten(" ".join(text.split()), _EXCERPT_CHARACTERS)
+    return shorten(" ".join(text.split()), _PAGE_CHARACTERS)
 
 
 def _validation_text(item: object) -> str:
@@ -223,7 +236,7 @@ def _validation_text(item: object) -> str:
 
 _LISTED: Final = re.compile(
     # A part of the place may be the name of a validator, such as `check()`.
-    r"'loc': \((.{0,1000}?)\), 'msg': (?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")"
+    r"'loc': \((.{0,1000}?)\), 'msg': (?:'((?:[^'\\]|\\.)*+)'|\"((?:[^\"\\]|\\.)*+)\")"
 )
 """An error of pydantic as both SDKs show it, in the repr of a list."""
 _PRINTED: Final = re.compile(

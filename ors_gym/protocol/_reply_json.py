@@ -298,7 +298,8 @@ def _flatten(block: Any) -> list[Block]:
         detail["tool_call_id"] = block.get("tool_call_id")
         text = "[tool_result (error)]" if block.get("is_error") else "[tool_result]"
     shown = block.get("blocks")
-    rest = shown if kind == "tool_result" and isinstance(shown, list) else []
+    is_result = kind == "tool_result" and isinstance(shown, list)
+    rest = read_blocks(shown) if is_result else []
     return [{"type": "text", "text": text, "detail": detail}, *rest]
 
 

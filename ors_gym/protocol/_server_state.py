@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import uuid
+from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Final, Self
@@ -192,11 +193,11 @@ class SessionState:
 
     __slots__ = (
         "__weakref__",
-        "busy",
         "call_head",
         "closed",
         "environment",
         "finished",
+        "free",
         "lost",
         "pending",
         "redact",
@@ -214,12 +215,18 @@ class SessionState:
         """Hides the session's secrets in errors."""
         self.finished = False
         self.closed = False
-        self.busy = False
+        self.free: deque[None] = deque([None])
+        """Holds one item while no call is under way. Threads take it in one step."""
         self.lost = ""
         """Why the server no longer has the session; empty while it has."""
         self.pending: str | None = None
         """The task_id of a call whose end is unknown; ``""`` if the server named none,
         None if there is no such call."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is under way."""
+        return not self.free
 
     @property
     def name(self) -> str:
@@ -242,9 +249,31 @@ class SessionState:
         """
         self.check_open()
         if self.busy:
-            raise InvalidRequestError(
-                f"{self.name} has a call under way; one at a time, or one session each"
-            )
+            raise self._make_busy_error()
+        self._check_callable(task_id)
+
+    def claim(self, task_id: str | None = None) -> None:
+        """Take the session for a call, or raise as `check_callable` does.
+
+        Whoever takes it puts an item into ``free`` when the call is over.
+        """
+        self.check_open()
+        try:
+            self.free.pop()
+        except IndexError:
+            raise self._make_busy_error() from None
+        try:
+            self._check_callable(task_id)
+        except BaseException:
+            self.free.append(None)
+            raise
+
+    def _make_busy_error(self) -> InvalidRequestError:
+        return InvalidRequestError(
+            f"{self.name} has a call under way; one at a time, or one session each"
+        )
+
+    def _check_callable(self, task_id: str | None) -> None:
         if task_id is not None:
             return
         if self.finished:

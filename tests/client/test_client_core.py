@@ -154,6 +154,44 @@ def test_the_session_of_another_client_is_deleted_only_when_asked() -> None:
     assert deleted == ["s1"]
 
 
+def test_an_episode_is_created_once_on_an_id(one_server) -> None:
+    with ORSClient(one_server.base_url) as client:
+        session_id = client.create_session()
+        task: Any = {"split": "train", "index": 0}
+        client.create_episode(session_id, "contract", **task)
+        with pytest.raises(InvalidRequestError, match="take a new id"):
+            client.create_episode(session_id, "contract", **task)
+        with pytest.raises(InvalidRequestError, match="take a new id"):
+            client.create_episode(session_id, "contract", {"x": float("nan")})
+        assert client.ping(session_id)
+        client.get_prompt(session_id, "contract")
+    one_server.wait_until_none_is_open()
+
+
+@pytest.mark.parametrize("seconds", ["5", 0, float("nan"), True])
+def test_a_call_needs_a_time(one_server, seconds: Any) -> None:
+    with (
+        ORSClient(one_server.base_url) as client,
+        client.session("contract", split="train", index=0) as session,
+    ):
+        with pytest.raises(InvalidRequestError, match="timeout"):
+            session.call_tool("add", {"a": 1, "b": 2}, timeout=seconds)
+        with pytest.raises(InvalidRequestError, match="timeout"):
+            session.resume_call("t1", timeout=seconds)
+        assert session.call_tool("add", {"a": 1, "b": 2})["reward"] is not None
+
+
+def test_tasks_are_asked_for_by_numbers_of_numpy(one_server) -> None:
+    zero: Any = np.int64(0)
+    one: Any = np.int64(1)
+    text: Any = "0"
+    with ORSClient(one_server.base_url) as client:
+        task = client.get_task("contract", "train", zero)
+        assert client.get_task_range("contract", "train", zero, one) == [task]
+        with pytest.raises(UnknownTaskError, match="whole number"):
+            client.get_task("contract", "train", text)
+
+
 def test_a_client_that_closes_leaves_the_session_of_another_one(one_server) -> None:
     with (
         ORSClient(one_server.base_url) as owner,

@@ -1,6 +1,9 @@
 """A tool runs exactly once: docs/wire.md, points 4 to 9, row by row."""
 
+import contextlib
+import json
 import re
+import threading
 from typing import Any
 
 import pytest
@@ -23,6 +26,7 @@ from ors_gym.errors import (
 from ors_gym.protocol import _operations as operations
 from ors_gym.protocol._dialect import Dialect, SecretsChannel
 from ors_gym.protocol._exchange import Failure, Limits, Outcome
+from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._server_state import SessionState
 from tests.protocol.scripted_exchanges import (
     STREAM,
@@ -84,6 +88,53 @@ def test_a_call() -> None:
     assert script.idle == [None]
     assert script.sends[0].reuse_within == 3.0
     assert (state.busy, state.pending, state.finished) == (False, None, False)
+
+
+def test_of_calls_of_many_threads_one_is_sent() -> None:
+    state = open_state()
+    start = threading.Barrier(4)
+    sent = []
+
+    def work() -> None:
+        # Long enough to encode that other threads run meanwhile.
+        tool_input = {"words": ["x" * 9] * 100_000}
+        operation = operations.call_tool(
+            RecordingServer(), state, "add", tool_input, timeout=60.0
+        )
+        start.wait(20)
+        with contextlib.suppress(InvalidRequestError):
+            sent.append(next(operation))
+            operations_under_way.append(operation)
+
+    operations_under_way: list[Any] = []
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert len(sent) == 1
+    assert state.busy
+    operations_under_way.pop().close()
+    assert not state.busy
+
+
+@pytest.mark.parametrize("event", ["end", "error"])
+def test_a_huge_refusal_is_cut_before_secrets_are_looked_for(event: str) -> None:
+    state = open_state()
+    searched = []
+
+    class Counting(Redactor):
+        def __call__(self, text: str) -> str:
+            searched.append(len(text))
+            return super().__call__(text)
+
+    state.redact = Counting(["hunter22"])
+    said = "'loc': (a), 'msg': '" + "x" * 2_000_000 + "hunter22'"
+    data = json.dumps({"ok": False, "error": said}) if event == "end" else said
+    with pytest.raises((ToolRejectedError, ToolFailedError)) as caught:
+        Script(stream(TASK, (event, data))).run(call(state))
+    assert max(searched) < 100_000
+    assert len(str(caught.value)) < 100_000
 
 
 # Point 5, row by row.

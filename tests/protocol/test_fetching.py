@@ -125,6 +125,14 @@ def test_a_redirect_within_the_origin_is_followed(status, location, target):
     assert script.sends[1].body == b"{}"
 
 
+@pytest.mark.parametrize("location", ["/base/y", "y", "https://h/base/y"])
+def test_a_base_url_may_name_the_default_port(location: str) -> None:
+    server = RecordingServer(base_url="https://h:443/base", origin="https://h")
+    script = Script(moved(location), ok(1))
+    assert script.run(fetch(server, HEAD))[0].status == 200
+    assert script.targets == ["GET /x", "GET /y"]
+
+
 @pytest.mark.parametrize(
     "location",
     [

@@ -15,6 +15,7 @@ from ors_gym.protocol._replies import (
     BodyReader,
     StreamReader,
     failure_error,
+    redact_excerpt,
     server_text,
     shorten_refusal,
     status_error,
@@ -102,6 +103,14 @@ def test_of_a_long_refusal_of_a_request_only_place_and_reason_are_told() -> None
     assert server_text(json.dumps({"detail": [item]}).encode(), str) == (
         "body.task_spec: bad"
     )
+
+
+@pytest.mark.parametrize("place", range(2**16, 2**16 + 2**14 + 20, 997))
+def test_an_excerpt_holds_no_part_of_a_secret(place: int) -> None:
+    text = "x" * place + "hunter22-hunter22" + "y" * 2**15
+    told = redact_excerpt(text, Redactor(["hunter22-hunter22"]))
+    assert "hunter" not in told
+    assert len(told) <= 2**16 + 20
 
 
 @pytest.mark.parametrize(

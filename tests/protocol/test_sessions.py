@@ -1,6 +1,7 @@
 """The life of a session: an id that is used once, a prompt, pings and the delete."""
 
 import dataclasses
+from collections import deque
 from typing import Any
 
 import pytest
@@ -113,6 +114,33 @@ def test_a_server_without_ids_is_not_asked() -> None:
 def test_what_is_no_id(reply: Reply, kind: type[ORSError]) -> None:
     with pytest.raises(kind):
         Script(reply).run(operations.create_session(RecordingServer()))
+
+
+def test_why_no_id_is_given_is_told_without_a_secret() -> None:
+    server = RecordingServer(dataclasses.replace(NEW, routes_by_session=True))
+    said = "no capacity for hunter22-secret and blue-password"
+    secret: Any = {"MINE": ("hunter22-secret", ["a.org"])}
+    for reply in (refused(400, said), stream(("error", said))):
+        # The first id routes the question which environments there are.
+        opening = open_on(server, secrets=secret, env_overrides={"DB": "blue-password"})
+        with pytest.raises(ORSError, match="no capacity for") as caught:
+            Script(reply).run(opening)
+        assert "hunter22" not in str(caught.value)
+        assert "blue" not in str(caught.value)
+
+
+@pytest.mark.parametrize("task", [{"task_spec": {"x": float("nan")}}, {}])
+def test_an_id_that_was_never_sent_again_keeps_its_episode(task) -> None:
+    server = RecordingServer()
+    starting = operations.start_episode(server, "s1", "math", task, timeout=60.0)
+    if task:
+        with pytest.raises(InvalidRequestError, match="cannot be sent"):
+            Script().run(starting)
+        assert server.discarded == []
+    else:
+        with pytest.raises(AssertionError, match="unexpected"):
+            Script().run(starting)
+        assert server.discarded == ["s1"]
 
 
 def test_asking_for_an_id_is_repeated() -> None:
@@ -446,7 +474,7 @@ def test_an_id_is_handed_back_in_the_same_time() -> None:
 @pytest.mark.parametrize(
     ("fields", "task_id", "kind", "text"),
     [
-        ({"busy": True}, None, InvalidRequestError, "one at a time"),
+        ({"free": deque()}, None, InvalidRequestError, "one at a time"),
         ({"pending": "t1"}, None, InvalidRequestError, "outcome of an earlier one"),
         ({"finished": True}, None, ToolRejectedError, "is finished"),
         ({"lost": "gone"}, "t1", SessionLostError, "gone"),

@@ -186,11 +186,12 @@ class AsyncConnectionPool(BasePool):
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await waiter
-        except TimeoutError:
-            return False
-        except BaseException:
+        except BaseException as error:
+            # A place that came in this moment is for the next one.
             if waiter.done() and not waiter.cancelled():
                 self._admit()
+            if isinstance(error, TimeoutError):
+                return False
             raise
         return True
 

@@ -27,6 +27,7 @@ from ors_gym.protocol._replies import (
     HEARTBEATS_MISSED,
     StreamReader,
     failure_error,
+    redact_excerpt,
     shorten_refusal,
     status_error,
 )
@@ -54,9 +55,8 @@ def call_tool(
     The timeout is in seconds and covers resumptions. Errors say whether the tool ran:
     `AmbiguousCallError` and `CallTimeoutError` are raised where nobody knows.
     """
-    state.check_callable()
     body = call_body(tool, tool_input)
-    state.busy = True
+    state.claim()
     # Before the first byte leaves: from then on the call may have run. Whatever ends
     # this operation, an interruption as well, the session takes no further call until
     # the outcome is known (docs/wire.md, point 9).
@@ -71,7 +71,7 @@ def call_tool(
             reader = yield from _resume(server, state, resume, task_id, patience)
         state.pending = None
     finally:
-        state.busy = False
+        state.free.append(None)
     return _tool_output(state, tool, reader, reader.task_id or "")
 
 
@@ -79,10 +79,9 @@ def resume_call(
     server: Server, state: SessionState, task_id: str, *, timeout: float
 ) -> Operation[ToolOutput]:
     """Wait longer for a call whose result did not come (docs/wire.md, point 9)."""
-    state.check_callable(task_id)
     if not task_id:
         raise InvalidRequestError("a call without a task_id cannot be resumed")
-    state.busy = True
+    state.claim(task_id)
     try:
         patience = server.patience(timeout)
         body = call_body("", {}, task_id)
@@ -90,7 +89,7 @@ def resume_call(
         if state.pending == task_id:
             state.pending = None
     finally:
-        state.busy = False
+        state.free.append(None)
     return _tool_output(state, "the resumed call", reader, task_id)
 
 
@@ -297,7 +296,7 @@ def _result(state: SessionState, tool: str, reader: StreamReader) -> bytes:
     if reader.error is not None:
         raise reader.error
     if reader.failed is not None:
-        text = state.redact(reader.failed)
+        text = redact_excerpt(reader.failed, state.redact)
         raise ToolFailedError(f"{tool} raised on the server: {text or '(no text)'}")
     return reader.result or b""
 
@@ -330,10 +329,10 @@ def _read_output(state: SessionState, tool: str, reader: StreamReader) -> ToolOu
     state.finished = state.finished or reason == "episode_finished"
     error = value.get("error")
     text = error if isinstance(error, str) else "the server gave no reason"
-    text = state.redact(text)
+    text = redact_excerpt(text, state.redact)
     short = shorten_refusal(text)
     raise ToolRejectedError(
         short,
-        reason=state.redact(reason),
+        reason=redact_excerpt(reason, state.redact),
         original=text if short != text else "",
     )

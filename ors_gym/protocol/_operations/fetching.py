@@ -133,12 +133,13 @@ def _inner_redirect(server: Server, head: Head, outcome: Outcome) -> Head | None
     if outcome.failure is not None or outcome.status not in (301, 302, 307, 308):
         return None
     location = find_header(outcome.headers, b"location") or ""
+    origin, prefix = server.settings.origin, urlsplit(server.base_url).path.rstrip("/")
     try:
-        parts = urlsplit(urljoin(f"{server.base_url}{head.target}", location))
+        # To the origin as it is compared: the base URL may name the default port.
+        parts = urlsplit(urljoin(f"{origin}{prefix}{head.target}", location))
     except ValueError:
         return None
-    prefix = urlsplit(server.base_url).path.rstrip("/")
-    if f"{parts.scheme}://{parts.netloc}".lower() != server.settings.origin.lower():
+    if f"{parts.scheme}://{parts.netloc}".lower() != origin.lower():
         return None
     if not parts.path.startswith(f"{prefix}/"):
         return None

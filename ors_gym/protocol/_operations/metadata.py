@@ -45,6 +45,7 @@ from ors_gym.protocol._requests import (
     encode,
     environment_head,
     plain_head,
+    read_index,
     session_head,
 )
 from ors_gym.protocol._retries import may_repeat
@@ -252,6 +253,7 @@ def get_task(
     server: Server, environment: str, split: str, index: int
 ) -> Operation[TaskSpec]:
     """Get one task by its index, from 0."""
+    index = read_index(index)
     server, environment = yield from locate(server, environment)
     if index < 0:
         raise UnknownTaskError(f"a task's index counts from 0; got {index}")
@@ -273,6 +275,7 @@ def get_task_range(
     server: Server, environment: str, split: str, start: int | None, stop: int | None
 ) -> Operation[list[TaskSpec]]:
     """Get the tasks of a range, as Python's slices count."""
+    start, stop = (one if one is None else read_index(one) for one in (start, stop))
     server, environment = yield from locate(server, environment)
     if server.dialect.task_range is not False:
         asked = {"split": split, "start": start, "stop": stop}

@@ -10,7 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ors_gym.errors import ORSError, ProtocolError
+from ors_gym._shown_text import shorten
+from ors_gym.errors import ORSError, ProtocolError, ServerError
 from ors_gym.protocol._exchange import (
     Head,
     Operation,
@@ -18,7 +19,13 @@ from ors_gym.protocol._exchange import (
     Send,
 )
 from ors_gym.protocol._operations.fetching import fetch, wait
-from ors_gym.protocol._replies import StreamReader, failure_error, status_error
+from ors_gym.protocol._redaction import Redactor
+from ors_gym.protocol._replies import (
+    StreamReader,
+    failure_error,
+    redact_excerpt,
+    status_error,
+)
 from ors_gym.protocol._reply_json import parse_json, read_session_id
 from ors_gym.protocol._requests import (
     encode,
@@ -30,6 +37,7 @@ from ors_gym.protocol._retries import may_repeat
 from ors_gym.protocol._server_state import Server
 from ors_gym.types import JSONObject
 
+_REASON_CHARACTERS: Final = 500
 _SESSION_ID: Final = re.compile(r"[\x21-\x7e]{1,512}")
 
 
@@ -39,8 +47,13 @@ def create_session(
     *,
     secrets: Mapping[str, JSONObject] | None = None,
     budget: float | None = None,
+    redact: Redactor | None = None,
 ) -> Operation[str]:
-    """Get a session id: from the server, or our own (docs/wire.md, point 2)."""
+    """Get a session id: from the server, or our own (docs/wire.md, point 2).
+
+    ``redact`` hides what is secret in ``options`` and ``secrets``, too.
+    """
+    redact = redact or server.redact
     dialect = server.dialect
     if dialect.create_session is False:
         return server.hooks.new_id()
@@ -66,26 +79,31 @@ def create_session(
         server.hooks.on_round_trip(outcome.elapsed)
     if outcome.status in (404, 405) and not dialect.routes_by_session:
         return server.hooks.new_id()
-    session_id = _session_id(server, outcome, reader)
+    session_id = _session_id(server, outcome, reader, redact)
     # Checked, since it goes into a header of every request of the session.
     if not _SESSION_ID.fullmatch(session_id):
-        raise ProtocolError(f"not a session id: {server.redact(session_id)[:40]!r}")
+        raise ProtocolError(f"not a session id: {redact(session_id)[:40]!r}")
     return session_id
 
 
-def _session_id(server: Server, outcome: Outcome, reader: StreamReader) -> str:
+def _session_id(
+    server: Server, outcome: Outcome, reader: StreamReader, redact: Redactor
+) -> str:
     if reader.task_id is not None:
         return reader.task_id
     if outcome.failure is not None:
         raise failure_error(outcome, f"POST {server.base_url}/create_session")
     if outcome.status != 200:
         raise status_error(
-            outcome, reader.body, "POST /create_session", server.redact, server.settings
+            outcome, reader.body, "POST /create_session", redact, server.settings
         )
+    if reader.failed is not None:
+        said = shorten(redact_excerpt(reader.failed, redact), _REASON_CHARACTERS)
+        raise ServerError(f"POST /create_session failed: {said}", status=200)
     if reader.is_stream:
         raise reader.error or ProtocolError("/create_session named no session id")
     what = "the reply of /create_session"
-    return read_session_id(parse_json(reader.body, what, server.redact))
+    return read_session_id(parse_json(reader.body, what, redact))
 
 
 def ask(

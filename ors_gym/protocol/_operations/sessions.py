@@ -99,7 +99,11 @@ def open_session(
     # build two environments (docs/wire.md, point 10).
     while True:
         opening = create_session(
-            server, session_options, secrets=named, budget=patience.remaining
+            server,
+            session_options,
+            secrets=named,
+            budget=patience.remaining,
+            redact=redact,
         )
         session_id = yield from within(patience, opening)
         state = yield from _create_episode(
@@ -149,7 +153,8 @@ def _create_episode(
     """
     calls = server.address(call_head(environment, session_id))
     state = SessionState(session_id, environment, calls, redact)
-    must_discard = True
+    # A session that has the id already is left alone until /create may have run.
+    must_discard = fresh
     try:
         head, body = create_request(
             server,
@@ -165,6 +170,7 @@ def _create_episode(
             reader = BodyReader()
             timeout = max(0.001, patience.remaining)
             reuse = patience.call_reuse_within
+            must_discard = True
             outcome = yield Send(head, body, reader, timeout, reuse)
             patience.spend(outcome)
             if outcome.failure is None and outcome.status == 200:

@@ -6,6 +6,7 @@ import gc
 import os
 import pathlib
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -169,6 +170,23 @@ def test_a_full_pool_is_waited_for_and_then_refused():
         thread.join(20)
         # Closing ended the exchange that was under way, too.
         assert texts == ["RESET"]
+
+
+def test_a_place_that_comes_too_late_for_one_is_the_next_one_s() -> None:
+    async def wait() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        pool = AsyncConnectionPool("http://127.0.0.1:1")
+        first = loop.create_task(pool._wait(time.monotonic() + 0.05))
+        second = loop.create_task(pool._wait(time.monotonic() + 20.0))
+        await asyncio.sleep(0)
+        # Its time passes in the turn of the loop in which it is given the place.
+        loop.call_soon(pool._admit)
+        while time.monotonic() < until:
+            pass
+        return [await first, await second]
+
+    until = time.monotonic() + 0.2
+    assert asyncio.run(wait()) == [False, True]
 
 
 @pytest.mark.parametrize("pool", [ConnectionPool, AsyncConnectionPool])
