@@ -241,47 +241,28 @@ class SessionState:
                 f"{self.name} is lost ({self.lost}); open a new session"
             )
 
-    def check_callable(self, task_id: str | None = None) -> None:
-        """Raise unless the session takes this call, which is new without a task_id.
-
-        One call at a time, and none while the end of another is unknown: servers run
-        tools of one session at the same time (docs/wire.md, points 8 and 9).
-        """
-        self.check_open()
-        if self.busy:
-            raise self._make_busy_error()
-        self._check_callable(task_id)
-
     def claim(self, task_id: str | None = None) -> None:
-        """Take the session for a call, or raise as `check_callable` does.
+        """Take the session for a call, which is new without a task_id, or raise.
 
-        Whoever takes it puts an item into ``free`` when the call is over.
+        Whoever takes it puts an item into ``free`` when the call is over. One call at a
+        time, and none while the end of another is unknown: servers run tools of one
+        session at the same time (docs/wire.md, points 8 and 9).
         """
         self.check_open()
         try:
             self.free.pop()
         except IndexError:
-            raise self._make_busy_error() from None
-        try:
-            self._check_callable(task_id)
-        except BaseException:
-            self.free.append(None)
-            raise
-
-    def _make_busy_error(self) -> InvalidRequestError:
-        return InvalidRequestError(
-            f"{self.name} has a call under way; one at a time, or one session each"
-        )
-
-    def _check_callable(self, task_id: str | None) -> None:
-        if task_id is not None:
+            raise InvalidRequestError(
+                f"{self.name} has a call under way; one at a time, or one session each"
+            ) from None
+        if task_id is not None or not (self.finished or self.pending is not None):
             return
+        self.free.append(None)
         if self.finished:
             raise ToolRejectedError(
                 "the episode is finished; open a new session", reason="episode_finished"
             )
-        if self.pending is not None:
-            raise InvalidRequestError(
-                f"{self.name} takes no further call: the outcome of an earlier one is "
-                "unknown. Resume that call, or open a new session"
-            )
+        raise InvalidRequestError(
+            f"{self.name} takes no further call: the outcome of an earlier one is "
+            "unknown. Resume that call, or open a new session"
+        )

@@ -357,7 +357,7 @@ def test_a_prompt_that_does_not_come(reply: Reply, kind: type[ORSError]) -> None
     assert bool(state.lost) is (kind is SessionLostError)
     if state.lost:
         with pytest.raises(SessionLostError, match="answered 4"):
-            state.check_callable()
+            state.claim()
 
 
 def test_the_prompt_as_a_conversation() -> None:
@@ -489,10 +489,10 @@ def test_why_a_session_takes_no_call(fields, task_id, kind, text):
     for name, value in fields.items():
         setattr(state, name, value)
     if kind is None:
-        state.check_callable(task_id)
+        state.claim(task_id)
     else:
         with pytest.raises(kind, match=text):
-            state.check_callable(task_id)
+            state.claim(task_id)
 
 
 def test_a_server_that_was_not_asked_has_no_channel() -> None:

@@ -106,7 +106,6 @@ def score_group(
             f"the server at {server.base_url} cannot score groups; openreward can from "
             "0.1.157 on"
         )
-    state.check_callable(task_id="")
     body = encode({"candidates": list(candidates)}, "the candidates")
     scoring = SessionState(
         state.session_id,
@@ -118,6 +117,7 @@ def score_group(
     # A 404 or 405 comes from an environment that has no scores; `note_loss` knows
     # a lost session by the reply's text.
     refusals = _REFUSALS | {404, 405}
+    state.claim(task_id="")
     try:
         reader = yield from _start(server, scoring, body, patience, refusals)
         if reader.result is None and reader.failed is None and reader.error is None:
@@ -126,6 +126,7 @@ def score_group(
             reader = yield from _resume(server, scoring, resume, task_id, patience)
     finally:
         state.lost = state.lost or scoring.lost
+        state.free.append(None)
     result = _result(state, "score_group", reader)
     scores = read_scores(parse_json(result, "the scores", state.redact))
     if len(scores) != len(candidates):
