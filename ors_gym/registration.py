@@ -50,9 +50,9 @@ def register_envs(
 
     Args:
         base_url: The server's address.
-        namespace: The part of the ids before the slash. If None it is ``ors``; but if
-            one of those ids is another server's, as ``ors/math`` is the bundled one's,
-            it is the server's host and port for all of them.
+        namespace: The part of the ids before the slash. If None, it is ``ors``. If any
+            of these ids already belongs to another server (``ors/math`` belongs to the
+            bundled one), all ids get the server's host and port instead.
         **arguments: Defaults for the arguments of `ORSEnv`, such as ``split``. Pass
             secrets to ``gym.make`` or in environment variables instead: the arguments
             of an id are public.
@@ -74,7 +74,10 @@ def register_envs(
     # Imported here, so that importing the package stays light.
     from ors_gym.client import ORSClient  # noqa: PLC0415
     from ors_gym.env._settings import without_secrets  # noqa: PLC0415
+    from ors_gym.protocol._redaction import hide_arguments  # noqa: PLC0415
 
+    # Some tracebacks show the local variables of this function.
+    arguments = hide_arguments(arguments)
     if namespace is not None and not re.fullmatch(r"[\w-]+", namespace):
         raise InvalidRequestError(
             f"the namespace {namespace!r} may hold only letters, digits, '_' and '-'"

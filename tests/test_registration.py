@@ -1,6 +1,7 @@
 """Gymnasium ids for the environments of a server, and what a client sends with them."""
 
 import json
+import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -107,8 +108,35 @@ def test_a_remote_environment_needs_an_address(make, server, monkeypatch) -> Non
 
 
 def test_an_id_holds_no_key(server: RunningServer, namespace: str) -> None:
-    ors_gym.register_envs(server.base_url, namespace=namespace, api_key="KEY-hunter22")
-    assert "hunter22" not in gym.spec(f"{namespace}/contract").to_json()
+    ors_gym.register_envs(
+        server.base_url,
+        namespace=namespace,
+        api_key="KEY-hunter22",
+        headers={"X-Deployment": "a/b", "Authorization": "hunter22"},
+    )
+    spec = gym.spec(f"{namespace}/contract")
+    assert "hunter22" not in spec.to_json()
+    assert repr(spec.kwargs["headers"]) == "{'X-Deployment': 'a/b'}"
+
+
+@pytest.mark.parametrize("namespace", [None, "a/b"])
+def test_a_traceback_with_locals_shows_no_key(namespace: str | None) -> None:
+    key = "KEY-hunter22"
+    arguments: Any = {
+        "api_key": key,
+        "secrets": {"TOKEN": key},
+        "headers": {"Authorization": f"Bearer {key}"},
+    }
+    with pytest.raises(ors_gym.ORSError) as caught:
+        ors_gym.register_envs("http://127.0.0.1:1", namespace, **arguments)
+    trace = caught.tb.tb_next
+    shown = "".join(
+        traceback.TracebackException(
+            caught.type, caught.value, trace, capture_locals=True
+        ).format()
+    )
+    assert "in register_envs" in shown and "[redacted]" in shown
+    assert key not in shown
 
 
 def test_a_namespace_that_cannot_be() -> None:

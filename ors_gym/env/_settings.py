@@ -209,7 +209,8 @@ def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
     kept = {k: v for k, v in arguments.items() if k not in _LEFT_OUT}
     if kept.get("headers"):
         kept["headers"] = {
-            name: value
+            # A text that shows itself again: it is no secret.
+            name: str(value)
             for name, value in kept["headers"].items()
             if not is_secret_name(name)
         }

@@ -345,17 +345,18 @@ def takes_secrets(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*arguments: P.args, **named: P.kwargs) -> R:
         # In the place of what was given, which a traceback would show here.
-        named = _hide_arguments(named)  # type: ignore[assignment]
+        named = hide_arguments(named)  # type: ignore[assignment]
         return function(*arguments, **named)
 
     return call
 
 
-def _hide_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+def hide_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments by name, with those hidden that are secret."""
     hidden = {
         name: hide(value) if name in SECRET_ARGUMENTS else value
         for name, value in arguments.items()
     }
     if isinstance(hidden.get("client_options"), Mapping):
-        hidden["client_options"] = _hide_arguments(hidden["client_options"])
+        hidden["client_options"] = hide_arguments(hidden["client_options"])
     return hidden
