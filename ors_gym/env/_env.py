@@ -20,6 +20,7 @@ from ors_gym.env._settings import (
     UNPICKLED,
     EnvSettings,
     shows_settings,
+    spec_arguments,
     without_secrets,
 )
 from ors_gym.env._step_rules import ResetResult
@@ -215,7 +216,7 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):  # type: ignore[override]  # a c
     def spec(self, spec: EnvSpec | None) -> None:
         if spec is not None:
             spec = copy.copy(spec)
-            spec.kwargs = without_secrets(spec.kwargs)
+            spec.kwargs = spec_arguments(spec.kwargs, self.base_url)
         self._spec = spec
 
     @even_half_made
@@ -227,6 +228,8 @@ class ORSEnv(TaskEnv, gymnasium.Env[Any, Any]):  # type: ignore[override]  # a c
 
     def __getstate__(self) -> dict[str, Any]:
         arguments = without_secrets(vars(self._settings))
+        if self._owned is None:
+            arguments["base_url"] = self.base_url
         if self._settings.secrets or self._settings.env_overrides:
             arguments["secrets"] = UNPICKLED
         return {"arguments": arguments, "spec": self._spec}

@@ -219,6 +219,17 @@ def without_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def spec_arguments(arguments: Mapping[str, Any], base_url: str) -> dict[str, Any]:
+    """Return an env's arguments for its ``EnvSpec``, without the secrets.
+
+    In place of a client, which a spec cannot hold, is the address of its server.
+    """
+    kept = without_secrets(arguments)
+    if arguments.get("client") is not None:
+        kept["base_url"] = base_url
+    return kept
+
+
 def find_server(base_url: str | None) -> str:
     """Return the given address, else ``ORS_BASE_URL``, else the embedded server's.
 

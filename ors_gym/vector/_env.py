@@ -26,7 +26,7 @@ from ors_gym.env._settings import (
     find_server,
     refuse_client_arguments,
     shows_settings,
-    without_secrets,
+    spec_arguments,
 )
 from ors_gym.errors import InvalidArgumentError, ORSError
 from ors_gym.vector._loop import SlotLoop
@@ -543,7 +543,7 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
     def spec(self, spec: EnvSpec | None) -> None:
         if spec is not None:
             spec = copy.copy(spec)
-            spec.kwargs = without_secrets(spec.kwargs)
+            spec.kwargs = spec_arguments(spec.kwargs, self._slots[0].env.base_url)
             if "autoreset_mode" in spec.kwargs:
                 # The enum is no JSON, which a spec has to be.
                 spec.kwargs["autoreset_mode"] = self._mode.value

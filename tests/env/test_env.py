@@ -234,6 +234,25 @@ def test_a_pickled_env_is_made_anew(env: Any) -> None:
     assert env.step(ADD)[0] == "3"
 
 
+@pytest.mark.parametrize("copy", ["pickle", "spec"])
+def test_a_copy_of_an_env_with_a_client_plays_on_its_server(server, copy, closing):
+    with ors_gym.ORSClient(server.base_url, api_key="KEY-hunter22") as client:
+        if copy == "pickle":
+            env = closing(ors_gym.ORSEnv("contract", client=client))
+            written = pickle.dumps(env)
+            again = closing(pickle.loads(written))
+        else:
+            # Its id names the embedded server.
+            made = gym.make("ors/math", env_name="contract", client=client)
+            spec = closing(made).spec
+            assert spec is not None
+            written = spec.to_json().encode()
+            again = closing(gym.make(spec)).unwrapped
+    assert b"hunter22" not in written
+    assert again.base_url == server.base_url
+    assert again.reset(seed=4)[0] == "4 + 4 = ?"
+
+
 def test_a_forked_child_leaves_the_parents_session_alone(env, server):
     env.reset(seed=0)
     with warnings.catch_warnings():

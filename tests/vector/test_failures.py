@@ -1,5 +1,6 @@
 """What breaks one env leaves the others alone."""
 
+import asyncio
 import contextlib
 import warnings
 from typing import Any, Final
@@ -228,6 +229,17 @@ def test_a_hanging_env_is_cut_off_by_its_own_time(proxy: FaultProxy) -> None:
         *_, truncations, infos = envs.step([ADD, ADD, ADD, MARKED])
         assert truncations.tolist() == [False, False, False, True]
         assert infos["error_kind"][3] == "timeout"
+
+
+def test_a_copy_of_one_with_a_client_plays_on_its_server(one_server, closing):
+    client = ors_gym.AsyncORSClient(one_server.base_url, api_key="hunter22")
+    arguments: Any = {"env_name": "contract", "client": client}
+    envs = closing(gym.make_vec("ors/math", num_envs=2, **arguments))
+    assert envs.spec is not None
+    assert "hunter22" not in envs.spec.to_json()
+    again = closing(gym.make_vec(envs.spec))
+    assert again.reset(seed=3)[0] == ("3 + 3 = ?", "4 + 4 = ?")
+    asyncio.run(client.aclose())
 
 
 def test_no_secret_in_the_spec(one_server: RunningServer) -> None:
