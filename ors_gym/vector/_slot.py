@@ -118,9 +118,14 @@ class VectorSlot:
             self._failed_in_a_row = 0
             raise error
 
+    @property
+    def reset_is_due(self) -> bool:
+        """Whether the next step ignores its action and starts an episode."""
+        return self._over and self._mode is AutoresetMode.NEXT_STEP
+
     async def advance(self, action: object) -> SlotResult:
         """Take a step, or start an episode where the autoreset mode wants one."""
-        if self._over and self._mode is AutoresetMode.NEXT_STEP:
+        if self.reset_is_due:
             return await self.begin()
         observation, reward, terminated, truncated, info = await self.env.step(action)
         self._over = terminated or truncated
@@ -148,7 +153,9 @@ class VectorSlot:
 
     def check_ready(self, action: object) -> None:
         """Raise unless `advance` has something to do, and an action to do it with."""
-        if not self._over or self._mode is not AutoresetMode.NEXT_STEP:
+        if self.reset_is_due:
+            self.env.check_usable()
+        else:
             self.env.check_steppable()
             check_is_action(action, "an env was given")
 

@@ -69,6 +69,16 @@ def test_close_deletes_every_session_and_may_be_repeated(one_server: RunningServ
         envs.get_attr("num_tasks")
 
 
+@pytest.mark.parametrize("way", ["step", "send"])
+def test_one_closed_after_an_episode_says_so(one_server, way):
+    envs = make_vector(one_server.base_url, 2, max_episode_steps=1)
+    envs.reset(seed=0)
+    envs.step([ADD, ADD])
+    envs.close()
+    with pytest.raises(ors_gym.SessionClosedError, match="closed"):
+        getattr(envs, way)([ADD, ADD])
+
+
 def test_close_does_not_wait_for_calls_under_way(one_server, proxy):
     envs = make_vector(proxy.url)
     envs.reset(seed=0)
