@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.wrappers.utils import create_zero_array
 
 from ors_gym._shown_text import warn
 from ors_gym.errors import InvalidRequestError
@@ -171,8 +172,12 @@ class TextReading:
 
     @property
     def last(self) -> Any:
-        """The latest value, as a copy."""
-        return deepcopy(self._last)
+        """The latest value, as a copy; before the first, the default or zeros."""
+        if self._last is not None:
+            return deepcopy(self._last)
+        if self._default is not None:
+            return deepcopy(self._default)
+        return create_zero_array(self.space)
 
     def _read(self, text: str) -> Any:
         value = self._parse(text)

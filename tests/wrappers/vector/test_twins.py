@@ -157,6 +157,16 @@ def test_send_and_recv_give_what_step_gives(closing):
     assert queued == lockstep
 
 
+@pytest.mark.parametrize("default", [None, [3, 4]])
+def test_an_env_that_was_never_reset_shows_the_default_or_zeros(default, closing):
+    envs = make_vector("ors", "guess", AutoresetMode.DISABLED)
+    envs = closing(vector.ParsedText(envs, r"in (\d+)\.\.(\d+)", default=default))
+    mask = np.array([True, False, True])
+    values, _ = envs.reset(seed=7, options={"reset_mask": mask})
+    assert values.tolist() == [[1, 16], default or [0, 0], [1, 16]]
+    assert envs.reset(seed=7)[0].tolist() == [[1, 16]] * 3
+
+
 def test_send_needs_an_env_that_has_it(closing):
     envs = make_vector("sync", "blackjack", AutoresetMode.NEXT_STEP)
     envs = closing(vector.DiscreteTools(envs))
