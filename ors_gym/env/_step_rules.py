@@ -228,7 +228,8 @@ class StepRules(Generic[S]):
         )
         if isinstance(call, InvalidAction):
             check_is_action(action, "step() was given")
-            # The caller means an InvalidAction of his own making, which says nothing.
+            # An InvalidAction that the caller made himself, with an empty `said`, is
+            # intended: do not warn of it.
             if call is not action or call.said:
                 self._warn_of_unreadable(call)
             return self._failed_step("", {}, call.message, "invalid_action")
@@ -285,7 +286,7 @@ class StepRules(Generic[S]):
                 metadata = {"original_error": error.original}
             names = {tool["name"] for tool in self.tools}
             if call["tool"] not in names and not all(name in text for name in names):
-                text = f"{text}.{list_tools(self.tools)}".replace("..", ".")
+                text = f"{text.removesuffix('.')}.{list_tools(self.tools)}"
             self._note_refusal(f"{call['tool']}: {text}")
         return self._failed_step(
             call["tool"],

@@ -98,6 +98,15 @@ def test_an_unknown_tools_reply_lists_the_tools(server: RunningServer) -> None:
         assert "Tools:" not in observation
 
 
+def test_an_unknown_tools_reply_names_it_as_it_was_called(server: RunningServer):
+    with contextlib.closing(ors_gym.ORSEnv("Contract", server.base_url)) as env:
+        env.reset()
+        observation = env.step({"tool": "a..b", "input": {}})[0]
+        assert "a..b" in observation
+        assert observation.count(". Tools: add, ") == 1
+        assert ".. Tools" not in observation
+
+
 def test_the_host_does_not_exist() -> None:
     with pytest.raises(ors_gym.ConnectionFailedError):
         ors_gym.ORSEnv("contract", "http://no-such-host.invalid:8080")
