@@ -200,14 +200,15 @@ class NativeView:
     ) -> tuple[Any, dict[str, Any]]:
         """Return the observation and info of a step.
 
-        Raises what the environment raised, unless the wrapped env ended the episode.
+        Raises what the environment raised, unless the wrapped env ended the episode,
+        and always for what is no action.
         """
         if not info["error_kind"]:
             return self._report(info["metadata"], info)
-        if over:
-            return deepcopy(last), {"ors": Metadata(info)}
         if info["error_kind"] == "invalid_action":
             raise InvalidArgumentError(info["error"])
+        if over:
+            return deepcopy(last), {"ors": Metadata(info)}
         raise ToolFailedError(info["error"])
 
     @staticmethod

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Discrete
 
+from ors_gym.env import ORSEnv
 from ors_gym.errors import (
     EpisodeOverError,
     InvalidArgumentError,
@@ -119,6 +120,20 @@ def test_what_is_no_action_raises_and_nothing_happens(make, name, action, said):
     native.action_space.seed(3)
     good = native.action_space.sample()
     assert identical(env.step(good)[0], native.step(good)[0])
+
+
+@pytest.mark.parametrize("counted_by", ["Gymnasium", "the env"])
+def test_what_is_no_action_raises_at_the_limit_of_steps_too(
+    make, native_url, closing, counted_by
+):
+    if counted_by == "Gymnasium":
+        env = make("cartpole-v1", max_episode_steps=1)
+    else:
+        inner = ORSEnv("cartpole-v1", native_url, max_episode_steps=1)
+        env = closing(NativeSpaces(inner))
+    env.reset(seed=1)
+    with pytest.raises(InvalidArgumentError, match="7 is not in Discrete"):
+        env.step(7)
 
 
 def test_an_env_that_raises_raises_here(make):

@@ -111,6 +111,16 @@ def test_what_are_no_actions_is_an_error(native_url, closing):
             envs.step(actions)
 
 
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_what_is_no_action_raises_at_the_limit_of_steps_too(native_url, closing, mode):
+    limits: Any = {"max_episode_steps": 1, "autoreset_mode": mode}
+    remote = ORSVectorEnv("cartpole-v1", native_url, COUNT, **limits)
+    envs = closing(vector.NativeSpaces(remote))
+    envs.reset(seed=0)
+    with pytest.raises(InvalidArgumentError, match="7 is not in Discrete"):
+        envs.step([0, 7, 0])
+
+
 def test_an_env_that_raises_raises_here(native_url, closing):
     envs = closing(vector.NativeSpaces(ORSVectorEnv("step_raises", native_url, COUNT)))
     envs.reset(seed=0)
