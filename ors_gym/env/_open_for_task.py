@@ -65,8 +65,8 @@ def open_for_task(
 class Opening(Generic[S]):
     """A session that is being opened ahead, in the background, for a task.
 
-    Pass it to ``open`` to play it, or `discard` it. Only the first of these has the
-    session: a later ``open`` opens one of its own for the same task.
+    Pass it to ``open`` to play it, or `discard` it. The session can be used once: after
+    it was opened or discarded, another `open` opens a new session for the same task.
     """
 
     def __init__(self, task: Task, pending: Pending[Opened[S]]) -> None:

@@ -108,7 +108,8 @@ class TaskSchedule:
         self._stride = stride
         self._start: int | None = None
         self._rounds: Counter[str | None] = Counter()
-        """How many episodes were chosen: in the order, and aside in each split."""
+        """How many episodes were chosen: under None those of the order, under a split's
+        name those that a reset asked for by `split`."""
         self.history: list[tuple[int, float | None]] = []
         self.set_tasks(tasks)
 

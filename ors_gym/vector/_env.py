@@ -60,12 +60,12 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
         task_offset: The number, from 0, of this vector env among those that share the
             tasks.
         task_stride: How many vector envs share the tasks. Env i of this one plays every
-            ``task_stride * num_envs``-th task, so that all envs play different tasks;
-            with seeds, give the k-th the seed ``s + k * num_envs``.
+            ``task_stride * num_envs``-th task, so that all envs play different tasks.
+            If you seed them, reset the k-th vector env with ``seed=s + k * num_envs``.
         on_error: What an outage does: ``truncate`` ends its env's episode, ``raise``
             raises. With ``truncate`` a failed set-up also ends the episode. The first
-            start that fails is warned of. If every env failed and none ever started an
-            episode, the error is raised.
+            failed start gives a warning. If no env has ever started an episode and each
+            has failed at least once, the error is raised.
         max_failed_starts: After so many failed starts of one env in a row the error is
             raised, also with ``truncate``; never if None.
             ``get_attr("failed_starts")`` counts those of each env.
@@ -282,8 +282,10 @@ class ORSVectorEnv(VectorEnv[Any, Any, NDArray[Any]]):
                 no action at all; nothing was sent then.
             EpisodeOverError: If an env has no episode to step; nothing was sent then.
             AlreadyPendingCallError: If an env is busy with what `send` gave it.
-            ORSError: For an outage with ``on_error="raise"``, or if an env fails to
-                start too often in a row; once all other calls are over.
+            ORSError: For an outage with ``on_error="raise"``, a tool that raised with
+                ``on_tool_error="raise"``, or if an env fails to start too often in a
+                row; once all other calls are over. The results of the others are lost
+                (`recv` keeps them).
         """
         if self._loop.busy:
             raise AlreadyPendingCallError(

@@ -152,7 +152,8 @@ class SlotLoop:
             return False
         if self._drives_here():
             return False
-        # Not taken: an interrupt before it is given back would leave it locked.
+        # The lock is only watched, not acquired: an interrupt between acquire and
+        # release would leave it locked for ever.
         until = time.monotonic() + _END_SECONDS
         while self._driving.locked():
             if time.monotonic() > until:

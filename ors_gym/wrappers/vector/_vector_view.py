@@ -41,7 +41,8 @@ class Results:
     over: NDArray[np.bool_]
     """In which rows the step ended an episode."""
     final: NDArray[np.bool_]
-    """In which of the ended rows the observation is the next episode's already."""
+    """Which rows ended an episode and already show the prompt of the next one
+    (SameStep)."""
 
 
 class VectorView(_Wrapper):
