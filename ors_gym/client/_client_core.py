@@ -371,6 +371,10 @@ class Catalog:
             counts[split] = yield from asked
         return counts[split]
 
+    def task(self, environment: str, split: str, index: int) -> Operation[TaskSpec]:
+        """Return the operation that asks for one task, each time anew."""
+        return operations.get_task(self._server, environment, split, index)
+
     def _listing(self, environment: str) -> Operation[tuple[Listing, str]]:
         environment = yield from self.resolve(environment)
         return self._server.known.listing(environment), environment

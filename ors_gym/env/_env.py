@@ -25,7 +25,13 @@ from ors_gym.env._settings import (
 )
 from ors_gym.env._step_rules import ResetResult
 from ors_gym.env._task_env import AsyncTaskEnv, TaskEnv
-from ors_gym.env._task_order import Task, TaskSchedule, TaskSet, choose_split
+from ors_gym.env._task_order import (
+    NextTask,
+    Task,
+    TaskSchedule,
+    TaskSet,
+    choose_split,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.protocol._exchange import Operation
 from ors_gym.types import Split
@@ -407,6 +413,8 @@ class TaskChooser(Generic[S]):
                     f"{', '.join(RESET_OPTIONS)}"
                 )
         if "task" in options:
+            if isinstance(options["task"], NextTask):
+                return (yield from self._play_on(options["task"], random))
             if not isinstance(options["task"], dict):
                 raise InvalidRequestError("the option 'task' is a task spec, a dict")
             return Task(self._wanted(options) or "", -1, options["task"])
@@ -417,6 +425,21 @@ class TaskChooser(Generic[S]):
             return schedule.task_at(split, options["task_index"], count)
         known = (yield from self._count(split)) if schedule.size is None else None
         return schedule.next_task(split, known, random, aside="split" in options)
+
+    def _play_on(
+        self, changed: NextTask, random: np.random.Generator
+    ) -> Operation[Task]:
+        """Return the operation that takes the next place of the order."""
+        if self.ahead is not None:
+            task = self.ahead.task
+            self.discard_ahead()
+        else:
+            task = yield from self.choose_task(random)
+        spec = changed.spec if changed.spec is not None else task.spec
+        if spec is None:
+            env_name = self._settings.env_name
+            spec = yield from self._catalog.task(env_name, task.split, task.index)
+        return Task(task.split, -1, {**spec, **changed.extra})
 
     def prepare(self, options: Mapping[str, Any] | None) -> Operation[None]:
         """Return the operation that asks for what `choose_task` has to know.

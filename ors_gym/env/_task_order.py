@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Literal, SupportsIndex, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, SupportsIndex, TypeAlias
 
 import numpy as np
 
@@ -49,6 +49,15 @@ class Task:
         if self.index < 0:
             return "a task of your own"
         return f"task {self.index}" + (f" of {self.split}" if self.split else "")
+
+
+class NextTask(NamedTuple):
+    """The option ``task`` of a reset that plays on in the order of tasks."""
+
+    spec: TaskSpec | None
+    """What is played in the place of the task whose turn it is; that itself if None."""
+    extra: TaskSpec
+    """Further fields of the task."""
 
 
 TaskChoice: TypeAlias = int | Mapping[str, Any] | tuple[str, int]

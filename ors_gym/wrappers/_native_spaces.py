@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, Final, SupportsFloat
+from typing import Any, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -15,6 +15,7 @@ from ors_gym._gymnasium_json.spaces import SPACES_KEYWORD, read_space, write_act
 from ors_gym._gymnasium_json.values import UncarriedError, read_value, write_value
 from ors_gym.env._env import RESET_OPTIONS
 from ors_gym.env._step_rules import Metadata
+from ors_gym.env._task_order import NextTask
 from ors_gym.errors import (
     InvalidArgumentError,
     InvalidRequestError,
@@ -23,8 +24,6 @@ from ors_gym.errors import (
 )
 from ors_gym.types import ToolCall
 from ors_gym.wrappers._discrete_tools import calls_within
-
-_SEEDS: Final = 2**30
 
 
 class NativeSpaces(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -86,8 +85,6 @@ class NativeSpaces(gymnasium.Wrapper[Any, Any, Any, Any], RecordConstructorArgs)
             InvalidArgumentError: If the options cannot be carried.
         """
         if options and options.keys().isdisjoint(RESET_OPTIONS):
-            if seed is None:
-                seed = int(self.np_random.integers(_SEEDS))
             options = {"task": self._view.task(seed, options)}
         _, info = self.env.reset(seed=seed, options=options)
         self._last, native = self._view.begun(info, self._view.nothing())
@@ -137,12 +134,14 @@ class NativeView:
         return create_zero_array(self.observation_space)
 
     @staticmethod
-    def task(seed: int, options: Mapping[str, Any]) -> dict[str, Any]:
+    def task(seed: int | None, options: Mapping[str, Any]) -> NextTask:
         """Return the task of a reset with options."""
         try:
-            return {"seed": seed, "options": write_value(dict(options))}
+            written = write_value(dict(options))
         except UncarriedError as error:
             raise InvalidArgumentError(f"the options of a reset: {error}") from None
+        spec = None if seed is None else {"seed": seed}
+        return NextTask(spec, {"options": written})
 
     def call(self, action: Any) -> ToolCall:
         """Return the call that takes an action."""

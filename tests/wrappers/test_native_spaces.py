@@ -102,6 +102,33 @@ def test_options_reach_the_env(make):
     assert identical(env.reset(options={"task_index": 8})[0], expected)
 
 
+@pytest.mark.parametrize("prefetch", [False, True])
+def test_a_reset_with_options_takes_a_place_of_the_order(make, prefetch):
+    env = make("nested", prefetch=prefetch)
+    options = {"low": 1}
+    infos = [
+        env.reset(seed=5, options=options)[1],
+        env.reset()[1],
+        env.reset(options=options)[1],
+        env.reset(options=options)[1],
+        env.reset()[1],
+    ]
+    assert [info["seed"] for info in infos] == [5, 6, 7, 8, 9]
+    assert [info["options"] for info in infos] == [
+        options,
+        None,
+        options,
+        options,
+        None,
+    ]
+
+
+def test_options_without_a_seed_keep_to_the_split_and_the_set_of_tasks(make):
+    env = make("nested", split="test", tasks=range(3, 5))
+    first, second = env.reset(options={"low": 1})[1], env.reset()[1]
+    assert {first["seed"], second["seed"]} == {2**30 + 2**29 + i for i in (3, 4)}
+
+
 @pytest.mark.parametrize(
     ("name", "action", "said"),
     [
