@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from ors_gym.errors import InvalidRequestError
-from ors_gym.vector._env import list_env_ids
+from ors_gym.vector._env import ORSVectorEnv, list_env_ids
 
 if TYPE_CHECKING:
     _Wrapper: TypeAlias = VectorWrapper[Any, Any, Any, Any, NDArray[Any]]
@@ -90,7 +90,10 @@ class VectorView(_Wrapper):
     def step(self, actions: Any) -> Steps:
         """Take a step in each env."""
         envs = np.arange(self.num_envs)
-        return self._see(self.env.step(self.choose(actions, envs)), envs)
+        due = self._find_due()
+        results = self.env.step(self.choose(actions, envs))
+        self._due = due
+        return self._see(results, envs)
 
     def async_reset(
         self,
@@ -111,12 +114,22 @@ class VectorView(_Wrapper):
             env_ids: Their indexes; all if None.
         """
         envs = np.array(list_env_ids(env_ids, self.num_envs), np.int64)
+        due = self._find_due()
         self._queue.send(self.choose(actions, envs), envs)
+        self._due[envs] = due[envs]
 
     def recv(self, min_envs: int = 1) -> Steps:
         """Return the results of the envs that are ready, of at least ``min_envs``."""
         results = self._queue.recv(min_envs)
         return self._see(results, results[4]["env_id"])
+
+    def _find_due(self) -> NDArray[np.bool_]:
+        """Find out for which envs a step begins an episode."""
+        if isinstance(self.unwrapped, ORSVectorEnv):
+            # Their results may not have come this far: of a step in which one env
+            # raises, those of the others are lost.
+            return np.array(self.unwrapped.get_attr("reset_is_due"), np.bool_)
+        return self._due
 
     @property
     def _queue(self) -> Any:

@@ -128,6 +128,27 @@ def test_an_env_that_raises_raises_here(native_url, closing):
         envs.step(np.array([0, 1, 0]))
 
 
+@pytest.mark.parametrize("way", ["step", "send"])
+def test_an_episode_that_ends_as_another_env_raises_is_followed_by_a_prompt(
+    native_url, closing, way
+):
+    remote = ORSVectorEnv("step_raises", native_url, 2, on_tool_error="raise")
+    envs = closing(vector.NativeSpaces(remote))
+    envs.reset(seed=0)
+    for _ in range(3):
+        envs.step([0, 0])
+    # The fourth step is the last one.
+    with pytest.raises(ToolFailedError, match="step said no"):
+        envs.step([1, 0])
+    if way == "send":
+        envs.send([0, 0])
+    *_, infos = results = envs.recv(2) if way == "send" else envs.step([0, 0])
+    order = np.argsort(infos.get("env_id", [0, 1]))
+    assert results[1][order].tolist() == [1, 0]
+    assert [infos["ors"][row]["task_index"] for row in order] == [0, 3]
+    assert envs.step([0, 0])[1].tolist() == [1, 1]
+
+
 def test_where_an_error_ends_the_episode_the_last_observation_is_repeated(
     native_url, closing
 ):
