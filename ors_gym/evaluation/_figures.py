@@ -54,7 +54,8 @@ def mean(values: Iterable[float]) -> float:
     try:
         return math.fsum(listed) / len(listed)
     except (OverflowError, ValueError):
-        # The sum is too large for a float, or infinities are in it. The mean may do.
+        # The sum is too large for a float, or infinities are in it. The mean
+        # itself may still fit into a float.
         return sum(value / len(listed) for value in listed)
 
 

@@ -21,7 +21,8 @@ _SEED: Final = 20240229
 _MOST_DRAWS: Final = 10_000_000
 """Numbers drawn for one bootstrap: the more tasks, the fewer resamples."""
 _FEWEST_RESAMPLES: Final = 1000
-"""With more tasks than allow these, the mean's distribution is as good as normal."""
+"""If there are too many tasks for so many resamples, the mean counts as normally
+distributed."""
 
 
 class Interval(NamedTuple):
@@ -91,7 +92,8 @@ def _clustered_wilson(
     rate = float(won.sum()) / episodes
     z = float(stats.norm.ppf((1 + confidence) / 2))
     t = float(stats.t.ppf((1 + confidence) / 2, tasks - 1))
-    residuals = won - rate * played
+    # Of whole numbers, so that equal rates give 0: 100 * 0.07 is not 7.
+    residuals = (won * episodes - won.sum() * played) / episodes
     variance = tasks / (tasks - 1) * float(residuals @ residuals) / episodes**2
     # Without any variance seen, only the tasks are certain to be independent.
     effective = rate * (1 - rate) / variance if variance > 0 else float(tasks)
@@ -155,7 +157,10 @@ def _bootstrap(
 ) -> Interval:
     tasks = len(totals)
     mean, error = (float(value) for value in _mean_and_error(totals, played))
-    if np.ptp(totals / played) == 0:
+    means = totals / played
+    # As many roundings as additions: three times 0.1 is not 0.3.
+    noise = (8 + played.max()) * np.finfo(float).eps * np.abs(means).max()
+    if error == 0 or np.ptp(means) <= noise:
         return Interval(mean, mean)
     stats = import_extra("scipy.stats", "eval", "An interval")
     if tasks > _MOST_DRAWS // _FEWEST_RESAMPLES:

@@ -210,3 +210,18 @@ def test_an_interval_of_huge_and_of_tiny_rewards_is_that_of_others():
         assert found == (math.ldexp(low, power), math.ldexp(high, power))
     for endless in (math.inf, -math.inf, math.nan):
         assert all(map(math.isnan, mean_interval([endless, 1.0], [1, 1])))
+
+
+@pytest.mark.parametrize(("won", "played"), [(7, 100), (29, 100), (1, 2), (1, 49)])
+def test_equal_rates_are_not_told_apart_by_rounding(won, played):
+    """Whether a rate is a float of the right size, as 1/2 is and 0.07 is not."""
+    found = rate_interval([won] * 2, [played] * 2)
+    assert found == pytest.approx(rate_interval([won * 16] * 2, [played * 16] * 2))
+
+
+@pytest.mark.parametrize("counts", [[3] * 5 + [2], [1, 7], [1, 10, 100, 1000]])
+@pytest.mark.parametrize("reward", [0.1, -0.7, 1e300, 1 / 3])
+def test_rewards_that_are_all_the_same_leave_no_interval(counts, reward):
+    sums = [sum([reward] * count) for count in counts]
+    low, high = mean_interval(sums, counts)
+    assert low == high == pytest.approx(reward)
