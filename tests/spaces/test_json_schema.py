@@ -68,6 +68,7 @@ THREE = {"const": 3}
 TWO_UNIQUE = {"uniqueItems": True, "minItems": 2}
 PAIR = {"items": TWO, "minItems": 2, "maxItems": 2}
 JSON = {"type": "string", "contentMediaType": "application/json"}
+NEEDS_A = {"dependentRequired": {"b": ["a"]}}
 DECIMAL = [{"type": "number"}, {"type": "string"}]
 FINITE: list[tuple[Any, list[Any]]] = [
     ({"type": "null"}, [None]),
@@ -106,6 +107,10 @@ FINITE: list[tuple[Any, list[Any]]] = [
     ({"properties": {"a": False, "b": {"const": 1}}}, [{}, {"b": 1}]),
     ({"properties": {"a": TWO}, "minProperties": 1}, [{"a": 1}, {"a": 2}]),
     ({**JSON, "contentSchema": {"enum": [[1], None]}}, ["[1]", "null"]),
+    ({**JSON, "contentSchema": {"enum": [[1], None]}, "minLength": 4}, ["null"]),
+    ({**JSON, "contentSchema": {"enum": [1, 22, 333]}, "maxLength": 2}, ["1", "22"]),
+    ({**JSON, "contentSchema": {"enum": [1, 22]}, "pattern": "^2"}, ["22"]),
+    ({"properties": {"a": False, "b": TWO}, **NEEDS_A}, [{}]),
 ]
 
 
@@ -219,6 +224,25 @@ def test_members_that_need_not_be_there_are_left_out_if_impossible() -> None:
     compiled = CompiledSchema(schema)
     values = [compiled.draw(Random(seed)) for seed in range(30)]
     assert {json.dumps(value) for value in values} == {"{}", '{"fine": 1}'}
+
+
+def test_a_member_that_needs_an_impossible_one_is_left_out() -> None:
+    impossible = {"type": "string", "anyOf": [{"type": "integer"}, {"type": "null"}]}
+    properties = {"b": {"type": "integer"}, "a": impossible}
+    schema = {"type": "object", "properties": properties, **NEEDS_A}
+    assert drawn(schema) == [{}] * 100
+    assert "no 1 different members" in refused({**schema, "minProperties": 1})
+    assert "no type is allowed" in refused({**schema, "required": ["b"]})
+
+
+def test_json_in_a_text_has_the_length_and_the_pattern_of_the_text() -> None:
+    numbers = {**JSON, "contentSchema": {"type": "array", "items": {"type": "integer"}}}
+    for text in drawn({**numbers, "minLength": 6, "allOf": [{"pattern": "^..?[1-5]"}]}):
+        assert all(isinstance(number, int) for number in json.loads(text))
+    # Chance finds no integer of so many digits.
+    number = {**JSON, "contentSchema": {"type": "integer"}, "minLength": 40}
+    assert "at #/minLength: many attempts" in refused(number)
+    assert "at least 40 characters" in refused({**number, "maxLength": 1})
 
 
 def test_numbers_at_the_edge_of_floats() -> None:

@@ -206,7 +206,7 @@ class _Extras:
     """What their names must be; None if any will do."""
     values: Node
     both: Node
-    """A node that is possible if such a member is."""
+    """Possible if both a name and a value for such a member can be drawn."""
 
 
 class _Needs(Body):
@@ -296,12 +296,12 @@ class _ObjectBody(Body):
         for name in (member.name, *self._dependencies.get(member.name, ())):
             if name in result:
                 continue
-            if name not in self._properties or not draw.may_fail():
+            brought = self._properties.get(name)
+            if brought is None or not brought.node.possible or not draw.may_fail():
                 return
-            node = self._properties[name].node
             try:
                 draw.allowance -= 1
-                added[name] = node.draw(draw, depth + 1)
+                added[name] = brought.node.draw(draw, depth + 1)
             except Unusable:
                 draw.failed()
                 return

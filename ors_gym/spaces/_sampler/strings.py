@@ -10,13 +10,14 @@ from random import Random
 from typing import Any
 
 from ors_gym.spaces._sampler.conjunction import NodeMaker, Part, largest, smallest
-from ors_gym.spaces._sampler.nodes import Body, Draw, Node, Unusable
+from ors_gym.spaces._sampler.nodes import Body, CheckedBody, Draw, Node, Unusable
 from ors_gym.spaces._sampler.patterns import Pattern, word
 
 _MAX_LENGTH = 100_000
 _EXTRA_LENGTH = 12
 _ATTEMPTS = 20
 _HEX = "0123456789abcdef"
+_LIMITS = frozenset({"maxLength", "minLength", "pattern"})
 # Pydantic's ByteSize: its pattern allows any word as a unit, which it then refuses.
 _BYTE_SIZE = r"^\s*(\d*\.?\d+)\s*(\w+)?"
 _PLAIN_BYTE_SIZE = r"^\d{1,6}$"
@@ -24,13 +25,6 @@ _PLAIN_BYTE_SIZE = r"^\d{1,6}$"
 
 def string_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
     """Return the body of the strings that satisfy all of some schemas."""
-    for part in parts:
-        if (
-            part.text("contentMediaType") == "application/json"
-            and "contentSchema" in part.schema
-        ):
-            content = part.child(part.schema["contentSchema"], "contentSchema")
-            return _JSONTextBody(maker.node([content]))
     patterns = {}
     formats = []
     for part in parts:
@@ -41,13 +35,29 @@ def string_body(maker: NodeMaker, parts: Sequence[Part]) -> Body:
             patterns[pattern] = Pattern(pattern, f"{part.path}/pattern")
         if isinstance(part.schema.get("format"), str):
             formats.append(part.schema["format"])
-    return _StringBody(
+    texts = _StringBody(
         largest(part.size("minLength") for part in parts) or 0,
         smallest(part.size("maxLength") for part in parts),
         list(patterns.values()),
         formats[0] if formats else None,
         parts[0].path,
     )
+    for part in parts:
+        if (
+            part.text("contentMediaType") == "application/json"
+            and "contentSchema" in part.schema
+        ):
+            content = part.child(part.schema["contentSchema"], "contentSchema")
+            return _limited(_JSONTextBody(maker.node([content])), texts, parts)
+    return texts
+
+
+def _limited(body: Body, texts: _StringBody, parts: Sequence[Part]) -> Body:
+    """Return a body of those texts that have the right length and pattern too."""
+    for part in parts:
+        for keyword in sorted(_LIMITS & part.schema.keys()):
+            return CheckedBody(body, texts.accepts, f"{part.path}/{keyword}")
+    return body
 
 
 class _StringBody(Body):
@@ -77,7 +87,8 @@ class _StringBody(Body):
         self._format = _FORMATS.get(wanted_format or "")
         self._path = path
 
-    def _accepts(self, text: str) -> bool:
+    def accepts(self, text: str) -> bool:
+        """Return whether a text has the right length and matches the patterns."""
         return (
             len(text) >= self._shortest
             and (self._longest is None or len(text) <= self._longest)
@@ -89,11 +100,11 @@ class _StringBody(Body):
         if self._format is not None:
             for _ in range(_ATTEMPTS):
                 text = self._format(random)
-                if self._accepts(text):
+                if self.accepts(text):
                     return text
         if self._patterns:
             first = self._patterns[0]
-            others = self._accepts if len(self._patterns) > 1 else bool
+            others = self.accepts if len(self._patterns) > 1 else bool
             return first.draw(random, self._shortest, self._longest, others)
         longest = self._shortest + _EXTRA_LENGTH
         if self._longest is not None:
@@ -115,12 +126,12 @@ class _StringBody(Body):
 
     def values(self) -> Iterator[Any]:
         if self._longest == 0:
-            yield from filter(self._accepts, [""])
+            yield from filter(self.accepts, [""])
             return
         counts = {p: p.count() for p in self._patterns}
         known = [p for p, n in counts.items() if n is not None]
         strictest = min(known, key=lambda p: counts[p] or 0)
-        yield from filter(self._accepts, strictest.texts())
+        yield from filter(self.accepts, strictest.texts())
 
 
 class _JSONTextBody(Body):

@@ -78,8 +78,8 @@ class PreferredBody(UnionBody):
     def settle(self, *, anyhow: bool) -> None:
         """Switch to the second node if the first is impossible.
 
-        Unless ``anyhow``, only if the first has no value of its own accord
-        (`ImpossibleBody`), and not because its parts have none.
+        Without ``anyhow`` it switches only if the first node is itself an
+        `ImpossibleBody`; with it, also if the first is impossible because of its parts.
         """
         (first,) = self._options
         if not first.possible and (anyhow or isinstance(first.body, ImpossibleBody)):

@@ -38,11 +38,15 @@ class Work:
     open: dict[Any, int] = dataclasses.field(default_factory=dict)
     """Keys that are being checked now, with the ``decisions`` when each began."""
     decisions: int = 0
-    """How many decisions, like that of a ``not``, depend on what is looked at now."""
+    """How many checks that are under way, such as a ``not``, depend on the answer for
+    the current value."""
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Look at something of which validity may make the whole invalid."""
+        """Check a part whose validity can make the whole value invalid.
+
+        The part behind a ``not`` is one.
+        """
         self.decisions += 1
         try:
             yield
