@@ -13,7 +13,7 @@ from ors_gym.client.background import run_and_wait
 from ors_gym.env._settings import OnToolError
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import Collector, ProgressBar
-from ors_gym.evaluation._figures import check_range
+from ors_gym.evaluation._figures import check_range, write_range
 from ors_gym.evaluation._loggers import EvaluationLogger, read_loggers
 from ors_gym.evaluation._plan import Plan, Tasks, make_plan
 from ors_gym.evaluation._result import Evaluation
@@ -344,7 +344,7 @@ class _Job:
         settings = self._settings
         judged: JSONObject = {"success": name_success(settings.success)}
         if (rewards := self._options.get("reward_range")) is not None:
-            judged["reward_range"] = list(rewards)
+            judged["reward_range"] = write_range(rewards)
         head = describe_run(
             client,
             environment=name,

@@ -307,6 +307,11 @@ def check_range(known: Any) -> None:
     )
 
 
+def write_range(known: Range) -> list[float | None]:
+    """Return bounds as the head of a file has them, where JSON has no infinities."""
+    return [bound if math.isfinite(bound) else None for bound in known]
+
+
 def known_range(head: Mapping[str, Any]) -> Range | None:
     """Return the range of an episode's reward, as far as the head of a file tells it.
 
@@ -316,8 +321,11 @@ def known_range(head: Mapping[str, Any]) -> Range | None:
     limits = head.get("limits")
     limits = limits if isinstance(limits, Mapping) else {}
     match limits.get("reward_range"):
-        case [int() | float() as low, int() | float() as high]:
-            return float(low), float(high)
+        case [int() | float() | None as low, int() | float() | None as high]:
+            return (
+                -math.inf if low is None else float(low),
+                math.inf if high is None else float(high),
+            )
     adds = ("nonterminal_reward", "invalid_action_reward")
     if head.get("served") != "bundled" or any(limits.get(name) for name in adds):
         return None
@@ -349,8 +357,12 @@ def reward_interval(
     elif bounds == ANYTHING:
         basis = "bootstrap, no range of rewards known"
     else:
-        within = f"within {low:g} and" if math.isfinite(low) else "at most"
-        basis = f"bootstrap, rewards {within} {high:g}"
+        within = f"within {low:g} and {high:g}"
+        if not math.isfinite(low):
+            within = f"at most {high:g}"
+        elif not math.isfinite(high):
+            within = f"at least {low:g}"
+        basis = f"bootstrap, rewards {within}"
     return mean_interval(sums, counts, confidence, bounds), basis
 
 

@@ -13,11 +13,18 @@ from typing import Any, Final, SupportsFloat, TypeAlias
 from ors_gym.client.background import run_and_wait
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation._collector import ProgressBar
-from ors_gym.evaluation._figures import check_range
+from ors_gym.evaluation._figures import check_range, write_range
 from ors_gym.evaluation._read_run import Row, Run, open_run
 from ors_gym.evaluation._result import Evaluation
 from ors_gym.rollout import Episode
-from ors_gym.rollout._output import Output, Record, Success, is_success, name_success
+from ors_gym.rollout._output import (
+    Output,
+    Record,
+    Success,
+    is_success,
+    name_success,
+    read_planned,
+)
 from ors_gym.rollout._policies import PolicyCaller, name_policy
 from ors_gym.rollout._scheduler import run_together
 from ors_gym.types import JSONObject
@@ -80,13 +87,23 @@ def rescore(
         written: Output | None = None
         if output is not None:
             planned = {row.key for row in opened.rows}
-            written = stack.enter_context(Output(output, head, planned))
+            final = {row.key for row in opened.rows if row.reward is None}
+            written = Output(output, head, planned, final=final)
+            stack.enter_context(written)
         bar = ProgressBar(len(opened.rows), "rescore", shown=progress)
         stack.callback(bar.close)
         job = _Job(opened, scorer, success, written, bar)
         run_and_wait(job.run(max_concurrent))
         records = [job.records[row.key] for row in opened.rows]
-    return Evaluation(records, head=head)
+    if isinstance(run, Evaluation):
+        return Evaluation(
+            records,
+            head=head,
+            planned=run.planned,
+            stopped=run.stopped,
+            confidence=run.confidence,
+        )
+    return Evaluation(records, head=head, planned=read_planned(head))
 
 
 class _Job:
@@ -161,7 +178,7 @@ def _describe(
     limits |= {"success": name_success(success)}
     limits.pop("reward_range", None)
     if reward_range is not None:
-        limits["reward_range"] = list(reward_range)
+        limits["reward_range"] = write_range(reward_range)
     return {
         **head,
         "limits": limits,

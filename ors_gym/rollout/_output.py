@@ -239,14 +239,20 @@ class Output(LinesFile):
 
     ``planned`` has the keys of the episodes that are to be played. A file that is there
     already is continued: it must have the same head. Rows of planned episodes without
-    an outcome, and earlier rows of the same episode, are taken out. Any other file is
-    refused and left as it is.
+    an outcome, and earlier rows of the same episode, are taken out. Those of ``final``
+    episodes stay, since they will never have one. Any other file is refused and left as
+    it is.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], head: JSONObject, planned: Container[Key]
+        self,
+        path: str | os.PathLike[str],
+        head: JSONObject,
+        planned: Container[Key],
+        *,
+        final: Container[Key] = (),
     ) -> None:
-        self._planned = planned
+        self._planned, self._final = planned, final
         self.records: dict[Key, Record] = {}
         """The episodes that need not be played again, by their keys."""
         self.used: Usage = {}
@@ -285,7 +291,7 @@ class Output(LinesFile):
         kept = {
             key: (record, line)
             for key, (record, line) in found.items()
-            if record.has_outcome or key not in self._planned
+            if record.has_outcome or key not in self._planned or key in self._final
         }
         self.records = {key: record for key, (record, _) in kept.items()}
         gone += [record for key, (record, _) in found.items() if key not in kept]

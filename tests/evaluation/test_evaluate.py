@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import threading
 from typing import Any
 
@@ -233,6 +234,23 @@ def test_a_run_goes_on_with_more_episodes_per_task(contract, tmp_path):
         run(max_turns=5)
     with pytest.raises(InvalidRequestError, match="policy"):
         run(policy_name="other")
+
+
+def test_a_range_of_rewards_without_an_end_is_kept_in_the_output(tmp_path):
+    output, endless = tmp_path / "run.jsonl", (0.0, math.inf)
+    for count in (1, 2):
+        found = evaluate(
+            None,
+            "math",
+            range(count),
+            reference_policy(),
+            output=output,
+            reward_range=endless,
+            progress=False,
+        )
+        assert found.reward_range == endless
+        assert Evaluation.load(output).reward_range == endless
+        assert Evaluation.load(output).head["limits"]["reward_range"] == [0, None]
 
 
 @pytest.mark.parametrize("name", BUNDLED_NAMES)

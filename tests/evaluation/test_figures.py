@@ -1,5 +1,6 @@
 """Figures by split and by tool, and two evaluations compared task by task."""
 
+import math
 from typing import Any
 
 import pytest
@@ -100,6 +101,11 @@ def test_an_interval_leaves_the_known_range_of_rewards_never():
     for record in lost.records[1:]:
         record.episode.total_reward = -0.625
     assert lost.compare(known).reward_interval.low == -1.625
+    for bounds, words in (
+        ((-0.625, math.inf), "at least -0.625"),
+        ((-math.inf, 1), "at most 1"),
+    ):
+        assert guesses(reward_range=bounds).reward_basis.endswith(f"rewards {words}")
     nonsenses: tuple[Any, ...] = ((1, 0), (1,), "01", (None, 1))
     for nonsense in nonsenses:
         with pytest.raises(InvalidRequestError, match="two numbers"):

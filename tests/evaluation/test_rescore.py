@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import Evaluation, evaluate, rescore
-from ors_gym.rollout import Episode, reduce_rewards, reference_policy
+from ors_gym.evaluation._statistics import ANYTHING
+from ors_gym.formats._json_lines import encode_line
+from ors_gym.rollout import Attempt, Episode, reduce_rewards, reference_policy
+from ors_gym.rollout._output import Output, read_used_before
+from ors_gym.rollout._usage import add_up
 from tests.evaluation.contract_evaluations import answer, play
-from tests.evaluation.runs import make_run, with_task, write_run
+from tests.evaluation.runs import HEAD, make_run, with_task, write_run
 
 
 def by_steps(episode: Episode) -> float:
@@ -79,6 +84,48 @@ def test_what_has_no_outcome_gets_none(run):
     assert sorted(seen) == [-1, 0, 1, 2, 3]
     assert found.records[4] == Evaluation.load(run).records[4]
     assert found.records[5].task == Evaluation.load(run).records[5].task
+
+
+def test_what_has_no_outcome_is_counted_once_however_often_it_is_rescored(tmp_path):
+    lost = make_run(1, None)
+    attempt = Attempt("connection", "gone", 7.0, 1.0, 0, {"prompt_tokens": 100})
+    lost.episode.attempts = [attempt]
+    run = write_run(tmp_path / "run.jsonl", [make_run(0), lost])
+    used = add_up(record.used for record in Evaluation.load(run).records)
+    output = tmp_path / "new.jsonl"
+    rescore(run, by_steps, output, progress=False)
+    written = output.read_bytes()
+    for _ in range(2):
+        rescore(run, by_steps, output, progress=False)
+        assert output.read_bytes() == written
+    again = Evaluation.load(output)
+    assert add_up(record.used for record in again.records) == used
+    assert read_used_before(again.head) == {}
+
+
+def test_an_outcome_that_a_run_has_by_now_is_scored(tmp_path):
+    run = write_run(tmp_path / "run.jsonl", [make_run(0), make_run(1, None)])
+    output = tmp_path / "new.jsonl"
+    assert rescore(run, by_steps, output, progress=False).outcomes == 1
+    with run.open("ab") as file:
+        file.write(encode_line(make_run(1, steps=1).row(), "the row"))
+    assert rescore(run, by_steps, output, progress=False).rewards == [0.5, 0.25]
+    assert sorted(Evaluation.load(output).rewards) == [0.25, 0.5]
+
+
+def test_the_new_evaluation_lacks_what_the_run_lacks(tmp_path):
+    records = [make_run(index) for index in range(3)]
+    before = Evaluation(records, planned=9, stopped="interrupted", confidence=0.5)
+    found = rescore(before, by_steps, progress=False)
+    assert (found.planned, found.stopped) == (9, "interrupted")
+    assert found.confidence == 0.5
+    run = tmp_path / "run.jsonl"
+    with Output(run, {**HEAD, "planned": 9}, ()) as written:
+        written.append(*records)
+    for _ in range(2):
+        output = tmp_path / "new.jsonl"
+        assert rescore(run, by_steps, output, progress=False).planned == 9
+        assert Evaluation.load(output).planned == 9
 
 
 def test_success_is_judged_by_the_new_reward(run, tmp_path):
@@ -158,6 +205,15 @@ def test_the_known_range_of_a_reward_is_no_longer_known(tmp_path):
     ranged = rescore(before, lambda _: 7.0, reward_range=(0.0, 9.0), progress=False)
     assert ranged.reward_range == (0.0, 9.0)
     assert rescore(ranged, lambda _: 8.0, progress=False).reward_range is None
+
+
+@pytest.mark.parametrize("bounds", [(0, math.inf), (-math.inf, 9), ANYTHING])
+def test_a_range_without_an_end_can_be_written(run, tmp_path, bounds):
+    output = tmp_path / "new.jsonl"
+    for path in (None, output, output):
+        found = rescore(run, by_steps, path, reward_range=bounds, progress=False)
+        assert found.reward_range == bounds
+    assert Evaluation.load(output).reward_range == bounds
 
 
 def test_the_command_writes_a_new_run(run, tmp_path, monkeypatch, capsys):
