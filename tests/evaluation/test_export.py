@@ -4,6 +4,7 @@ The formats of other libraries are in ``tests/integrations/test_exports.py``.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,36 @@ def test_a_pair_has_one_prompt(tmp_path):
     done = export(run, "chat", pairs=True, progress=False)
     assert done.left_out == {"with another prompt than their pair": 2}
     assert [row["task_index"] for row in read(tmp_path / "run-chat.jsonl")] == [1]
+
+
+def test_pairs_of_other_prompts_alone_are_nothing_to_export(tmp_path):
+    better, worse = make_run(0, 1.0), make_run(0, 0.0, number=1)
+    worse.episode.prompt = [{"type": "text", "text": "Another question."}]
+    run = write_run(tmp_path / "run.jsonl", [better, worse])
+    why = "nothing is left to export: 2 with another prompt than their pair"
+    for output in (None, tmp_path / "deep" / "deeper" / "there.jsonl"):
+        with pytest.raises(InvalidRequestError, match=why):
+            export(run, "chat", output, pairs=True, progress=False)
+        assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+class Place(os.PathLike[str]):
+    """A path whose text is not the path."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __fspath__(self) -> str:
+        return str(self._path)
+
+
+def test_a_path_may_be_anything_that_stands_for_one(run, tmp_path):
+    done = export(Place(run), "chat", progress=False)
+    assert done.output == str(tmp_path / "run-chat.jsonl")
+    output = tmp_path / "other.jsonl"
+    done = export(run, "chat", Place(output), progress=False)
+    assert done.output == str(output)
+    assert len(read(output)) == done.rows
 
 
 def test_of_several_rows_of_an_episode_the_last_counts(tmp_path):

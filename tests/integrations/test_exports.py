@@ -305,6 +305,16 @@ def test_pairs_have_the_columns_of_dpo(tmp_path):
         assert row["images"][0].size == (3, 2)
 
 
+@pytest.mark.parametrize("to", ["parquet", "huggingface"])
+def test_pairs_of_other_prompts_alone_leave_no_file(tmp_path, to):
+    better, worse = make_run(0, 1.0), make_run(0, 0.0, number=1)
+    worse.episode.prompt = [{"type": "text", "text": "Another question."}]
+    run = write_run(tmp_path / "run.jsonl", [better, worse])
+    with pytest.raises(InvalidRequestError, match="nothing is left to export: 2 with"):
+        export(run, to, tmp_path / "out", pairs=True, progress=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_trajectory_has_counts_of_tokens_and_rewards(tmp_path):
     record = make_run()
     record.episode.turns[1].tokens = TurnTokens([1, 2], [3, 4], [-0.5, -0.25])

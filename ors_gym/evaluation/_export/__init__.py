@@ -80,7 +80,8 @@ def export(
 ) -> Exported:
     """Write the episodes of an evaluation for other people's tools.
 
-    One episode is in memory at a time, and some 500 bytes for each to find it again.
+    Only one episode is in memory at a time. For each of the others some 500 bytes say
+    where it is.
     Episodes without an outcome are left out. The answers of tasks are never written:
     neither a task itself, nor the metadata of tool outputs.
 
@@ -134,15 +135,12 @@ def export(
             with_steps=to == "minari",
         )
         count = Counter(left_out)
-        target = str(output) if output is not None else _name(run, to, opened)
+        target = os.fspath(output) if output is not None else _name(run, to, opened)
         found = make_pairs(chosen) if pairs else []
         if pairs:
             count["without a pair"] = len(chosen) - 2 * len(found)
         if not (found if pairs else chosen):
-            reasons = ", ".join(f"{n} {why}" for why, n in count.items() if n)
-            raise InvalidRequestError(
-                f"nothing is left to export: {reasons or 'there is no episode'}"
-            )
+            raise _nothing_is_left(count)
         content = Content(
             opened.head, pairs=pairs, images=any(row.has_images for row in chosen)
         )
@@ -176,6 +174,9 @@ class _Items:
                 continue
             self.rows += 1
             yield item
+        if not self.rows:
+            # Raised in the writer, before it closes what would be empty.
+            raise _nothing_is_left(self._left_out)
 
     def _read(self, one: Row | tuple[Row, Row]) -> Item:
         if isinstance(one, Row):
@@ -187,11 +188,20 @@ class _Items:
         self._bar.close()
 
 
-def _name(run: object, to: ExportFormat, opened: Run) -> str:
+def _nothing_is_left(left_out: Counter[str]) -> InvalidRequestError:
+    reasons = ", ".join(f"{n} {why}" for why, n in left_out.items() if n)
+    return InvalidRequestError(
+        f"nothing is left to export: {reasons or 'there is no episode'}"
+    )
+
+
+def _name(
+    run: str | os.PathLike[str] | Evaluation, to: ExportFormat, opened: Run
+) -> str:
     """Name the output after the run."""
     if isinstance(run, Evaluation):
         raise InvalidRequestError("an evaluation has no name of its own: give output=")
-    path = Path(str(run))
+    path = Path(run)
     name = f"{path.stem}{_FORMATS[to].suffix}"
     if to == "minari":
         return name_data_set(str(opened.head.get("environment")), name)
@@ -211,11 +221,27 @@ def _staged(target: str, to: ExportFormat) -> Iterator[Path]:
             f"{path} is there already; move it away, or choose another output"
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".export-", dir=path.parent) as beside:
+        with (
+            _made_directory(path.parent) as directory,
+            tempfile.TemporaryDirectory(prefix=".export-", dir=directory) as beside,
+        ):
             yield Path(beside, path.name)
             Path(beside, path.name).rename(path)
     except OSError as error:
         raise InvalidRequestError(
             f"{path} cannot be written: {error.strerror or error}"
         ) from error
+
+
+@contextlib.contextmanager
+def _made_directory(path: Path) -> Iterator[Path]:
+    """Make a directory, which goes away again if what is done in it fails."""
+    made = [one for one in (path, *path.parents) if not one.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        yield path
+    except BaseException:
+        for one in made:
+            with contextlib.suppress(OSError):
+                one.rmdir()
+        raise
