@@ -68,6 +68,8 @@ THREE = {"const": 3}
 TWO_UNIQUE = {"uniqueItems": True, "minItems": 2}
 PAIR = {"items": TWO, "minItems": 2, "maxItems": 2}
 JSON = {"type": "string", "contentMediaType": "application/json"}
+LONG = {"type": "string", "minLength": 100_000}
+REPEATED = {"type": "string", "pattern": "^a{15000}$"}
 NEEDS_A = {"dependentRequired": {"b": ["a"]}}
 DECIMAL = [{"type": "number"}, {"type": "string"}]
 FINITE: list[tuple[Any, list[Any]]] = [
@@ -245,6 +247,14 @@ def test_json_in_a_text_has_the_length_and_the_pattern_of_the_text() -> None:
     assert "at least 40 characters" in refused({**number, "maxLength": 1})
 
 
+def test_long_texts_are_drawn_where_they_are_few() -> None:
+    drawn(LONG, 2)
+    drawn({"type": "array", "minItems": 3, "items": LONG}, 2)
+    assert drawn(member("x", {"anyOf": [LONG, {"type": "null"}]}), 5)
+    short = {"type": "string", "minLength": 99}
+    assert len(drawn({"type": "array", "minItems": 2_000, "items": short}, 1)[0])
+
+
 def test_numbers_at_the_edge_of_floats() -> None:
     drawn({"type": "number", "minimum": -1.7e308, "maximum": 1.7e308})
     drawn({"type": "number", "exclusiveMinimum": 0, "maximum": 5e-324})
@@ -292,6 +302,9 @@ def test_numbers_at_the_edge_of_floats() -> None:
         ({"anyOf": []}, "#", "no end"),
         ({"not": {}}, "#/not", "every value satisfies"),
         (member("x", {"$ref": "#"}), "#", "has no end"),
+        ({"type": "array", "minItems": 400, "items": LONG}, "#", "each 100 characters"),
+        ({"type": "array", "minItems": 400, "items": REPEATED}, "#", "100 characters"),
+        (member("x", {"type": "array", "minItems": 50_000}), "#", "larger than 50000"),
         (
             member("a/b", {"anyOf": [{"type": "strange"}, False]}),
             *("#/properties/a~1b/anyOf/0/type", "must be one or more"),

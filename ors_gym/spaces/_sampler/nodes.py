@@ -87,6 +87,8 @@ class Body(ABC):
 
     enough: int | None = None
     """How many of ``needs()`` are enough; all if None."""
+    size: int = 1
+    """What its smallest value counts beside ``needs()``."""
 
     def needs(self) -> Iterable[tuple[int, Node]]:
         """Return the nodes that the smallest value contains, and how often each."""
@@ -133,6 +135,7 @@ class CheckedBody(Body):
         self._accepts = accepts
         self._path = path
         self.enough = inner.enough
+        self.size = inner.size
 
     def needs(self) -> Any:
         return self._inner.needs()
@@ -183,6 +186,8 @@ class Node:
 
 _MAX_DEPTH = 100
 _MAX_SIZE = 50_000
+SIZED_LENGTH = 100
+"""How many characters of a text are as much as a value."""
 
 
 def measure(nodes: Sequence[Node]) -> None:
@@ -201,7 +206,7 @@ class _Measure:
         self._places = {node: place for place, node in enumerate(nodes)}
         self._users: dict[Node, list[tuple[int, Node]]] = {}
         self._waiting: dict[Node, int] = {}
-        self._sizes = dict.fromkeys(nodes, 1)
+        self._sizes = {node: node.body.size for node in nodes}
         self._depths = dict.fromkeys(nodes, 0)
         self._queue: list[tuple[int, int, Node]] = []
         for node in nodes:
@@ -251,8 +256,9 @@ def why_impossible(node: Node) -> Unusable:
         stack.extend(need for need in reversed(needs) if not need.possible)
     return Unusable(
         node.path,
-        f"its smallest value has no end, or is larger than {_MAX_SIZE} values or "
-        f"nested deeper than {_MAX_DEPTH}",
+        f"its smallest value has no end, or is larger than {_MAX_SIZE} values (each "
+        f"{SIZED_LENGTH} characters of a text count as one) or nested deeper than "
+        f"{_MAX_DEPTH}",
     )
 
 

@@ -60,14 +60,14 @@ class Pattern:
             raise Unusable(
                 path, f"the pattern {pattern!r:.200} has {error}, which is not sampled"
             ) from None
-        self._minimum = self._tree.shortest()
+        self.minimum = self._tree.shortest()
         self._open_start = not regex.is_bare(self._tree, 0)
         self._open_end = not regex.is_bare(self._tree, -1)
         # Texts that take long to check stay short.
         self._limit = min(_MAX_LENGTH, max(8, self._search.longest_quick))
-        if self._minimum > _MAX_LENGTH:
+        if self.minimum > _MAX_LENGTH:
             raise Unusable(
-                path, f"it needs {self._minimum} characters, more than {_MAX_LENGTH}"
+                path, f"it needs {self.minimum} characters, more than {_MAX_LENGTH}"
             )
 
     def matches(self, text: str) -> bool:

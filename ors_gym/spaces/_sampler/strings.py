@@ -10,7 +10,14 @@ from random import Random
 from typing import Any
 
 from ors_gym.spaces._sampler.conjunction import NodeMaker, Part, largest, smallest
-from ors_gym.spaces._sampler.nodes import Body, CheckedBody, Draw, Node, Unusable
+from ors_gym.spaces._sampler.nodes import (
+    SIZED_LENGTH,
+    Body,
+    CheckedBody,
+    Draw,
+    Node,
+    Unusable,
+)
 from ors_gym.spaces._sampler.patterns import Pattern, word
 
 _MAX_LENGTH = 100_000
@@ -81,6 +88,8 @@ class _StringBody(Body):
                 path,
                 f"it needs at least {shortest} characters, but {limit} are the most",
             )
+        needed = max([shortest, *(pattern.minimum for pattern in patterns)])
+        self.size = 1 + needed // SIZED_LENGTH
         self._shortest = shortest
         self._longest = longest
         self._patterns = patterns
