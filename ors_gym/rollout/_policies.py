@@ -40,9 +40,9 @@ class PolicyCaller:
     """Calls policies on behalf of one episode at a time.
 
     An async policy runs on the event loop, in a task of its own. A plain function runs
-    in a thread, so that a blocking model call holds up no other episode. A call that is
-    given up on, because its time is over, keeps its thread; the next episode gets
-    another.
+    in a thread, so that a blocking model call holds up no other episode. If time runs
+    out during a call, its thread is left to finish it, and the next call gets a new
+    thread.
     """
 
     def __init__(self) -> None:
@@ -71,6 +71,8 @@ class PolicyCaller:
             completion = await self._thread.run(self._context.run, policy, episode)
         except asyncio.CancelledError:
             self.close()
+            # The thread that is given up may be in it still, and nobody else enters it.
+            self._context = self._context.copy()
             raise
         answer = _answer_of(completion)
         return await self._await(answer) if inspect.isawaitable(answer) else answer
@@ -98,11 +100,14 @@ class PolicyCaller:
             except BaseException as error:  # noqa: BLE001 - raised where it is awaited
                 completion = Completion(None, error)
             # Another turn of the event loop for it would be half of what this costs.
-            task.remove_done_callback(note_end)
+            own: Any = asyncio.current_task()
+            own.remove_done_callback(note_end)
             _settle(ended, completion)
 
         task = loop.create_task(tell(), context=self._context)
-        task.add_done_callback(note_end)
+        if not ended.done():
+            # An eager task may be over by now.
+            task.add_done_callback(note_end)
         try:
             completion = await ended
         finally:

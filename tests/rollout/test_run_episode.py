@@ -294,6 +294,32 @@ def test_a_policy_is_told_once_that_its_episode_is_over(contract, kind, action, 
         assert policy.ends == [reason, reason]
 
 
+class Blocked(Watcher):
+    """Still blocks its thread when its episode is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = threading.Event()
+
+    def __call__(self, episode: Episode) -> Any:
+        self.go_on.wait(60)
+
+
+class BlockedThenAsync(Blocked):
+    async def end_episode(self, episode: Episode) -> None:
+        super().end_episode(episode)
+
+
+@pytest.mark.parametrize("kind", [Blocked, BlockedThenAsync])
+def test_a_policy_that_still_blocks_is_told_of_the_end_of_its_episode(contract, kind):
+    policy = kind()
+    try:
+        episode = play(contract, policy, deadline=0.3)
+    finally:
+        policy.go_on.set()
+    assert (episode.stop_reason, policy.ends) == ("deadline", ["deadline"])
+
+
 def test_what_a_policy_used_counts_though_it_fails_at_the_end(contract):
     class Failing(Watcher):
         def end_episode(self, episode: Episode) -> None:
