@@ -156,6 +156,13 @@ class Scheduler:
             spending = budget.begin()
             policy = settings.make_policy()
             await player.play(episode, planned.task, policy, spending)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            # Also where no policy could be made, or it failed in its `end_episode`.
+            if episode.total_reward is not None:
+                episode.fail(error, "policy")
+            raise
         finally:
             self._busy.discard(player)
             self._free.append(player)
@@ -207,9 +214,8 @@ class Scheduler:
                 return None
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # noqa: BLE001 - the caller raises what ends the run
-            if episode.stop_reason != "error":
-                episode.fail(error, "policy")
+        except BaseException:  # noqa: BLE001, S110 - the caller raises what ends the run
+            pass
         success = None
         try:
             success = is_success(self._settings.success, episode)

@@ -5,6 +5,7 @@ import concurrent.futures
 import functools
 import random
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from ors_gym.client import AsyncORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.evaluation import evaluate, parallel_evaluate
 from ors_gym.protocol._retries import Retry
-from ors_gym.rollout import Episode, Rules, _scheduler
+from ors_gym.rollout import Episode, Group, Rules, _scheduler, stream_groups
 from ors_gym.rollout._concurrency import AdaptiveLimit, Gate
 from tests.testing.small_server import Answer, Sums, serving
 
@@ -184,6 +185,58 @@ def test_of_two_evaluations_on_one_client_each_keeps_its_limit(monkeypatch):
 
     with serving(busy) as base_url:
         asyncio.run(evaluate_both(base_url))
+
+
+class Factory:
+    """Makes a policy that submits, after it failed a few times."""
+
+    def __init__(self, failures: int) -> None:
+        self.left = failures
+
+    def __call__(self) -> Any:
+        if self.left:
+            self.left -= 1
+            raise OSError("no model yet")
+        return lambda _: SUBMIT
+
+
+def play_group(factory: Callable[[], Any]) -> Group:
+    async def play(base_url: str) -> Group:
+        groups = stream_groups(
+            *(base_url, "sums", [0]),
+            policy_factory=factory,
+            split="train",
+            n=1,
+            attempts=3,
+        )
+        async with asyncio.timeout(30), groups:
+            return await anext(groups)
+
+    with serving(Sums()) as base_url:
+        return asyncio.run(play(base_url))
+
+
+def test_an_attempt_whose_policy_could_not_be_made_has_no_outcome():
+    [episode] = play_group(Factory(failures=2))
+    assert (episode.stop_reason, episode.total_reward) == ("finished", 1.0)
+    told = [(one.kind, one.error) for one in episode.attempts]
+    assert told == [("policy", "no model yet")] * 2
+    with pytest.raises(OSError, match="no model yet"):
+        play_group(Factory(failures=3))
+
+
+def test_an_attempt_whose_policy_fails_at_its_end_has_no_outcome():
+    class Failing:
+        def __call__(self, _: Episode) -> Any:
+            return SUBMIT
+
+        def end_episode(self, episode: Episode) -> None:
+            if len(episode.attempts) < 2:
+                raise OSError("no disk")
+
+    [episode] = play_group(Failing)
+    assert [one.error for one in episode.attempts] == ["no disk"] * 2
+    assert episode.total_reward == 1.0
 
 
 @pytest.mark.parametrize(("least", "most"), [(0, 8), (9, 8), (1, 0)])
