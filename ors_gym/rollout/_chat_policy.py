@@ -138,13 +138,14 @@ class ChatPolicy:
     async def __call__(self, episode: Episode) -> Turn | Stop:
         """Return the model's next turn, or `Stop` where its context is full."""
         try:
-            answer = await self._service.complete(self._request(episode))
+            answer, choice, message = await self._service.complete(
+                self._request(episode)
+            )
         except _ContextFullError:
             if not episode.turns:
                 # The prompt alone is too long: no policy could play this task.
                 raise
             return Stop("max_tokens")
-        choice, message = _read_answer(answer, self._service.host)
         extra = {
             name: answer[name]
             for name in _KEPT_OF_ANSWER
@@ -191,13 +192,15 @@ class ChatPolicy:
         return {**request, "model": self.model, "messages": messages}
 
 
-def _read_answer(answer: JSONObject, host: str) -> tuple[JSONObject, JSONObject]:
+def _read_answer(
+    answer: JSONObject, host: str, key: str
+) -> tuple[JSONObject, JSONObject]:
     choices = answer.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, Mapping) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         # Some gateways report a failed provider with status 200.
-        said = json.dumps(answer.get("error"))[:300]
+        said = _hide(json.dumps(answer.get("error")), key)[:300]
         raise ProtocolError(f"{host}: the answer holds no message (error: {said})")
     # Servers may leave out role and content; what reads the message needs both.
     return choice, {"role": "assistant", "content": None, **message}
@@ -264,6 +267,7 @@ _TRY_LATER: Final = frozenset({408, 409, 425, 429})
 _CONTEXT_FULL: Final = (
     "context_length_exceeded",  # OpenAI's `code`
     "maximum context length",  # vLLM's message
+    "model's context length",  # that of SGLang and Together
     "exceed_context_size_error",  # llama.cpp's `type`
 )
 
@@ -308,24 +312,28 @@ class _ChatService:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_clients": {}}
 
-    async def complete(self, request: Mapping[str, Any]) -> JSONObject:
-        """Return a chat completion as JSON; raise an `ORSError` after the retries."""
+    async def complete(
+        self, request: Mapping[str, Any]
+    ) -> tuple[JSONObject, JSONObject, JSONObject]:
+        """Return a chat completion as JSON, its choice, and the message of that.
+
+        Raises an `ORSError` after the retries.
+        """
         openai = _import_openai()
         client = await self._client(openai)
         try:
             reply = await client.chat.completions.with_raw_response.create(**request)
         except openai.OpenAIError as error:
-            problem = _translate(openai, error)
-            text = _hide(f"{self.host}: {problem}", client.api_key)
+            problem = _translate(openai, error, client.api_key)
             # The library's error holds the request, and with it the key.
-            raise type(problem)(text, **vars(problem)) from None
+            raise type(problem)(f"{self.host}: {problem}", **vars(problem)) from None
         try:
             answer = STRICT_DECODER.decode(reply.content.decode())
         except (ValueError, RecursionError):
             answer = None
         if not isinstance(answer, dict):
             raise ProtocolError(f"{self.host}: the model's answer is no JSON object")
-        return answer
+        return answer, *_read_answer(answer, self.host, client.api_key)
 
     async def aclose(self) -> None:
         """Close the client of the running loop; the next request opens another."""
@@ -369,8 +377,8 @@ class _ClientOfLoop:
     async def begin(self, owner: _ChatService) -> None:
         """Begin the generator, without waiting for anything.
 
-        The finalizer holds this object also when ``owner`` is garbage: else the open
-        sockets would be garbage too.
+        The finalizer keeps this object alive after ``owner`` is collected; otherwise
+        its open sockets would be collected unclosed.
         """
         self._ending = weakref.finalize(owner, self._end_soon)
         self._ending.atexit = False
@@ -421,11 +429,11 @@ def _import_openai() -> Any:
     return import_extra("openai", "llm", "ChatPolicy")
 
 
-def _translate(openai: Any, error: Exception) -> ORSError:
-    detail = str(error)[:_LONGEST_DETAIL]
+def _translate(openai: Any, error: Exception, key: str) -> ORSError:
+    detail = _hide(str(error), key)[:_LONGEST_DETAIL]
     if isinstance(error, openai.APIConnectionError):
         # Its text is only "Connection error."; the cause says which.
-        cause = f" ({error.__cause__})" if error.__cause__ else ""
+        cause = f" ({_hide(str(error.__cause__), key)})" if error.__cause__ else ""
         return ConnectionFailedError(f"the model cannot be reached: {detail}{cause}")
     if not isinstance(error, openai.APIStatusError):
         return ProtocolError(f"the model's answer cannot be used: {detail}")

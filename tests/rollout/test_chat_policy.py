@@ -299,6 +299,16 @@ def test_the_key_is_in_no_error_repr_or_pickle(chat, monkeypatch):
     assert KEY.encode() not in pickle.dumps(own)
 
 
+@pytest.mark.parametrize("shape", ["refusal", "gateway"])
+def test_no_part_of_the_key_is_left_where_an_error_is_cut(chat, shape):
+    body = {"error": {"message": f"bad key {KEY * 50}"}}
+    # Some gateways report a failed provider with status 200.
+    reply = failing([401, body]) if shape == "refusal" else {"raw": body}
+    raised, _ = ask(chat, reply)
+    assert "bad key [key][key]" in str(raised)
+    assert "sk-" not in str(raised)
+
+
 def test_keys_come_from_the_environment_unless_one_is_given(chat, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "from-outside\n")
     sent = []
@@ -338,8 +348,21 @@ def test_an_outage_of_the_model_is_a_row_without_an_outcome(chat, contract, tmp_
     assert not contract.open_sessions()
 
 
-def test_a_full_context_is_an_outcome_once_there_was_a_turn(chat, contract):
-    full = [400, {"error": {"code": "context_length_exceeded", "message": "long"}}]
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"code": "context_length_exceeded", "message": "long"},
+        {"message": "This model's maximum context length is 8192 tokens."},
+        {
+            "message": "The input (9000 tokens) is longer than the model's context "
+            "length (8192 tokens)."
+        },
+        {"type": "exceed_context_size_error", "message": "long"},
+    ],
+    ids=["OpenAI", "vLLM", "SGLang", "llama.cpp"],
+)
+def test_a_full_context_is_an_outcome_once_there_was_a_turn(chat, contract, error):
+    full = [400, {"error": error}]
     episode = play(contract, policy_of(chat, COUNT, failing(full)))
     assert (episode.stop_reason, episode.total_reward) == ("max_tokens", 1.0)
     raised, _ = ask(chat, failing(full))
