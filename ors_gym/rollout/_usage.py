@@ -47,7 +47,7 @@ def read_usage(told: Any) -> Usage:
         number = next((one for one in found if one is not None), None)
         if number is not None:
             used[name] = number
-    if "input_tokens" in used:
+    if _number_at(told, ("input_tokens",)) is not None:
         beside = (_number_at(told, (name,)) for name in _BESIDE_INPUT)
         used["input_tokens"] += sum(one for one in beside if one is not None)
     return used

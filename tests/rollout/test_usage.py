@@ -23,6 +23,11 @@ ANTHROPIC = {
     "cache_creation_input_tokens": 30,
     "output_tokens": 10,
 }
+LITELLM = OPENAI | {
+    # Anthropic's names beside OpenAI's, whose prompt_tokens hold the cache as well.
+    "cache_read_input_tokens": 60,
+    "cache_creation_input_tokens": 30,
+}
 RESPONSES = {
     "input_tokens": 100,
     "input_tokens_details": {"cached_tokens": 60},
@@ -31,7 +36,7 @@ RESPONSES = {
 USED = {"input_tokens": 100, "cached_input_tokens": 60, "output_tokens": 10}
 
 
-@pytest.mark.parametrize("told", [OPENAI, ANTHROPIC, RESPONSES, USED])
+@pytest.mark.parametrize("told", [OPENAI, ANTHROPIC, LITELLM, RESPONSES, USED])
 def test_every_api_is_read_under_the_same_names(told):
     assert read_usage(told) == USED
 
