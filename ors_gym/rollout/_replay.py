@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from ors_gym._shown_text import clean
 from ors_gym.client.background import run_and_wait
@@ -15,12 +15,21 @@ from ors_gym.errors import InvalidRequestError, ReplayDiffersError
 from ors_gym.protocol._redaction import takes_secrets
 from ors_gym.rollout._clients import AnyClient, borrow_async, split_client_arguments
 from ors_gym.rollout._differences import Difference, compare_steps, repeated_turns
-from ors_gym.rollout._episode import Episode, Step, Turn
+from ors_gym.rollout._episode import (
+    Episode,
+    Step,
+    Turn,
+    is_recorded_call,
+    reaches_server,
+    turns_with_steps,
+)
 from ors_gym.rollout._episode_rules import OUTAGES, Rules, take_rules
 from ors_gym.rollout._live_episode import LiveEpisode
 from ors_gym.rollout._player import EpisodePlayer
 from ors_gym.rollout._policies import Policy
 from ors_gym.types import JSONObject
+
+_SHOWN: Final = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +85,8 @@ def replay(
         The new episode, and the first difference from the old one.
 
     Raises:
-        InvalidRequestError: If the task is not known, or nothing was played on it.
+        InvalidRequestError: If the task is not known, or nothing was played on it, or
+            it was played through a wrapper, whose calls are not recorded.
         ORSError: If the environment, the task or a key is refused. An outage is no
             exception but ``Replay.error``.
 
@@ -121,6 +131,7 @@ async def replay_async(
         True
     """
     wanted = _find_task(episode, task)
+    _check_calls(episode, len(episode.steps))
     turns = repeated_turns(episode)
     rules = Rules(keep_metadata=_has_metadata(episode))
     again = Episode(
@@ -168,7 +179,8 @@ def revive(
         ReplayDiffersError: If the environment does not answer as before. It names the
             first difference, and the session is deleted.
         InvalidRequestError: If the episode has no such step, or was over before it; or
-            if the task is not known.
+            if the task is not known; or if the steps were played through a wrapper,
+            whose calls are not recorded.
         ORSError: If the server, the environment or the task is gone.
 
     Example:
@@ -231,6 +243,7 @@ async def revive_async(
     """
     before = _first_steps(episode, step)
     wanted = _find_task(episode, task)
+    _check_calls(episode, step)
     connection, arguments = split_client_arguments(arguments)
     rules = rules or take_rules(arguments)
     if _has_metadata(episode):
@@ -334,6 +347,28 @@ def _find_task(episode: Episode, task: Mapping[str, Any] | None) -> Task:
     if task is not None:
         return Task(episode.split, -1, dict(task))
     return Task(episode.split, episode.task_index)
+
+
+def _check_calls(episode: Episode, count: int) -> None:
+    """Refuse an episode whose first steps came of calls that nobody recorded.
+
+    Of a wrapped env the actions of the policy are recorded, not the wrapper's calls.
+    """
+    number = 0
+    for turn, steps in turns_with_steps(episode):
+        for step, action in zip(steps, turn.actions, strict=False):
+            if number == count:
+                return
+            is_raw = bool(step.tool) or reaches_server(action)
+            if is_raw and not is_recorded_call(action):
+                raise InvalidRequestError(
+                    f"step {number} of the episode came of the action "
+                    f"{action!r:.{_SHOWN}}, which is no tool call: it was played "
+                    "through a wrapper, whose calls are not recorded. Play the "
+                    "wrapped env again from its seed instead, or let the policy "
+                    "return tool calls"
+                )
+            number += 1
 
 
 def _has_metadata(episode: Episode) -> bool:

@@ -1,8 +1,10 @@
 """Episodes that are played again, and that go on from one of their steps."""
 
 import asyncio
+import contextlib
 from typing import Any
 
+import gymnasium
 import pytest
 
 from ors_gym import ORSClient
@@ -24,7 +26,9 @@ from ors_gym.rollout import (
     replay,
     revive,
     revive_async,
+    run_episode,
 )
+from ors_gym.wrappers import DiscreteTools
 from tests.rollout.contract_episodes import ADD, SUBMIT, play, scripted
 from tests.rollout.scripted_env import call, chat_call
 from tests.support.proxy.faults import Point, Reset
@@ -226,6 +230,34 @@ def test_a_turn_is_sent_as_it_was_or_as_far_as_it_goes(contract):
         said, told = again.episode.messages()[1:]
         assert [one["function"]["name"] for one in said["tool_calls"]] == ["count"]
         assert told["content"] == "1"
+
+
+class SpelledOut(gymnasium.ActionWrapper[Any, Any, Any]):
+    """Takes numbers as words."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.action_space = gymnasium.spaces.Text(9)
+
+    def action(self, action: Any) -> Any:
+        return call("guess", number=["one", "two", "three", "four"].index(action) + 1)
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "action"),
+    [(DiscreteTools, 3), (DiscreteTools, 99), (SpelledOut, "four")],
+)
+def test_an_episode_of_a_wrapped_env_is_refused(wrapper, action):
+    """The env was stepped with calls that the wrapper made, and nobody recorded."""
+    with contextlib.closing(wrapper(gymnasium.make("ors/guess"))) as env:
+        episode = run_episode(env, lambda _: action, seed=0, max_turns=2)
+    assert len(episode.steps) == 2
+    with pytest.raises(InvalidRequestError, match=r"step 0 .* wrapper"):
+        replay(None, episode)
+    with pytest.raises(InvalidRequestError, match=r"step 0 .* wrapper"):
+        revive(episode, 1)
+    with revive(episode, 0) as again:
+        assert again.episode.prompt == episode.prompt
 
 
 def test_a_policy_that_raises_while_it_plays_on_is_not_an_outage(contract):
