@@ -201,7 +201,10 @@ def _play_action(
         rules.conclude(episode, "max_steps")
     elif step.is_paid:
         # A running figure, for policies that look at it.
-        episode.total_reward = running.add(step.reward)
+        figure = running.add(step.reward)
+        # It may have been stopped meanwhile: `LiveEpisode.stop`.
+        stopped = bool(episode.stop_reason)
+        episode.total_reward = rules.reward_of(episode) if stopped else figure
 
 
 def _read_result(

@@ -137,6 +137,31 @@ def test_what_is_stopped_from_outside_keeps_what_it_earned(contract):
     assert contract.open_sessions() == set()
 
 
+def test_a_turn_that_is_under_way_when_it_is_stopped_pays_as_well(
+    contract, monkeypatch
+):
+    async def script(live: LiveEpisode) -> Any:
+        await live.start()
+        stepping, go_on = asyncio.Event(), asyncio.Event()
+        step = live._env.step
+
+        async def step_late(action: Any) -> Any:
+            stepping.set()
+            await go_on.wait()
+            return await step(action)
+
+        monkeypatch.setattr(live._env, "step", step_late)
+        turn = asyncio.ensure_future(live.take(ADD))
+        await asyncio.wait_for(stepping.wait(), 30)
+        assert live.stop("max_tokens") == -5.0
+        go_on.set()
+        await asyncio.wait_for(turn, 30)
+        return live.episode
+
+    episode = run_live(contract, script, nonterminal_reward=-5.0)
+    assert (episode.stop_reason, episode.total_reward) == ("max_tokens", 0.5 - 5.0)
+
+
 def test_a_cancelled_turn_ends_the_episode_as_a_deadline_does(contract, monkeypatch):
     async def script(live: LiveEpisode) -> Any:
         await live.start()
