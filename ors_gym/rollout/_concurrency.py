@@ -37,8 +37,8 @@ class AdaptiveLimit:
     every ``limit`` episodes that end. When the server refuses a request with 429, it is
     cut by a tenth. It is not cut again, and does not rise, before ``limit`` more
     episodes have ended. Meanwhile each further request that is refused lowers it by
-    one, at most to a half. While a refused request waits to be sent again it does not
-    rise either, since that request takes no place at the server.
+    one, at most to a half. The limit also does not rise while a refused request waits
+    to be resent, because the server then carries less load than the limit suggests.
 
     With ``by_latency`` it is also cut where a round trip takes longer than it did with
     less under way, as in TCP Vegas. Only requests count in which no code of the

@@ -43,7 +43,8 @@ class Difference:
 def repeated_turns(episode: Episode, count: int | None = None) -> Iterator[Turn]:
     """Yield the turns with the actions that led to the first ``count`` steps, or all.
 
-    A turn that is cut has neither a message nor tokens: they are of all its actions.
+    A cut turn is given without message and tokens, since those belong to all of its
+    actions.
     """
     left = len(episode.steps) if count is None else count
     for turn, steps in turns_with_steps(episode):

@@ -304,9 +304,10 @@ class Pacing:
             self._waited_for[version] += 1
 
     def latest(self) -> int | None:
-        """Return a version: a group that began after it has to wait. None if none has.
+        """Return the version after which a group that began has to wait.
 
-        Handing over a later group now would make an older one late.
+        None if no group has to wait. Handing over a later group now would
+        make an older one late.
         """
         if self._limit is None:
             return None

@@ -129,7 +129,10 @@ class Budget:
             self._stop("max_seconds", f"{self.limits.max_seconds:g} s are over")
 
     def _stop(self, limit: str, why: str) -> None:
-        """Stop, or bring the numbers up to date where this limit was the first."""
+        """Stop the run.
+
+        If this same limit stopped it already, only update the numbers in the message.
+        """
         if self._limit and self._limit != limit:
             return
         is_news = not self.stopped

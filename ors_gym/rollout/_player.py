@@ -211,7 +211,8 @@ class EpisodePlayer:
         try:
             asked = await advance(game, env, None)
             while asked:
-                # One that was stopped is about to be cancelled, and holds nothing up.
+                # Do not wait for the pause if this episode was stopped: it is cancelled
+                # in a moment.
                 if turns is not None and turns.paused and not self._was_stopped:
                     await self._hold(turns, clock)
                 if spending is not None and spending.stopped:

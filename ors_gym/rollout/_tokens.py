@@ -234,7 +234,7 @@ def _join(
 def _cut(sequence: TokenSequence, turn: _PlayedTurn, room: int) -> None:
     """Take the part of a turn that fits, unless it would end inside a call that ran.
 
-    The reward of the turn is left out: it was paid for what is cut off.
+    A cut turn gets no reward, because the reward was paid for the part that is missing.
     """
     sequence.truncated = True
     tokens = turn.tokens
