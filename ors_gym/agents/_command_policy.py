@@ -196,21 +196,22 @@ class CommandPolicy:
                 "{prompt}" in one for one in self.program.full_command
             )
             usage = UsageReader(self.program.usage)
+            redact = Redactor([env[name] for name in env if is_secret_name(name)])
             process = await AgentProcess.start(
                 [_find_program(command[0], env, self.program.install), *command[1:]],
                 directory=files.directory,
                 env=env,
                 given=files.prompt if reads_prompt else None,
                 kept_bytes=self._kept_bytes,
+                redact=redact,
                 on_line=usage.read,
             )
-            secrets = [env[name] for name in env if is_secret_name(name)]
             return _RunningAgent(
                 calls=calls,
                 process=process,
                 usage=usage,
                 command=shlex.join(self.program.full_command),
-                redact=Redactor(secrets),
+                redact=redact,
                 resources=stack.pop_all(),
             )
 
@@ -338,7 +339,7 @@ class _RunningAgent:
 
     def describe_last_words(self) -> str:
         said = str(self.process.stderr).strip() or str(self.process.stdout).strip()
-        return f"; its last words: {self.redact(said)[-_LAST_WORDS:]}" if said else ""
+        return f"; its last words: {said[-_LAST_WORDS:]}" if said else ""
 
     def report(self) -> JSONObject:
         process = self.process
@@ -347,8 +348,8 @@ class _RunningAgent:
             "exit_code": process.exit_code,
             "ended": process.was_ended,
             "usage": self.usage.usage,
-            "stdout": self.redact(str(process.stdout)),
-            "stderr": self.redact(str(process.stderr)),
+            "stdout": str(process.stdout),
+            "stderr": str(process.stderr),
         }
 
 

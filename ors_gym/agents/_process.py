@@ -6,6 +6,7 @@ On Linux it is ended with all that it started, elsewhere with its process group 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import os
 import pathlib
@@ -15,12 +16,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from ors_gym.errors import InvalidRequestError
+from ors_gym.protocol._redaction import Redactor
 
 _GUARD: Final = pathlib.Path(__file__).with_name("_guard.py")
 _TERMINATION_SECONDS: Final = 2.0
 """How long a program may take to end once it is told to."""
 _CHUNK: Final = 1 << 16
 _LONGEST_LINE: Final = 1 << 20
+_LONGEST_CHARACTER: Final = 4
 
 
 class AgentProcess:
@@ -31,14 +34,15 @@ class AgentProcess:
         process: asyncio.subprocess.Process,
         control: int,
         kept_bytes: int,
+        redact: Redactor,
         on_line: Callable[[bytes], None],
     ) -> None:
         self._process = process
         self._control: int | None = control
         self.was_ended = False
         """Whether it was told to end."""
-        self.stdout = KeptOutput(kept_bytes)
-        self.stderr = KeptOutput(kept_bytes)
+        self.stdout = KeptOutput(kept_bytes, redact)
+        self.stderr = KeptOutput(kept_bytes, redact)
         assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
         self._ended = asyncio.gather(
             _read_lines(process.stdout, self.stdout, LineSplitter(on_line)),
@@ -55,6 +59,7 @@ class AgentProcess:
         env: Mapping[str, str],
         given: pathlib.Path | None,
         kept_bytes: int,
+        redact: Redactor,
         on_line: Callable[[bytes], None],
     ) -> AgentProcess:
         """Start a program under a guard, which ends it if this process dies.
@@ -65,6 +70,7 @@ class AgentProcess:
             env: All of its environment variables.
             given: The file that is its standard input; nothing if None.
             kept_bytes: How much of each output is kept.
+            redact: Keeps secrets out of what is kept.
             on_line: Called with each line of its standard output.
 
         Raises:
@@ -97,7 +103,7 @@ class AgentProcess:
             raise
         finally:
             os.close(end)
-        return cls(process, control, kept_bytes, on_line)
+        return cls(process, control, kept_bytes, redact, on_line)
 
     @property
     def exit_code(self) -> int | None:
@@ -136,31 +142,51 @@ async def _read_lines(
 
 
 class KeptOutput:
-    """The beginning and the end of an output, within a number of bytes."""
+    """The beginning and the end of an output, within a number of bytes.
 
-    def __init__(self, most: int) -> None:
+    Its text has no secret, and no part of one that was cut. So as much as a secret may
+    take is remembered beyond the beginning and before the end.
+    """
+
+    def __init__(self, most: int, redact: Redactor) -> None:
         self._half = most // 2
+        self._redact = redact
+        self._remembered = self._half + redact.longest + _LONGEST_CHARACTER
         self._head, self._tail = bytearray(), bytearray()
         self.size = 0
         """How many bytes there were."""
 
     def add(self, data: bytes) -> None:
         self.size += len(data)
-        free = self._half - len(self._head)
+        free = self._remembered - len(self._head)
         self._head += data[:free]
         self._tail += data[max(free, 0) :]
-        if len(self._tail) > 2 * self._half:
-            del self._tail[: -self._half or None]
+        if len(self._tail) > 2 * self._remembered:
+            del self._tail[: -self._remembered]
 
     def __str__(self) -> str:
-        tail = self._tail[-self._half :] if self._half else b""
-        left_out = self.size - len(self._head) - len(tail)
-        if not left_out:
-            # A character may stand across the two.
-            return bytes(self._head + tail).decode(errors="replace")
-        head = self._head.decode(errors="replace")
-        note = f"\n[{left_out} bytes left out]\n"
-        return head + note + bytes(tail).decode(errors="replace")
+        left_out = self.size - 2 * self._half
+        if left_out <= 0:
+            return self._redact((self._head + self._tail).decode(errors="replace"))
+        head = self._head
+        tail = (head + self._tail)[-self._remembered :]
+        parts = (
+            self._part(head, 0, self._half),
+            f"\n[{left_out} bytes left out]\n",
+            self._part(tail, len(tail) - self._half, len(tail)),
+        )
+        return "".join(parts)
+
+    def _part(self, data: bytearray, first: int, stop: int) -> str:
+        """Return a part as text: the characters that end in it."""
+        places = (_count_characters(data, end) for end in (first, stop))
+        return self._redact.redact_part(data.decode(errors="replace"), *places)
+
+
+def _count_characters(data: bytearray, end: int) -> int:
+    """Count the characters of a text that end within so many of its bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return len(decoder.decode(data[:end], final=end == len(data)))
 
 
 class LineSplitter:

@@ -166,14 +166,16 @@ def _read_file(path: str) -> str:
 
 def _read_header(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
-    if not name or not equals:
+    if not equals or not re.fullmatch(r"[^\s:]+", name):
+        # "Authorization: Bearer KEY=", as other programs take it, has no such name.
         raise argparse.ArgumentTypeError("write NAME=VALUE, or NAME=@FILE")
     if value.startswith("@"):
         return name, _read_file(value[1:])
     if is_secret_name(name):
+        shown = _show_name(name, value)
         raise argparse.ArgumentTypeError(
-            f"other users of this machine could read the value of {name}; write it "
-            f"into a file, and {name}=@FILE here"
+            f"other users of this machine could read the value of {shown}; write it "
+            f"into a file, and {shown}=@FILE here"
         )
     return name, value
 
@@ -182,12 +184,22 @@ def _read_secret(text: str) -> tuple[str, str | tuple[str, list[str]]]:
     named, equals, source = text.partition("=")
     name, colon, domains = named.partition(":")
     if equals and not source.startswith("@"):
+        shown = _show_name(name, source)
         raise argparse.ArgumentTypeError(
-            f"other users of this machine could read the value of {name}; write {name} "
-            f"for the variable of that name, or {name}=@FILE"
+            f"other users of this machine could read the value of {shown}; write "
+            f"{shown} for the variable of that name, or {shown}=@FILE"
         )
     value = _read_file(source[1:]) if equals else read_variable(name)
     return name, (value, domains.split(",")) if colon else value
+
+
+def _show_name(name: str, value: str) -> str:
+    """Return what stands before a "=", or ``NAME`` where it may be the value itself.
+
+    Keys in base64 end with one or two of them.
+    """
+    is_name = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name) and value.strip("=")
+    return name if is_name else "NAME"
 
 
 def add_tool_schemas_argument(parser: argparse.ArgumentParser) -> None:

@@ -28,6 +28,8 @@ R = TypeVar("R")
 _MASK: Final = "[redacted]"
 _SHORTEST: Final = 4
 """Shorter values would blot out ordinary words, and are no secrets."""
+_LONGEST_ESCAPE: Final = 16
+"""More bytes than stand for one in ``&amp;amp;#x61;``, escaped for HTML thrice."""
 
 
 class Redactor:
@@ -45,8 +47,15 @@ class Redactor:
         self._forms = {form for secret in self._secrets for form in _forms(secret)}
 
     def __call__(self, text: str) -> str:
+        return self.redact_part(text, 0, len(text))
+
+    def redact_part(self, text: str, first: int, stop: int) -> str:
+        """Return ``text[first:stop]`` without secrets and without parts of them.
+
+        A secret that stands across an end is known by the text beyond it.
+        """
         if not self._forms:
-            return text
+            return text[first:stop]
         # They are all found before any is replaced, as one may be a part of another.
         places = sorted(
             view.locate(*match.span())
@@ -56,12 +65,20 @@ class Redactor:
             for match in re.finditer(re.escape(form), view.text)
         )
         parts: list[str] = []
-        last = 0
+        last = first
         for start, end in places:
-            if start >= last:
-                parts += [text[last:start], _MASK]
-            last = max(last, end)
-        return "".join([*parts, text[last:]]) if parts else text
+            start, end = max(start, first), min(end, stop)
+            if start < end:
+                if start >= last:
+                    parts += [text[last:start], _MASK]
+                last = max(last, end)
+        return "".join([*parts, text[last:stop]])
+
+    @property
+    def longest(self) -> int:
+        """How many bytes a secret may take in a text, however it is escaped."""
+        sizes = (len(form.encode("utf-8", "replace")) for form in self._forms)
+        return _LONGEST_ESCAPE * max(sizes, default=0)
 
     def __repr__(self) -> str:
         count = len(self._secrets)

@@ -173,5 +173,12 @@ def flood() -> None:
     submit()
 
 
+def spill() -> None:
+    """Say the key across the end of what is kept of the beginning."""
+    key = os.environ["MY_API_KEY"]
+    sys.stdout.write("x" * ((1 << 15) - len(key) // 2) + key + "y" * (1 << 16))
+    submit()
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

@@ -18,6 +18,7 @@ from ors_gym import ORSEnv, errors
 from ors_gym.agents import AgentProgram
 from ors_gym.agents._process import AgentProcess
 from ors_gym.evaluation import evaluate
+from ors_gym.protocol._redaction import Redactor
 from ors_gym.rollout import CommandPolicy, Episode, run_episode, run_group
 from tests.evaluation.contract_evaluations import play
 from tests.support.proxy.faults import Point, Reset
@@ -172,6 +173,7 @@ WAYS = {
     "fork": ("finished", 1.0, ["submit"]),
     "call_late": ("finished", 1.0, ["submit"]),
     "flood": ("finished", 1.0, ["submit"]),
+    "spill": ("finished", 1.0, ["submit"]),
     "call_at_once": ("finished", 4.0, ["count", "count", "count", "submit"]),
 }
 
@@ -197,6 +199,9 @@ def test_an_agent_that_behaves_badly(contract, agent, way):
         assert extra["stdout"].startswith("xxx")
         assert extra["stdout"].endswith("the end")
         assert "bytes left out" in extra["stdout"]
+    elif way == "spill":
+        assert "[redacted]\n[" in extra["stdout"]
+        assert "sk-very" not in extra["stdout"]
     elif way == "call_at_once":
         assert sorted(text for text, _ in agent.said[:3]) == ["1", "2", "3"]
     assert KEY not in episode.to_json()
@@ -278,6 +283,7 @@ def test_an_agent_ends_with_its_guard(agent, tmp_path):
             env={"NOTES": str(tmp_path / "notes")},
             given=None,
             kept_bytes=100,
+            redact=Redactor(),
             on_line=lambda line: None,
         )
         await asyncio.to_thread(wait_until, lambda: agent.alive)
@@ -314,6 +320,7 @@ def test_a_program_runs_beside_many_connections(tmp_path):
             env=dict(os.environ),
             given=None,
             kept_bytes=1000,
+            redact=Redactor(),
             on_line=lambda _: None,
         )
         assert await process.wait(60)
