@@ -66,8 +66,8 @@ class Redactor:
         )
         parts: list[str] = []
         last = first
-        for start, end in places:
-            start, end = max(start, first), min(end, stop)
+        for place in places:
+            start, end = max(place[0], first), min(place[1], stop)
             if start < end:
                 if start >= last:
                     parts += [text[last:start], _MASK]

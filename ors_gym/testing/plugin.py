@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import re
 import warnings
 from collections.abc import Callable
@@ -147,8 +148,7 @@ class Cassettes:
 
     def path(self, name: str = "") -> Path:
         """Return where a cassette of the test is."""
-        test = self._node.nodeid.partition("::")[2].replace("::", ".")
-        test = re.sub(r"[^\w.=-]+", "_", test).strip("_")
+        test = _name_file(self._node.nodeid.partition("::")[2])
         file = f"{test}-{name}.jsonl" if name else f"{test}.jsonl"
         folder: Path = self._node.path.parent / "cassettes" / self._node.path.stem
         return folder / file
@@ -159,3 +159,15 @@ class Cassettes:
         if isinstance(server, type) or (server and "://" not in server):
             server = self._stack.enter_context(serve(server))
         return self._stack.enter_context(record(find_server(server), new))
+
+
+def _name_file(test: str) -> str:
+    """Write a test's name, such as ``Test::test_it[0]``, as ``Test.test_it_0``.
+
+    Where that loses a character, a digest keeps two tests apart.
+    """
+    dotted = test.replace("::", ".")
+    written = re.sub(r"[^\w.=-]+", "_", dotted).strip("_")
+    if written == re.sub(r"\[(.*)\]$", r"_\1", dotted):
+        return written
+    return f"{written}-{hashlib.sha256(test.encode()).hexdigest()[:8]}"

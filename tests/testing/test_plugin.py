@@ -89,6 +89,39 @@ def test_a_cassette_is_recorded_once_and_played_from_then_on(tmp_path):
     assert "there is no cassette" in done.stdout
 
 
+TEST_WITH_SIGNS = """
+import pytest
+
+NAMES = set()
+
+@pytest.mark.parametrize("sign", ["<", ">", "a<", "b/c", "b c", "[b]", "0", "k=-1.5"])
+def test_sign(ors_cassette, sign):
+    NAMES.add(ors_cassette.path().name)
+
+class TestMore:
+    def test_sign(self, ors_cassette):
+        NAMES.add(ors_cassette.path("second").name)
+
+def test_sign_alone(ors_cassette):
+    NAMES.add(ors_cassette.path().name)
+
+def test_names():
+    assert len(NAMES) == 10
+    assert NAMES >= {
+        "test_sign_0.jsonl",
+        "test_sign_k=-1.5.jsonl",
+        "TestMore.test_sign-second.jsonl",
+        "test_sign_alone.jsonl",
+    }
+"""
+
+
+def test_each_test_has_a_cassette_of_its_own(tmp_path):
+    (tmp_path / "test_signs.py").write_text(TEST_WITH_SIGNS)
+    done = run_pytest(tmp_path)
+    assert "11 passed" in done.stdout, done.stdout + done.stderr
+
+
 TEST_THAT_DOES_NOT_END = """
 import pytest, ors_gym
 

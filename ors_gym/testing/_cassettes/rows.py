@@ -211,19 +211,27 @@ class CassetteFile(LinesFile):
     def __init__(self, path: str | os.PathLike[str], server: str) -> None:
         self.last_session = 0
         """The greatest number of a session in the file."""
-        self._known: set[bytes] = set()
+        self._answers: dict[int | None, dict[str, bytes]] = {}
+        """By session, the last row of each question since its last call."""
         head = {"format": CASSETTE.name, "server": server, "version": find_version()}
         super().__init__(path, CASSETTE, head)
 
     def append(self, row: Row) -> None:
-        """Write a row, unless it says what another one says already."""
+        """Write a row, unless its question has the same answer as just before."""
         line = encode_line(row.to_json(), "the row")
-        if row.request.endpoint != "call":
-            # Two calls with equal results are two calls.
-            if line in self._known:
-                return
-            self._known.add(line)
-        self.append_line(line)
+        if self._is_news(row, line):
+            self.append_line(line)
+
+    def _is_news(self, row: Row, line: bytes) -> bool:
+        answers = self._answers.setdefault(row.session, {})
+        if row.request.endpoint == "call":
+            if row.session is not None:
+                # It may change every answer of its session.
+                answers.clear()
+            return True
+        known = answers.get(row.request.key)
+        answers[row.request.key] = line
+        return known != line
 
     def _take_over(
         self, before: JSONObject | None, rows: Iterator[tuple[Any, bytes]]
@@ -233,7 +241,7 @@ class CassetteFile(LinesFile):
         for value, line in rows:
             row = _read_row(value, self.path)
             self.last_session = max(self.last_session, row.session or 0)
-            self._known.add(line)
+            self._is_news(row, line)
             lines.append(line)
         return lines
 
@@ -361,13 +369,18 @@ def events_reply(status: int, events: Iterable[Event]) -> Reply:
 
 
 def replace_text(value: Any, old: str, new: str) -> Any:
-    """Replace a text in JSON; a short one only where it is the whole of a text."""
+    """Replace a text in JSON; a short one only where it is the whole of a text.
+
+    The empty text is the id of no session, and is not replaced.
+    """
+    if not old:
+        return value
     match value:
         case str():
             if value == old:
                 return new
             whole = len(old) < _SHORTEST_ID and old not in (SESSION, CALL)
-            return value if whole or not old else value.replace(old, new)
+            return value if whole else value.replace(old, new)
         case dict():
             return {key: replace_text(item, old, new) for key, item in value.items()}
         case list():

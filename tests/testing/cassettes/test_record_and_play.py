@@ -62,15 +62,16 @@ def path(tmp_path: Path) -> Path:
 
 
 class Polyglot(BaseHTTPRequestHandler):
-    """Answers with a header in UTF-8, and notes what it was sent."""
+    """Answers with a header in UTF-8 and an empty text, and notes what it was sent."""
 
     got: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
         self.got.append(self.headers["X-Title"])
         text = "X-Title: caf\u00e9 \u65e5\u672c\r\n".encode()
-        kind = b"Content-Type: application/json\r\nContent-Length: 2\r\n"
-        self.wfile.write(b"HTTP/1.1 200 OK\r\n" + text + kind + b"\r\n{}")
+        kind = b"Content-Type: application/json\r\nContent-Length: 13\r\n"
+        body = b'{"motto": ""}'
+        self.wfile.write(b"HTTP/1.1 200 OK\r\n" + text + kind + b"\r\n" + body)
 
     def log_message(self, format: str, *arguments: Any) -> None:
         """Say nothing."""
@@ -92,6 +93,10 @@ def test_a_header_in_any_encoding_is_passed_on(path):
     [title] = [value for name, value in reply.headers.raw if name == b"x-title"]
     assert title.decode() == "caf\u00e9 \u65e5\u672c"
     assert Polyglot.got[-1].encode("latin-1").decode() == "\u65e5\u672c"
+    # Some clients name a session with every request.
+    with playing(path) as url:
+        reply = httpx.get(f"{url}/health", headers={"X-Session-ID": "mine"})
+    assert reply.json() == {"motto": ""}
 
 
 def attempt(work: Callable[[], Any]) -> Any:

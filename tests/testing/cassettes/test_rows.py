@@ -1,5 +1,6 @@
 """The file of a cassette: what it keeps, and what becomes of one that is damaged."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ors_gym.testing._cassettes.rows import (
     events_reply,
     read_cassette,
     read_reply,
+    replace_text,
 )
 
 pytestmark = pytest.mark.unit
@@ -58,8 +60,9 @@ def write(path: Path, *rows: Row) -> None:
 def test_rows_come_back_and_a_file_is_continued(path):
     write(path, PROMPT, CALL, OTHER)
     write(path, CALL, PROMPT)
-    # Two equal calls are two calls; a question with the same answer is kept once.
-    assert read_cassette(path) == [PROMPT, CALL, OTHER, CALL]
+    write(path, PROMPT, OTHER)
+    # Two equal calls are two calls; a question that no call came before is kept once.
+    assert read_cassette(path) == [PROMPT, CALL, OTHER, CALL, PROMPT]
     with CassetteFile(path, SERVER) as file:
         assert file.last_session == 1
     head, first, *_ = path.read_text().splitlines()
@@ -175,3 +178,22 @@ def test_without_a_secret_nothing_is_changed(value: Any):
     body = json.dumps(value).encode()
     read = Secrets().read_request("POST", "/x", {"accept": "*/*"}, body)
     assert json.dumps(read.body) == json.dumps(value)
+
+
+def test_an_answer_that_comes_again_later_is_kept(path):
+    asked = Request("GET", "/e/task_tools")
+    first, second = (
+        Row(asked, Reply(200, "json", {"tools": [name]}), 1) for name in "ab"
+    )
+    outside = [dataclasses.replace(one, session=None) for one in (first, second)]
+    written = [PROMPT, first, first, CALL, second, CALL, first, first, second, first]
+    write(path, *written, *outside, outside[0], outside[0])
+    kept = [PROMPT, first, CALL, second, CALL, first, second, first]
+    assert read_cassette(path) == [*kept, *outside, outside[0]]
+
+
+def test_no_text_is_taken_for_the_id_of_no_session():
+    assert replace_text({"a": "", "b": ["x", ""]}, "", SESSION) == {
+        "a": "",
+        "b": ["x", ""],
+    }
