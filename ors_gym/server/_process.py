@@ -57,6 +57,8 @@ class ServerProcess:
         self.identity = secrets.token_hex(8)
         self.names = [one.get("reference", one.get("name")) for one in environments]
         """What it serves, as ``"module:Class"``; None for a class without a name."""
+        self.base_url = ""
+        """Where it listens; empty until it does."""
         self._owner = os.getpid()
         with _fork_lock:
             self._process = _start()

@@ -156,11 +156,7 @@ def run_served(
         raise
     except Exception as error:
         # Whatever the code of the module raises when it is imported.
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise InvalidRequestError(
-            f"Cannot serve: {type(error).__name__}: {error} "
-            f"({last.filename}:{last.lineno})"
-        ) from error
+        raise _cannot_serve(error) from error
     listener = listen(host, port)
     base_url = describe_address(host, listener)
     with listener:
@@ -170,11 +166,21 @@ def run_served(
                 host=host,
                 on_start=lambda: on_start(base_url) if on_start else None,
             )
-        except (TypeError, ValueError) as error:
-            raise InvalidRequestError(f"Cannot serve: {error}") from error
+        except ORSError:
+            raise
+        except Exception as error:
+            # Whatever a class raises when it is asked for its tools and splits.
+            raise _cannot_serve(error) from error
         # uvicorn raises Ctrl-C once more after it has shut down.
         with contextlib.suppress(KeyboardInterrupt):
             server.run(sockets=[listener])
+
+
+def _cannot_serve(error: Exception) -> InvalidRequestError:
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return InvalidRequestError(
+        f"Cannot serve: {type(error).__name__}: {error} ({last.filename}:{last.lineno})"
+    )
 
 
 def _check_alone(environments: Sequence[object]) -> None:

@@ -97,19 +97,22 @@ def check_server(
 
 
 def _run(check: Check, subject: Subject, findings: Sequence[Finding]) -> Verdict:
-    """Run a check if it can be run; an error that it does not expect is a failure."""
+    """Run a check if it can be run; an error that it does not expect is a failure.
+
+    One server's strange reply to one check must not hide what the others find.
+    """
     no_setup = any(
         finding.status == "fail" and finding.name == "set-up" for finding in findings
     )
     if no_setup and check.kind != "metadata":
         return skipped("the set-up failed")
-    if check.kind == "call":
-        obstacle = _why_no_call(subject)
-        if obstacle:
-            return skipped(obstacle)
     try:
+        if check.kind == "call":
+            obstacle = _why_no_call(subject)
+            if obstacle:
+                return skipped(obstacle)
         return check.judge(subject)
-    except ORSError as error:
+    except Exception as error:  # noqa: BLE001 - whatever a strange reply leads to
         return failed(f"{type(error).__name__}: {error}", "see the server's log")
 
 

@@ -623,9 +623,10 @@ def check_invalid_input(subject: Subject) -> Verdict:
     """A call without the arguments that it needs."""
     for tool in subject.task_tools:
         schema = tool["input_schema"]
-        if isinstance(schema, dict) and schema.get("required"):
+        required = schema.get("required") if isinstance(schema, dict) else None
+        if isinstance(required, list) and required:
             call: ToolCall = {"tool": tool["name"], "input": {}}
-            what = f"{tool['name']} without {', '.join(map(str, schema['required']))}"
+            what = f"{tool['name']} without {', '.join(map(str, required))}"
             return _judge_refusal(subject, call, what)
     return skipped("no tool needs an argument")
 

@@ -11,7 +11,7 @@ import pytest
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import serve
-from ors_gym.server._process import ServerProcess
+from ors_gym.server._process import ServerProcess, find_process
 from tests.server import processes
 from tests.support.slow_cases import mostly_slow
 
@@ -177,6 +177,20 @@ def test_ctrl_c_during_the_start_leaves_nothing():
     """
     finished = processes.run_script(script)
     assert not processes.is_running(int(finished.stdout))
+
+
+def test_a_server_that_starts_is_no_obstacle_to_who_asks_for_another(monkeypatch):
+    found = []
+    receive = ServerProcess._receive_line
+
+    def look(process: ServerProcess) -> bytes:
+        found.append(find_process("http://127.0.0.1:1"))
+        return receive(process)
+
+    monkeypatch.setattr(ServerProcess, "_receive_line", look)
+    with serve(GUESS) as base_url:
+        assert found == [None]
+        assert find_process(base_url) is not None
 
 
 @pytest.mark.slow

@@ -1,17 +1,45 @@
 """``run``, which serves from the process itself until it is told to stop."""
 
+import functools
 import signal
 import socket
+from pathlib import Path
+from typing import Any
 
+import ors
 import pytest
 
 from ors_gym.client import ORSClient
 from ors_gym.errors import InvalidRequestError
 from ors_gym.server import run
+from ors_gym.server.environments.guess import Guess
 from tests.server.processes import is_listening, next_line, owner
 from tests.support.slow_cases import mostly_slow
 
 GUESS = "ors_gym.server.environments.guess:Guess"
+
+
+class Missing(Guess):
+    @classmethod
+    @functools.cache
+    def list_splits(cls) -> Any:
+        return Path("no-such-file").read_text()
+
+
+class Toolless(ors.Environment):
+    @classmethod
+    @functools.cache
+    def list_splits(cls) -> Any:
+        return ["train"]
+
+    @classmethod
+    def list_tasks(cls, split: str) -> Any:
+        return [{}]
+
+    def get_prompt(self) -> Any:
+        return []
+
+
 SCRIPT = """
     from ors_gym.server import run
     run({environments}, port=0, on_start=print)
@@ -63,6 +91,8 @@ def test_an_address_that_cannot_be_had_is_an_error_that_says_so():
         ("json:JSONDecoder", "not a subclass of ors.Environment"),
         ("json:NoSuchClass", "no class 'NoSuchClass'"),
         (int, "not a subclass of ors.Environment"),
+        (Missing, r"FileNotFoundError: .*'no-such-file' \(.*\.py:\d+\)"),
+        (Toolless, "Cannot serve: ValueError: "),
     ],
 )
 def test_what_cannot_be_served_is_an_error_that_says_so(environment, message):

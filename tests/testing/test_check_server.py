@@ -6,7 +6,9 @@ from typing import Final
 import pytest
 
 from ors_gym.errors import InvalidRequestError, ORSError, UnknownEnvironmentError
-from ors_gym.testing import Finding, Report, check_server
+from ors_gym.testing import Finding, Report, _check_server, check_server
+from ors_gym.testing._checked_environment import Verdict
+from ors_gym.testing._checks import CHECKS, Check
 from tests.support.servers.dialects import DIALECTS
 from tests.support.servers.process import start_server
 from tests.testing.contract_table import CALLS, read_table
@@ -61,6 +63,17 @@ def test_without_calls_no_tool_runs(server):
     assert {report[name].status for name in RUNS_TOOLS} == {"skipped"}
     assert report["prompt"].status == "pass"
     assert report.ok
+
+
+def test_what_a_check_does_not_expect_hides_no_other_check(server, monkeypatch):
+    def stumble(_: object) -> Verdict:
+        raise TypeError("'bool' object is not iterable")
+
+    strange = [Check("strange", kind, stumble) for kind in ("metadata", "session")]
+    monkeypatch.setattr(_check_server, "CHECKS", [*strange, *CHECKS[:2]])
+    report = check_server(server.base_url, "contract", calls=False)
+    assert [one.status for one in report.findings] == ["fail", "fail", "pass", "pass"]
+    assert report.findings[0].detail == "TypeError: 'bool' object is not iterable"
 
 
 def test_a_failed_setup_is_told_once(server):

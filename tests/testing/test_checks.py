@@ -162,6 +162,10 @@ FAULTS: Final[list[Fault]] = [
     warns("invalid input", invalid_input=always(PAID)),
     warns("invalid input", invalid_input=always("KeyError")),
     warns("call after the end", after_the_end=always(PAID)),
+    (
+        {"session tools": "fail", "invalid input": "skipped"},
+        {"task_tools": [tool("think"), tool("submit", required=True)]},
+    ),
     warns(
         "call after the end",
         call=lambda sums, session, body: (
