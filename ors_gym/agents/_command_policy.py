@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import dataclasses
 import fnmatch
@@ -30,7 +28,11 @@ from ors_gym.agents._programs import (
 )
 from ors_gym.errors import InvalidRequestError, MissingExtraError, ORSError
 from ors_gym.formats import render_text
-from ors_gym.formats._blocks import read_media_type, replace_surrogates
+from ors_gym.formats._blocks import (
+    decode_base64,
+    read_media_type,
+    replace_surrogates,
+)
 from ors_gym.protocol._redaction import Redactor, is_secret_name
 from ors_gym.rollout import Episode, Step, Turn
 from ors_gym.types import JSONObject
@@ -225,8 +227,10 @@ class CommandPolicy:
         server = {SERVER_NAME: {"type": "http", "url": url}}
         files.config.write_text(json.dumps({"mcpServers": server}))
         prompt = replace_surrogates(render_text(episode.prompt))
-        if pictures := files.write_pictures(episode):
-            prompt += f"\n\nThe pictures are in the files {', '.join(pictures)}."
+        pictures, problems = files.write_pictures(episode)
+        if pictures:
+            problems.insert(0, f"The pictures are in the files {', '.join(pictures)}.")
+        prompt = "\n\n".join([prompt, *problems])
         values["prompt"] = fill(self._prompt, {**values, "prompt": prompt})
         files.prompt.write_text(values["prompt"], encoding="utf-8")
         for name, text in self.program.files.items():
@@ -370,18 +374,21 @@ class _Files:
         self.config = self._root / "mcp.json"
         self.prompt = self._root / "prompt.txt"
 
-    def write_pictures(self, episode: Episode) -> list[str]:
-        """Write the pictures of the prompt; return the names of their files."""
+    def write_pictures(self, episode: Episode) -> tuple[list[str], list[str]]:
+        """Write the pictures of the prompt; return their names, and what went wrong."""
         names: list[str] = []
-        for block in episode.prompt:
-            if block.get("type") != "image":
+        problems: list[str] = []
+        pictures = [block for block in episode.prompt if block.get("type") == "image"]
+        for number, block in enumerate(pictures, 1):
+            try:
+                data = decode_base64(block.get("data"))
+            except ValueError as error:
+                problems.append(f"There is no file of picture {number}: {error}.")
                 continue
-            with contextlib.suppress(binascii.Error, ValueError, TypeError):
-                data = base64.b64decode(block["data"], validate=True)
-                kind = re.sub(r"\W.*", "", read_media_type(block).partition("/")[2])
-                names.append(f"picture-{len(names) + 1}.{kind or 'bin'}")
-                (self.directory / names[-1]).write_bytes(data)
-        return names
+            kind = re.sub(r"\W.*", "", read_media_type(block).partition("/")[2])
+            names.append(f"picture-{number}.{kind or 'bin'}")
+            (self.directory / names[-1]).write_bytes(data)
+        return names, problems
 
     def remove(self) -> None:
         if self._is_temporary:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import binascii
 import itertools
 import pathlib
 from typing import Any
@@ -23,7 +21,7 @@ from ors_gym.display._terminal import say
 from ors_gym.display._transcript import Entry
 from ors_gym.env import ORSEnv
 from ors_gym.errors import InvalidRequestError
-from ors_gym.formats._blocks import IMAGE_ENDINGS, read_media_type
+from ors_gym.formats._blocks import IMAGE_ENDINGS, decode_base64, read_media_type
 from ors_gym.types import Block
 
 
@@ -79,11 +77,15 @@ class _Gallery:
                 self._save_one(block, self._directory)
 
     def _save_one(self, block: Block, directory: pathlib.Path) -> None:
+        try:
+            data = decode_base64(block.get("data"))
+        except ValueError as error:
+            say(f"[an image is not saved: {error}]")
+            return
         ending = IMAGE_ENDINGS.get(read_media_type(block), "img")
         for number in self._numbers:
             path = directory / f"image-{number}.{ending}"
             try:
-                data = base64.b64decode(str(block.get("data")), validate=True)
                 directory.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as file:
                     file.write(data)
@@ -91,7 +93,7 @@ class _Gallery:
                 if directory.is_dir():
                     continue
                 raise InvalidRequestError(f"{directory} is no directory") from None
-            except (OSError, binascii.Error) as error:
+            except OSError as error:
                 raise InvalidRequestError(f"{path} cannot be saved: {error}") from None
             say(f"[saved {path}]")
             return

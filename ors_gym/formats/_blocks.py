@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 import dataclasses
 import io
 import json
@@ -206,6 +207,21 @@ def read_media_type(block: Block) -> str:
     return kind or str(block.get("mimeType") or "unknown type")[:_MAX_KIND]
 
 
+def decode_base64(data: object) -> bytes:
+    r"""Return the file of an image; a ValueError says why there is none in a phrase.
+
+    Some writers break base64 into lines.
+
+    Example:
+        >>> decode_base64("R0lG\nODdh\n")
+        b'GIF87a'
+    """
+    if isinstance(data, str):
+        with contextlib.suppress(ValueError):
+            return binascii.a2b_base64("".join(data.split()), strict_mode=True)
+    raise ValueError("the data is not base64")
+
+
 # Without a list Pillow would also try formats that start other programs.
 _FORMATS: Final = ("PNG", "JPEG", "GIF", "WEBP")
 _TRANSPARENT_MODES: Final = frozenset({"RGBA", "LA", "PA", "RGBa", "La"})
@@ -236,10 +252,7 @@ def decode_image(data: str, *, max_pixels: int = MAX_PIXELS) -> ImageArray:
         [[[255, 0, 0]]]
     """
     pillow = require_pillow()
-    try:
-        raw = binascii.a2b_base64("".join(data.split()), strict_mode=True)
-    except ValueError:
-        raise ValueError("the data is not base64") from None
+    raw = decode_base64(data)
     # Checked before Pillow opens the file, since Pillow warns of large images itself.
     _check_size(read_image_size(data), max_pixels)
     try:

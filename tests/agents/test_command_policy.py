@@ -1,7 +1,9 @@
 """An agent program as the policy: what it is given, and agents that behave badly."""
 
 import asyncio
+import base64
 import contextlib
+import functools
 import json
 import os
 import pickle
@@ -12,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import ors
 import pytest
 
 from ors_gym import ORSEnv, errors
@@ -20,7 +23,9 @@ from ors_gym.agents._process import AgentProcess
 from ors_gym.evaluation import evaluate
 from ors_gym.protocol._redaction import Redactor
 from ors_gym.rollout import CommandPolicy, Episode, run_episode, run_group
+from ors_gym.server import serve
 from tests.evaluation.contract_evaluations import play
+from tests.formats.images import RED
 from tests.support.proxy.faults import Point, Reset
 from tests.support.virtual_environments import ROOT
 from tests.support.waiting import wait_until
@@ -163,6 +168,39 @@ def test_pictures_of_the_prompt_are_files(agent):
     assert found.episodes[0].stop_reason == "policy_stopped"
     assert agent.note("files") == {"picture-1.png": b"\x89PNG\r\n\x1a\n".hex()}
     assert agent.note("prompt").endswith("The pictures are in the files picture-1.png.")
+
+
+class Broken(ors.Environment):
+    """Its pictures are base64 in lines, or none at all."""
+
+    @classmethod
+    @functools.cache
+    def list_splits(cls) -> Any:
+        return ["train"]
+
+    @classmethod
+    def list_tasks(cls, split: str) -> Any:
+        return [{}]
+
+    def get_prompt(self) -> Any:
+        lines = base64.encodebytes(base64.b64decode(RED)).decode()
+        pictures = ("\u00e9\u00e9\u00e9\u00e9", lines)
+        return [ors.ImageBlock(data=one, mimeType="image/png") for one in pictures]
+
+    @ors.tool
+    def submit(self) -> ors.ToolOutput:
+        """End."""
+        return ors.ToolOutput(blocks=[], finished=True)
+
+
+def test_a_picture_that_cannot_be_decoded_is_told(agent):
+    with serve(Broken) as base_url:
+        evaluate(base_url, "Broken", [0], agent.policy("look"), progress=False)
+    assert agent.note("files") == {"picture-2.png": b"\x89PNG\r\n\x1a\n".hex()}
+    assert agent.note("prompt").endswith(
+        "The pictures are in the files picture-2.png.\n\n"
+        "There is no file of picture 1: the data is not base64."
+    )
 
 
 WAYS = {

@@ -166,6 +166,20 @@ def test_a_picture_is_saved_under_the_ending_of_what_it_is(kind, name, tmp_path)
     assert (tmp_path / name).read_bytes() == file.getvalue()
 
 
+@pytest.mark.parametrize("data", ["\u00e9\u00e9\u00e9\u00e9", "AAA", 4, None])
+def test_a_picture_that_cannot_be_decoded_is_told_and_the_next_one_saved(
+    data, tmp_path, capsys
+):
+    # Some writers break base64 into lines.
+    whole = {"type": "image", "data": base64.encodebytes(bytes(90)).decode()}
+    broken = {"type": "image", "data": data, "mimeType": "image/png"}
+    _play._Gallery(str(tmp_path)).save(Entry("", [broken, whole]))
+    assert "[an image is not saved: " in capsys.readouterr().out
+    (path,) = tmp_path.iterdir()
+    assert path.name == "image-0.img"
+    assert path.read_bytes() == bytes(90)
+
+
 def test_play_takes_calls_as_they_are_written(server):
     typed = [
         *(

@@ -3,6 +3,7 @@
 The formats of other libraries are in ``tests/integrations/test_exports.py``.
 """
 
+import base64
 import json
 import os
 import sys
@@ -14,11 +15,13 @@ import pytest
 from ors_gym.cli import main
 from ors_gym.errors import InvalidRequestError, MissingExtraError
 from ors_gym.evaluation import Evaluation, Exported, export
+from ors_gym.evaluation._export import atif, tables
 from ors_gym.evaluation._export.chosen import make_pairs
 from ors_gym.evaluation._read_run import open_run
 from ors_gym.formats._json_lines import encode_line
+from ors_gym.types import JSONObject
 from tests.evaluation.runs import CANARY, make_run, with_task, write_run
-from tests.formats.images import RED
+from tests.formats.images import RED, image_block
 
 pytestmark = pytest.mark.unit
 
@@ -192,6 +195,20 @@ def test_a_library_that_is_missing_is_named(run, tmp_path, monkeypatch, to, modu
     with pytest.raises(MissingExtraError, match=r'pip install "ors-gym\[export\]"'):
         export(run, to, progress=False)
     assert [path.name for path in tmp_path.iterdir()] == ["run.jsonl"]
+
+
+def test_an_image_in_lines_of_base64_is_an_image(tmp_path):
+    lines = base64.encodebytes(base64.b64decode(RED)).decode()
+    assert lines.count("\n") > 1
+    images: list[JSONObject] = []
+    url = {"url": f"data:image/png;base64,{lines}"}
+    part = {"type": "image_url", "image_url": url}
+    assert tables._move_image(part, images, shows=True) == {"type": "image"}
+    assert images == [{"bytes": base64.b64decode(RED), "path": None}]
+    made = atif._Writer(tmp_path, {})._part(image_block(lines))
+    assert made["type"] == "image"
+    (path,) = (tmp_path / "images").iterdir()
+    assert path.read_bytes() == base64.b64decode(RED)
 
 
 def test_the_command_writes_and_says_what(run, tmp_path, capsys):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +13,7 @@ from ors_gym.evaluation._export.items import Content, Item
 from ors_gym.formats import to_openai_tools
 from ors_gym.formats._blocks import (
     IMAGE_ENDINGS,
+    decode_base64,
     describe_block,
     read_media_type,
     render_text,
@@ -142,8 +141,8 @@ class _Writer:
         media_type = read_media_type(block)
         if block.get("type") == "image" and media_type in IMAGE_ENDINGS:
             try:
-                data = base64.b64decode(str(block.get("data")), validate=True)
-            except binascii.Error:
+                data = decode_base64(block.get("data"))
+            except ValueError:
                 return {"type": "text", "text": describe_block(block)}
             # The same image of several steps is one file.
             name = (

@@ -6,8 +6,6 @@ What has no columns of its own (parts of a message, calls, tools) is JSON text, 
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import json
 import re
@@ -23,7 +21,7 @@ from ors_gym.evaluation._export.items import (
     describe,
     to_conversation,
 )
-from ors_gym.formats._blocks import describe_block, replace_surrogates
+from ors_gym.formats._blocks import decode_base64, describe_block, replace_surrogates
 from ors_gym.formats._messages import to_template_messages
 from ors_gym.rollout._episode import message_text
 from ors_gym.types import JSONObject
@@ -170,8 +168,8 @@ def _move_image(part: Any, images: list[JSONObject], *, shows: bool) -> Any:
         describe_block({"type": "image", "data": data, "mimeType": media_type})
     )
     try:
-        image = {"bytes": base64.b64decode(data, validate=True), "path": None}
-    except binascii.Error:
+        image = {"bytes": decode_base64(data), "path": None}
+    except ValueError:
         return described
     images.append(image)
     return {"type": "image"} if shows else described
