@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -74,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(
+        _join_ranges(sys.argv[1:] if arguments is None else arguments)
+    )
     if "run" not in options:
         parser.print_help()
         return 0
@@ -98,6 +101,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(file=sys.stderr)  # noqa: T201
         return 130
     return code
+
+
+def _join_ranges(arguments: Sequence[str]) -> list[str]:
+    """Join ``--reward-range -1:1``, whose value argparse takes for an option."""
+    joined: list[str] = []
+    for word in arguments:
+        if joined[-1:] == ["--reward-range"] and re.match(r"-[\d.]", word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 class _Parser(argparse.ArgumentParser):

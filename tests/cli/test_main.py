@@ -47,6 +47,8 @@ def test_a_server_cannot_steer_the_terminal():
         ("serve --port 99999", "a port is 0 to 65535"),
         ("serve --port=-1", "a port is 0 to 65535"),
         ("replay", "file"),
+        ("rescore x --scorer m:f --reward-range --json", "expected one argument"),
+        ("rescore x --scorer m:f --reward-range -1:-2", "'-1:-2' is no range"),
         ("nonsense", "invalid choice"),
     ],
 )
@@ -63,6 +65,7 @@ def test_what_cannot_be_read_is_code_2(arguments, said, capsys):
 
 
 URL = "http://127.0.0.1:1"
+RANGE = "--reward-range -.5:1"
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,8 @@ URL = "http://127.0.0.1:1"
         ("eval math --policy json:__name__", "cannot be called"),
         ("eval math --policy no_such_module:f", "no_such_module"),
         ("eval math --policy mine.py:f", "name its module, as mine:f"),
+        ("eval math --policy clever --reward-range -1:1", "module:function"),
+        (f"rescore /no/such --scorer json:loads {RANGE}", "/no/such"),
         ("report /no/such/file.jsonl", "/no/such/file.jsonl"),
         ("show /no/such/file.jsonl", "/no/such/file.jsonl"),
     ],

@@ -221,6 +221,9 @@ class Sql(NumberedTasks):
         customers, clean = now.pop("customers"), self._clean["customers"]
         if any(rows != self._clean[table] for table, rows in now.items()):
             return 0.0
+        if len(customers) != len(clean):
+            # UPDATE OR REPLACE removes the rows that are in the way.
+            return 0.0
         differing = {
             before[0]
             for before, after in zip(clean, customers, strict=True)

@@ -139,6 +139,16 @@ def test_credit_is_the_share_of_the_parts(client: ORSClient, *, repair: bool):
     assert "2 of 3 answers are right." in text_of(result["blocks"])
 
 
+def test_a_customer_that_was_replaced_is_a_fix_that_failed(client: ORSClient):
+    index = task_indexes(client, repair=True)[0]
+    with client.session("sql", split="train", index=index) as session:
+        sql = "UPDATE OR REPLACE customers SET id = 1 WHERE id = 2"
+        assert session.call_tool("update", {"sql": sql})["reward"] == 0.0
+        result = session.call_tool("submit", {"answer": "x; y; z"})
+    assert (result["reward"], result["finished"]) == (0.0, True)
+    assert "0% of the data to fix is fixed." in text_of(result["blocks"])
+
+
 def test_the_wrong_number_of_answers_is_no_failure(session: Session):
     result = session.call_tool("submit", {"answer": ";;;;;;"})
     assert (result["reward"], result["finished"]) == (0.0, True)
