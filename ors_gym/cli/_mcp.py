@@ -37,7 +37,8 @@ def add_parser(commands: Any) -> None:
         "--task",
         type=int,
         metavar="N",
-        help="what every agent plays; default: each the next without an outcome",
+        help="index of the task that every agent plays; by default each agent plays "
+        "the next task that has no outcome",
     )
     parser.add_argument(
         "--transport",

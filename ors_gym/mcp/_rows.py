@@ -51,8 +51,9 @@ class AgentRun:
     """The episodes of one run of agents.
 
     Without a task, every agent plays the next one of the split, beginning with those
-    that the output file has no outcome of. A run of many agents keeps the file open;
-    one of a single agent opens it for its row, so that others can write theirs.
+    that the output file has no outcome of. A run of many agents keeps the file open.
+    A run of one agent opens the file only to write its row, so that other processes can
+    write theirs.
     """
 
     def __init__(

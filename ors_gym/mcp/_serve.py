@@ -52,10 +52,10 @@ def serve(
 ) -> Iterator[str]:
     """Serve an environment to agents over HTTP, for as long as the block runs.
 
-    An agent that connects to the address plays an episode of its own. MCP 2026-07-28
-    has no sessions, so its agents are asked to speak an earlier version. They may keep
-    theirs at an address with a name, such as ``.../mcp/anna``; all agents at such an
-    address share one episode.
+    An agent that connects to the address plays an episode of its own. All agents at an
+    address with a name, such as ``.../mcp/anna``, share one episode. MCP 2026-07-28 has
+    no sessions: at the plain address, its agents are asked to speak an earlier version.
+    At an address with a name they need not.
 
     Args:
         env_name: The environment's name on the server.

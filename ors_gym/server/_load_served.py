@@ -37,7 +37,8 @@ Example:
 def describe_environment(environment: object) -> dict[str, str]:
     """Write what `ors_gym.server.serve` takes as JSON for `load_environment`.
 
-    ``name`` is there for a class that goes by value and could go by name as well.
+    If a class that is sent by value could also be imported by name, ``name`` says that
+    name.
     """
     if isinstance(environment, str):
         module, _, name = environment.partition(":")

@@ -150,7 +150,8 @@ class PlayedSession:
         ]
         self._asked[place] += 1
         if found:
-            # A recording in which nobody asked may still go on as this one.
+            # A recording that has no such request says nothing against this reply, so
+            # it stays possible.
             silent = [one for one in self._left if request.key not in one.questions]
             reply = self._choose(found)
             self._left += silent
