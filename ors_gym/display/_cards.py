@@ -29,7 +29,7 @@ from ors_gym.display._html import (
 from ors_gym.display._transcript import NOT_RUN, Entry, write_call
 from ors_gym.env import ORSEnv
 from ors_gym.formats._blocks import render_text
-from ors_gym.formats._schemas import bundle_schema, describe_schema, resolve_schema
+from ors_gym.formats._schemas import bundle_schema, describe_schema, list_arguments
 from ors_gym.rollout import Episode, Step, Turn
 from ors_gym.rollout._episode import (
     assistant_blocks,
@@ -290,12 +290,7 @@ def _tool_parts(tools: Sequence[ToolSpec]) -> Iterator[str]:
 
 def _argument_rows(schema: Any) -> Iterator[str]:
     root = bundle_schema(schema)
-    schema = resolve_schema(root, root)
-    properties = schema.get("properties")
-    if not isinstance(properties, Mapping) or not properties:
-        return
-    required = schema.get("required")
-    needed = required if isinstance(required, list) else []
+    properties, needed = list_arguments(root)
     for name, field in itertools.islice(properties.items(), _MOST_ARGUMENTS):
         words = describe_schema(field, root)
         if name not in needed:

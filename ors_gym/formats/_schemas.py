@@ -44,6 +44,19 @@ _BOUNDS: Final = {
     "format": "{}",
     "default": "default {}",
 }
+_ANNOTATIONS: Final = (
+    _LEFT_OUT
+    | {"$comment", "$schema", "default", "deprecated", "description", "examples"}
+    | {"readOnly", "title", "writeOnly"}
+)
+"""Keywords that allow the same values whatever they say."""
+_REPEATED: Final = frozenset(
+    {"const", "default", "description", "enum", "title", "type"}
+)
+"""Keywords of a branch that stays that are shown beside it as well: they mean the same
+there."""
+_MOST_INHERITED: Final = 100
+"""Schemas that are looked through for the arguments of a tool."""
 _EXCLUSIVE: Final = {"minimum": "exclusiveMinimum", "maximum": "exclusiveMaximum"}
 
 
@@ -164,8 +177,10 @@ def find_reference(reference: object, root: Any) -> Any:
 def resolve_schema(schema: Any, root: Any, *, without_null: bool = False) -> JSONObject:
     """Return a schema with references and unions of one branch put in their place.
 
-    What stands beside them is kept and wins. With ``without_null`` a union of null
-    and one other branch counts as that branch.
+    What stands beside them is kept. Where it says something else of the values by the
+    same keyword, such as ``properties``, both count: the branch stays, a reference in
+    ``allOf``. With ``without_null`` a union of null and one other branch counts as that
+    branch.
 
     Example:
         >>> root = {"$defs": {"Way": {"enum": ["up", "down"]}}}
@@ -178,11 +193,22 @@ def resolve_schema(schema: Any, root: Any, *, without_null: bool = False) -> JSO
             break
         resolved = {**schema, **resolved}
         key, inner = _only_branch(schema, root, without_null=without_null)
-        if inner is None:
+        if inner is None or inner is False:
             break
-        del resolved[key]
-        schema = inner
+        beside = {name: value for name, value in resolved.items() if name != key}
+        if isinstance(inner, Mapping) and _collide(beside, inner):
+            if key == "$ref":
+                branch = {"$ref": resolved["$ref"]}
+                resolved = beside | {"allOf": [*list_of(beside, "allOf"), branch]}
+            return {name: inner[name] for name in inner if name in _REPEATED} | resolved
+        resolved, schema = beside, inner
     return resolved
+
+
+def _collide(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two schemas limit the values differently by one keyword."""
+    shared = (one.keys() & other.keys()) - _ANNOTATIONS
+    return any(one[name] != other[name] for name in shared)
 
 
 def _only_branch(
@@ -264,13 +290,31 @@ def describe_tool(tool: ToolSpec) -> str:
         'guess(n: integer)'
     """
     root = bundle_schema(tool["input_schema"])
-    schema = resolve_schema(root, root)
-    properties, required = schema.get("properties"), schema.get("required")
-    if not isinstance(properties, Mapping):
-        return f"{tool['name']}()"
-    needed = required if isinstance(required, list) else []
+    arguments, needed = list_arguments(root)
     fields = [
         f"{name}{'' if name in needed else '?'}: {describe_schema(field, root)}"
-        for name, field in properties.items()
+        for name, field in arguments.items()
     ]
     return f"{tool['name']}({'; '.join(fields)})"
+
+
+def list_arguments(root: Any) -> tuple[JSONObject, list[Any]]:
+    """Return an object's properties and the required ones, those of ``allOf`` too.
+
+    Example:
+        >>> base = {"properties": {"n": {}}, "required": ["n"]}
+        >>> list_arguments({"allOf": [base], "properties": {"to": {}}})
+        ({'to': {}, 'n': {}}, ['n'])
+    """
+    arguments: JSONObject = {}
+    needed: list[Any] = []
+    parts = [root]
+    # The list grows meanwhile, without end where references form a circle.
+    for part in itertools.islice(parts, _MOST_INHERITED):
+        schema = resolve_schema(part, root)
+        properties = schema.get("properties")
+        if isinstance(properties, Mapping):
+            arguments |= {k: v for k, v in properties.items() if k not in arguments}
+        needed += list_of(schema, "required")
+        parts += list_of(schema, "allOf")
+    return arguments, needed

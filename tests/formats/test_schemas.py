@@ -8,7 +8,7 @@ import pytest
 from ors_gym import formats
 from ors_gym.display._cards import tools_card
 from ors_gym.display._game import list_fields
-from ors_gym.formats._schemas import bundle_schema, describe_tool
+from ors_gym.formats._schemas import bundle_schema, describe_tool, resolve_schema
 
 pytestmark = pytest.mark.unit
 
@@ -183,3 +183,48 @@ def test_no_reference_beside_others_is_lost():
     assert validator.is_valid({"x": "abc"})
     assert not validator.is_valid({"x": "ab"})
     assert not validator.is_valid({"x": 5})
+
+
+WAY: Any = {"enum": ["up", "down"], "type": "string", "description": "Where to."}
+COUNT: Any = {"type": "integer", "minimum": 1}
+ROOT: Any = {"$defs": {"Way": WAY, "Count": COUNT}}
+TO_WAY, TO_COUNT = {"$ref": "#/$defs/Way"}, {"$ref": "#/$defs/Count"}
+
+
+@pytest.mark.parametrize(
+    ("schema", "resolved"),
+    [
+        (TO_WAY, WAY),
+        ({**TO_WAY, "description": "Or not."}, {**WAY, "description": "Or not."}),
+        ({**TO_WAY, "type": "string"}, WAY),
+        ({**TO_COUNT, "maximum": 3}, {**COUNT, "maximum": 3}),
+        (
+            {**TO_COUNT, "minimum": 0},
+            {"type": "integer", "minimum": 0, "allOf": [TO_COUNT]},
+        ),
+        (
+            {**TO_WAY, "enum": ["up"], "allOf": [{"maxLength": 2}]},
+            {**WAY, "enum": ["up"], "allOf": [{"maxLength": 2}, TO_WAY]},
+        ),
+        ({"allOf": [False]}, {"allOf": [False]}),
+        ({"oneOf": [TO_COUNT]}, COUNT),
+    ],
+)
+def test_what_stands_beside_a_reference_replaces_no_limit(schema, resolved):
+    assert resolve_schema(schema, ROOT) == resolved
+    own = jsonschema.Draft202012Validator({**ROOT, **schema})
+    put = jsonschema.Draft202012Validator({**ROOT, **resolved})
+    for value in ("up", "down", 0, 1, 3, 4, None):
+        assert own.is_valid(value) == put.is_valid(value)
+
+
+def test_inherited_arguments_are_shown():
+    base = {"properties": {"n": COUNT}, "required": ["n"], "allOf": [{"$ref": "#"}]}
+    schema: Any = {"type": "object", "properties": {"to": WAY}, "required": ["to"]}
+    schema |= {"allOf": [{"$ref": "#/$defs/Base"}], "$defs": {"Base": base}}
+    tool: Any = {"name": "move", "description": "", "input_schema": schema}
+    shown = 'move(to: one of "up", "down"; n: integer, at least 1)'
+    assert describe_tool(tool) == shown
+    assert "integer, at least 1<" in tools_card([tool])
+    # Only some arguments would be a form that nobody can send.
+    assert list_fields(tool) is None

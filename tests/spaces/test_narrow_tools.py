@@ -64,6 +64,39 @@ def test_every_branch_of_a_union_is_narrowed():
     assert tool["input_schema"]["$defs"] == {"Way": way}
 
 
+BASE: Any = {"properties": {"n": {"type": "integer"}}, "required": ["n"]}
+OTHER: Any = {"properties": {"m": {"type": "null"}}, "required": ["m"]}
+BY_NAME: Any = {"$ref": "#/$defs/Base"}
+
+
+@pytest.mark.parametrize(
+    "inherits",
+    [
+        {"allOf": [BY_NAME]},
+        {"allOf": [BASE]},
+        BY_NAME,
+        {"anyOf": [BY_NAME]},
+        {**BY_NAME, "allOf": [OTHER]},
+        {"allOf": [{"allOf": [BY_NAME], **OTHER}]},
+    ],
+    ids=str,
+)
+def test_inherited_arguments_are_kept(inherits):
+    tool = make_tool({"a": WORD}, required=["a"], **inherits)
+    tool["input_schema"]["$defs"] = {"Base": {**BASE, "allOf": [{"type": "object"}]}}
+    space = ToolCallSpace(narrow_tools([tool], {"move": {"a": UP}}), seed=0)
+    theirs = ToolCallSpace([tool])
+    for _ in range(20):
+        call = space.sample()
+        assert call in theirs
+        assert call["input"]["a"] in UP["enum"]
+        assert isinstance(call["input"]["n"], int)
+    assert {"tool": "move", "input": {"a": "up"}} not in space
+    narrowed = narrow_tools([tool], {"move": {"n": {"enum": [7]}}})
+    space = ToolCallSpace(narrowed, seed=0)
+    assert {space.sample()["input"]["n"] for _ in range(5)} == {7}
+
+
 def test_other_tools_and_the_servers_own_stay_as_they_are():
     tools = [make_tool({"a": WORD}), {**make_tool({"a": WORD}), "name": "other"}]
     narrowed = narrow_tools(tools, {"move": {"a": UP}, "not_here": {"a": UP}})
