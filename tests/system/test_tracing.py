@@ -500,6 +500,91 @@ def test_a_policy_that_raises_ends_its_spans(one_server, traces):
     assert "canary-of-an-error" not in traces.everything()
 
 
+def raise_on_turn_2(episode: Episode) -> Any:
+    if episode.turns:
+        raise ValueError("no idea")
+    return ADD
+
+
+def play_evaluated(url: str, policy: Any, **options: Any) -> Episode:
+    """Return the record of an episode of an evaluation."""
+    evaluation = evaluate(
+        url, "contract", range(1), policy, split="train", progress=False, **options
+    )
+    return evaluation.records[0].episode
+
+
+def play_live(url: str, policy: Any) -> Episode:
+    """Return the record of a live episode, whatever its policy raises."""
+
+    async def play() -> Episode:
+        async with (
+            AsyncORSClient(url) as client,
+            LiveEpisode(client, "contract", 0, split="train") as live,
+        ):
+            await live.start()
+            with contextlib.suppress(ValueError):
+                await live.play(policy)
+            return live.episode
+
+    return asyncio.run(play())
+
+
+@pytest.mark.parametrize("play", [play_evaluated, play_live])
+def test_an_episode_whose_policy_raised_has_no_outcome(one_server, traces, play):
+    traces.start()
+    episode = play(one_server.base_url, raise_on_turn_2)
+    assert (episode.error_kind, episode.total_reward) == ("policy", None)
+    span = traces.one("invoke_agent")
+    assert not span.status.is_ok
+    known = attributes(span)
+    assert known["error.type"] == "policy"
+    assert known["ors.stop_reason"] == "error"
+    assert "ors.reward" not in known
+    assert "ors.episode.reward" not in traces.metrics()
+    (duration,) = traces.metrics()["gen_ai.invoke_agent.duration"]
+    assert duration.attributes["error.type"] == "policy"
+
+
+def test_a_deadline_is_the_reason_of_its_span(one_server, traces):
+    traces.start()
+
+    async def policy(_: Episode) -> Any:
+        await asyncio.Event().wait()
+
+    episode = play_evaluated(one_server.base_url, policy, deadline=2)
+    assert episode.stop_reason == "deadline"
+    known = attributes(traces.one("invoke_agent"))
+    assert known["ors.stop_reason"] == "deadline"
+    assert known["ors.reward"] == episode.total_reward == 0
+
+
+def test_a_turn_that_is_cancelled_has_the_reason_of_its_record(one_server, traces):
+    traces.start()
+
+    async def play() -> Episode:
+        async with (
+            AsyncORSClient(one_server.base_url) as client,
+            LiveEpisode(client, "contract", 0, split="train") as live,
+        ):
+            await live.start()
+            asked = asyncio.Event()
+
+            async def policy(_: Episode) -> Any:
+                asked.set()
+                await asyncio.Event().wait()
+
+            playing = asyncio.create_task(live.play(policy))
+            await asyncio.wait_for(asked.wait(), 30)
+            playing.cancel()
+            await asyncio.wait([playing], timeout=30)
+            return live.episode
+
+    episode = asyncio.run(play())
+    known = attributes(traces.one("invoke_agent"))
+    assert known["ors.stop_reason"] == episode.stop_reason == "deadline"
+
+
 CANARIES = {"key": "canary-key-712", "secret": "canary-secret-88"}
 CONTENT = {"argument": "canary-argument", "answer": "canary-message"}
 

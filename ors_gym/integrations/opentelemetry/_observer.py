@@ -126,6 +126,8 @@ class _Play:
         self.finished = False
         self.ended = False
         self.error = ""
+        self.episode: Episode | None = None
+        """Its record, while a rollout plays it."""
 
     def start_call(self, spans: SpanMaker, tool: str) -> tuple[AnySpan, dict[str, Any]]:
         """Start the span of a call; return the figures of its duration as well.
@@ -279,10 +281,12 @@ class Observer:
         play.ended = True
         span = play.span
         where = {"ors.environment": play.attributes["ors.environment"]}
+        _note_stop(play)
+        play.episode = None
         span.set_attribute("ors.steps", play.steps)
         figures: dict[str, Any] = dict(where)
         if play.error:
-            # After an outage there is no reward.
+            # Without an outcome there is no reward.
             _mark_failed(span, play.error)
             figures["error.type"] = play.error
         else:
@@ -452,6 +456,7 @@ class Observer:
             play = None
         above = contexts.get_current() if play is None else play.context
         if play is not None:
+            play.episode = episode
             number = {"ors.episode": episode.number}
             play.span.set_attributes(number)
         try:
@@ -459,7 +464,8 @@ class Observer:
             yield from self._observe_turns(game, episode, above, redact)
         finally:
             if play is not None:
-                play.span.set_attribute("ors.stop_reason", episode.stop_reason)
+                # As well as at the end: what is repaired empties its record before.
+                _note_stop(play)
 
     def _observe_turns(
         self,
@@ -591,6 +597,16 @@ def _ask_within(request: AskPolicy, context: Context) -> Generator[AskPolicy, An
         return (yield request)
     finally:
         contexts.attach(before)
+
+
+def _note_stop(play: _Play) -> None:
+    """Note why a rollout stopped, as far as its record says so yet."""
+    episode = play.episode
+    if episode is None or not episode.stop_reason:
+        return
+    play.span.set_attribute("ors.stop_reason", episode.stop_reason)
+    if episode.total_reward is None:
+        play.error = play.error or episode.error_kind
 
 
 def _note_output(play: _Play | None, span: AnySpan, output: ToolOutput) -> None:
