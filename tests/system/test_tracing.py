@@ -643,6 +643,54 @@ def test_metrics(one_server, traces):
     assert [point.value for point in metrics["ors.episodes.open"]] == [0]
 
 
+def test_metrics_go_on_when_it_is_called_again(one_server, traces):
+    before, elsewhere = traces, Traces()
+    before.start()
+    elsewhere.start()
+    before.start()
+    with (
+        TaskEnv("contract", one_server.base_url, split="train") as env,
+        TaskEnv("contract", one_server.base_url, split="train") as other,
+    ):
+        for one in (env, other):
+            one.open(0)
+            one.step(ADD)
+        metrics = before.metrics()
+        (calls,) = metrics["gen_ai.execute_tool.duration"]
+        assert calls.count == 2
+        assert [point.value for point in metrics["ors.episodes.open"]] == [2]
+        metrics = elsewhere.metrics()
+        assert "gen_ai.execute_tool.duration" not in metrics
+        assert [point.value for point in metrics["ors.episodes.open"]] == [0]
+
+
+SET_LATER = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from ors_gym.env import TaskEnv
+from ors_gym.integrations.opentelemetry import instrument
+
+instrument()
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+instrument(agent_name="mine")
+with TaskEnv("guess") as env:
+    env.open(0)
+    (resource,) = reader.get_metrics_data().resource_metrics
+    for metric in resource.scope_metrics[0].metrics:
+        if metric.name == "ors.episodes.open":
+            print([point.value for point in metric.data.data_points])
+"""
+
+
+def test_the_meters_of_the_process_may_be_set_between_two_calls():
+    done = subprocess.run(
+        [sys.executable, "-c", SET_LATER], capture_output=True, check=True, text=True
+    )
+    assert done.stdout.strip() == "[1]", done.stderr
+
+
 class EverySpan(Sampler):
     """One of the user's own, which may decide about each span."""
 

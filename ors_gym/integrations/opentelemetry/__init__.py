@@ -69,8 +69,8 @@ def instrument(
     """
     uninstrument()
     tracer = trace.get_tracer(SCOPE, find_version(), tracer_provider)
-    meter = metrics.get_meter(SCOPE, find_version(), meter_provider)
-    observer = Observer(tracer, Instruments(meter), agent_name, capture_content)
+    instruments = Instruments(meter_provider, find_version())
+    observer = Observer(tracer, instruments, agent_name, capture_content)
     _ending.append(observer.close)
     _run_operation.observe = observer.observe_operation
     _turn_by_turn.observe = observer.observe_game

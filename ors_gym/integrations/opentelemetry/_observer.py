@@ -9,7 +9,7 @@ import json
 import time
 import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 from urllib.parse import urlsplit
 
 from opentelemetry import context as contexts
@@ -54,7 +54,11 @@ _USAGE: Final = {
 class Instruments:
     """The metrics."""
 
-    def __init__(self, meter: metrics.Meter) -> None:
+    _newest: ClassVar[Instruments]
+
+    def __init__(self, provider: metrics.MeterProvider | None, version: str) -> None:
+        meter = metrics.get_meter(SCOPE, version, provider)
+
         def seconds(name: str, what: str) -> metrics.Histogram:
             bounds = _SECONDS_BUCKETS
             return meter.create_histogram(
@@ -83,6 +87,8 @@ class Instruments:
             "ors.episodes.open", [self._observe], "{episode}", "Episodes under way."
         )
         self._calls: list[tuple[float, dict[str, Any]]] = []
+        self._provider = provider
+        Instruments._newest = self
 
     def note_call(self, seconds: float, figures: dict[str, Any]) -> None:
         """Take the duration of a tool call.
@@ -100,9 +106,17 @@ class Instruments:
             self._tool.record(seconds, figures, _NOWHERE)
 
     def _observe(self, _: metrics.CallbackOptions) -> Iterator[metrics.Observation]:
+        # A provider keeps the first callback that it was given: it speaks for those
+        # that came after.
+        newest = Instruments._newest
+        current = newest if newest.find_provider() is self.find_provider() else self
         # The metrics are being collected: what is collected is to be complete.
-        self.flush()
-        yield metrics.Observation(self.open_episodes())
+        current.flush()
+        yield metrics.Observation(current.open_episodes())
+
+    def find_provider(self) -> metrics.MeterProvider:
+        # That of the process may have been set after this was made.
+        return self._provider or metrics.get_meter_provider()
 
 
 class _Play:
