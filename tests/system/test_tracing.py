@@ -5,9 +5,11 @@ import contextlib
 import doctest
 import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -320,7 +322,8 @@ def test_an_outage(fault_proxy, traces):
         1,
         {"error.type": "ambiguous_call", "ors.environment": "contract"},
     )
-    assert "ors.episode.reward" not in metrics
+    assert "ors.episode.reward.sum" not in metrics
+    assert "ors.episode.reward.count" not in metrics
 
 
 def test_a_call_that_times_out_and_is_waited_for_longer(fault_proxy, traces):
@@ -541,7 +544,7 @@ def test_an_episode_whose_policy_raised_has_no_outcome(one_server, traces, play)
     assert known["error.type"] == "policy"
     assert known["ors.stop_reason"] == "error"
     assert "ors.reward" not in known
-    assert "ors.episode.reward" not in traces.metrics()
+    assert "ors.episode.reward.count" not in traces.metrics()
     (duration,) = traces.metrics()["gen_ai.invoke_agent.duration"]
     assert duration.attributes["error.type"] == "policy"
 
@@ -631,8 +634,9 @@ def test_metrics(one_server, traces):
     }
     assert calls == {"add": 6, "submit": 3}
     (episodes,) = metrics["gen_ai.invoke_agent.duration"]
-    (rewards,) = metrics["ors.episode.reward"]
-    assert (episodes.count, rewards.count, rewards.sum) == (3, 3, 4.0)
+    (reward_sum,) = metrics["ors.episode.reward.sum"]
+    (reward_count,) = metrics["ors.episode.reward.count"]
+    assert (episodes.count, reward_count.value, reward_sum.value) == (3, 3, 4.0)
     tokens = {
         point.attributes["gen_ai.token.type"]: point.sum
         for point in metrics["gen_ai.client.token.usage"]
@@ -641,6 +645,31 @@ def test_metrics(one_server, traces):
     asked = sum(point.count for point in metrics["gen_ai.client.operation.duration"])
     assert asked == 6
     assert [point.value for point in metrics["ors.episodes.open"]] == [0]
+
+
+def test_every_metric_is_in_the_docs(fault_proxy, traces):
+    traces.start()
+    evaluate(
+        *(fault_proxy.url, "contract", range(1), right), split="train", progress=False
+    )
+    fault_proxy.plan(faults=[Reset(Point.BEFORE_REPLY)])
+    play_evaluated(fault_proxy.url, lambda _: ADD)
+    text = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    paragraph = text.partition("\nThe metrics are ")[2].partition(". ")[0]
+    assert set(re.findall("`(.+?)`", paragraph)) == set(traces.metrics())
+
+
+def test_negative_rewards_count_in_the_mean(one_server, traces):
+    traces.start()
+    lose = {"tool": "reward", "input": {"kind": "negative"}}
+    episode = play_evaluated(one_server.base_url, lambda _: lose, max_turns=1)
+    won = play_evaluated(one_server.base_url, lambda _: ADD, max_turns=1)
+    assert (episode.total_reward or 0) < 0
+    metrics = traces.metrics()
+    (total,) = metrics["ors.episode.reward.sum"]
+    (count,) = metrics["ors.episode.reward.count"]
+    expected = (episode.total_reward or 0) + (won.total_reward or 0)
+    assert (total.value, count.value) == (pytest.approx(expected), 2)
 
 
 def test_metrics_go_on_when_it_is_called_again(one_server, traces):

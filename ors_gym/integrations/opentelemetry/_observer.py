@@ -76,8 +76,12 @@ class Instruments:
             "Tokens that a model read and wrote.",
             explicit_bucket_boundaries_advisory=_TOKENS_BUCKETS,
         )
-        self.rewards = meter.create_histogram(
-            "ors.episode.reward", "1", "Total rewards of episodes."
+        # Not a histogram: it would leave negative rewards out.
+        self._reward_sum = meter.create_up_down_counter(
+            "ors.episode.reward.sum", "{reward}", "Total rewards of episodes, summed."
+        )
+        self._reward_count = meter.create_counter(
+            "ors.episode.reward.count", "{episode}", "Episodes with a total reward."
         )
         self.outages = meter.create_counter(
             "ors.outages", "{outage}", "Calls and set-ups that an outage ended."
@@ -98,6 +102,11 @@ class Instruments:
         self._calls.append((seconds, figures))
         if len(self._calls) >= _CALLS_IN_A_ROW:
             self.flush()
+
+    def note_reward(self, reward: float, figures: dict[str, Any]) -> None:
+        """Take the total reward of an episode."""
+        self._reward_sum.add(reward, figures)
+        self._reward_count.add(1, figures)
 
     def flush(self) -> None:
         """Record the tool calls so far."""
@@ -306,7 +315,7 @@ class Observer:
         else:
             span.set_attribute("ors.reward", play.reward)
             span.set_attribute("ors.finished", play.finished)
-            self._instruments.rewards.record(play.reward, where)
+            self._instruments.note_reward(play.reward, where)
         self._instruments.episode.record(time.perf_counter() - play.started, figures)
         span.end()
 
