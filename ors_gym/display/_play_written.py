@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, TypeAlias
 
 from ors_gym.display._game import Field, list_fields
@@ -13,6 +13,10 @@ from ors_gym.protocol._reply_json import STRICT_DECODER
 from ors_gym.types import JSONObject, ToolSpec
 
 _NAME: Final = re.compile(r"\s*([^\s=,()\"\[{]+)\s*=\s*")
+_WORD: Final = re.compile(
+    r"""(?:[^ \t\r\n=]+=)?(?:"[^"]*"|'[^']*')(?=[ \t\r\n]|\Z)|[^ \t\r\n]+"""
+)
+"""Only a word or value that is quoted as a whole has spaces: "don't" is no quote."""
 _UNTIL_COMMA: Final = re.compile(r"[^,]*")
 _Argument: TypeAlias = tuple[str, Any, bool]
 """The name or ``""``, the value, and whether that is text that is still to be read."""
@@ -26,7 +30,8 @@ def read_call(line: str, tools: Sequence[ToolSpec]) -> tuple[ToolSpec, JSONObjec
     """Return the tool that a line names or numbers, and the arguments behind it.
 
     The arguments may be words in the order of the schema, ``name=value``, both, a JSON
-    object, or in parentheses as a transcript has them.
+    object, or in parentheses as a transcript has them. A last argument that is text
+    takes the rest of the line as it is.
 
     Raises:
         UnreadError: If there is no such tool, or no place for an argument.
@@ -48,8 +53,8 @@ def read_call(line: str, tools: Sequence[ToolSpec]) -> tuple[ToolSpec, JSONObjec
         return tool, _place(_split_parenthesised(rest[1:-1]), tool)
     fields = list_fields(tool)
     if fields is not None and len(fields) == 1 and fields[0].kind == "string":
-        name, _, value = rest.partition("=")
-        if name.strip() == fields[0].name:
+        name, equals, value = rest.partition("=")
+        if equals and name.strip() == fields[0].name:
             rest = value.strip()
         return tool, {fields[0].name: _unquote(rest)} if rest else {}
     return tool, _place(_split_words(rest, fields), tool)
@@ -100,22 +105,38 @@ def _split_parenthesised(text: str) -> Iterator[_Argument]:
 
 
 def _split_words(text: str, fields: Sequence[Field] | None) -> Iterator[_Argument]:
-    lexer = shlex.shlex(text, posix=True, punctuation_chars="")
-    lexer.whitespace_split, lexer.commenters, lexer.escape = True, "", ""
-    try:
-        words = list(lexer)
-    except ValueError:
-        # An apostrophe, as in "don't".
-        words = text.split()
-    known = {field.name for field in fields or ()}
-    if fields and len(words) > len(fields) and fields[-1].kind == "string":
-        # The last argument takes the rest of the line.
-        last = len(fields) - 1
-        words[last:] = [" ".join(words[last:])]
-    for word in words:
-        name, equals, value = word.partition("=")
-        named = equals and (name in known or fields is None)
-        yield (name, value, True) if named else ("", word, True)
+    known = None if fields is None else {field.name for field in fields}
+    words = list(_WORD.finditer(text))
+    names = [_name_of(word[0], known) for word in words]
+    for number, (word, name) in enumerate(zip(words, names, strict=True)):
+        begin = word.start() if name is None else word.start() + len(name) + 1
+        if fields and _takes_rest(fields, names, number):
+            # As it was typed.
+            yield fields[-1].name, _unquote(text[begin:]), True
+            return
+        yield name or "", _unquote(text[begin : word.end()]), True
+
+
+def _name_of(word: str, known: AbstractSet[str] | None) -> str | None:
+    """Return the name before a word's equals sign; None if it names no argument."""
+    name, equals, _ = word.partition("=")
+    is_name = name[:1] not in ("'", '"') if known is None else name in known
+    return name if equals and is_name else None
+
+
+def _takes_rest(
+    fields: Sequence[Field], names: Sequence[str | None], number: int
+) -> bool:
+    """Say whether the rest of the line, from this word on, is the last argument."""
+    last = fields[-1]
+    if last.kind != "string":
+        return False
+    if names[number] is None:
+        return number == len(fields) - 1
+    # Unless each of the words behind it names another argument.
+    others = names[number + 1 :]
+    is_alone = bool(others) and None not in others and last.name not in others
+    return names[number] == last.name and not is_alone
 
 
 def _place(arguments: Iterator[_Argument], tool: ToolSpec) -> JSONObject:

@@ -29,6 +29,7 @@ ANY["input_schema"] = {"properties": {"a": {}}, "anyOf": [{}, {"required": ["a"]
 TOOLS = [
     *(tool("move", way=WAY, squares=NUMBER), tool("say", text=TEXT), ANY),
     *(tool("tell", who=TEXT, words=TEXT), tool("look"), tool("look up", word=TEXT)),
+    tool("run", timeout=NUMBER, command=TEXT),
 ]
 
 
@@ -52,6 +53,29 @@ TOOLS = [
         ("tell bob it is late", "tell", {"who": "bob", "words": "it is late"}),
         ("tell bob don't", "tell", {"who": "bob", "words": "don't"}),
         ("tell(bob, words=1)", "tell", {"who": "bob", "words": 1}),
+        ("tell bob 'it is late'", "tell", {"who": "bob", "words": "it is late"}),
+        ("tell bob don't, can't", "tell", {"who": "bob", "words": "don't, can't"}),
+        ("tell 'big bob' don't", "tell", {"who": "big bob", "words": "don't"}),
+        ("tell o'brien it's late", "tell", {"who": "o'brien", "words": "it's late"}),
+        ("tell who='big bob' hi", "tell", {"who": "big bob", "words": "hi"}),
+        ("tell '' hi", "tell", {"who": "", "words": "hi"}),
+        ("tell who=bob it  is", "tell", {"who": "bob", "words": "it  is"}),
+        ("tell words=hi who=bob", "tell", {"words": "hi", "who": "bob"}),
+        *(
+            (f"run {line}", "run", {"timeout": 10, "command": command})
+            for line, command in [
+                ('10 grep "a b" file', 'grep "a b" file'),
+                ('timeout=10 grep "a b" file', 'grep "a b" file'),
+                ("10 A=1 env", "A=1 env"),
+                ("10 command=ls -l  x", "ls -l  x"),
+                ("10 'a' 'b'", "'a' 'b'"),
+                ('command="ls -l x" timeout=10', "ls -l x"),
+            ]
+        ),
+        ("run command=ls -l x", "run", {"command": "ls -l x"}),
+        ("run command=ls", "run", {"command": "ls"}),
+        ("say text", "say", {"text": "text"}),
+        ("say text = text", "say", {"text": "text"}),
         ("look up cat", "look up", {"word": "cat"}),
         ("look()", "look", {}),
         ("any a=1 b=two", "any", {"a": 1, "b": "two"}),
@@ -65,7 +89,7 @@ def test_a_call_as_it_is_written(line, name, expected):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("fly north", "there is no tool 'fly'; write its name or its number (1 to 6)"),
+        ("fly north", "there is no tool 'fly'; write its name or its number (1 to 7)"),
         ("", "there is no tool ''"),
         ("moved up", "there is no tool 'moved'"),
         ("move up 2 3", "move takes way, squares; more arguments were given"),
