@@ -87,12 +87,13 @@ class Instruments:
             "ors.outages", "{outage}", "Calls and set-ups that an outage ended."
         )
         self.open_episodes: Callable[[], int] = int
-        meter.create_observable_up_down_counter(
-            "ors.episodes.open", [self._observe], "{episode}", "Episodes under way."
-        )
         self._calls: list[tuple[float, dict[str, Any]]] = []
         self._provider = provider
         Instruments._newest = self
+        # The last, since it may be observed at once.
+        meter.create_observable_up_down_counter(
+            "ors.episodes.open", [self._observe], "{episode}", "Episodes under way."
+        )
 
     def note_call(self, seconds: float, figures: dict[str, Any]) -> None:
         """Take the duration of a tool call.
