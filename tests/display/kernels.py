@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 
 
 class Kernel:
@@ -53,8 +53,14 @@ class Kernel:
 def open_kernel() -> Iterator[Kernel]:
     """Start a kernel whose ORS server is the embedded one, and end it."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ORS_")}
-    manager, client = start_new_kernel(env=environment)
+    # Not over TCP: it would take ports that were free when they were chosen, and that
+    # another test's connection may have by then.
+    manager = KernelManager(transport="ipc")
+    manager.start_kernel(env=environment)
+    client = manager.client()
     try:
+        client.start_channels()
+        client.wait_for_ready(timeout=60)
         yield Kernel(client)
     finally:
         client.stop_channels()
