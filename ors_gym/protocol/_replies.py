@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from ors_gym._shown_text import shorten
@@ -23,6 +23,7 @@ from ors_gym.errors import (
     ServerError,
 )
 from ors_gym.protocol._exchange import Failure, Headers, Limits, Outcome, find_header
+from ors_gym.protocol._redaction import Redactor
 from ors_gym.protocol._reply_json import parse_json
 from ors_gym.protocol._server_state import ClientSettings
 from ors_gym.protocol._sse import Event, EventDecoder
@@ -34,8 +35,6 @@ servers (docs/wire.md, point 7)."""
 _READ_BYTES: Final = 2**22
 """Of an error's body. It is JSON of any size where it repeats what was sent."""
 _EXCERPT_CHARACTERS: Final = 2**16
-_MARGIN_CHARACTERS: Final = 2**14
-"""More than any form of a secret has."""
 _TASK_ID_BYTES: Final = 1024
 _PAGE: Final = re.compile(r"\s*<(?:!doctype\s+html|html)\b", re.IGNORECASE)
 # Each alternative ends at the text's end at the latest, so that no text takes long.
@@ -177,7 +176,7 @@ class StreamReader:
         return False
 
 
-def server_text(body: bytes, redact: Callable[[str], str]) -> str:
+def server_text(body: bytes, redact: Redactor) -> str:
     """Make a text of a few hundred characters from an error's body.
 
     It is FastAPI's ``detail``, or the beginning of the text of an HTML page.
@@ -203,19 +202,18 @@ def server_text(body: bytes, redact: Callable[[str], str]) -> str:
     return shorten(redact_excerpt(detail, redact), _MESSAGE_CHARACTERS)
 
 
-def redact_excerpt(text: str, redact: Callable[[str], str]) -> str:
+def redact_excerpt(text: str, redact: Redactor) -> str:
     """Hide secrets in what a server said, of which the first 64 KiB are kept.
 
     To search megabytes for each form of each secret takes a minute.
     """
-    longest = _EXCERPT_CHARACTERS + _MARGIN_CHARACTERS
-    if len(text) <= longest:
+    if len(text) <= _EXCERPT_CHARACTERS:
         return redact(text)
-    # A secret that is cut is not recognised: it is dropped with the end of the text.
-    return redact(text[:longest])[:-_MARGIN_CHARACTERS] + "…"
+    text = text[: _EXCERPT_CHARACTERS + redact.longest]
+    return redact.redact_part(text, 0, _EXCERPT_CHARACTERS) + "…"
 
 
-def _page_text(page: str, redact: Callable[[str], str]) -> str:
+def _page_text(page: str, redact: Redactor) -> str:
     # Hidden once more: a page may have written a secret with character references.
     text = redact(html.unescape(_MARKUP.sub(" ", page)))
     return shorten(" ".join(text.split()), _PAGE_CHARACTERS)
@@ -286,7 +284,7 @@ def status_error(
     outcome: Outcome,
     body: bytes,
     request: str,
-    redact: Callable[[str], str],
+    redact: Redactor,
     settings: ClientSettings,
 ) -> ORSError:
     """Choose the error for a reply with an error status."""

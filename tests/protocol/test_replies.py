@@ -23,6 +23,7 @@ from ors_gym.protocol._replies import (
 from tests.protocol.scripted_exchanges import JSON, SETTINGS, STREAM, result_of
 
 pytestmark = pytest.mark.unit
+PLAIN = Redactor()
 
 
 def reader_of(data: bytes = b"", limits: Limits | None = None) -> StreamReader:
@@ -47,7 +48,7 @@ def expected_error(status: int) -> type[errors.ORSError]:
 @pytest.mark.parametrize("status", range(200, 600))
 def test_every_status_has_its_error(status: int) -> None:
     body = b'{"detail": "because"}'
-    error = status_error(Outcome(status=status), body, "GET /x", str, SETTINGS)
+    error = status_error(Outcome(status=status), body, "GET /x", PLAIN, SETTINGS)
     assert type(error) is expected_error(status)
     assert "GET /x" in str(error)
     assert getattr(error, "status", status) == status
@@ -56,12 +57,12 @@ def test_every_status_has_its_error(status: int) -> None:
 def test_a_redirect_names_where_to() -> None:
     location = (b"Location", b"http://other/" + b"x" * 500)
     error = status_error(
-        Outcome(status=307, headers=[location]), b"", "GET /x", str, SETTINGS
+        Outcome(status=307, headers=[location]), b"", "GET /x", PLAIN, SETTINGS
     )
     assert "http://other/" in str(error)
     assert len(str(error)) < 400
     assert "nowhere" in str(
-        status_error(Outcome(status=301), b"", "GET /x", str, SETTINGS)
+        status_error(Outcome(status=301), b"", "GET /x", PLAIN, SETTINGS)
     )
 
 
@@ -95,17 +96,17 @@ def test_every_failure_has_its_error(failure: Failure) -> None:
     ],
 )
 def test_the_text_of_an_error(body: bytes, text: str) -> None:
-    assert server_text(body, str) == text
+    assert server_text(body, PLAIN) == text
 
 
 def test_of_a_long_refusal_of_a_request_only_place_and_reason_are_told() -> None:
     item = {"loc": ["body", "task_spec"], "msg": "bad", "input": "x" * 200_000}
-    assert server_text(json.dumps({"detail": [item]}).encode(), str) == (
+    assert server_text(json.dumps({"detail": [item]}).encode(), PLAIN) == (
         "body.task_spec: bad"
     )
 
 
-@pytest.mark.parametrize("place", range(2**16, 2**16 + 2**14 + 20, 997))
+@pytest.mark.parametrize("place", range(2**16 - 20, 2**16 + 4))
 def test_an_excerpt_holds_no_part_of_a_secret(place: int) -> None:
     text = "x" * place + "hunter22-hunter22" + "y" * 2**15
     told = redact_excerpt(text, Redactor(["hunter22-hunter22"]))
@@ -127,9 +128,9 @@ def test_of_a_page_only_the_beginning_of_its_text_is_told() -> None:
         "<title>nginx</title><!-- <b> --></head><SCRIPT>if (a<b) c()</SCRIPT>"
         "<body class='x'><h1>404 Not&nbsp;Found</h1>%s"
     )
-    told = server_text((page % "<p>a &amp; b").encode(), str)
+    told = server_text((page % "<p>a &amp; b").encode(), PLAIN)
     assert told == "nginx 404 Not Found a & b"
-    told = server_text((page % ("<p>word</p>" * 3000)).encode(), str)
+    told = server_text((page % ("<p>word</p>" * 3000)).encode(), PLAIN)
     assert told.startswith("nginx 404 Not Found word word")
     assert len(told) == 100
 
@@ -138,25 +139,25 @@ def test_of_a_page_only_the_beginning_of_its_text_is_told() -> None:
     "part", ["<", "<!--", "<script", "<script>", "</script", "<a "]
 )
 def test_a_page_that_closes_nothing_is_read_at_once(part: str) -> None:
-    assert len(server_text(b"<html>" + part.encode() * 2**14, str)) <= 103
+    assert len(server_text(b"<html>" + part.encode() * 2**14, PLAIN)) <= 103
 
 
 def test_a_secret_in_a_page_is_hidden() -> None:
     page = b"<html><body>the key is sword&#102;ish, swordfish"
-    told = server_text(page, lambda text: text.replace("swordfish", "***"))
-    assert told == "the key is ***, ***"
+    told = server_text(page, Redactor(["swordfish"]))
+    assert told == "the key is [redacted], [redacted]"
 
 
 def test_the_text_of_an_error_of_any_depth() -> None:
     for depth in range(100, 1200, 7):
         for shape in ('{"detail": %s}', '{"detail": [%s]}', '{"detail":[{"msg":%s}]}'):
             body = shape % ("[" * depth + "]" * depth)
-            assert len(server_text(body.encode(), str)) < 600
+            assert len(server_text(body.encode(), PLAIN)) < 600
 
 
 def test_only_the_first_errors_of_a_422_are_told() -> None:
     detail = [{"loc": ["body", str(i)], "msg": "bad"} for i in range(9)]
-    text = server_text(json.dumps({"detail": detail}).encode(), str)
+    text = server_text(json.dumps({"detail": detail}).encode(), PLAIN)
     assert text.count("bad") == 5
 
 
@@ -278,7 +279,7 @@ def test_a_cut_end_is_joined_to_its_chunks() -> None:
 )
 def test_an_authentication_error_says_whether_a_key_was_sent(sent, said, status):
     settings = dataclasses.replace(SETTINGS, headers=sent)
-    error = status_error(Outcome(status=status), b"", "GET /x", str, settings)
+    error = status_error(Outcome(status=status), b"", "GET /x", PLAIN, settings)
     assert said in str(error)
     assert "hunter22" not in str(error)
 
