@@ -31,7 +31,10 @@ from ors_gym.types import JSONObject
 
 _PURPOSE: Final = 'engine="ray"'
 _MOST_STARTS: Final = 3
-"""After this many starts the episode is blamed for crashing workers."""
+"""After this many starts the episode is blamed for crashing workers.
+
+At the last one it plays alone, so no other episode is blamed for what it does.
+"""
 _CLOSING_SECONDS: Final = 10.0
 """Seconds to wait until a worker has deleted its sessions."""
 _AT_ONCE: Final = 10_000
@@ -127,6 +130,8 @@ class RayScheduler:
         self._tokens = itertools.count()
         self._load: dict[Any, int] = {}
         """How many rollouts each actor that is ready plays."""
+        self._reserved: set[Any] = set()
+        """Actors that play one rollout alone, or will when the others have ended."""
         self._starting: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._budget = budget
@@ -190,9 +195,9 @@ class RayScheduler:
     async def play_record(self, planned: Planned) -> Record | None:
         """As `Scheduler.play_record`; None also for one that a limit ended."""
         error = ""
-        for _ in range(_MOST_STARTS):
+        for start in range(1, _MOST_STARTS + 1):
             try:
-                return await self._play(planned, None, ())
+                return await self._play(planned, None, (), start == _MOST_STARTS)
             except _WorkerLostError as lost:
                 error = str(lost)
                 self._count_lost({})
@@ -202,11 +207,14 @@ class RayScheduler:
     async def play_to_an_outcome(self, planned: Planned, attempts: int) -> Episode:
         """As `Scheduler.play_to_an_outcome`; a lost worker ends an attempt."""
         earlier: list[Attempt] = []
+        lost_workers = 0
         while True:
             began = time.monotonic()
+            alone = lost_workers >= _MOST_STARTS - 1
             try:
-                record = await self._play(planned, attempts, earlier)
+                record = await self._play(planned, attempts, earlier, alone)
             except _WorkerLostError as lost:
+                lost_workers += 1
                 error = f"the worker that played it ended: {lost}"
                 self._count_lost({})
                 if len(earlier) + 1 >= attempts:
@@ -236,20 +244,59 @@ class RayScheduler:
         episode.end_without_outcome(f"{error}; see the log of the cluster", "worker")
         return episode
 
-    async def _play(
-        self, planned: Planned, attempts: int | None, earlier: Sequence[Attempt]
-    ) -> Record | None:
-        """Play a rollout on the actor that plays the fewest; None at a limit."""
-        await self._push_version()
-        while not (self._load or self._is_over()):
-            if self._failure is not None:
+    async def _take_actor(self, alone: bool) -> Any:
+        """Return the actor that plays the fewest, for `_return_actor`; None at a limit.
+
+        One that is to play ``alone`` gets no other rollout until it is returned.
+        """
+        while not self._is_over():
+            shared = [actor for actor in self._load if actor not in self._reserved]
+            if shared:
+                actor = min(shared, key=self._load.__getitem__)
+                self._load[actor] += 1
+                if not alone or await self._empty(actor):
+                    return actor
+            elif self._failure is not None and not self._load:
                 raise self._failure
-            self._changed.clear()
-            await self._changed.wait()
-        if self._is_over():
+            else:
+                await self._wait_for_change()
+        return None
+
+    async def _empty(self, actor: Any) -> bool:
+        """Wait until an actor plays nothing else; return False if it ended before."""
+        self._reserved.add(actor)
+        is_empty = False
+        try:
+            while self._load.get(actor, 0) > 1 and not self._is_over():
+                await self._wait_for_change()
+            is_empty = actor in self._load and not self._is_over()
+        finally:
+            if not is_empty:
+                self._return_actor(actor)
+        return is_empty
+
+    def _return_actor(self, actor: Any) -> None:
+        self._reserved.discard(actor)
+        if actor in self._load:
+            self._load[actor] -= 1
+        self._changed.set()
+
+    async def _wait_for_change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _play(
+        self,
+        planned: Planned,
+        attempts: int | None,
+        earlier: Sequence[Attempt],
+        alone: bool,
+    ) -> Record | None:
+        """Play a rollout on an actor, ``alone`` if it must; None at a limit."""
+        await self._push_version()
+        actor = await self._take_actor(alone)
+        if actor is None:
             return None
-        actor = min(self._load, key=self._load.__getitem__)
-        self._load[actor] += 1
         token = next(self._tokens)
         self._in_flight[token] = actor
         told = [dataclasses.asdict(attempt) for attempt in earlier]
@@ -267,8 +314,7 @@ class RayScheduler:
             raise _WorkerLostError(str(error).partition("\n")[0]) from error
         finally:
             del self._in_flight[token]
-            if actor in self._load:
-                self._load[actor] -= 1
+            self._return_actor(actor)
         if self._is_over() and not (reply["row"] or reply["raised"]):
             return None
         record = read_played(reply)

@@ -173,9 +173,13 @@ class StandIn:
     def _start(self, job: bytes) -> Any:
         self.settings: Settings = pickle.loads(job)[1]
         begin = self.begins.pop(0) if self.begins else answer_nothing
-        methods = {"begin": begin, "note": self._note, "play": self._play}
+        methods = {"begin": begin, "note": self._note, "play": self.make_play()}
         methods |= dict.fromkeys(("cancel", "close", "hold"), answer_nothing)
         return type("Actor", (), {name: _Method(one) for name, one in methods.items()})
+
+    def make_play(self) -> Callable[..., Coroutine[Any, Any, Any]]:
+        """Return how a new actor plays a rollout."""
+        return self._play
 
     async def _note(self, version: Any) -> None:
         self.noted.put_nowait(version)
@@ -187,6 +191,27 @@ class StandIn:
         episode = Episode("x", 3, "train", 2, attempts=self.attempts)
         row = Record(episode, success=True).row()
         return {"row": json.dumps(row), "cause": b"", "raised": b""}
+
+
+class Crashing(StandIn):
+    """Task 0 ends its actor, and so every rollout that is on it then."""
+
+    def make_play(self) -> Callable[..., Coroutine[Any, Any, Any]]:
+        ended = asyncio.Event()
+
+        async def play(token: int, planned: str, *_: object) -> dict[str, Any]:
+            index = json.loads(planned)[1]
+            # Turns of the loop: enough for all rollouts to have begun.
+            for _turn in range(20 if index == 0 else 100):
+                await asyncio.sleep(0)
+                if ended.is_set():
+                    raise LostError
+            if index == 0:
+                ended.set()
+                raise LostError
+            return await self._play()
+
+        return play
 
 
 async def answer_nothing(*_: object) -> None:
@@ -207,6 +232,7 @@ async def scheduling(
     cluster: StandIn,
     turns: Turns | None = None,
     limits: RunLimits = NO_LIMITS,
+    actors: int | None = None,
 ) -> AsyncIterator[RayScheduler]:
     monkeypatch.setattr(_ray, "connect", lambda: cluster)
     async with (
@@ -218,6 +244,7 @@ async def scheduling(
                 dataclasses.replace(make_settings(make_answer), limits=limits),
                 turns,
                 Budget(limits),
+                actors=actors,
                 actor_options={},
             )
         ) as scheduler,
@@ -237,6 +264,23 @@ def test_a_rollout_that_is_given_up_keeps_its_seed(monkeypatch):
     assert record is not None
     assert record.episode.error_kind == "worker"
     assert (record.episode.number, record.episode.seed) == (2, 9)
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize("to_an_outcome", [False, True])
+def test_who_crashes_workers_is_blamed_and_nobody_else(monkeypatch, to_an_outcome):
+    """Many rollouts are lost with it, twice; at its last start it is alone."""
+
+    async def play() -> list[str]:
+        async with scheduling(monkeypatch, Crashing(), actors=1) as scheduler:
+            rollouts = [Planned(Task("train", index), 0) for index in range(3)]
+            if to_an_outcome:
+                works = [scheduler.play_to_an_outcome(one, 3) for one in rollouts]
+                return [episode.error_kind for episode in await asyncio.gather(*works)]
+            records = await asyncio.gather(*map(scheduler.play_record, rollouts))
+            return [record.episode.error_kind for record in records if record]
+
+    assert asyncio.run(play()) == ["worker", "", ""]
 
 
 @pytest.mark.unit

@@ -5,6 +5,7 @@ at task 2 and answers every other task. ``async_`` before a name gives the async
 """
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
@@ -99,6 +100,27 @@ def awaited(end: Callable[[], Any]) -> Policy:
 
 def right(episode: Episode) -> dict[str, Any]:
     return {"tool": "submit", "input": {"answer": str(2 * episode.task_index)}}
+
+
+_meeting: Final = threading.Barrier(2, timeout=5)
+"""Where two episodes of one process wait for one another; after 5 s one goes on."""
+
+
+def end_worker_in_company(episode: Episode) -> dict[str, Any]:
+    """End the process at task 2, while another episode is played in it if there is one.
+
+    The other waits for that end.
+    """
+    is_ending = episode.task_index == ENDING_TASK
+    try:
+        _meeting.wait()
+    except threading.BrokenBarrierError:
+        pass
+    else:
+        threading.Event().wait(0 if is_ending else 30)
+    if is_ending:
+        os._exit(1)
+    return right(episode)
 
 
 def never(_: Episode) -> None:
