@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
@@ -18,7 +17,14 @@ from ors_gym.rollout._episode import Episode, Stop, Turn
 from ors_gym.rollout._episode_rules import Rules
 from ors_gym.rollout._limits import RUN_LIMIT, Spending
 from ors_gym.rollout._policies import Policy, PolicyCaller
-from ors_gym.rollout._turn_by_turn import Clock, Game, StepEnv, TurnReader, play, resume
+from ors_gym.rollout._turn_by_turn import (
+    Clock,
+    Game,
+    PlannedAction,
+    TurnReader,
+    play,
+    resume,
+)
 
 _ARGUMENTS_OF_ROLLOUTS: Final = frozenset(
     {"base_url", "on_error", "plain_text", "prefetch", "render_mode"}
@@ -166,11 +172,14 @@ class EpisodePlayer:
         self, episode: Episode, policy: Policy, spending: Spending | None
     ) -> None:
         """Leave the session, tell the policy, count what was used; whatever fails."""
-        async with contextlib.AsyncExitStack() as stack:
-            if spending is not None:
-                stack.callback(spending.end, episode)
-            stack.push_async_callback(self._caller.end, policy, episode)
+        try:
             await self.env.leave()
+        finally:
+            try:
+                await self._caller.end(policy, episode)
+            finally:
+                if spending is not None:
+                    spending.end(episode)
 
     def stop(self) -> None:
         """End the episode under way now: a limit of the run is reached."""
@@ -268,7 +277,7 @@ async def advance(game: Game, env: AsyncTaskEnv, answer: Any) -> bool:
     ``answer`` is what the policy returned; None at the beginning.
     """
     request = resume(game, answer)
-    while isinstance(request, StepEnv):
+    while isinstance(request, PlannedAction):
         try:
             result = await env.step(request.action)
         except ORSError as error:

@@ -36,7 +36,7 @@ from ors_gym.rollout._policies import (
     raise_of_policy,
 )
 from ors_gym.rollout._scheduler import Scheduler, Settings
-from ors_gym.rollout._turn_by_turn import Clock, StepEnv, TurnReader, play, resume
+from ors_gym.rollout._turn_by_turn import Clock, PlannedAction, TurnReader, play, resume
 from ors_gym.spaces import ToolCallSpace
 from ors_gym.types import Block
 
@@ -122,7 +122,7 @@ def _play_blocking(
     try:
         request = resume(game)
         while request is not None:
-            if isinstance(request, StepEnv):
+            if isinstance(request, PlannedAction):
                 try:
                     result = env.step(request.action)
                 except ORSError as error:

@@ -28,7 +28,7 @@ from ors_gym.integrations.opentelemetry._spans import (
 from ors_gym.protocol._exchange import Head, Operation, Outcome, Send
 from ors_gym.rollout import Episode
 from ors_gym.rollout._policies import PolicyCaller
-from ors_gym.rollout._turn_by_turn import AskPolicy, Game, StepEnv, resume
+from ors_gym.rollout._turn_by_turn import AskPolicy, Game, PlannedAction, resume
 from ors_gym.types import ToolOutput
 
 T = TypeVar("T")
@@ -503,7 +503,7 @@ class Observer:
         try:
             request = resume(game)
             while request is not None:
-                if isinstance(request, StepEnv):
+                if isinstance(request, PlannedAction):
                     request = yield from _step_within(game, request, context)
                     continue
                 if turn is not None:
@@ -526,7 +526,7 @@ class Observer:
         episode: Episode,
         above: Context,
         redact: Callable[[str], str],
-    ) -> Generator[AskPolicy, Any, AskPolicy | StepEnv | None]:
+    ) -> Generator[AskPolicy, Any, AskPolicy | PlannedAction | None]:
         """Ask the policy, and return what comes next."""
         model: dict[str, Any] = {
             "gen_ai.operation.name": "chat",
@@ -592,8 +592,8 @@ _CALL: Final = Observer._observe_call.__code__  # noqa: SLF001 - of this module
 
 
 def _step_within(
-    game: Game, request: StepEnv, context: Context
-) -> Generator[StepEnv, Any, AskPolicy | StepEnv | None]:
+    game: Game, request: PlannedAction, context: Context
+) -> Generator[PlannedAction, Any, AskPolicy | PlannedAction | None]:
     """Have the env stepped in the context of the turn, and return what comes next."""
     before = contexts.get_current()
     contexts.attach(context)
