@@ -73,7 +73,10 @@ def register_envs(
     """
     # Imported here, so that importing the package stays light.
     from ors_gym.client import ORSClient  # noqa: PLC0415
-    from ors_gym.env._settings import without_secrets  # noqa: PLC0415
+    from ors_gym.env._settings import (  # noqa: PLC0415
+        merge_client_arguments,
+        without_secrets,
+    )
     from ors_gym.protocol._redaction import hide_arguments  # noqa: PLC0415
 
     # Some tracebacks show the local variables of this function.
@@ -82,12 +85,7 @@ def register_envs(
         raise InvalidRequestError(
             f"the namespace {namespace!r} may hold only letters, digits, '_' and '-'"
         )
-    with ORSClient(
-        base_url,
-        api_key=arguments.get("api_key"),
-        headers=arguments.get("headers"),
-        **(arguments.get("client_options") or {}),
-    ) as client:
+    with ORSClient(base_url, **merge_client_arguments(arguments)) as client:
         names = client.list_environments()
         base_url = client.base_url
     arguments = without_secrets(arguments)

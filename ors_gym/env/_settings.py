@@ -124,11 +124,7 @@ class TaskEnvSettings:
 
     def client_arguments(self) -> dict[str, Any]:
         """Return what the env's own client is made with, beside its address."""
-        return {
-            **(self.client_options or {}),
-            "api_key": self.api_key,
-            "headers": self.headers,
-        }
+        return merge_client_arguments(vars(self))
 
     def without_client_arguments(self) -> dict[str, Any]:
         """Return the arguments of an env that is given the client of these settings."""
@@ -250,6 +246,24 @@ def find_server(base_url: str | None) -> str:
     from ors_gym.server import embedded_base_url  # noqa: PLC0415
 
     return embedded_base_url()
+
+
+def merge_client_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a client is made with, of the arguments of an env.
+
+    ``api_key`` and ``headers`` may be among ``client_options``, too, but not in both.
+    """
+    merged = {**(arguments.get("client_options") or {})}
+    for name in ("api_key", "headers"):
+        given = arguments.get(name)
+        if given is None:
+            continue
+        if merged.get(name) is not None:
+            raise InvalidRequestError(
+                f"{name}= is given twice: it is in client_options as well; pass it once"
+            )
+        merged[name] = given
+    return merged
 
 
 def refuse_client_arguments(arguments: Mapping[str, Any]) -> None:

@@ -7,7 +7,12 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias
 
 from ors_gym.client import AsyncORSClient, ORSClient
-from ors_gym.env._settings import CLIENT_ARGUMENTS, find_server, refuse_client_arguments
+from ors_gym.env._settings import (
+    CLIENT_ARGUMENTS,
+    find_server,
+    merge_client_arguments,
+    refuse_client_arguments,
+)
 from ors_gym.errors import InvalidRequestError
 from ors_gym.formats._actions import name_type
 
@@ -37,10 +42,8 @@ def connect(
         >>> connect("http://127.0.0.1:8080")
         AsyncORSClient('http://127.0.0.1:8080')
     """
-    return AsyncORSClient(
-        _find_address(base_url),
-        **{**(client_options or {}), "api_key": api_key, "headers": headers},
-    )
+    given = {"api_key": api_key, "headers": headers, "client_options": client_options}
+    return AsyncORSClient(_find_address(base_url), **merge_client_arguments(given))
 
 
 def split_client_arguments(

@@ -9,7 +9,12 @@ import pytest
 
 import ors_gym
 from ors_gym.env import AsyncORSEnv, AsyncTaskEnv, ORSEnv, TaskEnv
-from ors_gym.env._settings import EnvSettings, find_server, without_secrets
+from ors_gym.env._settings import (
+    EnvSettings,
+    find_server,
+    merge_client_arguments,
+    without_secrets,
+)
 from ors_gym.vector import ORSVectorEnv
 
 pytestmark = pytest.mark.unit
@@ -103,6 +108,10 @@ def test_a_task_env_takes_nothing_that_chooses_tasks():
         ({"max_episode_steps": 0}, "max_episode_steps must be at least 1"),
         ({"invalid_action_reward": float("nan")}, "invalid_action_reward"),
         ({"prefetch": "yes"}, "prefetch is 'yes'; it must be True or False"),
+        (
+            {"headers": {"X-A": "1"}, "client_options": {"headers": {"X-B": "2"}}},
+            "headers= is given twice",
+        ),
     ],
 )
 def test_arguments_that_cannot_be_right(arguments: dict[str, Any], said: str) -> None:
@@ -124,6 +133,15 @@ def test_nothing_secret_is_shown_or_kept():
         "headers": {"X-Deployment": "a/b"},
         "client_options": {"headers": {}, "timeout": 3.0},
     }
+
+
+@pytest.mark.parametrize("name", ["api_key", "headers"])
+def test_client_options_may_hold_what_has_a_name_of_its_own(name):
+    given = {"api_key": "hunter22", "headers": {"X-A": "1"}}[name]
+    merged = merge_client_arguments({"client_options": {name: given, "timeout": 3.0}})
+    assert merged == {name: given, "timeout": 3.0}
+    settings = EnvSettings(env_name="math", client_options={name: given})
+    assert settings.client_arguments() == {name: given}
 
 
 def test_which_server_is_meant(monkeypatch):

@@ -314,7 +314,7 @@ def reset_async_env(url: str) -> None:
 
 
 def reset_vector_env(url: str) -> None:
-    given: Any = {"api_key": KEY, "headers": HEADERS, **OPTIONS}
+    given: Any = {"api_key": KEY, **OPTIONS}
     given |= {"client_options": {"headers": HEADERS}, "on_error": "raise"}
     with contextlib.closing(ors_gym.ORSVectorEnv("box", url, 2, **given)) as envs:
         envs.reset(seed=0)
