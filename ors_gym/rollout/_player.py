@@ -166,20 +166,10 @@ class EpisodePlayer:
         finally:
             self._timeout = None
             episode.seconds = clock.seconds
-            await self._end(episode, policy, spending)
-
-    async def _end(
-        self, episode: Episode, policy: Policy, spending: Spending | None
-    ) -> None:
-        """Leave the session, tell the policy, count what was used; whatever fails."""
-        try:
-            await self.env.leave()
-        finally:
             try:
-                await self._caller.end(policy, episode)
+                await self.env.leave()
             finally:
-                if spending is not None:
-                    spending.end(episode)
+                await self._caller.end(policy, episode)
 
     def stop(self) -> None:
         """End the episode under way now: a limit of the run is reached."""

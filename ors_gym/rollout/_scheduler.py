@@ -152,8 +152,8 @@ class Scheduler:
                 self._turns,
             )
         self._busy.add(player)
+        spending = budget.begin()
         try:
-            spending = budget.begin()
             policy = settings.make_policy()
             await player.play(episode, planned.task, policy, spending)
         except asyncio.CancelledError:
@@ -167,6 +167,7 @@ class Scheduler:
             self._busy.discard(player)
             self._free.append(player)
             self._gate.end()
+            spending.end(episode)
         return True
 
     async def play_to_an_outcome(

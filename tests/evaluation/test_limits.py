@@ -159,6 +159,42 @@ def test_a_dead_server_ends_a_run_of_many_tasks_after_so_many_outages():
     assert dying.refusals < 20 + 8
 
 
+def test_a_policy_that_cannot_be_made_is_an_outage_of_the_run(one_server):
+    def make_policy() -> Any:
+        raise ConnectionError("the model's server is down")
+
+    found = evaluate(
+        *(one_server.base_url, "Contract", range(12)),
+        policy_factory=make_policy,
+        split="train",
+        max_outages=5,
+        max_concurrent=2,
+        progress=False,
+    )
+    assert found.stopped.startswith("max_outages: 5 attempts ended without an outcome")
+    assert found.errors["policy"] == 5
+
+
+@pytest.mark.parametrize("max_concurrent", [1, 4])
+def test_a_policy_that_fails_after_its_episodes_is_one_too(one_server, max_concurrent):
+    class Failing:
+        async def __call__(self, episode: Episode) -> Any:
+            return {"tool": "submit", "input": {"answer": "0"}}
+
+        def end_episode(self, episode: Episode) -> None:
+            raise OSError("the log cannot be written")
+
+    found = evaluate(
+        *(one_server.base_url, "Contract", range(12), Failing()),
+        split="train",
+        max_outages=5,
+        max_concurrent=max_concurrent,
+        progress=False,
+    )
+    assert found.stopped.startswith("max_outages: ")
+    assert 5 <= found.errors["policy"] < 5 + max_concurrent
+
+
 def take(base_url: str, policy: Any, **options: Any) -> tuple[list[Group], str]:
     async def main() -> tuple[list[Group], str]:
         groups = stream_groups(base_url, policy=policy, split="train", **options)
