@@ -154,6 +154,11 @@ class Budget:
         self.tokens += tokens
         self._look()
 
+    def lose(self, used: Usage) -> None:
+        """Count an attempt that came to no outcome in a process of its own."""
+        self.outages += 1
+        self.add(find_cost(used) or 0.0, count_tokens(used))
+
     def end(self, episode: Episode, used: Usage) -> None:
         """Count an attempt that ended: outages, and whether its use is known."""
         if episode.total_reward is None:

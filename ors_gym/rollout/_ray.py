@@ -26,14 +26,13 @@ from ors_gym.rollout._output import Record, is_success
 from ors_gym.rollout._planned_rollout import Planned
 from ors_gym.rollout._player import Turns
 from ors_gym.rollout._scheduler import Scheduler, Settings, run_together
-from ors_gym.rollout._usage import Usage, count_tokens, find_cost
 from ors_gym.types import JSONObject
 
 _PURPOSE: Final = 'engine="ray"'
 _MOST_STARTS: Final = 3
-"""After this many starts the episode is blamed for crashing workers.
+"""Starts of an episode without ``attempts``; then it is blamed for its workers' end.
 
-At the last one it plays alone, so no other episode is blamed for what it does.
+At its last start an episode plays alone: no other is blamed for what it does.
 """
 _CLOSING_SECONDS: Final = 10.0
 """Seconds to wait until a worker has deleted its sessions."""
@@ -196,27 +195,28 @@ class RayScheduler:
         """As `Scheduler.play_record`; None also for one that a limit ended."""
         error = ""
         for start in range(1, _MOST_STARTS + 1):
+            alone = start == _MOST_STARTS
             try:
-                return await self._play(planned, None, (), start == _MOST_STARTS)
+                return await self._play(planned, None, (), alone=alone)
             except _WorkerLostError as lost:
                 error = str(lost)
-                self._count_lost({})
+                self._budget.lose({})
         error = f"{_MOST_STARTS} workers ended while they played it: {error}"
         return Record(self._give_up(planned, error), None, planned.task.spec)
 
     async def play_to_an_outcome(self, planned: Planned, attempts: int) -> Episode:
         """As `Scheduler.play_to_an_outcome`; a lost worker ends an attempt."""
-        earlier: list[Attempt] = []
-        lost_workers = 0
+        earlier: list[Attempt] = []  # each lost its worker
         while True:
             began = time.monotonic()
-            alone = lost_workers >= _MOST_STARTS - 1
+            start = len(earlier) + 1
+            # An only start is not alone, or all would play one after another.
+            alone = start > 1 and start >= min(attempts, _MOST_STARTS)
             try:
-                record = await self._play(planned, attempts, earlier, alone)
+                record = await self._play(planned, attempts, earlier, alone=alone)
             except _WorkerLostError as lost:
-                lost_workers += 1
                 error = f"the worker that played it ended: {lost}"
-                self._count_lost({})
+                self._budget.lose({})
                 if len(earlier) + 1 >= attempts:
                     episode = self._give_up(planned, error)
                     episode.attempts = earlier
@@ -234,17 +234,12 @@ class RayScheduler:
     def _is_over(self) -> bool:
         return bool(self._budget.stopped)
 
-    def _count_lost(self, used: Usage) -> None:
-        """Count an attempt that came to no outcome, and what is known of its use."""
-        self._budget.outages += 1
-        self._budget.add(find_cost(used) or 0.0, count_tokens(used))
-
     def _give_up(self, planned: Planned, error: str) -> Episode:
         episode = self._settings.new_episode(planned)
         episode.end_without_outcome(f"{error}; see the log of the cluster", "worker")
         return episode
 
-    async def _take_actor(self, alone: bool) -> Any:
+    async def _take_actor(self, *, alone: bool) -> Any:
         """Return the actor that plays the fewest, for `_return_actor`; None at a limit.
 
         One that is to play ``alone`` gets no other rollout until it is returned.
@@ -290,11 +285,12 @@ class RayScheduler:
         planned: Planned,
         attempts: int | None,
         earlier: Sequence[Attempt],
+        *,
         alone: bool,
     ) -> Record | None:
         """Play a rollout on an actor, ``alone`` if it must; None at a limit."""
         await self._push_version()
-        actor = await self._take_actor(alone)
+        actor = await self._take_actor(alone=alone)
         if actor is None:
             return None
         token = next(self._tokens)
@@ -319,7 +315,7 @@ class RayScheduler:
             return None
         record = read_played(reply)
         for attempt in record.episode.attempts[len(earlier) :]:
-            self._count_lost(attempt.usage)
+            self._budget.lose(attempt.usage)
         self._budget.begin().end(record.episode)
         return record
 

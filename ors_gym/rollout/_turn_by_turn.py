@@ -48,7 +48,10 @@ class AskPolicy:
 
 
 class PlannedAction(NamedTuple):
-    """A request to step the env; the answer is its 5-tuple, or the error it raised."""
+    """One action of a turn, and the request to step the env with it.
+
+    The answer is the env's 5-tuple, or the error that it raised.
+    """
 
     id: str  # unique within the turn
     action: Any  # as the env is stepped with it

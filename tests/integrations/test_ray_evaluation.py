@@ -147,11 +147,10 @@ def test_a_policy_of_no_use_is_a_row(cluster, tidy_server):
 def test_an_episode_that_ends_its_workers_is_given_up(cluster, one_server):
     """It alone: the other, which it took with it, is played in the end."""
     policy = policy_ends.end_worker_in_company
-    tasks = [policy_ends.ENDING_TASK, 3]
-    found = play(one_server, policy, tasks=tasks, actors=1, max_concurrent=2)
+    found = play(one_server, policy, actors=1, max_concurrent=2)
     assert found.errors == {"worker": 1}
-    assert "3 workers ended" in found.results[0]["error"]
-    assert found.success_rate == 1.0
+    assert "3 workers ended" in found.results[policy_ends.ENDING_TASK]["error"]
+    assert (found.outcomes, found.success_rate) == (5, 1.0)
 
 
 def test_a_refused_key_ends_the_run(cluster, tidy_server):

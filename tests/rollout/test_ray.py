@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import json
 import pickle
 import sys
@@ -267,16 +268,19 @@ def test_a_rollout_that_is_given_up_keeps_its_seed(monkeypatch):
 
 
 @pytest.mark.unit
-@pytest.mark.parametrize("to_an_outcome", [False, True])
-def test_who_crashes_workers_is_blamed_and_nobody_else(monkeypatch, to_an_outcome):
-    """Many rollouts are lost with it, twice; at its last start it is alone."""
+@pytest.mark.parametrize("attempts", [None, 2, 3, 4])
+def test_who_crashes_workers_is_blamed_and_nobody_else(monkeypatch, attempts):
+    """Many rollouts are lost with it before; at its last start it is alone."""
 
     async def play() -> list[str]:
         async with scheduling(monkeypatch, Crashing(), actors=1) as scheduler:
             rollouts = [Planned(Task("train", index), 0) for index in range(3)]
-            if to_an_outcome:
-                works = [scheduler.play_to_an_outcome(one, 3) for one in rollouts]
-                return [episode.error_kind for episode in await asyncio.gather(*works)]
+            if attempts is not None:
+                again = functools.partial(
+                    scheduler.play_to_an_outcome, attempts=attempts
+                )
+                episodes = await asyncio.gather(*map(again, rollouts))
+                return [episode.error_kind for episode in episodes]
             records = await asyncio.gather(*map(scheduler.play_record, rollouts))
             return [record.episode.error_kind for record in records if record]
 

@@ -8,7 +8,7 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -467,15 +467,22 @@ def test_what_the_policy_traces_is_below_its_model_call(one_server, traces):
     assert [tree[1] for tree in episodes] == [[*OPENING, *turn, *CLOSING]] * 3
 
 
+@contextlib.asynccontextmanager
+async def playing_live(url: str) -> AsyncIterator[LiveEpisode]:
+    """Yield a live episode that has begun."""
+    async with (
+        AsyncORSClient(url) as client,
+        LiveEpisode(client, "contract", 0, split="train") as live,
+    ):
+        await live.start()
+        yield live
+
+
 def test_an_episode_that_a_trainer_plays(one_server, traces):
     traces.start()
 
     async def play() -> None:
-        async with (
-            AsyncORSClient(one_server.base_url) as client,
-            LiveEpisode(client, "contract", 0, split="train") as live,
-        ):
-            await live.start()
+        async with playing_live(one_server.base_url) as live:
             # Each turn in a task of its own, as a server of a trainer may do it.
             for action in (ADD, SUBMIT):
                 await asyncio.create_task(live.take(json.dumps(action)))
@@ -521,11 +528,7 @@ def play_live(url: str, policy: Any) -> Episode:
     """Return the record of a live episode, whatever its policy raises."""
 
     async def play() -> Episode:
-        async with (
-            AsyncORSClient(url) as client,
-            LiveEpisode(client, "contract", 0, split="train") as live,
-        ):
-            await live.start()
+        async with playing_live(url) as live:
             with contextlib.suppress(ValueError):
                 await live.play(policy)
             return live.episode
@@ -566,11 +569,7 @@ def test_a_turn_that_is_cancelled_has_the_reason_of_its_record(one_server, trace
     traces.start()
 
     async def play() -> Episode:
-        async with (
-            AsyncORSClient(one_server.base_url) as client,
-            LiveEpisode(client, "contract", 0, split="train") as live,
-        ):
-            await live.start()
+        async with playing_live(one_server.base_url) as live:
             asked = asyncio.Event()
 
             async def policy(_: Episode) -> Any:
