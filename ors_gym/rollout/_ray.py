@@ -30,9 +30,9 @@ from ors_gym.types import JSONObject
 
 _PURPOSE: Final = 'engine="ray"'
 _MOST_STARTS: Final = 3
-"""Starts of an episode without ``attempts``; then it is blamed for its workers' end.
+"""After this many starts the episode is blamed for crashing workers.
 
-At its last start an episode plays alone: no other is blamed for what it does.
+At its last start it plays alone, so that no other is blamed for what it does.
 """
 _CLOSING_SECONDS: Final = 10.0
 """Seconds to wait until a worker has deleted its sessions."""

@@ -35,7 +35,7 @@ class Way(NamedTuple):
         return self.raises is not None and not issubclass(self.raises, Exception)
 
 
-def _raising(
+def _raise(
     error: BaseException, said: str = "", raises: type[BaseException] | None = None
 ) -> Way:
     def end() -> None:
@@ -46,7 +46,7 @@ def _raising(
 
 def _signal(error: BaseException) -> Way:
     said = f"the policy raised {type(error).__name__}"
-    return _raising(error, said, InvalidRequestError)
+    return _raise(error, said, InvalidRequestError)
 
 
 def _cancel_oneself() -> None:
@@ -63,15 +63,15 @@ WAYS: Final = {
         lambda: 5, InvalidRequestError, "returned a number, which is no action"
     ),
     "function": Way(lambda: print, InvalidRequestError, "was it called"),
-    "error": _raising(ZeroDivisionError("by the model"), "by the model"),
-    "timeout": _raising(TimeoutError("the model"), "the model"),
+    "error": _raise(ZeroDivisionError("by the model"), "by the model"),
+    "timeout": _raise(TimeoutError("the model"), "the model"),
     "exhausted": Way(lambda: next(iter(())), InvalidRequestError, "return None"),
     "exhausted_async": _signal(StopAsyncIteration()),
     "generator_exit": _signal(GeneratorExit()),
     "cancelled": _signal(asyncio.CancelledError()),
-    "system_exit": _raising(SystemExit(3), "SystemExit: 3"),
-    "interrupt": _raising(KeyboardInterrupt()),
-    "own_error": _raising(OwnError("mine"), "OwnError: mine"),
+    "system_exit": _raise(SystemExit(3), "SystemExit: 3"),
+    "interrupt": _raise(KeyboardInterrupt()),
+    "own_error": _raise(OwnError("mine"), "OwnError: mine"),
 }
 ASYNC_WAYS: Final = {
     **WAYS,

@@ -50,7 +50,7 @@ def play(server: RunningServer, policy: Any, **options: Any) -> Evaluation:
     return evaluate(server.base_url, "Contract", tasks, policy, **options)
 
 
-def raising(way: Way) -> contextlib.AbstractContextManager[Any]:
+def expect_end(way: Way) -> contextlib.AbstractContextManager[Any]:
     if way.raises is None:
         return contextlib.nullcontext()
     return pytest.raises(way.raises, match=None if way.leaves else way.said)
@@ -75,7 +75,7 @@ def play_a_group(url: str, policy: Any) -> None:
 @pytest.mark.parametrize("play_one", [play_in_an_env, play_on_a_loop, play_a_group])
 @every_way
 def test_an_episode_ends_whatever_its_policy_does(ending, play_one, policy, way):
-    with raising(way):
+    with expect_end(way):
         play_one(ending.base_url, policy)
 
 
@@ -94,7 +94,7 @@ def test_an_evaluation_ends_whatever_a_policy_does(ending, policy, way, tmp_path
         # As after Ctrl-C.
         assert play(ending, policy, **options).stopped == "interrupted"
     else:
-        with raising(way):
+        with expect_end(way):
             play(ending, policy, **options)
     kept = {row["task_index"]: row for row in Evaluation.load(output).results}
     assert way.said in kept[ENDING_TASK]["error"]

@@ -468,7 +468,7 @@ def test_what_the_policy_traces_is_below_its_model_call(one_server, traces):
 
 
 @contextlib.asynccontextmanager
-async def playing_live(url: str) -> AsyncIterator[LiveEpisode]:
+async def begin_live_episode(url: str) -> AsyncIterator[LiveEpisode]:
     """Yield a live episode that has begun."""
     async with (
         AsyncORSClient(url) as client,
@@ -482,7 +482,7 @@ def test_an_episode_that_a_trainer_plays(one_server, traces):
     traces.start()
 
     async def play() -> None:
-        async with playing_live(one_server.base_url) as live:
+        async with begin_live_episode(one_server.base_url) as live:
             # Each turn in a task of its own, as a server of a trainer may do it.
             for action in (ADD, SUBMIT):
                 await asyncio.create_task(live.take(json.dumps(action)))
@@ -528,7 +528,7 @@ def play_live(url: str, policy: Any) -> Episode:
     """Return the record of a live episode, whatever its policy raises."""
 
     async def play() -> Episode:
-        async with playing_live(url) as live:
+        async with begin_live_episode(url) as live:
             with contextlib.suppress(ValueError):
                 await live.play(policy)
             return live.episode
@@ -569,7 +569,7 @@ def test_a_turn_that_is_cancelled_has_the_reason_of_its_record(one_server, trace
     traces.start()
 
     async def play() -> Episode:
-        async with playing_live(one_server.base_url) as live:
+        async with begin_live_episode(one_server.base_url) as live:
             asked = asyncio.Event()
 
             async def policy(_: Episode) -> Any:

@@ -35,7 +35,7 @@ def make_vector(base_url: str, num_envs: int = ENVS, **arguments: Any) -> ORSVec
 
 
 @contextlib.contextmanager
-def playing(base_url: str, **arguments: Any) -> Iterator[ORSVectorEnv]:
+def open_envs(base_url: str, **arguments: Any) -> Iterator[ORSVectorEnv]:
     """Yield a vector env of the contract environment after a reset with seed 0."""
     with contextlib.closing(make_vector(base_url, **arguments)) as envs:
         envs.reset(seed=0)

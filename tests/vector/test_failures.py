@@ -19,7 +19,7 @@ from tests.vector.same_results import (
     MARKED,
     is_marked,
     make_vector,
-    playing,
+    open_envs,
     submit,
 )
 
@@ -30,7 +30,7 @@ def is_of_task_5(request: Any) -> bool:
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_a_lost_call_truncates_only_its_env(one_server, proxy, mode):
-    with playing(proxy.url, autoreset_mode=mode) as envs:
+    with open_envs(proxy.url, autoreset_mode=mode) as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         results = envs.step([ADD, ADD, MARKED, ADD])
         observations, rewards, terminations, truncations, infos = results
@@ -54,7 +54,7 @@ def test_a_lost_call_truncates_only_its_env(one_server, proxy, mode):
 def test_all_envs_survive_a_restart_of_the_server() -> None:
     with (
         start_server("ors-sdk-0.1.0", environments=["Contract"]) as server,
-        playing(server.base_url) as envs,
+        open_envs(server.base_url) as envs,
     ):
         server.restart()
         *_, truncations, infos = envs.step([ADD] * ENVS)
@@ -135,7 +135,7 @@ def test_an_env_that_never_starts_raises_beyond_a_bound(one_server, mode):
 
 
 def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
-    with playing(proxy.url) as envs:
+    with open_envs(proxy.url) as envs:
         proxy.plan("/create", [Answer(500)], then="forever", when=is_of_task_5)
         with pytest.warns(UserWarning, match="env 2 .* could not start"):
             observations, infos = envs.reset(seed=3)
@@ -149,7 +149,7 @@ def test_a_reset_that_fails_names_its_task(proxy: FaultProxy) -> None:
 
 
 def test_with_raise_an_outage_raises_after_the_other_calls(one_server, proxy):
-    with playing(proxy.url, on_error="raise") as envs:
+    with open_envs(proxy.url, on_error="raise") as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         with pytest.raises(ors_gym.AmbiguousCallError) as caught:
             envs.step([ADD, MARKED, ADD, ADD])
@@ -196,7 +196,7 @@ def test_mistakes_of_the_program_raise_before_anything_is_sent(proxy: FaultProxy
 
 
 def test_in_disabled_mode_an_ended_env_has_to_be_reset(one_server: RunningServer):
-    with playing(one_server.base_url, autoreset_mode="Disabled") as envs:
+    with open_envs(one_server.base_url, autoreset_mode="Disabled") as envs:
         envs.step([submit(0), ADD, ADD, ADD])
         runs = one_server.runs()
         with pytest.raises(ors_gym.EpisodeOverError, match="over"):
@@ -224,7 +224,7 @@ def test_arguments_that_cannot_be_right(one_server: RunningServer) -> None:
 
 
 def test_a_hanging_env_is_cut_off_by_its_own_time(proxy: FaultProxy) -> None:
-    with playing(proxy.url, call_timeout=0.5) as envs:
+    with open_envs(proxy.url, call_timeout=0.5) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         *_, truncations, infos = envs.step([ADD, ADD, ADD, MARKED])
         assert truncations.tolist() == [False, False, False, True]

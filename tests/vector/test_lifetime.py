@@ -27,7 +27,7 @@ from tests.vector.same_results import (
     MARKED,
     is_marked,
     make_vector,
-    playing,
+    open_envs,
     submit,
 )
 
@@ -157,7 +157,7 @@ def test_it_works_inside_a_running_loop_and_leaves_that_alone(one_server):
 
 
 def test_one_made_outside_may_be_stepped_inside_a_loop_and_back(one_server):
-    with playing(one_server.base_url) as envs:
+    with open_envs(one_server.base_url) as envs:
 
         async def step() -> list[float]:
             return list(envs.step([ADD] * ENVS)[1])
@@ -224,7 +224,7 @@ def test_a_forked_child_leaves_the_parents_sessions_alone(one_server, prefetch):
 
 
 def test_a_child_that_never_touches_it_does_no_harm(one_server: RunningServer) -> None:
-    with playing(one_server.base_url) as envs:
+    with open_envs(one_server.base_url) as envs:
         holder = [envs]
 
         def work() -> None:
@@ -251,7 +251,7 @@ def interrupt_when_called(proxy: FaultProxy) -> threading.Thread:
 
 @pytest.mark.parametrize("way", ["step", "recv"])
 def test_after_ctrl_c_it_can_be_reset(proxy: FaultProxy, way: str) -> None:
-    with playing(proxy.url) as envs:
+    with open_envs(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         actions = [ADD, MARKED, ADD, ADD]
         thread = interrupt_when_called(proxy)
@@ -324,7 +324,7 @@ def test_ctrl_c_inside_a_loop_too(proxy: FaultProxy) -> None:
     loop = asyncio.new_event_loop()
 
     async def main() -> None:
-        with playing(proxy.url) as envs:
+        with open_envs(proxy.url) as envs:
             proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
             thread = interrupt_when_called(proxy)
             with pytest.raises(KeyboardInterrupt):

@@ -12,11 +12,11 @@ from ors_gym.client.background._thread import background
 from tests.support.proxy.faults import Point, Reset, Stall
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import ADD, make_vector, playing, submit
+from tests.vector.same_results import ADD, make_vector, open_envs, submit
 
 
 def test_it_is_set_up_while_nobody_steps(one_server: RunningServer) -> None:
-    with playing(one_server.base_url, num_envs=3) as envs:
+    with open_envs(one_server.base_url, num_envs=3) as envs:
         one_server.mark()
         envs.step([submit(0), ADD, submit(0)])
         one_server.wait_for("prompt", 2)
@@ -41,7 +41,7 @@ def test_it_is_set_up_while_nobody_steps(one_server: RunningServer) -> None:
     ids=["disabled", "same step", "switched off", "curriculum"],
 )
 def test_no_session_is_opened_that_might_be_in_vain(one_server, arguments):
-    with playing(one_server.base_url, num_envs=2, **arguments) as envs:
+    with open_envs(one_server.base_url, num_envs=2, **arguments) as envs:
         for _ in range(2):
             envs.step([submit(0), ADD])
             if envs.metadata["autoreset_mode"].value == "Disabled":
@@ -86,7 +86,7 @@ def test_what_is_not_played_is_deleted(one_server: RunningServer, way: str) -> N
 
 
 def test_after_an_outage_the_reset_finds_out_by_itself(one_server, proxy):
-    with playing(proxy.url, num_envs=2) as envs:
+    with open_envs(proxy.url, num_envs=2) as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)])
         *_, truncations, _ = envs.step([ADD, ADD])
         assert truncations.sum() == 1
@@ -96,7 +96,7 @@ def test_after_an_outage_the_reset_finds_out_by_itself(one_server, proxy):
 
 
 def test_one_that_failed_is_opened_again_at_the_reset(one_server, proxy):
-    with playing(proxy.url, num_envs=2) as envs:
+    with open_envs(proxy.url, num_envs=2) as envs:
         proxy.plan("/create", [Reset(Point.BEFORE_REPLY)])
         envs.step([submit(0), ADD])
         _, _, _, truncations, infos = envs.step([ADD, ADD])
@@ -107,7 +107,7 @@ def test_one_that_failed_is_opened_again_at_the_reset(one_server, proxy):
 
 
 def test_one_that_the_server_has_lost_is_opened_again(one_server: RunningServer):
-    with playing(one_server.base_url, num_envs=1) as envs:
+    with open_envs(one_server.base_url, num_envs=1) as envs:
         envs.step([submit(0)])
         one_server.wait_for("prompt", 2)
         ahead = envs._slots[0].env._chooser.ahead
@@ -126,7 +126,7 @@ def test_a_slow_create_outlives_the_helper_threads_patience(proxy, monkeypatch):
     # Before it is answered, no session is there to keep the thread at work.
     monkeypatch.setattr(background_module, "_LINGER_SECONDS", 0.1)
     monkeypatch.setattr(background_module, "_TICK_SECONDS", 0.05)
-    with playing(proxy.url, num_envs=1) as envs:
+    with open_envs(proxy.url, num_envs=1) as envs:
         proxy.plan("/create", [Stall(Point.BEFORE_REPLY, 2.0)])
         envs.step([submit(0)])
         observations, *_ = envs.step([ADD])

@@ -17,7 +17,7 @@ from tests.vector.same_results import (
     MARKED,
     is_marked,
     make_vector,
-    playing,
+    open_envs,
     submit,
 )
 
@@ -34,7 +34,7 @@ def receive(envs: ORSVectorEnv, env_id: int) -> tuple[int, Any]:
 
 
 def test_no_env_waits_for_another(proxy: FaultProxy) -> None:
-    with playing(proxy.url) as envs:
+    with open_envs(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([COUNT, MARKED, COUNT, COUNT])
         done = np.zeros(ENVS, dtype=int)
@@ -61,7 +61,7 @@ def test_no_env_waits_for_another(proxy: FaultProxy) -> None:
 
 
 def test_results_come_in_the_order_of_completion(proxy: FaultProxy) -> None:
-    with playing(proxy.url) as envs:
+    with open_envs(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([MARKED, COUNT, COUNT, COUNT])
         first = envs.recv(3)[4]["env_id"].tolist()
@@ -77,7 +77,7 @@ def test_results_come_in_the_order_of_completion(proxy: FaultProxy) -> None:
 
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep", "Disabled"])
 def test_an_end_is_followed_as_the_mode_says(one_server: RunningServer, mode: str):
-    with playing(one_server.base_url, num_envs=2, autoreset_mode=mode) as envs:
+    with open_envs(one_server.base_url, num_envs=2, autoreset_mode=mode) as envs:
         envs.send([submit(0), COUNT], [0, 1])
         place, (observations, rewards, terminations, _, infos) = receive(envs, 0)
         assert terminations[place]
@@ -133,7 +133,7 @@ def test_misuse_is_told(proxy: FaultProxy) -> None:
 
 
 def test_a_masked_reset_leaves_busy_envs_alone(proxy: FaultProxy) -> None:
-    with playing(proxy.url) as envs:
+    with open_envs(proxy.url) as envs:
         proxy.plan("/call", [Stall(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([MARKED], [1])
         mask = np.array([True, False, False, False])
@@ -156,7 +156,7 @@ def test_async_reset_gives_prompts_to_recv(one_server: RunningServer) -> None:
 
 
 def test_an_error_of_one_env_keeps_the_results_of_the_others(proxy: FaultProxy) -> None:
-    with playing(proxy.url, on_error="raise") as envs:
+    with open_envs(proxy.url, on_error="raise") as envs:
         proxy.plan("/call", [Reset(Point.BEFORE_REPLY)], when=is_marked)
         envs.send([COUNT, COUNT, MARKED, COUNT])
         got: list[int] = []

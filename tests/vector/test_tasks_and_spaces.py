@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.proxy.proxy import FaultProxy
 from tests.support.servers.process import RunningServer
-from tests.vector.same_results import ADD, ENVS, make_vector, playing, submit
+from tests.vector.same_results import ADD, ENVS, make_vector, open_envs, submit
 
 
 def test_unseeded_vector_envs_start_apart_and_play_different_tasks(one_server):
@@ -50,13 +50,13 @@ def test_vector_envs_may_share_a_set_of_tasks(one_server: RunningServer) -> None
     ],
 )
 def test_actions_of_any_form(one_server: RunningServer, actions: Any) -> None:
-    with playing(one_server.base_url) as envs:
+    with open_envs(one_server.base_url) as envs:
         assert envs.step(actions)[0] == ("3",) * ENVS
 
 
 @pytest.mark.parametrize("mode", ["tool_call", "text"])
 def test_sampled_actions_are_valid_calls(one_server: RunningServer, mode: str) -> None:
-    with playing(one_server.base_url, env_name="ListOnly", action_mode=mode) as envs:
+    with open_envs(one_server.base_url, env_name="ListOnly", action_mode=mode) as envs:
         actions = envs.action_space.sample()
         assert actions in envs.action_space
         *_, infos = envs.step(actions)
@@ -92,7 +92,7 @@ def test_the_action_space_follows_each_sessions_tools(one_server, mode):
 
 
 def test_each_env_has_its_own_step_limit(one_server: RunningServer) -> None:
-    with playing(one_server.base_url, num_envs=2, max_episode_steps=2) as envs:
+    with open_envs(one_server.base_url, num_envs=2, max_episode_steps=2) as envs:
         script = ([submit(0), ADD], [ADD, ADD], [ADD, ADD], [ADD, ADD])
         truncated = [envs.step(actions)[3].tolist() for actions in script]
         assert truncated == [[0, 0], [0, 1], [0, 0], [1, 0]]

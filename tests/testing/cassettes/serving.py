@@ -39,6 +39,6 @@ def recording(base_url: str, path: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def playing(path: Path) -> Iterator[str]:
+def serve_cassette(path: Path) -> Iterator[str]:
     with serving(Player(str(path))) as url:
         yield url

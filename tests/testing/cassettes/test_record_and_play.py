@@ -36,7 +36,7 @@ from tests.support.proxy.faults import Close, Point, Stall
 from tests.support.proxy.gateway import KEY, Gateway
 from tests.support.proxy.proxy import FaultProxy
 from tests.system.test_gateway import play_officially
-from tests.testing.cassettes.serving import playing, recording, serving
+from tests.testing.cassettes.serving import recording, serve_cassette, serving
 
 CALLS: list[tuple[str, dict[str, Any]]] = [
     ("add", {"a": 1, "b": 2}),
@@ -94,7 +94,7 @@ def test_a_header_in_any_encoding_is_passed_on(path):
     assert title.decode() == "caf\u00e9 \u65e5\u672c"
     assert Polyglot.got[-1].encode("latin-1").decode() == "\u65e5\u672c"
     # Some clients name a session with every request.
-    with playing(path) as url:
+    with serve_cassette(path) as url:
         reply = httpx.get(f"{url}/health", headers={"X-Session-ID": "mine"})
     assert reply.json() == {"motto": ""}
 
@@ -135,7 +135,7 @@ def test_all_that_a_server_says_is_played_as_it_was(server, path):
     assert seen == play_everything(server.base_url, "contract")
     server.mark()
     # Any number of times, and by several at once.
-    with playing(path) as base_url, ThreadPoolExecutor(4) as pool:
+    with serve_cassette(path) as base_url, ThreadPoolExecutor(4) as pool:
         played = pool.map(lambda _: play_everything(base_url, "contract"), range(4))
         assert list(played) == [seen] * 4
     assert server.log() == []
@@ -153,7 +153,7 @@ def test_every_dialect_can_be_recorded(any_server, path):
     with recording(any_server.base_url, path) as base_url:
         seen = play(base_url)
     any_server.mark()
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert play(base_url) == seen
     assert any_server.log() == []
 
@@ -169,7 +169,7 @@ def test_an_argument_that_was_not_recorded_fails_and_names_the_nearest(server, p
     with recording(server.base_url, path) as base_url:
         play(base_url, echo, add)
         play(base_url, add)
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         play(base_url, echo, add)
         play(base_url, echo)  # fewer calls
         for calls, said in (
@@ -203,7 +203,7 @@ def test_an_evaluation_that_leaves_the_recording_has_no_outcome(server, path):
     with recording(server.base_url, path) as base_url:
         first = evaluate(base_url, "contract", range(6), right, **arguments)
     server.mark()
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         second = evaluate(base_url, "contract", range(6), right, **arguments)
         third = evaluate(base_url, "contract", range(6), wrong, **arguments)
     assert first.avg_reward == second.avg_reward == 1
@@ -228,7 +228,7 @@ def test_gym_make_and_vector_envs_play_a_cassette(path):
 
     with serve() as server_url, recording(server_url, path) as base_url:
         seen = play(base_url)
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert play(base_url) == seen
         assert play(base_url) == seen
 
@@ -258,7 +258,7 @@ def test_rollouts_of_one_task_that_differed_are_played_in_turn(newest, path):
     with recording(newest.base_url, path) as base_url:
         seen = group(base_url)
     newest.mark()
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert group(base_url) == seen
         assert group(base_url) == seen
     assert newest.log() == []
@@ -276,7 +276,7 @@ def test_a_set_up_that_fails_fails_again(server, path):
 
     with recording(server.base_url, path) as base_url:
         said = play(base_url)
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert play(base_url) == said
     assert "database is locked" in said
 
@@ -323,7 +323,7 @@ def test_a_call_that_was_resumed_is_one_call(fault_proxy, path):
     assert [row["body"] for row in rows(path) if row["path"] == "/contract/call"] == [
         {"name": "count", "input": {}}
     ]
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert play(base_url) == seen
 
 
@@ -363,7 +363,7 @@ def test_a_played_call_can_be_resumed_and_a_deleted_session_is_lost(server, path
     ):
         session.get_prompt()
         session.call_tool("count", {})
-    with playing(path) as base_url, FaultProxy(base_url) as proxy:
+    with serve_cassette(path) as base_url, FaultProxy(base_url) as proxy:
         proxy.plan(faults=[Close(Point.AFTER_TASK_ID)])
         with ORSClient(proxy.url) as client:
             session = client.session("contract", split="train", index=0)
@@ -398,7 +398,7 @@ def test_a_gateway_can_be_recorded(shared_server, path):
     with Gateway(urls) as gateway, recording(gateway.url, path) as base_url:
         seen = play(base_url)
     assert KEY not in path.read_text()
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert play(base_url) == seen
 
 
@@ -425,7 +425,7 @@ def test_many_sessions_are_recorded_and_played_at_once(server, path):
     expected = [[f"episode {index % 12}", "1"] for index in range(24)]
     with recording(server.base_url, path) as base_url:
         assert asyncio.run(_many(base_url, 24)) == expected
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         assert asyncio.run(_many(base_url, 48)) == expected * 2
     sessions = [row["session"] for row in rows(path) if row["path"] == "/create"]
     assert sorted(sessions) == list(range(1, 25))
@@ -445,7 +445,7 @@ def test_the_official_client_plays_a_cassette(newest, path):
         seen = play(url)
     assert "hunter22" not in path.read_text()
     newest.mark()
-    with playing(path) as url:
+    with serve_cassette(path) as url:
         assert play(url) == seen
     assert newest.log() == []
 
@@ -460,7 +460,7 @@ def test_the_contract_check_finds_of_a_cassette_what_it_found_of_its_server(
     ]
     with recording(server.base_url, path) as url:
         before = check_server(url, "contract", calls=calls)
-    with playing(path) as url:
+    with serve_cassette(path) as url:
         now = check_server(url, "contract", calls=calls)
     differ = {
         one.name
@@ -497,5 +497,5 @@ def test_a_server_behind_tls_can_be_recorded(contract, path, tmp_path):
             pytest.raises(ServerError, match="certificate"),
         ):
             ORSClient(url, timeout=1.0).list_environments()
-    with playing(path) as url:
+    with serve_cassette(path) as url:
         assert play(url) == seen

@@ -21,7 +21,7 @@ from tests.support.proxy.scripted import (
     json_reply,
     stream_reply,
 )
-from tests.testing.cassettes.serving import playing, recording
+from tests.testing.cassettes.serving import recording, serve_cassette
 
 CANARIES = {
     "key": "canary-key-81723",
@@ -74,7 +74,7 @@ def test_secrets_of_a_session_are_left_out_in_both_dialects(server, path):
     # The server has them, the file has not.
     assert any("MINE" in one["secrets"] for one in server.log("construct"))
     assert_clean(path.read_text())
-    with playing(path) as base_url:
+    with serve_cassette(path) as base_url:
         # The argument is found although its place is taken by a mark.
         assert play(base_url) == "[redacted] and [redacted]"
 
